@@ -1,0 +1,54 @@
+"""Installs spjax: `pip install -e .`."""
+
+import re
+from pathlib import Path
+
+import setuptools
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "spjax/__init__.py").read_text())[1]
+README = HERE / "README.md"
+
+# The lower bounds are what spjax is tested with; the upper ones stand where the next release may
+# change its interface.
+REQUIRES = [
+    "flax>=0.12.8,<0.13",
+    "gin-config>=0.5.0,<0.6",  # spjax/config.py reads its private tables
+    "grain>=0.2.18,<0.3",
+    "jax>=0.10.2,<0.11",
+    "matplotlib>=3.11,<4",
+    "numpy>=2.4,<3",
+    "optax>=0.2.8,<0.3",
+    "orbax-checkpoint>=0.12.8,<0.13",
+    "pandas>=3.0,<4",
+    "pyarrow>=26.0,<27",
+    "rich>=15.0,<16",
+    "safetensors>=0.8.0,<0.9",
+    "sentencepiece>=0.2.3,<0.3",
+    "seqio>=0.0.20,<0.0.21",
+    "tensorboardX>=2.6.5,<3",
+    "tensorflow>=2.21,<2.22",
+    "tensorflow-text>=2.21,<2.22",
+]
+EXTRAS = {
+    "test": ["pytest>=9.2,<10", "pytest-xdist>=3.8,<4"],
+    "torch": ["torch>=2.13.0,<2.14"],  # parity tests against PyTorch's T5
+}
+
+setuptools.setup(
+    name="spjax",
+    version=VERSION,
+    description="Soft prompts for frozen T5 models in JAX, and the scaling study of Lester et al.",
+    long_description=README.read_text() if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=setuptools.find_packages(include=["spjax", "spjax.*"]),
+    package_data={
+        "spjax": ["py.typed"],
+        "spjax.pocket": ["vocabulary.model", "weights/*.safetensors", "weights/*.json"],
+    },
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["spjax=spjax.cli:main"]},
+)
