@@ -1,0 +1,183 @@
+"""The parts of T5: projections, attention with keys and values as arguments, MLP, biases."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spjax.models.sizes import T5Config
+from spjax.types import Array
+
+NEGATIVE = -1e10
+KeysValues = tuple[jax.Array, jax.Array]
+
+_attention_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+_dense_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+
+class Dense(nn.Module):
+    """A bias-free projection with a two-dimensional kernel.
+
+    Attributes:
+      features: output width.
+      dtype: of the product.
+      kernel_init: initializer.
+    """
+
+    features: int
+    dtype: str
+    kernel_init: nn.initializers.Initializer = _dense_init
+
+    @nn.compact
+    def __call__(self, x: Array) -> jax.Array:
+        """Maps `[..., in]` to `[..., features]`."""
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        return jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+
+
+class RMSNorm(nn.Module):
+    """T5's layer norm: no mean, no bias, epsilon 1e-6, computed in float32."""
+
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> jax.Array:
+        """Normalises the last axis."""
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
+        x = x.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+        return (x * scale.astype(jnp.float32)).astype(self.dtype)
+
+
+def dropout(module: nn.Module, rate: float, x: Array, active: bool) -> jax.Array:
+    """T5X's dropout: one mask for all positions (axis -2), drawn from the `dropout` stream."""
+    if not active or rate == 0.0:
+        return x
+    shape = x.shape[:-2] + (1, x.shape[-1])
+    keep = jax.random.bernoulli(module.make_rng("dropout"), 1.0 - rate, shape)
+    return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), jnp.zeros((), x.dtype))
+
+
+class Attention(nn.Module):
+    """Multi-head attention; logits are not divided by sqrt(head_dim), as in T5."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        """Creates the four projections."""
+        c = self.config
+        inner = c.num_heads * c.head_dim
+        # T5 folds 1 / sqrt(head_dim) into the initial queries instead of scaling the logits.
+        query_init = nn.initializers.variance_scaling(1.0 / c.head_dim, "fan_in", "normal")
+        self.query = Dense(inner, c.dtype, query_init)
+        self.key = Dense(inner, c.dtype, _attention_init)
+        self.value = Dense(inner, c.dtype, _attention_init)
+        self.out = Dense(c.emb_dim, c.dtype, _attention_init)
+
+    def _heads(self, x: jax.Array) -> jax.Array:
+        # Heads before positions: XLA's CPU products are twice as fast on this layout.
+        c = self.config
+        return x.reshape(*x.shape[:-1], c.num_heads, c.head_dim).swapaxes(1, 2)
+
+    def keys_values(self, x_BLD: Array) -> KeysValues:
+        """Keys and values `[B, H, L, K]` of the positions that may be attended to."""
+        return self._heads(self.key(x_BLD)), self._heads(self.value(x_BLD))
+
+    def __call__(
+        self, x_BQD: Array, keys_values: KeysValues, bias: Array, use_dropout: bool
+    ) -> jax.Array:
+        """Attends from Q positions to L positions.
+
+        Args:
+          x_BQD: queries' inputs.
+          keys_values: from `keys_values`, each `[B, H, L, K]`.
+          bias: added to the logits, broadcastable to `[B, H, Q, L]`.
+          use_dropout: whether attention weights are dropped.
+
+        Returns:
+          `[B, Q, D]`.
+        """
+        keys, values = keys_values
+        query = self._heads(self.query(x_BQD))
+        logits = jnp.einsum("bhqk,bhlk->bhql", query, keys).astype(jnp.float32)
+        weights = jax.nn.softmax(logits + bias).astype(keys.dtype)
+        weights = dropout(self, self.config.dropout_rate, weights, use_dropout)
+        mixed = jnp.einsum("bhql,bhlk->bhqk", weights, values).swapaxes(1, 2)
+        return self.out(mixed.reshape(*mixed.shape[:-2], -1))
+
+
+_ACTIVATIONS = {
+    "gelu": functools.partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+    "linear": lambda x: x,
+}
+
+
+class Mlp(nn.Module):
+    """T5's feed-forward block, gated where there are two activations."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, x_BLD: Array, use_dropout: bool) -> jax.Array:
+        """Maps `[B, L, D]` to `[B, L, D]`."""
+        c = self.config
+        names = ["wi"] if len(c.mlp_activations) == 1 else ["wi_0", "wi_1"]
+        parts = [
+            _ACTIVATIONS[kind](Dense(c.mlp_dim, c.dtype, name=name)(x_BLD))
+            for name, kind in zip(names, c.mlp_activations, strict=True)
+        ]
+        hidden = dropout(self, c.dropout_rate, functools.reduce(jnp.multiply, parts), use_dropout)
+        return Dense(c.emb_dim, c.dtype, name="wo")(hidden)
+
+
+def relative_buckets(distances: np.ndarray, bidirectional: bool) -> np.ndarray:
+    """T5's buckets of relative positions (32 buckets, maximum distance 128).
+
+    Args:
+      distances: integer array, key position minus query position.
+      bidirectional: encoder (both directions) or decoder (past only).
+
+    Returns:
+      Bucket numbers in [0, 32), same shape.
+    """
+    buckets, max_distance, result = 32, 128, np.zeros_like(distances)
+    n = -distances
+    if bidirectional:
+        buckets //= 2
+        result = result + (n < 0) * buckets
+        n = np.abs(n)
+    else:
+        n = np.maximum(n, 0)
+    exact = buckets // 2
+    scaled = np.log(np.maximum(n, 1) / exact) / math.log(max_distance / exact)
+    far = np.minimum(exact + (scaled * (buckets - exact)).astype(np.int64), buckets - 1)
+    return result + np.where(n < exact, n, far)
+
+
+class RelativeBias(nn.Module):
+    """Attention bias by relative position, shared by all layers of a stack."""
+
+    config: T5Config
+    bidirectional: bool
+
+    @nn.compact
+    def __call__(self, length: int) -> jax.Array:
+        """Bias `[H, length, length]` (query, key), float32."""
+        init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+        shape = (self.config.num_heads, 32)
+        table_HZ = self.param("rel_embedding", init, shape, jnp.float32).astype(jnp.float32)
+        positions = np.arange(length)
+        buckets = relative_buckets(positions[None, :] - positions[:, None], self.bidirectional)
+        return jnp.take(table_HZ, jnp.asarray(buckets, jnp.int32), axis=1)
+
+
+def mask_bias(allowed: Array) -> jax.Array:
+    """0 where attention is allowed and -1e10 where it is not, with an axis for the heads."""
+    return jnp.where(allowed, 0.0, NEGATIVE)[:, None].astype(jnp.float32)

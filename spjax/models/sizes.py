@@ -1,0 +1,79 @@
+"""One row for each model size: the five published T5 1.1 models and the pocket ladder."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Config:
+    """Shape and arithmetic of a T5 model; field names follow T5X (`examples/t5/network.py`).
+
+    Attributes:
+      vocab_size: rows of the embedding table.
+      emb_dim: width of the residual stream (D).
+      num_heads: attention heads (H).
+      head_dim: width of a head (K); `num_heads * head_dim` may differ from `emb_dim`.
+      mlp_dim: width of the feed-forward layer (F).
+      num_encoder_layers: encoder layers.
+      num_decoder_layers: decoder layers.
+      mlp_activations: `("gelu", "linear")` is T5 1.1's gated GELU, `("relu",)` is T5 1.0's.
+      logits_via_embedding: tied output head, scaled by `1 / sqrt(emb_dim)` (T5 1.0).
+      dropout_rate: used only where a call asks for dropout; masks are shared by all positions.
+      dtype: of activations, "float32" or "bfloat16"; float16 overflows in T5 and is refused.
+      scan_layers: loop over stacked layers (fast to compile; slow on CPU) or unroll them.
+    """
+
+    vocab_size: int
+    emb_dim: int
+    num_heads: int
+    head_dim: int
+    mlp_dim: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    mlp_activations: tuple[str, ...] = ("gelu", "linear")
+    logits_via_embedding: bool = False
+    dropout_rate: float = 0.0
+    dtype: str = "float32"
+    scan_layers: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(
+                f"dtype {self.dtype!r} is not supported: T5 overflows in float16. "
+                "Use 'float32' or 'bfloat16'."
+            )
+
+
+def _t5_1_1(emb_dim: int, heads: int, mlp_dim: int, layers: int) -> T5Config:
+    return T5Config(32128, emb_dim, heads, 64, mlp_dim, layers, layers)
+
+
+def _pocket(emb_dim: int, heads: int, head_dim: int, mlp_dim: int, layers: int) -> T5Config:
+    return T5Config(1152, emb_dim, heads, head_dim, mlp_dim, layers, layers)
+
+
+# Published sizes: Lester et al. 2021, Table 4, and `t5_1_1/{size}.gin` of T5X.
+SIZES: dict[str, T5Config] = {
+    "t5_1_1_small": _t5_1_1(512, 6, 1024, 8),
+    "t5_1_1_base": _t5_1_1(768, 12, 2048, 12),
+    "t5_1_1_large": _t5_1_1(1024, 16, 2816, 24),
+    "t5_1_1_xl": _t5_1_1(2048, 32, 5120, 24),
+    "t5_1_1_xxl": _t5_1_1(4096, 64, 10240, 24),
+    "pocket_50k": _pocket(16, 2, 8, 32, 2),
+    "pocket_200k": _pocket(48, 3, 16, 64, 2),
+    "pocket_800k": _pocket(96, 4, 24, 160, 3),
+    "pocket_3m": _pocket(160, 5, 32, 384, 4),
+    "pocket_12m": _pocket(320, 10, 32, 768, 4),
+}
+
+
+def get_size(name: str) -> T5Config:
+    """The configuration of a model size.
+
+    Raises:
+      ValueError: the name is unknown; the message lists those that are known.
+    """
+    if name not in SIZES:
+        raise ValueError(f"unknown model size {name!r}; known sizes: {', '.join(SIZES)}.")
+    return SIZES[name]

@@ -1,0 +1,352 @@
+"""T5 as an encoder over a stream of text and soft tokens, and a decoder over the encoding.
+
+Architecture: Raffel et al. 2020 with the changes of T5 1.1; parameter names and shapes are those
+of T5X (`t5x/examples/t5/network.py`). Frozen weights and soft prompts are arguments of a call: the
+model holds no prompt parameters of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from spjax.models.layers import (
+    Attention,
+    Dense,
+    KeysValues,
+    Mlp,
+    RelativeBias,
+    RMSNorm,
+    dropout,
+    mask_bias,
+)
+from spjax.models.sizes import T5Config
+from spjax.types import Array, Batch, Injection, prompt_rows
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and MLP, each after a norm and added to the stream."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, x_BLD: Array, bias: Array, use_dropout: bool) -> tuple[jax.Array, None]:
+        """Returns the new stream (and nothing, for `scan`)."""
+        c = self.config
+        y = RMSNorm(c.dtype, name="pre_attention_layer_norm")(x_BLD)
+        attention = Attention(c, name="attention")
+        y = attention(y, attention.keys_values(y), bias, use_dropout)
+        x_BLD = x_BLD + dropout(self, c.dropout_rate, y, use_dropout)
+        y = RMSNorm(c.dtype, name="pre_mlp_layer_norm")(x_BLD)
+        y = Mlp(c, name="mlp")(y, use_dropout)
+        return x_BLD + dropout(self, c.dropout_rate, y, use_dropout), None
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, cross-attention and MLP."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        """Creates the parts under T5X's names."""
+        c = self.config
+        self.pre_self_attention_layer_norm = RMSNorm(c.dtype)
+        self.self_attention = Attention(c)
+        self.pre_cross_attention_layer_norm = RMSNorm(c.dtype)
+        self.encoder_decoder_attention = Attention(c)
+        self.pre_mlp_layer_norm = RMSNorm(c.dtype)
+        self.mlp = Mlp(c)
+
+    def cross_keys_values(self, carry: Any, encoded_BLD: Array) -> tuple[Any, KeysValues]:
+        """Keys and values of the encoding, computed once before decoding."""
+        return carry, self.encoder_decoder_attention.keys_values(encoded_BLD)
+
+    def _block(
+        self,
+        x_BMD: Array,
+        normed_BMD: Array,
+        self_kv: KeysValues,
+        cross_kv: KeysValues,
+        biases: tuple[Array, Array],
+        use_dropout: bool,
+    ) -> jax.Array:
+        rate = self.config.dropout_rate
+        y = self.self_attention(normed_BMD, self_kv, biases[0], use_dropout)
+        x_BMD = x_BMD + dropout(self, rate, y, use_dropout)
+        y = self.pre_cross_attention_layer_norm(x_BMD)
+        y = self.encoder_decoder_attention(y, cross_kv, biases[1], use_dropout)
+        x_BMD = x_BMD + dropout(self, rate, y, use_dropout)
+        y = self.mlp(self.pre_mlp_layer_norm(x_BMD), use_dropout)
+        return x_BMD + dropout(self, rate, y, use_dropout)
+
+    def __call__(
+        self, x_BMD: Array, encoded_BLD: Array, biases: tuple[Array, Array], use_dropout: bool
+    ) -> tuple[jax.Array, None]:
+        """All target positions at once (training)."""
+        y = self.pre_self_attention_layer_norm(x_BMD)
+        self_kv = self.self_attention.keys_values(y)
+        cross_kv = self.encoder_decoder_attention.keys_values(encoded_BLD)
+        return self._block(x_BMD, y, self_kv, cross_kv, biases, use_dropout), None
+
+    def step(
+        self,
+        x_B1D: Array,
+        cross_kv: KeysValues,
+        cached: KeysValues,
+        index: Array,
+        biases: tuple[Array, Array],
+    ) -> tuple[jax.Array, KeysValues]:
+        """One target position, with keys and values `[B, H, M, K]` of those before it."""
+        y = self.pre_self_attention_layer_norm(x_B1D)
+        new = self.self_attention.keys_values(y)
+        cached = jax.tree.map(
+            lambda old, one: jax.lax.dynamic_update_slice_in_dim(old, one, index, axis=2),
+            cached,
+            new,
+        )
+        return self._block(x_B1D, y, cached, cross_kv, biases, False), cached
+
+
+class Stack(nn.Module):
+    """What encoder and decoder share: the loop over layers, the bias table, the final norm.
+
+    Attributes:
+      config: model configuration.
+      decoder: which of the two stacks this is.
+    """
+
+    config: T5Config
+    decoder: bool
+
+    def setup(self) -> None:
+        """Creates the layers, unrolled under `layers_{i}` or stacked under `layers`."""
+        c = self.config
+        count = c.num_decoder_layers if self.decoder else c.num_encoder_layers
+        layer = DecoderLayer if self.decoder else EncoderLayer
+        self.relpos_bias = RelativeBias(c, bidirectional=not self.decoder)
+        if c.scan_layers:
+            self.layers = _scanned(layer, count)(c)
+        else:
+            self.blocks = [layer(c, name=f"layers_{i}") for i in range(count)]
+        norm = RMSNorm(c.dtype, name="decoder_norm" if self.decoder else "encoder_norm")
+        self.final_norm = norm
+        if self.decoder and not c.logits_via_embedding:
+            self.logits_dense = Dense(c.vocab_size, "float32")
+
+    def run(self, x_BLD: Array, *shared: Any, use_dropout: bool) -> jax.Array:
+        """Dropout, all layers, final norm, dropout."""
+        rate = self.config.dropout_rate
+        x_BLD = dropout(self, rate, x_BLD, use_dropout)
+        if self.config.scan_layers:
+            x_BLD, _ = self.layers(x_BLD, *shared, use_dropout)
+        else:
+            for block in self.blocks:
+                x_BLD, _ = block(x_BLD, *shared, use_dropout)
+        return dropout(self, rate, self.final_norm(x_BLD), use_dropout)
+
+    def cross_keys_values(self, encoded_BLD: Array) -> Any:
+        """Every layer's keys and values of the encoding: a list, or stacked arrays if scanned."""
+        if self.config.scan_layers:
+            return self.layers.cross_keys_values(None, encoded_BLD)[1]
+        return [block.cross_keys_values(None, encoded_BLD)[1] for block in self.blocks]
+
+    def step(
+        self, x_B1D: Array, cross: Any, cached: Any, index: Array, biases: tuple[Array, Array]
+    ) -> tuple[jax.Array, Any]:
+        """One decoding position through all layers; returns the normed stream and new cache."""
+        if self.config.scan_layers:
+            x_B1D, cached = self.layers.step(x_B1D, cross, cached, index, biases)
+        else:
+            new = []
+            for block, cross_kv, kv in zip(self.blocks, cross, cached, strict=True):
+                x_B1D, kv = block.step(x_B1D, cross_kv, kv, index, biases)
+                new.append(kv)
+            cached = new
+        return self.final_norm(x_B1D), cached
+
+    def head(self, y_BMD: Array) -> jax.Array:
+        """The untied output head, in float32."""
+        return self.logits_dense(y_BMD)
+
+
+def _scanned(layer: type[nn.Module], count: int) -> Any:
+    """`layer` looped over parameters stacked on axis 1, as in T5X's scanned T5."""
+    broadcast, rngs = nn.broadcast, {"params": True, "dropout": True}
+    calls = {"__call__": (broadcast,) * (2 if layer is EncoderLayer else 3)}
+    if layer is DecoderLayer:
+        calls["cross_keys_values"] = (broadcast,)
+        calls["step"] = (0, 0, broadcast, broadcast)
+    methods = {
+        name: {
+            "variable_axes": {"params": 1},
+            "split_rngs": rngs,
+            "in_axes": axes,
+            "length": count,
+        }
+        for name, axes in calls.items()
+    }
+    return nn.scan(layer, methods=methods)
+
+
+class T5(nn.Module):
+    """The whole model; call its methods through `T5(config).apply({"params": weights}, ...)`."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        """Creates the embedding and the two stacks."""
+        c = self.config
+        self.token_embedder = Embedder(c)
+        self.encoder = Stack(c, decoder=False)
+        self.decoder = Stack(c, decoder=True)
+
+    def encode(
+        self, batch: Batch, injection: Injection | None = None, use_dropout: bool = False
+    ) -> tuple[jax.Array, jax.Array]:
+        """Encodes the stream of text and soft tokens.
+
+        Args:
+          batch: inputs, slots and segments; targets are not looked at.
+          injection: the soft tokens; None when no slot is used.
+          use_dropout: needs a `dropout` rng.
+
+        Returns:
+          encoded_BLD and valid_BL (bool, False at padding).
+        """
+        segments = jnp.asarray(batch.input_segments_BL)
+        x_BLD = self.token_embedder(jnp.asarray(batch.inputs_BL))
+        if injection is not None:
+            rows_BL = prompt_rows(batch, injection)
+            soft_BLD = jnp.take(injection.prompt_RD, jnp.maximum(rows_BL, 0), axis=0)
+            x_BLD = jnp.where((rows_BL >= 0)[..., None], soft_BLD.astype(x_BLD.dtype), x_BLD)
+        valid_BL = segments > 0
+        allowed = (segments[:, :, None] == segments[:, None, :]) & valid_BL[:, None, :]
+        bias = mask_bias(allowed) + self.encoder.relpos_bias(segments.shape[1])[None]
+        return self.encoder.run(x_BLD, bias, use_dropout=use_dropout), valid_BL
+
+    def decode(
+        self, encoded_BLD: Array, valid_BL: Array, batch: Batch, use_dropout: bool = False
+    ) -> jax.Array:
+        """Logits of every target token given the true tokens before it.
+
+        Args:
+          encoded_BLD: from `encode`.
+          valid_BL: from `encode`.
+          batch: targets and segments; input tokens are not looked at.
+          use_dropout: needs a `dropout` rng.
+
+        Returns:
+          logits_BMV, float32.
+        """
+        segments = jnp.asarray(batch.target_segments_BM)
+        y_BMD = self.token_embedder(shift_right(jnp.asarray(batch.targets_BM), segments))
+        causal = jnp.tril(jnp.ones((segments.shape[1],) * 2, bool))
+        same = (segments[:, :, None] == segments[:, None, :]) & causal
+        self_bias = mask_bias(same) + self.decoder.relpos_bias(segments.shape[1])[None]
+        sources = jnp.asarray(batch.input_segments_BL)
+        cross = (segments[:, :, None] == sources[:, None, :]) & valid_BL[:, None, :]
+        biases = (self_bias, mask_bias(cross))
+        return self._logits(self.decoder.run(y_BMD, encoded_BLD, biases, use_dropout=use_dropout))
+
+    def _logits(self, y_BMD: Array) -> jax.Array:
+        if self.config.logits_via_embedding:
+            scaled = y_BMD.astype(jnp.float32) * self.config.emb_dim**-0.5
+            return self.token_embedder.attend(scaled)
+        return self.decoder.head(y_BMD)
+
+    def start_decoding(self, encoded_BLD: Array, max_length: int) -> tuple[Any, Any]:
+        """Keys and values of the encoding, and an empty cache for `max_length` positions."""
+        c = self.config
+        shape = (encoded_BLD.shape[0], c.num_heads, max_length, c.head_dim)
+        if c.scan_layers:
+            shape = (c.num_decoder_layers, *shape)
+        empty = (jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype))
+        cached = empty if c.scan_layers else [empty] * c.num_decoder_layers
+        return self.decoder.cross_keys_values(encoded_BLD), cached
+
+    def decode_step(
+        self, tokens_B: Array, index: Array, cross: Any, cached: Any, valid_BL: Array
+    ) -> tuple[jax.Array, Any]:
+        """Logits of the token at position `index` given the one before it and the cache.
+
+        Args:
+          tokens_B: the tokens before (0 at the first position).
+          index: scalar int32 position, from 0.
+          cross: from `start_decoding`.
+          cached: from `start_decoding` or the step before.
+          valid_BL: which input positions may be attended to.
+
+        Returns:
+          logits_BV and the new cache.
+        """
+        length = jax.tree.leaves(cached)[0].shape[-2]
+        bias_HMM = self.decoder.relpos_bias(length)
+        row_H1M = jax.lax.dynamic_slice_in_dim(bias_HMM, index, 1, axis=1)
+        past = jnp.where(jnp.arange(length) <= index, 0.0, -1e10)
+        biases = (row_H1M[None] + past, mask_bias(valid_BL[:, None, :]))
+        x_B1D = self.token_embedder(tokens_B[:, None])
+        y_B1D, cached = self.decoder.step(x_B1D, cross, cached, index, biases)
+        return self._logits(y_B1D)[:, 0], cached
+
+    def __call__(
+        self, batch: Batch, injection: Injection | None = None, use_dropout: bool = False
+    ) -> jax.Array:
+        """Teacher-forced logits_BMV, float32."""
+        encoded_BLD, valid_BL = self.encode(batch, injection, use_dropout)
+        return self.decode(encoded_BLD, valid_BL, batch, use_dropout)
+
+
+class Embedder(nn.Module):
+    """The embedding table, shared by encoder and decoder (and by the head where tied)."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        """Creates `embedding` `[V, D]`."""
+        shape = (self.config.vocab_size, self.config.emb_dim)
+        init = nn.initializers.normal(stddev=1.0)
+        self.embedding = self.param("embedding", init, shape, jnp.float32)
+
+    def __call__(self, tokens: Array) -> jax.Array:
+        """Embeds ids of any shape; not scaled, as in T5."""
+        return jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
+
+    def attend(self, x: Array) -> jax.Array:
+        """Logits by the transposed table."""
+        return jnp.dot(x, self.embedding.astype(jnp.float32).T)
+
+
+def shift_right(targets_BM: Array, segments_BM: Array) -> jax.Array:
+    """Decoder inputs: targets moved one to the right, 0 at the start of every segment."""
+    moved = jnp.pad(targets_BM[:, :-1], ((0, 0), (1, 0)))
+    same = segments_BM == jnp.pad(segments_BM[:, :-1], ((0, 0), (1, 0)))
+    return jnp.where(same, moved, 0)
+
+
+def init_weights(config: T5Config, rng: Array) -> Any:
+    """Random weights with T5's initial scales.
+
+    Args:
+      config: model configuration.
+      rng: a JAX key.
+
+    Returns:
+      The parameter tree, float32, under T5X's names.
+    """
+    return T5(config).init(rng, empty_batch())["params"]
+
+
+def weight_shapes(config: T5Config) -> Any:
+    """Names and shapes of the model's parameters, without allocating them."""
+    return jax.eval_shape(lambda: init_weights(config, jax.random.key(0)))
+
+
+def empty_batch(rows: int = 1, input_length: int = 2, target_length: int = 2) -> Batch:
+    """A batch of padding, for shapes."""
+    inputs = jnp.zeros((rows, input_length), jnp.int32)
+    targets = jnp.zeros((rows, target_length), jnp.int32)
+    one = jnp.zeros((rows, 1), jnp.int32)
+    return Batch(inputs, inputs - 1, inputs, targets, targets, one, one)

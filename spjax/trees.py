@@ -1,0 +1,90 @@
+"""Parameter trees under their T5X names: flattening, comparing, counting, stacking layers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spjax.types import Tree
+
+_LAYER = re.compile(r"^(encoder|decoder)/layers_(\d+)/(.+)$")
+_SCANNED = re.compile(r"^(encoder|decoder)/layers/(.+)$")
+
+
+def flatten(tree: Tree) -> dict[str, Any]:
+    """Nested dict to `{"encoder/layers_0/mlp/wo/kernel": leaf}`, sorted by name."""
+    return dict(sorted(flax.traverse_util.flatten_dict(dict(tree), sep="/").items()))
+
+
+def unflatten(leaves: dict[str, Any]) -> dict[str, Any]:
+    """Inverse of `flatten`."""
+    return flax.traverse_util.unflatten_dict(leaves, sep="/")
+
+
+def count(tree: Tree) -> int:
+    """Number of parameters of a tree of arrays or of `jax.ShapeDtypeStruct`s."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def check_same(found: Tree, expected: Tree, source: str) -> None:
+    """Demands that two trees have the same names and shapes.
+
+    Args:
+      found: arrays that were read.
+      expected: arrays or shapes of the model that should receive them.
+      source: where `found` came from, for the message.
+
+    Raises:
+      ValueError: it lists names that are missing and unexpected, and shapes that differ.
+    """
+    have, want = flatten(found), flatten(expected)
+    problems = []
+    if missing := sorted(want.keys() - have.keys()):
+        problems.append(f"missing: {', '.join(missing)}")
+    if unexpected := sorted(have.keys() - want.keys()):
+        problems.append(f"unexpected: {', '.join(unexpected)}")
+    for name in sorted(have.keys() & want.keys()):
+        if tuple(have[name].shape) != tuple(want[name].shape):
+            problems.append(
+                f"{name} has shape {tuple(have[name].shape)}, not {tuple(want[name].shape)}"
+            )
+    if problems:
+        raise ValueError(
+            f"the weights in {source} do not fit the model: {'; '.join(problems)}. "
+            "Check that the checkpoint and the model size belong together."
+        )
+
+
+def stack_layers(tree: Tree) -> dict[str, Any]:
+    """Unrolled layers (`layers_{i}`) to the scanned layout (`layers`, stacked on axis 1).
+
+    The stacking axis is that of T5X's scanned T5 (`t5x/examples/scalable_t5`).
+    """
+    leaves, stacks = {}, {}
+    for name, leaf in flatten(tree).items():
+        if match := _LAYER.match(name):
+            stack, index, rest = match.groups()
+            stacks.setdefault(f"{stack}/layers/{rest}", {})[int(index)] = leaf
+        else:
+            leaves[name] = leaf
+    for name, parts in stacks.items():
+        leaves[name] = jnp.stack([parts[i] for i in range(len(parts))], axis=1)
+    return unflatten(leaves)
+
+
+def unstack_layers(tree: Tree) -> dict[str, Any]:
+    """Inverse of `stack_layers`."""
+    leaves = {}
+    for name, leaf in flatten(tree).items():
+        if match := _SCANNED.match(name):
+            stack, rest = match.groups()
+            for i in range(leaf.shape[1]):
+                leaves[f"{stack}/layers_{i}/{rest}"] = leaf[:, i]
+        else:
+            leaves[name] = leaf
+    return unflatten(leaves)
