@@ -1,0 +1,39 @@
+"""Tuning methods, one file each; the name of the file is the name of the method.
+
+A method is a Flax module whose parameters are the trainable tree: see `spjax.methods.base.Method`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from spjax.methods.base import Method
+
+_HELPERS = ("base", "initializers")
+
+
+def names() -> tuple[str, ...]:
+    """Names of all methods: the files of this folder."""
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name for name in found if name not in _HELPERS))
+
+
+def get(name: str) -> type[Method]:
+    """The class of a method.
+
+    Args:
+      name: file name without `.py`; the class is its CamelCase form.
+
+    Raises:
+      ValueError: there is no such method; the message lists those there are.
+    """
+    if name not in names():
+        raise ValueError(f"unknown method {name!r}; known methods: {', '.join(names())}.")
+    module = importlib.import_module(f"{__name__}.{name}")
+    return getattr(module, "".join(part.title() for part in name.split("_")))
+
+
+def name_of(method: Method) -> str:
+    """The registered name of a method object."""
+    return type(method).__module__.rsplit(".", 1)[-1]

@@ -1,0 +1,95 @@
+"""The interface of every tuning method."""
+
+from __future__ import annotations
+
+from typing import Callable, ClassVar, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from spjax.types import Injection, Tree, stack_prompts
+
+Encode = Callable[[str], Sequence[int]]
+
+
+class Method(nn.Module):
+    """A way of tuning a frozen model; its Flax parameters are all that is trained.
+
+    A subclass in `spjax/methods/<name>.py` is registered by its file name. Its attributes are its
+    hyper-parameters; it must not be given attributes called `name`, `parent` or `init`.
+
+    Attributes:
+      changes_weights: whether `__call__` returns other weights than the base. Such runs cannot
+        share a forward pass, so their gangs have one run.
+    """
+
+    changes_weights: ClassVar[bool] = False
+
+    @property
+    def prompt_length(self) -> int:
+        """Slots that every example carries for this method (P)."""
+        return 0
+
+    @property
+    def insertion(self) -> str:
+        """Where the slots go: "front", "after_first" or "end"."""
+        return "front"
+
+    def resolve(self, labels: Sequence[str], encode: Encode) -> Method:
+        """Fills in what depends on the task and vocabulary, such as label words for initialisers.
+
+        Args:
+          labels: label words of the task.
+          encode: text to token ids, without EOS.
+
+        Returns:
+          A method ready to be initialised.
+        """
+        del labels, encode
+        return self
+
+    def started(self) -> Method:
+        """The method without what only decides initial values, so that runs share programs."""
+        return self
+
+    def __call__(self, base: Tree) -> tuple[Tree, jax.Array | None]:
+        """What the trainable parameters do to a forward pass.
+
+        Args:
+          base: the frozen weights.
+
+        Returns:
+          The weights to run with, and the prompt `[P, D]` to put in the slots (or None).
+        """
+        raise NotImplementedError
+
+
+def apply_gang(method: Method, trainable: Tree, base: Tree) -> tuple[Tree, Injection | None]:
+    """Weights and injection for a gang.
+
+    Args:
+      method: shared by all runs of the gang.
+      trainable: parameter tree of the method with a leading axis of N runs.
+      base: the frozen weights.
+
+    Returns:
+      The weights to run with and the soft tokens of all runs.
+    """
+    if method.changes_weights:
+        return method.apply({"params": jax.tree.map(lambda x: x[0], trainable)}, base)
+    prompts_NPD = jax.vmap(lambda own: method.apply({"params": own}, base)[1])(trainable)
+    return base, stack_prompts(prompts_NPD)
+
+
+def init_trainable(method: Method, base: Tree, seed: int) -> Tree:
+    """The trainable tree of one run at its start, float32.
+
+    Args:
+      method: resolved (`Method.resolve`).
+      base: the frozen weights; initialisers look at the embedding.
+      seed: of the random draws.
+    """
+    params = method.init(jax.random.key(seed), base)["params"]
+    # A copy, because a method may start from the base itself, which must never be donated.
+    return jax.tree.map(lambda x: jnp.array(x, jnp.float32, copy=True), params)

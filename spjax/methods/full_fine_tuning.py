@@ -1,0 +1,22 @@
+"""Full fine-tuning ("model tuning" in Lester et al. 2021): every weight is trained."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import flax.linen as nn
+
+from spjax.methods.base import Method
+from spjax.types import Tree
+
+
+class FullFineTuning(Method):
+    """The trainable tree is a copy of the base, which itself stays as it was."""
+
+    changes_weights: ClassVar[bool] = True
+
+    @nn.compact
+    def __call__(self, base: Tree) -> tuple[Tree, None]:
+        """The trained weights, and no prompt."""
+        return {name: self.param(name, lambda _, part=part: part)
+                for name, part in base.items()}, None

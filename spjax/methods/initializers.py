@@ -1,0 +1,188 @@
+"""Where a prompt starts (Lester et al. 2021, section 3.2, and google-research/prompt-tuning)."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spjax.methods.base import Encode
+from spjax.types import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """Independent uniform numbers.
+
+    The paper draws from [-0.5, 0.5]; the released code's `uniform(0.5)` is [0, 0.5), because
+    Flax's initializer is one-sided.
+
+    Attributes:
+      low: lower end.
+      high: upper end.
+    """
+
+    low: float = -0.5
+    high: float = 0.5
+
+    def resolve(self, labels: Sequence[str], encode: Encode) -> Uniform:
+        """Nothing depends on the task."""
+        del labels, encode
+        return self
+
+    def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
+        """Draws a prompt `[length, D]`."""
+        shape = (length, embedding_VD.shape[1])
+        return jax.random.uniform(rng, shape, jnp.float32, self.low, self.high)
+
+
+@dataclasses.dataclass(frozen=True)
+class SampledVocabulary:
+    """Embeddings of different words among the most frequent (`from_sample_of_embeddings`).
+
+    Ids 0 to 2 (padding, EOS, unknown) can be drawn too, as in the released code.
+
+    Attributes:
+      population: ids below this are drawn from; T5's ids are ordered by frequency.
+    """
+
+    population: int = 5000
+
+    def resolve(self, labels: Sequence[str], encode: Encode) -> SampledVocabulary:
+        """Nothing depends on the task."""
+        del labels, encode
+        return self
+
+    def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
+        """Draws a prompt `[length, D]`; words repeat only if there are fewer than `length`."""
+        population = min(self.population, embedding_VD.shape[0])
+        ids = jax.random.choice(rng, population, (length,), replace=length > population)
+        return embedding_VD[ids].astype(jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassLabels:
+    """Row i is the mean embedding of label i's tokens; further rows are sampled vocabulary.
+
+    `from_embedded_list` of the released code: labels that find no row are dropped.
+
+    Attributes:
+      labels: the label words; empty for those of the task.
+      population: of the sampled vocabulary.
+      tokens: ids of each label, filled in by `resolve`.
+    """
+
+    labels: tuple[str, ...] = ()
+    population: int = 5000
+    tokens: tuple[tuple[int, ...], ...] = ()
+
+    def resolve(self, labels: Sequence[str], encode: Encode) -> ClassLabels:
+        """Encodes the labels.
+
+        Raises:
+          ValueError: neither this initializer nor the task names any label.
+        """
+        words = tuple(self.labels) or tuple(labels)
+        if not words:
+            raise ValueError(
+                "class-label initialisation needs label words, and the task has none. Set "
+                "CLASS_LABELS to a list of words, or use another initializer."
+            )
+        return dataclasses.replace(self, tokens=tuple(tuple(encode(word)) for word in words))
+
+    def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
+        """A prompt `[length, D]`."""
+        means = [jnp.mean(embedding_VD[np.array(ids)], axis=0) for ids in self.tokens]
+        return _fill(means, SampledVocabulary(self.population)(rng, length, embedding_VD))
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """One row for each token of a text; further rows are sampled vocabulary.
+
+    `from_embedded_string` of the released code: the text is cut at the prompt's length.
+
+    Attributes:
+      text: for example a description of the task.
+      population: of the sampled vocabulary.
+      tokens: ids of the text, filled in by `resolve`.
+    """
+
+    text: str
+    population: int = 5000
+    tokens: tuple[int, ...] = ()
+
+    def resolve(self, labels: Sequence[str], encode: Encode) -> Text:
+        """Encodes the text.
+
+        Raises:
+          ValueError: the text has no tokens.
+        """
+        del labels
+        tokens = tuple(encode(self.text))
+        if not tokens:
+            raise ValueError(f"the initial text {self.text!r} has no tokens; give some words.")
+        return dataclasses.replace(self, tokens=tokens)
+
+    def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
+        """A prompt `[length, D]`."""
+        rows = list(embedding_VD[np.array(self.tokens)])
+        return _fill(rows, SampledVocabulary(self.population)(rng, length, embedding_VD))
+
+
+@dataclasses.dataclass(frozen=True)
+class FromFile:
+    """A prompt saved before: an `.npy` array `[P, D]` (with or without that extension).
+
+    Attributes:
+      path: the file.
+    """
+
+    path: str
+
+    def resolve(self, labels: Sequence[str], encode: Encode) -> FromFile:
+        """Nothing depends on the task."""
+        del labels, encode
+        return self
+
+    def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
+        """Reads the prompt.
+
+        Raises:
+          ValueError: the file is missing, is not an array, or has another shape.
+        """
+        del rng
+        return jnp.asarray(read_prompt(Path(self.path), (length, embedding_VD.shape[1])))
+
+
+def read_prompt(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """Reads a `[P, D]` array of float32 from an `.npy` file.
+
+    Args:
+      path: the file.
+      shape: the shape it must have.
+
+    Raises:
+      ValueError: the file is missing, is not an array, or has another shape.
+    """
+    try:
+        prompt = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"cannot read a prompt from {path}: {error}. Give an .npy file with an array [P, D]."
+        ) from error
+    if prompt.shape != shape:
+        raise ValueError(
+            f"the prompt in {path} has shape {prompt.shape}, but the run needs {shape} "
+            "(PROMPT_LENGTH, width of the model)."
+        )
+    return prompt.astype(np.float32)
+
+
+def _fill(rows: list[Array], prompt_PD: jax.Array) -> jax.Array:
+    rows = rows[: prompt_PD.shape[0]]
+    return prompt_PD.at[: len(rows)].set(jnp.stack(rows).astype(jnp.float32))

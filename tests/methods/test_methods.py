@@ -1,0 +1,126 @@
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from spjax import methods
+from spjax.methods import initializers
+from spjax.methods.base import apply_gang, init_trainable
+from spjax.models import T5Config
+from spjax.models.t5 import init_weights
+
+TINY = T5Config(64, 16, 2, 8, 24, 1, 1)
+BASE = init_weights(TINY, jax.random.key(0))
+TABLE = np.asarray(BASE["token_embedder"]["embedding"])
+WORDS = {"good": (5, 6), "bad": (7,), "so so": (8, 9, 10), "": ()}
+
+
+def small(name):
+    """Each method with few soft tokens, where it has any."""
+    cls = methods.get(name)
+    return cls(length=4) if "length" in inspect.signature(cls).parameters else cls()
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_the_interface(name):
+    method = small(name).resolve(("good", "bad"), WORDS.__getitem__)
+    assert methods.name_of(method) == name and inspect.getdoc(methods.get(name))
+    trainable = init_trainable(method, BASE, seed=0)
+    weights, prompt = method.apply({"params": trainable}, BASE)
+    assert jax.tree.map(jnp.shape, weights) == jax.tree.map(jnp.shape, BASE)
+    shape = None if prompt is None else prompt.shape
+    assert shape == ((method.prompt_length, 16) if method.prompt_length else None)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(trainable))
+    again = init_trainable(method, BASE, seed=0)
+    assert all(map(np.array_equal, jax.tree.leaves(trainable), jax.tree.leaves(again)))
+    assert method.started() == method.started()
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_the_trainable_tree_shares_no_memory_with_the_base(name):
+    # Its buffers are donated to the step; the base must survive that.
+    trainable = init_trainable(small(name), BASE, seed=0)
+    own = {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(trainable)}
+    assert not own & {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(BASE)}
+
+
+@pytest.mark.parametrize("name", [n for n in methods.names() if not methods.get(n).changes_weights])
+def test_a_gang_stacks_prompts(name):
+    own = [init_trainable(small(name), BASE, seed) for seed in (0, 1, 2)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
+    weights, injection = apply_gang(small(name), stacked, BASE)
+    assert weights is BASE
+    for run, tree in enumerate(own):
+        start = int(injection.offsets_NS[run, 0])
+        rows = injection.prompt_RD[start : start + small(name).prompt_length]
+        np.testing.assert_array_equal(rows, small(name).apply({"params": tree}, BASE)[1])
+
+
+def test_unknown_method():
+    with pytest.raises(ValueError, match="unknown method 'lara'.*prompt_tuning"):
+        methods.get("lara")
+
+
+def test_bad_hyper_parameters():
+    cls = methods.get("prompt_tuning")
+    with pytest.raises(ValueError, match="PROMPT_LENGTH is 0"):
+        cls(length=0)
+    with pytest.raises(ValueError, match="place is 'middle'.*'after_first'"):
+        cls(place="middle")
+
+
+def start(initializer, length=4, labels=("good", "bad")):
+    resolved = initializer.resolve(labels, WORDS.__getitem__)
+    return np.asarray(resolved(jax.random.key(3), length, jnp.asarray(TABLE)))
+
+
+def test_uniform_ranges():
+    paper = start(initializers.Uniform(), 400)
+    released = start(initializers.Uniform(0.0, 0.5), 400)
+    assert -0.5 <= paper.min() < -0.45 and 0.45 < paper.max() < 0.5
+    assert 0.0 <= released.min() < 0.05 and 0.45 < released.max() < 0.5
+
+
+def test_sampled_vocabulary_takes_different_words_of_the_population():
+    prompt = start(initializers.SampledVocabulary(10), 10)
+    rows = [np.flatnonzero((TABLE == row).all(axis=1)).item() for row in prompt]
+    assert sorted(rows) == list(range(10))
+    assert start(initializers.SampledVocabulary(10), 12).shape == (12, 16)
+
+
+def test_class_labels_are_means_and_the_rest_is_sampled():
+    prompt = start(initializers.ClassLabels(population=10))
+    np.testing.assert_allclose(prompt[0], TABLE[[5, 6]].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(prompt[1], TABLE[7], rtol=1e-6)
+    sampled = start(initializers.SampledVocabulary(10))
+    np.testing.assert_array_equal(prompt[2:], sampled[2:])
+    chosen = start(initializers.ClassLabels(labels=("so so",)), 1)
+    np.testing.assert_allclose(chosen[0], TABLE[[8, 9, 10]].mean(axis=0), rtol=1e-6)
+
+
+def test_class_labels_without_labels():
+    with pytest.raises(ValueError, match="needs label words, and the task has none.*CLASS_LABELS"):
+        start(initializers.ClassLabels(), labels=())
+
+
+def test_text_fills_rows_in_order_and_is_cut():
+    prompt = start(initializers.Text("so so"))
+    np.testing.assert_array_equal(prompt[:3], TABLE[[8, 9, 10]])
+    np.testing.assert_array_equal(start(initializers.Text("so so"), 2), TABLE[[8, 9]])
+    with pytest.raises(ValueError, match="has no tokens"):
+        start(initializers.Text(""))
+
+
+def test_file(tmp_path):
+    prompt = np.arange(64, dtype=np.float32).reshape(4, 16)
+    np.save(tmp_path / "p.npy", prompt)
+    np.testing.assert_array_equal(start(initializers.FromFile(str(tmp_path / "p.npy"))), prompt)
+    with pytest.raises(ValueError, match=r"shape \(4, 16\), but the run needs \(5, 16\)"):
+        start(initializers.FromFile(str(tmp_path / "p.npy")), 5)
+    with pytest.raises(ValueError, match="cannot read a prompt"):
+        start(initializers.FromFile(str(tmp_path / "missing.npy")))
+    np.save(tmp_path / "bad.npy", np.array([{}], object), allow_pickle=True)
+    with pytest.raises(ValueError, match="cannot read a prompt"):
+        start(initializers.FromFile(str(tmp_path / "bad.npy")), 1)
