@@ -1,0 +1,303 @@
+"""From cached splits to batches: shuffling, slots for the prompt, padding, exact resume.
+
+A batch is a dict of int32 arrays with the fields of `spjax.types.Batch`, here with one example a
+row. A row has `prompt_length + input_length` positions; the prompt takes up `prompt_length` of them
+wherever it is inserted, so texts are never cut to make room for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Iterator, Sequence
+
+import grain
+import numpy as np
+
+from spjax.data.cache import CachedSplit
+
+Batch = dict[str, np.ndarray]
+
+INSERTIONS = ("front", "after_first", "end")
+_ENDLESS = 2**31  # batches; Grain wants a length
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where text and prompt stand in a row.
+
+    Attributes:
+      prompt_length: slots in each row; 0 for methods without soft tokens.
+      insertion: "front", "after_first" (after the first token) or "end" (after the text, before
+        its EOS).
+      input_length: room for text, EOS included.
+      target_length: room for the target, EOS included.
+    """
+
+    prompt_length: int
+    insertion: str
+    input_length: int
+    target_length: int
+
+    @property
+    def row_length(self) -> int:
+        """Positions of an input row."""
+        return self.prompt_length + self.input_length
+
+
+def make_layout(
+    splits: Sequence[CachedSplit],
+    *,
+    prompt_length: int = 0,
+    insertion: str = "front",
+    input_length: int = 0,
+    target_length: int = 0,
+    row_length: int = 0,
+) -> Layout:
+    """A layout that holds every example of some splits.
+
+    Args:
+      splits: those it has to hold.
+      prompt_length: slots in each row.
+      insertion: one of `INSERTIONS`.
+      input_length: room for text; 0 for the longest text rounded up to 8, but at most what the
+        splits were cut to.
+      target_length: room for targets; likewise.
+      row_length: the most positions a row may have; 0 for no limit.
+
+    Raises:
+      ValueError: an unknown insertion, a negative length, a length too short for the examples, or
+        a prompt longer than the row allows.
+    """
+    if insertion not in INSERTIONS:
+        raise ValueError(f"unknown insertion {insertion!r}; choose one of {', '.join(INSERTIONS)}")
+    if prompt_length < 0:
+        raise ValueError(f"the prompt length is {prompt_length}; it must be 0 or more")
+    layout = Layout(
+        prompt_length,
+        insertion,
+        _room(splits, "inputs", input_length),
+        _room(splits, "targets", target_length),
+    )
+    if row_length and layout.row_length > row_length:
+        raise ValueError(
+            f"a prompt of {prompt_length} is longer than the row allows: with {layout.input_length}"
+            f" tokens of text it needs {layout.row_length} positions, and a row has {row_length}; "
+            f"use a prompt of at most {max(0, row_length - layout.input_length)}, or shorter inputs"
+        )
+    return layout
+
+
+def train_iterator(
+    split: CachedSplit,
+    *,
+    batch_size: int,
+    prompt_length: int,
+    insertion: str = "front",
+    input_length: int = 0,
+    target_length: int = 0,
+    row_length: int = 0,
+    seed: int = 0,
+) -> grain.DatasetIterator:
+    """Endless batches of a split, reshuffled in every epoch.
+
+    The order depends on the seed and the number of examples alone. Batches run on across the end
+    of an epoch, so all are full. `get_state()` gives a small dict fit for JSON; after `set_state()`
+    with it a new iterator goes on with the very next batch.
+
+    Args:
+      split: what to train on.
+      batch_size: examples in a batch.
+      prompt_length: see `make_layout`, like the other lengths.
+      insertion: see `make_layout`.
+      input_length: see `make_layout`.
+      target_length: see `make_layout`.
+      row_length: see `make_layout`.
+      seed: of the order; 0 or more.
+
+    Raises:
+      ValueError: as `make_layout`, or the split is empty, or a bad batch size or seed.
+    """
+    layout = make_layout(
+        [split],
+        prompt_length=prompt_length,
+        insertion=insertion,
+        input_length=input_length,
+        target_length=target_length,
+        row_length=row_length,
+    )
+    _check_batch_size(batch_size)
+    if split.num_examples == 0:
+        raise ValueError(f"the split {split.task}/{split.split} has no examples to train on")
+    if seed < 0:
+        raise ValueError(f"the seed of the data order is {seed}; it must be 0 or more")
+
+    def batch(number: int) -> Batch:
+        return rows(split, shuffled(split.num_examples, seed, number, batch_size), layout)
+
+    # Grain counts whole batches: shuffling and batching single examples in it takes 1 ms a batch.
+    # No threads, since a batch takes less time than handing it over.
+    options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    return iter(grain.MapDataset.range(_ENDLESS).map(batch).to_iter_dataset(options))
+
+
+def eval_batches(
+    split: CachedSplit,
+    batch_size: int,
+    *,
+    prompt_length: int,
+    insertion: str = "front",
+    input_length: int = 0,
+    target_length: int = 0,
+    row_length: int = 0,
+    limit: int = 0,
+) -> Iterator[tuple[Batch, np.ndarray, int]]:
+    """The examples of a split in order, every batch of the same size.
+
+    Args:
+      split: what to evaluate.
+      batch_size: rows in a batch.
+      prompt_length: see `make_layout`, like the other lengths.
+      insertion: see `make_layout`.
+      input_length: see `make_layout`.
+      target_length: see `make_layout`.
+      row_length: see `make_layout`.
+      limit: how many examples to take from the start; 0 for all.
+
+    Returns:
+      An iterator of (batch, indices of its examples, how many rows count). Rows beyond those
+      repeat the last example, with nothing to predict (`target_segments_BM` is 0).
+
+    Raises:
+      ValueError: as `make_layout`, or a bad batch size.
+    """
+    layout = make_layout(
+        [split],
+        prompt_length=prompt_length,
+        insertion=insertion,
+        input_length=input_length,
+        target_length=target_length,
+        row_length=row_length,
+    )
+    _check_batch_size(batch_size)
+    total = min(limit or split.num_examples, split.num_examples)
+
+    def batches() -> Iterator[tuple[Batch, np.ndarray, int]]:
+        for start in range(0, total, batch_size):
+            indices = np.arange(start, min(start + batch_size, total))
+            padded = np.pad(indices, (0, batch_size - len(indices)), mode="edge")
+            batch = rows(split, padded, layout)
+            batch["target_segments_BM"][len(indices) :] = 0
+            yield batch, indices, len(indices)
+
+    return batches()
+
+
+def gang(batches: Sequence[Batch]) -> Batch:
+    """One batch of the rows of several runs, run by run; `runs_BG` says which.
+
+    Rows of unequal length are padded at the end to the longest.
+
+    Args:
+      batches: one batch per run, in the order of the runs.
+    """
+    merged: Batch = {}
+    for name in batches[0]:
+        width = max(batch[name].shape[1] for batch in batches)
+        fill = -1 if name == "slots_BL" else 0
+        merged[name] = np.concatenate([_widen(batch[name], width, fill) for batch in batches])
+    runs = np.arange(len(batches), dtype=np.int32)
+    sizes = [len(batch["runs_BG"]) for batch in batches]
+    merged["runs_BG"] = np.repeat(runs, sizes)[:, None] + np.zeros_like(merged["runs_BG"])
+    return merged
+
+
+def shuffled(count: int, seed: int, number: int, batch_size: int) -> np.ndarray:
+    """Indices of the examples in one batch of the endless stream.
+
+    Args:
+      count: examples in an epoch.
+      seed: of the order.
+      number: which batch, from 0.
+      batch_size: examples in it.
+
+    Returns:
+      int64, `batch_size` indices below `count`.
+    """
+    positions = np.arange(number * batch_size, (number + 1) * batch_size)
+    epochs = positions // count
+    indices = np.empty(batch_size, np.int64)
+    for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
+        inside = epochs == epoch
+        indices[inside] = _permutation(count, seed, epoch)[positions[inside] - epoch * count]
+    return indices
+
+
+def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> Batch:
+    """The examples at `indices` as one batch.
+
+    Args:
+      split: where they come from.
+      indices: int64 [B].
+      layout: must have room for them, as `make_layout` sees to.
+
+    Returns:
+      The arrays of `spjax.types.Batch`, with G = 1 and runs and tasks 0.
+    """
+    prompt = layout.prompt_length
+    starts_B1 = split.inputs.offsets[indices][:, None]
+    lengths_B1 = split.inputs.offsets[indices + 1][:, None] - starts_B1
+    # Text before the prompt: none, the first token, or all but EOS; EOS always comes after it.
+    before = {"front": 0, "after_first": 1, "end": layout.input_length}[layout.insertion]
+    before_B1 = np.minimum(before, lengths_B1 - 1)
+    position_L = np.arange(layout.row_length)
+    slots_BL = position_L - before_B1
+    is_slot_BL = (slots_BL >= 0) & (slots_BL < prompt)
+    text_BL = np.where(slots_BL < 0, position_L, position_L - prompt)
+    real_BL = position_L < lengths_B1 + prompt
+    target_starts_B1 = split.targets.offsets[indices][:, None]
+    target_lengths_B1 = split.targets.offsets[indices + 1][:, None] - target_starts_B1
+    target_M = np.arange(layout.target_length)
+    target_real_BM = target_M < target_lengths_B1
+    none_BG = np.zeros((len(indices), 1), np.int32)
+    return {
+        "inputs_BL": _gather(split.inputs.values, starts_B1 + text_BL, real_BL & ~is_slot_BL),
+        "slots_BL": np.where(is_slot_BL, slots_BL, -1).astype(np.int32),
+        "input_segments_BL": real_BL.astype(np.int32),
+        "targets_BM": _gather(split.targets.values, target_starts_B1 + target_M, target_real_BM),
+        "target_segments_BM": target_real_BM.astype(np.int32),
+        "runs_BG": none_BG,
+        "tasks_BG": none_BG.copy(),
+    }
+
+
+def _gather(values: np.ndarray, places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """`values` at `places` where `wanted`, else 0; int32."""
+    return np.where(wanted, values[np.where(wanted, places, 0)], 0).astype(np.int32)
+
+
+@functools.lru_cache(maxsize=64)  # two epochs for each run of a gang
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def _room(splits: Sequence[CachedSplit], feature: str, length: int) -> int:
+    longest = max((int(getattr(s, feature).lengths.max(initial=1)) for s in splits), default=1)
+    if length == 0:
+        cut = max((split.lengths[feature] for split in splits), default=longest)
+        return max(longest, min(-(-longest // 8) * 8, cut))
+    if length < longest:
+        raise ValueError(
+            f"room for {length} {feature} is too little: the longest example has {longest} tokens; "
+            f"give at least {longest}, or load the split with shorter lengths so that it is cut"
+        )
+    return length
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"the batch size is {batch_size}; it must be 1 or more")
+
+
+def _widen(array: np.ndarray, width: int, fill: int) -> np.ndarray:
+    return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=fill)

@@ -1,0 +1,298 @@
+"""Tokenised splits on disk: built once with seqio in another process, read without TensorFlow.
+
+A split's folder is named by a key made of everything its content depends on: the task's row, the
+split, the lengths, the vocabulary's fingerprint, the layout of the files and the source code that
+makes records and text (`source_fingerprint`). A change of any of them leads to another folder, so a
+stale one is never read. Every file is checked against its size and SHA-256 when it is loaded; a
+folder that fails is built again, with a warning that says why.
+
+What to raise by hand: `version` of a task when records change that no code in this package makes;
+`cache_files.FORMAT` when the layout changes. Nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Iterator, Mapping, Sequence
+
+from spjax.data import cache_files, vocabulary as vocabularies
+from spjax.data.cache_files import Ragged
+from spjax.data.tasks import registry
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class CachedSplit:
+    """A tokenised split; token ids are memory-mapped.
+
+    Attributes:
+      task: name of the task.
+      split: name of the split.
+      folder: where it lies.
+      lengths: the most `inputs` and `targets` ids it was cut to.
+      inputs: int32 input ids of each example, EOS last.
+      targets: int32 target ids of each example, EOS last.
+    """
+
+    task: str
+    split: str
+    folder: Path
+    lengths: Mapping[str, int]
+    inputs: Ragged
+    targets: Ragged
+
+    @property
+    def num_examples(self) -> int:
+        """How many examples there are."""
+        return len(self.inputs)
+
+    @functools.cached_property
+    def examples(self) -> list[dict[str, Any]]:
+        """Raw fields of each example: `inputs_text`, `targets_text`, `idx`, `label`, `answers`."""
+        return cache_files.read_examples(self.folder)
+
+
+def load(
+    task: str,
+    split: str,
+    lengths: Mapping[str, int] | None = None,
+    cache_dir: Path | str | None = None,
+    *,
+    vocabulary: str = "",
+) -> CachedSplit:
+    """A tokenised split, built first where it is missing or damaged.
+
+    Args:
+      task: name of a task.
+      split: `train`, `validation` or `test`.
+      lengths: the most `inputs` and `targets` ids, EOS included; the task's own by default.
+      cache_dir: `default_cache_dir()` by default.
+      vocabulary: name or path of another vocabulary than the task's own.
+
+    Raises:
+      ValueError: unknown task, split or vocabulary, bad lengths, or a folder that cannot be
+        written.
+      RuntimeError: the building process failed in an unforeseen way.
+    """
+    wanted = _wanted(task, split, lengths, _folder(cache_dir), vocabulary)
+    _ensure([wanted], _folder(cache_dir))
+    inputs, targets = cache_files.read(wanted.folder)
+    return CachedSplit(task, split, wanted.folder, wanted.lengths, inputs, targets)
+
+
+def ensure(
+    tasks: Sequence[str],
+    lengths: Mapping[str, int] | None = None,
+    cache_dir: Path | str | None = None,
+    *,
+    splits: Sequence[str] = (),
+    vocabulary: str = "",
+) -> None:
+    """Builds what is missing or damaged of several tasks, in one process.
+
+    Args:
+      tasks: names of tasks.
+      lengths: as for `load`.
+      cache_dir: as for `load`.
+      splits: names of splits; all by default.
+      vocabulary: as for `load`.
+
+    Raises:
+      ValueError: as for `load`.
+      RuntimeError: as for `load`.
+    """
+    folder = _folder(cache_dir)
+    wanted = [
+        _wanted(task, split, lengths, folder, vocabulary)
+        for task in dict.fromkeys(tasks)
+        for split in splits or registry.get(task).splits
+    ]
+    _ensure(wanted, folder)
+
+
+def default_cache_dir() -> Path:
+    """The folder in the environment variable SPJAX_CACHE, else `~/.cache/spjax`."""
+    return Path(os.environ.get("SPJAX_CACHE") or Path.home() / ".cache" / "spjax")
+
+
+@functools.cache
+def source_fingerprint(source: str) -> str:
+    """SHA-256 of the code that makes the records of a source and their text.
+
+    Args:
+      source: a task's `source`; for the pocket world all of `spjax/pocket` counts.
+    """
+    paths = [_PACKAGE / "data" / "seqio_tasks.py", _PACKAGE / "data" / "tasks" / "templates.py"]
+    if source.startswith("pocket:"):
+        paths += sorted((_PACKAGE / "pocket").glob("*.py"))
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """A split that somebody wants, and what it has to be made from."""
+
+    task: str
+    split: str
+    lengths: Mapping[str, int]
+    vocabulary: str
+    key: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def problem(self) -> str | None:
+        """Why its folder cannot be used, or None."""
+        return cache_files.problem(self.folder, self.key)
+
+
+def _wanted(
+    task: str, split: str, lengths: Mapping[str, int] | None, cache_dir: Path, vocabulary: str
+) -> _Wanted:
+    info = registry.get(task)
+    if split not in info.splits:
+        raise ValueError(
+            f"the task {task!r} has no split {split!r}; its splits are {', '.join(info.splits)}"
+        )
+    lengths = _check_lengths(info.lengths if lengths is None else dict(lengths))
+    vocabulary = vocabulary or info.vocabulary
+    key = {
+        "format": cache_files.FORMAT,
+        # Through JSON, so that it compares equal to what a manifest gives back.
+        "task": json.loads(json.dumps(dataclasses.asdict(info))),
+        "split": split,
+        "lengths": lengths,
+        "vocabulary": vocabularies.load(vocabulary).fingerprint,
+        "source": source_fingerprint(info.source),
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    folder = cache_dir / task / f"{split}-{digest[:16]}"
+    return _Wanted(task, split, lengths, vocabulary, key, folder)
+
+
+def _check_lengths(lengths: dict[str, int]) -> dict[str, int]:
+    if set(lengths) != {"inputs", "targets"} or any(length < 2 for length in lengths.values()):
+        raise ValueError(
+            f"lengths {lengths} are not usable; give 'inputs' and 'targets', each at least 2 "
+            "(one token and EOS)"
+        )
+    return {feature: int(length) for feature, length in sorted(lengths.items())}
+
+
+def _folder(cache_dir: Path | str | None) -> Path:
+    return (default_cache_dir() if cache_dir is None else Path(cache_dir)).absolute()
+
+
+def _ensure(wanted: Sequence[_Wanted], cache_dir: Path) -> None:
+    if not any(split.problem for split in wanted):
+        return
+    with _locked(cache_dir) as lock:
+        # Another process may have built them while this one waited for the lock.
+        missing = [(split, reason) for split in wanted if (reason := split.problem)]
+        if not missing:
+            return
+        _remove_unfinished(cache_dir)
+        for split, reason in missing:
+            if split.folder.exists():
+                _log.warning(
+                    "the token cache %s/%s is built again: %s", split.task, split.split, reason
+                )
+        names = dict.fromkeys(split.task for split, _ in missing)
+        _log.info("building token caches (some 10 s and up): %s", ", ".join(names))
+        _run_builder([split for split, _ in missing], cache_dir, lock)
+    still = [f"{split.folder}: {reason}" for split, _ in missing if (reason := split.problem)]
+    if still:
+        raise RuntimeError("the token cache is damaged right after it was built: " + still[0])
+
+
+@contextlib.contextmanager
+def _locked(cache_dir: Path) -> Iterator[int]:
+    """Holds the cache's lock; the file descriptor keeps it in child processes too."""
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        lock = os.open(cache_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise _unwritable(cache_dir, error.strerror) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _remove_unfinished(cache_dir: Path) -> None:
+    """Removes what killed builders left; under the lock no other builder is alive."""
+    for folder in cache_dir.glob(f"*/{cache_files.TEMPORARY}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_builder(missing: Sequence[_Wanted], cache_dir: Path, lock: int) -> None:
+    request = [
+        {
+            "task": split.task,
+            "split": split.split,
+            "lengths": split.lengths,
+            "vocabulary": split.vocabulary,
+            "key": split.key,
+            "folder": str(split.folder),
+        }
+        for split in missing
+    ]
+    finished = subprocess.run(
+        [sys.executable, "-m", "spjax.data.build_cache"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        env=_builder_environment(),
+        pass_fds=(lock,),  # keeps the cache locked should this process be killed
+    )
+    answer = _last_line(finished.stdout)
+    if "error" in answer:
+        raise _unwritable(cache_dir, answer["error"])
+    if finished.returncode:
+        tail = "\n".join(finished.stderr.splitlines()[-20:])
+        raise RuntimeError(
+            f"the process that builds the token cache ended with status {finished.returncode}:\n"
+            f"{tail}"
+        )
+
+
+def _builder_environment() -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+    return {
+        **os.environ,
+        "PYTHONPATH": path,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # The accelerator belongs to the training process.
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "JAX_PLATFORMS": "cpu",
+    }
+
+
+def _last_line(text: str) -> dict[str, Any]:
+    try:
+        return json.loads(text.splitlines()[-1])
+    except (IndexError, ValueError):
+        return {}
+
+
+def _unwritable(cache_dir: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"cannot build the token cache in {str(cache_dir)!r}: {reason}; give a folder that can be "
+        "written and has room, with cache_dir or the environment variable SPJAX_CACHE"
+    )

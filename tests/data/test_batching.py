@@ -1,0 +1,204 @@
+"""Slots, padding, order and resume of batches."""
+
+import json
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spjax.data import batching
+
+ROWS = [[11, 12, 13, 1], [21, 1], [1]]
+WAYS = dict(prompt_length=2, input_length=5)
+
+
+def only(split: Any, insertion: str, **options: Any) -> dict[str, np.ndarray]:
+    options = WAYS | options
+    batch, indices, count = next(
+        batching.eval_batches(split, len(ROWS), insertion=insertion, **options)
+    )
+    assert indices.tolist() == [0, 1, 2] and count == 3
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("insertion", "inputs", "slots"),
+    [
+        (
+            "front",
+            [[0, 0, 11, 12, 13, 1, 0], [0, 0, 21, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0]],
+            [[0, 1, -1, -1, -1, -1, -1]] * 3,
+        ),
+        (
+            "after_first",
+            [[11, 0, 0, 12, 13, 1, 0], [21, 0, 0, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0]],
+            [[-1, 0, 1, -1, -1, -1, -1]] * 2 + [[0, 1, -1, -1, -1, -1, -1]],
+        ),
+        (
+            "end",
+            [[11, 12, 13, 0, 0, 1, 0], [21, 0, 0, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0]],
+            [
+                [-1, -1, -1, 0, 1, -1, -1],
+                [-1, 0, 1, -1, -1, -1, -1],
+                [0, 1, -1, -1, -1, -1, -1],
+            ],
+        ),
+    ],
+)
+def test_slots(
+    insertion: str, inputs: list[list[int]], slots: list[list[int]], make_split: Any
+) -> None:
+    batch = only(make_split(ROWS), insertion)
+    assert batch["inputs_BL"].tolist() == inputs
+    assert batch["slots_BL"].tolist() == slots
+    real = [[1] * 6 + [0], [1] * 4 + [0] * 3, [1] * 3 + [0] * 4]
+    assert batch["input_segments_BL"].tolist() == real
+
+
+def test_targets_runs_and_types(make_split: Any) -> None:
+    batch = only(make_split(ROWS), "front", target_length=4)
+    assert batch["targets_BM"].tolist() == [[50, 1, 0, 0], [51, 1, 0, 0], [52, 1, 0, 0]]
+    assert batch["target_segments_BM"].tolist() == [[1, 1, 0, 0]] * 3
+    assert batch["runs_BG"].tolist() == batch["tasks_BG"].tolist() == [[0]] * 3
+    assert {array.dtype for array in batch.values()} == {np.dtype(np.int32)}
+    types = pytest.importorskip("spjax.types")
+    types.Batch(**batch)
+
+
+@pytest.mark.parametrize("insertion", batching.INSERTIONS)
+def test_no_prompt_is_plain_text(insertion: str, make_split: Any) -> None:
+    batch = only(make_split(ROWS), insertion, prompt_length=0)
+    assert batch["inputs_BL"].tolist() == [[11, 12, 13, 1, 0], [21, 1, 0, 0, 0], [1, 0, 0, 0, 0]]
+    assert (batch["slots_BL"] == -1).all()
+
+
+def test_default_room_is_the_longest_rounded_up_but_not_above_the_cut(make_split: Any) -> None:
+    split = make_split([[5] * 9 + [1], [1]])
+    layout = batching.make_layout([split], prompt_length=3)
+    assert (layout.input_length, layout.target_length, layout.row_length) == (16, 8, 19)
+    split = make_split([[5] * 9 + [1], [1]], lengths={"inputs": 12, "targets": 2})
+    layout = batching.make_layout([split])
+    assert (layout.input_length, layout.target_length) == (12, 2)
+
+
+def order(iterator: Any, batches: int) -> np.ndarray:
+    """The examples in the order they come, told by their targets."""
+    return np.concatenate([next(iterator)["targets_BM"][:, 0] - 50 for _ in range(batches)])
+
+
+@pytest.fixture
+def many(make_split: Any) -> Any:
+    random = np.random.default_rng(0)
+    return make_split([[*random.integers(3, 40, random.integers(0, 9)), 1] for _ in range(50)])
+
+
+def iterator(split: Any, seed: int = 3, **options: Any) -> Any:
+    return batching.train_iterator(
+        split, **({"batch_size": 8, "prompt_length": 4, "seed": seed} | options)
+    )
+
+
+def test_epochs_are_permutations_that_differ(many: Any) -> None:
+    seen = order(iterator(many), 25).reshape(4, 50)
+    for epoch in seen:
+        assert sorted(epoch) == list(range(50))
+    assert len({tuple(epoch) for epoch in seen}) == 4
+
+
+def test_order_depends_on_the_seed_alone(many: Any) -> None:
+    reference = order(iterator(many), 20)
+    assert (order(iterator(many), 20) == reference).all()
+    assert (order(iterator(many, prompt_length=9, insertion="end"), 20) == reference).all()
+    assert (order(iterator(many, batch_size=16), 10) == reference).all()
+    assert (order(iterator(many, seed=4), 20) != reference).any()
+
+
+@pytest.mark.parametrize("taken", [0, 1, 6, 7, 40])
+def test_resume_goes_on_with_the_next_batch(taken: int, many: Any) -> None:
+    first = iterator(many)
+    for _ in range(taken):
+        next(first)
+    state = json.loads(json.dumps(first.get_state()))
+    resumed = iterator(many)
+    next(resumed)
+    resumed.set_state(state)
+    for _ in range(15):
+        expected, found = next(first), next(resumed)
+        assert expected.keys() == found.keys()
+        assert all((expected[name] == found[name]).all() for name in expected)
+
+
+def test_batch_larger_than_the_split_spans_epochs(make_split: Any) -> None:
+    seen = order(iterator(make_split(ROWS), batch_size=7), 3)
+    assert [sorted(seen[i : i + 3]) for i in range(0, 21, 3)] == [[0, 1, 2]] * 7
+
+
+def test_last_evaluation_batch_is_padded(many: Any) -> None:
+    batches = list(batching.eval_batches(many, 16, prompt_length=1))
+    assert [count for _, _, count in batches] == [16, 16, 16, 2]
+    assert np.concatenate([indices for _, indices, _ in batches]).tolist() == list(range(50))
+    last = batches[-1][0]
+    assert last["inputs_BL"].shape == batches[0][0]["inputs_BL"].shape
+    assert (last["target_segments_BM"][:2, 0] == 1).all()
+    assert (last["target_segments_BM"][2:] == 0).all()
+    assert (last["inputs_BL"][2:] == last["inputs_BL"][1]).all()
+
+
+def test_evaluation_limit(many: Any) -> None:
+    batches = list(batching.eval_batches(many, 16, prompt_length=0, limit=20))
+    assert [count for _, _, count in batches] == [16, 4]
+
+
+def test_gang_keeps_every_run_s_rows(many: Any) -> None:
+    short, long = iterator(many, seed=1), iterator(many, seed=2, prompt_length=7, batch_size=4)
+    parts = [next(short), next(long)]
+    merged = batching.gang(parts)
+    assert merged["runs_BG"].tolist() == [[0]] * 8 + [[1]] * 4
+    width = parts[0]["inputs_BL"].shape[1]
+    for name in ("inputs_BL", "slots_BL", "input_segments_BL"):
+        assert (merged[name][:8, :width] == parts[0][name]).all()
+        assert (merged[name][8:] == parts[1][name]).all()
+    assert (merged["slots_BL"][:8, width:] == -1).all()
+    assert (merged["input_segments_BL"][:8, width:] == 0).all()
+    assert (merged["targets_BM"][8:] == parts[1]["targets_BM"]).all()
+
+
+def test_batches_are_cheap(make_split: Any) -> None:
+    split = make_split([[7] * 99 + [1]] * 500)
+    stream = iterator(split, batch_size=32, prompt_length=100)
+    next(stream)
+    times = []
+    for _ in range(50):
+        start = time.perf_counter()
+        next(stream)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 2e-3  # seconds; about 0.3e-3 on a free core
+
+
+def test_prompt_longer_than_the_row_allows(make_split: Any) -> None:
+    split = make_split(ROWS)
+    with pytest.raises(ValueError, match="a prompt of 100 is longer .* use a prompt of at most 59"):
+        iterator(split, prompt_length=100, input_length=5, row_length=64)
+    assert next(iterator(split, prompt_length=59, input_length=5, row_length=64))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"insertion": "back"}, "unknown insertion 'back'; choose one of front, after_first, end"),
+        ({"prompt_length": -1}, "the prompt length is -1; it must be 0 or more"),
+        ({"input_length": 3}, "room for 3 inputs is too little: the longest example has 4 tokens"),
+        ({"target_length": 1}, "room for 1 targets is too little"),
+        ({"batch_size": 0}, "the batch size is 0; it must be 1 or more"),
+        ({"seed": -2}, "the seed of the data order is -2"),
+    ],
+)
+def test_bad_settings_are_refused(options: dict[str, Any], message: str, make_split: Any) -> None:
+    with pytest.raises(ValueError, match=message):
+        iterator(make_split(ROWS), **options)
+
+
+def test_empty_split_is_refused(make_split: Any) -> None:
+    with pytest.raises(ValueError, match="task/train has no examples to train on"):
+        iterator(make_split([]))
