@@ -1,0 +1,1 @@
+"""The training core: optimizers, mesh, step, evaluation, checkpoints, the loop. No TensorFlow."""

@@ -1,0 +1,79 @@
+"""Scoring a run on a whole split by greedy generation, and the baseline that reads nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, Callable
+
+import jax
+import numpy as np
+
+from spjax import metrics
+from spjax.data import batching, vocabulary
+from spjax.data.cache import CachedSplit
+from spjax.data.tasks import registry
+from spjax.methods.base import Method, apply_gang
+from spjax.models import T5, T5Config
+from spjax.models.decoding import greedy
+from spjax.types import Batch, Tree
+
+
+@functools.lru_cache(maxsize=8)
+def _decoder(config: T5Config, method: Method, max_length: int) -> Callable[..., jax.Array]:
+    model = T5(config)
+
+    def decode(trainable: Tree, base: Tree, batch: Batch) -> jax.Array:
+        stacked = jax.tree.map(lambda x: x[None], trainable)
+        weights, injection = apply_gang(method, stacked, base)
+        return greedy(model, weights, batch, injection, max_length)
+
+    return jax.jit(decode)
+
+
+def predict(
+    config: T5Config,
+    method: Method,
+    trainable: Tree,
+    base: Tree,
+    split: CachedSplit,
+    layout: batching.Layout,
+    batch_size: int,
+    limit: int = 0,
+) -> list[str]:
+    """The texts that the model writes for the examples of a split, each decoded once.
+
+    Args:
+      config: of the frozen model; its dropout is not used.
+      method: the run's, with its initial values left out.
+      trainable: parameters of one run (no run axis).
+      base: the frozen weights.
+      split: what to read.
+      layout: shape of the rows.
+      batch_size: examples decoded at a time.
+      limit: most examples, from the start of the split; 0 for all.
+
+    Returns:
+      One text per example, in order.
+    """
+    words = vocabulary.load(registry.get(split.task).vocabulary)
+    decode = _decoder(dataclasses.replace(config, dropout_rate=0.0), method, layout.target_length)
+    texts = []
+    for batch, _, count in batching.eval_batches(
+        split, batch_size, limit=limit, **dataclasses.asdict(layout)
+    ):
+        ids = np.asarray(decode(trainable, base, Batch(**batch)))
+        texts += [words.decode(row) for row in ids[:count].tolist()]
+    return texts
+
+
+def score(task: str, predictions: list[str], examples: list[dict[str, Any]]) -> dict[str, float]:
+    """The task's metrics in percent, and `score`, their mean."""
+    values = metrics.evaluate(registry.get(task), predictions, examples[: len(predictions)])
+    return {**values, "score": metrics.score(values)}
+
+
+def majority(task: str, train: CachedSplit, split: CachedSplit) -> dict[str, float]:
+    """Scores of always answering with the commonest target of the training set."""
+    values = metrics.majority(registry.get(task), train.examples, split.examples)
+    return {**values, "score": metrics.score(values)}

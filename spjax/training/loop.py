@@ -1,0 +1,347 @@
+"""The training loop: a gang of runs over one frozen model, resumable at any moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import time
+from pathlib import Path
+from typing import Any, Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spjax import trees
+from spjax.checkpoints import weights
+from spjax.data import batching, cache, vocabulary
+from spjax.data.tasks import registry
+from spjax.methods.base import Method
+from spjax.models import get_size
+from spjax.training import evaluation, mesh, run_files, step as steps
+from spjax.training.run import Run
+from spjax.types import Batch, Tree
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a caller is told while a gang trains.
+
+    Attributes:
+      step: updates made by the run that is furthest behind.
+      steps: updates in all.
+      stage: "loading", "training" or "evaluating".
+      scores: the last validation score of each run, in percent.
+    """
+
+    step: int
+    steps: int
+    stage: str
+    scores: tuple[float, ...] = ()
+
+
+class Diverged(RuntimeError):
+    """The loss of a run became NaN or infinite; its last good checkpoint is kept."""
+
+
+@functools.lru_cache(maxsize=2)
+def load_base(model: str, checkpoint: str) -> Tree:
+    """The frozen weights, kept for the following runs of the process."""
+    return jax.device_put(weights.load(model, checkpoint), mesh.replicated(mesh.make_mesh()))
+
+
+class Member:
+    """One run of a gang: its data, its standing, its files."""
+
+    def __init__(self, run: Run, folder: Path) -> None:
+        self.run, self.folder = run, folder
+        self.info = registry.get(run.task)
+        lengths = {
+            "inputs": run.input_length or self.info.input_length,
+            "targets": run.target_length or self.info.target_length,
+        }
+        cache.ensure([run.task], lengths)  # all splits by one start of TensorFlow
+        self.splits = {name: cache.load(run.task, name, lengths) for name in SPLITS}
+        encode = vocabulary.load(self.info.vocabulary).encode
+        self.method: Method = run.method.resolve(self.info.class_labels, encode)
+        self.layout = batching.make_layout(
+            list(self.splits.values()),
+            prompt_length=self.method.prompt_length,
+            insertion=self.method.insertion,
+        )
+        self.standing, self.status, self.message = run_files.Standing(), "running", ""
+        self.scores: dict[str, float] = {}
+
+    def open(self, arrays: Tree) -> Tree:
+        """Opens the files; returns the arrays to go on with, from a checkpoint if there is one."""
+        self.checkpoints = run_files.Checkpoints(self.folder)
+        self.data = batching.train_iterator(
+            self.splits["train"],
+            batch_size=self.run.batch_size,
+            seed=self.run.seed,
+            **dataclasses.asdict(self.layout),
+        )
+        if (found := self.checkpoints.latest(arrays)) is not None:
+            arrays, self.standing = found
+            self.data.set_state(self.standing.data)
+            if self._exhausted():
+                self.status = "finished"
+        self.log = run_files.MetricsLog(self.folder, self.standing.step)
+        return arrays
+
+    @property
+    def active(self) -> bool:
+        """Whether the run still trains."""
+        return self.status == "running"
+
+    def _exhausted(self) -> bool:
+        run, standing = self.run, self.standing
+        impatient = 0 < run.patience <= standing.stale
+        return standing.step >= run.steps or impatient
+
+    def due(self) -> tuple[bool, bool]:
+        """Whether an evaluation, and whether a checkpoint, is due at this step."""
+        run, done = self.run, self.standing.step
+        evaluate = done % run.eval_period == 0 or done == run.steps
+        return evaluate, evaluate or bool(
+            run.checkpoint_period and done % run.checkpoint_period == 0
+        )
+
+    def evaluated(self, scores: dict[str, float]) -> None:
+        """Takes note of validation scores: best so far or not, time to stop or not."""
+        self.scores = scores
+        standing = self.standing
+        if standing.best_step < 0 or scores["score"] > standing.best["score"]:
+            standing.best_step, standing.best, standing.stale = standing.step, scores, 0
+        else:
+            standing.stale += 1
+        if self._exhausted():
+            self.status = "finished"
+
+    def save(self, arrays: Tree) -> None:
+        """Writes a checkpoint."""
+        self.standing.data = self.data.get_state()
+        fresh = self.standing.stale == 0 and self.standing.best_step == self.standing.step
+        score = self.standing.best["score"] if fresh else -1.0
+        self.checkpoints.save(arrays, self.standing, score)
+
+    def close(self) -> None:
+        """Flushes the files."""
+        self.log.close()
+        self.checkpoints.close()
+
+
+class Gang:
+    """Runs that train side by side over one frozen model."""
+
+    def __init__(self, runs: Sequence[Run], folders: Sequence[Path]) -> None:
+        self.members = [Member(r, f) for r, f in zip(runs, folders, strict=True)]
+        first = runs[0]
+        self.base = load_base(first.model, first.checkpoint)
+        self.program = _common_program(self.members)
+        self.mesh = mesh.make_mesh()
+        methods = [member.method for member in self.members]
+        state = steps.init_state(runs, methods, self.base)
+        own = [member.open(_arrays(state, i)) for i, member in enumerate(self.members)]
+        self.state = self._assemble(state, own)
+        self.rates_N = jnp.asarray([r.optimizer.learning_rate for r in runs], jnp.float32)
+        self.rng = jax.random.key(first.seed)
+        self.batches: list[dict[str, np.ndarray]] = [{} for _ in runs]
+        self.losses: list[tuple[list[int], jax.Array]] = []
+
+    def _assemble(self, state: steps.TrainState, own: list[Tree]) -> steps.TrainState:
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
+        counts = [member.standing.step for member in self.members]
+        active = [member.active for member in self.members]
+        state = state.replace(step_N=jnp.asarray(counts, jnp.int32), active_N=jnp.asarray(active))
+        state = state.replace(**stacked)
+        return jax.device_put(state, mesh.replicated(self.mesh))
+
+    def train_step(self) -> None:
+        """One update of every active run."""
+        for i, member in enumerate(self.members):
+            if member.active or not self.batches[i]:
+                self.batches[i] = next(member.data)
+        merged = Batch(**batching.gang(self.batches))
+        program = steps.compiled_update(self.program)
+        self.state, losses_N = program(
+            self.state, self.base, mesh.put_batch(merged, self.mesh), self.rates_N, self.rng
+        )
+        for member in self.members:
+            member.standing.step += member.active
+        self.losses.append(([m.standing.step for m in self.members], losses_N))
+
+    def check_losses(self) -> None:
+        """Logs the mean losses since the last check; stops runs whose loss is not finite."""
+        values = np.asarray(jnp.stack([losses for _, losses in self.losses]))
+        counts = np.asarray([count for count, _ in self.losses])
+        self.losses = []
+        for i, member in enumerate(self.members):
+            if not member.active:
+                continue
+            bad = np.flatnonzero(~np.isfinite(values[:, i]))
+            if len(bad):
+                member.status = "diverged"
+                member.message = (
+                    f"the loss became {values[bad[0], i]} at step {counts[bad[0], i]}; the last "
+                    f"good checkpoint is kept in {member.folder / 'checkpoints'}. Lower "
+                    f"LEARNING_RATE ({member.run.optimizer.learning_rate})."
+                )
+                self._deactivate(i)
+            else:
+                member.log.write(member.standing.step, {"train/loss": float(values[:, i].mean())})
+
+    def _deactivate(self, i: int) -> None:
+        self.state = self.state.replace(active_N=self.state.active_N.at[i].set(False))
+
+    def evaluate(self, i: int) -> None:
+        """Scores run i on its whole validation set."""
+        member = self.members[i]
+        scores = self._score(i, "validation", _arrays(self.state, i)["trainable"])
+        member.evaluated(scores)
+        named = {f"validation/{name}": value for name, value in scores.items()}
+        member.log.write(member.standing.step, named)
+        if not member.active:
+            self._deactivate(i)
+
+    def _score(self, i: int, split: str, trainable: Tree) -> dict[str, float]:
+        member = self.members[i]
+        limit = member.run.eval_examples if split == "validation" else 0
+        texts = evaluation.predict(
+            self.program.config, self.program.method, trainable, self.base,
+            member.splits[split], member.layout, member.run.eval_batch_size, limit,
+        )  # fmt: skip
+        return evaluation.score(member.run.task, texts, member.splits[split].examples)
+
+    def finish(self, i: int, seconds: float) -> dict[str, Any]:
+        """Scores the best checkpoint of run i on the test set and writes its result."""
+        member = self.members[i]
+        result = _facts(member, self.base)
+        if member.standing.best_step >= 0:
+            like = _arrays(self.state, i)
+            arrays, _ = member.checkpoints.at(member.standing.best_step, like)
+            result["test"] = self._score(i, "test", arrays["trainable"])
+            _, prompt = self.program.method.apply({"params": arrays["trainable"]}, self.base)
+            if prompt is not None:
+                run_files.save_prompt(member.folder / "prompt.npy", np.asarray(prompt))
+        member.close()
+        result["seconds"] = seconds
+        text = json.dumps(result, indent=2, sort_keys=True)
+        run_files.write_atomically(member.folder / "result.json", text + "\n")
+        return result
+
+
+def _arrays(state: steps.TrainState, i: int) -> dict[str, Any]:
+    own = {"trainable": state.trainable, "optimizer": state.optimizer}
+    return jax.tree.map(lambda x: x[i], own)
+
+
+def _common_program(members: Sequence[Member]) -> steps.Program:
+    programs = {steps.program_of(member.run, member.method) for member in members}
+    bases = {(member.run.model, member.run.checkpoint) for member in members}
+    if len(programs) > 1 or len(bases) > 1:
+        raise ValueError(
+            "the runs of a gang must share model, checkpoint, method, optimizer and loss; "
+            f"these do not: {[str(member.folder) for member in members]}."
+        )
+    if len(members) > 1 and members[0].method.changes_weights:
+        raise ValueError(
+            f"{members[0].run.method_name} changes the weights, so its runs train one by one; "
+            f"this gang has {len(members)}."
+        )
+    return programs.pop()
+
+
+def _facts(member: Member, base: Tree) -> dict[str, Any]:
+    run, standing = member.run, member.standing
+    trainable = jax.eval_shape(member.method.init, jax.random.key(0), base)["params"]
+    return {
+        "task": run.task,
+        "model": run.model,
+        "method": run.method_name,
+        "prompt_length": member.method.prompt_length,
+        "seed": run.seed,
+        "model_parameters": trees.count(base),
+        "trainable_parameters": trees.count(trainable),
+        "base_sha256": _digest(run.model, run.checkpoint),
+        "steps": standing.step,
+        "best_step": standing.best_step,
+        "validation": standing.best,
+        "test": None,
+        "majority": evaluation.majority(
+            run.task, member.splits["train"], member.splits["test"]
+        ),
+        "ceiling": member.info.ceiling,
+        "status": member.status,
+        "message": member.message,
+        "embedding_rms": float(jnp.sqrt(jnp.mean(base["token_embedder"]["embedding"] ** 2))),
+    }
+
+
+@functools.lru_cache(maxsize=2)
+def _digest(model: str, checkpoint: str) -> str:
+    return weights.digest(load_base(model, checkpoint))
+
+
+def train(
+    runs: Sequence[Run],
+    folders: Sequence[Path],
+    on_progress: Callable[[Progress], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Trains a gang of runs (often of one) to the end and writes their folders.
+
+    A run whose folder holds checkpoints continues from the last one, with the numbers it would
+    have had without the interruption. `result.json` is written last.
+
+    Args:
+      runs: must share model, checkpoint, method, optimizer (but for the rate) and loss.
+      folders: one for each run; made if missing.
+      on_progress: told a few times a second at the most.
+
+    Returns:
+      The content of each `result.json`. A run whose loss became NaN has status "diverged" and the
+      message says at which step.
+
+    Raises:
+      ValueError: the runs do not fit together, or their data or weights cannot be read.
+    """
+    tell = on_progress or (lambda progress: None)
+    total = max(run.steps for run in runs)
+    tell(Progress(0, total, "loading"))
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    started, told = time.monotonic(), 0.0
+    gang = Gang(runs, folders)
+    while any(member.active for member in gang.members):
+        gang.train_step()
+        due = [(i, *m.due()) for i, m in enumerate(gang.members) if m.active]
+        if any(save for _, _, save in due):
+            _at_boundary(gang, due, lambda: tell(_progress(gang, total, "evaluating")))
+        if time.monotonic() - told > 0.3:
+            told = time.monotonic()
+            tell(_progress(gang, total, "training"))
+    return [gang.finish(i, time.monotonic() - started) for i in range(len(gang.members))]
+
+
+def _at_boundary(
+    gang: Gang, due: list[tuple[int, bool, bool]], tell: Callable[[], None]
+) -> None:
+    gang.check_losses()
+    tell()
+    for i, evaluate, save in due:
+        member = gang.members[i]
+        if member.status == "diverged":
+            continue
+        if evaluate:
+            gang.evaluate(i)
+        if save:
+            member.save(_arrays(gang.state, i))
+
+
+def _progress(gang: Gang, total: int, stage: str) -> Progress:
+    done = min(member.standing.step for member in gang.members)
+    scores = tuple(m.scores["score"] for m in gang.members if m.scores)
+    return Progress(done, total, stage, scores)

@@ -1,0 +1,90 @@
+"""Cross-entropy with z-loss and label smoothing, and its normalisation, as in T5X (`losses.py`)."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from spjax.types import Array
+
+NORMALIZERS = ("NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE")
+
+
+def token_losses(
+    logits_BMV: Array, targets_BM: Array, z_loss: float = 0.0, label_smoothing: float = 0.0
+) -> jax.Array:
+    """Loss of every target token.
+
+    With smoothing s the target distribution has 1 - s on the true token and s / (V - 1) elsewhere,
+    and the entropy of that distribution is subtracted, so that a perfect model has loss 0.
+
+    Args:
+      logits_BMV: float32.
+      targets_BM: token ids.
+      z_loss: weight of log(Z)^2, which keeps the logits' normaliser near 1.
+      label_smoothing: s, from 0 to below 1.
+
+    Returns:
+      losses_BM, float32.
+    """
+    logits_BMV = logits_BMV.astype(jnp.float32)
+    log_z_BM = jax.nn.logsumexp(logits_BMV, axis=-1)
+    true_BM = jnp.take_along_axis(logits_BMV, targets_BM[..., None], axis=-1)[..., 0]
+    loss_BM = log_z_BM - true_BM
+    if label_smoothing:
+        low = label_smoothing / (logits_BMV.shape[-1] - 1)
+        high = 1.0 - label_smoothing
+        rest_BM = jnp.sum(log_z_BM[..., None] - logits_BMV, axis=-1) - loss_BM
+        entropy = -(high * math.log(high) + label_smoothing * math.log(low + 1e-20))
+        loss_BM = high * loss_BM + low * rest_BM - entropy
+    return loss_BM + z_loss * jnp.square(log_z_BM)
+
+
+def run_losses(
+    losses_BM: Array,
+    segments_BM: Array,
+    runs_BM: Array,
+    runs: int,
+    normalizer: float | str | None = None,
+) -> jax.Array:
+    """Loss of each run of a gang: its own tokens' losses, summed and normalised.
+
+    Args:
+      losses_BM: loss of every target token.
+      segments_BM: 0 at padding, which counts for nothing.
+      runs_BM: which run each token belongs to.
+      runs: N.
+      normalizer: None (sum over tokens, T5X's default), a number to divide by, or one of
+        `NORMALIZERS`, as T5X's `LOSS_NORMALIZING_FACTOR`.
+
+    Returns:
+      losses_N.
+
+    Raises:
+      ValueError: the normalizer is unknown.
+    """
+    real_BM = segments_BM > 0
+    own_NBM = runs_BM == jnp.arange(runs, dtype=runs_BM.dtype)[:, None, None]
+    if normalizer == "AVERAGE_PER_SEQUENCE":
+        same_BMM = segments_BM[:, :, None] == segments_BM[:, None, :]
+        losses_BM = losses_BM / jnp.maximum(jnp.sum(same_BMM, axis=-1, dtype=jnp.float32), 1.0)
+    # Not a product with 0, which would carry one run's NaN into the others.
+    losses_N = jnp.sum(jnp.where(own_NBM & real_BM, losses_BM, 0.0), axis=(1, 2))
+    if normalizer is None or normalizer == "AVERAGE_PER_SEQUENCE":
+        return losses_N
+    if normalizer == "NUM_REAL_TARGET_TOKENS":
+        return losses_N / jnp.maximum(_count(own_NBM & real_BM), 1.0)
+    if normalizer == "NUM_TOTAL_TARGET_TOKENS":
+        return losses_N / jnp.maximum(_count(own_NBM), 1.0)
+    if isinstance(normalizer, (int, float)):
+        return losses_N / normalizer
+    raise ValueError(
+        f"loss_normalizing_factor {normalizer!r} is unknown; use None, a number, or one of "
+        f"{', '.join(NORMALIZERS)}."
+    )
+
+
+def _count(mask_NBM: Array) -> jax.Array:
+    return jnp.sum(mask_NBM, axis=(1, 2), dtype=jnp.float32)

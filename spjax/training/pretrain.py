@@ -1,0 +1,245 @@
+"""Pre-training by T5's recipe in miniature: span corruption, then LM adaptation (prefix LM).
+
+Lester et al. 2021 adapt T5 1.1 for 10 % of its pre-training steps. Here the adaptation may be a
+larger share (`adaptation_steps`); the weights after 0, 1, 5 and 10 % are kept beside the last ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any, Callable, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+
+from spjax.checkpoints import weights
+from spjax.models import T5, get_size
+from spjax.models.t5 import init_weights
+from spjax.training import denoising
+from spjax.training.losses import token_losses
+from spjax.types import Batch, Tree
+
+KEPT_PERCENT = (0, 1, 5, 10)
+
+
+class Documents(Protocol):
+    """Tokenised documents, one after the other.
+
+    Attributes:
+      tokens: all tokens, int32.
+      offsets: where each document starts, and the end; one more than there are documents.
+      splits: sorted positions in `tokens` that leave a predictable rest when cut there.
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    splits: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrain:
+    """Everything that decides the numbers of a pre-training run.
+
+    Attributes:
+      model: name of a size.
+      documents: how many documents to generate; they are gone through again when used up.
+      span_steps: steps of span corruption.
+      adaptation_steps: steps of prefix LM after it.
+      rows: rows in a batch.
+      input_length: L, tokens.
+      target_length: M, tokens.
+      learning_rate: AdamW's, after a warm-up and until the decay.
+      warmup_steps: linear, from 0.
+      decay_fraction: last share of the steps, in which the rate falls linearly to a 50th.
+      weight_decay: AdamW's.
+      seed: of the initial weights, the documents and the corruption.
+      checkpoint_period: steps between two resumable checkpoints.
+    """
+
+    model: str
+    documents: int = 400_000
+    span_steps: int = 1000
+    adaptation_steps: int = 3000
+    rows: int = 64
+    input_length: int = 64
+    target_length: int = 48
+    learning_rate: float = 4e-3
+    warmup_steps: int = 200
+    decay_fraction: float = 0.4
+    weight_decay: float = 0.01
+    seed: int = 0
+    checkpoint_period: int = 500
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return self.span_steps + self.adaptation_steps
+
+    def schedule(self) -> optax.Schedule:
+        """Learning rate by step: warm-up, constant, linear decay."""
+        decay = max(int(self.steps * self.decay_fraction), 1)
+        return optax.join_schedules(
+            [
+                optax.linear_schedule(0.0, self.learning_rate, self.warmup_steps),
+                optax.constant_schedule(self.learning_rate),
+                optax.linear_schedule(self.learning_rate, self.learning_rate / 50, decay),
+            ],
+            [self.warmup_steps, self.steps - decay],
+        )
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """AdamW with gradients clipped to norm 1."""
+        adamw = optax.adamw(self.schedule(), b2=0.98, weight_decay=self.weight_decay)
+        return optax.chain(optax.clip_by_global_norm(1.0), adamw)
+
+
+class Batches:
+    """Packed batches of one objective after the other, reproducible from (step, document)."""
+
+    def __init__(self, config: Pretrain, documents: Documents, vocab_size: int) -> None:
+        self.config, self.documents = config, documents
+        self.packer = denoising.Rows(config.rows, config.input_length, config.target_length)
+        self.first_sentinel = vocab_size - 1
+
+    def __call__(self, step: int, start: int) -> tuple[Batch, int]:
+        """The batch of a step whose first document is number `start`, and the next number."""
+        rng = np.random.default_rng([self.config.seed, step])
+        spans = step < self.config.span_steps
+        return self.packer.fill(lambda number: self._example(number, rng, spans), start)
+
+    def _example(self, number: int, rng: np.random.Generator, spans: bool) -> denoising.Example:
+        d = self.documents
+        number %= len(d.offsets) - 1
+        begin, end = int(d.offsets[number]), int(d.offsets[number + 1])
+        tokens = d.tokens[begin:end]
+        if spans:
+            return denoising.span_corruption(tokens, rng, self.first_sentinel)
+        low, high = np.searchsorted(d.splits, [begin + 1, end])
+        return denoising.prefix_lm(tokens, d.splits[low:high] - begin, rng)
+
+
+def loss_and_accuracy(model: T5, params: Tree, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Mean loss and accuracy over real target tokens."""
+    logits = model.apply({"params": params}, batch)
+    real = (batch.target_segments_BM > 0).astype(jnp.float32)
+    losses = token_losses(logits, batch.targets_BM, z_loss=1e-4)
+    hits = (jnp.argmax(logits, -1) == batch.targets_BM).astype(jnp.float32)
+    total = jnp.sum(real)
+    return jnp.sum(losses * real) / total, jnp.sum(hits * real) / total
+
+
+def make_step(config: Pretrain) -> Callable[..., Any]:
+    """The compiled training step: (params, optimizer state, batch) to the same and the loss."""
+    model, optimizer = T5(get_size(config.model)), config.optimizer()
+
+    def step(params: Tree, state: Any, batch: Batch) -> tuple[Tree, Any, jax.Array]:
+        grad = jax.value_and_grad(lambda p: loss_and_accuracy(model, p, batch), has_aux=True)
+        (loss, _), grads = grad(params)
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    return jax.jit(step, donate_argnums=(0, 1))
+
+
+def pretrain(
+    config: Pretrain,
+    documents: Documents,
+    held_out: Documents,
+    folder: Path,
+    log: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Trains a model from random weights; continues where a run in `folder` was interrupted.
+
+    Args:
+      config: the recipe.
+      documents: what to train on.
+      held_out: documents of another seed, for the reported losses.
+      folder: gets `checkpoints/`, `log.jsonl`, `{model}-lm{00,01,05,10}.safetensors` (weights
+        after that percentage of adaptation, counted in span-corruption steps as in the paper),
+        `{model}.safetensors` and `{model}.json` (the card's figures).
+      log: gets a line now and then.
+
+    Returns:
+      The card's figures.
+
+    Raises:
+      FloatingPointError: the loss became NaN; the last checkpoint stays.
+    """
+    size = get_size(config.model)
+    params = init_weights(size, jax.random.key(config.seed))
+    state, step, number = config.optimizer().init(params), 0, 0
+    folder = folder.absolute()
+    options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+    manager = ocp.CheckpointManager(folder / "checkpoints", options=options)
+    if (latest := manager.latest_step()) is not None:
+        saved = {"params": params, "state": state, "number": 0}
+        saved = manager.restore(latest, args=ocp.args.StandardRestore(saved))
+        params, state, number = saved["params"], saved["state"], int(saved["number"])
+        step = latest
+        log(f"{config.model}: continuing from step {step}")
+    batches, train_step = Batches(config, documents, size.vocab_size), make_step(config)
+    clock, tokens, losses = time.monotonic(), 0, []
+    while step < config.steps:
+        for percent in KEPT_PERCENT:
+            if step == config.span_steps * (100 + percent) // 100:
+                path = folder / f"{config.model}-lm{percent:02d}.safetensors"
+                weights.save(path, params, {"recipe": json.dumps(dataclasses.asdict(config))})
+        batch, number = batches(step, number)
+        tokens += int((batch.input_segments_BL > 0).sum() + (batch.target_segments_BM > 0).sum())
+        params, state, loss = train_step(params, state, batch)
+        losses.append(loss)
+        step += 1
+        if step % 100 == 0 or step == config.steps:
+            mean = float(jnp.mean(jnp.stack(losses)))
+            if not np.isfinite(mean):
+                raise FloatingPointError(
+                    f"the loss of {config.model} became {mean} before step {step}; lower "
+                    f"learning_rate ({config.learning_rate}). The last checkpoint is kept."
+                )
+            seconds = time.monotonic() - clock
+            line = {"step": step, "loss": round(mean, 4), "tokens_per_s": round(tokens / seconds)}
+            with open(folder / "log.jsonl", "a") as file:
+                file.write(json.dumps(line) + "\n")
+            left = (config.steps - step) * seconds / len(losses)
+            log(f"{config.model} {step}/{config.steps} loss {mean:.3f} "
+                f"{line['tokens_per_s']} tokens/s, {left / 60:.1f} min left")
+            clock, tokens, losses = time.monotonic(), 0, []
+        if step % config.checkpoint_period == 0:
+            saved = {"params": params, "state": state, "number": number}
+            manager.save(step, args=ocp.args.StandardSave(saved))
+    manager.close()
+    return _finish(config, params, held_out, folder, number)
+
+
+def _finish(
+    config: Pretrain, params: Tree, held_out: Documents, folder: Path, number: int
+) -> dict[str, Any]:
+    card = {**dataclasses.asdict(config), "documents_seen": number}
+    card |= held_out_losses(config, params, held_out)
+    embedding = params["token_embedder"]["embedding"]
+    card["embedding_rms"] = float(jnp.sqrt(jnp.mean(jnp.square(embedding))))
+    text = json.dumps(card, indent=2, sort_keys=True)
+    weights.save(folder / f"{config.model}.safetensors", params, {"recipe": text})
+    (folder / f"{config.model}.json").write_text(text + "\n")
+    return card
+
+
+def held_out_losses(config: Pretrain, params: Tree, held_out: Documents) -> dict[str, float]:
+    """Loss and accuracy per token on documents of another seed, for both objectives."""
+    model, result = T5(get_size(config.model)), {}
+    evaluate = jax.jit(lambda p, batch: loss_and_accuracy(model, p, batch))
+    batches = Batches(config, held_out, get_size(config.model).vocab_size)
+    for name, step in (("span_corruption", 0), ("prefix_lm", config.span_steps)):
+        values, number = [], 0
+        for i in range(4):
+            batch, number = batches(step + i, number)
+            values.append(evaluate(params, batch))
+        loss, accuracy = np.mean(np.asarray(values), axis=0)
+        result |= {f"{name}_loss": float(loss), f"{name}_accuracy": float(accuracy)}
+    return result

@@ -1,0 +1,145 @@
+"""What a run leaves in its folder: resumable checkpoints, metrics, and the finished result."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any, Mapping
+
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+from tensorboardX import SummaryWriter
+
+from spjax.types import Tree
+
+
+@dataclasses.dataclass
+class Standing:
+    """How far a run is, beside its arrays.
+
+    Attributes:
+      step: updates made.
+      data: state of the data iterator.
+      best_step: step of the best evaluation, -1 before the first.
+      best: its validation scores.
+      stale: evaluations since then.
+    """
+
+    step: int = 0
+    data: Any = None
+    best_step: int = -1
+    best: dict[str, float] = dataclasses.field(default_factory=dict)
+    stale: int = 0
+
+
+class Checkpoints:
+    """Orbax checkpoints of one run: the latest, to go on from, and the best on validation.
+
+    They hold the trainable parameters, the optimizer's slots and the `Standing`, never the base.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        keep = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(1),
+                checkpoint_managers.BestN(get_metric_fn=lambda m: m["rank"], n=1),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=keep, enable_async_checkpointing=False
+        )
+        self._manager = ocp.CheckpointManager((folder / "checkpoints").absolute(), options=options)
+
+    def save(self, arrays: Tree, standing: Standing, score: float) -> None:
+        """Writes a checkpoint; one that is there for the same step is left alone.
+
+        Args:
+          arrays: trainable parameters and optimizer slots.
+          standing: of the run.
+          score: on validation; of equal ones, the earlier step counts as better.
+        """
+        if standing.step in self._manager.all_steps():
+            return
+        self._manager.save(
+            standing.step,
+            args=ocp.args.Composite(
+                arrays=ocp.args.StandardSave(arrays),
+                standing=ocp.args.JsonSave(dataclasses.asdict(standing)),
+            ),
+            metrics={"rank": score - 1e-9 * standing.step},
+        )
+
+    def latest(self, like: Tree) -> tuple[Tree, Standing] | None:
+        """Arrays and standing of the last checkpoint, None if there is none.
+
+        Args:
+          like: arrays of the expected names and shapes.
+        """
+        step = self._manager.latest_step()
+        return None if step is None else self.at(step, like)
+
+    def at(self, step: int, like: Tree) -> tuple[Tree, Standing]:
+        """Arrays and standing of a step that was kept."""
+        found = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                arrays=ocp.args.StandardRestore(like), standing=ocp.args.JsonRestore()
+            ),
+        )
+        return found.arrays, Standing(**found.standing)
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._manager.close()
+
+
+class MetricsLog:
+    """`metrics.jsonl` and TensorBoard events of one run."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        """Opens both for appending, dropping what was written after `step`."""
+        self._path = folder / "metrics.jsonl"
+        if self._path.exists():
+            lines = self._path.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if _step_of(line) <= step]
+            write_atomically(self._path, "".join(kept))
+        self._events = SummaryWriter(str(folder), purge_step=step + 1, flush_secs=10)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Appends one line; the values also become TensorBoard scalars."""
+        with open(self._path, "a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes the events."""
+        self._events.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")  # cut off in the middle of a line
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file so that it is there in full or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def save_prompt(path: Path, prompt_PD: np.ndarray) -> None:
+    """Writes a float32 prompt `[P, D]` as `.npy`, in full or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        np.save(file, np.asarray(prompt_PD, np.float32), allow_pickle=False)
+    os.replace(temporary, path)

@@ -1,0 +1,166 @@
+"""Train state and training step of a gang: N runs over one frozen model.
+
+The state has a leading axis of N runs. A prompt touches only its own examples, so the gradient of
+the sum of all runs' losses with respect to one run's prompt is that run's own gradient; loss and
+optimizer are computed run by run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, Callable, Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from spjax.methods.base import Method, apply_gang, init_trainable
+from spjax.models import T5, T5Config, get_size
+from spjax.training.losses import run_losses, token_losses
+from spjax.training.optimizers import Optimizer
+from spjax.training.run import Run
+from spjax.types import Array, Batch, Tree, per_segment
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What training changes. Every leaf has a leading axis of N runs.
+
+    Attributes:
+      trainable: parameters of the method, float32.
+      optimizer: optimizer slots.
+      step_N: updates made.
+      active_N: False once a run has stopped; its parameters then stay as they are.
+    """
+
+    trainable: Any
+    optimizer: Any
+    step_N: Array
+    active_N: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What the compiled step depends on; runs that share it share a gang and its compilation.
+
+    Attributes:
+      config: of the frozen model.
+      method: resolved.
+      optimizer: with learning rate 0, since rates are arguments.
+      z_loss: as in `Run`.
+      label_smoothing: as in `Run`.
+      loss_normalizing_factor: as in `Run`.
+    """
+
+    config: T5Config
+    method: Method
+    optimizer: Optimizer
+    z_loss: float
+    label_smoothing: float
+    loss_normalizing_factor: float | str | None
+
+
+def program_of(run: Run, method: Method) -> Program:
+    """The program of a run whose method has been resolved."""
+    config = dataclasses.replace(get_size(run.model), dropout_rate=run.dropout_rate)
+    optimizer = dataclasses.replace(run.optimizer, learning_rate=0.0)
+    loss = (run.z_loss, run.label_smoothing, run.loss_normalizing_factor)
+    return Program(config, method.started(), optimizer, *loss)
+
+
+def init_state(runs: Sequence[Run], resolved: Sequence[Method], base: Tree) -> TrainState:
+    """The state of a gang at step 0.
+
+    Args:
+      runs: the gang.
+      resolved: the method of each.
+      base: the frozen weights.
+
+    Raises:
+      ValueError: the runs' trainable trees have different shapes.
+    """
+    own = [init_trainable(m, base, r.seed) for r, m in zip(runs, resolved, strict=True)]
+    shapes = {str(jax.tree.map(jnp.shape, tree)) for tree in own}
+    if len(shapes) > 1:
+        raise ValueError(f"runs of one gang must have the same shapes, not {sorted(shapes)}.")
+    trainable = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
+    slots = jax.vmap(runs[0].optimizer.make(0.0).init)(trainable)
+    steps_N = jnp.zeros(len(runs), jnp.int32)
+    return TrainState(trainable, slots, steps_N, jnp.ones(len(runs), bool))
+
+
+def gang_losses(
+    program: Program, trainable: Tree, base: Tree, batch: Batch, rng: Array
+) -> jax.Array:
+    """Loss of each run on its own examples.
+
+    Args:
+      program: what is computed.
+      trainable: with a leading axis of N runs.
+      base: the frozen weights.
+      batch: rows of all runs.
+      rng: dropout key.
+
+    Returns:
+      losses_N, float32.
+    """
+    weights, injection = apply_gang(program.method, trainable, base)
+    use_dropout = program.config.dropout_rate > 0
+    logits_BMV = T5(program.config).apply(
+        {"params": weights}, batch, injection, use_dropout, rngs={"dropout": rng}
+    )
+    losses_BM = token_losses(
+        logits_BMV, batch.targets_BM, program.z_loss, program.label_smoothing
+    )
+    segments_BM = batch.target_segments_BM
+    runs_BM = per_segment(batch.runs_BG, segments_BM)
+    count = jax.tree.leaves(trainable)[0].shape[0]
+    return run_losses(losses_BM, segments_BM, runs_BM, count, program.loss_normalizing_factor)
+
+
+def update(
+    program: Program,
+    state: TrainState,
+    base: Tree,
+    batch: Batch,
+    rates_N: Array,
+    rng: Array,
+) -> tuple[TrainState, jax.Array]:
+    """One step of every active run.
+
+    Args:
+      program: what is computed.
+      state: before the step.
+      base: the frozen weights; nothing is differentiated with respect to them.
+      batch: rows of all runs.
+      rates_N: learning rate of each run.
+      rng: key of the gang; the step number is folded in here.
+
+    Returns:
+      The state after the step, and losses_N before it.
+    """
+    rng = jax.random.fold_in(rng, state.step_N[0])
+
+    def total(trainable: Tree) -> tuple[jax.Array, jax.Array]:
+        losses_N = gang_losses(program, trainable, base, batch, rng)
+        return jnp.sum(losses_N), losses_N
+
+    grads, losses_N = jax.grad(total, has_aux=True)(state.trainable)
+
+    def advance(grad: Tree, own: TrainState, rate: Array) -> TrainState:
+        warm = jnp.maximum(program.optimizer.warmup_steps, 1)
+        rate = rate * jnp.minimum(1.0, (own.step_N + 1) / warm)
+        updates, slots = program.optimizer.make(rate).update(grad, own.optimizer, own.trainable)
+        moved = optax.apply_updates(own.trainable, updates)
+        new = TrainState(moved, slots, own.step_N + 1, own.active_N)
+        return jax.tree.map(functools.partial(jnp.where, own.active_N), new, own)
+
+    return jax.vmap(advance)(grads, state, rates_N), losses_N
+
+
+@functools.lru_cache(maxsize=8)
+def compiled_update(program: Program) -> Callable[..., tuple[TrainState, jax.Array]]:
+    """`update` as one `jax.jit` program whose state is donated."""
+    return jax.jit(functools.partial(update, program), donate_argnums=(0,))

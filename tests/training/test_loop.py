@@ -1,0 +1,181 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from spjax.checkpoints import weights
+from spjax.methods.full_fine_tuning import FullFineTuning
+from spjax.methods.initializers import SampledVocabulary, Uniform
+from spjax.methods.prompt_tuning import PromptTuning
+from spjax.training import loop
+from spjax.training.optimizers import Adafactor
+from spjax.training.run import Run
+
+
+@pytest.fixture
+def run(checkpoint):
+    return Run(
+        task="pocket_cb",
+        model="pocket_50k",
+        method=PromptTuning(length=3, initializer=SampledVocabulary(600)),
+        optimizer=Adafactor(0.3),
+        checkpoint=checkpoint,
+        steps=6,
+        eval_period=3,
+        batch_size=8,
+        eval_examples=16,
+        eval_batch_size=16,
+    )
+
+
+def losses(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["train/loss"] for line in lines if "train/loss" in line]
+
+
+class Interruption(Exception):
+    pass
+
+
+def interrupt_at(step):
+    def on_progress(progress):
+        if progress.step >= step and progress.stage == "training":
+            raise Interruption
+
+    return on_progress
+
+
+def test_a_run_folder(run, tmp_path):
+    before = weights.digest(loop.load_base(run.model, run.checkpoint))
+    (result,) = loop.train([run], [tmp_path])
+    assert weights.digest(loop.load_base(run.model, run.checkpoint)) == before
+    assert result == json.loads((tmp_path / "result.json").read_text())
+    assert result["status"] == "finished" and result["steps"] == 6
+    assert result["trainable_parameters"] == 3 * 16
+    assert result["model_parameters"] == 49_472 and result["best_step"] in (3, 6)
+    assert set(result["test"]) == {"mean_3class_f1", "accuracy", "score"}
+    assert result["majority"]["accuracy"] == pytest.approx(33.3, abs=1)
+    prompt = np.load(tmp_path / "prompt.npy")
+    assert prompt.shape == (3, 16) and prompt.dtype == np.float32
+    kept = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {"6", str(result["best_step"])}
+    size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert size < 49_472 * 2  # bytes: not even the smallest base in bfloat16 fits in there
+    assert len(losses(tmp_path)) == 2 and list(tmp_path.glob("events*"))
+
+
+def test_only_the_prompt_moves_and_it_does(run, tmp_path):
+    method = run.method.resolve((), lambda text: [])
+    gang = loop.Gang([run], [tmp_path])
+    start = np.asarray(gang.state.trainable["prompt"][0])
+    assert jax.tree.map(np.shape, gang.state.trainable) == {"prompt": (1, 3, 16)}
+    gang.train_step()
+    assert np.abs(np.asarray(gang.state.trainable["prompt"][0]) - start).min() > 0
+    assert method.prompt_length == 3
+
+
+@pytest.mark.parametrize("stop", [2, 4])
+def test_resuming_gives_the_same_numbers(run, tmp_path, monkeypatch, stop):
+    monkeypatch.setattr(loop.time, "monotonic", iter(range(10**6)).__next__)  # tell at each step
+    (whole,) = loop.train([run], [tmp_path / "whole"])
+    with pytest.raises(Interruption):
+        loop.train([run], [tmp_path / "cut"], interrupt_at(stop))
+    assert not (tmp_path / "cut" / "result.json").exists()
+    (again,) = loop.train([run], [tmp_path / "cut"])
+    for name in ("validation", "test", "best_step", "steps"):
+        assert whole[name] == again[name]
+    assert (tmp_path / "whole" / "metrics.jsonl").read_text() == (
+        tmp_path / "cut" / "metrics.jsonl"
+    ).read_text()
+    prompts = [np.load(tmp_path / name / "prompt.npy") for name in ("whole", "cut")]
+    np.testing.assert_array_equal(*prompts)
+
+
+def test_a_gang_of_four_gives_each_run_its_own_losses(run, tmp_path):
+    gang = [
+        dataclasses.replace(
+            run,
+            seed=seed,
+            steps=4,
+            eval_period=2,
+            task=task,
+            optimizer=Adafactor(rate),
+            method=PromptTuning(length=3, initializer=initializer),
+        )
+        for seed, task, rate, initializer in [
+            (0, "pocket_cb", 0.3, Uniform()),
+            (1, "pocket_cb", 0.3, SampledVocabulary(600)),
+            (2, "pocket_copa", 0.05, Uniform(0, 0.5)),
+            (3, "pocket_copa", 0.3, Uniform()),
+        ]
+    ]
+    together = [tmp_path / f"gang{i}" for i in range(4)]
+    loop.train(gang, together)
+    for i, single in enumerate(gang):
+        alone = tmp_path / f"alone{i}"
+        loop.train([single], [alone])
+        # Float32 sums over other row lengths: equal to 1e-5 of their size.
+        np.testing.assert_allclose(losses(together[i]), losses(alone), rtol=1e-5)
+        np.testing.assert_allclose(
+            np.load(together[i] / "prompt.npy"), np.load(alone / "prompt.npy"), atol=1e-3
+        )
+    assert len({tuple(losses(folder)) for folder in together}) == 4
+
+
+def test_a_diverging_run_stops_alone(run, tmp_path):
+    good = dataclasses.replace(run, steps=4, eval_period=2)
+    bad = dataclasses.replace(good, optimizer=Adafactor(float("inf")))
+    results = loop.train([good, bad], [tmp_path / "good", tmp_path / "bad"])
+    assert [r["status"] for r in results] == ["finished", "diverged"]
+    assert "the loss became nan at step 2" in results[1]["message"]
+    assert results[1]["best_step"] == -1 and results[1]["test"] is None
+    (alone,) = loop.train([good], [tmp_path / "alone"])
+    np.testing.assert_allclose(losses(tmp_path / "good"), losses(tmp_path / "alone"), rtol=1e-5)
+    assert alone["test"] == results[0]["test"]
+
+
+def test_patience_stops_early_and_the_earliest_best_step_counts(run, tmp_path, monkeypatch):
+    patient = dataclasses.replace(run, steps=40, eval_period=2, patience=2)
+    values = iter([10.0, 30.0, 30.0, 20.0, 99.0])
+    monkeypatch.setattr(loop.evaluation, "score", lambda *_: {"score": next(values, 0.0)})
+    (result,) = loop.train([patient], [tmp_path])
+    assert result["best_step"] == 4 and result["steps"] == 8
+    assert result["validation"] == {"score": 30.0}
+
+
+def test_full_fine_tuning_trains_a_copy(run, tmp_path):
+    full = dataclasses.replace(run, method=FullFineTuning(), steps=3)
+    before = weights.digest(loop.load_base(run.model, run.checkpoint))
+    (result,) = loop.train([full], [tmp_path])
+    assert weights.digest(loop.load_base(run.model, run.checkpoint)) == before
+    assert result["trainable_parameters"] == result["model_parameters"]
+    assert not (tmp_path / "prompt.npy").exists()
+
+
+def test_gangs_that_do_not_fit(run, tmp_path):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    other = dataclasses.replace(run, z_loss=1e-4)
+    with pytest.raises(ValueError, match="must share model, checkpoint, method"):
+        loop.train([run, other], folders)
+    full = dataclasses.replace(run, method=FullFineTuning())
+    with pytest.raises(ValueError, match="full_fine_tuning changes the weights"):
+        loop.train([full, full], folders)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "pocket_bolq"}, "pocket_bolq"),
+        ({"model": "pocket_51k"}, "unknown model size 'pocket_51k'"),
+        ({"method": None}, "Run.method is None"),
+        ({"steps": 0}, "Run.steps is 0; it must be at least 1"),
+        ({"patience": -1}, "Run.patience is -1"),
+        ({"dropout_rate": 1.0}, "Run.dropout_rate is 1.0"),
+        ({"loss_normalizing_factor": "MEAN"}, "loss_normalizing_factor is 'MEAN'"),
+    ],
+)
+def test_bad_settings(run, change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(run, **change)

@@ -1,0 +1,75 @@
+import json
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from spjax.checkpoints import weights
+from spjax.models import get_size
+from spjax.training import pretrain as module
+from spjax.training.pretrain import Pretrain, pretrain
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    with jax.numpy_dtype_promotion("standard"):  # optax.adamw raises a float to an int32
+        yield
+
+
+def documents(count=60):
+    rng = np.random.default_rng(1)
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(8, 20, count))])
+    tokens = rng.integers(3, 40, offsets[-1]).astype(np.int32)
+    splits = np.sort(rng.choice(offsets[-1], count, replace=False))
+    return SimpleNamespace(tokens=tokens, offsets=offsets, splits=splits)
+
+
+RECIPE = Pretrain(
+    "pocket_50k", span_steps=10, adaptation_steps=6, rows=4, input_length=32, target_length=32,
+    warmup_steps=2, checkpoint_period=4,
+)  # fmt: skip
+
+
+def test_resuming_gives_the_same_weights(tmp_path, monkeypatch):
+    quiet = {"log": lambda text: None}
+    card = pretrain(RECIPE, documents(), documents(), tmp_path / "whole", **quiet)
+    make_step, made = module.make_step, []
+
+    def breaks_in_the_middle(config):
+        inner = make_step(config)
+
+        def step(*args):
+            made.append(1)
+            if len(made) == 10:
+                raise KeyboardInterrupt
+            return inner(*args)
+
+        return step
+
+    monkeypatch.setattr(module, "make_step", breaks_in_the_middle)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(RECIPE, documents(), documents(), tmp_path / "cut", **quiet)
+    pretrain(RECIPE, documents(), documents(), tmp_path / "cut", **quiet)
+    assert len(made) == 10 + 8  # it went on from step 8
+    names = [f"pocket_50k{part}.safetensors" for part in ("", "-lm00", "-lm10")]
+    for name in names:
+        pair = [
+            weights.digest(weights.read(tmp_path / folder / name, get_size("pocket_50k")))
+            for folder in ("whole", "cut")
+        ]
+        assert pair[0] == pair[1], name
+    assert card == json.loads((tmp_path / "whole" / "pocket_50k.json").read_text())
+    assert 0 < card["prefix_lm_loss"] < 10 and card["documents_seen"] > 60
+
+
+def test_nan_stops_with_the_step(tmp_path, monkeypatch):
+    broken = Pretrain(**{**vars(RECIPE), "learning_rate": float("inf"), "warmup_steps": 0})
+    with pytest.raises(FloatingPointError, match="pocket_50k became nan before step 16"):
+        pretrain(broken, documents(), documents(), tmp_path, log=lambda text: None)
+
+
+def test_schedule():
+    rate = Pretrain("pocket_50k", 0, 100, 300, learning_rate=1.0, warmup_steps=50).schedule()
+    values = [float(rate(step)) for step in (0, 25, 50, 239, 320, 400)]
+    np.testing.assert_allclose(values, [0, 0.5, 1, 1, 0.51, 0.02], atol=1e-6)
