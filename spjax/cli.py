@@ -1,0 +1,224 @@
+"""The command line: `spjax train, sweep, plot, eval, pretrain`.
+
+Flags are T5X's: `--gin_file` (repeatable), `--gin.NAME=value`, `--gin_search_paths`. Rooms are
+imported inside the commands, so that `spjax --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
+_HELD_OUT_DOCUMENTS = 4000
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns the exit code: 0, 1 (runs failed), 2 (bad input), 130 (Ctrl-C)."""
+    try:
+        args = _parser().parse_args(_rewrite(sys.argv[1:] if argv is None else argv))
+        return args.command(args)
+    except ValueError as error:
+        if os.environ.get("SPJAX_DEBUG"):
+            raise
+        print(f"spjax: error: {error}", file=sys.stderr)
+        return _USAGE
+    except KeyboardInterrupt:
+        print("\nspjax: interrupted; the same command continues.", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def train(args: argparse.Namespace) -> int:
+    """Trains one run in MODEL_DIR, continuing where an earlier call was interrupted."""
+    from spjax import config
+    from spjax.studies import folder as disk
+
+    run, folder = _with_folder("Run", args)
+    text = config.config_str(run)
+    disk.probe(folder)
+    with disk.lock(folder):
+        if disk.config_text(folder) not in ("", text):
+            raise ValueError(
+                f"{folder} holds another run (see its config.gin); choose another folder with "
+                "--gin.MODEL_DIR=..., or delete it."
+            )
+        result = disk.result(folder)
+        if result is None:
+            from spjax.training import loop
+
+            disk.prepare(folder, text)
+            (result,) = loop.train([run], [folder], _print_progress)
+        else:
+            print(f"Nothing to do: the run in {folder} is finished.")
+    wanted = ("status", "message", "best_step", "validation", "test", "majority")
+    shown = {name: result[name] for name in wanted if result.get(name)}
+    print(json.dumps(shown, indent=2))
+    return 0 if result.get("status") == "finished" else _FAILED
+
+
+def sweep(args: argparse.Namespace) -> int:
+    """Runs a study: trains what is not finished, prints the table, draws the figures."""
+    from spjax import config
+    from spjax.analysis import figures
+    from spjax.studies import plan, runner
+    from spjax.studies.executors import local
+    from spjax.studies.study import load_study
+
+    study, overrides = load_study(args.gin_file, args.gin_bindings, _paths(args))
+    for name in study.figures:
+        figures.get(name)
+    specs = plan.expand(study, overrides, _paths(args))
+    folder = Path(args.output_dir) / study.name
+    workers = args.workers or local.default_workers()
+    if args.dry_run:
+        print(runner.estimate(specs, folder, workers))
+        return 0
+    print(runner.estimate(specs, folder, workers).splitlines()[-1], flush=True)
+    outcome = runner.sweep(
+        study.name,
+        specs,
+        folder,
+        workers=workers,
+        gang_width=study.gang_width,
+        study_text=config.config_str(study),
+    )
+    print(runner.report(outcome, specs, folder))
+    if outcome.finished:
+        print(_finish(folder, study))
+    if outcome.stopped == runner.INTERRUPTED:
+        return _INTERRUPTED
+    return _FAILED if outcome.failed or outcome.stopped else 0
+
+
+def plot(args: argparse.Namespace) -> int:
+    """Prints the table and draws the figures of a study's folder again, from its results.csv."""
+    from spjax.studies.study import load_study
+
+    folder = Path(args.study_folder)
+    for name in ("study.gin", "results.csv"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} has no {name}: give the folder that a sweep has written.")
+    study, _ = load_study([(folder / "study.gin").absolute()])
+    print(_finish(folder, study))
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Scores the best step of a finished run on a split."""
+    from spjax import config
+    from spjax.studies import folder as disk
+    from spjax.training import scoring
+
+    folder = Path(args.run_folder)
+    if disk.result(folder) is None:
+        raise ValueError(f"{folder} holds no finished run; train it first with `spjax train`.")
+    run = config.load("Run", [(folder / "config.gin").absolute()])
+    print(json.dumps(scoring.score_folder(run, folder, args.split), indent=2))
+    return 0
+
+
+def pretrain(args: argparse.Namespace) -> int:
+    """Pre-trains a pocket model in MODEL_DIR, continuing where an earlier call was interrupted."""
+    config, folder = _with_folder("Pretrain", args)
+    from spjax.data import vocabulary
+    from spjax.pocket import corpus
+    from spjax.studies import folder as disk
+    from spjax.training.pretrain import pretrain as run
+
+    disk.probe(folder)
+    with disk.lock(folder):
+        pieces = vocabulary.load("pocket")
+        print(f"Writing {config.documents} documents ...", flush=True)
+        documents = corpus.tokenized(config.seed, config.documents, pieces)
+        held_out = corpus.tokenized(config.seed + 1, _HELD_OUT_DOCUMENTS, pieces)
+        card = run(config, documents, held_out, folder)
+    print(json.dumps(card, indent=2, sort_keys=True))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    gin = argparse.ArgumentParser(add_help=False)
+    gin.add_argument(
+        "--gin_file", action="append", required=True, help="repeatable; later files win"
+    )
+    gin.add_argument(
+        "--gin_bindings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a binding that wins over the files; also written --gin.NAME=VALUE",
+    )
+    gin.add_argument("--gin_search_paths", default="", help="folders with gin files, by commas")
+    parser = argparse.ArgumentParser(prog="spjax", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Any, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        text = command.__doc__.splitlines()[0]
+        made = commands.add_parser(name, help=text, description=text, parents=parents)
+        made.set_defaults(command=command)
+        return made
+
+    add("train", train, gin)
+    study = add("sweep", sweep, gin)
+    study.add_argument("--output_dir", default="results", help="the study gets a folder in it")
+    study.add_argument("--workers", type=_positive, help="processes; one for each core by default")
+    study.add_argument("--dry_run", action="store_true", help="print the runs and their cost only")
+    add("plot", plot).add_argument("study_folder")
+    one = add("eval", evaluate)
+    one.add_argument("run_folder")
+    one.add_argument("--split", default="test", choices=("train", "validation", "test"))
+    add("pretrain", pretrain, gin)
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
+    return value
+
+
+def _rewrite(argv: Sequence[str]) -> list[str]:
+    """`--gin.NAME=value` as argparse can take it."""
+    return [
+        f"--gin_bindings={arg.removeprefix('--gin.')}" if arg.startswith("--gin.") else arg
+        for arg in argv
+    ]
+
+
+def _paths(args: argparse.Namespace) -> list[str]:
+    return [path for path in args.gin_search_paths.split(",") if path]
+
+
+def _with_folder(name: str, args: argparse.Namespace) -> tuple[Any, Path]:
+    """What gin configures, and MODEL_DIR; a run folder's own config.gin stands for its folder."""
+    from spjax import config
+
+    value, folder = config.load_with_folder(name, args.gin_file, args.gin_bindings, _paths(args))
+    last = Path(args.gin_file[-1])
+    if not folder and last.name == "config.gin":
+        folder = last.parent
+    if not folder:
+        raise ValueError("MODEL_DIR has no value; give one with --gin.MODEL_DIR=FOLDER.")
+    return value, Path(folder)
+
+
+def _print_progress(progress: Any) -> None:
+    scores = ", ".join(f"{score:.1f}" for score in progress.scores)
+    scores = f", validation score {scores}" if scores else ""
+    print(f"{progress.stage} {progress.step}/{progress.steps}{scores}", flush=True)
+
+
+def _finish(folder: Path, study: Any) -> str:
+    from spjax.analysis import report
+
+    return report.finish(folder, study)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""What a run costs, from the shape of the model: an estimate for planning, not a measurement."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # its package loads JAX, which a sweep of finished runs has no use for
+    from spjax.models.sizes import T5Config
+
+# Rates of one core of a 2-core CPU machine at pocket sizes; finished runs correct them in a sweep.
+FLOPS_PER_SECOND = 30e9
+STEP_SECONDS = 2e-3  # dispatch, batch assembly
+RUN_SECONDS = 1.0  # opening data and files, checkpoints
+COMPILE_SECONDS = 10.0  # once in a process for each group of runs with the same shapes
+# Texts of the pocket tasks are far shorter than the most that they are cut to.
+_TYPICAL_SHARE = 0.4
+# Evaluations score the validation set once per period; an example decodes a handful of tokens.
+_EXAMPLES_PER_EVALUATION = 300
+
+
+def forward_flops(config: T5Config, inputs: int, targets: int) -> float:
+    """Floating-point operations of one example's forward pass: 2 for each weight and position.
+
+    Args:
+      config: shape of the model.
+      inputs: encoder positions, prompt included.
+      targets: decoder positions.
+    """
+    inner = config.num_heads * config.head_dim
+    attention = 4 * config.emb_dim * inner
+    mlp = (len(config.mlp_activations) + 1) * config.emb_dim * config.mlp_dim
+    encoder = config.num_encoder_layers * (attention + mlp) * inputs
+    # Cross-attention projects keys and values once per encoder position.
+    decoder = config.num_decoder_layers * (
+        (1.5 * attention + mlp) * targets + 0.5 * attention * inputs
+    )
+    scores = 2 * inner * config.num_encoder_layers * (inputs**2 + targets**2 + inputs * targets)
+    logits = config.vocab_size * config.emb_dim * targets
+    return 2.0 * (encoder + decoder + scores + logits)
+
+
+def run_seconds(run: Any, config: T5Config, lengths: tuple[int, int]) -> float:
+    """Estimated seconds of a whole run on one core, without compilation.
+
+    The backward pass costs one forward pass through frozen weights and two through trained ones.
+
+    Args:
+      run: a `spjax.training.run.Run`.
+      config: shape of its model.
+      lengths: the most input tokens, without prompt, and target tokens.
+    """
+    inputs, targets = (math.ceil(_TYPICAL_SHARE * length) for length in lengths)
+    forward = forward_flops(config, run.method.prompt_length + inputs, targets)
+    passes = 3 if run.method.changes_weights else 2
+    evaluations = run.steps / max(run.eval_period, 1) + 1
+    flops = forward * (
+        passes * run.steps * run.batch_size
+        + evaluations * (run.eval_examples or _EXAMPLES_PER_EVALUATION)
+    )
+    return flops / FLOPS_PER_SECOND + run.steps * STEP_SECONDS + RUN_SECONDS
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: "42 s", "7 min", "2 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

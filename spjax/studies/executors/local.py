@@ -1,0 +1,136 @@
+"""Worker processes on this machine, each on its own cores."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+TRAIN = "spjax.studies.worker:train_folders"
+_LOG_TAIL = 12
+
+
+def cores() -> list[int]:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def default_workers() -> int:
+    """One for each core; one in all where an accelerator would have to be shared."""
+    accelerators = [p for name in ("nvidia[0-9]*", "accel[0-9]*") for p in Path("/dev").glob(name)]
+    if accelerators and os.environ.get("JAX_PLATFORMS", "") != "cpu":
+        return 1
+    return len(cores())
+
+
+class _Process:
+    """One worker process and the unread part of what it sent."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], events: int) -> None:
+        self.popen, self.events, self.rest = popen, events, b""
+
+
+class Local:
+    """Runs gangs in `workers` processes that stay warm from one gang to the next.
+
+    The processes die with the one that made this object (their standard input closes) and hold
+    the study's lock as long as they live. What they print goes to `logs/worker_<i>.log`.
+    """
+
+    def __init__(self, workers: int, logs: Path, lock: int, train: str = TRAIN) -> None:
+        """Args: number of processes; folder of the logs; descriptor of the lock; see `worker`."""
+        self.workers, self.logs, self.lock, self.train = workers, logs, lock, train
+        self._selector = selectors.DefaultSelector()
+        self._processes: dict[int, _Process] = {}
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def start(self, worker: int) -> None:
+        """Starts process number `worker`; it reports "ready" when it can take a gang."""
+        own = cores()[worker :: self.workers] or [cores()[worker % len(cores())]]
+        environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="2", PYTHONUNBUFFERED="1")
+        if self.workers > 1 and len(own) == 1:
+            flags = environment.get("XLA_FLAGS", "")
+            environment["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+            environment["OMP_NUM_THREADS"] = "1"
+        read, write = os.pipe()
+        command = [sys.executable, "-m", "spjax.studies.worker", "--events", str(write)]
+        command += ["--train", self.train]
+        if self.workers > 1:
+            command += ["--cores", ",".join(map(str, own))]
+        with open(self.logs / f"worker_{worker}.log", "ab") as log:
+            popen = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                pass_fds=(write, self.lock),
+                start_new_session=True,  # Ctrl-C is for the parent alone
+            )
+        os.close(write)
+        os.set_blocking(read, False)
+        self._processes[worker] = _Process(popen, read)
+        self._selector.register(read, selectors.EVENT_READ, worker)
+
+    def submit(self, worker: int, folders: Sequence[Path]) -> None:
+        """Gives process number `worker` the gang whose runs are in `folders`."""
+        order = json.dumps({"folders": [str(folder.absolute()) for folder in folders]})
+        stdin = self._processes[worker].popen.stdin
+        try:
+            stdin.write(order.encode() + b"\n")
+            stdin.flush()
+        except BrokenPipeError:
+            pass  # it died while idle; `events` reports that
+
+    def events(self, timeout: float) -> list[tuple[int, dict[str, Any]]]:
+        """What happened, as (worker, event), after waiting `timeout` seconds at the most.
+
+        Events have a "type": "ready", "progress" (step, steps, stage), "done", "failed" (message,
+        and disk if the disk is why), or "died" (message), after which the process is gone.
+        """
+        result = []
+        for key, _ in self._selector.select(timeout):
+            worker = key.data
+            process = self._processes[worker]
+            chunk = os.read(process.events, 1 << 16)
+            *lines, process.rest = (process.rest + chunk).split(b"\n")
+            result += [(worker, json.loads(line)) for line in lines]
+            if not chunk:
+                self._selector.unregister(process.events)
+                os.close(process.events)
+                del self._processes[worker]
+                process.popen.stdin.close()
+                result.append((worker, {"type": "died", "message": self._death(worker, process)}))
+        return result
+
+    def close(self) -> None:
+        """Ends all processes at once; run folders bear that at any moment."""
+        for process in self._processes.values():
+            process.popen.kill()
+        for process in self._processes.values():
+            process.popen.wait()
+            process.popen.stdin.close()
+            self._selector.unregister(process.events)
+            os.close(process.events)
+        self._processes.clear()
+
+    def _death(self, worker: int, process: _Process) -> str:
+        code = process.popen.wait()
+        log = self.logs / f"worker_{worker}.log"
+        if code < 0:
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:
+                name = f"signal {-code}"
+            hint = " (often: out of memory)" if name == "SIGKILL" else ""
+            return f"its process was ended by {name}{hint}; see {log}"
+        tail = log.read_text(errors="replace").splitlines()[-_LOG_TAIL:]
+        return f"its process ended with exit code {code}; see {log}:\n  " + "\n  ".join(tail)

@@ -1,0 +1,206 @@
+"""From a study to its table of runs, in the order in which workers should take them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from spjax import config
+from spjax.studies import cost
+from spjax.studies import folder as disk
+from spjax.studies.study import Study
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSpec:
+    """One run of a study.
+
+    Attributes:
+      key: 12 hexadecimal digits, name of the run's folder.
+      arms: names of the arms it belongs to; equal runs of two arms are trained once.
+      text: its resolved configuration, in gin.
+      group: runs with an equal group share compiled programs.
+      gang: runs with an equal gang can train side by side: they differ in seed and learning rate
+        only, and leave the model's weights alone.
+      seconds: estimated time on one core, with its share of its group's compilation.
+      labels: what tables show of it: model, method, prompt_length, init, task, seed.
+    """
+
+    key: str
+    arms: tuple[str, ...]
+    text: str
+    group: tuple[Any, ...]
+    gang: str
+    seconds: float
+    labels: dict[str, Any]
+
+    def folder(self, study_folder: Path) -> Path:
+        """Where this run's files are."""
+        return study_folder / "runs" / self.key
+
+    def result(self, study_folder: Path) -> dict[str, Any] | None:
+        """Its `result.json`, None while it is not finished, or if the folder is another run's."""
+        folder = self.folder(study_folder)
+        return disk.result(folder) if disk.config_text(folder) == self.text else None
+
+
+def expand(
+    study: Study,
+    overrides: Sequence[str] = (),
+    search_paths: Sequence[str | Path] = (),
+) -> list[RunSpec]:
+    """All different runs of a study, in the order of its arms and axes.
+
+    Args:
+      study: its arms are parsed one after the other.
+      overrides: texts "NAME = value"; each applies to every arm that uses the name.
+      search_paths: folders with gin files.
+
+    Raises:
+      ValueError: something unknown or unused is bound, or no arm uses an override.
+    """
+    specs: dict[str, RunSpec] = {}
+    left, known = {config.split_binding(text)[0] for text in overrides}, set()
+    for arm in study.arms:
+        try:
+            table = config.product(arm.gin_files, arm.bindings, arm.axes, overrides, search_paths)
+        except ValueError as error:
+            raise ValueError(f"arm {arm.name!r}: {error}") from error
+        left &= table.unused
+        known |= table.known
+        for run in table.runs:
+            key = config.run_key(run)
+            if key not in specs:
+                specs[key] = _spec(key, run, arm.name)
+            elif arm.name not in specs[key].arms:
+                arms = (*specs[key].arms, arm.name)
+                specs[key] = dataclasses.replace(specs[key], arms=arms)
+    config.check_used(left, known)
+    sizes = Counter(spec.group for spec in specs.values())
+    return [
+        dataclasses.replace(spec, seconds=spec.seconds + cost.COMPILE_SECONDS / sizes[spec.group])
+        for spec in specs.values()
+    ]
+
+
+def _spec(key: str, run: Any, arm: str) -> RunSpec:
+    from spjax import methods
+    from spjax.data.tasks import registry
+    from spjax.models.sizes import get_size
+
+    task = registry.get(run.task)
+    lengths = (run.input_length or task.input_length, run.target_length or task.target_length)
+    method = methods.name_of(run.method)
+    initializer = getattr(run.method, "initializer", None)
+    labels = {
+        "model": run.model,
+        "method": method,
+        "prompt_length": run.method.prompt_length,
+        "init": "" if initializer is None else _snake(type(initializer).__name__),
+        "task": run.task,
+        "seed": run.seed,
+    }
+    alike = config.canonical(run)
+    if not run.method.changes_weights:
+        alike |= {"seed": None, "optimizer": alike["optimizer"] | {"learning_rate": None}}
+    return RunSpec(
+        key=key,
+        arms=(arm,),
+        text=config.config_str(run),
+        group=(run.model, method, labels["prompt_length"], run.task, run.batch_size),
+        gang=json.dumps(alike, sort_keys=True),
+        seconds=cost.run_seconds(run, get_size(run.model), lengths),
+        labels=labels,
+    )
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=.)(?=[A-Z])", "_", name).lower()
+
+
+def gangs(specs: Iterable[RunSpec], width: int) -> list[list[RunSpec]]:
+    """Puts up to `width` runs that differ in their seed only together, keeping the order."""
+    pools: dict[str, list[list[RunSpec]]] = {}
+    result = []
+    for spec in specs:
+        rows = pools.setdefault(spec.gang, [])
+        if not rows or len(rows[-1]) >= width:
+            rows.append([])
+            result.append(rows[-1])
+        rows[-1].append(spec)
+    return result
+
+
+class Queue:
+    """Hands out gangs so that a worker stays within a group, the costliest groups first."""
+
+    def __init__(self, pending: Iterable[list[RunSpec]]) -> None:
+        self.groups: dict[tuple[Any, ...], list[list[RunSpec]]] = {}
+        for gang in pending:
+            self.groups.setdefault(gang[0].group, []).append(gang)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.groups.values()))
+
+    def take(self, last: tuple[Any, ...] | None, others: Iterable[Any]) -> list[RunSpec] | None:
+        """The next gang for a worker, None when nothing is left that is worth taking.
+
+        Args:
+          last: group of the worker's previous gang.
+          others: groups that other workers are on. Helping one of them means to compile its
+            programs again, so it is done only where more than that is left.
+        """
+        group = last
+        if group not in self.groups:
+            busy = set(others)
+            worth = [
+                (name not in busy, left, name)
+                for name, rows in self.groups.items()
+                if (left := sum(map(seconds, rows))) > cost.COMPILE_SECONDS or name not in busy
+            ]
+            if not worth:
+                return None
+            group = max(worth, key=lambda item: item[:2])[2]
+        rows = self.groups[group]
+        gang = rows.pop(0)
+        if not rows:
+            del self.groups[group]
+        return gang
+
+    def put_back(self, gang: list[RunSpec]) -> None:
+        """Returns a gang whose worker died; it is the next of its group."""
+        self.groups.setdefault(gang[0].group, []).insert(0, gang)
+
+
+def seconds(gang: Iterable[RunSpec]) -> float:
+    """Estimated time of a gang on one core."""
+    return sum(spec.seconds for spec in gang)
+
+
+def table(specs: Sequence[RunSpec], finished: set[str]) -> str:
+    """A plain table of the plan: one line for each arm, model, method and prompt length."""
+    rows: dict[tuple[Any, ...], list[RunSpec]] = {}
+    for arm in dict.fromkeys(arm for spec in specs for arm in spec.arms):
+        for spec in (spec for spec in specs if arm in spec.arms):
+            values = (spec.labels[name] for name in ("model", "method", "prompt_length", "init"))
+            rows.setdefault((arm, *values), []).append(spec)
+    head = ("arm", "model", "method", "length", "init", "runs", "finished", "left, one core")
+    lines = [head]
+    for cell, members in rows.items():
+        left = [spec for spec in members if spec.key not in finished]
+        done = len(members) - len(left)
+        counts = (len(members), done, cost.duration(seconds(left)))
+        lines.append(tuple(map(str, (*cell[:3], cell[3] or "-", cell[4] or "-", *counts))))
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if i in (3, 5, 6, 7) else text.ljust(width)
+            for i, (text, width) in enumerate(zip(line, widths))
+        ).rstrip()
+        for line in lines
+    )

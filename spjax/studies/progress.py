@@ -1,0 +1,116 @@
+"""Shows how far a sweep is: a live table on a terminal, else a plain line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, TextIO
+
+from spjax.studies import cost
+from spjax.studies.plan import RunSpec, seconds
+
+_PLAIN_SECONDS = 10.0
+_LIVE_SECONDS = 0.5
+
+
+class Progress:
+    """Counts what is done and says so; use as a context manager.
+
+    The time left is the estimated cost of what remains, scaled by how the estimates of this sweep
+    have compared with the clock so far.
+    """
+
+    def __init__(self, total: int, finished: int, cost_left: float, workers: int) -> None:
+        """Args: runs in all; finished before; estimated seconds of the rest; processes."""
+        self.total, self.finished, self.workers = total, finished, workers
+        self.cost_left, self.cost_done, self.failed = cost_left, 0.0, 0
+        self.current: dict[int, tuple[list[RunSpec], dict[str, Any]]] = {}
+        self.start = self.shown = time.monotonic()
+        self.out: TextIO = sys.stdout
+        self.live: Any = None
+
+    def __enter__(self) -> Progress:
+        if self.out.isatty():
+            from rich.live import Live
+
+            self.live = Live(auto_refresh=False, transient=True)
+            self.live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def begin(self, worker: int, gang: list[RunSpec]) -> None:
+        """A worker has been given a gang."""
+        self.current[worker] = (gang, {"stage": "starting", "step": 0, "steps": 0})
+
+    def update(self, worker: int, event: dict[str, Any]) -> None:
+        """A worker has sent progress."""
+        if worker in self.current:
+            self.current[worker] = (self.current[worker][0], event)
+
+    def end(self, worker: int, state: str) -> None:
+        """A worker is through with its gang: "done", "failed", or "again" for one more try."""
+        gang, _ = self.current.pop(worker)
+        if state == "again":
+            return
+        self.cost_left -= seconds(gang)
+        if state == "done":
+            self.cost_done += seconds(gang)
+            self.finished += len(gang)
+        else:
+            self.failed += len(gang)
+
+    def show(self, force: bool = False) -> None:
+        """Draws the display if it is due."""
+        now = time.monotonic()
+        if not force and now - self.shown < (_LIVE_SECONDS if self.live else _PLAIN_SECONDS):
+            return
+        self.shown = now
+        if self.live is None:
+            names = "; ".join(self._describe(worker) for worker in sorted(self.current))
+            print(f"{self._summary()}. Now: {names or '-'}", file=self.out, flush=True)
+        else:
+            self.live.update(self._table(), refresh=True)
+
+    def time_left(self) -> float | None:
+        """Estimated seconds until the end, None before there is anything to go by."""
+        running = 0.0
+        for gang, event in self.current.values():
+            running += seconds(gang) * event["step"] / max(event["steps"], 1)
+        done = self.cost_done + running
+        elapsed = time.monotonic() - self.start
+        if done <= 0 or elapsed < 5:
+            return None
+        return max(self.cost_left - running, 0.0) * elapsed / done
+
+    def _summary(self) -> str:
+        left = self.time_left()
+        time_left = "time left unknown" if left is None else f"{cost.duration(left)} left"
+        failed = f", {self.failed} failed" if self.failed else ""
+        elapsed = cost.duration(time.monotonic() - self.start)
+        return f"{self.finished}/{self.total} runs finished{failed}, {elapsed} elapsed, {time_left}"
+
+    def _describe(self, worker: int) -> str:
+        gang, event = self.current[worker]
+        labels = gang[0].labels
+        name = f"{labels['task']} {labels['model']} {labels['method']}"
+        if labels["prompt_length"]:
+            name += f" P={labels['prompt_length']}"
+        name += f" seed {','.join(str(spec.labels['seed']) for spec in gang)}"
+        steps = f" {event['step']}/{event['steps']}" if event["steps"] else ""
+        return f"{name}: {event['stage']}{steps}"
+
+    def _table(self) -> Any:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        rows = Table.grid(padding=(0, 2))
+        whole = ProgressBar(total=max(self.total, 1), completed=self.finished, width=24)
+        rows.add_row("sweep", whole, self._summary())
+        for worker in sorted(self.current):
+            event = self.current[worker][1]
+            bar = ProgressBar(total=max(event["steps"], 1), completed=event["step"], width=24)
+            rows.add_row(f"worker {worker}", bar, self._describe(worker))
+        return rows

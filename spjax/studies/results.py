@@ -1,0 +1,95 @@
+"""The results table: one row for each arm and finished run, made from the run folders alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from spjax.studies import folder as disk
+from spjax.studies.plan import RunSpec
+
+# No wall times: the same runs give the same bytes, however often they were interrupted.
+COLUMNS: dict[str, type] = {
+    "study": str,
+    "arm": str,
+    "key": str,
+    "model": str,
+    "model_parameters": int,
+    "task": str,
+    "method": str,
+    "prompt_length": int,
+    "init": str,
+    "seed": int,
+    "trainable_parameters": int,
+    "best_step": int,
+    "steps": int,
+    "status": str,
+    "validation_score": float,
+    "test_score": float,
+    "majority_score": float,
+    "ceiling": float,
+    "validation_metrics": str,
+    "test_metrics": str,
+}
+
+
+def rows(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, Any]]:
+    """The table's rows, sorted; a value a run does not have is None.
+
+    Args:
+      study: name of the study.
+      specs: its runs.
+      folder: the study's folder.
+    """
+    table = []
+    for spec in specs:
+        result = spec.result(folder)
+        if result is None:
+            continue
+        common = _row(spec, result)
+        table += [{"study": study, "arm": arm, "key": spec.key, **common} for arm in spec.arms]
+    order = ("arm", "method", "model_parameters", "prompt_length", "init", "task", "seed", "key")
+    table.sort(key=lambda row: tuple((row[name] is None, row[name]) for name in order))
+    return table
+
+
+def write(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, Any]]:
+    """Writes `results.csv` and `results.parquet`, and returns their rows."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = rows(study, specs, folder)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    disk.write(folder / "results.csv", text.getvalue())
+    kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
+    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+    temporary = folder / ".results.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table, schema), temporary)
+    temporary.replace(folder / "results.parquet")
+    return table
+
+
+def _row(spec: RunSpec, result: dict[str, Any]) -> dict[str, Any]:
+    validation, test = result.get("validation") or {}, result.get("test") or {}
+    values = {
+        **spec.labels,
+        **{name: result.get(name) for name in ("model_parameters", "trainable_parameters")},
+        **{name: result.get(name) for name in ("best_step", "steps", "status", "ceiling")},
+        "validation_score": validation.get("score"),
+        "test_score": test.get("score"),
+        "majority_score": (result.get("majority") or {}).get("score"),
+        "validation_metrics": json.dumps(validation, sort_keys=True),
+        "test_metrics": json.dumps(test, sort_keys=True),
+    }
+    return {
+        name: None if values.get(name) is None else kind(values[name])
+        for name, kind in COLUMNS.items()
+        if name not in ("study", "arm", "key")
+    }

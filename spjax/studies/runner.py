@@ -1,0 +1,254 @@
+"""Runs a plan to its end, from whatever state the study's folder is in."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from spjax.studies import cost, plan, results
+from spjax.studies import folder as disk
+from spjax.studies.executors.local import TRAIN, Local
+from spjax.studies.plan import RunSpec
+from spjax.studies.progress import Progress
+
+INTERRUPTED = "interrupted"
+_ATTEMPTS = 2  # a process may be killed for reasons outside the run
+_RESULTS_SECONDS = 30.0
+_TICK_SECONDS = 0.5
+
+
+@dataclasses.dataclass
+class Outcome:
+    """How a sweep ended.
+
+    Attributes:
+      finished: runs with a result, from this sweep and earlier ones.
+      new: how many of them this sweep added.
+      failed: what went wrong, by run key.
+      stopped: why the sweep gave up or was interrupted, else "".
+    """
+
+    finished: int = 0
+    new: int = 0
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    stopped: str = ""
+
+
+def finished_keys(specs: Sequence[RunSpec], folder: Path) -> set[str]:
+    """Keys of the runs that have a result in the study's folder."""
+    return {spec.key for spec in specs if spec.result(folder) is not None}
+
+
+def sweep(
+    name: str,
+    specs: Sequence[RunSpec],
+    folder: Path,
+    *,
+    workers: int,
+    gang_width: int = 1,
+    study_text: str = "",
+    train: str = TRAIN,
+) -> Outcome:
+    """Trains the runs that are not finished and writes the results table.
+
+    The process may be killed at any moment: a run is finished when its `result.json` is there,
+    an unfinished one continues from its last checkpoint in the next sweep.
+
+    Args:
+      name: of the study.
+      specs: its runs.
+      folder: the study's folder; made if missing.
+      workers: processes to use.
+      gang_width: runs to train side by side.
+      study_text: kept as `study.gin`.
+      train: dotted path "module:function" of what a worker calls with the run folders.
+
+    Raises:
+      ValueError: the folder cannot be written, or another sweep is running in it.
+    """
+    disk.probe(folder)
+    with disk.lock(folder) as lock:
+        disk.write(folder / "study.gin", study_text)
+        done = finished_keys(specs, folder)
+        pending = plan.gangs([spec for spec in specs if spec.key not in done], gang_width)
+        outcome = Outcome()
+        if pending:
+            workers = max(1, min(workers, len(pending)))
+            executor = Local(workers, folder / "logs", lock, train)
+            left = sum(map(plan.seconds, pending))
+            with Progress(len(specs), len(done), left, workers) as progress:
+                loop = _Loop(name, specs, folder, executor, progress, plan.Queue(pending), outcome)
+                loop.run()
+        results.write(name, specs, folder)
+        outcome.finished = len(finished_keys(specs, folder))
+        outcome.new = outcome.finished - len(done)
+        return outcome
+
+
+class _Loop:
+    """The dialogue between the queue and the workers."""
+
+    def __init__(
+        self,
+        name: str,
+        specs: Sequence[RunSpec],
+        folder: Path,
+        executor: Local,
+        progress: Progress,
+        queue: plan.Queue,
+        outcome: Outcome,
+    ) -> None:
+        self.name, self.specs, self.folder = name, specs, folder
+        self.executor, self.progress, self.queue = executor, progress, queue
+        self.outcome = outcome
+        self.gangs: dict[int, list[RunSpec]] = {}
+        self.groups: dict[int, tuple[Any, ...]] = {}
+        self.ready: set[int] = set()
+        self.attempts: dict[str, int] = {}
+        self.written = time.monotonic()
+
+    def run(self) -> None:
+        """Until all is done, or stopped; never leaves a process behind."""
+        try:
+            for worker in range(self.executor.workers):
+                self.executor.start(worker)
+            while not self.outcome.stopped and (self.gangs or len(self.queue)):
+                for worker, event in self.executor.events(_TICK_SECONDS):
+                    self.handle(worker, event)
+                self.progress.show()
+                if time.monotonic() - self.written > _RESULTS_SECONDS:
+                    results.write(self.name, self.specs, self.folder)
+                    self.written = time.monotonic()
+        except KeyboardInterrupt:
+            self.outcome.stopped = INTERRUPTED
+        except OSError as error:
+            if not (problem := disk.disk_problem(error)):
+                raise
+            self.outcome.stopped = self.disk_message(problem)
+        finally:
+            self.executor.close()
+        if not self.outcome.stopped:
+            self.progress.show(force=True)
+
+    def handle(self, worker: int, event: dict[str, Any]) -> None:
+        """Acts on one event of a worker."""
+        kind = event["type"]
+        if kind == "progress":
+            self.progress.update(worker, event)
+        elif kind == "ready":
+            self.ready.add(worker)
+            self.give(worker)
+        elif kind == "done":
+            self.end(worker, "done")
+            self.give(worker)
+        elif kind == "failed":
+            if event["disk"]:
+                self.outcome.stopped = self.disk_message(event["disk"])
+            self.fail(worker, event["message"])
+            self.give(worker)
+        elif kind == "died":
+            self.died(worker, event["message"])
+
+    def give(self, worker: int) -> None:
+        """Hands the next gang to a free worker."""
+        others = [self.groups[other] for other in self.gangs]
+        gang = self.queue.take(self.groups.get(worker), others)
+        if gang is None:
+            return
+        folders = [spec.folder(self.folder) for spec in gang]
+        for spec, folder in zip(gang, folders):
+            disk.prepare(folder, spec.text)
+        self.gangs[worker], self.groups[worker] = gang, gang[0].group
+        self.progress.begin(worker, gang)
+        self.executor.submit(worker, folders)
+
+    def end(self, worker: int, state: str) -> list[RunSpec]:
+        """Takes a gang off a worker."""
+        self.progress.end(worker, state)
+        return self.gangs.pop(worker)
+
+    def fail(self, worker: int, message: str) -> None:
+        """Notes that a gang failed; a later sweep tries it again."""
+        for spec in self.end(worker, "failed"):
+            self.outcome.failed[spec.key] = message
+
+    def died(self, worker: int, message: str) -> None:
+        """Starts a worker anew; its gang gets one more chance."""
+        if worker not in self.ready:
+            self.outcome.stopped = f"worker {worker} could not start: {message}"
+            return
+        self.ready.discard(worker)
+        if worker in self.gangs:
+            key = self.gangs[worker][0].key
+            self.attempts[key] = self.attempts.get(key, 0) + 1
+            if self.attempts[key] < _ATTEMPTS:
+                self.queue.put_back(self.end(worker, "again"))
+            else:
+                self.fail(worker, f"{message} ({_ATTEMPTS} attempts)")
+        if len(self.queue):
+            self.executor.start(worker)
+
+    def disk_message(self, problem: str) -> str:
+        """What to tell the user when the disk refuses."""
+        free = free_space(self.folder)
+        return f"the output folder {self.folder} cannot be written ({problem}; {free} free)"
+
+
+def free_space(folder: Path) -> str:
+    """Free space of the disk that holds `folder`, in words."""
+    return f"{shutil.disk_usage(folder).free / 2**20:.0f} MiB"
+
+
+def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
+    """What to print after a sweep: counts, failures, and how to continue."""
+    names = {spec.key: spec for spec in specs}
+    if outcome.stopped:
+        lines = [
+            f"Stopped: {outcome.stopped}.",
+            f"{outcome.finished} of {len(specs)} runs are finished and kept in {folder}; the same "
+            "command continues with the rest.",
+        ]
+    elif not outcome.new and not outcome.failed:
+        lines = [f"Nothing to do: {outcome.finished} runs finished in {folder}."]
+    else:
+        lines = [f"{outcome.finished} of {len(specs)} runs finished in {folder}."]
+    for key, message in outcome.failed.items():
+        labels = " ".join(f"{k}={v}" for k, v in names[key].labels.items())
+        lines.append(f"FAILED {key} ({labels}): {message}")
+    for spec in specs:
+        result = spec.result(folder)
+        if result and result.get("status") == "diverged":
+            labels = " ".join(f"{k}={v}" for k, v in spec.labels.items())
+            lines.append(f"DIVERGED {spec.key} ({labels}): {result.get('message', '')}")
+    return "\n".join(lines)
+
+
+def estimate(specs: Sequence[RunSpec], folder: Path, workers: int) -> str:
+    """The plan of a sweep as a table, with its estimated time.
+
+    Finished runs of the folder correct the estimate of the rest.
+    """
+    done = finished_keys(specs, folder)
+    measured = expected = 0.0
+    for spec in specs:
+        if spec.key in done:
+            took = (spec.result(folder) or {}).get("seconds")
+            if took:
+                measured, expected = measured + took, expected + spec.seconds
+    scale = measured / expected if expected else 1.0
+    left = scale * plan.seconds(spec for spec in specs if spec.key not in done) / max(workers, 1)
+    basis = (
+        f"scaled by {scale:.2f} from {len(done)} finished runs"
+        if expected
+        else f"{cost.FLOPS_PER_SECOND / 1e9:.0f} GFLOP/s and {cost.STEP_SECONDS * 1e3:.0f} ms a "
+        f"step for each core, {cost.RUN_SECONDS:.0f} s a run, {cost.COMPILE_SECONDS:.0f} s to "
+        "compile each shape"
+    )
+    return (
+        f"{plan.table(specs, done)}\n\n{len(specs)} runs, {len(done)} finished; about "
+        f"{cost.duration(left)} left with {workers} workers ({basis})."
+    )
