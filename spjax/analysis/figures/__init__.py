@@ -1,0 +1,28 @@
+"""The figures, one file each: `draw(results, folder) -> list[Path]`; the file name registers it.
+
+Files whose name starts with an underscore are no figures.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+
+Draw = Callable[[pd.DataFrame, Path], list[Path]]
+
+
+def names() -> tuple[str, ...]:
+    """Names of all figures: the files of this folder."""
+    files = Path(__file__).parent.glob("[!_]*.py")
+    return tuple(sorted(file.stem for file in files))
+
+
+def get(name: str) -> Draw:
+    """The figure's draw function; ValueError, with the known names, for an unknown one."""
+    if name not in names():
+        raise ValueError(
+            f"unknown figure {name!r}: known are {', '.join(names())}; "
+            "a new one is a file in spjax/analysis/figures/"
+        )
+    return import_module(f"{__name__}.{name}").draw

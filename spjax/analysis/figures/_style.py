@@ -1,0 +1,212 @@
+"""One look for all figures: legible to colour-blind people, in grey print, and byte-stable.
+
+Figures are made without pyplot, so drawing leaves no state behind and needs no display.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+import math
+from pathlib import Path
+import textwrap
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+import pandas as pd
+
+from spjax.analysis import statistics
+
+# Okabe & Ito 2008, https://jfly.uni-koeln.de/color/; without yellow, too pale on white, and with
+# black left for full fine-tuning. Neighbours differ in lightness too.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "p", "h")
+DASHES = (
+    *("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5))),
+    *((0, (3, 1.5, 1, 1.5, 1, 1.5)), (0, (10, 2))),
+)
+GREY = "#666666"
+DPI = 200
+MAJORITY, CEILING = "majority", "perfect reader"
+SIZE_LABEL = "Parameters of the frozen model"
+NUMBERS = [
+    *("line", "method", "prompt_length", "init", "model", "model_parameters"),
+    *("mean", "std", "seeds", "expected"),
+]
+NOTE_SIZE, LINE_HEIGHT = 6.5, 0.125  # points, inches
+
+RC = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.frameon": False,
+    "legend.handlelength": 3.4,
+    "svg.hashsalt": "spjax",
+    "svg.fonttype": "path",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, marker and dashes of one line; marker and dashes alone tell lines apart in grey."""
+
+    colour: str
+    marker: str
+    dashes: str | tuple
+    width: float = 1.4
+
+
+FULL = Look("#000000", "*", "-", 1.9)
+
+
+def looks(count: int) -> list[Look]:
+    """Looks of `count` lines; no two share marker and dashes (up to 66 lines)."""
+    cycle = (COLOURS, MARKERS, DASHES)
+    return [Look(*(options[i % len(options)] for options in cycle)) for i in range(count)]
+
+
+def looks_of(cells: pd.DataFrame, column: str) -> dict[str, Look]:
+    """The look of each line named in a column, in order; full fine-tuning is black."""
+    full = set(cells.loc[cells["method"] == statistics.FULL_FINE_TUNING, column])
+    names = list(dict.fromkeys(cells[column]))
+    found = dict(zip([name for name in names if name not in full], looks(len(names))))
+    black = (Look(FULL.colour, "*", dashes, FULL.width) for dashes in DASHES)
+    return {name: look for name, look in zip([*found, *sorted(full)], [*found.values(), *black])}
+
+
+def draw_line(
+    axes: Axes, cells: pd.DataFrame, x: Iterable[float], look: Look, label: str, scale: float = 1
+) -> None:
+    """A line with mean ± standard deviation bars; hollow markers where seeds are missing.
+
+    cells: rows of Suite.cells, one a point; x: their places; scale: of line and markers.
+    """
+    place = list(x)
+    size = (7.5 if look.marker == FULL.marker else 4.5) * scale
+    style = {"color": look.colour, "marker": look.marker, "markersize": size}
+    style["markeredgewidth"] = 0.8 * scale
+    axes.errorbar(
+        place, cells["mean"], yerr=cells["std"].fillna(0.0), label=label, linestyle=look.dashes,
+        linewidth=look.width * scale, capsize=2.2 * scale, elinewidth=0.8, capthick=0.8, zorder=3,
+        **style,
+    )  # fmt: skip
+    hollow = (cells["seeds"] < cells["expected"]).to_numpy()
+    axes.plot(
+        [at for at, empty in zip(place, hollow) if empty], cells["mean"][hollow],
+        linestyle="none", markerfacecolor="white", zorder=4, **style,
+    )  # fmt: skip
+
+
+def draw_references(axes: Axes, majority: float, ceiling: float) -> None:
+    """Horizontal lines for the majority baseline and, where it is below 100, the ceiling."""
+    if math.isfinite(majority):
+        axes.axhline(majority, color=GREY, linestyle=(0, (4, 3)), linewidth=1, label=MAJORITY)
+    if math.isfinite(ceiling) and ceiling < 100:
+        dots = (0, (1, 2.5))
+        axes.axhline(ceiling, color=GREY, linestyle=dots, linewidth=1.2, label=CEILING)
+
+
+def size_axis(axes: Axes, cells: pd.DataFrame, names: bool = True) -> None:
+    """Logarithmic axis of parameters with one tick a model: its size and, with names, its name."""
+    models = cells[["model_parameters", "model"]].drop_duplicates().sort_values("model_parameters")
+    axes.set_xscale("log")
+    ticks = [
+        humanised(count) + (f"\n{short_name(model)}" if names else "")
+        for count, model in zip(models["model_parameters"], models["model"])
+    ]
+    axes.set_xticks(models["model_parameters"].to_list(), ticks)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(SIZE_LABEL)
+
+
+def score_label(tasks: Sequence[str]) -> str:
+    """Label of the score axis: which score, averaged over how many tasks."""
+    what = f"mean of {len(tasks)} tasks" if len(tasks) > 1 else f"on {tasks[0]}"
+    return f"Test score, {what} (%)\nbest checkpoint by validation score"
+
+
+def legend(figure: Figure, *axes: Axes) -> None:
+    """One legend at the right of all axes, best lines first: the order they tend to have there."""
+    found = {}
+    for part in axes:
+        for handle, label in zip(*part.get_legend_handles_labels()):
+            # Of an error bar only the line: the little bars would blur the markers.
+            found.setdefault(label, getattr(handle, "lines", [handle])[0])
+    labels = [label for label in reversed(found) if label not in (MAJORITY, CEILING)]
+    labels = [label for label in (CEILING, *labels, MAJORITY) if label in found]
+    figure.legend([found[label] for label in labels], labels, loc="outside right upper")
+
+
+def numbers(suite: statistics.Suite) -> pd.DataFrame:
+    """The numbers behind a figure of suite scores: a row a cell, percent, with both baselines."""
+    constants = {"tasks": " ".join(suite.tasks), "majority": suite.majority}
+    return suite.cells[NUMBERS].assign(**constants, ceiling=suite.ceiling)
+
+
+def short_name(model: str) -> str:
+    """A model's name without the family: t5_1_1_small is small, pocket_3m is pocket 3m."""
+    return model.removeprefix("t5_1_1_").replace("_", " ")
+
+
+def humanised(count: float) -> str:
+    """A parameter count in two or three digits: 52736 is 53K, 3100000 is 3.1M."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if count >= size:
+            value = count / size
+            return f"{value:.1f}{unit}" if value < 9.95 else f"{value:.0f}{unit}"
+    return str(int(count))
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, inches, laid out so that nothing overlaps."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def bars_note(cells: pd.DataFrame) -> str:
+    """What the bars are and, where there are any, the hollow markers."""
+    bars = f"Bars: mean ± standard deviation (ddof=1) over {cells['seeds'].max()} seeds."
+    partial = (cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])
+    return bars + (" Hollow markers: seeds are missing (*)." if partial.any() else "")
+
+
+def add_notes(figure: Figure, notes: Sequence[str]) -> None:
+    """Writes notes below the figure, which grows by their height."""
+    width, height = figure.get_size_inches()
+    whole = (note.replace(" = ", "\u00a0=\u00a0") for note in notes)  # no line break in P = 20
+    lines = [line for note in whole for line in textwrap.wrap(note, int(width * 20))]
+    below = LINE_HEIGHT * (len(lines) + 0.8)
+    figure.set_size_inches(width, height + below)
+    share = below / (height + below)
+    figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))
+    text = "\n".join(lines)
+    place = {"x": 0.1 / width, "y": 0.06 / (height + below), "va": "bottom", "ha": "left"}
+    figure.text(**place, s=text, fontsize=NOTE_SIZE, color="#444444", linespacing=1.25)
+
+
+def style() -> matplotlib.rc_context:
+    """The context in which a figure is made and saved."""
+    return matplotlib.rc_context(RC)
+
+
+def save(figure: Figure, table: pd.DataFrame, folder: Path, name: str) -> list[Path]:
+    """Writes name.png, name.svg and name.csv (the numbers behind them); same input, same bytes."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    png, svg, csv = (folder / f"{name}.{ending}" for ending in ("png", "svg", "csv"))
+    # Figure.savefig would draw everything twice: half a second for the panels.
+    figure.set_dpi(DPI)
+    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
+    table.to_csv(csv, index=False, lineterminator="\n")
+    return [png, svg, csv]

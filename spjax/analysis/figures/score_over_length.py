@@ -1,0 +1,67 @@
+"""Score over prompt length, one line a model size; full fine-tuning of the same model at the right.
+
+The same cells as Figure 3(a) of Lester et al. 2021, seen along the other axis.
+"""
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
+import pandas as pd
+
+from spjax.analysis import statistics
+from spjax.analysis.figures import _style
+
+WIDTH, HEIGHT = 6.4, 3.7  # inches
+SIDEWAYS = 0.05  # full fine-tuning's own sideways room, in decades a line
+
+
+def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
+    """Draws the figure; returns the PNG, SVG and CSV written.
+
+    results: the rows of results.csv. Raises ValueError where no run has a prompt, else as
+    statistics.main_runs does.
+    """
+    suite = statistics.suite(statistics.main_runs(results))
+    cells = suite.cells
+    prompts = cells[cells["prompt_length"] > 0]
+    if prompts.empty:
+        raise ValueError(
+            f"no run has a prompt (methods: {sorted(set(cells['method']))}): score_over_length "
+            "wants prompt lengths; draw score_over_size instead"
+        )
+    with _style.style():
+        figure = _style.new_figure(WIDTH, HEIGHT)
+        axes = figure.add_subplot()
+        _draw_cells(axes, prompts, cells[cells["method"] == statistics.FULL_FINE_TUNING])
+        _style.draw_references(axes, suite.majority, suite.ceiling)
+        axes.set_ylabel(_style.score_label(suite.tasks))
+        _style.legend(figure, axes)
+        _style.add_notes(figure, [_style.bars_note(cells), *suite.notes])
+        return _style.save(figure, _style.numbers(suite), folder, "score_over_length")
+
+
+def _draw_cells(axes: Axes, prompts: pd.DataFrame, full: pd.DataFrame) -> None:
+    lengths = sorted(set(prompts["prompt_length"]))
+    axes.set_xscale("log")
+    ticks = {length: str(length) for length in lengths}
+    aside = lengths[-1] * 2.3
+    if (full["seeds"] > 0).any():
+        ticks[aside] = "full\nfine-tuning"
+        axes.axvline(lengths[-1] * 1.45, color=_style.GREY, linewidth=0.5)
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("Prompt length (soft tokens)")
+    variants = prompts["variant"].nunique()
+    keys = ["variant", "model_parameters", "model"]
+    groups = list(prompts.sort_values(keys).groupby(keys))
+    for index, (((variant, count, model), part), look) in enumerate(
+        zip(groups, _style.looks(len(groups)))
+    ):
+        name = f"{_style.short_name(model)} ({_style.humanised(count)})"
+        label = f"{name}, {variant.replace('_', ' ')}" if variants > 1 else name
+        part = part[part["seeds"] > 0]
+        _style.draw_line(axes, part, part["prompt_length"], look, label)
+        point = full[(full["model"] == model) & (full["seeds"] > 0)]
+        shift = 10 ** (SIDEWAYS * (index - (len(groups) - 1) / 2))
+        _style.draw_line(axes, point, [aside * shift] * len(point), look, "_full fine-tuning")

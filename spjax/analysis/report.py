@@ -1,0 +1,36 @@
+"""What a sweep leaves behind: figures, table and verdicts in the study folder."""
+
+from pathlib import Path
+from typing import Any
+
+from spjax.analysis import claims, figures, statistics, tables
+
+
+def finish(study_folder: Path, study: Any) -> str:
+    """Draws study.figures, writes table.md and claims.md; returns the text to print.
+
+    study: has `name`, `figures` (names of spjax.analysis.figures) and perhaps `metric`. Figures go
+    to <study_folder>/figures. Raises ValueError where results.csv or a figure's name is unusable,
+    and for any metric but test_score.
+    """
+    metric = getattr(study, "metric", statistics.SCORE)
+    if metric != statistics.SCORE:
+        raise ValueError(
+            f"Study.metric is {metric!r}: only {statistics.SCORE!r} can be shown, since the "
+            "checkpoints were chosen by validation score; leave Study.metric away"
+        )
+    folder = Path(study_folder)
+    results = statistics.load(folder)
+    draws = [figures.get(name) for name in study.figures]
+    paths = [path for draw in draws for path in draw(results, folder / "figures")]
+    found = claims.check(results)
+    _write(folder / "table.md", study.name, tables.markdown(results))
+    _write(folder / "claims.md", f"{study.name}: claims", claims.markdown(found))
+    width = max(len(claim.verdict) for claim in found)
+    verdicts = [f"{claim.id}  {claim.verdict:<{width}}  {claim.statement}" for claim in found]
+    shown = [f"figure: {path}" for path in paths if path.suffix == ".png"]
+    return "\n".join([tables.table(results), *verdicts, "", *shown])
+
+
+def _write(path: Path, title: str, text: str) -> None:
+    path.write_text(f"# {title}\n\n{text}", encoding="utf-8")

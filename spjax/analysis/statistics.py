@@ -1,0 +1,289 @@
+"""What is averaged over what: tasks first, then mean and spread over seeds.
+
+A *line* is one way of tuning (prompt tuning at one length, full fine-tuning); a *cell* is one line
+at one model size; a *suite run* is one cell at one seed, over all tasks. Scores are test scores in
+percent: the checkpoint was chosen on validation, so the validation score would flatter it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+PROMPT_TUNING = "prompt_tuning"
+FULL_FINE_TUNING = "full_fine_tuning"
+INITIALISATION_ARM = "initialisation"
+SCORE = "test_score"
+PAPER_LENGTH = 100  # the default prompt length, Lester et al. 2021 §3
+COLUMNS = (
+    *("arm", "model", "model_parameters", "task", "method", "prompt_length", "init", "seed"),
+    *("status", SCORE, "majority_score", "ceiling"),
+)
+LISTED = 6  # cells a note names before it only counts the rest
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Scores averaged over the same tasks in every cell.
+
+    cells: one row a cell, ordered by line, then by size: line, variant, method, prompt_length,
+      init, model, model_parameters, mean, std (over seeds, ddof=1; NaN for one seed), seeds
+      (complete suite runs), expected (seeds the variant has anywhere in the study), error
+      (standard error of the mean, see `_with_error`). A cell without one complete suite run has
+      seeds 0 and NaN scores.
+    tasks: the tasks averaged over. majority, ceiling: their means in percent, NaN when unknown.
+    notes: what a reader has to know: what was left out, what is incomplete, what diverged.
+    """
+
+    cells: pd.DataFrame
+    tasks: tuple[str, ...]
+    majority: float
+    ceiling: float
+    notes: tuple[str, ...]
+
+
+def load(study_folder: Path) -> pd.DataFrame:
+    """Reads results.csv of a study folder; ValueError where it is missing or unusable."""
+    path = Path(study_folder) / "results.csv"
+    if not path.is_file():
+        raise ValueError(
+            f"no results.csv in {study_folder}: a study folder is wanted, in which at least one "
+            "run has finished; run `spjax sweep` first or name the folder it wrote to"
+        )
+    try:
+        return checked(pd.read_csv(path))
+    except pd.errors.EmptyDataError:
+        raise ValueError(f"{path} is empty: not even column names; run the sweep again") from None
+
+
+def checked(results: pd.DataFrame) -> pd.DataFrame:
+    """A copy with clean types; ValueError for missing columns, no rows, or no score at all."""
+    missing = [name for name in COLUMNS if name not in results.columns]
+    if missing:
+        raise ValueError(
+            f"the results lack the columns {missing}: wanted are {list(COLUMNS)}; "
+            "write results.csv again with `spjax sweep`"
+        )
+    if results.empty:
+        raise ValueError("the results have no rows: no run has finished yet; let the sweep go on")
+    results = results.copy()
+    for name in ("arm", "init"):
+        results[name] = results[name].fillna("").astype(str)
+    for name in (SCORE, "majority_score", "ceiling"):
+        results[name] = pd.to_numeric(results[name]).replace([np.inf, -np.inf], np.nan)
+    results["prompt_length"] = results["prompt_length"].fillna(0).astype(int)
+    if results[SCORE].isna().all():
+        states = results["status"].value_counts().to_dict()
+        raise ValueError(
+            f"none of the {len(results)} runs has a {SCORE} (status: {states}): at least one is "
+            "needed; look at the messages in the run folders' result.json"
+        )
+    return results
+
+
+def default_length(results: pd.DataFrame) -> int:
+    """The length ablations stand on: of the initialisation arm's, else of all, the nearest to 100.
+
+    Raises ValueError when there is no prompt-tuning run.
+    """
+    prompts = results[results["method"] == PROMPT_TUNING]
+    if prompts.empty:
+        raise ValueError(
+            f"no run with method {PROMPT_TUNING!r} among {sorted(set(results['method']))}: "
+            "a default prompt length needs at least one"
+        )
+    ablation = prompts[prompts["arm"] == INITIALISATION_ARM]
+    lengths = (ablation if len(ablation) else prompts)["prompt_length"].unique()
+    # On a log scale, as lengths are swept.
+    return int(min(lengths, key=lambda length: abs(math.log(max(length, 1) / PAPER_LENGTH))))
+
+
+def main_runs(results: pd.DataFrame) -> pd.DataFrame:
+    """The runs that make the lines, without the initialisation ablation, with `variant` and `line`.
+
+    A configuration that belongs to the ablation and to the main arm is trained once and listed
+    under either name, so ablation rows with the main arm's initialisation fill its holes. Runs that
+    only `arm` or `init` tells apart become variants, that is lines of their own; ValueError when
+    not even these do.
+    """
+    results = checked(results)
+    ablation = results["arm"] == INITIALISATION_ARM
+    main, extra = results[~ablation], results[ablation]
+    if not (main["method"] == PROMPT_TUNING).any():
+        main = results
+    else:
+        inits = main.loc[main["method"] == PROMPT_TUNING, "init"].unique()
+        extra = extra[extra["init"].isin(inits)]
+        cell = ["method", "model", "prompt_length", "init", "task", "seed"]
+        measured = pd.MultiIndex.from_frame(main[cell])
+        extra = extra[~pd.MultiIndex.from_frame(extra[cell]).isin(measured)]
+        main = pd.concat([main, extra])
+    return _with_lines(main.copy())
+
+
+def initialisation_runs(results: pd.DataFrame) -> pd.DataFrame:
+    """Prompt-tuning runs at the default length; the line is the initialisation."""
+    results = checked(results)
+    runs = results[results["method"] == PROMPT_TUNING]
+    runs = runs[runs["prompt_length"] == default_length(results)]
+    # The ablation's own run goes before the main arm's of the same initialisation.
+    runs = runs.sort_values("arm", key=lambda arm: arm != INITIALISATION_ARM, kind="stable")
+    runs = runs.drop_duplicates(["model", "task", "seed", "init"])
+    return runs.assign(variant=PROMPT_TUNING, line=runs["init"])
+
+
+def suite(runs: pd.DataFrame) -> Suite:
+    """Mean over tasks for each suite run, then mean and standard deviation over seeds.
+
+    The tasks are those for which the most (suite run, task) scores can be compared, see
+    `_shared_tasks`; a suite run that lacks one of them has no suite score. The standard deviation
+    is the sample one (ddof=1), as in the plots of the paper (seaborn, Appendix A.2).
+    """
+    tasks = _shared_tasks(runs)
+    unit = [*_CELL, "seed"]
+    scores = runs.set_index([*unit, "task"])[SCORE].unstack("task")
+    scores = scores.reindex(columns=list(tasks)).mean(axis=1, skipna=False)
+    cells = _spread(scores.groupby(level=_CELL), runs)
+    used = runs[runs["task"].isin(tasks)]
+    return Suite(
+        cells=cells,
+        tasks=tasks,
+        majority=_task_constant(used, "majority_score", tasks),
+        ceiling=_task_constant(used, "ceiling", tasks),
+        notes=tuple(_notes(runs, cells, tasks)),
+    )
+
+
+def by_task(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over seeds of each cell's single tasks, columns as Suite.cells.
+
+    Additionally task, majority and ceiling (percent).
+    """
+    parts = []
+    for task, part in runs.groupby("task", sort=True):
+        scores = part.set_index(_CELL)[SCORE]
+        cells = _spread(scores.groupby(level=_CELL), runs[runs["task"] == task])
+        constants = {
+            "majority": _task_constant(part, "majority_score", (task,)),
+            "ceiling": _task_constant(part, "ceiling", (task,)),
+        }
+        parts.append(cells.assign(task=task, **constants))
+    return pd.concat(parts, ignore_index=True)
+
+
+def diverged_notes(runs: pd.DataFrame) -> list[str]:
+    """What to say of diverged runs, in one note; none when there are none."""
+    lost = runs[runs["status"] == "diverged"]
+    if lost.empty:
+        return []
+    scored = int(lost[SCORE].notna().sum())
+    found = [f"{_place(row)} {row.task} seed {row.seed}" for row in lost.itertuples()]
+    return [
+        f"Diverged: {len(lost)} of {len(runs)} runs, {scored} counted at the last good checkpoint, "
+        f"{len(lost) - scored} without a score: {_listed(found)}."
+    ]
+
+
+_CELL = ["line", "variant", "method", "prompt_length", "init", "model", "model_parameters"]
+
+
+def _with_lines(runs: pd.DataFrame) -> pd.DataFrame:
+    """Adds `variant` (method, and arm or init where needed) and `line` (its label)."""
+    runs["variant"] = runs["method"]
+    cell = ["variant", "model", "prompt_length", "task", "seed"]
+    for column in ("arm", "init"):
+        doubled = runs.loc[runs.duplicated(cell, keep=False), "method"].unique()
+        several = runs["method"].isin(doubled)
+        runs.loc[several, "variant"] += " " + runs.loc[several, column]
+    doubled = runs[runs.duplicated(cell, keep=False)]
+    if len(doubled):
+        raise ValueError(
+            f"{len(doubled)} runs measure a cell that another run measures too, first "
+            f"{doubled.iloc[0][cell].to_dict()}: arm, method, prompt_length, init, model, task and "
+            "seed have to tell runs apart; give their arms different names"
+        )
+    runs["variant"] = runs["variant"].str.strip()
+    # init is constant within a line from here on, or it would split the line's cells.
+    runs["init"] = runs.groupby("variant")["init"].transform(lambda i: "|".join(sorted(set(i))))
+    runs["line"] = [_label(*key) for key in zip(runs["variant"], runs["prompt_length"])]
+    return runs
+
+
+def _label(variant: str, length: int) -> str:
+    name = "" if variant == PROMPT_TUNING else variant.replace("_", " ").replace("fine t", "fine-t")
+    return " ".join(part for part in (name, f"P = {length}" if length else "") if part)
+
+
+def _shared_tasks(runs: pd.DataFrame) -> tuple[str, ...]:
+    """The task set that keeps the most scores: (tasks) x (suite runs that have all of them).
+
+    In a finished study these are all tasks. In one still running a cell just begun does not
+    shrink the set for all others, and a task just begun does not throw out all cells.
+    """
+    scored = runs[runs[SCORE].notna()]
+    have = scored.groupby(["line", "model", "seed"])["task"].agg(frozenset)
+    candidates = {*have, frozenset.intersection(*have)} if len(have) else {frozenset(runs["task"])}
+
+    def kept(tasks: frozenset[str]) -> tuple[int, int, list[str]]:
+        return len(tasks) * sum(tasks <= other for other in have), len(tasks), sorted(tasks)
+
+    return tuple(sorted(max(candidates, key=kept)))
+
+
+def _spread(grouped, runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean, std and count over the seeds of grouped scores, in the order of lines and sizes."""
+    cells = grouped.agg(["mean", "std", "count"]).reset_index()
+    cells = cells.rename(columns={"count": "seeds"})
+    cells["expected"] = cells["variant"].map(runs.groupby("variant")["seed"].nunique())
+    last = cells["method"] == FULL_FINE_TUNING
+    order = ["last", "variant", "prompt_length", "line", "model_parameters", "model"]
+    cells = cells.assign(last=last).sort_values(order, ignore_index=True).drop(columns="last")
+    return _with_error(cells)
+
+
+def _with_error(cells: pd.DataFrame) -> pd.DataFrame:
+    """Adds `error`, the standard error of each mean.
+
+    Three seeds estimate a variance badly, so it is pooled over the cells of the same model and
+    method (variances weighted by seeds - 1), and over all cells where these have no second seed.
+    """
+    degrees = (cells["seeds"] - 1).clip(lower=0)
+    squares = degrees * cells["std"].fillna(0.0) ** 2
+    groups = [cells["method"], cells["model"]]
+    pooled = squares.groupby(groups).transform("sum") / degrees.groupby(groups).transform("sum")
+    everywhere = squares.sum() / degrees.sum() if degrees.sum() else math.nan
+    seeds = cells["seeds"].where(cells["seeds"] > 0)
+    return cells.assign(error=np.sqrt(pooled.fillna(everywhere) / seeds))
+
+
+def _task_constant(runs: pd.DataFrame, column: str, tasks: Iterable[str]) -> float:
+    """Mean over tasks of a value that is the same for all runs of a task; NaN if one lacks it."""
+    return float(runs.groupby("task")[column].mean().reindex(list(tasks)).mean(skipna=False))
+
+
+def _notes(runs: pd.DataFrame, cells: pd.DataFrame, tasks: tuple[str, ...]) -> list[str]:
+    notes = []
+    absent = sorted(set(runs["task"]) - set(tasks))
+    if absent:
+        notes.append(f"Not averaged, since not measured everywhere: {', '.join(absent)}.")
+    partial = cells[(cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])]
+    if len(partial):
+        found = [f"{_place(row)} ({row.seeds} of {row.expected})" for row in partial.itertuples()]
+        notes.append(f"* Fewer seeds than elsewhere: {_listed(found)}.")
+    empty = cells[cells["seeds"] == 0]
+    if len(empty):
+        found = [_place(row) for row in empty.itertuples()]
+        notes.append(f"Incomplete, not shown (no seed has all tasks): {_listed(found)}.")
+    return notes + diverged_notes(runs)
+
+
+def _place(row) -> str:
+    return f"{row.model} {row.line}"
+
+
+def _listed(found: list[str]) -> str:
+    more = len(found) - LISTED
+    return ", ".join(found[:LISTED]) + (f" and {more} more" if more > 0 else "")

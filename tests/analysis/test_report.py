@@ -1,0 +1,69 @@
+"""The printed table and what a finished sweep leaves in its folder."""
+
+from types import SimpleNamespace
+
+import pytest
+from spjax.analysis import figures, report, tables
+
+STUDY = SimpleNamespace(name="scaling", figures=figures.names(), metric="test_score")
+
+
+def test_table_has_a_row_a_size_and_a_column_a_line(results):
+    lines = tables.table(results).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("model"))
+    assert [part.strip() for part in lines[start].split("  ") if part.strip()] == [
+        *("model", "parameters", "majority", "P = 1", "P = 5", "P = 20", "P = 50", "P = 100"),
+        *("P = 150", "full fine-tuning"),
+    ]
+    rows = lines[start + 2 : start + 6]
+    names = ["pocket_50k", "pocket_200k", "pocket_800k", "pocket_3m"]
+    assert [row.split()[0] for row in rows] == names
+    assert len({len(row) for row in rows}) == 1
+    runs = results.query("model == 'pocket_3m' and prompt_length == 1")
+    seeds = runs.groupby("seed")["test_score"].mean()
+    assert f" {seeds.mean():.1f} ± {seeds.std(ddof=1):.1f}" in rows[3]
+    assert "3,100,000      47.4 " in rows[3]
+    assert "A perfect reader scores 98.0." in lines
+
+
+def test_table_marks_what_is_incomplete(results):
+    results = results.query("not (model == 'pocket_3m' and prompt_length == 5 and seed == 2)")
+    results = results.query("not (model == 'pocket_3m' and prompt_length == 150)")
+    text = tables.table(results)
+    (row,) = [line for line in text.splitlines() if line.startswith("pocket_3m")]
+    assert row.count("*") == 1
+    assert " - " in row
+    assert "* Fewer seeds than elsewhere: pocket_3m P = 5 (2 of 3)." in text
+    assert "\\* Fewer seeds" in tables.markdown(results)
+
+
+def test_markdown_table_is_rectangular(results):
+    rows = [line for line in tables.markdown(results).splitlines() if line.startswith("|")]
+    assert len(rows) == 6
+    assert {row.count("|") for row in rows} == {11}
+
+
+def test_finish_writes_and_tells(results, tmp_path):
+    results.to_csv(tmp_path / "results.csv", index=False)
+    text = report.finish(tmp_path, STUDY)
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    stems = {*figures.names(), "score_over_size_by_task"}
+    assert names == {f"{stem}.{end}" for stem in stems for end in ("png", "svg", "csv")}
+    assert str(tmp_path / "figures" / "score_over_size.png") in text
+    assert tables.table(results) in text
+    assert "C1  holds  The score rises with model size" in text
+    assert (tmp_path / "table.md").read_text().startswith("# scaling\n\nTest score in %, mean of")
+    assert "**C5: holds.**" in (tmp_path / "claims.md").read_text()
+
+
+def test_unknown_figure_before_anything_is_written(results, tmp_path):
+    results.to_csv(tmp_path / "results.csv", index=False)
+    with pytest.raises(ValueError, match="unknown figure 'pie': known are"):
+        report.finish(tmp_path, SimpleNamespace(name="scaling", figures=("pie",)))
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+
+
+def test_only_the_test_score_is_shown(tmp_path):
+    study = SimpleNamespace(name="scaling", figures=(), metric="validation_score")
+    with pytest.raises(ValueError, match="Study.metric is 'validation_score': only 'test_score'"):
+        report.finish(tmp_path, study)

@@ -1,0 +1,177 @@
+"""What is averaged, what is left out, and what is said about it, against hand-made numbers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from spjax.analysis import statistics
+
+# Two tasks, two seeds, one size: suite scores by hand 60 and 70, mean 65, sample std sqrt(50).
+HAND = [("a", 0, 50.0), ("b", 0, 70.0), ("a", 1, 60.0), ("b", 1, 80.0)]
+
+
+def row(task, seed, score, **changes):
+    values = {
+        "arm": "prompts", "model": "m", "model_parameters": 1000, "task": task,
+        "method": "prompt_tuning", "prompt_length": 20, "init": "class_labels", "seed": seed,
+        "status": "finished", "test_score": score, "majority_score": 30.0 if task == "a" else 50.0,
+        "ceiling": 100.0,
+    }  # fmt: skip
+    return values | changes
+
+
+def hand(*more):
+    return pd.DataFrame([row(*values) for values in HAND] + list(more))
+
+
+def suite(results):
+    return statistics.suite(statistics.main_runs(results))
+
+
+def test_mean_over_tasks_then_seeds():
+    found = suite(hand())
+    (cell,) = found.cells.itertuples()
+    assert (cell.line, cell.seeds, cell.expected) == ("P = 20", 2, 2)
+    assert cell.mean == pytest.approx(65)
+    assert cell.std == pytest.approx(np.sqrt(50))
+    assert cell.error == pytest.approx(5)
+    assert (found.majority, found.ceiling, found.notes) == (40, 100, ())
+    assert found.tasks == ("a", "b")
+
+
+def test_by_task():
+    cells = statistics.by_task(statistics.main_runs(hand())).set_index("task")
+    assert cells["mean"].to_dict() == {"a": 55, "b": 75}
+    assert cells["std"].to_list() == pytest.approx([np.sqrt(50)] * 2)
+    assert cells["majority"].to_dict() == {"a": 30, "b": 50}
+
+
+def test_errors_pool_variances_of_a_model():
+    longer = [row(task, seed, score, prompt_length=50) for task, seed, score in HAND]
+    longer = [values | {"test_score": 40.0} for values in longer]
+    cells = suite(hand(*longer)).cells
+    assert cells["std"].to_list() == pytest.approx([np.sqrt(50), 0])
+    assert cells["error"].to_list() == pytest.approx([np.sqrt(25 / 2)] * 2)
+
+
+def test_one_seed_has_no_spread():
+    cells = suite(hand().query("seed == 0")).cells
+    assert cells["mean"].to_list() == [60]
+    assert cells[["std", "error"]].isna().all(axis=None)
+
+
+def test_a_cell_just_begun_does_not_shrink_the_tasks():
+    found = suite(hand(row("a", 0, 55.0, prompt_length=50)))
+    assert found.tasks == ("a", "b")
+    begun = found.cells.set_index("line").loc["P = 50"]
+    assert begun["seeds"] == 0 and np.isnan(begun["mean"])
+    assert found.notes == ("Incomplete, not shown (no seed has all tasks): m P = 50.",)
+
+
+def test_a_task_just_begun_is_left_out():
+    other = [row(task, seed, score, prompt_length=50) for task, seed, score in HAND]
+    found = suite(hand(*other, row("c", 0, 99.0)))
+    assert found.tasks == ("a", "b")
+    assert found.cells["mean"].to_list() == pytest.approx([65, 65])
+    assert found.notes == ("Not averaged, since not measured everywhere: c.",)
+
+
+def test_missing_seed_is_marked():
+    other = [row(task, seed, score, prompt_length=50) for task, seed, score in HAND[:2]]
+    found = suite(hand(*other))
+    assert found.cells["seeds"].to_list() == [2, 1]
+    assert found.notes == ("* Fewer seeds than elsewhere: m P = 50 (1 of 2).",)
+
+
+def test_diverged_runs_are_counted_and_said():
+    results = hand()
+    results.loc[3, ["status", "test_score"]] = ["diverged", np.nan]
+    results.loc[0, "status"] = "diverged"
+    found = suite(results)
+    assert found.cells["mean"].to_list() == [60]
+    assert found.cells["seeds"].to_list() == [1]
+    assert found.notes[-1] == (
+        "Diverged: 2 of 4 runs, 1 counted at the last good checkpoint, 1 without a score: "
+        "m P = 20 a seed 0, m P = 20 b seed 1."
+    )
+
+
+def test_full_fine_tuning_comes_last_whatever_its_length():
+    full = {"method": "full_fine_tuning", "prompt_length": np.nan, "init": np.nan, "arm": "full"}
+    cells = suite(pd.DataFrame([row("a", 0, 90.0, **full), *hand().to_dict("records")])).cells
+    assert cells["line"].to_list() == ["P = 20", "full fine-tuning"]
+
+
+def test_ablation_fills_holes_of_the_main_arm_and_nothing_else():
+    ablation = {"arm": "initialisation", "prompt_length": 100}
+    results = hand(
+        *(row(task, seed, score + 1, **ablation) for task, seed, score in HAND),
+        *(row(task, seed, 0.0, **ablation, init="uniform") for task, seed, _ in HAND),
+    )
+    cells = suite(results).cells
+    assert cells["line"].to_list() == ["P = 20", "P = 100"]
+    assert cells["mean"].to_list() == pytest.approx([65, 66])
+    main = [row(task, seed, 10.0, prompt_length=100) for task, seed, _ in HAND]
+    cells = suite(pd.concat([results, pd.DataFrame(main)])).cells
+    assert cells["mean"].to_list() == pytest.approx([65, 10])
+
+
+def test_initialisations_prefer_the_ablation_arm(results):
+    runs = statistics.initialisation_runs(results)
+    assert set(runs["prompt_length"]) == {100}
+    assert set(runs["line"]) == {"uniform", "sampled_vocabulary", "class_labels"}
+    assert set(runs["arm"]) == {"initialisation"}
+    without = results[(results["arm"] != "initialisation") | (results["init"] != "class_labels")]
+    runs = statistics.initialisation_runs(without)
+    assert set(runs.loc[runs["init"] == "class_labels", "arm"]) == {"prompts"}
+
+
+@pytest.mark.parametrize(("lengths", "default"), [((1, 20), 20), ((1, 100, 150), 100), ((1,), 1)])
+def test_default_length(lengths, default):
+    rows = [row("a", 0, 1.0, prompt_length=length) for length in lengths]
+    assert statistics.default_length(pd.DataFrame(rows)) == default
+    rows.append(row("a", 0, 1.0, prompt_length=5, arm="initialisation"))
+    assert statistics.default_length(pd.DataFrame(rows)) == 5
+
+
+def test_arms_that_measure_the_same_cell_become_lines():
+    again = [row(task, seed, score + 2, arm="again") for task, seed, score in HAND]
+    cells = suite(hand(*again)).cells.set_index("line")
+    assert cells["mean"].to_dict() == pytest.approx(
+        {"prompt tuning again P = 20": 67, "prompt tuning prompts P = 20": 65}
+    )
+
+
+def test_another_method_gets_lines_of_its_own():
+    cells = suite(hand(row("a", 0, 1.0, method="lora", prompt_length=0, init=""))).cells
+    assert cells["line"].to_list() == ["lora", "P = 20"]
+
+
+def test_runs_nothing_tells_apart_are_refused():
+    with pytest.raises(ValueError, match="2 runs measure a cell that another run measures too"):
+        suite(hand(row("a", 0, 1.0)))
+
+
+def test_missing_folder_or_file(tmp_path):
+    with pytest.raises(ValueError, match="no results.csv in .*run `spjax sweep` first"):
+        statistics.load(tmp_path / "nowhere")
+
+
+def test_unusable_files(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("")
+    with pytest.raises(ValueError, match="is empty: not even column names"):
+        statistics.load(tmp_path)
+    path.write_text(",".join(statistics.COLUMNS) + "\n")
+    with pytest.raises(ValueError, match="have no rows: no run has finished yet"):
+        statistics.load(tmp_path)
+    hand().drop(columns=["seed", "status"]).to_csv(path, index=False)
+    with pytest.raises(ValueError, match=r"lack the columns \['seed', 'status'\]"):
+        statistics.load(tmp_path)
+    hand().assign(test_score=np.nan, status="diverged").to_csv(path, index=False)
+    with pytest.raises(ValueError, match=r"none of the 4 runs has a test_score .*'diverged': 4"):
+        statistics.load(tmp_path)
+
+
+def test_no_prompt_tuning_has_no_default_length():
+    with pytest.raises(ValueError, match="no run with method 'prompt_tuning' among"):
+        statistics.default_length(hand().assign(method="lora"))
