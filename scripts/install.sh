@@ -1,0 +1,30 @@
+# Sourced by the other scripts: puts spjax into .venv in the clone, unless it is there already.
+# Usage: source scripts/install.sh [EXTRA]
+
+extra="${1:-}"
+stamp=".venv/.spjax${extra:+-$extra}"
+wanted="$(cat setup.py pyproject.toml | cksum) $PWD"
+
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+  python=""
+  for candidate in python3 python3.13 python3.12 python3.11 python; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+      python="$candidate"
+      break
+    fi
+  done
+  if [ -z "$python" ]; then
+    echo "spjax needs Python 3.11 or newer, and none is in PATH." >&2
+    exit 1
+  fi
+  echo "Making a virtual environment in .venv"
+  rm -rf .venv
+  "$python" -m venv .venv
+fi
+
+if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+  echo "Installing spjax into .venv (a few minutes the first time)"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    --editable ".${extra:+[$extra]}"
+  echo "$wanted" >"$stamp"
+fi

@@ -1,0 +1,141 @@
+"""Rules of the house that can be checked by reading the files."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "spjax").rglob("*.py"))
+GROUND = {"types", "trees", "metrics"}
+
+# What each room may import: arrows point down only.
+MAY_IMPORT = {
+    "__init__": set(),
+    **{name: GROUND for name in GROUND},
+    "models": GROUND,
+    "checkpoints": GROUND | {"models"},
+    "methods": GROUND | {"models"},
+    "pocket": GROUND | {"models", "checkpoints", "methods"},
+    "data": GROUND | {"pocket"},  # the records of the pocket tasks
+    "training": GROUND | {"models", "checkpoints", "methods", "data"},
+    "config": GROUND | {"models", "checkpoints", "methods", "data", "pocket", "training"},
+}
+MAY_IMPORT["studies"] = MAY_IMPORT["config"] | {"config"}
+MAY_IMPORT["analysis"] = GROUND | {"studies"}
+MAY_IMPORT["cli"] = MAY_IMPORT["studies"] | {"studies", "analysis"}
+
+
+def imports(path):
+    """(line, dotted name) of everything a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}:{node.lineno}: relative import"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def room(path):
+    return path.relative_to(ROOT / "spjax").parts[0].removesuffix(".py")
+
+
+def test_arrows_point_down():
+    wrong = []
+    for path in SOURCES:
+        allowed = MAY_IMPORT[room(path)] | {room(path), "__version__"}
+        for line, name in imports(path):
+            parts = name.split(".")
+            if parts[0] == "spjax" and parts[1] not in allowed:
+                wrong.append(f"{path.relative_to(ROOT)}:{line}: {room(path)} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_room_has_a_layer():
+    assert {room(path) for path in SOURCES} <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize(
+    "package, home",
+    [
+        ("gin", "spjax/config.py"),
+        ("tensorflow", "spjax/data/"),
+        ("tensorflow_text", "spjax/data/"),
+        ("seqio", "spjax/data/"),
+        ("t5", "nowhere"),
+        ("pickle", "nowhere"),
+    ],
+)
+def test_packages_stay_in_their_room(package, home):
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in SOURCES
+        for line, name in imports(path)
+        if name.split(".")[0] == package and not str(path.relative_to(ROOT)).startswith(home)
+    ]
+    assert not wrong, f"{package} is imported outside {home}: {wrong}"
+
+
+def test_files_and_functions_are_short():
+    wrong = []
+    for path in SOURCES:
+        text = path.read_text()
+        if text.count("\n") > 500:
+            wrong.append(f"{path}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno + 1 > 80:
+                wrong.append(f"{path}:{node.lineno} {node.name}")
+    assert not wrong, wrong
+
+
+def public(path):
+    """Public functions, classes and methods of a file."""
+    for node in ast.parse(path.read_text()).body:
+        members = node.body if isinstance(node, ast.ClassDef) else []
+        for member in [node, *members]:
+            if isinstance(member, (ast.FunctionDef, ast.ClassDef)):
+                if not member.name.startswith("_") and not node.name.startswith("_"):
+                    yield member
+
+
+def test_public_names_have_docstrings_and_types():
+    wrong = []
+    for path in SOURCES:
+        if not ast.get_docstring(ast.parse(path.read_text())):
+            wrong.append(f"{path}: no docstring")
+        for node in public(path):
+            if not ast.get_docstring(node):
+                wrong.append(f"{path}:{node.lineno} {node.name}: no docstring")
+            if isinstance(node, ast.FunctionDef) and node.returns is None:
+                wrong.append(f"{path}:{node.lineno} {node.name}: no return type")
+    assert not wrong, "\n".join(wrong)
+
+
+def run(code, *flags):
+    command = [sys.executable, *flags, "-c", code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+
+
+def test_importing_spjax_is_nearly_free():
+    code = "import spjax, sys; assert not {'jax', 'numpy', 'gin'} & set(sys.modules)"
+    lines = run(code, "-X", "importtime").stderr.splitlines()
+    (line,) = (line for line in lines if line.split("|")[-1].strip() == "spjax")
+    assert int(line.split("|")[1]) < 100_000  # microseconds
+
+
+def test_training_never_loads_tensorflow():
+    code = "import spjax.training.loop, sys; print(*sys.modules)"
+    loaded = set(run(code).stdout.split())
+    assert not {"tensorflow", "seqio", "t5", "clu.metric_writers"} & loaded
+
+
+def test_help_needs_no_jax():
+    code = (
+        "import sys; from spjax import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert 'jax' not in sys.modules and 'gin' not in sys.modules"
+    )
+    assert "sweep" in run(code).stdout
