@@ -1,4 +1,4 @@
-"""All tests run on four simulated CPU devices with strict dtype promotion."""
+"""All tests run on four simulated CPU devices with strict dtype promotion, and share caches."""
 
 import os
 
@@ -6,5 +6,29 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_cache(tmp_path_factory):
+    """One token cache for all tests and test processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if base.name.startswith("popen-") else base) / "token-cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPJAX_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """Random weights of the smallest pocket size, stored exactly."""
+    from spjax.checkpoints import weights
+    from spjax.models import get_size
+    from spjax.models.t5 import init_weights
+
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    tree = init_weights(get_size("pocket_50k"), jax.random.key(0))
+    weights.save(path, tree, {}, dtype="float32")
+    return str(path)

@@ -47,10 +47,11 @@ class SampledVocabulary:
     Ids 0 to 2 (padding, EOS, unknown) can be drawn too, as in the released code.
 
     Attributes:
-      population: ids below this are drawn from; T5's ids are ordered by frequency.
+      population: ids below this are drawn from, since ids are ordered by frequency; 0 for the
+        paper's 5,000 of T5's 32,128, and the same share of a smaller table.
     """
 
-    population: int = 5000
+    population: int = 0
 
     def resolve(self, labels: Sequence[str], encode: Encode) -> SampledVocabulary:
         """Nothing depends on the task."""
@@ -59,7 +60,8 @@ class SampledVocabulary:
 
     def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
         """Draws a prompt `[length, D]`; words repeat only if there are fewer than `length`."""
-        population = min(self.population, embedding_VD.shape[0])
+        rows = embedding_VD.shape[0]
+        population = min(self.population or max(5000 * min(rows, 32128) // 32128, 1), rows)
         ids = jax.random.choice(rng, population, (length,), replace=length > population)
         return embedding_VD[ids].astype(jnp.float32)
 
@@ -77,22 +79,30 @@ class ClassLabels:
     """
 
     labels: tuple[str, ...] = ()
-    population: int = 5000
+    population: int = 0
     tokens: tuple[tuple[int, ...], ...] = ()
 
     def resolve(self, labels: Sequence[str], encode: Encode) -> ClassLabels:
         """Encodes the labels.
 
         Raises:
-          ValueError: neither this initializer nor the task names any label.
+          ValueError: there are no labels, they are no list, or one has no tokens.
         """
+        if isinstance(self.labels, str):
+            raise ValueError(
+                f"CLASS_LABELS is the text {self.labels!r}; give a list of words, ['yes', 'no']."
+            )
         words = tuple(self.labels) or tuple(labels)
         if not words:
             raise ValueError(
                 "class-label initialisation needs label words, and the task has none. Set "
                 "CLASS_LABELS to a list of words, or use another initializer."
             )
-        return dataclasses.replace(self, tokens=tuple(tuple(encode(word)) for word in words))
+        tokens = tuple(tuple(encode(word)) for word in words)
+        if () in tokens:
+            empty = words[tokens.index(())]
+            raise ValueError(f"the label word {empty!r} has no tokens; choose another word.")
+        return dataclasses.replace(self, tokens=tokens)
 
     def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
         """A prompt `[length, D]`."""
@@ -113,7 +123,7 @@ class Text:
     """
 
     text: str
-    population: int = 5000
+    population: int = 0
     tokens: tuple[int, ...] = ()
 
     def resolve(self, labels: Sequence[str], encode: Encode) -> Text:
@@ -171,7 +181,9 @@ def read_prompt(path: Path, shape: tuple[int, int]) -> np.ndarray:
     """
     try:
         prompt = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        if not isinstance(prompt, np.ndarray) or prompt.dtype.kind != "f":
+            raise ValueError("it does not hold an array of floats")
+    except (OSError, ValueError, EOFError) as error:
         raise ValueError(
             f"cannot read a prompt from {path}: {error}. Give an .npy file with an array [P, D]."
         ) from error
@@ -180,6 +192,8 @@ def read_prompt(path: Path, shape: tuple[int, int]) -> np.ndarray:
             f"the prompt in {path} has shape {prompt.shape}, but the run needs {shape} "
             "(PROMPT_LENGTH, width of the model)."
         )
+    if not np.isfinite(prompt).all():
+        raise ValueError(f"the prompt in {path} has NaN or infinite numbers; make it again.")
     return prompt.astype(np.float32)
 
 

@@ -31,8 +31,10 @@ class PromptTuning(Method):
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
-        if self.length < 1:
-            raise ValueError(f"PROMPT_LENGTH is {self.length}; it must be at least 1.")
+        if type(self.length) is not int or self.length < 1:
+            raise ValueError(
+                f"PROMPT_LENGTH is {self.length!r}; it must be a whole number of at least 1."
+            )
         if self.place not in ("front", "after_first", "end"):
             raise ValueError(
                 f"PromptTuning.place is {self.place!r}; use 'front', 'after_first' or 'end'."

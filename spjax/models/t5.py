@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from spjax.models.layers import (
+    NEGATIVE,
     Attention,
     Dense,
     KeysValues,
@@ -285,7 +286,7 @@ class T5(nn.Module):
         length = jax.tree.leaves(cached)[0].shape[-2]
         bias_HMM = self.decoder.relpos_bias(length)
         row_H1M = jax.lax.dynamic_slice_in_dim(bias_HMM, index, 1, axis=1)
-        past = jnp.where(jnp.arange(length) <= index, 0.0, -1e10)
+        past = jnp.where(jnp.arange(length) <= index, 0.0, NEGATIVE)
         biases = (row_H1M[None] + past, mask_bias(valid_BL[:, None, :]))
         x_B1D = self.token_embedder(tokens_B[:, None])
         y_B1D, cached = self.decoder.step(x_B1D, cross, cached, index, biases)

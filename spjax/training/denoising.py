@@ -55,7 +55,11 @@ def _partition(total: int, parts: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def prefix_lm(
-    tokens: np.ndarray, splits: np.ndarray, rng: np.random.Generator, at_split: float = 0.85
+    tokens: np.ndarray,
+    splits: np.ndarray,
+    rng: np.random.Generator,
+    at_split: float = 0.85,
+    at_last: float = 0.5,
 ) -> Example:
     """Cuts a document in two: the first part is the input, the rest is the target.
 
@@ -64,12 +68,14 @@ def prefix_lm(
       splits: positions at which a cut leaves a predictable rest.
       rng: draws the cut.
       at_split: share of cuts that fall on one of `splits`, the others being uniform as in T5.
+      at_last: share of those that fall on the last one, which leaves the shortest rest: what is
+        predictable is then most of the loss.
 
     Returns:
       inputs and targets, each ending with EOS.
     """
     if len(splits) and rng.random() < at_split:
-        cut = int(splits[rng.integers(len(splits))])
+        cut = int(splits[-1] if rng.random() < at_last else splits[rng.integers(len(splits))])
     else:
         cut = int(rng.integers(1, len(tokens)))
     return (np.append(tokens[:cut], EOS).astype(np.int32),

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spjax import trees
-from spjax.checkpoints import weights
+from spjax.checkpoints import prompts, weights
 from spjax.data import batching, cache, vocabulary
 from spjax.data.tasks import registry
 from spjax.methods.base import Method
@@ -43,10 +43,6 @@ class Progress:
     scores: tuple[float, ...] = ()
 
 
-class Diverged(RuntimeError):
-    """The loss of a run became NaN or infinite; its last good checkpoint is kept."""
-
-
 @functools.lru_cache(maxsize=2)
 def load_base(model: str, checkpoint: str) -> Tree:
     """The frozen weights, kept for the following runs of the process."""
@@ -65,12 +61,14 @@ class Member:
         }
         cache.ensure([run.task], lengths)  # all splits by one start of TensorFlow
         self.splits = {name: cache.load(run.task, name, lengths) for name in SPLITS}
-        encode = vocabulary.load(self.info.vocabulary).encode
-        self.method: Method = run.method.resolve(self.info.class_labels, encode)
+        words = vocabulary.load(self.info.vocabulary)
+        _check_vocabulary(words.size, run)
+        self.method: Method = run.method.resolve(self.info.class_labels, words.encode)
         self.layout = batching.make_layout(
             list(self.splits.values()),
             prompt_length=self.method.prompt_length,
             insertion=self.method.insertion,
+            row_length=run.row_length,
         )
         self.standing, self.status, self.message = run_files.Standing(), "running", ""
         self.scores: dict[str, float] = {}
@@ -124,9 +122,7 @@ class Member:
     def save(self, arrays: Tree) -> None:
         """Writes a checkpoint."""
         self.standing.data = self.data.get_state()
-        fresh = self.standing.stale == 0 and self.standing.best_step == self.standing.step
-        score = self.standing.best["score"] if fresh else -1.0
-        self.checkpoints.save(arrays, self.standing, score)
+        self.checkpoints.save(arrays, self.standing)
 
     def close(self) -> None:
         """Flushes the files."""
@@ -150,7 +146,7 @@ class Gang:
         self.rates_N = jnp.asarray([r.optimizer.learning_rate for r in runs], jnp.float32)
         self.rng = jax.random.key(first.seed)
         self.batches: list[dict[str, np.ndarray]] = [{} for _ in runs]
-        self.losses: list[tuple[list[int], jax.Array]] = []
+        self.losses: list[list[jax.Array]] = [[] for _ in runs]
 
     def _assemble(self, state: steps.TrainState, own: list[Tree]) -> steps.TrainState:
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
@@ -170,29 +166,26 @@ class Gang:
         self.state, losses_N = program(
             self.state, self.base, mesh.put_batch(merged, self.mesh), self.rates_N, self.rng
         )
-        for member in self.members:
-            member.standing.step += member.active
-        self.losses.append(([m.standing.step for m in self.members], losses_N))
-
-    def check_losses(self) -> None:
-        """Logs the mean losses since the last check; stops runs whose loss is not finite."""
-        values = np.asarray(jnp.stack([losses for _, losses in self.losses]))
-        counts = np.asarray([count for count, _ in self.losses])
-        self.losses = []
         for i, member in enumerate(self.members):
-            if not member.active:
-                continue
-            bad = np.flatnonzero(~np.isfinite(values[:, i]))
-            if len(bad):
-                member.status = "diverged"
-                member.message = (
-                    f"the loss became {values[bad[0], i]} at step {counts[bad[0], i]}; the last "
-                    f"good checkpoint is kept in {member.folder / 'checkpoints'}. Lower "
-                    f"LEARNING_RATE ({member.run.optimizer.learning_rate})."
-                )
-                self._deactivate(i)
-            else:
-                member.log.write(member.standing.step, {"train/loss": float(values[:, i].mean())})
+            if member.active:
+                member.standing.step += 1
+                self.losses[i].append(losses_N)
+
+    def check_losses(self, i: int) -> None:
+        """Logs run i's mean loss since the last check; notes whether the step had to stop it."""
+        member, since = self.members[i], jax.device_get(self.losses[i])
+        self.losses[i] = []
+        if bool(self.state.active_N[i]):
+            mean = float(np.mean([losses_N[i] for losses_N in since]))
+            member.log.write(member.standing.step, {"train/loss": mean})
+            return
+        member.standing.step = int(self.state.step_N[i])
+        member.status = "diverged"
+        member.message = (
+            f"the loss or the parameters became NaN or infinite at step {member.standing.step + 1}; "
+            f"the last good checkpoint is kept in {member.folder / 'checkpoints'}. Lower "
+            f"LEARNING_RATE ({member.run.optimizer.learning_rate})."
+        )
 
     def _deactivate(self, i: int) -> None:
         self.state = self.state.replace(active_N=self.state.active_N.at[i].set(False))
@@ -226,8 +219,7 @@ class Gang:
             result["test"] = self._score(i, "test", arrays["trainable"])
             _, prompt = self.program.method.apply({"params": arrays["trainable"]}, self.base)
             if prompt is not None:
-                run_files.save_prompt(member.folder / "prompt.npy", np.asarray(prompt))
-        member.close()
+                _save_prompt(member.folder, np.asarray(prompt), result)
         result["seconds"] = seconds
         text = json.dumps(result, indent=2, sort_keys=True)
         run_files.write_atomically(member.folder / "result.json", text + "\n")
@@ -247,12 +239,33 @@ def _common_program(members: Sequence[Member]) -> steps.Program:
             "the runs of a gang must share model, checkpoint, method, optimizer and loss; "
             f"these do not: {[str(member.folder) for member in members]}."
         )
+    if len(members) > 1 and members[0].run.dropout_rate > 0:
+        raise ValueError(
+            "runs with dropout train one by one, because masks are drawn for the whole batch; "
+            f"this gang has {len(members)}."
+        )
     if len(members) > 1 and members[0].method.changes_weights:
         raise ValueError(
             f"{members[0].run.method_name} changes the weights, so its runs train one by one; "
             f"this gang has {len(members)}."
         )
     return programs.pop()
+
+
+def _save_prompt(folder: Path, prompt_PD: np.ndarray, result: dict[str, Any]) -> None:
+    config = folder / "config.gin"
+    text = config.read_text() if config.is_file() else ""
+    facts = prompts.provenance_of_run(result, text)
+    prompts.write(folder / prompts.RUN_FILE, prompts.Prompt(prompt_PD, facts))
+
+
+def _check_vocabulary(size: int, run: Run) -> None:
+    rows = get_size(run.model).vocab_size
+    if size > rows:
+        raise ValueError(
+            f"the vocabulary of {run.task} has {size} ids and the embedding of {run.model} only "
+            f"{rows} rows. Choose a task and a model that belong together."
+        )
 
 
 def _facts(member: Member, base: Tree) -> dict[str, Any]:
@@ -311,37 +324,41 @@ def train(
     tell = on_progress or (lambda progress: None)
     total = max(run.steps for run in runs)
     tell(Progress(0, total, "loading"))
+    mesh.keep_compiled_programs(cache.default_cache_dir() / "xla")
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     started, told = time.monotonic(), 0.0
     gang = Gang(runs, folders)
-    while any(member.active for member in gang.members):
-        gang.train_step()
-        due = [(i, *m.due()) for i, m in enumerate(gang.members) if m.active]
-        if any(save for _, _, save in due):
-            _at_boundary(gang, due, lambda: tell(_progress(gang, total, "evaluating")))
-        if time.monotonic() - told > 0.3:
-            told = time.monotonic()
-            tell(_progress(gang, total, "training"))
-    return [gang.finish(i, time.monotonic() - started) for i in range(len(gang.members))]
+    try:
+        while any(member.active for member in gang.members):
+            gang.train_step()
+            for i, member in enumerate(gang.members):
+                if member.active and any(member.due()):
+                    tell(_progress(gang, total, "evaluating"))
+                    _at_boundary(gang, i)
+            if time.monotonic() - told > 0.3:
+                told = time.monotonic()
+                tell(_progress(gang, total, "training"))
+        return [gang.finish(i, time.monotonic() - started) for i in range(len(gang.members))]
+    finally:
+        for member in gang.members:
+            member.close()
 
 
-def _at_boundary(
-    gang: Gang, due: list[tuple[int, bool, bool]], tell: Callable[[], None]
-) -> None:
-    gang.check_losses()
-    tell()
-    for i, evaluate, save in due:
-        member = gang.members[i]
-        if member.status == "diverged":
-            continue
-        if evaluate:
-            gang.evaluate(i)
-        if save:
-            member.save(_arrays(gang.state, i))
+def _at_boundary(gang: Gang, i: int) -> None:
+    member = gang.members[i]
+    evaluate, save = member.due()
+    gang.check_losses(i)
+    if member.status == "diverged":
+        return
+    if evaluate:
+        gang.evaluate(i)
+    if save:
+        member.save(_arrays(gang.state, i))
 
 
 def _progress(gang: Gang, total: int, stage: str) -> Progress:
-    done = min(member.standing.step for member in gang.members)
+    active = [m for m in gang.members if m.active] or gang.members
+    done = min(member.standing.step for member in active)
     scores = tuple(m.scores["score"] for m in gang.members if m.scores)
     return Progress(done, total, stage, scores)

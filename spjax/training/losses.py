@@ -57,7 +57,8 @@ def run_losses(
       runs_BM: which run each token belongs to.
       runs: N.
       normalizer: None (sum over tokens, T5X's default), a number to divide by, or one of
-        `NORMALIZERS`, as T5X's `LOSS_NORMALIZING_FACTOR`.
+        `NORMALIZERS`, as T5X's `LOSS_NORMALIZING_FACTOR`. The total of target tokens counts the
+        padding of the rows as they are, which are trimmed to the longest target.
 
     Returns:
       losses_N.
@@ -67,17 +68,20 @@ def run_losses(
     """
     real_BM = segments_BM > 0
     own_NBM = runs_BM == jnp.arange(runs, dtype=runs_BM.dtype)[:, None, None]
+    weights_BM = jnp.ones_like(losses_BM)
     if normalizer == "AVERAGE_PER_SEQUENCE":
         same_BMM = segments_BM[:, :, None] == segments_BM[:, None, :]
-        losses_BM = losses_BM / jnp.maximum(jnp.sum(same_BMM, axis=-1, dtype=jnp.float32), 1.0)
+        weights_BM = 1.0 / jnp.maximum(jnp.sum(same_BMM, axis=-1, dtype=jnp.float32), 1.0)
     # Not a product with 0, which would carry one run's NaN into the others.
-    losses_N = jnp.sum(jnp.where(own_NBM & real_BM, losses_BM, 0.0), axis=(1, 2))
-    if normalizer is None or normalizer == "AVERAGE_PER_SEQUENCE":
+    losses_N = jnp.sum(jnp.where(own_NBM & real_BM, losses_BM * weights_BM, 0.0), axis=(1, 2))
+    if normalizer is None:
         return losses_N
-    if normalizer == "NUM_REAL_TARGET_TOKENS":
-        return losses_N / jnp.maximum(_count(own_NBM & real_BM), 1.0)
+    if normalizer in ("NUM_REAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE"):
+        total_N = jnp.sum(jnp.where(own_NBM & real_BM, weights_BM, 0.0), axis=(1, 2))
+        return losses_N / jnp.maximum(total_N, 1.0)
     if normalizer == "NUM_TOTAL_TARGET_TOKENS":
-        return losses_N / jnp.maximum(_count(own_NBM), 1.0)
+        total_N = jnp.sum(own_NBM, axis=(1, 2), dtype=jnp.float32)
+        return losses_N / jnp.maximum(total_N, 1.0)
     if isinstance(normalizer, (int, float)):
         return losses_N / normalizer
     raise ValueError(
@@ -85,6 +89,3 @@ def run_losses(
         f"{', '.join(NORMALIZERS)}."
     )
 
-
-def _count(mask_NBM: Array) -> jax.Array:
-    return jnp.sum(mask_NBM, axis=(1, 2), dtype=jnp.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,6 +30,12 @@ def make_mesh(data: int = 0, model: int = 1) -> Mesh:
     return jax.make_mesh(
         (data, model), ("data", "model"), (AxisType.Auto, AxisType.Auto), devices=chosen
     )
+
+
+def keep_compiled_programs(folder: Path) -> None:
+    """Lets JAX keep compiled programs on disk for other processes, unless it has a folder."""
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

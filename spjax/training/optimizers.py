@@ -41,6 +41,10 @@ class Adafactor:
     weight_decay_rate: float = 1e-5
     warmup_steps: int = 0
 
+    def __post_init__(self) -> None:
+        """Checks the learning rate."""
+        _check_rate(self.learning_rate)
+
     def make(self, learning_rate: Array) -> optax.GradientTransformation:
         """The transformation at a given rate (which may be traced and differ between runs)."""
         return optax.adafactor(
@@ -76,11 +80,20 @@ class AdamW:
     weight_decay: float = 0.0
     warmup_steps: int = 0
 
+    def __post_init__(self) -> None:
+        """Checks the learning rate."""
+        _check_rate(self.learning_rate)
+
     def make(self, learning_rate: Array) -> optax.GradientTransformation:
         """The transformation at a given rate (which may be traced and differ between runs)."""
         return optax.adamw(
             learning_rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay
         )
+
+
+def _check_rate(rate: float) -> None:
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not rate >= 0:
+        raise ValueError(f"LEARNING_RATE is {rate!r}; it must be a number of at least 0.")
 
 
 Optimizer = Adafactor | AdamW

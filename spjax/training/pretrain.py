@@ -54,27 +54,37 @@ class Pretrain:
       rows: rows in a batch.
       input_length: L, tokens.
       target_length: M, tokens.
-      learning_rate: AdamW's, after a warm-up and until the decay.
+      learning_rate: Adafactor's, in proportion to the size of each parameter, after a warm-up and
+        until the decay.
       warmup_steps: linear, from 0.
       decay_fraction: last share of the steps, in which the rate falls linearly to a 50th.
-      weight_decay: AdamW's.
       seed: of the initial weights, the documents and the corruption.
       checkpoint_period: steps between two resumable checkpoints.
     """
 
     model: str
     documents: int = 400_000
-    span_steps: int = 1000
-    adaptation_steps: int = 3000
-    rows: int = 64
+    span_steps: int = 600
+    adaptation_steps: int = 3400
+    rows: int = 32
     input_length: int = 64
-    target_length: int = 48
-    learning_rate: float = 4e-3
-    warmup_steps: int = 200
+    target_length: int = 32
+    learning_rate: float = 0.02
+    warmup_steps: int = 100
     decay_fraction: float = 0.4
-    weight_decay: float = 0.01
     seed: int = 0
     checkpoint_period: int = 500
+
+    def __post_init__(self) -> None:
+        """Checks names and ranges before any text is generated."""
+        get_size(self.model)
+        names = ("documents", "rows", "input_length", "target_length", "checkpoint_period")
+        for name in (*names, "span_steps", "adaptation_steps"):
+            least = 1 if name in names else 0
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"Pretrain.{name} is {getattr(self, name)}; it must be at least {least}."
+                )
 
     @property
     def steps(self) -> int:
@@ -94,9 +104,12 @@ class Pretrain:
         )
 
     def optimizer(self) -> optax.GradientTransformation:
-        """AdamW with gradients clipped to norm 1."""
-        adamw = optax.adamw(self.schedule(), b2=0.98, weight_decay=self.weight_decay)
-        return optax.chain(optax.clip_by_global_norm(1.0), adamw)
+        """T5's Adafactor: steps in proportion to the size of each parameter.
+
+        With steps of one size for all, as AdamW's, a rate that the kernels of the wider models bear
+        is far too small for their embeddings, which are ten times larger.
+        """
+        return optax.adafactor(self.schedule(), decay_rate=0.8, clipping_threshold=1.0)
 
 
 class Batches:
@@ -186,10 +199,7 @@ def pretrain(
     batches, train_step = Batches(config, documents, size.vocab_size), make_step(config)
     clock, tokens, losses = time.monotonic(), 0, []
     while step < config.steps:
-        for percent in KEPT_PERCENT:
-            if step == config.span_steps * (100 + percent) // 100:
-                path = folder / f"{config.model}-lm{percent:02d}.safetensors"
-                weights.save(path, params, {"recipe": json.dumps(dataclasses.asdict(config))})
+        _keep(config, step, params, folder)
         batch, number = batches(step, number)
         tokens += int((batch.input_segments_BL > 0).sum() + (batch.target_segments_BM > 0).sum())
         params, state, loss = train_step(params, state, batch)
@@ -210,11 +220,19 @@ def pretrain(
             log(f"{config.model} {step}/{config.steps} loss {mean:.3f} "
                 f"{line['tokens_per_s']} tokens/s, {left / 60:.1f} min left")
             clock, tokens, losses = time.monotonic(), 0, []
-        if step % config.checkpoint_period == 0:
+        if step % config.checkpoint_period == 0 and np.isfinite(float(loss)):
             saved = {"params": params, "state": state, "number": number}
             manager.save(step, args=ocp.args.StandardSave(saved))
     manager.close()
+    _keep(config, step, params, folder)
     return _finish(config, params, held_out, folder, number)
+
+
+def _keep(config: Pretrain, step: int, params: Tree, folder: Path) -> None:
+    for percent in KEPT_PERCENT:
+        if step == config.span_steps * (100 + percent) // 100:
+            path = folder / f"{config.model}-lm{percent:02d}.safetensors"
+            weights.save(path, params, {"recipe": json.dumps(dataclasses.asdict(config))})
 
 
 def _finish(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from spjax import methods
@@ -10,6 +11,19 @@ from spjax.data.tasks import registry
 from spjax.models import get_size
 from spjax.training.losses import NORMALIZERS
 from spjax.training.optimizers import Optimizer
+
+
+_WHOLE_NUMBERS = {
+    1: ("steps", "batch_size", "eval_period", "eval_batch_size", "row_length"),
+    0: (
+        "patience",
+        "checkpoint_period",
+        "seed",
+        "eval_examples",
+        "input_length",
+        "target_length",
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +48,7 @@ class Run:
       loss_normalizing_factor: None (sum over target tokens), a number, or a name T5X knows.
       input_length: most tokens of input text, EOS included; 0 for the task's.
       target_length: most tokens of target, EOS included; 0 for the task's.
+      row_length: most positions of an encoder row, prompt and text together.
       eval_batch_size: examples decoded at a time.
       eval_examples: most validation examples to score at each evaluation; 0 for all.
     """
@@ -55,6 +70,7 @@ class Run:
     loss_normalizing_factor: float | str | None = None
     input_length: int = 0
     target_length: int = 0
+    row_length: int = 1024
     eval_batch_size: int = 64
     eval_examples: int = 0
 
@@ -67,23 +83,38 @@ class Run:
                 f"Run.method is {self.method!r}; bind a method, for example @PromptTuning(). "
                 f"Known methods: {', '.join(methods.names())}."
             )
-        for name in ("steps", "batch_size", "eval_period", "eval_batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Run.{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("patience", "checkpoint_period", "seed", "eval_examples"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"Run.{name} is {getattr(self, name)}; it must not be negative.")
+        if not isinstance(self.optimizer, Optimizer):
+            raise ValueError(
+                f"Run.optimizer is {self.optimizer!r}; bind one, for example @Adafactor()."
+            )
+        for least, names in _WHOLE_NUMBERS.items():
+            for name in names:
+                _check(name, getattr(self, name), int, lambda x, least=least: x >= least,
+                       f"a whole number of at least {least}")
         for name in ("dropout_rate", "label_smoothing"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"Run.{name} is {getattr(self, name)}; it must be in [0, 1).")
+            _check(name, getattr(self, name), float, lambda x: 0 <= x < 1, "a number in [0, 1)")
+        _check("z_loss", self.z_loss, float, lambda x: x >= 0, "a number of at least 0")
+        if self.method.prompt_length >= self.row_length:
+            raise ValueError(
+                f"a prompt of {self.method.prompt_length} is longer than the row allows: "
+                f"Run.row_length is {self.row_length}. Use a shorter prompt or longer rows."
+            )
         factor = self.loss_normalizing_factor
         if isinstance(factor, str) and factor not in NORMALIZERS:
             raise ValueError(
                 f"Run.loss_normalizing_factor is {factor!r}; use None, a number, or one of "
                 f"{', '.join(NORMALIZERS)}."
             )
+        if not isinstance(factor, str | None):
+            _check("loss_normalizing_factor", factor, float, lambda x: x > 0, "a positive number")
 
     @property
     def method_name(self) -> str:
         """Registered name of the method."""
         return methods.name_of(self.method)
+
+
+def _check(name: str, value: Any, kind: type, fits: Callable[[Any], bool], allowed: str) -> None:
+    kinds = (int, float) if kind is float else (int,)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not fits(value):
+        raise ValueError(f"Run.{name} is {value!r}; it must be {allowed}.")

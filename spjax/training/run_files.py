@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import Any, Mapping
 
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 from tensorboardX import SummaryWriter
@@ -41,7 +40,7 @@ class Checkpoints:
     They hold the trainable parameters, the optimizer's slots and the `Standing`, never the base.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, read_only: bool = False) -> None:
         keep = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(1),
@@ -49,18 +48,20 @@ class Checkpoints:
             ]
         )
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=keep, enable_async_checkpointing=False
+            preservation_policy=keep, enable_async_checkpointing=False, read_only=read_only
         )
         self._manager = ocp.CheckpointManager((folder / "checkpoints").absolute(), options=options)
 
-    def save(self, arrays: Tree, standing: Standing, score: float) -> None:
+    def save(self, arrays: Tree, standing: Standing) -> None:
         """Writes a checkpoint; one that is there for the same step is left alone.
 
         Args:
           arrays: trainable parameters and optimizer slots.
           standing: of the run.
-          score: on validation; of equal ones, the earlier step counts as better.
         """
+        # A new best is better than all before it, so its step serves as its rank. (Ranking by
+        # score could keep another checkpoint than `best_step` where two scores almost tie.)
+        rank = standing.step if standing.best_step == standing.step else -1
         if standing.step in self._manager.all_steps():
             return
         self._manager.save(
@@ -69,7 +70,7 @@ class Checkpoints:
                 arrays=ocp.args.StandardSave(arrays),
                 standing=ocp.args.JsonSave(dataclasses.asdict(standing)),
             ),
-            metrics={"rank": score - 1e-9 * standing.step},
+            metrics={"rank": rank},
         )
 
     def latest(self, like: Tree) -> tuple[Tree, Standing] | None:
@@ -134,12 +135,4 @@ def write_atomically(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def save_prompt(path: Path, prompt_PD: np.ndarray) -> None:
-    """Writes a float32 prompt `[P, D]` as `.npy`, in full or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        np.save(file, np.asarray(prompt_PD, np.float32), allow_pickle=False)
     os.replace(temporary, path)

@@ -24,10 +24,10 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, float]:
     """
     member = loop.Member(run, folder)
     base = loop.load_base(run.model, run.checkpoint)
-    state = steps.init_state([run], [member.method], base)
+    state = jax.eval_shape(lambda: steps.init_state([run], [member.method], base))
     like = {"trainable": state.trainable, "optimizer": state.optimizer}
-    like = jax.tree.map(lambda x: x[0], like)
-    checkpoints = run_files.Checkpoints(folder)
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), like)
+    checkpoints = run_files.Checkpoints(folder, read_only=True)
     found = checkpoints.latest(like)
     if found is None or found[1].best_step < 0:
         raise ValueError(f"{folder} has no checkpoint of a best step; train the run again.")

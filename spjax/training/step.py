@@ -139,7 +139,8 @@ def update(
       rng: key of the gang; the step number is folded in here.
 
     Returns:
-      The state after the step, and losses_N before it.
+      The state after the step, and losses_N before it. A run whose loss or parameters would no
+      longer be finite keeps the state it had and is inactive from then on.
     """
     rng = jax.random.fold_in(rng, state.step_N[0])
 
@@ -149,15 +150,21 @@ def update(
 
     grads, losses_N = jax.grad(total, has_aux=True)(state.trainable)
 
-    def advance(grad: Tree, own: TrainState, rate: Array) -> TrainState:
-        warm = jnp.maximum(program.optimizer.warmup_steps, 1)
-        rate = rate * jnp.minimum(1.0, (own.step_N + 1) / warm)
+    def advance(grad: Tree, own: TrainState, rate: Array, loss: Array) -> TrainState:
+        if warmup := program.optimizer.warmup_steps:
+            rate = rate * jnp.minimum(1.0, own.step_N.astype(jnp.float32) / warmup)
         updates, slots = program.optimizer.make(rate).update(grad, own.optimizer, own.trainable)
         moved = optax.apply_updates(own.trainable, updates)
+        sound = jnp.isfinite(loss) & _all_finite(moved)
         new = TrainState(moved, slots, own.step_N + 1, own.active_N)
-        return jax.tree.map(functools.partial(jnp.where, own.active_N), new, own)
+        go = own.active_N & sound
+        return jax.tree.map(functools.partial(jnp.where, go), new, own).replace(active_N=go)
 
-    return jax.vmap(advance)(grads, state, rates_N), losses_N
+    return jax.vmap(advance)(grads, state, rates_N, losses_N), losses_N
+
+
+def _all_finite(tree: Tree) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
 
 
 @functools.lru_cache(maxsize=8)

@@ -90,6 +90,15 @@ def test_sampled_vocabulary_takes_different_words_of_the_population():
     assert start(initializers.SampledVocabulary(10), 12).shape == (12, 16)
 
 
+def test_the_paper_s_population_and_its_share_of_a_small_table():
+    def drawn(rows):
+        table = jnp.arange(rows, dtype=jnp.float32)[:, None]
+        return initializers.SampledVocabulary()(jax.random.key(0), 150, table)
+
+    assert 4500 < drawn(32128).max() < 5000
+    assert 160 < drawn(1152).max() < 180
+
+
 def test_class_labels_are_means_and_the_rest_is_sampled():
     prompt = start(initializers.ClassLabels(population=10))
     np.testing.assert_allclose(prompt[0], TABLE[[5, 6]].mean(axis=0), rtol=1e-6)
@@ -103,6 +112,13 @@ def test_class_labels_are_means_and_the_rest_is_sampled():
 def test_class_labels_without_labels():
     with pytest.raises(ValueError, match="needs label words, and the task has none.*CLASS_LABELS"):
         start(initializers.ClassLabels(), labels=())
+
+
+def test_bad_class_labels():
+    with pytest.raises(ValueError, match="CLASS_LABELS is the text 'good'"):
+        start(initializers.ClassLabels(labels="good"))
+    with pytest.raises(ValueError, match="label word '' has no tokens"):
+        start(initializers.ClassLabels(labels=("good", "")))
 
 
 def test_text_fills_rows_in_order_and_is_cut():
@@ -122,5 +138,11 @@ def test_file(tmp_path):
     with pytest.raises(ValueError, match="cannot read a prompt"):
         start(initializers.FromFile(str(tmp_path / "missing.npy")))
     np.save(tmp_path / "bad.npy", np.array([{}], object), allow_pickle=True)
-    with pytest.raises(ValueError, match="cannot read a prompt"):
-        start(initializers.FromFile(str(tmp_path / "bad.npy")), 1)
+    (tmp_path / "empty.npy").touch()
+    np.save(tmp_path / "text.npy", np.array(["a"]))
+    for name in ("bad", "empty", "text"):
+        with pytest.raises(ValueError, match="cannot read a prompt"):
+            start(initializers.FromFile(str(tmp_path / f"{name}.npy")), 1)
+    np.save(tmp_path / "nan.npy", np.full((4, 16), np.nan, np.float32))
+    with pytest.raises(ValueError, match="has NaN or infinite numbers"):
+        start(initializers.FromFile(str(tmp_path / "nan.npy")))

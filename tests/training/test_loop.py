@@ -129,7 +129,7 @@ def test_a_diverging_run_stops_alone(run, tmp_path):
     bad = dataclasses.replace(good, optimizer=Adafactor(float("inf")))
     results = loop.train([good, bad], [tmp_path / "good", tmp_path / "bad"])
     assert [r["status"] for r in results] == ["finished", "diverged"]
-    assert "the loss became nan at step 2" in results[1]["message"]
+    assert "became NaN or infinite at step 1;" in results[1]["message"]
     assert results[1]["best_step"] == -1 and results[1]["test"] is None
     (alone,) = loop.train([good], [tmp_path / "alone"])
     np.testing.assert_allclose(losses(tmp_path / "good"), losses(tmp_path / "alone"), rtol=1e-5)
@@ -170,9 +170,15 @@ def test_gangs_that_do_not_fit(run, tmp_path):
         ({"task": "pocket_bolq"}, "pocket_bolq"),
         ({"model": "pocket_51k"}, "unknown model size 'pocket_51k'"),
         ({"method": None}, "Run.method is None"),
-        ({"steps": 0}, "Run.steps is 0; it must be at least 1"),
+        ({"steps": 0}, "Run.steps is 0; it must be a whole number of at least 1"),
+        ({"steps": 10.5}, "Run.steps is 10.5; it must be a whole number"),
+        ({"batch_size": True}, "Run.batch_size is True"),
         ({"patience": -1}, "Run.patience is -1"),
         ({"dropout_rate": 1.0}, "Run.dropout_rate is 1.0"),
+        ({"z_loss": -1}, "Run.z_loss is -1"),
+        ({"optimizer": 3}, "Run.optimizer is 3; bind one"),
+        ({"row_length": 3}, "a prompt of 3 is longer than the row allows"),
+        ({"loss_normalizing_factor": 0}, "loss_normalizing_factor is 0; it must be a positive"),
         ({"loss_normalizing_factor": "MEAN"}, "loss_normalizing_factor is 'MEAN'"),
     ],
 )

@@ -47,7 +47,7 @@ RUNS = jnp.array([[0, 0, 0], [1, 0, 0]], jnp.int32)
         (4.0, [12.75, 2.0]),
         ("NUM_REAL_TARGET_TOKENS", [51.0 / 4, 8.0]),
         ("NUM_TOTAL_TARGET_TOKENS", [51.0 / 5, 8.0]),
-        ("AVERAGE_PER_SEQUENCE", [1.5 + 24.0, 8.0]),
+        ("AVERAGE_PER_SEQUENCE", [(1.5 + 24.0) / 2, 8.0]),
     ],
 )
 def test_every_run_sums_its_own_tokens(normalizer, expected):

@@ -1,7 +1,6 @@
 import json
 from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 
@@ -9,12 +8,6 @@ from spjax.checkpoints import weights
 from spjax.models import get_size
 from spjax.training import pretrain as module
 from spjax.training.pretrain import Pretrain, pretrain
-
-
-@pytest.fixture(autouse=True)
-def standard_promotion():
-    with jax.numpy_dtype_promotion("standard"):  # optax.adamw raises a float to an int32
-        yield
 
 
 def documents(count=60):
@@ -70,6 +63,15 @@ def test_nan_stops_with_the_step(tmp_path, monkeypatch):
 
 
 def test_schedule():
-    rate = Pretrain("pocket_50k", 0, 100, 300, learning_rate=1.0, warmup_steps=50).schedule()
-    values = [float(rate(step)) for step in (0, 25, 50, 239, 320, 400)]
+    recipe = Pretrain(
+        "pocket_50k", span_steps=100, adaptation_steps=300, learning_rate=1.0, warmup_steps=50
+    )
+    values = [float(recipe.schedule()(step)) for step in (0, 25, 50, 239, 320, 400)]
     np.testing.assert_allclose(values, [0, 0.5, 1, 1, 0.51, 0.02], atol=1e-6)
+
+
+def test_bad_settings():
+    with pytest.raises(ValueError, match="Pretrain.rows is 0; it must be at least 1"):
+        Pretrain("pocket_50k", rows=0)
+    with pytest.raises(ValueError, match="unknown model size 'pocket_51k'"):
+        Pretrain("pocket_51k")
