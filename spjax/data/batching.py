@@ -20,6 +20,8 @@ Batch = dict[str, np.ndarray]
 
 INSERTIONS = ("front", "after_first", "end")
 _ENDLESS = 2**31  # batches; Grain wants a length
+# Rows are a little longer than they need to be so that tasks share compiled programs.
+_MULTIPLES = {"inputs": 16, "targets": 4}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +62,8 @@ def make_layout(
       splits: those it has to hold.
       prompt_length: slots in each row.
       insertion: one of `INSERTIONS`.
-      input_length: room for text; 0 for the longest text rounded up to 8, but at most what the
-        splits were cut to.
+      input_length: room for text; 0 for the longest text rounded up to 16 (targets to 4), but at
+        most what the splits were cut to.
       target_length: room for targets; likewise.
       row_length: the most positions a row may have; 0 for no limit.
 
@@ -285,7 +287,8 @@ def _room(splits: Sequence[CachedSplit], feature: str, length: int) -> int:
     longest = max((int(getattr(s, feature).lengths.max(initial=1)) for s in splits), default=1)
     if length == 0:
         cut = max((split.lengths[feature] for split in splits), default=longest)
-        return max(longest, min(-(-longest // 8) * 8, cut))
+        multiple = _MULTIPLES[feature]
+        return max(longest, min(-(-longest // multiple) * multiple, cut))
     if length < longest:
         raise ValueError(
             f"room for {length} {feature} is too little: the longest example has {longest} tokens; "

@@ -73,6 +73,14 @@ class Vocabulary:
             clean.append(token if token < self.size else self.unk_id)
         return self._processor.DecodeIds([token for token in clean if token != self.pad_id])
 
+    def piece(self, token: int) -> str:
+        """How an id is spelled: "▁" for a space, `<extra_id_n>`, `</s>`, `<pad>`."""
+        spelling = self._processor.IdToPiece(token)
+        return spelling.removeprefix("▁") if self._is_sentinel(token) else spelling
+
+    def _is_sentinel(self, token: int) -> bool:
+        return token >= self.size - self.extra_ids
+
     def sentinel(self, number: int) -> int:
         """The id of `<extra_id_number>`."""
         return self.size - 1 - number

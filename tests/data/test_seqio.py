@@ -16,11 +16,12 @@ from spjax.data.tasks import registry, templates
 pytest.importorskip("seqio")
 
 
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cache")
-    cache.ensure(registry.names(), cache_dir=folder)
-    return folder
+@pytest.fixture(scope="module", autouse=True)
+def built(request: pytest.FixtureRequest, shared_cache: Path) -> None:
+    """The tasks that the chosen tests need, by one start of TensorFlow for all test processes."""
+    items = [item for item in request.session.items if item.path == request.path]
+    chosen = {item.callspec.params.get("name") for item in items if hasattr(item, "callspec")}
+    cache.ensure([name for name in registry.names() if name in {*chosen, "pocket_copa"}])
 
 
 def expected_examples(info: registry.TaskInfo, split: str) -> list[dict[str, Any]]:
@@ -40,9 +41,9 @@ def expected_examples(info: registry.TaskInfo, split: str) -> list[dict[str, Any
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 @pytest.mark.parametrize("name", registry.names())
-def test_cache_holds_the_task_s_text_and_ids(name: str, split: str, cache_dir: Path) -> None:
+def test_cache_holds_the_task_s_text_and_ids(name: str, split: str) -> None:
     info, pocket = registry.get(name), vocabularies.load("pocket")
-    found = cache.load(name, split, cache_dir=cache_dir)
+    found = cache.load(name, split)
     expected = expected_examples(info, split)
     assert found.num_examples == len(expected) > 0
     for number, (example, cached) in enumerate(zip(expected, found.examples)):
@@ -55,9 +56,9 @@ def test_cache_holds_the_task_s_text_and_ids(name: str, split: str, cache_dir: P
 
 
 @pytest.mark.parametrize("name", registry.names())
-def test_gold_targets_score_full_marks(name: str, cache_dir: Path) -> None:
+def test_gold_targets_score_full_marks(name: str) -> None:
     info = registry.get(name)
-    examples = cache.load(name, "validation", cache_dir=cache_dir).examples
+    examples = cache.load(name, "validation").examples
     if info.postprocess == "wsc":  # the target of label 0 names the wrong referent
         examples = [example for example in examples if example["label"] == 1]
     scores = metrics.evaluate(info, [example["targets_text"] for example in examples], examples)
@@ -65,11 +66,11 @@ def test_gold_targets_score_full_marks(name: str, cache_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("name", registry.names())
-def test_majority_is_the_world_s(name: str, cache_dir: Path) -> None:
+def test_majority_is_the_world_s(name: str) -> None:
     from spjax.pocket import tasks
 
     info = registry.get(name)
-    train, test = (cache.load(name, split, cache_dir=cache_dir) for split in ("train", "test"))
+    train, test = (cache.load(name, split) for split in ("train", "test"))
     found = metrics.majority(info, train.examples, test.examples)
     stated = tasks.TASKS[info.source.removeprefix("pocket:")].majority_rate()
     assert found == pytest.approx(stated)
@@ -136,10 +137,8 @@ def test_vocabulary_is_seqio_s(in_tensorflow: dict[str, Any]) -> None:
     assert all(in_tensorflow["same_ids"]) and all(in_tensorflow["same_text"])
 
 
-def test_texts_too_long_are_cut_before_eos(
-    in_tensorflow: dict[str, Any], cache_dir: Path
-) -> None:
-    whole = cache.load("pocket_copa", "validation", cache_dir=cache_dir)
+def test_texts_too_long_are_cut_before_eos(in_tensorflow: dict[str, Any]) -> None:
+    whole = cache.load("pocket_copa", "validation")
     assert len(in_tensorflow["cut"]) == whole.num_examples
     for number, (inputs, targets) in enumerate(in_tensorflow["cut"]):
         assert inputs == [*whole.inputs[number][:7], 1]

@@ -60,8 +60,8 @@ def test_no_body_occurs_in_pretraining_text():
         normalised(BODIES[name](r)): name
         for name, task in TASKS.items() for split in SPLITS for r in task.records(split)
     }  # fmt: skip
-    for seed in (0, 1, 2):
-        for document in corpus.documents(seed, 8000):
+    for seed in (0, 1):
+        for document in corpus.documents(seed, 4000):
             sentences = [normalised(s) for s in re.split(r"[.?:](?:\s|$)", document.text)]
             sentences = [sentence for sentence in sentences if sentence]
             for start in range(len(sentences)):
