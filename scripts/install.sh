@@ -4,11 +4,12 @@
 extra="${1:-}"
 stamp=".venv/.spjax${extra:+-$extra}"
 wanted="$(cat setup.py pyproject.toml | cksum) $PWD"
+recent='import sys; sys.exit(sys.version_info < (3, 11))'
 
-if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+if [ ! -e .venv ]; then
   python=""
   for candidate in python3 python3.13 python3.12 python3.11 python; do
-    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+    if "$candidate" -c "$recent" >/dev/null 2>&1; then
       python="$candidate"
       break
     fi
@@ -18,8 +19,17 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     exit 1
   fi
   echo "Making a virtual environment in .venv"
-  rm -rf .venv
   "$python" -m venv .venv
+elif ! .venv/bin/python -c "$recent" >/dev/null 2>&1; then
+  echo "$PWD/.venv has no working Python 3.11 or newer; move or delete it, then start again." >&2
+  exit 1
+fi
+
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1 &&
+  ! .venv/bin/python -m ensurepip >/dev/null 2>&1; then
+  echo "$PWD/.venv has no pip, and ensurepip cannot install it;" \
+    "install pip there, or move or delete .venv, then start again." >&2
+  exit 1
 fi
 
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then

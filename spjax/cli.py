@@ -14,44 +14,46 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from spjax import cli_prompts
+
 _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
 _HELD_OUT_DOCUMENTS = 4000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns the exit code: 0, 1 (runs failed), 2 (bad input), 130 (Ctrl-C)."""
+    """Runs a command and returns the exit code: 0, 1 (failed), 2 (bad input), 130 (Ctrl-C)."""
     try:
         args = _parser().parse_args(_rewrite(sys.argv[1:] if argv is None else argv))
         return args.command(args)
-    except ValueError as error:
-        if os.environ.get("SPJAX_DEBUG"):
-            raise
-        print(f"spjax: error: {error}", file=sys.stderr)
-        return _USAGE
     except KeyboardInterrupt:
         print("\nspjax: interrupted; the same command continues.", file=sys.stderr)
         return _INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+    except Exception as error:
+        code, message = _explain(error)
+        if not message or os.environ.get("SPJAX_DEBUG"):
+            raise
+        print(f"spjax: error: {message}", file=sys.stderr)
+        return code
 
 
 def train(args: argparse.Namespace) -> int:
     """Trains one run in MODEL_DIR, continuing where an earlier call was interrupted."""
     from spjax import config
+    from spjax.checkpoints import weights
     from spjax.studies import folder as disk
 
     run, folder = _with_folder("Run", args)
     text = config.config_str(run)
-    disk.probe(folder)
-    with disk.lock(folder):
-        if disk.config_text(folder) not in ("", text):
-            raise ValueError(
-                f"{folder} holds another run (see its config.gin); choose another folder with "
-                "--gin.MODEL_DIR=..., or delete it."
-            )
+    with disk.own(folder, text):
         result = disk.result(folder)
         if result is None:
             from spjax.training import loop
 
-            disk.prepare(folder, text)
+            weights.find(run.model, run.checkpoint)
+            run = _settled("Run", folder, text)
             (result,) = loop.train([run], [folder], _print_progress)
         else:
             print(f"Nothing to do: the run in {folder} is finished.")
@@ -76,9 +78,10 @@ def sweep(args: argparse.Namespace) -> int:
     folder = Path(args.output_dir) / study.name
     workers = args.workers or local.default_workers()
     if args.dry_run:
-        print(runner.estimate(specs, folder, workers))
+        print(runner.estimate(specs, folder, workers, study.gang_width))
         return 0
-    print(runner.estimate(specs, folder, workers).splitlines()[-1], flush=True)
+    estimate = runner.estimate(specs, folder, workers, study.gang_width)
+    print(estimate.splitlines()[-1], flush=True)
     outcome = runner.sweep(
         study.name,
         specs,
@@ -86,13 +89,18 @@ def sweep(args: argparse.Namespace) -> int:
         workers=workers,
         gang_width=study.gang_width,
         study_text=config.config_str(study),
+        prepare=runner.prepare_data,
     )
-    print(runner.report(outcome, specs, folder))
+    report = runner.report(outcome, specs, folder)
+    if outcome.stopped not in ("", runner.INTERRUPTED):
+        print(f"spjax: error: {report}", file=sys.stderr)
+        return _FAILED
+    print(report)
     if outcome.finished:
         print(_finish(folder, study))
-    if outcome.stopped == runner.INTERRUPTED:
+    if outcome.stopped:
         return _INTERRUPTED
-    return _FAILED if outcome.failed or outcome.stopped else 0
+    return _FAILED if outcome.failed else 0
 
 
 def plot(args: argparse.Namespace) -> int:
@@ -124,19 +132,25 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def pretrain(args: argparse.Namespace) -> int:
     """Pre-trains a pocket model in MODEL_DIR, continuing where an earlier call was interrupted."""
-    config, folder = _with_folder("Pretrain", args)
-    from spjax.data import vocabulary
-    from spjax.pocket import corpus
+    from spjax import config
     from spjax.studies import folder as disk
-    from spjax.training.pretrain import pretrain as run
 
-    disk.probe(folder)
-    with disk.lock(folder):
-        pieces = vocabulary.load("pocket")
-        print(f"Writing {config.documents} documents ...", flush=True)
-        documents = corpus.tokenized(config.seed, config.documents, pieces)
-        held_out = corpus.tokenized(config.seed + 1, _HELD_OUT_DOCUMENTS, pieces)
-        card = run(config, documents, held_out, folder)
+    recipe, folder = _recipe(args)
+    text = config.config_str(recipe)
+    with disk.own(folder, text):
+        card = disk.result(folder, f"{recipe.model}.json")
+        if card is None:
+            from spjax.data import vocabulary
+            from spjax.pocket import corpus
+            from spjax.training import pretrain as training
+
+            recipe, pieces = _settled("Pretrain", folder, text), vocabulary.load("pocket")
+            print(f"Writing {recipe.documents} documents ...", flush=True)
+            documents = corpus.tokenized(recipe.seed, recipe.documents, pieces)
+            held_out = corpus.tokenized(recipe.seed + 1, _HELD_OUT_DOCUMENTS, pieces)
+            card = training.pretrain(recipe, documents, held_out, folder)
+        else:
+            print(f"Nothing to do: the pre-training in {folder} is finished.")
     print(json.dumps(card, indent=2, sort_keys=True))
     return 0
 
@@ -173,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("run_folder")
     one.add_argument("--split", default="test", choices=("train", "validation", "test"))
     add("pretrain", pretrain, gin)
+    cli_prompts.add_commands(add)
     return parser
 
 
@@ -206,6 +221,51 @@ def _with_folder(name: str, args: argparse.Namespace) -> tuple[Any, Path]:
     if not folder:
         raise ValueError("MODEL_DIR has no value; give one with --gin.MODEL_DIR=FOLDER.")
     return value, Path(folder)
+
+
+def _recipe(args: argparse.Namespace) -> tuple[Any, Path]:
+    """The pre-training recipe and its folder."""
+    from spjax import config
+    from spjax.models.sizes import get_size
+
+    try:
+        return _with_folder("Pretrain", args)
+    except ValueError:
+        # The recipe's tables are looked up first, and know nothing of sizes.
+        if size := config.macro("MODEL_SIZE"):
+            get_size(str(size))
+        raise
+
+
+def _settled(name: str, folder: Path, text: str) -> Any:
+    """Writes `config.gin` and reads it: what is trained is what a later call would read."""
+    from spjax import config
+    from spjax.studies import folder as disk
+
+    disk.prepare(folder, text)
+    return config.load(name, [(folder / "config.gin").absolute()])
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """Exit code and message for an error; no message if it is a mistake of our own."""
+    from spjax.studies import folder as disk
+
+    if isinstance(error, FloatingPointError):
+        return _FAILED, str(error)
+    if isinstance(error, ValueError) and _raised_here(error):
+        return _USAGE, str(error)
+    if problem := disk.disk_problem(error):
+        message = disk.disk_message(problem)
+        return _FAILED, f"{message}; what was saved is kept; the same command continues."
+    return _USAGE, str(error) if isinstance(error, ValueError) else ""
+
+
+def _raised_here(error: Exception) -> bool:
+    """Whether our own code raised it; TensorStore reports a full disk as a ValueError too."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("spjax")
 
 
 def _print_progress(progress: Any) -> None:

@@ -168,7 +168,12 @@ def load_with_folder(
     parse(gin_files, bindings, search_paths)
     result = build(name)
     check_used(unused() - {_FOLDER}, [_FOLDER])
-    return result, str(_gin._CONFIG.get((_FOLDER, _MACRO), {}).get("value", ""))
+    return result, str(macro(_FOLDER))
+
+
+def macro(name: str) -> Any:
+    """The value that was bound to a macro since the last `parse`, "" if there is none."""
+    return _gin._CONFIG.get((name, _MACRO), {}).get("value", "")
 
 
 def build(name: str) -> Any:
@@ -332,13 +337,25 @@ def canonical(value: Any) -> Any:
 
 
 def run_key(run: Any) -> str:
-    """The 12 hexadecimal digits that name a run's folder: a hash of everything that decides it."""
-    text = json.dumps(canonical(run), sort_keys=True, allow_nan=False)
+    """The 12 hexadecimal digits that name a run's folder: a hash of everything that decides it.
+
+    That is its configuration, the content of the frozen weights and the version of the data.
+    """
+    from spjax.checkpoints import weights
+    from spjax.data.tasks import registry
+
+    frozen = weights.fingerprint(run.model, run.checkpoint)
+    parts = [canonical(run), frozen, registry.get(run.task).version]
+    text = json.dumps(parts, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def config_str(value: Any) -> str:
-    """Gin text, without macros or files, that builds an equal dataclass again."""
+    """Gin text, without macros or files, that builds an equal dataclass again.
+
+    Equal values are written alike (1.0 as 1, a list as a tuple), so that runs with an equal
+    `run_key` have equal texts.
+    """
     blocks: list[str] = []
     scopes: set[str] = set()
 
@@ -347,12 +364,9 @@ def config_str(value: Any) -> str:
             return f"@{block(item)}()"
         if isinstance(item, Mapping):
             return "{" + ", ".join(f"{k!r}: {show(v)}" for k, v in item.items()) + "}"
-        if isinstance(item, tuple):
+        if isinstance(item, (list, tuple)):
             return "(" + "".join(f"{show(v)}, " for v in item) + ")"
-        if isinstance(item, list):
-            return "[" + ", ".join(map(show, item)) + "]"
-        canonical(item)
-        return repr(item)
+        return repr(canonical(item))
 
     def block(item: Any) -> str:
         name = type(item).__name__

@@ -96,6 +96,23 @@ def test_the_key_depends_on_values_and_not_on_how_they_are_written():
     assert config.run_key(load("Uniform.low = 0.1", "INITIALIZER = @Uniform()")) != key
 
 
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("DROPOUT_RATE = 0", "DROPOUT_RATE = 0.0"),
+        ("LEARNING_RATE = 1", "LEARNING_RATE = 1.0"),
+        ("ClassLabels.labels = []", "ClassLabels.labels = ()"),
+        ("ClassLabels.labels = ['a', 'b']", "ClassLabels.labels = ('a', 'b')"),
+    ],
+)
+def test_equal_keys_mean_equal_texts(one, other, tmp_path):
+    first, second = load(one), load(other)
+    assert config.run_key(first) == config.run_key(second)
+    assert config.config_str(first) == config.config_str(second)
+    again = config.load("Run", [gin_file(tmp_path, config.config_str(second))])
+    assert config.run_key(again) == config.run_key(first)
+
+
 def test_canonical_refuses_objects():
     with pytest.raises(TypeError, match="cannot be part of a configuration"):
         config.canonical(object())

@@ -9,16 +9,9 @@ from spjax.analysis import claims, figures, statistics, tables
 def finish(study_folder: Path, study: Any) -> str:
     """Draws study.figures, writes table.md and claims.md; returns the text to print.
 
-    study: has `name`, `figures` (names of spjax.analysis.figures) and perhaps `metric`. Figures go
-    to <study_folder>/figures. Raises ValueError where results.csv or a figure's name is unusable,
-    and for any metric but test_score.
+    study: has `name` and `figures` (names of spjax.analysis.figures). Figures go to
+    <study_folder>/figures. Raises ValueError where results.csv or a figure's name is unusable.
     """
-    metric = getattr(study, "metric", statistics.SCORE)
-    if metric != statistics.SCORE:
-        raise ValueError(
-            f"Study.metric is {metric!r}: only {statistics.SCORE!r} can be shown, since the "
-            "checkpoints were chosen by validation score; leave Study.metric away"
-        )
     folder = Path(study_folder)
     results = statistics.load(folder)
     draws = [figures.get(name) for name in study.figures]

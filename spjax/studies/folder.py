@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -29,14 +30,17 @@ def write(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk is met without a name
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def result(folder: Path) -> dict[str, Any] | None:
-    """The content of a run folder's `result.json`, None if it is missing or damaged."""
+def result(folder: Path, name: str = "result.json") -> dict[str, Any] | None:
+    """The content of a run folder's result, None if the file is missing or damaged."""
     try:
-        content = json.loads((folder / "result.json").read_text())
+        content = json.loads((folder / name).read_text())
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
@@ -45,17 +49,63 @@ def result(folder: Path) -> dict[str, Any] | None:
 def config_text(folder: Path) -> str:
     """The content of a run folder's `config.gin`, "" if there is none."""
     try:
-        return (folder / "config.gin").read_text()
+        return (folder / "config.gin").read_text(errors="replace")
     except OSError:
         return ""
 
 
 def prepare(folder: Path, text: str) -> None:
-    """Makes a run folder with its `config.gin`; clears it if it belongs to another run."""
-    if folder.exists() and config_text(folder) != text:
-        shutil.rmtree(folder)
+    """Makes a run folder with its `config.gin`.
+
+    A folder with the `config.gin` of another run is cleared, but for its lock. Files in a folder
+    without one are not of our making, and stay.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "config.gin").exists() and config_text(folder) != text:
+        for path in folder.iterdir():
+            # The configuration is replaced last: until then the rest is known to be another's.
+            if path.name in (".lock", "config.gin"):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     write(folder / "config.gin", text)
+
+
+@contextlib.contextmanager
+def own(folder: Path, text: str) -> Iterator[None]:
+    """Holds a folder that the user has named, for the run with this `config.gin` alone.
+
+    Raises:
+      ValueError: the folder holds another run, or files that are no run's; or as `probe`, `lock`.
+    """
+    _check_owner(folder, text)  # before anything is written to it
+    probe(folder)
+    with lock(folder):
+        _check_owner(folder, text)
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or str(folder)
+            raise
+
+
+def _check_owner(folder: Path, text: str) -> None:
+    elsewhere = "choose another folder with --gin.MODEL_DIR=FOLDER"
+    if (folder / "config.gin").exists():
+        if config_text(folder) != text:
+            raise ValueError(
+                f"{folder} holds another run (see its config.gin); {elsewhere}, or delete it."
+            )
+    elif folder.is_dir():
+        # What a killed process leaves before there is a configuration is hidden.
+        names = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
+        if names:
+            raise ValueError(
+                f"{folder} holds files that are no run's ({', '.join(names[:3])}"
+                f"{', ...' if names[3:] else ''}); {elsewhere}, a new or empty one."
+            )
 
 
 def probe(folder: Path) -> None:
@@ -77,21 +127,43 @@ def probe(folder: Path) -> None:
     except OSError as error:
         raise ValueError(
             f"cannot write to the output folder {folder}: {error.strerror}; free some space, "
-            "change its permissions or choose another one with --output_dir."
+            "change its permissions or choose another one with --output_dir or --gin.MODEL_DIR."
         ) from error
 
 
 def disk_problem(error: BaseException) -> str:
-    """What the disk said, if `error` or its cause is about a full or read-only disk, else ""."""
+    """What the disk said, if `error` or its cause is about a full or read-only disk, else "".
+
+    That is "REASON: PATH", or "REASON" where the path is not known.
+    """
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _DISK_ERRORS:
             return f"{os.strerror(seen.errno)}: {seen.filename or ''}".rstrip(": ")
         # TensorStore reports a full disk as a ValueError.
         if os.strerror(errno.ENOSPC) in str(seen):
-            return os.strerror(errno.ENOSPC)
+            path = re.search(r"""['"](/[^'"]+)['"]""", str(seen))
+            return f"{os.strerror(errno.ENOSPC)}: {path[1] if path else ''}".rstrip(": ")
         seen = seen.__cause__ or seen.__context__
     return ""
+
+
+def disk_message(problem: str, folder: Path | None = None) -> str:
+    """What to tell people.
+
+    Args:
+      problem: from `disk_problem`.
+      folder: the output folder, named where the path is not known.
+    """
+    reason, _, path = problem.partition(": ")
+    place = path or (f"the output folder {folder}" if folder else "a file")
+    verb = "opened" if reason == os.strerror(errno.EACCES) else "written"
+    if not (path or folder):
+        return f"{place} cannot be {verb} ({reason})"
+    there = Path(path or folder).absolute()
+    there = next(parent for parent in (there, *there.parents) if parent.exists())
+    free = shutil.disk_usage(there).free / 2**20
+    return f"{place} cannot be {verb} ({reason}; {free:.0f} MiB free)"
 
 
 @contextlib.contextmanager
@@ -102,7 +174,7 @@ def lock(folder: Path) -> Iterator[int]:
     gone: nobody writes to a run folder that a new sweep has taken over.
 
     Raises:
-      ValueError: another sweep is running in the folder.
+      ValueError: another process is at work in the folder.
     """
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -116,8 +188,9 @@ def lock(folder: Path) -> Iterator[int]:
                 patience = _OWNER_SECONDS if _alive(owner) else _WORKERS_SECONDS
                 if time.monotonic() - start > patience:
                     raise ValueError(
-                        f"another sweep (process {owner or 'unknown'}) is running in {folder}; "
-                        "wait for it, stop it, or choose another folder with --output_dir."
+                        f"spjax is already at work in {folder} (process {owner or 'unknown'}); "
+                        "wait for it, stop it, or choose another folder with --output_dir or "
+                        "--gin.MODEL_DIR."
                     ) from None
                 time.sleep(0.1)
         os.ftruncate(descriptor, 0)

@@ -24,11 +24,13 @@ class RunSpec:
       key: 12 hexadecimal digits, name of the run's folder.
       arms: names of the arms it belongs to; equal runs of two arms are trained once.
       text: its resolved configuration, in gin.
-      group: runs with an equal group share compiled programs.
-      gang: runs with an equal gang can train side by side: they differ in seed and learning rate
-        only, and leave the model's weights alone.
+      group: runs with an equal group share compiled programs, unless the texts of their tasks,
+        which have rounded lengths, come to different ones.
+      gang: runs with an equal gang can train side by side: they leave the model's weights alone
+        and differ in learning rate only and, where nothing is dropped out, in seed.
       seconds: estimated time on one core, with its share of its group's compilation.
       labels: what tables show of it: model, method, prompt_length, init, task, seed.
+      run: the `spjax.training.run.Run` itself.
     """
 
     key: str
@@ -38,6 +40,7 @@ class RunSpec:
     gang: str
     seconds: float
     labels: dict[str, Any]
+    run: Any = None
 
     def folder(self, study_folder: Path) -> Path:
         """Where this run's files are."""
@@ -107,15 +110,18 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
     }
     alike = config.canonical(run)
     if not run.method.changes_weights:
-        alike |= {"seed": None, "optimizer": alike["optimizer"] | {"learning_rate": None}}
+        alike["optimizer"] = alike["optimizer"] | {"learning_rate": None}
+        if run.dropout_rate == 0:  # dropout masks are drawn for a gang, from its first seed
+            alike["seed"] = None
     return RunSpec(
         key=key,
         arms=(arm,),
         text=config.config_str(run),
-        group=(run.model, method, labels["prompt_length"], run.task, run.batch_size),
+        group=(run.model, method, labels["prompt_length"], run.batch_size),
         gang=json.dumps(alike, sort_keys=True),
         seconds=cost.run_seconds(run, get_size(run.model), lengths),
         labels=labels,
+        run=run,
     )
 
 
@@ -124,7 +130,7 @@ def _snake(name: str) -> str:
 
 
 def gangs(specs: Iterable[RunSpec], width: int) -> list[list[RunSpec]]:
-    """Puts up to `width` runs that differ in their seed only together, keeping the order."""
+    """Puts up to `width` runs of an equal `RunSpec.gang` together, keeping the order."""
     pools: dict[str, list[list[RunSpec]]] = {}
     result = []
     for spec in specs:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,7 @@ def sweep(
     workers: int,
     gang_width: int = 1,
     study_text: str = "",
+    prepare: Callable[[Sequence[RunSpec]], None] | None = None,
     train: str = TRAIN,
 ) -> Outcome:
     """Trains the runs that are not finished and writes the results table.
@@ -65,28 +65,61 @@ def sweep(
       workers: processes to use.
       gang_width: runs to train side by side.
       study_text: kept as `study.gin`.
+      prepare: called with the runs that are left, if there are any, before a worker starts.
       train: dotted path "module:function" of what a worker calls with the run folders.
 
     Raises:
-      ValueError: the folder cannot be written, or another sweep is running in it.
+      ValueError: the folder cannot be written, or another sweep is at work in it; or as `prepare`.
     """
     disk.probe(folder)
     with disk.lock(folder) as lock:
-        disk.write(folder / "study.gin", study_text)
         done = finished_keys(specs, folder)
-        pending = plan.gangs([spec for spec in specs if spec.key not in done], gang_width)
+        left = [spec for spec in specs if spec.key not in done]
+        pending = plan.gangs(left, gang_width)
         outcome = Outcome()
-        if pending:
-            workers = max(1, min(workers, len(pending)))
-            executor = Local(workers, folder / "logs", lock, train)
-            left = sum(map(plan.seconds, pending))
-            with Progress(len(specs), len(done), left, workers) as progress:
-                loop = _Loop(name, specs, folder, executor, progress, plan.Queue(pending), outcome)
-                loop.run()
-        results.write(name, specs, folder)
+        try:
+            disk.write(folder / "study.gin", study_text)
+            if left and prepare is not None:
+                prepare(left)
+            if pending:
+                workers = max(1, min(workers, len(pending)))
+                executor = Local(workers, folder / "logs", lock, train)
+                with Progress(len(specs), len(done), plan.seconds(left), workers) as progress:
+                    queue = plan.Queue(pending)
+                    _Loop(name, specs, folder, executor, progress, queue, outcome).run()
+            results.write(name, specs, folder)
+        except OSError as error:
+            if not (problem := disk.disk_problem(error)):
+                raise
+            outcome.stopped = outcome.stopped or disk.disk_message(problem, folder)
         outcome.finished = len(finished_keys(specs, folder))
         outcome.new = outcome.finished - len(done)
         return outcome
+
+
+def prepare_data(specs: Sequence[RunSpec]) -> None:
+    """Finds the weights and builds the token caches of some runs, once for all workers.
+
+    Raises:
+      ValueError: there are no such weights, or the cache cannot be written.
+    """
+    from spjax.checkpoints import weights
+    from spjax.data import cache
+    from spjax.data.tasks import registry
+
+    runs = [spec.run for spec in specs]
+    for model, checkpoint in dict.fromkeys((run.model, run.checkpoint) for run in runs):
+        weights.find(model, checkpoint)
+    print("Preparing data ...", flush=True)
+    tasks: dict[tuple[int, int] | None, list[str]] = {}
+    for run in runs:
+        info = registry.get(run.task)
+        own = (info.input_length, info.target_length)
+        lengths = (run.input_length or own[0], run.target_length or own[1])
+        tasks.setdefault(None if lengths == own else lengths, []).append(run.task)
+    for lengths, names in tasks.items():
+        cut = None if lengths is None else {"inputs": lengths[0], "targets": lengths[1]}
+        cache.ensure(names, cut)
 
 
 class _Loop:
@@ -125,10 +158,6 @@ class _Loop:
                     self.written = time.monotonic()
         except KeyboardInterrupt:
             self.outcome.stopped = INTERRUPTED
-        except OSError as error:
-            if not (problem := disk.disk_problem(error)):
-                raise
-            self.outcome.stopped = self.disk_message(problem)
         finally:
             self.executor.close()
         if not self.outcome.stopped:
@@ -147,7 +176,7 @@ class _Loop:
             self.give(worker)
         elif kind == "failed":
             if event["disk"]:
-                self.outcome.stopped = self.disk_message(event["disk"])
+                self.outcome.stopped = disk.disk_message(event["disk"], self.folder)
             self.fail(worker, event["message"])
             self.give(worker)
         elif kind == "died":
@@ -192,16 +221,6 @@ class _Loop:
         if len(self.queue):
             self.executor.start(worker)
 
-    def disk_message(self, problem: str) -> str:
-        """What to tell the user when the disk refuses."""
-        free = free_space(self.folder)
-        return f"the output folder {self.folder} cannot be written ({problem}; {free} free)"
-
-
-def free_space(folder: Path) -> str:
-    """Free space of the disk that holds `folder`, in words."""
-    return f"{shutil.disk_usage(folder).free / 2**20:.0f} MiB"
-
 
 def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
     """What to print after a sweep: counts, failures, and how to continue."""
@@ -209,8 +228,8 @@ def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
     if outcome.stopped:
         lines = [
             f"Stopped: {outcome.stopped}.",
-            f"{outcome.finished} of {len(specs)} runs are finished and kept in {folder}; the same "
-            "command continues with the rest.",
+            f"What was saved is kept: {outcome.finished} of {len(specs)} runs are finished in "
+            f"{folder}; the same command continues with the rest.",
         ]
     elif not outcome.new and not outcome.failed:
         lines = [f"Nothing to do: {outcome.finished} runs finished in {folder}."]
@@ -227,18 +246,18 @@ def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
     return "\n".join(lines)
 
 
-def estimate(specs: Sequence[RunSpec], folder: Path, workers: int) -> str:
+def estimate(specs: Sequence[RunSpec], folder: Path, workers: int, gang_width: int = 1) -> str:
     """The plan of a sweep as a table, with its estimated time.
 
     Finished runs of the folder correct the estimate of the rest.
     """
     done = finished_keys(specs, folder)
     measured = expected = 0.0
-    for spec in specs:
-        if spec.key in done:
-            took = (spec.result(folder) or {}).get("seconds")
-            if took:
-                measured, expected = measured + took, expected + spec.seconds
+    for gang in plan.gangs([spec for spec in specs if spec.key in done], gang_width):
+        # Each member's time is that of its whole gang.
+        took = max((spec.result(folder) or {}).get("seconds") or 0.0 for spec in gang)
+        if took:
+            measured, expected = measured + took, expected + plan.seconds(gang)
     scale = measured / expected if expected else 1.0
     left = scale * plan.seconds(spec for spec in specs if spec.key not in done) / max(workers, 1)
     basis = (

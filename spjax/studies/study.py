@@ -37,14 +37,12 @@ class Study:
       name: of the study's folder; letters, digits, "-", "_" and ".".
       arms: at least one.
       figures: names of files in `spjax/analysis/figures/`.
-      metric: what tables and figures show, "test_score" or "validation_score".
       gang_width: runs trained side by side in one program; 1 is best on CPU.
     """
 
     name: str
     arms: Sequence[Arm]
     figures: Sequence[str] = ("score_over_size", "score_over_length")
-    metric: str = "test_score"
     gang_width: int = 1
 
     def __post_init__(self) -> None:
@@ -58,10 +56,6 @@ class Study:
             raise ValueError(
                 f"study name {self.name!r} cannot name a folder; "
                 "use letters, digits, '-', '_', '.'."
-            )
-        if self.metric not in ("test_score", "validation_score"):
-            raise ValueError(
-                f"Study.metric is {self.metric!r}; use 'test_score' or 'validation_score'."
             )
         if self.gang_width < 1:
             raise ValueError(f"gang_width is {self.gang_width}; it must be 1 or more.")

@@ -9,6 +9,7 @@ library: the process is pinned to its cores before JAX counts them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -88,7 +89,8 @@ def _work(train: Callable[..., Any], folders: list[Path], send: Callable[..., No
         if missing:
             raise RuntimeError(f"training ended without the result of {', '.join(missing)}")
     except Exception as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # a full disk has no room for the log either
+            traceback.print_exc()
         message = f"{type(error).__name__}: {error}"
         send(type="failed", message=message, disk=disk.disk_problem(error))
     else:

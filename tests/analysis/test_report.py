@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from spjax.analysis import figures, report, tables
 
-STUDY = SimpleNamespace(name="scaling", figures=figures.names(), metric="test_score")
+STUDY = SimpleNamespace(name="scaling", figures=figures.names())
 
 
 def test_table_has_a_row_a_size_and_a_column_a_line(results):
@@ -61,9 +61,3 @@ def test_unknown_figure_before_anything_is_written(results, tmp_path):
     with pytest.raises(ValueError, match="unknown figure 'pie': known are"):
         report.finish(tmp_path, SimpleNamespace(name="scaling", figures=("pie",)))
     assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
-
-
-def test_only_the_test_score_is_shown(tmp_path):
-    study = SimpleNamespace(name="scaling", figures=(), metric="validation_score")
-    with pytest.raises(ValueError, match="Study.metric is 'validation_score': only 'test_score'"):
-        report.finish(tmp_path, study)

@@ -41,6 +41,11 @@ def misbehave(kind, folder):
         raise ValueError("this run cannot be trained")
     if kind == "full":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    if kind == "cache":
+        try:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/the/cache/.lock")
+        except OSError as error:
+            raise ValueError("cannot build the token cache in '/the/cache'") from error
     if kind == "forgets":
         return True
     return False
@@ -80,3 +85,7 @@ def train(folders, on_progress):
 
 def fail(folders, on_progress):
     raise ValueError("no run can be trained")
+
+
+def full(folders, on_progress):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folders[0]))

@@ -33,11 +33,11 @@ def expand(*overrides, file=STUDY):
 
 def test_800_runs_expand_in_seconds():
     config.register_all()
-    start = time.monotonic()
+    start = time.process_time()
     assert len({spec.key for spec in expand("SEEDS = [0, 1, 2]", file=STUDY)}) > 0
     axes = {"SEED": range(800)}
     assert len(plan.expand(Study("s", [Arm("a", FILES, axes, RUN)]))) == 800
-    assert time.monotonic() - start < 15
+    assert time.process_time() - start < 15
 
 
 def test_keys_are_different_and_stable():
@@ -73,7 +73,7 @@ def test_an_override_reaches_every_arm_that_uses_it():
         ("Study.nam = x", "Study has no parameter 'nam'; did you mean 'name'"),
         ("Study.arms = []", "one arm or more"),
         ("Study.name = 'a/b'", "cannot name a folder"),
-        ("Study.metric = loss", "Study.metric is 'loss'; use 'test_score'"),
+        ("Study.metric = loss", "Study has no parameter 'metric'"),
         ("Study.gang_width = 0", "gang_width is 0; it must be 1 or more"),
         ("Arm.name = 'x'", "nothing uses the binding 'Arm.name'"),
         ("prompts/Arm.gin_files = ['no.gin']", "arm 'prompts': gin file 'no.gin' was not found"),
@@ -98,11 +98,17 @@ def test_a_study_is_written_and_read_again(tmp_path):
     assert config.canonical(load_study([tmp_path / "study.gin"])[0]) == config.canonical(study)
 
 
-def test_gangs_hold_runs_that_differ_in_seed_only():
+def test_gangs_hold_runs_that_differ_in_seed_or_rate_only():
     axes = {"SEED": [0, 1, 2], "PROMPT_LENGTH": [1, 5]}
     runs = plan.expand(Study("s", [Arm("a", FILES, axes, RUN)]))
     found = [[spec.labels["seed"] for spec in gang] for gang in plan.gangs(runs, 2)]
     assert sorted(found) == [[0, 1], [0, 1], [2], [2]]
+    axes = {"SEED": [0, 1], "LEARNING_RATE": [0.1, 0.3]}
+    runs = plan.expand(Study("s", [Arm("a", FILES, axes, RUN)]))
+    assert len(plan.gangs(runs, 4)) == 1
+    runs = plan.expand(Study("s", [Arm("a", FILES, axes, RUN | {"DROPOUT_RATE": 0.1})]))
+    found = [{spec.labels["seed"] for spec in gang} for gang in plan.gangs(runs, 4)]
+    assert found == [{0}, {1}], "masks are drawn for a gang, from its first seed"
     full = (*FILES[:2], "gin_configs/methods/full_fine_tuning.gin")
     runs = plan.expand(Study("s", [Arm("a", full, {"SEED": [0, 1, 2]}, RUN)]))
     assert len(plan.gangs(runs, 4)) == 3

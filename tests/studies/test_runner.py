@@ -1,5 +1,7 @@
 """The runner's promises, with a stand-in for training."""
 
+import errno
+import json
 import os
 import random
 import signal
@@ -105,7 +107,7 @@ def test_workers_die_with_their_parent(tmp_path):
 
 def test_a_second_sweep_on_the_same_folder_is_refused(tmp_path):
     with disk.lock(tmp_path):
-        message = rf"another sweep \(process {os.getpid()}\) is running .* --output_dir"
+        message = rf"already at work in .* \(process {os.getpid()}\).* --output_dir or --gin.MODEL"
         with pytest.raises(ValueError, match=message):
             sweep(tmp_path, specs(1))
 
@@ -149,7 +151,71 @@ def test_a_full_disk_stops_the_sweep_and_keeps_what_is_finished(tmp_path):
     plan = specs(4, fail={3: "full"})
     outcome = sweep(tmp_path, plan, workers=1)
     assert outcome.finished == 3
-    assert "cannot be written (No space left on device" in outcome.stopped
+    folder = plan[3].folder(tmp_path)
+    assert outcome.stopped.startswith(f"{folder} cannot be written (No space left on device; ")
+    assert "What was saved is kept: 3 of 4 runs" in runner.report(outcome, plan, tmp_path)
+
+
+def test_another_folder_that_cannot_be_written_is_the_one_named(tmp_path):
+    outcome = sweep(tmp_path, specs(1, fail={0: "cache"}))
+    assert outcome.stopped.startswith("/the/cache/.lock cannot be opened (Permission denied; ")
+    assert str(tmp_path) not in outcome.stopped
+
+
+def test_a_disk_that_is_full_at_the_end_is_told(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    plan = specs(1)
+    sweep(tmp_path, plan)
+    monkeypatch.setattr(disk, "probe", lambda folder: None)
+    monkeypatch.setattr(os, "fsync", full)
+    outcome = sweep(tmp_path, plan)
+    assert outcome.finished == 1
+    assert outcome.stopped.startswith(f"{tmp_path / 'study.gin'} cannot be written (No space left")
+
+
+def test_tensorstores_message_about_a_full_disk_is_understood(tmp_path):
+    error = ValueError('error writing local file "/a/b/c": [OS error 28: No space left on device]')
+    assert disk.disk_problem(error) == "No space left on device: /a/b/c"
+    assert disk.disk_problem(ValueError("No space left on device")) == "No space left on device"
+    message = disk.disk_message("No space left on device", tmp_path)
+    assert message.startswith(f"the output folder {tmp_path} cannot be written (No space left on")
+    assert disk.disk_problem(ValueError("other")) == ""
+    assert disk.disk_message("No space left") == "a file cannot be written (No space left)"
+
+
+def test_a_worker_reports_a_failure_that_it_cannot_log(tmp_path):
+    """Its log is on the full disk too."""
+    read, write = os.pipe()
+    command = [sys.executable, "-m", "spjax.studies.worker", "--events", str(write)]
+    command += ["--train", "tests.studies.fake_train:fail"]
+    with open("/dev/full", "wb") as log:
+        worker = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[write],
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+    os.close(write)
+    worker.stdin.write(json.dumps({"folders": [str(tmp_path)]}).encode() + b"\n")
+    worker.stdin.flush()
+    with open(read) as events:
+        kinds = [json.loads(events.readline())["type"] for _ in range(2)]
+    worker.stdin.close()
+    worker.wait()
+    assert kinds == ["ready", "failed"]
+
+
+def test_only_another_runs_folder_is_cleared(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in (".lock", "thesis.txt", "sub/file"):
+        (tmp_path / name).touch()
+    disk.prepare(tmp_path, "one")
+    disk.prepare(tmp_path, "one")
+    names = {".lock", "thesis.txt", "sub", "config.gin"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    disk.prepare(tmp_path, "two")
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "config.gin"}
+    assert disk.config_text(tmp_path) == "two"
 
 
 def test_a_worker_that_cannot_start_ends_the_sweep(tmp_path):
@@ -173,6 +239,28 @@ def test_unwritable_output_folder(tmp_path, monkeypatch):
 
 def test_gangs_share_a_call(tmp_path):
     assert sweep(tmp_path, specs(6), gang_width=4).finished == 6
+
+
+def test_what_comes_before_the_workers_is_done_for_what_is_left(tmp_path):
+    calls = []
+
+    def prepare(left):
+        assert not (tmp_path / "logs").exists() or len(calls) == 1
+        calls.append([spec.key for spec in left])
+
+    sweep(tmp_path, specs(2), prepare=prepare)
+    sweep(tmp_path, specs(3), prepare=prepare)
+    sweep(tmp_path, specs(3), prepare=prepare)
+    assert calls == [["000000000000", "000000000001"], ["000000000002"]]
+
+
+def test_a_gangs_time_is_counted_once(tmp_path):
+    plan = specs(5)  # each estimated at one second
+    for spec in plan[:4]:
+        disk.prepare(spec.folder(tmp_path), spec.text)
+        (spec.folder(tmp_path) / "result.json").write_text('{"seconds": 8.0}')
+    assert "scaled by 2.00 from 4 finished" in runner.estimate(plan, tmp_path, 1, gang_width=4)
+    assert "scaled by 8.00 from 4 finished" in runner.estimate(plan, tmp_path, 1)
 
 
 def test_dry_run_shows_counts_and_time(tmp_path):

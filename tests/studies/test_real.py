@@ -1,0 +1,104 @@
+"""The real thing, in processes of its own: a sweep that is killed, continued, scored and drawn."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from spjax import cli
+
+ROOT = Path(__file__).parents[2]
+STUDY = """
+Study.name = "real"
+Study.arms = [@prompts/Arm()]
+
+prompts/Arm.name = "prompts"
+prompts/Arm.gin_files = [
+    "gin_configs/models/pocket.gin",
+    "gin_configs/runs/pocket.gin",
+    "gin_configs/methods/prompt_tuning.gin",
+]
+prompts/Arm.axes = {"SEED": [0, 1]}
+prompts/Arm.bindings = {
+    "MODEL_SIZE": "pocket_50k",
+    "INITIAL_CHECKPOINT_PATH": "WEIGHTS",
+    "MIXTURE_OR_TASK_NAME": "pocket_cb",
+    "PROMPT_LENGTH": 5,
+    "TRAIN_STEPS": 20,
+    "EVAL_PERIOD": 10,
+    "BATCH_SIZE": 8,
+    "Run.checkpoint_period": 5,
+    "Run.eval_examples": 20,
+}
+"""
+
+
+@pytest.fixture
+def spjax(tmp_path, checkpoint, shared_cache):
+    """Starts the command line in a process group of its own."""
+    (tmp_path / "study.gin").write_text(STUDY.replace("WEIGHTS", checkpoint))
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+
+    def start(*args):
+        command = [sys.executable, "-m", "spjax.cli", *map(str, args)]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+
+    return start
+
+
+def finish(process):
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, (out, err)
+    return out
+
+
+def kill(process, folder, sign, rng):
+    """Kills the sweep, but not its workers, at a random moment after some file has appeared."""
+    end = time.monotonic() + 400
+    while not list(folder.glob(sign)):
+        assert process.poll() is None and time.monotonic() < end, process.communicate()
+        time.sleep(0.02)
+    time.sleep(rng.uniform(0, 0.5))
+    alive = process.poll() is None
+    if alive:
+        os.killpg(process.pid, signal.SIGKILL)  # workers have process groups of their own
+    process.communicate()
+    return alive
+
+
+def test_killed_sweep_ends_as_an_undisturbed_one(spjax, tmp_path, monkeypatch, capsys):
+    def sweep(name):
+        file = f"--gin_file={tmp_path / 'study.gin'}"
+        return ["sweep", file, f"--output_dir={tmp_path / name}", "--workers=2"]
+
+    whole, again = (tmp_path / name / "real" for name in ("whole", "killed"))
+    assert "2 of 2 runs finished" in finish(spjax(*sweep("whole")))
+    rng = random.Random(0)
+    # Starting, compiling, training.
+    for sign in ("logs/*", "runs/*/config.gin", "runs/*/checkpoints/5"):
+        assert kill(spjax(*sweep("killed")), again, sign, rng), "it was too fast"
+    assert "2 of 2 runs finished" in finish(spjax(*sweep("killed")))
+    table = (again / "results.csv").read_text()
+    assert table == (whole / "results.csv").read_text() and table.count("\n") == 1 + 2
+
+    folder = min((again / "runs").iterdir())
+    scores = json.loads(finish(spjax("eval", folder)))
+    assert scores == json.loads((folder / "result.json").read_text())["test"]
+
+    monkeypatch.chdir(ROOT)
+    assert cli.main(sweep("killed")) == 0
+    assert "Nothing to do: 2 runs finished" in capsys.readouterr().out
+    figure = again / "figures" / "score_over_size.png"
+    figure.unlink()
+    assert cli.main(["plot", str(again)]) == 0
+    assert str(figure) in capsys.readouterr().out and figure.exists()
