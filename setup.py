@@ -17,6 +17,8 @@ REQUIRES = [
     "grain>=0.2.18,<0.3",
     "jax>=0.10.2,<0.11",
     "matplotlib>=3.11,<4",
+    "ml_dtypes>=0.6,<1",
+    "msgpack>=1.2,<2",
     "numpy>=2.4,<3",
     "optax>=0.2.8,<0.3",
     "orbax-checkpoint>=0.12.8,<0.13",
@@ -27,12 +29,14 @@ REQUIRES = [
     "sentencepiece>=0.2.3,<0.3",
     "seqio>=0.0.20,<0.0.21",
     "tensorboardX>=2.6.5,<3",
+    "tensorstore>=0.1.86,<0.2",
     "tensorflow>=2.21,<2.22",
     "tensorflow-text>=2.21,<2.22",
 ]
 EXTRAS = {
     "test": ["pytest>=9.2,<10", "pytest-xdist>=3.8,<4"],
-    "torch": ["torch>=2.13.0,<2.14"],  # parity tests against PyTorch's T5
+    # Parity tests against PyTorch's T5 and PEFT.
+    "torch": ["torch>=2.13.0,<2.14", "transformers>=5.23,<6", "peft>=0.21.2,<0.22"],
 }
 
 setuptools.setup(

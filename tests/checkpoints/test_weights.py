@@ -22,9 +22,9 @@ def test_round_trip(tmp_path):
     weights.save(path, TREE, {})
     halved = weights.read(path, SMALL)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(halved))
-    assert halved["token_embedder"]["embedding"][3, 3] == TREE["token_embedder"]["embedding"][
-        3, 3
-    ].astype(jnp.bfloat16)
+    exact = np.asarray(TREE["token_embedder"]["embedding"])
+    rounded = exact.astype(jnp.bfloat16).astype(np.float32)
+    np.testing.assert_array_equal(halved["token_embedder"]["embedding"], rounded)
 
 
 def test_scanned_layout(tmp_path):
@@ -62,6 +62,6 @@ def test_shipped_weights_fit_their_size(name):
 
 def test_shipped_weights_are_small_and_have_a_card():
     files = list(weights.SHIPPED.glob("*.safetensors"))
-    assert {"pocket_50k", "pocket_200k", "pocket_800k", "pocket_3m"} <= set(SHIPPED)
+    assert {"pocket_50k", "pocket_200k", "pocket_800k"} <= set(SHIPPED)
     assert sum(path.stat().st_size for path in files) < 40e6
     assert all(path.with_suffix(".json").is_file() for path in files)

@@ -1,0 +1,277 @@
+"""Frozen weights from Hugging Face folders: `config.json` with safetensors, whole or in shards.
+
+T5 1.0, T5 1.1 and its LM-adapted versions, Flan-T5 and mT5. Names and shapes of the two sides:
+transformers' `models/t5/modeling_t5.py` stores kernels as `[out, in]`, T5X as `[in, out]`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any, Mapping
+
+import jax
+import numpy as np
+
+from spjax.checkpoints import lazy
+from spjax.checkpoints.lazy import Index, Leaves, Stored
+from spjax.models import SIZES, T5Config
+from spjax.types import Tree
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+SHARDS = "model.safetensors.index.json"
+
+# `feed_forward_proj` of config.json; transformers reads "gated-gelu" as its tanh approximation.
+_ACTIVATIONS = {
+    "relu": ("relu",),
+    "gated-gelu": ("gelu", "linear"),
+    "gated-gelu_new": ("gelu", "linear"),
+}
+# What transformers assumes where a key is missing, and what spjax's T5 has built in.
+_BUILT_IN = {
+    "relative_attention_num_buckets": 32,
+    "relative_attention_max_distance": 128,
+    "layer_norm_epsilon": 1e-6,
+}
+_TABLES = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+_HEAD = "lm_head.weight"
+# Written by old versions of transformers, which never used it.
+_UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+
+_BLOCK = re.compile(r"^(encoder|decoder)\.block\.(\d+)\.layer\.(\d)\.(.+)\.weight$")
+_ATTENTION = {"q": "query", "k": "key", "v": "value", "o": "out"}
+_FINAL_NORMS = {
+    f"{stack}.final_layer_norm.weight": f"{stack}/{stack}_norm/scale"
+    for stack in ("encoder", "decoder")
+}
+
+
+def read_config(folder: str | Path) -> T5Config:
+    """The model that a Hugging Face folder holds.
+
+    The output head is that of transformers: its own matrix where `lm_head.weight` is stored and is
+    not the embedding, and scaled by `1 / sqrt(D)` where `scale_decoder_outputs` (or, without that
+    key, `tie_word_embeddings` of a T5 that is not mT5) says so. Only a tied and scaled head is
+    `logits_via_embedding` (T5 1.0); `stored` turns every other head into an untied one.
+
+    Args:
+      folder: with `config.json` and safetensors.
+
+    Returns:
+      The configuration; it equals a row of the sizes table where all shapes do.
+
+    Raises:
+      ValueError: the folder or its config cannot be read, or is not of a T5 that spjax has.
+    """
+    return _config(_read_json(Path(folder) / CONFIG), Path(folder), _files(folder))
+
+
+def size_name(config: T5Config) -> str | None:
+    """The row of the sizes table with the shapes of `config`, None if there is none."""
+    for name, row in SIZES.items():
+        if dataclasses.replace(row, dtype=config.dtype, dropout_rate=config.dropout_rate) == config:
+            return name
+    return None
+
+
+def read(
+    folder: str | Path,
+    config: T5Config | None = None,
+    dtype: str = "float32",
+    sharding: jax.sharding.Sharding | Tree | None = None,
+) -> dict[str, Any]:
+    """Reads the frozen weights of a Hugging Face folder.
+
+    Args:
+      folder: with `config.json` and safetensors.
+      config: the model that should receive them; None for the folder's own (`read_config`).
+      dtype: "float32" or "bfloat16".
+      sharding: as in `lazy.assemble`.
+
+    Returns:
+      The parameter tree, as jax arrays.
+
+    Raises:
+      ValueError: the folder cannot be read, or its model differs from `config` in arithmetic,
+        names or shapes (all are listed).
+    """
+    found = read_config(folder)
+    wanted = found if config is None else config
+    for field in ("mlp_activations", "logits_via_embedding", "num_heads", "head_dim"):
+        # The last two can differ without any shape showing it.
+        if getattr(found, field) != getattr(wanted, field):
+            raise ValueError(
+                f"the model in {folder} has {field}={getattr(found, field)!r}, not "
+                f"{getattr(wanted, field)!r}. Check that checkpoint and model size belong together."
+            )
+    return lazy.assemble(stored(folder), wanted, dtype, str(folder), sharding)
+
+
+def stored(folder: str | Path) -> Leaves:
+    """All arrays of a Hugging Face folder, not yet read, under spjax's names.
+
+    Args:
+      folder: with `config.json` and safetensors.
+
+    Raises:
+      ValueError: the folder or its config cannot be read, or a shard is missing.
+    """
+    content, files = _read_json(Path(folder) / CONFIG), _files(folder)
+    config = _config(content, Path(folder), files)
+    leaves: Leaves = {}
+    for name, array in files.items():
+        if name in _TABLES:
+            leaves["token_embedder/embedding"] = files[_table(files)]
+        elif name != _HEAD and name != _UNUSED:
+            new_name, turned = _rename(name)
+            leaves[new_name] = lazy.transpose(array) if turned else array
+    if not config.logits_via_embedding:
+        own = _has_own_head(content, files)
+        if (head := files.get(_HEAD if own else _table(files))) is not None:
+            scale = config.emb_dim**-0.5 if _is_scaled(content) else 1.0
+            leaves["decoder/logits_dense/kernel"] = _scaled(lazy.transpose(head), scale)
+    return leaves
+
+
+def _rename(name: str) -> tuple[str, bool]:
+    """T5X's name of a tensor, and whether its axes are swapped; unknown names stay."""
+    if name in _FINAL_NORMS:
+        return _FINAL_NORMS[name], False
+    if not (match := _BLOCK.match(name)):
+        return name, False
+    stack, block, sublayer, rest = match.groups()
+    decoder = stack == "decoder"
+    module, _, leaf = rest.partition(".")
+    attention = {"SelfAttention": "self_attention" if decoder else "attention"}
+    if decoder:
+        attention["EncDecAttention"] = "encoder_decoder_attention"
+    parts = ["attention", "mlp"]
+    if decoder:
+        parts = ["self_attention", "cross_attention", "mlp"]
+    layer = f"{stack}/layers_{block}"
+    if rest == "layer_norm" and int(sublayer) < len(parts):
+        return f"{layer}/pre_{parts[int(sublayer)]}_layer_norm/scale", False
+    if module == "DenseReluDense" and leaf in ("wi", "wi_0", "wi_1", "wo"):
+        return f"{layer}/mlp/{leaf}/kernel", True
+    if module in attention and leaf in _ATTENTION:
+        return f"{layer}/{attention[module]}/{_ATTENTION[leaf]}/kernel", True
+    if rest == "SelfAttention.relative_attention_bias" and block == "0":
+        return f"{stack}/relpos_bias/rel_embedding", True
+    return name, False
+
+
+def _config(content: Mapping[str, Any], folder: Path, files: Leaves) -> T5Config:
+    kind = content.get("model_type")
+    activation = content.get("feed_forward_proj", "relu")
+    wrong = [
+        f"{key}={content[key]!r} (supported: {value!r})"
+        for key, value in _BUILT_IN.items()
+        if content.get(key, value) != value
+    ]
+    if kind not in ("t5", "mt5"):
+        wrong.append(f"model_type={kind!r} (supported: 't5', 'mt5')")
+    if activation not in _ACTIVATIONS:
+        wrong.append(f"feed_forward_proj={activation!r} (supported: {', '.join(_ACTIVATIONS)})")
+    needed = ("vocab_size", "d_model", "num_heads", "d_kv", "d_ff", "num_layers")
+    if missing := [key for key in needed if not isinstance(content.get(key), int)]:
+        wrong.append(f"no number for {', '.join(missing)}")
+    if wrong:
+        raise ValueError(
+            f"{folder / CONFIG} describes a model that spjax cannot run: {'; '.join(wrong)}. "
+            "Use a T5, T5 1.1, Flan-T5 or mT5 checkpoint."
+        )
+    decoder_layers = content.get("num_decoder_layers")
+    return T5Config(
+        *(content[key] for key in needed),
+        num_decoder_layers=content["num_layers"] if decoder_layers is None else decoder_layers,
+        mlp_activations=_ACTIVATIONS[activation],
+        logits_via_embedding=_is_scaled(content) and not _has_own_head(content, files),
+    )
+
+
+def _is_tied(content: Mapping[str, Any]) -> bool:
+    # transformers leaves out what equals its default, which is False for mT5.
+    return bool(content.get("tie_word_embeddings", content.get("model_type") != "mt5"))
+
+
+def _is_scaled(content: Mapping[str, Any]) -> bool:
+    # mT5 was published untied and unscaled; transformers 5 writes it as tied and does not scale.
+    default = _is_tied(content) and content.get("model_type") != "mt5"
+    return bool(content.get("scale_decoder_outputs", default))
+
+
+def _has_own_head(content: Mapping[str, Any], files: Leaves) -> bool:
+    """Whether the output head is a matrix of its own and not the embedding.
+
+    transformers 5 writes `tie_word_embeddings: true` into every T5's config, so where it stands
+    beside a stored head, the values decide.
+    """
+    if not _is_tied(content):
+        return True
+    table = _table(files)
+    if _HEAD not in files or table not in files:
+        return _HEAD in files
+    if files[_HEAD].shape != files[table].shape:
+        return True
+    rows, width = files[table].shape
+    for first in range(0, rows, 4096):
+        block = (slice(first, min(first + 4096, rows)), slice(0, width))
+        a, b = (files[name].read("float32", block) for name in (_HEAD, table))
+        if not np.array_equal(a, b):
+            return True
+    return False
+
+
+def _table(files: Leaves) -> str:
+    """The name under which the embedding is stored; `shared.weight` and two aliases of it."""
+    return next((name for name in _TABLES if name in files), _TABLES[0])
+
+
+def _scaled(stored_array: Stored, factor: float) -> Stored:
+    if factor == 1.0:
+        return stored_array
+
+    def fill(index: Index, out: np.ndarray) -> None:
+        out[...] = stored_array.read("float32", index) * np.float32(factor)
+
+    return Stored(stored_array.shape, fill)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {path}: {error}. Download the file again.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a JSON object. Download the file again.")
+    return content
+
+
+def _files(folder: str | Path) -> Leaves:
+    """The tensors of all safetensors files of a folder, under their Hugging Face names."""
+    folder = Path(folder)
+    if (folder / WEIGHTS).is_file():
+        return lazy.safetensors_leaves(folder / WEIGHTS)
+    if not (folder / SHARDS).is_file():
+        raise ValueError(
+            f"{folder} has neither {WEIGHTS} nor {SHARDS}. spjax never reads pickled weights "
+            "(pytorch_model.bin): save the model again with `save_pretrained` of transformers."
+        )
+    places = _read_json(folder / SHARDS).get("weight_map")
+    if not isinstance(places, dict):
+        raise ValueError(f"{folder / SHARDS} has no `weight_map`. Download the file again.")
+    shards = sorted(set(places.values()))
+    if absent := [name for name in shards if not (folder / name).is_file()]:
+        raise ValueError(
+            f"{folder} lacks {', '.join(absent)}, which {SHARDS} lists. Download them again."
+        )
+    found = {name: lazy.safetensors_leaves(folder / name) for name in shards}
+    if lost := sorted(name for name, shard in places.items() if name not in found[shard]):
+        raise ValueError(
+            f"the shards in {folder} lack {', '.join(lost)}, which {SHARDS} places in them. "
+            "Download the folder again."
+        )
+    return {name: array for shard in found.values() for name, array in shard.items()}

@@ -1,0 +1,310 @@
+"""Frozen weights from T5X checkpoints: msgpack index with zarr arrays, and the Orbax layout.
+
+The formats are those of `t5x/checkpoints.py`. A `checkpoint_{step}` folder of the older one has a
+file `checkpoint` (msgpack) whose leaves are small arrays or TensorStore specs of zarr arrays beside
+it; the newer one is an Orbax folder `state/`. Of both only `target/...` is read: optimizer slots
+are not touched. Everything goes through TensorStore, so a folder may be a local path or a URL that
+TensorStore knows (`gs://`, `s3://`, `http://`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Mapping
+
+import flax.serialization
+import flax.traverse_util
+import jax
+import msgpack
+import numpy as np
+import tensorstore as ts
+
+from spjax.checkpoints import lazy
+from spjax.checkpoints.lazy import Index, Leaves, Stored
+from spjax.models import T5Config
+from spjax.types import Tree
+
+VERSIONS = (0, 1, 2, 3)
+INDEX = "checkpoint"
+ORBAX_FILES = ("_METADATA", "manifest.ocdbt")
+# Where Orbax's checkpoint managers put the tree: T5X's item name, Orbax's own, or no item.
+_ORBAX_ITEMS = ("", "state/", "default/")
+_PLACEHOLDER = "PLACEHOLDER://"
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
+_RELPOS = re.compile(r"^(encoder|decoder)/layers_(\d+)/(relpos_bias/rel_embedding)$")
+
+
+class _Folder:
+    """A folder of a TensorStore key-value store.
+
+    Attributes:
+      name: the path or URL, for messages.
+      store: the TensorStore spec of the folder, its path ending in "/".
+    """
+
+    def __init__(self, path: str | Path, store: Mapping[str, Any] | None = None) -> None:
+        self.name = str(path)
+        if store is not None:
+            self.store = dict(store)
+        elif "://" in self.name:
+            self.store = ts.KvStore.Spec(self.name.rstrip("/") + "/").to_json()
+        else:
+            self.store = {"driver": "file", "path": os.path.abspath(self.name) + "/"}
+
+    def at(self, path: str) -> dict[str, Any]:
+        """The spec of a file or folder in it."""
+        return {**self.store, "path": self.store.get("path", "") + path}
+
+    def below(self, name: str) -> "_Folder":
+        """A folder in it; `name` is "" or ends in "/"."""
+        return _Folder(f"{self.name.rstrip('/')}/{name}", self.at(name)) if name else self
+
+    def read(self, name: str) -> bytes | None:
+        """Contents of a file, None where there is none."""
+        result = ts.KvStore.open(self.store).result().read(name).result()
+        return bytes(result.value) if result.state == "value" else None
+
+    def names(self) -> list[str]:
+        """All files, also those in sub-folders."""
+        return [key.decode() for key in ts.KvStore.open(self.store).result().list().result()]
+
+
+def read(
+    path: str | Path,
+    config: T5Config,
+    dtype: str = "float32",
+    sharding: jax.sharding.Sharding | Tree | None = None,
+) -> dict[str, Any]:
+    """Reads the frozen weights of a T5X checkpoint; prompts in it are left out.
+
+    Args:
+      path: a `checkpoint_{step}` folder, local or a URL that TensorStore knows.
+      config: the model that should receive them; its `scan_layers` decides the layout.
+      dtype: "float32" or "bfloat16".
+      sharding: as in `lazy.assemble`.
+
+    Returns:
+      The parameter tree, as jax arrays.
+
+    Raises:
+      ValueError: the checkpoint is damaged or of an unknown version, or its names or shapes are
+        not those of the model (all are listed).
+    """
+    leaves = {name: leaf for name, leaf in stored(path).items() if not _is_prompt(name)}
+    return lazy.assemble(leaves, config, dtype, str(path), sharding)
+
+
+def read_prompts(path: str | Path) -> dict[str, np.ndarray]:
+    """The soft prompts that a prompt-tuned T5X checkpoint carries beside its weights.
+
+    Args:
+      path: a `checkpoint_{step}` folder, local or a URL that TensorStore knows.
+
+    Returns:
+      `{"encoder/prompt/prompt/prompt": float32 [P, D], ...}`, empty if there are none.
+
+    Raises:
+      ValueError: the checkpoint is damaged or of an unknown version.
+    """
+    prompts = {name: leaf for name, leaf in stored(path).items() if _is_prompt(name)}
+    try:
+        return {name: leaf.read("float32") for name, leaf in prompts.items()}
+    except OSError as error:
+        raise ValueError(
+            f"cannot read the prompts of {path}: {error}. Copy the checkpoint again."
+        ) from error
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether a local folder holds a T5X checkpoint of either layout."""
+    places = [Path(path) / item / name for item in _ORBAX_ITEMS for name in ORBAX_FILES]
+    return (Path(path) / INDEX).is_file() or any(place.is_file() for place in places)
+
+
+def _is_prompt(name: str) -> bool:
+    return "prompt" in name.split("/")
+
+
+def stored(path: str | Path) -> Leaves:
+    """All arrays under `target` of a T5X checkpoint, not yet read, under spjax's names.
+
+    Args:
+      path: a `checkpoint_{step}` folder, local or a URL that TensorStore knows.
+
+    Raises:
+      ValueError: there is no T5X checkpoint, or its index is damaged or of an unknown version.
+    """
+    folder = _Folder(path)
+    try:
+        if (index := folder.read(INDEX)) is not None:
+            return _canonical(_from_index(folder, index), folder.name)
+        for item in _ORBAX_ITEMS:
+            inner = folder.below(item)
+            if any(inner.read(name) is not None for name in ORBAX_FILES):
+                return _canonical(_from_orbax(inner), folder.name)
+    except OSError as error:
+        raise ValueError(
+            f"cannot read the T5X checkpoint {path}: {error}. Copy the checkpoint again."
+        ) from error
+    raise ValueError(
+        f"{path} is not a T5X checkpoint: it has neither a file {INDEX!r} nor an Orbax folder. "
+        "Give the folder `checkpoint_{step}` itself."
+    )
+
+
+# The older format.
+
+
+def _from_index(folder: _Folder, index: bytes) -> Leaves:
+    target, version = _target(folder, index)
+    leaves = {}
+    for name, leaf in flax.traverse_util.flatten_dict(target, sep="/", is_leaf=_is_leaf).items():
+        if isinstance(leaf, Mapping):
+            leaves[name] = _from_spec(folder, name, leaf, version)
+        elif isinstance(leaf, str) and leaf.startswith(_PLACEHOLDER):
+            leaves[name] = _zarr(folder.at(leaf.removeprefix(_PLACEHOLDER) + "/"), version)
+        elif isinstance(leaf, np.ndarray):
+            leaves[name] = lazy.from_array(_as_floats(leaf, version))
+        elif leaf is not None:  # None: a parameter that no optimizer owned
+            raise ValueError(
+                f"{name} in the index of {folder.name} is neither an array nor a TensorStore spec "
+                f"but {type(leaf).__name__}. Copy the checkpoint again."
+            )
+    return leaves
+
+
+def _target(folder: _Folder, index: bytes) -> tuple[Mapping[str, Any], int]:
+    """The tree of parameters in the index, and the version of the format."""
+    try:
+        content = flax.serialization.msgpack_restore(index)
+    except (ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as error:
+        raise ValueError(
+            f"the index {folder.name}/{INDEX} is damaged ({error}). Copy the checkpoint again."
+        ) from error
+    version = content.get("version", 0) if isinstance(content, dict) else 0
+    if version not in VERSIONS:
+        raise ValueError(
+            f"{folder.name} has version {version} of the T5X format; supported are "
+            f"{', '.join(map(str, VERSIONS))}. Convert it with the T5X that wrote it."
+        )
+    # Orbax's first layout kept Flax's field name; version 0 had no wrapper.
+    for key in ("optimizer", "_optimizer"):
+        if isinstance(content, dict) and key in content:
+            content = content[key]
+    if not isinstance(content, dict) or not isinstance(content.get("target"), dict):
+        raise ValueError(
+            f"the index {folder.name}/{INDEX} has no `target`, so it holds no T5X parameters. "
+            "Give the folder `checkpoint_{step}` of a T5X model."
+        )
+    return content["target"], version
+
+
+def _is_leaf(path: tuple[str, ...], value: Any) -> bool:
+    return isinstance(value, Mapping) and "driver" in value and "kvstore" in value
+
+
+def _from_spec(folder: _Folder, name: str, spec: Mapping[str, Any], version: int) -> Stored:
+    # TensorStore before 0.1.14 had `path` beside `kvstore`, later ones have it inside. Driver and
+    # bucket say where the checkpoint was written, not where it is now.
+    path = spec["kvstore"].get("path") or spec.get("path")
+    if spec["driver"] != "zarr" or not path:
+        raise ValueError(
+            f"the TensorStore spec of {name} in {folder.name} has driver {spec['driver']!r} and "
+            f"path {path!r}; it needs 'zarr' and a path. Copy the checkpoint again."
+        )
+    array = _zarr(folder.at(path.rstrip("/") + "/"), version)
+    shape = tuple(spec.get("metadata", {}).get("shape", array.shape))
+    if shape != array.shape:
+        raise ValueError(
+            f"{name} in {folder.name} has shape {array.shape}, but the index says {shape}. "
+            "Index and arrays come from different checkpoints: copy it again."
+        )
+    return array
+
+
+# The Orbax layout.
+
+
+def _from_orbax(folder: _Folder) -> Leaves:
+    ocdbt = folder.read("manifest.ocdbt") is not None
+    store = {"driver": "ocdbt", "base": folder.store} if ocdbt else folder.store
+    arrays = _Folder(folder.name, store)
+    found = {}
+    for file in arrays.names():
+        name, _, last = file.rpartition("/")
+        if last in (".zarray", "zarr.json"):
+            found[name.replace(".", "/")] = (name, "zarr3" if last == "zarr.json" else "zarr")
+    for prefix in ("target/", "params/"):
+        if inside := {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}:
+            found = inside
+            break
+    return {k: _zarr(arrays.at(name + "/"), 3, driver) for k, (name, driver) in found.items()}
+
+
+# Both.
+
+
+def _zarr(store: Mapping[str, Any], version: int, driver: str = "zarr") -> Stored:
+    """A zarr array; a chunk that is missing is an error, not zeros."""
+    # Spec metadata is not passed on: the array on disk knows its chunks and compressor itself.
+    spec = {"driver": driver, "kvstore": store, "fill_missing_data_reads": False}
+    try:
+        array = ts.open(spec, open=True, read=True).result()
+    except ValueError as error:
+        raise OSError(str(error)) from error
+    _check_stored_dtype(array.dtype.name, version, str(store["path"]))
+
+    def fill(index: Index, out: np.ndarray) -> None:
+        try:
+            if array.dtype.name == "uint16":
+                out[...] = _as_floats(array[index].read().result(), version)
+            else:
+                ts.array(out).write(ts.cast(array[index], out.dtype.name)).result()
+        except ValueError as error:
+            raise OSError(str(error)) from error
+
+    return Stored(tuple(array.shape), fill)
+
+
+def _check_stored_dtype(dtype: str, version: int, name: str) -> None:
+    if dtype not in _DTYPES and not (dtype == "uint16" and version < 3):
+        raise ValueError(
+            f"{name} is stored as {dtype}; weights may be stored as {', '.join(_DTYPES)} (and, "
+            "before version 3, as uint16). Take the checkpoint that T5X wrote."
+        )
+
+
+def _as_floats(array: np.ndarray, version: int) -> np.ndarray:
+    _check_stored_dtype(array.dtype.name, version, "an array of the index")
+    # Before version 3 the bits of bfloat16 were stored as uint16.
+    return array.view("bfloat16") if array.dtype == np.uint16 else array
+
+
+def _canonical(leaves: Leaves, source: str) -> Leaves:
+    """T5X's scanned stacks under spjax's names, and one relative bias for all layers of a stack.
+
+    T5X's scanned T5 (`examples/scalable_t5`) calls the stack of layers `encoder/encoder` and keeps
+    a table of relative positions in every layer.
+    """
+    renamed = {
+        re.sub(r"^(encoder|decoder)/\1/", r"\1/layers/", name): leaf
+        for name, leaf in leaves.items()
+    }
+    if not any("layers" in name and "relpos_bias" in name for name in renamed):
+        return renamed
+    tables: dict[str, list[Stored]] = {}
+    for name, leaf in lazy.unroll(renamed).items():
+        if match := _RELPOS.match(name):
+            tables.setdefault(f"{match[1]}/{match[3]}", []).append(leaf)
+    kept = {n: leaf for n, leaf in renamed.items() if not re.search(r"layers.*/relpos_bias/", n)}
+    for name, parts in tables.items():
+        first, *others = [part.read("float32") for part in parts]
+        if any(not np.array_equal(first, other) for other in others):
+            raise ValueError(
+                f"the layers of {source} have different tables of relative positions ({name}); T5 "
+                "shares one in each stack. This is another architecture (such as UMT5)."
+            )
+        kept[name] = lazy.from_array(first)
+    return kept

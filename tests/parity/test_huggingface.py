@@ -1,0 +1,85 @@
+"""Logits of models that transformers saved, in transformers and in spjax.
+
+Needs torch and transformers; tried with torch 2.13.0 and transformers 5.23.0.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from spjax.checkpoints import huggingface
+from spjax.models import T5
+from spjax.types import Batch
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+
+SHAPE = {
+    "vocab_size": 64,
+    "d_model": 16,
+    "d_kv": 4,
+    "d_ff": 24,
+    "num_layers": 2,
+    "num_decoder_layers": 3,
+    "num_heads": 3,
+    "decoder_start_token_id": 0,
+}
+# Flan-T5 and the LM-adapted models have the shapes and the arithmetic of T5 1.1.
+FAMILIES = {
+    "v1.0": ("T5", {"feed_forward_proj": "relu"}),
+    "v1.1": ("T5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "mt5": ("MT5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+}
+
+
+def save(family, folder, shards):
+    """A random model of a family, saved by transformers."""
+    torch.manual_seed(0)
+    kind, changes = FAMILIES[family]
+    config = getattr(transformers, f"{kind}Config")(**SHAPE, **changes)
+    model = getattr(transformers, f"{kind}ForConditionalGeneration")(config)
+    if changes.get("tie_word_embeddings") is False:
+        # transformers 5 ties the head of a model that is made from its config alone.
+        model.lm_head.weight = torch.nn.Parameter(torch.empty(64, 16))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.5)
+    model.save_pretrained(folder, **({"max_shard_size": "8KB"} if shards else {}))
+    return getattr(transformers, f"{kind}ForConditionalGeneration")
+
+
+def batch():
+    """Rows of unequal length, padded at the end."""
+    rng = np.random.default_rng(0)
+    inputs = rng.integers(2, 64, (4, 150)).astype("int32")
+    targets = rng.integers(2, 64, (4, 7)).astype("int32")
+    lengths = np.array([[150], [9], [64], [1]])
+    segments = (np.arange(150)[None] < lengths).astype("int32")
+    one = np.zeros((4, 1), "int32")
+    ones = np.ones_like(targets)
+    return Batch(inputs * segments, -np.ones_like(inputs), segments, targets, ones, one, one)
+
+
+@pytest.mark.parametrize("shards", [False, True], ids=["one file", "shards"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits(tmp_path, family, shards):
+    model = save(family, tmp_path, shards).from_pretrained(tmp_path).eval()
+    rows = batch()
+    moved = np.pad(rows.targets_BM[:, :-1], ((0, 0), (1, 0)))
+    with torch.no_grad():
+        expected = model(
+            input_ids=torch.tensor(rows.inputs_BL).long(),
+            attention_mask=torch.tensor(rows.input_segments_BL).long(),
+            decoder_input_ids=torch.tensor(moved).long(),
+        ).logits.numpy()
+    config = huggingface.read_config(tmp_path)
+    assert config.logits_via_embedding == (family == "v1.0")
+    weights = huggingface.read(tmp_path)
+    with jax.default_matmul_precision("float32"):
+        found = T5(config).apply({"params": weights}, jax.tree.map(jnp.asarray, rows))
+    difference = np.abs(np.asarray(found) - expected).max()
+    print(f"{family}: max |logit| {np.abs(expected).max():.3f}, difference {difference:.2e}")
+    assert difference < 1e-4
