@@ -1,0 +1,49 @@
+"""The commands of the README and of the headers of gin files are valid."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from spjax import cli, config
+
+ROOT = Path(__file__).parent.parent
+
+
+def commands(path):
+    """Every `spjax ...` command of a file, continued lines joined, comment signs dropped."""
+    text = re.sub(r"\\\n#?\s*", " ", path.read_text())
+    found = re.findall(r"(?:\.venv/bin/)?spjax ((?:train|sweep|pretrain) --[^\n`#|]*)", text)
+    return [shlex.split(command) for command in found]
+
+
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.rglob("*.gin"))]
+CASES = [
+    pytest.param(command, id=f"{page.name}: {' '.join(command)[:60]}")
+    for page in PAGES
+    if ".venv" not in page.parts and "results" not in page.parts
+    for command in commands(page)
+]
+
+
+def test_there_are_commands():
+    assert len(CASES) >= 6
+
+
+@pytest.mark.parametrize("command", CASES)
+def test_command(command, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    if command[0] == "sweep":
+        assert cli.main([*command, *([] if "--dry_run" in command else ["--dry_run"])]) == 0
+        assert "runs" in capsys.readouterr().out
+        return
+    args = cli._parser().parse_args(cli._rewrite(command))
+    name = "Run" if command[0] == "train" else "Pretrain"
+    value, folder = config.load_with_folder(name, args.gin_file, args.gin_bindings)
+    assert value and folder
+
+
+@pytest.mark.parametrize("script", re.findall(r"\./(scripts/\w+\.sh)", PAGES[0].read_text()))
+def test_script(script):
+    assert (ROOT / script).is_file() and (ROOT / script).stat().st_mode & 0o100
