@@ -3,5 +3,5 @@
 # Further flags are those of `spjax sweep`, for example --dry_run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source scripts/install.sh
+source scripts/install.sh ""  # without an argument it would see those of this script
 exec .venv/bin/spjax sweep --gin_file=experiments/pocket/quickstart.gin "$@"

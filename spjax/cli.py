@@ -1,4 +1,4 @@
-"""The command line: `spjax train, sweep, plot, eval, pretrain`.
+"""The command line: train, sweep, plot, eval, pretrain, inspect, convert.
 
 Flags are T5X's: `--gin_file` (repeatable), `--gin.NAME=value`, `--gin_search_paths`. Rooms are
 imported inside the commands, so that `spjax --help` answers at once.

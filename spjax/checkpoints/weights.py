@@ -58,6 +58,7 @@ def find(model: str, checkpoint: str = "") -> Path:
     if checkpoint:
         kind(checkpoint)
         return Path(checkpoint)
+    get_size(model)  # a misspelt name is not a size without weights
     path = SHIPPED / f"{model}.safetensors"
     if not path.is_file():
         shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors"))) or "none"
