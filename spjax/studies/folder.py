@@ -14,27 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from spjax.files import write_text as write
+
 _PROBE_BYTES = 1 << 20
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
 # How long a new sweep waits for a lock: its owner may be just gone, or gone with workers that
 # have not noticed yet.
 _OWNER_SECONDS, _WORKERS_SECONDS = 1.0, 10.0
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a file so that it is there in full or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk is met without a name
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def result(folder: Path, name: str = "result.json") -> dict[str, Any] | None:

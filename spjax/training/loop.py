@@ -17,6 +17,7 @@ from spjax import trees
 from spjax.checkpoints import prompts, weights
 from spjax.data import batching, cache, vocabulary
 from spjax.data.tasks import registry
+from spjax.files import write_text
 from spjax.methods.base import Method
 from spjax.models import get_size
 from spjax.training import evaluation, mesh, run_files, step as steps
@@ -222,7 +223,7 @@ class Gang:
                 _save_prompt(member.folder, np.asarray(prompt), result)
         result["seconds"] = seconds
         text = json.dumps(result, indent=2, sort_keys=True)
-        run_files.write_atomically(member.folder / "result.json", text + "\n")
+        write_text(member.folder / "result.json", text + "\n")
         return result
 
 

@@ -19,6 +19,7 @@ import optax
 import orbax.checkpoint as ocp
 
 from spjax.checkpoints import weights
+from spjax.files import write_text
 from spjax.models import T5, get_size
 from spjax.models.t5 import init_weights
 from spjax.training import denoising
@@ -244,7 +245,7 @@ def _finish(
     card["embedding_rms"] = float(jnp.sqrt(jnp.mean(jnp.square(embedding))))
     text = json.dumps(card, indent=2, sort_keys=True)
     weights.save(folder / f"{config.model}.safetensors", params, {"recipe": text})
-    (folder / f"{config.model}.json").write_text(text + "\n")
+    write_text(folder / f"{config.model}.json", text + "\n")
     return card
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -12,6 +11,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 from tensorboardX import SummaryWriter
 
+from spjax.files import write_text
 from spjax.types import Tree
 
 
@@ -106,7 +106,7 @@ class MetricsLog:
         if self._path.exists():
             lines = self._path.read_text().splitlines(keepends=True)
             kept = [line for line in lines if _step_of(line) <= step]
-            write_atomically(self._path, "".join(kept))
+            write_text(self._path, "".join(kept))
         self._events = SummaryWriter(str(folder), purge_step=step + 1, flush_secs=10)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -126,13 +126,3 @@ def _step_of(line: str) -> float:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
         return float("inf")  # cut off in the middle of a line
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file so that it is there in full or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
