@@ -147,8 +147,12 @@ def pretrain(args: argparse.Namespace) -> int:
             recipe, pieces = _settled("Pretrain", folder, text), vocabulary.load("pocket")
             print(f"Writing {recipe.documents} documents ...", flush=True)
             documents = corpus.tokenized(recipe.seed, recipe.documents, pieces)
+            lessons = [
+                corpus.tokenized(recipe.seed, recipe.lesson_documents, pieces, genres)
+                for genres in corpus.LESSONS[: len(recipe.lesson_steps)]
+            ]
             held_out = corpus.tokenized(recipe.seed + 1, _HELD_OUT_DOCUMENTS, pieces)
-            card = training.pretrain(recipe, documents, held_out, folder)
+            card = training.pretrain(recipe, documents, lessons, held_out, folder)
         else:
             print(f"Nothing to do: the pre-training in {folder} is finished.")
     print(json.dumps(card, indent=2, sort_keys=True))

@@ -251,11 +251,11 @@ def nan(*args):
 
 
 def test_pretrain_reads_its_recipe_and_trains_once(monkeypatch, capsys, tmp_path):
-    def train(recipe, documents, held_out, folder):
+    def train(recipe, documents, lessons, held_out, folder):
         (folder / "pocket_50k.json").write_text('{"model": "pocket_50k"}')
         return {"model": recipe.model}
 
-    def tokenized(seed, count, pieces):
+    def tokenized(seed, count, pieces, genres=corpus.GENRES):
         written.append(count)
 
     written = []

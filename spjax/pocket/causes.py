@@ -48,7 +48,7 @@ class Choice(NamedTuple):
     @property
     def key(self) -> str:
         """What decides the bucket: the three events, whatever their order and the question."""
-        return " ".join(sorted((self.premise, *self.choices)))
+        return ". ".join((self.premise, *self.choices))
 
 
 def choice(draws: Draws) -> Choice:

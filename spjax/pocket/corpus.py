@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
 
-from spjax.pocket import causes, inference, pronouns, reviews, scenes, senses
+from spjax.pocket import causes, inference, lessons, pronouns, reviews, scenes, senses
 from spjax.pocket.drafts import Draft
 from spjax.pocket.draws import Draws, may_pretrain
 
 # Genre and its share of the documents in percent.
 GENRES = (
-    (scenes.write, 36),
+    (scenes.write, 34),
     (inference.write, 22),
-    (reviews.write, 9),
-    (causes.write, 12),
-    (senses.write, 11),
-    (pronouns.write, 10),
+    (reviews.write, 7),
+    (causes.write, 11),
+    (senses.write, 9),
+    (pronouns.write, 7),
+    (lessons.joined_list, 3),
+    (lessons.agreement, 7),
 )
-_WRITERS = tuple(write for write, share in GENRES for _ in range(share))
+Genres = Sequence[tuple[Callable[[Draws], Draft], int]]
+# Lessons come before all other documents, one after the other, in the same form.
+LESSONS = (
+    ((lessons.bare_list, 100),),
+    ((lessons.bare_list, 20), (lessons.joined_list, 80)),
+    ((lessons.joined_list, 30), (lessons.told_list, 70)),
+    ((lessons.told_list, 10), (lessons.agreement, 90)),
+)
 _CHUNK = 4096  # documents encoded at a time
 
 
@@ -68,33 +77,36 @@ class TokenizedDocuments:
     splits: np.ndarray
 
 
-def _drafts(seed: int, count: int) -> Iterator[Draft]:
+def _drafts(seed: int, count: int, genres: Genres) -> Iterator[Draft]:
     """`count` drafts of the pre-training bucket. Every 4,096 start a new stream of choices."""
+    writers = [write for write, share in genres for _ in range(share)]
     for chunk in range(0, count, _CHUNK):
         draws = Draws(0, seed, chunk // _CHUNK)
         for _ in range(min(_CHUNK, count - chunk)):
-            write = draws.pick(_WRITERS)
+            write = draws.pick(writers)
             draft = write(draws)
             while not may_pretrain(draft.key):
                 draft = write(draws)
             yield draft
 
 
-def documents(seed: int, count: int) -> list[Document]:
+def documents(seed: int, count: int, genres: Genres = GENRES) -> list[Document]:
     """`count` documents of the stream named by `seed`; a longer call begins with a shorter one.
 
     Raises ValueError for a negative seed or count.
     """
     _check(seed, count)
     made = []
-    for draft in _drafts(seed, count):
+    for draft in _drafts(seed, count, genres):
         pieces = [piece for part in draft.parts for piece in part]
         starts = accumulate((len(piece) + 1 for piece in pieces[:-1]))
         made.append(Document(tuple(" ".join(part) for part in draft.parts), tuple(starts)))
     return made
 
 
-def tokenized(seed: int, count: int, vocabulary: Encoder) -> TokenizedDocuments:
+def tokenized(
+    seed: int, count: int, vocabulary: Encoder, genres: Genres = GENRES
+) -> TokenizedDocuments:
     """The same documents as token ids.
 
     The pieces between splits are encoded by themselves. As every piece starts a word, this gives
@@ -105,7 +117,7 @@ def tokenized(seed: int, count: int, vocabulary: Encoder) -> TokenizedDocuments:
     encode = getattr(vocabulary, "encode_batch", vocabulary.encode)
     pieces: list[str] = []
     first: list[int] = [0]  # index of each document's first piece, and the end
-    for draft in _drafts(seed, count):
+    for draft in _drafts(seed, count, genres):
         for part in draft.parts:
             pieces.extend(part)
         first.append(len(pieces))

@@ -80,8 +80,12 @@ def normalised(text: str) -> str:
 
 
 def bucket(body: str) -> str:
-    """Which of BUCKETS a body belongs to: decided by the SHA-256 of its normalised form."""
-    digest = hashlib.sha256(normalised(body).encode()).digest()
+    """Which of BUCKETS a body belongs to: decided by the SHA-256 of its normalised sentences.
+
+    Their order does not count: a passage told the other way round is the same passage.
+    """
+    sentences = sorted(normalised(sentence) for sentence in body.split(". "))
+    digest = hashlib.sha256("\n".join(sentences).encode()).digest()
     return _BUCKET_OF_PERCENT[int.from_bytes(digest[:4], "big") % 100]
 
 
@@ -95,7 +99,7 @@ def may_pretrain(key: str) -> bool:
     sentences = key.rstrip(".").split(". ") if key else []
     for start in range(len(sentences)):
         for end in range(start + 1, len(sentences) + 1):
-            text = " ".join(sentences[start:end])
+            text = ". ".join(sentences[start:end])
             whole = end - start == len(sentences)
             counts = whole or end - start > 1 or text.count(" ") >= 8
             if counts and bucket(text) != "pretraining":

@@ -101,7 +101,7 @@ def record(draws: Draws) -> Drawn:
         "entities": draws.shuffled(people),
         "answers": [answer],
     }
-    return Drawn([fields], passage.replace("@highlight", ""), passage + query)
+    return Drawn([fields], ". ".join(sentences) + ".", passage + query)
 
 
 def wic(draws: Draws) -> Drawn:

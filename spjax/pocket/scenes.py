@@ -45,7 +45,7 @@ _BLANK_FRONTS = (
 # Relations under which two subjects may well have one value.
 SHAREABLE = (world.OWNER, world.WHEREABOUTS, world.PLACE, world.COLOUR, world.JOB)
 # Long scenes often hold a run of sentences reserved for tasks, so they are tried more often.
-_COUNTS = (2, 3, 3, 4, 4, 4)
+_COUNTS = (1, 1, 2, 2, 3, 3, 4, 4)
 
 
 def passage(draws: Draws, counts: tuple[int, ...] = (2, 3, 4)) -> tuple[list[Fact], str]:
@@ -60,6 +60,12 @@ def open_question(draws: Draws, facts: list[Fact]) -> tuple[str, str]:
     if draws.chance(0.6):
         return fact.relation.question.format(s=fact.subject), fact.value
     return fact.relation.reverse.format(v=fact.value), fact.subject
+
+
+def ask_open(draws: Draws, facts: list[Fact]) -> Facet:
+    """An open question in one of its headings, and its answer."""
+    question, answer = open_question(draws, facts)
+    return draws.pick(_ASK_OPEN).format(q=question), answer
 
 
 def blank(draws: Draws, facts: list[Fact]) -> tuple[str, str] | None:
@@ -116,18 +122,31 @@ def candidates(draws: Draws, facts: list[Fact]) -> Candidates:
     return Candidates(question, draws.shuffled(marked))
 
 
+def _truth(draws: Draws, facts: list[Fact]) -> Facet:
+    so = draws.chance(0.5)
+    prompt, answer = verdict(draws, _ASK_TRUTH, so)
+    return prompt.format(q=world.ask(draws, facts, so)), answer
+
+
+def _claimed(draws: Draws, facts: list[Fact]) -> Facet:
+    so = draws.chance(0.5)
+    prompt, answer = verdict(draws, _CLAIM, so)
+    return prompt.format(q=world.claim(draws, facts, so)), answer
+
+
+def verdict_on(draws: Draws, facts: list[Fact]) -> Facet:
+    """A question or a claim about the facts, and whether it is so."""
+    return draws.pick((_truth, _claimed))(draws, facts)
+
+
 def _writers(draws: Draws, facts: list[Fact]) -> list:
     """Functions that each write one facet about the facts."""
 
     def truth() -> Facet:
-        so = draws.chance(0.5)
-        prompt, answer = verdict(draws, _ASK_TRUTH, so)
-        return prompt.format(q=world.ask(draws, facts, so)), answer
+        return _truth(draws, facts)
 
     def claimed() -> Facet:
-        so = draws.chance(0.5)
-        prompt, answer = verdict(draws, _CLAIM, so)
-        return prompt.format(q=world.claim(draws, facts, so)), answer
+        return _claimed(draws, facts)
 
     def proposed() -> Facet:
         question, answers = candidates(draws, facts)
@@ -137,11 +156,11 @@ def _writers(draws: Draws, facts: list[Fact]) -> list:
         return prompt.format(q=question, a=candidate), answer
 
     def asked() -> Facet:
+        if draws.chance(0.8):
+            return ask_open(draws, facts)
         question, answer = open_question(draws, facts)
-        if draws.chance(0.2):
-            a, b = draws.sample(PEOPLE, 2)
-            return _DIALOGUE.format(a=a, b=b, q=question), answer
-        return draws.pick(_ASK_OPEN).format(q=question), answer
+        a, b = draws.sample(PEOPLE, 2)
+        return _DIALOGUE.format(a=a, b=b, q=question), answer
 
     def filled() -> Facet:
         made = blank(draws, facts)

@@ -29,7 +29,7 @@ class PocketTask:
     sizes: dict[str, int]
     draw: Callable[[Draws], make.Drawn] = field(repr=False)
     metrics: tuple[str, ...] = ("accuracy",)
-    version: str = "1.0.0"
+    version: str = "2.0.0"
     ceiling: float = 100.0
 
     def records(self, split: str) -> list[dict[str, Any]]:

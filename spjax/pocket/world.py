@@ -63,6 +63,7 @@ RELATIONS = (
     ),
 )  # fmt: skip
 WITH_PEOPLE = (OWNER, WHEREABOUTS, JOB)
+_ALIKE = 0.35  # share of scenes in which two facts or more are under one relation
 
 
 class Fact(NamedTuple):
@@ -88,32 +89,61 @@ def deny(fact: Fact) -> str:
 
 def random_fact(draws: Draws) -> Fact:
     """A fact about anything."""
-    relation = draws.pick(RELATIONS)
+    return _fact_under(draws, draws.pick(RELATIONS))
+
+
+def _fact_under(draws: Draws, relation: Relation) -> Fact:
     return Fact(relation, draws.pick(relation.subjects), draws.pick(relation.values))
 
 
 def scene(draws: Draws, count: int, relation: Relation | None = None) -> list[Fact]:
-    """`count` (2 to 4) facts, at least two under one relation, so that answers need binding.
+    """`count` (1 to 4) facts, one of them under `relation`, in random order.
 
+    In two scenes of three every fact has values of its own kind, so that a value says which fact
+    it is of. In the others two or three facts are under one relation: there the subject decides.
     No subject has two facts under one relation and no value has two subjects under one relation.
-    One scene in five has a denied fact.
+    One such scene in four has a denied fact, if there is room.
     """
     relation = relation or draws.pick(RELATIONS)
-    alike = 2 if count < 4 or draws.chance(0.5) else 3
-    subjects = draws.sample(relation.subjects, alike)
-    values = draws.sample(relation.values, alike + 1)
-    facts = [Fact(relation, s, v) for s, v in zip(subjects, values)]
-    if len(facts) < count and draws.chance(0.25):
-        facts.append(Fact(relation, draws.other(relation.subjects, *subjects), values[-1], False))
-    if len(facts) < count:
-        second = draws.other(RELATIONS, relation)
-        others = draws.sample(second.subjects, count - len(facts))
-        if second.subjects is relation.subjects:
-            others[0] = draws.other(subjects, *others[1:])
-        facts += [
-            Fact(second, s, v) for s, v in zip(others, draws.sample(second.values, len(others)))
-        ]
+    if count == 1:
+        facts = [_fact_under(draws, relation)]
+    elif draws.chance(_ALIKE):
+        facts = alike(draws, 2 if count < 4 or draws.chance(0.5) else 3, relation)
+        if len(facts) < count and draws.chance(0.25):
+            facts.append(_denied(draws, facts))
+        _add_unlike(draws, facts, count)
+    else:
+        facts = [_fact_under(draws, relation)]
+        _add_unlike(draws, facts, count)
     return draws.shuffled(facts)
+
+
+def alike(draws: Draws, count: int, relation: Relation) -> list[Fact]:
+    """`count` facts under one relation, with different subjects and different values."""
+    subjects, values = (draws.sample(all, count) for all in (relation.subjects, relation.values))
+    return [Fact(relation, s, v) for s, v in zip(subjects, values)]
+
+
+def _denied(draws: Draws, facts: list[Fact]) -> Fact:
+    relation = facts[0].relation
+    subject = draws.other(relation.subjects, *[f.subject for f in facts])
+    return Fact(relation, subject, draws.other(relation.values, *[f.value for f in facts]), False)
+
+
+def _add_unlike(draws: Draws, facts: list[Fact], count: int) -> None:
+    """Adds facts until there are `count`, each with a new subject and a new kind of values."""
+    while len(facts) < count:
+        fact = random_fact(draws)
+        if all(_unlike(fact, other) for other in facts):
+            facts.append(fact)
+
+
+def _unlike(one: Fact, other: Fact) -> bool:
+    (subjects, values), (others, taken) = (
+        (fact.relation.subjects, fact.relation.values) for fact in (one, other)
+    )
+    disjoint = values is not taken and values is not others and subjects is not taken
+    return disjoint and one.subject != other.subject
 
 
 def shared_scene(draws: Draws, relation: Relation) -> list[Fact]:
@@ -127,16 +157,16 @@ def shared_scene(draws: Draws, relation: Relation) -> list[Fact]:
 def tell(draws: Draws, facts: list[Fact]) -> str:
     """The facts as a passage of sentences."""
     sentences = [state(draws, fact) for fact in facts]
-    if draws.chance(0.25):
+    if len(sentences) > 1 and draws.chance(0.25):
         sentences[:2] = [f"{sentences[0]} and {sentences[1]}"]
     return ". ".join(sentences) + "."
 
 
 def wrong_value(draws: Draws, facts: list[Fact], fact: Fact) -> str:
-    """Another value than the fact's: in 3 of 5 cases that of another fact, if there is one."""
+    """Another value than the fact's: mostly that of another fact under its relation, if any."""
     relation, value = fact.relation, fact.value
     near = [f.value for f in facts if f.relation is relation and f.value != value and f.holds]
-    if near and draws.chance(0.6):
+    if near and draws.chance(0.85):
         return draws.pick(near)
     return draws.other(relation.values, value, *near)
 

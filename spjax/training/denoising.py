@@ -58,8 +58,8 @@ def prefix_lm(
     tokens: np.ndarray,
     splits: np.ndarray,
     rng: np.random.Generator,
-    at_split: float = 0.85,
-    at_last: float = 0.5,
+    at_split: float = 0.95,
+    at_last: float = 0.9,
 ) -> Example:
     """Cuts a document in two: the first part is the input, the rest is the target.
 

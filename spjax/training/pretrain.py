@@ -2,15 +2,19 @@
 
 Lester et al. 2021 adapt T5 1.1 for 10 % of its pre-training steps. Here the adaptation may be a
 larger share (`adaptation_steps`); the weights after 0, 1, 5 and 10 % are kept beside the last ones.
+
+Its first steps are lessons, documents of one simple kind alone, cut at the answer: attention to the
+same word elsewhere and to its neighbours arises there in minutes, among all other documents hardly.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import time
 from pathlib import Path
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, Protocol, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +55,9 @@ class Pretrain:
       model: name of a size.
       documents: how many documents to generate; they are gone through again when used up.
       span_steps: steps of span corruption.
-      adaptation_steps: steps of prefix LM after it.
+      lesson_steps: steps of each lesson, with which prefix LM begins.
+      lesson_documents: how many documents to generate for each lesson.
+      adaptation_steps: steps of prefix LM, lessons included.
       rows: rows in a batch.
       input_length: L, tokens.
       target_length: M, tokens.
@@ -65,11 +71,13 @@ class Pretrain:
 
     model: str
     documents: int = 400_000
-    span_steps: int = 600
-    adaptation_steps: int = 3400
+    span_steps: int = 400
+    lesson_steps: tuple[int, ...] = (900, 300, 300, 800)
+    lesson_documents: int = 100_000
+    adaptation_steps: int = 6500
     rows: int = 32
     input_length: int = 64
-    target_length: int = 32
+    target_length: int = 16
     learning_rate: float = 0.02
     warmup_steps: int = 100
     decay_fraction: float = 0.4
@@ -79,13 +87,20 @@ class Pretrain:
     def __post_init__(self) -> None:
         """Checks names and ranges before any text is generated."""
         get_size(self.model)
-        names = ("documents", "rows", "input_length", "target_length", "checkpoint_period")
+        names = ("documents", "lesson_documents", "rows", "input_length", "target_length",
+                 "checkpoint_period")  # fmt: skip
         for name in (*names, "span_steps", "adaptation_steps"):
             least = 1 if name in names else 0
             if getattr(self, name) < least:
                 raise ValueError(
                     f"Pretrain.{name} is {getattr(self, name)}; it must be at least {least}."
                 )
+        object.__setattr__(self, "lesson_steps", tuple(self.lesson_steps))  # gin gives lists too
+        if sum(self.lesson_steps) > self.adaptation_steps:
+            raise ValueError(
+                f"the lessons take {sum(self.lesson_steps)} steps (Pretrain.lesson_steps), more "
+                f"than the {self.adaptation_steps} of Pretrain.adaptation_steps that hold them."
+            )
 
     @property
     def steps(self) -> int:
@@ -114,28 +129,47 @@ class Pretrain:
 
 
 class Batches:
-    """Packed batches of one objective after the other, reproducible from (step, document)."""
+    """Packed batches of span corruption, lessons and prefix LM, one after the other.
 
-    def __init__(self, config: Pretrain, documents: Documents, vocab_size: int) -> None:
-        self.config, self.documents = config, documents
+    Reproducible from (step, document).
+    """
+
+    def __init__(
+        self, config: Pretrain, documents: Documents, lessons: Sequence[Documents], vocab_size: int
+    ) -> None:
+        self.config, self.documents, self.lessons = config, documents, lessons
         self.packer = denoising.Rows(config.rows, config.input_length, config.target_length)
         self.first_sentinel = vocab_size - 1
 
     def __call__(self, step: int, start: int) -> tuple[Batch, int]:
         """The batch of a step whose first document is number `start`, and the next number."""
         rng = np.random.default_rng([self.config.seed, step])
-        spans = step < self.config.span_steps
-        return self.packer.fill(lambda number: self._example(number, rng, spans), start)
+        spans, lesson = step < self.config.span_steps, self._lesson(step)
 
-    def _example(self, number: int, rng: np.random.Generator, spans: bool) -> denoising.Example:
-        d = self.documents
-        number %= len(d.offsets) - 1
-        begin, end = int(d.offsets[number]), int(d.offsets[number + 1])
-        tokens = d.tokens[begin:end]
-        if spans:
-            return denoising.span_corruption(tokens, rng, self.first_sentinel)
-        low, high = np.searchsorted(d.splits, [begin + 1, end])
-        return denoising.prefix_lm(tokens, d.splits[low:high] - begin, rng)
+        def example(number: int) -> denoising.Example:
+            tokens, splits = _document(lesson or self.documents, number)
+            if spans:
+                return denoising.span_corruption(tokens, rng, self.first_sentinel)
+            if lesson:  # nothing but the answer
+                return denoising.prefix_lm(tokens, splits, rng, at_split=1.0, at_last=1.0)
+            return denoising.prefix_lm(tokens, splits, rng)
+
+        return self.packer.fill(example, start)
+
+    def _lesson(self, step: int) -> Documents | None:
+        ends = itertools.accumulate(self.config.lesson_steps, initial=self.config.span_steps)
+        for lesson, (begin, end) in zip(self.lessons, itertools.pairwise(ends)):
+            if begin <= step < end:
+                return lesson
+        return None
+
+
+def _document(d: Documents, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and splits of a document; after the last one comes the first again."""
+    number %= len(d.offsets) - 1
+    begin, end = int(d.offsets[number]), int(d.offsets[number + 1])
+    low, high = np.searchsorted(d.splits, [begin + 1, end])
+    return d.tokens[begin:end], d.splits[low:high] - begin
 
 
 def loss_and_accuracy(model: T5, params: Tree, batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -164,6 +198,7 @@ def make_step(config: Pretrain) -> Callable[..., Any]:
 def pretrain(
     config: Pretrain,
     documents: Documents,
+    lessons: Sequence[Documents],
     held_out: Documents,
     folder: Path,
     log: Callable[[str], None] = print,
@@ -173,6 +208,7 @@ def pretrain(
     Args:
       config: the recipe.
       documents: what to train on.
+      lessons: documents of each lesson.
       held_out: documents of another seed, for the reported losses.
       folder: gets `checkpoints/`, `log.jsonl`, `{model}-lm{00,01,05,10}.safetensors` (weights
         after that percentage of adaptation, counted in span-corruption steps as in the paper),
@@ -197,7 +233,8 @@ def pretrain(
         params, state, number = saved["params"], saved["state"], int(saved["number"])
         step = latest
         log(f"{config.model}: continuing from step {step}")
-    batches, train_step = Batches(config, documents, size.vocab_size), make_step(config)
+    batches = Batches(config, documents, lessons, size.vocab_size)
+    train_step = make_step(config)
     clock, tokens, losses = time.monotonic(), 0, []
     while step < config.steps:
         _keep(config, step, params, folder)
@@ -246,14 +283,14 @@ def _finish(
     text = json.dumps(card, indent=2, sort_keys=True)
     weights.save(folder / f"{config.model}.safetensors", params, {"recipe": text})
     write_text(folder / f"{config.model}.json", text + "\n")
-    return card
+    return json.loads(text)
 
 
 def held_out_losses(config: Pretrain, params: Tree, held_out: Documents) -> dict[str, float]:
     """Loss and accuracy per token on documents of another seed, for both objectives."""
     model, result = T5(get_size(config.model)), {}
     evaluate = jax.jit(lambda p, batch: loss_and_accuracy(model, p, batch))
-    batches = Batches(config, held_out, get_size(config.model).vocab_size)
+    batches = Batches(config, held_out, (), get_size(config.model).vocab_size)
     for name, step in (("span_corruption", 0), ("prefix_lm", config.span_steps)):
         values, number = [], 0
         for i in range(4):

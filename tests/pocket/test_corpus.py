@@ -56,6 +56,16 @@ def test_tokens_are_those_of_the_whole_texts(vocabulary, documents):
             assert vocabulary.decode(made.tokens[at:end].tolist()) == document.text[offset:]
 
 
+@pytest.mark.parametrize("genres", corpus.LESSONS)
+def test_the_last_split_of_a_lesson_leaves_the_answer(vocabulary, genres):
+    made, last = corpus.tokenized(5, 200, vocabulary, genres), 0
+    for number, document in enumerate(corpus.documents(5, 200, genres)):
+        start, end = made.offsets[number : number + 2]
+        last = made.splits[(made.splits > start) & (made.splits < end)][-1]
+        assert vocabulary.decode(made.tokens[last:end].tolist()) == document.pieces[-1]
+        assert len(document.pieces[-1].split()) <= 2
+
+
 def test_an_encode_batch_is_preferred(vocabulary):
     class Batched:
         encode_batch = vocabulary.encode

@@ -9,15 +9,15 @@ from spjax.data.tasks import registry
 from spjax.pocket import tasks
 
 GOLDEN = {
-    "pocket_boolq": "b4f2661da42c7f04",
-    "pocket_cb": "4b9f5aada586577c",
-    "pocket_copa": "39da7a9100959591",
-    "pocket_multirc": "d184ddfeadd87795",
-    "pocket_record": "8484e7b0dbefe001",
-    "pocket_rte": "94a8b883adb3ffdf",
-    "pocket_wic": "2589085801c5732a",
+    "pocket_boolq": "2b522399f93735e1",
+    "pocket_cb": "2b0430c6f68a2dc5",
+    "pocket_copa": "a8c48662a582a0a6",
+    "pocket_multirc": "5c9c1d06c287edbc",
+    "pocket_record": "c59fbed007d40007",
+    "pocket_rte": "7fddf5379b99a701",
+    "pocket_wic": "56951acb794fa3cd",
     "pocket_wsc": "673e9cbfcf041ee8",
-    "pocket_sentiment": "a2c8dba7d7f445f5",
+    "pocket_sentiment": "0d685d6957c1500b",
 }
 
 

@@ -33,7 +33,7 @@ def test_prefix_lm_cuts_at_useful_places_most_of_the_time():
         assert inputs[-1] == targets[-1] == EOS
         cuts.append(len(inputs) - 1)
     share = np.mean([cut in (20, 35) for cut in cuts])
-    assert 0.8 < share < 0.95 and min(cuts) >= 1 and max(cuts) < 50
+    assert 0.9 < share < 0.99 and min(cuts) >= 1 and max(cuts) < 50
 
 
 def test_rows_pack_every_example_whole_and_in_order():

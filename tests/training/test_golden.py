@@ -10,7 +10,7 @@ from spjax.training import loop
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 
-GOLDEN = [95.65744, 84.137848, 71.381042, 59.976162, 45.457481, 36.463707]
+GOLDEN = [40.210945, 35.175659, 25.772635, 14.050656, 11.458553, 7.552808]
 
 
 def test_losses_of_prompt_tuning(tmp_path):

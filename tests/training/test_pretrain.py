@@ -19,14 +19,18 @@ def documents(count=60):
 
 
 RECIPE = Pretrain(
-    "pocket_50k", span_steps=10, adaptation_steps=6, rows=4, input_length=32, target_length=32,
+    "pocket_50k", span_steps=8, lesson_steps=(2, 1), adaptation_steps=8, rows=4,
+    input_length=32, target_length=32,
     warmup_steps=2, checkpoint_period=4,
 )  # fmt: skip
 
 
+LESSONS = (documents(30), documents(40))
+
+
 def test_resuming_gives_the_same_weights(tmp_path, monkeypatch):
     quiet = {"log": lambda text: None}
-    card = pretrain(RECIPE, documents(), documents(), tmp_path / "whole", **quiet)
+    card = pretrain(RECIPE, documents(), LESSONS, documents(), tmp_path / "whole", **quiet)
     make_step, made = module.make_step, []
 
     def breaks_in_the_middle(config):
@@ -42,8 +46,8 @@ def test_resuming_gives_the_same_weights(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "make_step", breaks_in_the_middle)
     with pytest.raises(KeyboardInterrupt):
-        pretrain(RECIPE, documents(), documents(), tmp_path / "cut", **quiet)
-    pretrain(RECIPE, documents(), documents(), tmp_path / "cut", **quiet)
+        pretrain(RECIPE, documents(), LESSONS, documents(), tmp_path / "cut", **quiet)
+    pretrain(RECIPE, documents(), LESSONS, documents(), tmp_path / "cut", **quiet)
     assert len(made) == 10 + 8  # it went on from step 8
     names = [f"pocket_50k{part}.safetensors" for part in ("", "-lm00", "-lm10")]
     for name in names:
@@ -56,16 +60,35 @@ def test_resuming_gives_the_same_weights(tmp_path, monkeypatch):
     assert 0 < card["prefix_lm_loss"] < 10 and card["documents_seen"] > 60
 
 
+def test_prefix_lm_begins_with_the_lessons():
+    lessons = [
+        SimpleNamespace(
+            tokens=np.full(10, word, np.int32), offsets=np.array([0, 5, 10]),
+            splits=np.array([3, 8]),
+        )
+        for word in (50, 60)
+    ]  # fmt: skip
+    batches = module.Batches(RECIPE, documents(), lessons, 1152)
+    seen = [np.unique(batches(step, 0)[0].inputs_BL) for step in range(12)]
+    assert all(1151 in seen[step] and 50 not in seen[step] for step in range(8))
+    assert [[word for word in seen[step] if word > 1] for step in (8, 9, 10)] == [[50], [50], [60]]
+    assert max(seen[11]) < 40
+    batch, number = batches(8, 0)
+    assert number > 2  # a lesson is gone through again
+    assert batch.targets_BM[0, :6].tolist() == [50, 50, 1] * 2  # its targets are the answers
+
+
 def test_nan_stops_with_the_step(tmp_path, monkeypatch):
     broken = Pretrain(**{**vars(RECIPE), "learning_rate": float("inf"), "warmup_steps": 0})
     with pytest.raises(FloatingPointError, match="pocket_50k became nan before step 16"):
-        pretrain(broken, documents(), documents(), tmp_path, log=lambda text: None)
+        pretrain(broken, documents(), LESSONS, documents(), tmp_path, log=lambda text: None)
 
 
 def test_schedule():
     recipe = Pretrain(
-        "pocket_50k", span_steps=100, adaptation_steps=300, learning_rate=1.0, warmup_steps=50
-    )
+        "pocket_50k", span_steps=100, lesson_steps=(60,), adaptation_steps=300, learning_rate=1.0,
+        warmup_steps=50,
+    )  # fmt: skip
     values = [float(recipe.schedule()(step)) for step in (0, 25, 50, 239, 320, 400)]
     np.testing.assert_allclose(values, [0, 0.5, 1, 1, 0.51, 0.02], atol=1e-6)
 
@@ -73,5 +96,7 @@ def test_schedule():
 def test_bad_settings():
     with pytest.raises(ValueError, match="Pretrain.rows is 0; it must be at least 1"):
         Pretrain("pocket_50k", rows=0)
+    with pytest.raises(ValueError, match="the lessons take 30 steps .* more than the 20"):
+        Pretrain("pocket_50k", lesson_steps=(20, 10), adaptation_steps=20)
     with pytest.raises(ValueError, match="unknown model size 'pocket_51k'"):
         Pretrain("pocket_51k")

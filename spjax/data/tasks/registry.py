@@ -135,7 +135,7 @@ def _pocket(name: str, dataset: str) -> TaskInfo:
         name=f"pocket_{name}",
         format=_FORMATS[dataset],
         source=f"pocket:{name}",
-        version="1.0.0",
+        version="2.0.0",
         input_length=128,  # the longest text of the world has some 60 tokens
         target_length=16,
         vocabulary="pocket",

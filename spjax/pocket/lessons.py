@@ -1,0 +1,53 @@
+"""What a model learns first: to find an entry of a list, and to see whether two statements agree.
+
+Each is learned within minutes when it comes alone and after the easier ones, and hardly at all
+among all other documents: attention to the same word elsewhere, and to its neighbours, has to be
+there before any answer can profit from it.
+"""
+
+from __future__ import annotations
+
+from spjax.pocket import scenes, world
+from spjax.pocket.drafts import Draft
+from spjax.pocket.draws import Draws
+
+_JOINTS = ("", " -", " :", " is", " has", " in the", " is in the", " lies in the")
+
+
+def bare_list(draws: Draws) -> Draft:
+    """Pairs of words without grammar ("cup kitchen. hat garden.") and a look-up among them."""
+    return _list(draws, joints=("",), articles=False)
+
+
+def joined_list(draws: Draws) -> Draft:
+    """The same with something between the words of a pair ("the cup - kitchen. hat is garden.")."""
+    return _list(draws, _JOINTS, articles=True)
+
+
+def _list(draws: Draws, joints: tuple[str, ...], articles: bool) -> Draft:
+    relation, count = draws.pick(world.RELATIONS), 2 + draws.below(3)
+    firsts = [_bare(subject) for subject in draws.sample(relation.subjects, count)]
+    seconds = [_bare(value) for value in draws.sample(relation.values, count)]
+    lines = []
+    for first, second in zip(firsts, seconds):
+        article = "the " if articles and draws.chance(0.3) else ""
+        lines.append(f"{article}{first}{draws.pick(joints)} {second}.")
+    asked = draws.below(count)
+    return Draft("", ((" ".join(lines),), (f"{firsts[asked]}?", seconds[asked])))
+
+
+def _bare(words: str) -> str:
+    return words.removeprefix("the ").removesuffix(" coins")
+
+
+def told_list(draws: Draws) -> Draft:
+    """Two or three facts under one relation in full sentences, and a question about one of them."""
+    facts = world.alike(draws, 2 + draws.below(2), draws.pick(world.RELATIONS))
+    body = world.tell(draws, facts)
+    return Draft(body, ((body,), scenes.ask_open(draws, facts)))
+
+
+def agreement(draws: Draws) -> Draft:
+    """A single fact and whether another statement agrees with it."""
+    facts, body = scenes.passage(draws, counts=(1,))
+    return Draft(body, ((body,), scenes.verdict_on(draws, facts)))
