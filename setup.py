@@ -35,6 +35,11 @@ REQUIRES = [
 ]
 EXTRAS = {
     "test": ["pytest>=9.2,<10", "pytest-xdist>=3.8,<4"],
+    # Checkpoints behind hf://, gs://, s3:// and http:// (T5X's need none of these).
+    "hub": ["huggingface_hub>=1.0,<3"],
+    "gcs": ["gcsfs>=2025.9"],
+    "s3": ["s3fs>=2025.9"],
+    "http": ["fsspec[http]>=2025.9"],
     # Parity tests against PyTorch's T5 and PEFT.
     "torch": ["torch>=2.13.0,<2.14", "transformers>=5.23,<6", "peft>=0.21.2,<0.22"],
 }

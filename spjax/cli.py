@@ -1,4 +1,4 @@
-"""The command line: train, sweep, plot, eval, pretrain, inspect, convert.
+"""The command line: train, sweep, plot, pretrain, eval, predict, inspect, convert.
 
 Flags are T5X's: `--gin_file` (repeatable), `--gin.NAME=value`, `--gin_search_paths`. Rooms are
 imported inside the commands, so that `spjax --help` answers at once.
@@ -7,6 +7,7 @@ imported inside the commands, so that `spjax --help` answers at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax import cli_prompts
+from spjax import cli_predict, cli_prompts
 
 _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
 _HELD_OUT_DOCUMENTS = 4000
@@ -44,22 +45,27 @@ def train(args: argparse.Namespace) -> int:
     from spjax import config
     from spjax.checkpoints import weights
     from spjax.studies import folder as disk
+    from spjax.training import processes
 
+    processes.start()
+    leads = processes.leads()
     run, folder = _with_folder("Run", args)
     text = config.config_str(run)
-    with disk.own(folder, text):
+    with disk.own(folder, text) if leads else contextlib.nullcontext():
         result = disk.result(folder)
         if result is None:
             from spjax.training import loop
 
             weights.find(run.model, run.checkpoint)
-            run = _settled("Run", folder, text)
+            if leads:
+                run = _settled("Run", folder, text)
             (result,) = loop.train([run], [folder], _print_progress)
-        else:
+        elif leads:
             print(f"Nothing to do: the run in {folder} is finished.")
     wanted = ("status", "message", "best_step", "validation", "test", "majority")
     shown = {name: result[name] for name in wanted if result.get(name)}
-    print(json.dumps(shown, indent=2))
+    if leads:
+        print(json.dumps(shown, indent=2))
     return 0 if result.get("status") == "finished" else _FAILED
 
 
@@ -113,20 +119,6 @@ def plot(args: argparse.Namespace) -> int:
             raise ValueError(f"{folder} has no {name}: give the folder that a sweep has written.")
     study, _ = load_study([(folder / "study.gin").absolute()])
     print(_finish(folder, study))
-    return 0
-
-
-def evaluate(args: argparse.Namespace) -> int:
-    """Scores the best step of a finished run on a split."""
-    from spjax import config
-    from spjax.studies import folder as disk
-    from spjax.training import scoring
-
-    folder = Path(args.run_folder)
-    if disk.result(folder) is None:
-        raise ValueError(f"{folder} holds no finished run; train it first with `spjax train`.")
-    run = config.load("Run", [(folder / "config.gin").absolute()])
-    print(json.dumps(scoring.score_folder(run, folder, args.split), indent=2))
     return 0
 
 
@@ -187,10 +179,8 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--workers", type=_positive, help="processes; one for each core by default")
     study.add_argument("--dry_run", action="store_true", help="print the runs and their cost only")
     add("plot", plot).add_argument("study_folder")
-    one = add("eval", evaluate)
-    one.add_argument("run_folder")
-    one.add_argument("--split", default="test", choices=("train", "validation", "test"))
     add("pretrain", pretrain, gin)
+    cli_predict.add_commands(add)
     cli_prompts.add_commands(add)
     return parser
 

@@ -1,4 +1,4 @@
-"""The commands `spjax inspect` and `spjax convert`: prompts on the command line.
+"""The commands `spjax inspect` and `spjax convert`: prompts and frozen weights as files.
 
 Rooms are imported inside the commands, so that `spjax --help` answers at once.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-_FORMATS = ("npy", "safetensors", "peft", "t5x")
+_FORMATS = ("npy", "safetensors", "peft", "t5x", "huggingface")
+_DTYPES = ("float32", "bfloat16", "int8")
 _EMBEDDINGS = ("token_embedder/embedding", "shared.weight")  # T5X's and Hugging Face's names
 
 
@@ -27,9 +27,19 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     shown.add_argument("--vocabulary", default="", help="name or path of its vocabulary")
     shown.add_argument("--neighbours", type=int, default=5, help="words for each row")
     made = add("convert", convert)
-    made.add_argument("prompt", metavar="PROMPT", help="a prompt file, adapter or run folder")
-    made.add_argument("out", metavar="OUT", help="a file (npy, safetensors) or folder (peft, t5x)")
-    made.add_argument("--format", required=True, choices=_FORMATS)
+    made.add_argument(
+        "source", metavar="SOURCE", help="a prompt or run folder, or frozen weights in any format"
+    )
+    made.add_argument(
+        "out", metavar="OUT", help="a file (npy, safetensors) or folder (peft, t5x, huggingface)"
+    )
+    made.add_argument(
+        "--format",
+        required=True,
+        choices=_FORMATS,
+        help="of prompts npy, safetensors, peft, t5x; of weights safetensors, huggingface",
+    )
+    made.add_argument("--dtype", choices=_DTYPES, help="of frozen weights; float32 by default")
     made.add_argument("--base_model", default="", help="for peft: its name on the hub")
 
 
@@ -43,26 +53,38 @@ def inspect(args: argparse.Namespace) -> int:
         print("\nGive --model=SIZE for the nearest words of each row.")
         return 0
     embedding = _embedding(args.model, args.checkpoint)
-    words = _vocabulary(args.vocabulary, args.model, args.checkpoint)
+    words = find_vocabulary(args.vocabulary, args.model, args.checkpoint)
     print(inspection.describe(prompt, embedding, words, args.neighbours))
     return 0
 
 
 def convert(args: argparse.Namespace) -> int:
-    """Writes a prompt in another format, with its provenance."""
+    """Writes a prompt, with its provenance, or frozen weights in another format.
+
+    What is given decides; a T5X checkpoint with a prompt in it counts as weights with --dtype or
+    --format=huggingface, and as the prompt otherwise.
+
+    Raises:
+      ValueError: the source cannot be read or does not go into this format.
+    """
+    from spjax.checkpoints import convert as weights_convert
     from spjax.checkpoints import prompts
 
-    print(prompts.convert(args.prompt, args.out, args.format, args.base_model))
+    frozen = args.dtype or args.format not in prompts.FORMATS
+    if frozen or weights_convert.is_weights(args.source):
+        dtype = args.dtype or "float32"
+        print(weights_convert.convert(args.source, args.out, args.format, dtype))
+    else:
+        print(prompts.convert(args.source, args.out, args.format, args.base_model))
     return 0
 
 
 def _embedding(model: str, checkpoint: str) -> Any:
     """The embedding table alone: for an inspection the other weights need not be read."""
-    from spjax.checkpoints import huggingface, lazy, t5x, weights
+    from spjax.checkpoints import weights
 
     path = weights.find(model, checkpoint)
-    readers = {"huggingface": huggingface.stored, "t5x": t5x.stored}
-    stored = readers.get(weights.kind(str(path)), lazy.safetensors_leaves)(path)
+    stored = weights.stored(path)
     for name in _EMBEDDINGS:
         if name in stored:
             return stored[name].read()
@@ -72,15 +94,22 @@ def _embedding(model: str, checkpoint: str) -> Any:
     )
 
 
-def _vocabulary(given: str, model: str, checkpoint: str) -> Any:
+def find_vocabulary(given: str, model: str, checkpoint: str) -> Any:
+    """The vocabulary that is given, or the one that belongs to a model.
+
+    Args:
+      given: name or path; "" to look for it.
+      model: name of a size.
+      checkpoint: the model's weights; a SentencePiece file may lie beside them.
+
+    Raises:
+      ValueError: none is known.
+    """
+    from spjax.checkpoints import weights
     from spjax.data import vocabulary
 
-    folder = Path(checkpoint) if Path(checkpoint).is_dir() else Path(checkpoint).parent
-    beside = folder / "spiece.model"
-    if not given and model.startswith("pocket"):
-        given = "pocket"
-    elif not given and checkpoint and beside.is_file():
-        given = str(beside)
+    if not given:
+        given = "pocket" if model.startswith("pocket") else weights.vocabulary_of(checkpoint)
     if not given:
         raise ValueError(
             f"no vocabulary is known for the model {model!r}; give its SentencePiece file with "

@@ -319,11 +319,15 @@ def split_binding(text: str) -> tuple[str, str]:
 def canonical(value: Any) -> Any:
     """`value` as plain JSON: dataclasses become dicts with their class, 1.0 becomes 1.
 
+    What a dataclass names in a property `without_identity` is left out, and so it has no part in
+    `run_key`: where a run is computed is not which run it is.
+
     Raises:
       TypeError: something in it is neither a dataclass nor JSON.
     """
     if dataclasses.is_dataclass(value):
-        items = {name: canonical(item) for name, item in _items(value)}
+        hidden = getattr(value, "without_identity", ())
+        items = {name: canonical(item) for name, item in _items(value) if name not in hidden}
         return {"class": type(value).__name__, **items}
     if isinstance(value, Mapping):
         return {str(key): canonical(item) for key, item in value.items()}
@@ -379,7 +383,12 @@ def config_str(value: Any) -> str:
         scopes.add(scoped)
         index = len(blocks)
         blocks.append("")
-        lines = [f"{scoped}.{field} = {show(inner)}" for field, inner in _items(item)]
+        hidden = getattr(item, "without_identity", ())
+        lines = [
+            f"{scoped}.{field} = {show(inner)}"
+            for field, inner in _items(item)
+            if field not in hidden or inner != getattr(type(item), field)  # the default
+        ]
         blocks[index] = "\n".join(lines)
         return scoped
 

@@ -9,6 +9,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from spjax.types import Tree
 
@@ -27,8 +28,23 @@ def unflatten(leaves: dict[str, Any]) -> dict[str, Any]:
 
 
 def count(tree: Tree) -> int:
-    """Number of parameters of a tree of arrays or of `jax.ShapeDtypeStruct`s."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+    """Number of parameters of a tree of arrays or of `jax.ShapeDtypeStruct`s.
+
+    A quantised matrix counts as what it stands for: its scales are no parameters.
+    """
+    leaves = jax.tree.leaves(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
+    return sum(int(np.prod(leaf.shape)) for leaf in leaves)
+
+
+def to_host(leaf: Any) -> np.ndarray:
+    """An array in host memory, gathered from all processes if it is spread over them.
+
+    Every process has to call it.
+    """
+    here = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated
+    if not here:
+        leaf = multihost_utils.process_allgather(leaf, tiled=True)
+    return np.asarray(jax.device_get(leaf))
 
 
 def check_same(found: Tree, expected: Tree, source: str) -> None:

@@ -41,7 +41,7 @@ def test_every_part_of_gin_configs_builds_a_run_that_reads_back(tmp_path):
     """Each method, prompt, model and run file in turn, beside the default ones."""
     folder = ROOT / "gin_configs"
     files = sorted(folder.glob("**/*.gin"))
-    assert {path.parent.name for path in files} == {"models", "runs", "methods", "prompts"}
+    assert {path.parent.name for path in files} == {"models", "runs", "methods", "prompts", "mesh"}
     for path in files:
         chosen = [name for name in FILES if Path(name).parent.name != path.parent.name]
         needed = [] if path.name != "t5_1_1.gin" else ["INITIAL_CHECKPOINT_PATH = x.safetensors"]

@@ -9,14 +9,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
-from spjax.checkpoints import lazy
-from spjax.checkpoints.lazy import Index, Leaves, Stored
+from spjax.checkpoints import lazy, remote, safetensors_files
+from spjax.checkpoints.stored import Index, Leaves, Stored, transpose
 from spjax.models import SIZES, T5Config
 from spjax.types import Tree
 
@@ -42,6 +43,10 @@ _HEAD = "lm_head.weight"
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 
 _BLOCK = re.compile(r"^(encoder|decoder)\.block\.(\d+)\.layer\.(\d)\.(.+)\.weight$")
+_SUBLAYERS = {
+    "encoder": ("attention", "mlp"),
+    "decoder": ("self_attention", "cross_attention", "mlp"),
+}
 _ATTENTION = {"q": "query", "k": "key", "v": "value", "o": "out"}
 _FINAL_NORMS = {
     f"{stack}.final_layer_norm.weight": f"{stack}/{stack}_norm/scale"
@@ -58,7 +63,7 @@ def read_config(folder: str | Path) -> T5Config:
     `logits_via_embedding` (T5 1.0); `stored` turns every other head into an untied one.
 
     Args:
-      folder: with `config.json` and safetensors.
+      folder: with `config.json` and safetensors; a path, or a URL that fsspec knows.
 
     Returns:
       The configuration; it equals a row of the sizes table where all shapes do.
@@ -66,7 +71,7 @@ def read_config(folder: str | Path) -> T5Config:
     Raises:
       ValueError: the folder or its config cannot be read, or is not of a T5 that spjax has.
     """
-    return _config(_read_json(Path(folder) / CONFIG), Path(folder), _files(folder))
+    return _config(_read_json(folder, CONFIG), folder, _files(folder))
 
 
 def size_name(config: T5Config) -> str | None:
@@ -88,7 +93,7 @@ def read(
     Args:
       folder: with `config.json` and safetensors.
       config: the model that should receive them; None for the folder's own (`read_config`).
-      dtype: "float32" or "bfloat16".
+      dtype: as in `lazy.assemble`.
       sharding: as in `lazy.assemble`.
 
     Returns:
@@ -119,21 +124,83 @@ def stored(folder: str | Path) -> Leaves:
     Raises:
       ValueError: the folder or its config cannot be read, or a shard is missing.
     """
-    content, files = _read_json(Path(folder) / CONFIG), _files(folder)
-    config = _config(content, Path(folder), files)
+    content, files = _read_json(folder, CONFIG), _files(folder)
+    config = _config(content, folder, files)
     leaves: Leaves = {}
     for name, array in files.items():
         if name in _TABLES:
             leaves["token_embedder/embedding"] = files[_table(files)]
         elif name != _HEAD and name != _UNUSED:
             new_name, turned = _rename(name)
-            leaves[new_name] = lazy.transpose(array) if turned else array
+            leaves[new_name] = transpose(array) if turned else array
     if not config.logits_via_embedding:
         own = _has_own_head(content, files)
         if (head := files.get(_HEAD if own else _table(files))) is not None:
             scale = config.emb_dim**-0.5 if _is_scaled(content) else 1.0
-            leaves["decoder/logits_dense/kernel"] = _scaled(lazy.transpose(head), scale)
+            leaves["decoder/logits_dense/kernel"] = _scaled(transpose(head), scale)
     return leaves
+
+
+def tensors(leaves: Mapping[str, Stored]) -> Leaves:
+    """Arrays under T5X's names, layers unrolled, as Hugging Face names and turns them."""
+    result = {_TABLES[0]: leaves["token_embedder/embedding"]}
+    for name, array in leaves.items():
+        if name != "token_embedder/embedding":
+            new_name, turned = _hub_name(name)
+            result[new_name] = transpose(array) if turned else array
+    return result
+
+
+def config_json(config: T5Config, dtype: str) -> dict[str, Any]:
+    """What `config.json` says of a model; `read_config` gives it back.
+
+    Both keys about the head are written, because transformers 5 takes every T5 for tied unless
+    `lm_head.weight` differs, and scales where `scale_decoder_outputs` says so.
+    """
+    return {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        "vocab_size": config.vocab_size,
+        "d_model": config.emb_dim,
+        "num_heads": config.num_heads,
+        "d_kv": config.head_dim,
+        "d_ff": config.mlp_dim,
+        "num_layers": config.num_encoder_layers,
+        "num_decoder_layers": config.num_decoder_layers,
+        "feed_forward_proj": "relu" if len(config.mlp_activations) == 1 else "gated-gelu",
+        "tie_word_embeddings": config.logits_via_embedding,
+        "scale_decoder_outputs": config.logits_via_embedding,
+        "is_encoder_decoder": True,
+        "dropout_rate": 0.1,
+        "decoder_start_token_id": 0,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "dtype": dtype,
+        **_BUILT_IN,
+    }
+
+
+def _hub_name(name: str) -> tuple[str, bool]:
+    """Hugging Face's name of a T5X parameter, and whether its axes are swapped."""
+    for hub, own in _FINAL_NORMS.items():
+        if name == own:
+            return hub, False
+    if name == "decoder/logits_dense/kernel":
+        return _HEAD, True
+    stack, layer, *rest = name.split("/")
+    if layer == "relpos_bias":
+        return f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", True
+    block = f"{stack}.block.{layer.removeprefix('layers_')}.layer"
+    parts = _SUBLAYERS[stack]
+    if rest[0] == "mlp":
+        return f"{block}.{len(parts) - 1}.DenseReluDense.{rest[1]}.weight", True
+    if rest[0].startswith("pre_"):
+        part = rest[0].removeprefix("pre_").removesuffix("_layer_norm")
+        return f"{block}.{parts.index(part)}.layer_norm.weight", False
+    letter = next(k for k, v in _ATTENTION.items() if v == rest[1])
+    if rest[0] == "encoder_decoder_attention":
+        return f"{block}.1.EncDecAttention.{letter}.weight", True
+    return f"{block}.0.SelfAttention.{letter}.weight", True
 
 
 def _rename(name: str) -> tuple[str, bool]:
@@ -148,9 +215,7 @@ def _rename(name: str) -> tuple[str, bool]:
     attention = {"SelfAttention": "self_attention" if decoder else "attention"}
     if decoder:
         attention["EncDecAttention"] = "encoder_decoder_attention"
-    parts = ["attention", "mlp"]
-    if decoder:
-        parts = ["self_attention", "cross_attention", "mlp"]
+    parts = _SUBLAYERS[stack]
     layer = f"{stack}/layers_{block}"
     if rest == "layer_norm" and int(sublayer) < len(parts):
         return f"{layer}/pre_{parts[int(sublayer)]}_layer_norm/scale", False
@@ -163,7 +228,7 @@ def _rename(name: str) -> tuple[str, bool]:
     return name, False
 
 
-def _config(content: Mapping[str, Any], folder: Path, files: Leaves) -> T5Config:
+def _config(content: Mapping[str, Any], folder: str | Path, files: Leaves) -> T5Config:
     kind = content.get("model_type")
     activation = content.get("feed_forward_proj", "relu")
     wrong = [
@@ -180,7 +245,7 @@ def _config(content: Mapping[str, Any], folder: Path, files: Leaves) -> T5Config
         wrong.append(f"no number for {', '.join(missing)}")
     if wrong:
         raise ValueError(
-            f"{folder / CONFIG} describes a model that spjax cannot run: {'; '.join(wrong)}. "
+            f"{remote.join(folder, CONFIG)} describes a model that spjax cannot run: {'; '.join(wrong)}. "
             "Use a T5, T5 1.1, Flan-T5 or mT5 checkpoint."
         )
     decoder_layers = content.get("num_decoder_layers")
@@ -240,9 +305,11 @@ def _scaled(stored_array: Stored, factor: float) -> Stored:
     return Stored(stored_array.shape, fill)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(folder: str | Path, name: str) -> dict[str, Any]:
+    path = remote.join(folder, name)
     try:
-        content = json.loads(path.read_text())
+        with remote.open_binary(path) as file:
+            content = json.loads(file.read())
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot read {path}: {error}. Download the file again.") from error
     if not isinstance(content, dict):
@@ -252,23 +319,25 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _files(folder: str | Path) -> Leaves:
     """The tensors of all safetensors files of a folder, under their Hugging Face names."""
-    folder = Path(folder)
-    if (folder / WEIGHTS).is_file():
-        return lazy.safetensors_leaves(folder / WEIGHTS)
-    if not (folder / SHARDS).is_file():
+    names = remote.names(folder)
+    if WEIGHTS in names:
+        return safetensors_files.read(remote.join(folder, WEIGHTS))
+    if SHARDS not in names:
         raise ValueError(
             f"{folder} has neither {WEIGHTS} nor {SHARDS}. spjax never reads pickled weights "
             "(pytorch_model.bin): save the model again with `save_pretrained` of transformers."
         )
-    places = _read_json(folder / SHARDS).get("weight_map")
+    places = _read_json(folder, SHARDS).get("weight_map")
     if not isinstance(places, dict):
-        raise ValueError(f"{folder / SHARDS} has no `weight_map`. Download the file again.")
+        raise ValueError(
+            f"{remote.join(folder, SHARDS)} has no `weight_map`. Download the file again."
+        )
     shards = sorted(set(places.values()))
-    if absent := [name for name in shards if not (folder / name).is_file()]:
+    if absent := sorted(set(shards) - names):
         raise ValueError(
             f"{folder} lacks {', '.join(absent)}, which {SHARDS} lists. Download them again."
         )
-    found = {name: lazy.safetensors_leaves(folder / name) for name in shards}
+    found = {name: safetensors_files.read(remote.join(folder, name)) for name in shards}
     if lost := sorted(name for name, shard in places.items() if name not in found[shard]):
         raise ValueError(
             f"the shards in {folder} lack {', '.join(lost)}, which {SHARDS} places in them. "

@@ -1,4 +1,4 @@
-"""Arrays that stay on disk until a slice of them is wanted, and the model's tree made of them.
+"""A model's parameter tree made of arrays that stay on disk until they are wanted.
 
 Every format of frozen weights is turned into `{T5X name: Stored}` by its own file; what is common
 to all happens here: matching the layer layout, comparing names and shapes, and reading leaf by
@@ -8,112 +8,24 @@ leaf (or, on a mesh, slice by slice) straight into the target dtype.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
-from pathlib import Path
-from typing import Any, Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
-import safetensors
+from jax.sharding import NamedSharding, PartitionSpec
 
 from spjax import trees
-from spjax.models import T5Config
+from spjax.checkpoints.stored import Index, Leaves, Stored, stack, unstack
+from spjax.models import T5Config, quantization
+from spjax.models.quantization import Quantized
 from spjax.models.t5 import weight_shapes
 from spjax.types import Tree
 
-Index = tuple[slice, ...]
-Leaves = dict[str, "Stored"]
-
-# What one step of reading a safetensors file may hold besides the array that is being filled.
-BLOCK_BYTES = 16 * 2**20
-
-_SAFETENSORS_DTYPES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _LAYER = re.compile(r"^(encoder|decoder)/layers_(\d+)/(.+)$")
 _SCANNED = re.compile(r"^(encoder|decoder)/layers/(.+)$")
-
-
-@dataclasses.dataclass(frozen=True)
-class Stored:
-    """An array that has not been read.
-
-    Attributes:
-      shape: of the whole array.
-      fill: `fill(index, out)` reads the slice `index` (one slice with start and stop per axis)
-        into `out`, converting to its dtype; `out` need not be contiguous.
-    """
-
-    shape: tuple[int, ...]
-    fill: Callable[[Index, np.ndarray], None]
-
-    def read(self, dtype: str = "float32", index: Index | None = None) -> np.ndarray:
-        """The array, or the slice `index` of it, in host memory."""
-        bounds = self.whole() if index is None else index
-        out = _aligned([s.stop - s.start for s in bounds], np.dtype(dtype))
-        self.fill(bounds, out)
-        return out
-
-    def whole(self) -> Index:
-        """The index of everything."""
-        return tuple(slice(0, size) for size in self.shape)
-
-
-def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
-    """Empty memory that starts at a cache line: JAX on CPU then uses it without a copy."""
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + size].view(dtype).reshape(shape)
-
-
-def from_array(array: np.ndarray) -> Stored:
-    """An array that is already in memory."""
-
-    def fill(index: Index, out: np.ndarray) -> None:
-        out[...] = array[index]
-
-    return Stored(tuple(array.shape), fill)
-
-
-def transpose(stored: Stored) -> Stored:
-    """The array with its axes reversed."""
-    return Stored(stored.shape[::-1], lambda index, out: stored.fill(index[::-1], out.T))
-
-
-def stack(parts: list[Stored]) -> Stored:
-    """Arrays of one shape side by side on a new axis 1, as T5X's scanned layers are."""
-    shape = parts[0].shape
-
-    def fill(index: Index, out: np.ndarray) -> None:
-        for place, part in enumerate(parts[index[1]]):
-            part.fill((index[0], *index[2:]), out[:, place])
-
-    return Stored((shape[0], len(parts), *shape[1:]), fill)
-
-
-def unstack(stored: Stored) -> list[Stored]:
-    """The layers of an array that is stacked on axis 1; to be read in their order.
-
-    One chunk on disk holds many layers, so a slice is read once for all of them and kept until
-    the last one has been handed out: the price is one stacked array of memory.
-    """
-    count = stored.shape[1]
-    kept: dict[Any, np.ndarray] = {}
-
-    def layer(i: int) -> Stored:
-        def fill(index: Index, out: np.ndarray) -> None:
-            wide = (index[0], slice(0, count), *index[1:])
-            key = (out.dtype.name, tuple((s.start, s.stop) for s in index))
-            if key not in kept:
-                kept[key] = stored.read(out.dtype.name, wide)
-            out[...] = kept[key][:, i]
-            if i == count - 1:
-                del kept[key]
-
-        return Stored((stored.shape[0], *stored.shape[2:]), fill)
-
-    return [layer(i) for i in range(count)]
 
 
 def unroll(leaves: Mapping[str, Stored]) -> Leaves:
@@ -143,19 +55,6 @@ def _scan(leaves: Leaves, scanned: Mapping[str, Stored]) -> Leaves:
     return result
 
 
-def check_dtype(dtype: str) -> None:
-    """Refuses dtypes in which a frozen T5 does not work.
-
-    Raises:
-      ValueError: the dtype is neither float32 nor bfloat16.
-    """
-    if dtype not in ("float32", "bfloat16"):
-        raise ValueError(
-            f"weights cannot be read as {dtype!r}: allowed are 'float32' and 'bfloat16' "
-            "(T5 overflows in float16). Choose one of the two."
-        )
-
-
 def assemble(
     leaves: Mapping[str, Stored],
     config: T5Config,
@@ -163,15 +62,20 @@ def assemble(
     source: str,
     sharding: jax.sharding.Sharding | Tree | None = None,
 ) -> dict[str, Any]:
-    """Reads the parameter tree of a model, one leaf after the other.
+    """Reads the parameter tree of a model, one leaf after the other, the largest first.
+
+    What a leaf needs while it is read (chunks, numbers to be rounded) is a multiple of its size,
+    so the large ones are read while there is little else.
 
     Args:
       leaves: stored arrays under T5X names, layers scanned or unrolled.
       config: the model that should receive them; its `scan_layers` decides the layout.
-      dtype: "float32" or "bfloat16"; arrays are converted while they are read.
+      dtype: "float32" or "bfloat16", converted to while reading, or "int8": then matrices are
+        `Quantized` and the rest is float32.
       source: where the arrays are, for messages.
       sharding: None for the default device; one sharding for all leaves, or a tree of them with
-        the names of the result. With shardings a process reads only the slices of its devices.
+        the names of the result. With shardings a process reads only the slices of its devices;
+        in int8 it reads whole channels, because a scale is that of a whole one.
 
     Returns:
       The parameter tree, as jax arrays.
@@ -180,7 +84,7 @@ def assemble(
       ValueError: names or shapes are not those of the model (all are listed), an array cannot be
         read, or the dtype is not supported.
     """
-    check_dtype(dtype)
+    quantization.check_dtype(dtype)
     unrolled = unroll(leaves)
     shapes = weight_shapes(dataclasses.replace(config, scan_layers=False))
     trees.check_same(trees.unflatten(dict(unrolled)), shapes, source)
@@ -188,10 +92,11 @@ def assemble(
         unrolled = _scan(unrolled, leaves)
     places = trees.flatten(sharding) if isinstance(sharding, Mapping) else {}
     arrays = {}
-    for name, stored in unrolled.items():
+    # Sorting is stable: the layers of one stacked array stay in their order.
+    for name in sorted(unrolled, key=lambda name: -math.prod(unrolled[name].shape)):
         try:
             place = places[name] if places else sharding
-            arrays[name] = _to_devices(stored, dtype, place)
+            arrays[name] = _to_devices(name, unrolled.pop(name), dtype, place)
         except (OSError, EOFError) as error:
             raise ValueError(
                 f"cannot read {name} of {source}: {error}. The files are damaged or incomplete; "
@@ -200,69 +105,69 @@ def assemble(
     return trees.unflatten(arrays)
 
 
-def _to_devices(stored: Stored, dtype: str, sharding: jax.sharding.Sharding | None) -> jax.Array:
+def _to_devices(
+    name: str, stored: Stored, dtype: str, sharding: jax.sharding.Sharding | None
+) -> jax.Array | Quantized:
+    axis = quantization.shared_axis(name) if dtype == "int8" else None
+    if axis is not None:
+        return _quantized(name, stored, axis % len(stored.shape), sharding)
+    dtype = "float32" if dtype == "int8" else dtype
     if sharding is None:
         # Waiting lets go of the host's copy of a leaf before the next one is read.
         return jax.device_put(stored.read(dtype)).block_until_ready()
+    return _spread(stored.shape, sharding, lambda bounds: stored.read(dtype, bounds))
+
+
+def _quantized(
+    name: str, stored: Stored, axis: int, sharding: jax.sharding.Sharding | None
+) -> Quantized:
+    """A matrix that is rounded while it is read, in whole channels."""
+    made: dict[Any, Quantized] = {}
+
+    def channels(bounds: Index) -> Quantized:
+        whole = slice(0, stored.shape[axis])
+        wide = tuple(whole if i == axis else part for i, part in enumerate(bounds))
+        if (key := _key(wide)) not in made:
+            made[key] = quantization.quantize(stored.read("float32", wide), axis, name)
+        return made[key]
+
+    def values(bounds: Index) -> np.ndarray:
+        own = tuple(part if i == axis else slice(None) for i, part in enumerate(bounds))
+        return channels(bounds).values[own]
+
+    if sharding is None:
+        parts = channels(stored.whole())
+        return jax.tree.map(lambda part: jax.device_put(part).block_until_ready(), parts)
+    scales_shape = tuple(1 if i == axis else size for i, size in enumerate(stored.shape))
+    return Quantized(
+        _spread(stored.shape, sharding, values),
+        _spread(scales_shape, _not_along(axis, sharding), lambda bounds: channels(bounds).scales),
+    )
+
+
+def _not_along(axis: int, sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
+    """The sharding of an array that has size 1 on an axis."""
+    if not isinstance(sharding, NamedSharding):
+        return sharding
+    spec = [None if i == axis else part for i, part in enumerate(sharding.spec)]
+    return NamedSharding(sharding.mesh, PartitionSpec(*spec))
+
+
+def _spread(
+    shape: tuple[int, ...],
+    sharding: jax.sharding.Sharding,
+    read: Callable[[Index], np.ndarray],
+) -> jax.Array:
     slices: dict[Any, np.ndarray] = {}
 
     def piece(index: Index) -> np.ndarray:
-        bounds = tuple(
-            slice(*s.indices(size)[:2]) for s, size in zip(index, stored.shape, strict=True)
-        )
-        key = tuple((s.start, s.stop) for s in bounds)
-        if key not in slices:  # devices that hold copies share one read
-            slices[key] = stored.read(dtype, bounds)
+        bounds = tuple(slice(*s.indices(size)[:2]) for s, size in zip(index, shape, strict=True))
+        if (key := _key(bounds)) not in slices:  # devices that hold copies share one read
+            slices[key] = read(bounds)
         return slices[key]
 
-    return jax.make_array_from_callback(stored.shape, sharding, piece).block_until_ready()
+    return jax.make_array_from_callback(shape, sharding, piece).block_until_ready()
 
 
-def safetensors_leaves(path: Path) -> Leaves:
-    """The arrays of a safetensors file under the names they have there.
-
-    Bytes are read with ordinary reads: pages of a memory map would count as the process's memory
-    and double its peak.
-
-    Raises:
-      ValueError: the file is damaged, or an array is not of floating point.
-    """
-    try:
-        with safetensors.safe_open(str(path), framework="np"):
-            pass  # checks the header against the file's size
-        with open(path, "rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size))
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise ValueError(
-            f"cannot read the weights {path}: {error}. Copy or make the file again."
-        ) from error
-    header.pop("__metadata__", None)
-    return {name: _safetensor(path, name, entry, 8 + size) for name, entry in header.items()}
-
-
-def _safetensor(path: Path, name: str, entry: Mapping[str, Any], base: int) -> Stored:
-    if entry["dtype"] not in _SAFETENSORS_DTYPES:
-        raise ValueError(
-            f"{name} in {path} is stored as {entry['dtype']}; weights may be stored as "
-            f"{', '.join(_SAFETENSORS_DTYPES)}. Take the unquantised file of this model."
-        )
-    dtype = np.dtype(_SAFETENSORS_DTYPES[entry["dtype"]])
-    shape = tuple(entry["shape"])
-    width = math.prod(shape[1:])
-
-    def fill(index: Index, out: np.ndarray) -> None:
-        with open(path, "rb") as file:
-            for first, last in _blocks(index[0], width * dtype.itemsize):
-                file.seek(base + entry["data_offsets"][0] + first * width * dtype.itemsize)
-                raw = file.read((last - first) * width * dtype.itemsize)
-                rows = np.frombuffer(raw, dtype).reshape(last - first, *shape[1:])
-                out[first - index[0].start : last - index[0].start] = rows[:, *index[1:]]
-
-    return Stored(shape, fill)
-
-
-def _blocks(rows: slice, row_bytes: int) -> Iterable[tuple[int, int]]:
-    step = max(1, BLOCK_BYTES // max(1, row_bytes))
-    for first in range(rows.start, rows.stop, step):
-        yield first, min(first + step, rows.stop)
+def _key(bounds: Index) -> tuple[tuple[int, int], ...]:
+    return tuple((part.start, part.stop) for part in bounds)

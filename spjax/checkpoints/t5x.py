@@ -22,7 +22,7 @@ import numpy as np
 import tensorstore as ts
 
 from spjax.checkpoints import lazy
-from spjax.checkpoints.lazy import Index, Leaves, Stored
+from spjax.checkpoints.stored import Index, Leaves, Stored, from_array
 from spjax.models import T5Config
 from spjax.types import Tree
 
@@ -82,7 +82,7 @@ def read(
     Args:
       path: a `checkpoint_{step}` folder, local or a URL that TensorStore knows.
       config: the model that should receive them; its `scan_layers` decides the layout.
-      dtype: "float32" or "bfloat16".
+      dtype: as in `lazy.assemble`.
       sharding: as in `lazy.assemble`.
 
     Returns:
@@ -92,8 +92,17 @@ def read(
       ValueError: the checkpoint is damaged or of an unknown version, or its names or shapes are
         not those of the model (all are listed).
     """
-    leaves = {name: leaf for name, leaf in stored(path).items() if not _is_prompt(name)}
-    return lazy.assemble(leaves, config, dtype, str(path), sharding)
+    return lazy.assemble(stored_weights(path), config, dtype, str(path), sharding)
+
+
+def stored_weights(path: str | Path) -> Leaves:
+    """What `stored` gives, without the soft prompts."""
+    return {name: leaf for name, leaf in stored(path).items() if not _is_prompt(name)}
+
+
+def holds_prompts(path: str | Path) -> bool:
+    """Whether there are soft prompts in a T5X checkpoint."""
+    return any(_is_prompt(name) for name in stored(path))
 
 
 def read_prompts(path: str | Path) -> dict[str, np.ndarray]:
@@ -118,9 +127,16 @@ def read_prompts(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Whether a local folder holds a T5X checkpoint of either layout."""
-    places = [Path(path) / item / name for item in _ORBAX_ITEMS for name in ORBAX_FILES]
-    return (Path(path) / INDEX).is_file() or any(place.is_file() for place in places)
+    """Whether a folder, local or a URL, holds a T5X checkpoint of either layout.
+
+    Raises:
+      ValueError: TensorStore does not know such URLs, or cannot reach it.
+    """
+    marks = [INDEX, *(item + name for item in _ORBAX_ITEMS for name in ORBAX_FILES)]
+    if "://" not in str(path):
+        return any((Path(path) / name).is_file() for name in marks)
+    folder = _Folder(path)
+    return any(folder.read(name) is not None for name in marks)
 
 
 def _is_prompt(name: str) -> bool:
@@ -166,7 +182,7 @@ def _from_index(folder: _Folder, index: bytes) -> Leaves:
         elif isinstance(leaf, str) and leaf.startswith(_PLACEHOLDER):
             leaves[name] = _zarr(folder.at(leaf.removeprefix(_PLACEHOLDER) + "/"), version)
         elif isinstance(leaf, np.ndarray):
-            leaves[name] = lazy.from_array(_as_floats(leaf, version))
+            leaves[name] = from_array(_as_floats(leaf, version))
         elif leaf is not None:  # None: a parameter that no optimizer owned
             raise ValueError(
                 f"{name} in the index of {folder.name} is neither an array nor a TensorStore spec "
@@ -306,5 +322,5 @@ def _canonical(leaves: Leaves, source: str) -> Leaves:
                 f"the layers of {source} have different tables of relative positions ({name}); T5 "
                 "shares one in each stack. This is another architecture (such as UMT5)."
             )
-        kept[name] = lazy.from_array(first)
+        kept[name] = from_array(first)
     return kept

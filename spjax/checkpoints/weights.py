@@ -5,60 +5,63 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import safetensors.flax
 
 from spjax import trees
-from spjax.checkpoints import huggingface, lazy, t5x
-from spjax.models import T5Config, get_size
+from spjax.checkpoints import huggingface, lazy, remote, safetensors_files, shapes, t5x
+from spjax.checkpoints.stored import Leaves, from_array
+from spjax.models import T5Config, get_size, quantization
 from spjax.types import Tree
 
 SHIPPED = Path(__file__).parent.parent / "pocket" / "weights"
+AUTO = "auto"
+VOCABULARY = "spiece.model"
 FORMATS = (
     "a .safetensors file of spjax; a T5X folder `checkpoint_{step}` (msgpack and zarr, or Orbax); "
-    "a Hugging Face folder (config.json with model.safetensors or its index); or a URL of a T5X "
-    "folder (gs://, s3://, http://)"
+    "a Hugging Face folder (config.json with model.safetensors or its index); or the URL of one "
+    "(gs://, s3://, http://; of a Hugging Face repository, hf://ORGANISATION/NAME)"
 )
 
 
 def save(path: Path, weights: Tree, metadata: Mapping[str, str], dtype: str = "bfloat16") -> None:
-    """Writes weights to one safetensors file, by way of a temporary file.
+    """Writes weights to one safetensors file, in full or not at all.
 
     Args:
       path: where to write.
       weights: the tree to write.
       metadata: strings for the file's header (model, steps, seed, ...).
-      dtype: of the stored arrays.
+      dtype: of the stored arrays, one of `quantization.DTYPES`.
     """
-    leaves = {k: jnp.asarray(v, dtype) for k, v in trees.flatten(weights).items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    safetensors.flax.save_file(leaves, str(temporary), metadata=dict(metadata))
-    os.replace(temporary, path)
+    leaves = {
+        name: from_array(np.asarray(quantization.dequantize(leaf)))
+        for name, leaf in trees.flatten(weights).items()
+    }
+    safetensors_files.write(path, leaves, dtype, metadata)
 
 
-def find(model: str, checkpoint: str = "") -> Path:
+def find(model: str, checkpoint: str = "") -> str:
     """Where the weights of a model are: `checkpoint` itself, or what ships with spjax.
 
     Args:
-      model: name of a size.
-      checkpoint: a file or folder (`FORMATS`); "" for the shipped weights of the pocket ladder.
+      model: name of a size, or "auto".
+      checkpoint: a file, folder or URL (`FORMATS`); "" for the shipped weights of the pocket
+        ladder. A repository of the Hugging Face hub is downloaded.
 
     Returns:
-      The path of an existing file or folder.
+      The path of an existing file or folder, or a URL.
 
     Raises:
       ValueError: there is nothing that can be read, or no weights ship for the size.
     """
     if checkpoint:
         kind(checkpoint)
-        return Path(checkpoint)
-    get_size(model)  # a misspelt name is not a size without weights
+        return remote.local(checkpoint)
+    check_model(model)  # a misspelt name is not a size without weights
     path = SHIPPED / f"{model}.safetensors"
     if not path.is_file():
         shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors"))) or "none"
@@ -66,7 +69,7 @@ def find(model: str, checkpoint: str = "") -> Path:
             f"no weights ship for {model!r} (shipped: {shipped}). Set INITIAL_CHECKPOINT_PATH, "
             "or make them with `spjax pretrain`."
         )
-    return path
+    return str(path)
 
 
 def kind(checkpoint: str) -> str:
@@ -81,26 +84,105 @@ def kind(checkpoint: str) -> str:
     Raises:
       ValueError: it does not exist or holds nothing that can be read.
     """
-    if "://" in checkpoint:  # not looked at before it is read
-        return "t5x"
-    path = Path(checkpoint)
-    if path.is_file() and path.suffix == ".safetensors":
+    place = remote.local(checkpoint)
+    if place.endswith(".safetensors") and remote.is_file(place):
         return "spjax"
-    names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    if _is_t5x(place):
+        return "t5x"
+    try:
+        names = remote.names(place)
+    except OSError as error:
+        raise ValueError(
+            f"cannot look at INITIAL_CHECKPOINT_PATH {checkpoint!r}: {error}. Check the address "
+            "and the connection."
+        ) from error
     if huggingface.CONFIG in names and {huggingface.WEIGHTS, huggingface.SHARDS} & names:
         return "huggingface"
-    if path.is_dir() and t5x.is_checkpoint(path):
-        return "t5x"
-    held = f"a folder with {', '.join(sorted(names)[:8]) or 'nothing'}" if path.is_dir() else ""
-    state = held or ("another kind of file" if path.is_file() else "absent")
+    empty = "an empty folder" if Path(place).is_dir() else "absent"
+    held = f"a folder with {', '.join(sorted(names)[:8])}" if names else empty
+    state = "another kind of file" if remote.is_file(place) else held
     raise ValueError(
         f"INITIAL_CHECKPOINT_PATH {checkpoint!r} ({state}) is not a .safetensors file or another "
         f"checkpoint that spjax reads. Give {FORMATS}."
     )
 
 
+def _is_t5x(place: str) -> bool:
+    try:
+        return t5x.is_checkpoint(place)
+    except (ValueError, NotImplementedError):  # a scheme or a place that TensorStore cannot reach
+        return False
+
+
+def stored(checkpoint: str) -> Leaves:
+    """All frozen weights of a checkpoint of any format, not yet read, under T5X's names.
+
+    Args:
+      checkpoint: path of a file or folder, or a URL.
+
+    Raises:
+      ValueError: it cannot be read.
+    """
+    place = remote.local(checkpoint)
+    readers = {
+        "spjax": safetensors_files.read,
+        "t5x": t5x.stored_weights,
+        "huggingface": huggingface.stored,
+    }
+    return readers[kind(place)](place)
+
+
+def check_model(model: str, checkpoint: str = "") -> None:
+    """Demands the name of a size, or "auto" with a checkpoint, without looking at files.
+
+    Raises:
+      ValueError: an unknown size, or nothing that "auto" could be.
+    """
+    if model != AUTO:
+        get_size(model)
+    elif not checkpoint:
+        raise ValueError(
+            "the model 'auto' is the one that INITIAL_CHECKPOINT_PATH holds, which is empty. Give "
+            "a checkpoint, or the name of a size that ships with spjax."
+        )
+
+
+def config_of(model: str, checkpoint: str = "") -> T5Config:
+    """Shape and arithmetic of a model: a row of the sizes table, or what a checkpoint holds.
+
+    Args:
+      model: name of a size, or "auto" for the checkpoint's own: `config.json` of a Hugging Face
+        folder, else the shapes of its arrays.
+      checkpoint: path of a file or folder, or a URL.
+
+    Raises:
+      ValueError: an unknown size, or the checkpoint does not tell.
+    """
+    return _own_config(find(model, checkpoint)) if model == AUTO else get_size(model)
+
+
+@functools.lru_cache(maxsize=32)
+def _own_config(place: str) -> T5Config:
+    if kind(place) == "huggingface":
+        return huggingface.read_config(place)
+    return shapes.config(stored(place), place)
+
+
+def vocabulary_of(checkpoint: str) -> str:
+    """The SentencePiece file that lies beside a checkpoint, "" where there is none.
+
+    Args:
+      checkpoint: path of a file or folder, or a URL; of URLs only `hf://` is looked at.
+    """
+    place = remote.local(checkpoint)
+    if not checkpoint or remote.is_url(place):
+        return ""
+    folder = Path(place) if Path(place).is_dir() else Path(place).parent
+    return str(folder / VOCABULARY) if (folder / VOCABULARY).is_file() else ""
+
+
 def read(
-    path: Path,
+    path: str | Path,
     config: T5Config,
     dtype: str = "float32",
     sharding: jax.sharding.Sharding | Tree | None = None,
@@ -108,9 +190,9 @@ def read(
     """Reads a file of spjax and demands that names and shapes are those of the model.
 
     Args:
-      path: a safetensors file.
+      path: a safetensors file, or the URL of one.
       config: the model that should receive them; its `scan_layers` decides the layout.
-      dtype: of the arrays that are returned, "float32" or "bfloat16".
+      dtype: as in `lazy.assemble`.
       sharding: as in `lazy.assemble`.
 
     Returns:
@@ -119,7 +201,7 @@ def read(
     Raises:
       ValueError: the file cannot be read, or names or shapes differ (all are listed).
     """
-    return lazy.assemble(lazy.safetensors_leaves(path), config, dtype, str(path), sharding)
+    return lazy.assemble(safetensors_files.read(path), config, dtype, str(path), sharding)
 
 
 def fingerprint(model: str, checkpoint: str = "") -> str:
@@ -128,10 +210,10 @@ def fingerprint(model: str, checkpoint: str = "") -> str:
     Of a file it is the hash of all bytes; of a folder, which may hold tens of gigabytes, that of
     every file's name, size and first 64 KiB; of a URL, that of its text.
     """
-    if "://" in checkpoint:
+    if remote.is_url(checkpoint):
         return hashlib.sha256(checkpoint.encode()).hexdigest()
     try:
-        path = find(model, checkpoint)
+        path = Path(find(model, checkpoint))
     except ValueError:
         return ""
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
@@ -163,20 +245,20 @@ def load(
     dtype: str = "float32",
     sharding: jax.sharding.Sharding | Tree | None = None,
 ) -> dict[str, Any]:
-    """Reads the weights of a named size from whatever format `checkpoint` has.
+    """Reads the weights of a model from whatever format `checkpoint` has.
 
     Args:
-      model: name of a size.
-      checkpoint: as in `find`, or a URL of a T5X folder.
-      dtype: "float32" or "bfloat16".
+      model: name of a size, or "auto" for the checkpoint's own shape.
+      checkpoint: as in `find`.
+      dtype: as in `lazy.assemble`.
       sharding: as in `lazy.assemble`.
 
     Raises:
       ValueError: nothing can be read, or it does not fit the model.
     """
-    path = checkpoint if "://" in checkpoint else find(model, checkpoint)
+    place = find(model, checkpoint)
     readers = {"spjax": read, "t5x": t5x.read, "huggingface": huggingface.read}
-    return readers[kind(str(path))](path, get_size(model), dtype, sharding)
+    return readers[kind(place)](place, config_of(model, place), dtype, sharding)
 
 
 def digest(weights: Tree) -> str:
@@ -184,5 +266,6 @@ def digest(weights: Tree) -> str:
     total = hashlib.sha256()
     for name, leaf in trees.flatten(weights).items():
         total.update(name.encode())
-        total.update(np.asarray(jax.device_get(leaf)).tobytes())
+        for part in jax.tree.leaves(leaf):  # two of a quantised matrix
+            total.update(trees.to_host(part).tobytes())
     return total.hexdigest()

@@ -7,6 +7,7 @@ from typing import ClassVar
 import flax.linen as nn
 
 from spjax.methods.base import Method
+from spjax.models import quantization
 from spjax.types import Tree
 
 
@@ -17,6 +18,15 @@ class FullFineTuning(Method):
 
     @nn.compact
     def __call__(self, base: Tree) -> tuple[Tree, None]:
-        """The trained weights, and no prompt."""
+        """The trained weights, and no prompt.
+
+        Raises:
+          ValueError: the base is in int8, which has no gradient.
+        """
+        if quantization.is_quantized(base):
+            raise ValueError(
+                "full fine-tuning trains the weights, and this base is in int8, which has no "
+                "gradient. Read the weights as 'float32' or 'bfloat16', or tune a prompt."
+            )
         return {name: self.param(name, lambda _, part=part: part)
                 for name, part in base.items()}, None

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spjax.methods.base import Encode
+from spjax.models import quantization
 from spjax.types import Array
 
 
@@ -63,7 +64,7 @@ class SampledVocabulary:
         rows = embedding_VD.shape[0]
         population = min(self.population or max(5000 * min(rows, 32128) // 32128, 1), rows)
         ids = jax.random.choice(rng, population, (length,), replace=length > population)
-        return embedding_VD[ids].astype(jnp.float32)
+        return quantization.take(embedding_VD, ids)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +107,9 @@ class ClassLabels:
 
     def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
         """A prompt `[length, D]`."""
-        means = [jnp.mean(embedding_VD[np.array(ids)], axis=0) for ids in self.tokens]
+        means = [
+            jnp.mean(quantization.take(embedding_VD, np.array(ids)), axis=0) for ids in self.tokens
+        ]
         return _fill(means, SampledVocabulary(self.population)(rng, length, embedding_VD))
 
 
@@ -140,7 +143,7 @@ class Text:
 
     def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
         """A prompt `[length, D]`."""
-        rows = list(embedding_VD[np.array(self.tokens)])
+        rows = list(quantization.take(embedding_VD, np.array(self.tokens)))
         return _fill(rows, SampledVocabulary(self.population)(rng, length, embedding_VD))
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spjax.models import quantization
 from spjax.models.sizes import T5Config
 from spjax.types import Array
 
@@ -21,7 +22,7 @@ _dense_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"
 
 
 class Dense(nn.Module):
-    """A bias-free projection with a two-dimensional kernel.
+    """A bias-free projection with a two-dimensional kernel, which may be in int8.
 
     Attributes:
       features: output width.
@@ -38,7 +39,7 @@ class Dense(nn.Module):
         """Maps `[..., in]` to `[..., features]`."""
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        return jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+        return quantization.dot(x, kernel, self.dtype)
 
 
 class RMSNorm(nn.Module):

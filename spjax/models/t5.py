@@ -7,12 +7,14 @@ model holds no prompt parameters of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from spjax.models import quantization
 from spjax.models.layers import (
     NEGATIVE,
     Attention,
@@ -26,6 +28,8 @@ from spjax.models.layers import (
 )
 from spjax.models.sizes import T5Config
 from spjax.types import Array, Batch, Injection, prompt_rows
+
+Constrain = Callable[..., jax.Array]
 
 
 class EncoderLayer(nn.Module):
@@ -117,19 +121,24 @@ class Stack(nn.Module):
     Attributes:
       config: model configuration.
       decoder: which of the two stacks this is.
+      remat: as in `T5`.
+      constrain: as in `T5`.
     """
 
     config: T5Config
     decoder: bool
+    remat: bool = False
+    constrain: Constrain | None = None
 
     def setup(self) -> None:
         """Creates the layers, unrolled under `layers_{i}` or stacked under `layers`."""
         c = self.config
         count = c.num_decoder_layers if self.decoder else c.num_encoder_layers
-        layer = DecoderLayer if self.decoder else EncoderLayer
+        kind = DecoderLayer if self.decoder else EncoderLayer
+        layer = _rematerialised(kind) if self.remat else kind
         self.relpos_bias = RelativeBias(c, bidirectional=not self.decoder)
         if c.scan_layers:
-            self.layers = _scanned(layer, count)(c)
+            self.layers = _scanned(layer, count, self.decoder)(c)
         else:
             self.blocks = [layer(c, name=f"layers_{i}") for i in range(count)]
         norm = RMSNorm(c.dtype, name="decoder_norm" if self.decoder else "encoder_norm")
@@ -140,13 +149,16 @@ class Stack(nn.Module):
     def run(self, x_BLD: Array, *shared: Any, use_dropout: bool) -> jax.Array:
         """Dropout, all layers, final norm, dropout."""
         rate = self.config.dropout_rate
-        x_BLD = dropout(self, rate, x_BLD, use_dropout)
+        x_BLD = self._placed(dropout(self, rate, x_BLD, use_dropout))
         if self.config.scan_layers:
             x_BLD, _ = self.layers(x_BLD, *shared, use_dropout)
         else:
             for block in self.blocks:
-                x_BLD, _ = block(x_BLD, *shared, use_dropout)
+                x_BLD = self._placed(block(x_BLD, *shared, use_dropout)[0])
         return dropout(self, rate, self.final_norm(x_BLD), use_dropout)
+
+    def _placed(self, x_BLD: jax.Array) -> jax.Array:
+        return self.constrain(x_BLD, "batch", "length", "embed") if self.constrain else x_BLD
 
     def cross_keys_values(self, encoded_BLD: Array) -> Any:
         """Every layer's keys and values of the encoding: a list, or stacked arrays if scanned."""
@@ -173,11 +185,17 @@ class Stack(nn.Module):
         return self.logits_dense(y_BMD)
 
 
-def _scanned(layer: type[nn.Module], count: int) -> Any:
+def _rematerialised(layer: type[nn.Module]) -> Any:
+    """`layer` that keeps only its inputs for the backward pass and computes the rest again."""
+    last = 3 if layer is EncoderLayer else 4  # `use_dropout`, counted from `self`
+    return nn.remat(layer, static_argnums=(last,), methods=["__call__"])
+
+
+def _scanned(layer: Any, count: int, decoder: bool) -> Any:
     """`layer` looped over parameters stacked on axis 1, as in T5X's scanned T5."""
     broadcast, rngs = nn.broadcast, {"params": True, "dropout": True}
-    calls = {"__call__": (broadcast,) * (2 if layer is EncoderLayer else 3)}
-    if layer is DecoderLayer:
+    calls = {"__call__": (broadcast,) * (3 if decoder else 2)}
+    if decoder:
         calls["cross_keys_values"] = (broadcast,)
         calls["step"] = (0, 0, broadcast, broadcast)
     methods = {
@@ -193,16 +211,24 @@ def _scanned(layer: type[nn.Module], count: int) -> Any:
 
 
 class T5(nn.Module):
-    """The whole model; call its methods through `T5(config).apply({"params": weights}, ...)`."""
+    """The whole model; call its methods through `T5(config).apply({"params": weights}, ...)`.
+
+    Attributes:
+      config: model configuration.
+      remat: whether the backward pass computes each layer again instead of keeping what it needs.
+      constrain: `constrain(x, *logical_axes)` says where the residual stream lies on a mesh.
+    """
 
     config: T5Config
+    remat: bool = False
+    constrain: Constrain | None = None
 
     def setup(self) -> None:
         """Creates the embedding and the two stacks."""
         c = self.config
         self.token_embedder = Embedder(c)
-        self.encoder = Stack(c, decoder=False)
-        self.decoder = Stack(c, decoder=True)
+        self.encoder = Stack(c, False, self.remat, self.constrain)
+        self.decoder = Stack(c, True, self.remat, self.constrain)
 
     def encode(
         self, batch: Batch, injection: Injection | None = None, use_dropout: bool = False
@@ -313,11 +339,11 @@ class Embedder(nn.Module):
 
     def __call__(self, tokens: Array) -> jax.Array:
         """Embeds ids of any shape; not scaled, as in T5."""
-        return jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
+        return quantization.take(self.embedding, tokens, self.config.dtype)
 
     def attend(self, x: Array) -> jax.Array:
         """Logits by the transposed table."""
-        return jnp.dot(x, self.embedding.astype(jnp.float32).T)
+        return quantization.dot(x, quantization.transpose(self.embedding), "float32")
 
 
 def shift_right(targets_BM: Array, segments_BM: Array) -> jax.Array:

@@ -93,8 +93,8 @@ def expand(
 
 def _spec(key: str, run: Any, arm: str) -> RunSpec:
     from spjax import methods
+    from spjax.checkpoints import weights
     from spjax.data.tasks import registry
-    from spjax.models.sizes import get_size
 
     task = registry.get(run.task)
     lengths = (run.input_length or task.input_length, run.target_length or task.target_length)
@@ -119,7 +119,7 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
         text=config.config_str(run),
         group=(run.model, method, labels["prompt_length"], run.batch_size),
         gang=json.dumps(alike, sort_keys=True),
-        seconds=cost.run_seconds(run, get_size(run.model), lengths),
+        seconds=cost.run_seconds(run, weights.config_of(run.model, run.checkpoint), lengths),
         labels=labels,
         run=run,
     )

@@ -7,15 +7,15 @@ import functools
 from typing import Any, Callable
 
 import jax
-import numpy as np
 
-from spjax import metrics
+from spjax import metrics, trees
 from spjax.data import batching, vocabulary
 from spjax.data.cache import CachedSplit
 from spjax.data.tasks import registry
 from spjax.methods.base import Method, apply_gang
 from spjax.models import T5, T5Config
 from spjax.models.decoding import greedy
+from spjax.training import mesh
 from spjax.types import Batch, Tree
 
 
@@ -62,7 +62,7 @@ def predict(
     for batch, _, count in batching.eval_batches(
         split, batch_size, limit=limit, **dataclasses.asdict(layout)
     ):
-        ids = np.asarray(decode(trainable, base, Batch(**batch)))
+        ids = trees.to_host(decode(trainable, base, mesh.of(base).put_batch(Batch(**batch))))
         texts += [words.decode(row) for row in ids[:count].tolist()]
     return texts
 

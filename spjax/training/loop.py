@@ -19,8 +19,10 @@ from spjax.data import batching, cache, vocabulary
 from spjax.data.tasks import registry
 from spjax.files import write_text
 from spjax.methods.base import Method
-from spjax.models import get_size
-from spjax.training import evaluation, mesh, run_files, step as steps
+from spjax.models import quantization
+from spjax.models.t5 import weight_shapes
+from spjax.training import evaluation, mesh, processes, run_files
+from spjax.training import step as steps
 from spjax.training.run import Run
 from spjax.types import Batch, Tree
 
@@ -44,10 +46,41 @@ class Progress:
     scores: tuple[float, ...] = ()
 
 
+def load_base(
+    model: str,
+    checkpoint: str,
+    dtype: str = "float32",
+    placement: mesh.Placement | None = None,
+) -> Tree:
+    """The frozen weights, read to where they lie and kept for the next runs of the process.
+
+    Args:
+      model: name of a size.
+      checkpoint: as in `weights.load`.
+      dtype: as in `weights.load`.
+      placement: of each weight; None for a copy on every device.
+    """
+    return _load_base(model, checkpoint, dtype, placement or mesh.place())
+
+
 @functools.lru_cache(maxsize=2)
-def load_base(model: str, checkpoint: str) -> Tree:
-    """The frozen weights, kept for the following runs of the process."""
-    return jax.device_put(weights.load(model, checkpoint), mesh.replicated(mesh.make_mesh()))
+def _load_base(model: str, checkpoint: str, dtype: str, placement: mesh.Placement) -> Tree:
+    shapes = weight_shapes(weights.config_of(model, checkpoint))
+    return weights.load(model, checkpoint, dtype, placement.weights(shapes))
+
+
+def base_of(run: Run) -> Tree:
+    """The frozen weights of a run, spread over the devices as it says."""
+    return load_base(run.model, run.checkpoint, run.weights_dtype, placement_of(run))
+
+
+def placement_of(run: Run) -> mesh.Placement:
+    """The mesh and rules of a run.
+
+    Raises:
+      ValueError: they do not fit the devices.
+    """
+    return mesh.place(run.num_partitions, run.logical_axis_rules)
 
 
 class Member:
@@ -73,6 +106,7 @@ class Member:
         )
         self.standing, self.status, self.message = run_files.Standing(), "running", ""
         self.scores: dict[str, float] = {}
+        self.log: run_files.MetricsLog | None = None
 
     def open(self, arrays: Tree) -> Tree:
         """Opens the files; returns the arrays to go on with, from a checkpoint if there is one."""
@@ -88,8 +122,14 @@ class Member:
             self.data.set_state(self.standing.data)
             if self._exhausted():
                 self.status = "finished"
-        self.log = run_files.MetricsLog(self.folder, self.standing.step)
+        if processes.leads():
+            self.log = run_files.MetricsLog(self.folder, self.standing.step)
         return arrays
+
+    def write(self, values: dict[str, float]) -> None:
+        """Logs values of this step, in one process of all."""
+        if self.log:
+            self.log.write(self.standing.step, values)
 
     @property
     def active(self) -> bool:
@@ -127,7 +167,8 @@ class Member:
 
     def close(self) -> None:
         """Flushes the files."""
-        self.log.close()
+        if self.log:
+            self.log.close()
         self.checkpoints.close()
 
 
@@ -137,11 +178,12 @@ class Gang:
     def __init__(self, runs: Sequence[Run], folders: Sequence[Path]) -> None:
         self.members = [Member(r, f) for r, f in zip(runs, folders, strict=True)]
         first = runs[0]
-        self.base = load_base(first.model, first.checkpoint)
         self.program = _common_program(self.members)
-        self.mesh = mesh.make_mesh()
+        self.placement = placement_of(first)
+        self.base = base_of(first)
         methods = [member.method for member in self.members]
         state = steps.init_state(runs, methods, self.base)
+        state = jax.device_put(state, self.placement.state(state, self.base))
         own = [member.open(_arrays(state, i)) for i, member in enumerate(self.members)]
         self.state = self._assemble(state, own)
         self.rates_N = jnp.asarray([r.optimizer.learning_rate for r in runs], jnp.float32)
@@ -155,7 +197,7 @@ class Gang:
         active = [member.active for member in self.members]
         state = state.replace(step_N=jnp.asarray(counts, jnp.int32), active_N=jnp.asarray(active))
         state = state.replace(**stacked)
-        return jax.device_put(state, mesh.replicated(self.mesh))
+        return jax.device_put(state, self.placement.state(state, self.base))
 
     def train_step(self) -> None:
         """One update of every active run."""
@@ -165,7 +207,7 @@ class Gang:
         merged = Batch(**batching.gang(self.batches))
         program = steps.compiled_update(self.program)
         self.state, losses_N = program(
-            self.state, self.base, mesh.put_batch(merged, self.mesh), self.rates_N, self.rng
+            self.state, self.base, self.placement.put_batch(merged), self.rates_N, self.rng
         )
         for i, member in enumerate(self.members):
             if member.active:
@@ -178,7 +220,7 @@ class Gang:
         self.losses[i] = []
         if bool(self.state.active_N[i]):
             mean = float(np.mean([losses_N[i] for losses_N in since]))
-            member.log.write(member.standing.step, {"train/loss": mean})
+            member.write({"train/loss": mean})
             return
         member.standing.step = int(self.state.step_N[i])
         member.status = "diverged"
@@ -197,7 +239,7 @@ class Gang:
         scores = self._score(i, "validation", _arrays(self.state, i)["trainable"])
         member.evaluated(scores)
         named = {f"validation/{name}": value for name, value in scores.items()}
-        member.log.write(member.standing.step, named)
+        member.write(named)
         if not member.active:
             self._deactivate(i)
 
@@ -219,11 +261,12 @@ class Gang:
             arrays, _ = member.checkpoints.at(member.standing.best_step, like)
             result["test"] = self._score(i, "test", arrays["trainable"])
             _, prompt = self.program.method.apply({"params": arrays["trainable"]}, self.base)
-            if prompt is not None:
+            if prompt is not None and processes.leads():
                 _save_prompt(member.folder, np.asarray(prompt), result)
         result["seconds"] = seconds
         text = json.dumps(result, indent=2, sort_keys=True)
-        write_text(member.folder / "result.json", text + "\n")
+        if processes.leads():
+            write_text(member.folder / "result.json", text + "\n")
         return result
 
 
@@ -233,12 +276,12 @@ def _arrays(state: steps.TrainState, i: int) -> dict[str, Any]:
 
 
 def _common_program(members: Sequence[Member]) -> steps.Program:
-    programs = {steps.program_of(member.run, member.method) for member in members}
-    bases = {(member.run.model, member.run.checkpoint) for member in members}
+    programs = {steps.program_of(m.run, m.method, placement_of(m.run)) for m in members}
+    bases = {(m.run.model, m.run.checkpoint, m.run.weights_dtype) for m in members}
     if len(programs) > 1 or len(bases) > 1:
         raise ValueError(
-            "the runs of a gang must share model, checkpoint, method, optimizer and loss; "
-            f"these do not: {[str(member.folder) for member in members]}."
+            "the runs of a gang must share model, checkpoint, dtype, method, optimizer, loss and "
+            f"mesh; these do not: {[str(member.folder) for member in members]}."
         )
     if len(members) > 1 and members[0].run.dropout_rate > 0:
         raise ValueError(
@@ -261,7 +304,7 @@ def _save_prompt(folder: Path, prompt_PD: np.ndarray, result: dict[str, Any]) ->
 
 
 def _check_vocabulary(size: int, run: Run) -> None:
-    rows = get_size(run.model).vocab_size
+    rows = weights.config_of(run.model, run.checkpoint).vocab_size
     if size > rows:
         raise ValueError(
             f"the vocabulary of {run.task} has {size} ids and the embedding of {run.model} only "
@@ -280,7 +323,7 @@ def _facts(member: Member, base: Tree) -> dict[str, Any]:
         "seed": run.seed,
         "model_parameters": trees.count(base),
         "trainable_parameters": trees.count(trainable),
-        "base_sha256": _digest(run.model, run.checkpoint),
+        "base_sha256": _digest(run.model, run.checkpoint, run.weights_dtype, placement_of(run)),
         "steps": standing.step,
         "best_step": standing.best_step,
         "validation": standing.best,
@@ -291,13 +334,17 @@ def _facts(member: Member, base: Tree) -> dict[str, Any]:
         "ceiling": member.info.ceiling,
         "status": member.status,
         "message": member.message,
-        "embedding_rms": float(jnp.sqrt(jnp.mean(base["token_embedder"]["embedding"] ** 2))),
+        "embedding_rms": float(jnp.sqrt(jnp.mean(_embedding(base) ** 2))),
     }
 
 
+def _embedding(base: Tree) -> jax.Array:
+    return quantization.dequantize(base["token_embedder"]["embedding"])
+
+
 @functools.lru_cache(maxsize=2)
-def _digest(model: str, checkpoint: str) -> str:
-    return weights.digest(load_base(model, checkpoint))
+def _digest(model: str, checkpoint: str, dtype: str, placement: mesh.Placement) -> str:
+    return weights.digest(load_base(model, checkpoint, dtype, placement))
 
 
 def train(
@@ -322,10 +369,11 @@ def train(
     Raises:
       ValueError: the runs do not fit together, or their data or weights cannot be read.
     """
-    tell = on_progress or (lambda progress: None)
+    tell = on_progress if on_progress and processes.leads() else lambda progress: None
     total = max(run.steps for run in runs)
     tell(Progress(0, total, "loading"))
     mesh.keep_compiled_programs(cache.default_cache_dir() / "xla")
+    processes.meet("start")  # the one that leads may have had to prepare the folders
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     started, told = time.monotonic(), 0.0

@@ -48,6 +48,7 @@ def run_losses(
     runs_BM: Array,
     runs: int,
     normalizer: float | str | None = None,
+    totals_N: Array | None = None,
 ) -> jax.Array:
     """Loss of each run of a gang: its own tokens' losses, summed and normalised.
 
@@ -59,6 +60,8 @@ def run_losses(
       normalizer: None (sum over tokens, T5X's default), a number to divide by, or one of
         `NORMALIZERS`, as T5X's `LOSS_NORMALIZING_FACTOR`. The total of target tokens counts the
         padding of the rows as they are, which are trimmed to the longest target.
+      totals_N: what to divide by where these rows are a part of a batch; None for `run_totals`
+        of the rows themselves.
 
     Returns:
       losses_N.
@@ -66,26 +69,56 @@ def run_losses(
     Raises:
       ValueError: the normalizer is unknown.
     """
-    real_BM = segments_BM > 0
-    own_NBM = runs_BM == jnp.arange(runs, dtype=runs_BM.dtype)[:, None, None]
-    weights_BM = jnp.ones_like(losses_BM)
+    real_NBM = _own(runs_BM, runs) & (segments_BM > 0)
     if normalizer == "AVERAGE_PER_SEQUENCE":
-        same_BMM = segments_BM[:, :, None] == segments_BM[:, None, :]
-        weights_BM = 1.0 / jnp.maximum(jnp.sum(same_BMM, axis=-1, dtype=jnp.float32), 1.0)
+        losses_BM = losses_BM * _sequence_weights(segments_BM)
     # Not a product with 0, which would carry one run's NaN into the others.
-    losses_N = jnp.sum(jnp.where(own_NBM & real_BM, losses_BM * weights_BM, 0.0), axis=(1, 2))
+    losses_N = jnp.sum(jnp.where(real_NBM, losses_BM, 0.0), axis=(1, 2))
+    if totals_N is None:
+        totals_N = run_totals(segments_BM, runs_BM, runs, normalizer)
+    return losses_N / totals_N
+
+
+def run_totals(
+    segments_BM: Array, runs_BM: Array, runs: int, normalizer: float | str | None = None
+) -> jax.Array:
+    """What the sum of each run's losses is divided by.
+
+    Args:
+      segments_BM: of the whole batch.
+      runs_BM: as in `run_losses`.
+      runs: N.
+      normalizer: as in `run_losses`.
+
+    Returns:
+      totals_N, float32.
+
+    Raises:
+      ValueError: the normalizer is unknown.
+    """
     if normalizer is None:
-        return losses_N
-    if normalizer in ("NUM_REAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE"):
-        total_N = jnp.sum(jnp.where(own_NBM & real_BM, weights_BM, 0.0), axis=(1, 2))
-        return losses_N / jnp.maximum(total_N, 1.0)
-    if normalizer == "NUM_TOTAL_TARGET_TOKENS":
-        total_N = jnp.sum(own_NBM, axis=(1, 2), dtype=jnp.float32)
-        return losses_N / jnp.maximum(total_N, 1.0)
+        return jnp.ones(runs, jnp.float32)
+    if normalizer in NORMALIZERS:
+        counted_NBM = _own(runs_BM, runs)
+        weights_BM = jnp.ones(segments_BM.shape, jnp.float32)
+        if normalizer != "NUM_TOTAL_TARGET_TOKENS":
+            counted_NBM = counted_NBM & (segments_BM > 0)
+        if normalizer == "AVERAGE_PER_SEQUENCE":
+            weights_BM = _sequence_weights(segments_BM)
+        return jnp.maximum(jnp.sum(jnp.where(counted_NBM, weights_BM, 0.0), axis=(1, 2)), 1.0)
     if isinstance(normalizer, (int, float)):
-        return losses_N / normalizer
+        return jnp.full(runs, normalizer, jnp.float32)
     raise ValueError(
         f"loss_normalizing_factor {normalizer!r} is unknown; use None, a number, or one of "
         f"{', '.join(NORMALIZERS)}."
     )
 
+
+def _own(runs_BM: Array, runs: int) -> jax.Array:
+    return runs_BM == jnp.arange(runs, dtype=runs_BM.dtype)[:, None, None]
+
+
+def _sequence_weights(segments_BM: Array) -> jax.Array:
+    """One over the number of positions of the same segment, for each position."""
+    same_BMM = segments_BM[:, :, None] == segments_BM[:, None, :]
+    return 1.0 / jnp.maximum(jnp.sum(same_BMM, axis=-1, dtype=jnp.float32), 1.0)

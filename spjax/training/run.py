@@ -7,14 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 from spjax import methods
+from spjax.checkpoints import weights
 from spjax.data.tasks import registry
-from spjax.models import get_size
+from spjax.models import quantization
+from spjax.training import mesh
 from spjax.training.losses import NORMALIZERS
 from spjax.training.optimizers import Optimizer
 
-
 _WHOLE_NUMBERS = {
-    1: ("steps", "batch_size", "eval_period", "eval_batch_size", "row_length"),
+    1: ("steps", "batch_size", "eval_period", "eval_batch_size", "row_length", "num_partitions",
+        "microbatches"),
     0: (
         "patience",
         "checkpoint_period",
@@ -32,7 +34,7 @@ class Run:
 
     Attributes:
       task: name of a task.
-      model: name of a size.
+      model: name of a size, or "auto" for the shape of what `checkpoint` holds.
       method: a tuning method, for example `@PromptTuning()`.
       optimizer: `@Adafactor()` or `@AdamW()`.
       checkpoint: weights of the frozen model; "" for those that ship with the pocket sizes.
@@ -51,6 +53,12 @@ class Run:
       row_length: most positions of an encoder row, prompt and text together.
       eval_batch_size: examples decoded at a time.
       eval_examples: most validation examples to score at each evaluation; 0 for all.
+      weights_dtype: of the frozen weights in memory: "float32", "bfloat16" or "int8".
+      num_partitions: devices along the mesh axis `model`; the rest are along `data`.
+      logical_axis_rules: "data_parallel", "tensor_parallel", "fsdp", or pairs of a logical axis
+        and a mesh axis.
+      microbatches: parts in which an update's examples are gone through, to save memory.
+      remat: whether layers are computed again in the backward pass, to save memory.
     """
 
     task: str
@@ -73,11 +81,17 @@ class Run:
     row_length: int = 1024
     eval_batch_size: int = 64
     eval_examples: int = 0
+    weights_dtype: str = "float32"
+    num_partitions: int = 1
+    logical_axis_rules: Any = "data_parallel"
+    microbatches: int = 1
+    remat: bool = False
 
     def __post_init__(self) -> None:
         """Checks names and ranges, so that a study fails before it trains anything."""
         registry.get(self.task)
-        get_size(self.model)
+        weights.check_model(self.model, self.checkpoint)
+        quantization.check_dtype(self.weights_dtype)
         if not isinstance(self.method, methods.Method):
             raise ValueError(
                 f"Run.method is {self.method!r}; bind a method, for example @PromptTuning(). "
@@ -86,6 +100,11 @@ class Run:
         if not isinstance(self.optimizer, Optimizer):
             raise ValueError(
                 f"Run.optimizer is {self.optimizer!r}; bind one, for example @Adafactor()."
+            )
+        if self.weights_dtype == "int8" and self.method.changes_weights:
+            raise ValueError(
+                f"{self.method_name} changes the weights, and Run.weights_dtype is 'int8', which "
+                "has no gradient. Use 'float32' or 'bfloat16', or tune a prompt."
             )
         for least, names in _WHOLE_NUMBERS.items():
             for name in names:
@@ -105,8 +124,34 @@ class Run:
                 f"Run.loss_normalizing_factor is {factor!r}; use None, a number, or one of "
                 f"{', '.join(NORMALIZERS)}."
             )
+        self._check_mesh()
         if not isinstance(factor, str | None):
             _check("loss_normalizing_factor", factor, float, lambda x: x > 0, "a positive number")
+
+    def _check_mesh(self) -> None:
+        rules = mesh.rules_of(self.logical_axis_rules)
+        if self.num_partitions > 1 and not any("model" in str(axis) for _, axis in rules):
+            raise ValueError(
+                f"Run.num_partitions is {self.num_partitions}, and no rule of "
+                f"{self.logical_axis_rules!r} spreads anything over the mesh axis model. Use "
+                "'tensor_parallel' or 'fsdp', or Run.num_partitions = 1."
+            )
+        if self.batch_size % self.microbatches:
+            raise ValueError(
+                f"Run.microbatches is {self.microbatches}, which does not divide BATCH_SIZE "
+                f"({self.batch_size}). Use a divisor."
+            )
+        if not isinstance(self.remat, bool):
+            raise ValueError(f"Run.remat is {self.remat!r}; it must be True or False.")
+
+    @property
+    def without_identity(self) -> frozenset[str]:
+        """Settings that decide where and in what order the same numbers are computed.
+
+        Dropout masks are drawn for each microbatch, so with dropout these change the numbers.
+        """
+        names = {"num_partitions", "logical_axis_rules", "microbatches", "remat"}
+        return frozenset(names - {"microbatches"} if self.dropout_rate else names)
 
     @property
     def method_name(self) -> str:

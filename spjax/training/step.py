@@ -16,9 +16,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from spjax.checkpoints import weights as frozen
 from spjax.methods.base import Method, apply_gang, init_trainable
-from spjax.models import T5, T5Config, get_size
-from spjax.training.losses import run_losses, token_losses
+from spjax.models import T5, T5Config
+from spjax.training.losses import run_losses, run_totals, token_losses
+from spjax.training.mesh import Placement
 from spjax.training.optimizers import Optimizer
 from spjax.training.run import Run
 from spjax.types import Array, Batch, Tree, per_segment
@@ -52,6 +54,9 @@ class Program:
       z_loss: as in `Run`.
       label_smoothing: as in `Run`.
       loss_normalizing_factor: as in `Run`.
+      microbatches: as in `Run`.
+      remat: as in `Run`.
+      placement: where weights, rows and state lie; None for wherever they are.
     """
 
     config: T5Config
@@ -60,14 +65,19 @@ class Program:
     z_loss: float
     label_smoothing: float
     loss_normalizing_factor: float | str | None
+    microbatches: int = 1
+    remat: bool = False
+    placement: Placement | None = None
 
 
-def program_of(run: Run, method: Method) -> Program:
-    """The program of a run whose method has been resolved."""
-    config = dataclasses.replace(get_size(run.model), dropout_rate=run.dropout_rate)
+def program_of(run: Run, method: Method, placement: Placement | None = None) -> Program:
+    """The program of a run whose method has been resolved, on a mesh."""
+    config = frozen.config_of(run.model, run.checkpoint)
+    config = dataclasses.replace(config, dropout_rate=run.dropout_rate)
     optimizer = dataclasses.replace(run.optimizer, learning_rate=0.0)
     loss = (run.z_loss, run.label_smoothing, run.loss_normalizing_factor)
-    return Program(config, method.started(), optimizer, *loss)
+    how = (run.microbatches, run.remat, placement)
+    return Program(config, method.started(), optimizer, *loss, *how)
 
 
 def init_state(runs: Sequence[Run], resolved: Sequence[Method], base: Tree) -> TrainState:
@@ -92,7 +102,12 @@ def init_state(runs: Sequence[Run], resolved: Sequence[Method], base: Tree) -> T
 
 
 def gang_losses(
-    program: Program, trainable: Tree, base: Tree, batch: Batch, rng: Array
+    program: Program,
+    trainable: Tree,
+    base: Tree,
+    batch: Batch,
+    rng: Array,
+    totals_N: Array | None = None,
 ) -> jax.Array:
     """Loss of each run on its own examples.
 
@@ -102,22 +117,75 @@ def gang_losses(
       base: the frozen weights.
       batch: rows of all runs.
       rng: dropout key.
+      totals_N: as in `run_losses`.
 
     Returns:
       losses_N, float32.
     """
     weights, injection = apply_gang(program.method, trainable, base)
     use_dropout = program.config.dropout_rate > 0
-    logits_BMV = T5(program.config).apply(
+    place = program.placement
+    spread = None if place is None or place.alone else place.constrain
+    logits_BMV = T5(program.config, program.remat, spread).apply(
         {"params": weights}, batch, injection, use_dropout, rngs={"dropout": rng}
     )
     losses_BM = token_losses(
         logits_BMV, batch.targets_BM, program.z_loss, program.label_smoothing
     )
-    segments_BM = batch.target_segments_BM
-    runs_BM = per_segment(batch.runs_BG, segments_BM)
-    count = jax.tree.leaves(trainable)[0].shape[0]
-    return run_losses(losses_BM, segments_BM, runs_BM, count, program.loss_normalizing_factor)
+    return run_losses(
+        losses_BM, *_segments_runs(batch), _count(trainable), program.loss_normalizing_factor,
+        totals_N,
+    )  # fmt: skip
+
+
+def _count(trainable: Tree) -> int:
+    return jax.tree.leaves(trainable)[0].shape[0]
+
+
+def _segments_runs(batch: Batch) -> tuple[Array, Array]:
+    return batch.target_segments_BM, per_segment(batch.runs_BG, batch.target_segments_BM)
+
+
+def gradients(
+    program: Program, trainable: Tree, base: Tree, batch: Batch, rng: Array
+) -> tuple[Tree, jax.Array]:
+    """Gradient of the sum of all runs' losses, and losses_N, in one go or in microbatches.
+
+    Losses are normalised by totals of the whole batch, so that without dropout (whose masks are
+    drawn for each microbatch) any number of microbatches gives the same gradient.
+
+    Args:
+      program: what is computed.
+      trainable: with a leading axis of N runs.
+      base: the frozen weights.
+      batch: rows of all runs; their number is a multiple of `program.microbatches`.
+      rng: dropout key.
+    """
+
+    def total(
+        trainable: Tree, part: Batch, rng: Array, totals_N: Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        losses_N = gang_losses(program, trainable, base, part, rng, totals_N)
+        return jnp.sum(losses_N), losses_N
+
+    gradient = jax.grad(total, has_aux=True)
+    if program.microbatches == 1:
+        return gradient(trainable, batch, rng)
+    count, runs = program.microbatches, _count(trainable)
+    totals_N = run_totals(*_segments_runs(batch), runs, program.loss_normalizing_factor)
+
+    def add(sums: Any, item: tuple[Batch, Array]) -> tuple[Any, None]:
+        part, number = item
+        found = gradient(trainable, part, jax.random.fold_in(rng, number), totals_N)
+        return jax.tree.map(jnp.add, sums, found), None
+
+    # Every count-th row, not a run of them: rows that lie on a device are then spread over all
+    # microbatches, and none moves to another device.
+    parts = jax.tree.map(
+        lambda x: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1), batch
+    )
+    start = (jax.tree.map(jnp.zeros_like, trainable), jnp.zeros(runs, jnp.float32))
+    return jax.lax.scan(add, start, (parts, jnp.arange(count, dtype=jnp.int32)))[0]
 
 
 def update(
@@ -144,11 +212,7 @@ def update(
     """
     rng = jax.random.fold_in(rng, state.step_N[0])
 
-    def total(trainable: Tree) -> tuple[jax.Array, jax.Array]:
-        losses_N = gang_losses(program, trainable, base, batch, rng)
-        return jnp.sum(losses_N), losses_N
-
-    grads, losses_N = jax.grad(total, has_aux=True)(state.trainable)
+    grads, losses_N = gradients(program, state.trainable, base, batch, rng)
 
     def advance(grad: Tree, own: TrainState, rate: Array, loss: Array) -> TrainState:
         if warmup := program.optimizer.warmup_steps:
@@ -160,7 +224,12 @@ def update(
         go = own.active_N & sound
         return jax.tree.map(functools.partial(jnp.where, go), new, own).replace(active_N=go)
 
-    return jax.vmap(advance)(grads, state, rates_N, losses_N), losses_N
+    new = jax.vmap(advance)(grads, state, rates_N, losses_N)
+    if (place := program.placement) is not None and not place.alone:
+        # What goes out lies as what came in, so that one compilation serves all steps.
+        new = jax.lax.with_sharding_constraint(new, place.state(new, base))
+        losses_N = jax.lax.with_sharding_constraint(losses_N, place.everywhere)
+    return new, losses_N
 
 
 def _all_finite(tree: Tree) -> jax.Array:

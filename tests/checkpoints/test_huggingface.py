@@ -10,7 +10,7 @@ import safetensors.numpy
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from spjax import trees
-from spjax.checkpoints import huggingface, lazy, weights
+from spjax.checkpoints import huggingface, safetensors_files, weights
 from spjax.models import T5Config, get_size
 from spjax.models.t5 import weight_shapes
 
@@ -92,7 +92,7 @@ def same(tree, leaves):
 @pytest.mark.parametrize("config", [V10, V11], ids=["v1.0", "v1.1"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_round_trip(tmp_path, config, dtype, monkeypatch):
-    monkeypatch.setattr(lazy, "BLOCK_BYTES", 100)  # a few rows at a time
+    monkeypatch.setattr(safetensors_files, "BLOCK_BYTES", 100)  # a few rows at a time
     leaves = random_leaves(config)
     folder = write(tmp_path / "m", config, tensors(leaves))
     assert huggingface.read_config(folder) == config

@@ -16,7 +16,7 @@ import tensorstore as ts
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from spjax import trees
-from spjax.checkpoints import t5x, weights
+from spjax.checkpoints import stored, t5x, weights
 from spjax.models import T5Config
 from spjax.models.t5 import weight_shapes
 
@@ -200,14 +200,14 @@ def test_on_a_mesh_devices_read_their_own_slices(tmp_path, monkeypatch):
         lambda x: split if x.ndim == 2 and x.shape[0] % 2 == 0 else replicated,
         weight_shapes(CONFIG),
     )
-    read, sizes = t5x.lazy.Stored.read, []
+    read, sizes = stored.Stored.read, []
 
     def spy(self, dtype="float32", index=None):
         result = read(self, dtype, index)
         sizes.append((self.shape, result.shape))
         return result
 
-    monkeypatch.setattr(t5x.lazy.Stored, "read", spy)
+    monkeypatch.setattr(stored.Stored, "read", spy)
     tree = t5x.read(path, CONFIG, sharding=places)
     same(tree)
     embedding = tree["token_embedder"]["embedding"]

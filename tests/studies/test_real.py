@@ -93,7 +93,9 @@ def test_killed_sweep_ends_as_an_undisturbed_one(spjax, tmp_path, monkeypatch, c
 
     folder = min((again / "runs").iterdir())
     scores = json.loads(finish(spjax("eval", folder)))
-    assert scores == json.loads((folder / "result.json").read_text())["test"]
+    result = json.loads((folder / "result.json").read_text())
+    assert (scores.pop("split"), scores.pop("step")) == ("test", result["best_step"])
+    assert scores == result["test"]
 
     monkeypatch.chdir(ROOT)
     assert cli.main(sweep("killed")) == 0

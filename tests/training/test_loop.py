@@ -157,7 +157,7 @@ def test_full_fine_tuning_trains_a_copy(run, tmp_path):
 def test_gangs_that_do_not_fit(run, tmp_path):
     folders = [tmp_path / "a", tmp_path / "b"]
     other = dataclasses.replace(run, z_loss=1e-4)
-    with pytest.raises(ValueError, match="must share model, checkpoint, method"):
+    with pytest.raises(ValueError, match="must share model, checkpoint, dtype, method"):
         loop.train([run, other], folders)
     full = dataclasses.replace(run, method=FullFineTuning())
     with pytest.raises(ValueError, match="full_fine_tuning changes the weights"):

@@ -1,0 +1,106 @@
+"""Frozen weights from any format to a safetensors file with T5X's names, or to a Hugging Face folder.
+
+One leaf is in memory at a time, so a model of any size can be converted on a small machine.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from spjax import trees
+from spjax.checkpoints import (
+    array_files,
+    huggingface,
+    lazy,
+    remote,
+    safetensors_files,
+    t5x,
+    weights,
+)
+from spjax.checkpoints.stored import Leaves
+from spjax.models import T5Config
+from spjax.models.t5 import weight_shapes
+
+_EMBEDDING = "token_embedder/embedding"
+FORMATS = ("safetensors", "huggingface")
+
+
+def is_weights(source: str) -> bool:
+    """Whether a path or URL holds frozen weights and no prompt."""
+    try:
+        found = weights.kind(source)
+        if found == "t5x":
+            return not t5x.holds_prompts(remote.local(source))
+        return found == "huggingface" or _EMBEDDING in weights.stored(source)
+    except ValueError:  # the reader of prompts tells better what is wrong
+        return False
+
+
+def convert(source: str, out: Path | str, format: str, dtype: str = "float32") -> Path:
+    """Writes the frozen weights of a checkpoint again; prompts in it are left out.
+
+    Args:
+      source: path of a file or folder, or a URL, of any format that is read.
+      out: a file for "safetensors", a folder for "huggingface".
+      format: one of `FORMATS`.
+      dtype: "float32", "bfloat16" or (for "safetensors") "int8".
+
+    Returns:
+      What was written.
+
+    Raises:
+      ValueError: the source cannot be read or is no T5, an unknown format or dtype, or a path
+        that cannot be written.
+    """
+    if format not in FORMATS:
+        raise ValueError(
+            f"frozen weights cannot be written as {format!r}; use one of {', '.join(FORMATS)}."
+        )
+    if format == "huggingface" and dtype == "int8":
+        raise ValueError(
+            "Hugging Face folders have no place for the scales of int8; use --dtype float32 or "
+            "bfloat16, or --format safetensors."
+        )
+    config = weights.config_of(weights.AUTO, source)
+    leaves = lazy.unroll(weights.stored(source))
+    trees.check_same(trees.unflatten(dict(leaves)), weight_shapes(config), source)
+    try:
+        if format == "safetensors":
+            safetensors_files.write(Path(out), leaves, dtype, {"source": source})
+            return Path(out)
+        vocabulary = weights.vocabulary_of(source)
+        return write_huggingface(Path(out), leaves, config, dtype, vocabulary)
+    except (OSError, EOFError) as error:
+        raise ValueError(
+            f"cannot convert {source} to {out}: {error}. Check both paths and the space on disk."
+        ) from error
+
+
+def write_huggingface(
+    folder: Path, leaves: Leaves, config: T5Config, dtype: str, vocabulary: str = ""
+) -> Path:
+    """Writes a folder that transformers loads; `config.json` last, which makes it a model.
+
+    Args:
+      folder: made if missing.
+      leaves: the arrays under T5X's names, layers unrolled.
+      config: the model they belong to.
+      dtype: "float32" or "bfloat16".
+      vocabulary: a SentencePiece file to copy, "" for none.
+
+    Returns:
+      The folder.
+
+    Raises:
+      OSError: an array cannot be read, or a file not written.
+    """
+    tensors = huggingface.tensors(leaves)
+    metadata = {"format": "pt"}  # transformers asks for it
+    safetensors_files.write(folder / huggingface.WEIGHTS, tensors, dtype, metadata)
+    if vocabulary:
+        shutil.copyfile(vocabulary, folder / weights.VOCABULARY)
+    text = json.dumps(huggingface.config_json(config, dtype), indent=2, sort_keys=True)
+    array_files.write_text(folder / huggingface.CONFIG, text + "\n")
+    return folder

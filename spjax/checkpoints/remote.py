@@ -1,0 +1,122 @@
+"""Checkpoints behind URLs: `hf://` by huggingface_hub, others file by file through fsspec.
+
+T5X checkpoints under `gs://`, `s3://` and `http://` need nothing of this: TensorStore, which reads
+them, knows these itself. The packages here are optional; an error names the one that is missing.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any, BinaryIO
+
+HUB = "hf://"
+# What a frozen model needs of a repository; the same weights also stand there in pickles and others.
+_WANTED = ["config.json", "*.safetensors", "*.safetensors.index.json", "spiece.model"]
+# The packages that fsspec asks for, and the extra of setup.py with each.
+_PACKAGES = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "http": "http", "https": "http"}
+
+
+def is_url(path: str | Path) -> bool:
+    """Whether a checkpoint lies elsewhere than in the local file system."""
+    return "://" in str(path)
+
+
+def local(path: str | Path) -> str:
+    """Downloads `hf://org/name[@revision]` to the hub's cache; any other path stays as it is.
+
+    Raises:
+      ValueError: huggingface_hub is not installed, or it cannot find or fetch the repository.
+    """
+    return _snapshot(str(path)) if str(path).startswith(HUB) else str(path)
+
+
+@functools.lru_cache(maxsize=32)
+def _snapshot(path: str) -> str:
+    name, _, revision = path.removeprefix(HUB).strip("/").partition("@")
+    if name.count("/") != 1:
+        raise ValueError(
+            f"{path!r} names no repository of the Hugging Face hub; write hf://ORGANISATION/NAME, "
+            "if need be with @REVISION."
+        )
+    hub = _import("huggingface_hub", path, "hub")
+    try:
+        return str(hub.snapshot_download(name, revision=revision or None, allow_patterns=_WANTED))
+    except (OSError, ValueError) as error:  # the hub's own errors are of these kinds
+        raise ValueError(
+            f"cannot fetch {path}: {error} Check name, revision and connection; for a private "
+            "repository log in with `hf auth login`."
+        ) from error
+
+
+def join(folder: str | Path, name: str) -> str:
+    """The path or URL of a file in a folder."""
+    return f"{str(folder).rstrip('/')}/{name}"
+
+
+def open_binary(path: str | Path) -> BinaryIO:
+    """Opens a file for reading; of a URL only what is read is fetched.
+
+    Raises:
+      OSError: it cannot be opened.
+      ValueError: a package that its URL needs is not installed.
+    """
+    if not is_url(path):
+        return open(path, "rb")
+    system, inner = _system(str(path))
+    # Weights are read once, in large pieces: a cache would only hold them twice.
+    return system.open(inner, "rb", cache_type="none")
+
+
+def names(folder: str | Path) -> set[str]:
+    """Names of the files in a folder; empty if it is none.
+
+    Raises:
+      OSError: it cannot be looked at.
+      ValueError: a package that its URL needs is not installed.
+    """
+    if not is_url(folder):
+        return {entry.name for entry in Path(folder).iterdir()} if Path(folder).is_dir() else set()
+    system, inner = _system(str(folder))
+    if not system.isdir(inner):
+        return set()
+    return {path.rstrip("/").rpartition("/")[2] for path in system.ls(inner, detail=False)}
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file; as `names`."""
+    if not is_url(path):
+        return Path(path).is_file()
+    system, inner = _system(str(path))
+    return bool(system.isfile(inner))
+
+
+def _system(url: str) -> tuple[Any, str]:
+    """fsspec's file system of a URL, and the path in it."""
+    scheme = url.partition("://")[0]
+    fsspec = _import("fsspec", url, _PACKAGES.get(scheme, "gcs"))
+    try:
+        return fsspec.core.url_to_fs(url)
+    except ImportError as error:  # it names the package
+        raise ValueError(
+            f"cannot read {url}: {error}. {_install(_PACKAGES.get(scheme, ''))}"
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"cannot read {url}: {error}. Use a local path, gs://, s3://, hf:// or http(s)://."
+        ) from error
+
+
+def _import(package: str, path: str, extra: str) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ValueError(
+            f"{path} needs the package {package}, which is not installed. {_install(extra)}"
+        ) from error
+
+
+def _install(extra: str) -> str:
+    return f"Install it: pip install 'spjax[{extra}]'." if extra else "Install it with pip."

@@ -1,0 +1,95 @@
+"""An array that stays on disk until a slice of it is wanted, and views of such arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Index = tuple[slice, ...]
+Leaves = dict[str, "Stored"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """An array that has not been read.
+
+    Attributes:
+      shape: of the whole array.
+      fill: `fill(index, out)` reads the slice `index` (one slice with start and stop per axis)
+        into `out`, converting to its dtype; `out` need not be contiguous.
+    """
+
+    shape: tuple[int, ...]
+    fill: Callable[[Index, np.ndarray], None]
+
+    def read(self, dtype: str = "float32", index: Index | None = None) -> np.ndarray:
+        """The array, or the slice `index` of it, in host memory."""
+        bounds = self.whole() if index is None else index
+        out = _aligned([s.stop - s.start for s in bounds], np.dtype(dtype))
+        self.fill(bounds, out)
+        return out
+
+    def whole(self) -> Index:
+        """The index of everything."""
+        return tuple(slice(0, size) for size in self.shape)
+
+
+def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
+    """Empty memory that starts at a cache line: JAX on CPU then uses it without a copy."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def from_array(array: np.ndarray) -> Stored:
+    """An array that is already in memory."""
+
+    def fill(index: Index, out: np.ndarray) -> None:
+        out[...] = array[index]
+
+    return Stored(tuple(array.shape), fill)
+
+
+def transpose(stored: Stored) -> Stored:
+    """The array with its axes reversed."""
+    return Stored(stored.shape[::-1], lambda index, out: stored.fill(index[::-1], out.T))
+
+
+def stack(parts: list[Stored]) -> Stored:
+    """Arrays of one shape side by side on a new axis 1, as T5X's scanned layers are."""
+    shape = parts[0].shape
+
+    def fill(index: Index, out: np.ndarray) -> None:
+        for place, part in enumerate(parts[index[1]]):
+            part.fill((index[0], *index[2:]), out[:, place])
+
+    return Stored((shape[0], len(parts), *shape[1:]), fill)
+
+
+def unstack(stored: Stored) -> list[Stored]:
+    """The layers of an array that is stacked on axis 1; to be read in their order.
+
+    One chunk on disk holds many layers, so a slice is read once for all of them and kept until
+    the last one has been handed out: the price is one stacked array of memory.
+    """
+    count = stored.shape[1]
+    kept: dict[Any, np.ndarray] = {}
+
+    def layer(i: int) -> Stored:
+        def fill(index: Index, out: np.ndarray) -> None:
+            wide = (index[0], slice(0, count), *index[1:])
+            key = (out.dtype.name, tuple((s.start, s.stop) for s in index))
+            if key not in kept:
+                kept[key] = stored.read(out.dtype.name, wide)
+            out[...] = kept[key][:, i]
+            if i == count - 1:
+                del kept[key]
+
+        return Stored((stored.shape[0], *stored.shape[2:]), fill)
+
+    return [layer(i) for i in range(count)]

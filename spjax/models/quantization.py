@@ -1,0 +1,164 @@
+"""Frozen weights in int8: symmetric, with one float32 scale for each output channel.
+
+Only weights are rounded (activations keep their dtype), because the frozen base never needs a
+gradient and memory is what it costs. A `Quantized` stands in the parameter tree where the kernel or
+the embedding table stood, under the same name. Kernels, the logits head included, have a scale for
+each column, the embedding table one for each row; norms and biases by position stay float32.
+
+The library qwix was tried (0.1.8): it leaves the embedding table in float32, which is a fifth of
+T5-Base, and gives a scanned kernel one scale for a whole layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spjax.types import Array, Tree
+
+DTYPES = ("float32", "bfloat16", "int8")
+LEVELS = 127  # -128 is left out, so that the range is symmetric
+_BLOCK = 2**22  # numbers rounded at a time
+
+
+@flax.struct.dataclass
+class Quantized:
+    """A matrix as whole numbers and scales; it is `values * scales`.
+
+    Attributes:
+      values: int8, from -127 to 127.
+      scales: float32, the shape of `values` with 1 on the axis that shares a scale.
+    """
+
+    values: Array
+    scales: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the matrix."""
+        return tuple(self.values.shape)
+
+
+def check_dtype(dtype: str) -> None:
+    """Refuses dtypes in which a frozen T5 does not work.
+
+    Raises:
+      ValueError: the dtype is not one of `DTYPES`.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(
+            f"weights cannot be read as {dtype!r}: allowed are {', '.join(map(repr, DTYPES))} "
+            "(T5 overflows in float16). Choose one of these."
+        )
+
+
+def shared_axis(name: str) -> int | None:
+    """The axis along which the parameter of a T5X name shares a scale, None if it stays float.
+
+    It is the axis that a product sums over, also where layers are stacked on axis 1.
+    """
+    if name.endswith("/kernel"):
+        return 0
+    return -1 if name.endswith("token_embedder/embedding") else None
+
+
+def quantize(array: np.ndarray, axis: int, source: str = "the matrix") -> Quantized:
+    """Rounds a matrix to int8; what was quantised before comes out bit for bit.
+
+    The largest number of a channel gets 127. The scale is rounded to 16 significant bits, so that
+    its products with the values are exact in float32; an element is off by at most 0.501 scales.
+
+    Args:
+      array: float32, of any shape.
+      axis: along which a scale is shared.
+      source: for the message.
+
+    Raises:
+      ValueError: a number is NaN or infinite.
+    """
+    largest = np.maximum(array.max(axis, keepdims=True), -array.min(axis, keepdims=True))
+    if not np.isfinite(largest).all():
+        raise ValueError(
+            f"{source} has NaN or infinite numbers, which int8 cannot hold. Copy the checkpoint "
+            "again, or take one that has not diverged."
+        )
+    bits = (largest.astype(np.float32) / np.float32(LEVELS)).view(np.uint32)
+    scales = ((bits + np.uint32(0x80)) & np.uint32(0xFFFFFF00)).view(np.float32)
+    scales[scales == 0] = 1  # a channel of zeros
+    values = np.empty(array.shape, np.int8)
+    step = max(1, _BLOCK * array.shape[0] // max(1, array.size))
+    for first in range(0, array.shape[0], step):
+        rows = slice(first, first + step)
+        shares = scales if scales.shape[0] == 1 else scales[rows]
+        block = np.rint(array[rows] / shares)
+        values[rows] = np.clip(block, -LEVELS, LEVELS, out=block)
+    return Quantized(values, scales)
+
+
+def quantize_tree(tree: Tree) -> dict[str, Any]:
+    """All matrices of a float32 parameter tree in int8, the rest as it is.
+
+    Args:
+      tree: nested dicts with T5X's names.
+    """
+
+    def leaf(path: Any, array: Array) -> Any:
+        axis = shared_axis("/".join(key.key for key in path))
+        if axis is None:
+            return array
+        return jax.tree.map(jnp.asarray, quantize(np.asarray(array, np.float32), axis))
+
+    return jax.tree_util.tree_map_with_path(leaf, dict(tree))
+
+
+def is_quantized(tree: Tree) -> bool:
+    """Whether any matrix of a parameter tree is in int8."""
+    leaves = jax.tree.leaves(tree, is_leaf=lambda leaf: isinstance(leaf, Quantized))
+    return any(isinstance(leaf, Quantized) for leaf in leaves)
+
+
+def dequantize(leaf: Array | Quantized) -> Array:
+    """The float32 array that a quantised one stands for; others as they are."""
+    if isinstance(leaf, Quantized):
+        return leaf.values.astype(jnp.float32) * leaf.scales
+    return leaf
+
+
+def dot(x: Array, kernel: Array | Quantized, dtype: str) -> jax.Array:
+    """`x @ kernel` in `dtype`; scales are put on the product, which is smaller than the kernel.
+
+    Args:
+      x: `[..., in]`.
+      kernel: `[in, out]`.
+      dtype: of the product.
+    """
+    x = x.astype(dtype)
+    if not isinstance(kernel, Quantized):
+        return jnp.dot(x, kernel.astype(dtype))
+    # Numbers up to 127 are exact in bfloat16.
+    product = jnp.dot(x, kernel.values.astype(dtype), preferred_element_type=jnp.float32)
+    return (product * kernel.scales[0]).astype(dtype)
+
+
+def transpose(table: Array | Quantized) -> Array | Quantized:
+    """A matrix with its two axes swapped."""
+    return jax.tree.map(lambda part: part.T, table)
+
+
+def take(table: Array | Quantized, rows: Array, dtype: str = "float32") -> jax.Array:
+    """Rows of an embedding table.
+
+    Args:
+      table: `[V, D]`.
+      rows: indices of any shape.
+      dtype: of the result.
+
+    Returns:
+      `[..., D]`.
+    """
+    taken = jax.tree.map(lambda part: jnp.take(part, rows, axis=0), table)
+    return dequantize(taken).astype(dtype)

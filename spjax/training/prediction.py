@@ -1,0 +1,262 @@
+"""Answers of one frozen model under stored prompts, of which each row may have another."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spjax.checkpoints import weights
+from spjax.checkpoints.prompts import Prompt
+from spjax.data import batching
+from spjax.data.cache import CachedSplit
+from spjax.data.cache_files import Ragged
+from spjax.data.tasks import registry
+from spjax.data.vocabulary import Vocabulary
+from spjax.models import T5, T5Config
+from spjax.models.decoding import Decoding, decode
+from spjax.types import Batch, Injection, Tree
+
+_LEAST_ROOM = 16  # tokens; rows are padded to this times a power of two, for few compilations
+INPUT_LENGTH, TARGET_LENGTH = 512, 64  # where no task says
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What the model says to one input.
+
+    Attributes:
+      text: the answer.
+      score: the log-probability of the label for "rank", the beam's score for "beam", else None.
+    """
+
+    text: str
+    score: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """A prompt with what its rows need to know.
+
+    Attributes:
+      rows_PD: float32 rows.
+      insertion: where they go, one of `batching.INSERTIONS`.
+      labels: the answers that "rank" chooses from.
+    """
+
+    rows_PD: np.ndarray
+    insertion: str = "front"
+    labels: tuple[str, ...] = ()
+
+
+class Predictor:
+    """A frozen model and some prompts, ready to answer."""
+
+    def __init__(
+        self,
+        config: T5Config,
+        base: Tree,
+        prompts: Sequence[Placed],
+        words: Vocabulary,
+        how: Decoding,
+        input_length: int = INPUT_LENGTH,
+        target_length: int = TARGET_LENGTH,
+    ) -> None:
+        """Puts prompts of any lengths into one table of rows.
+
+        Args:
+          config: of the frozen model.
+          base: its weights.
+          prompts: as many as wanted; a row names one by its place here.
+          words: the vocabulary.
+          how: the way of choosing answers.
+          input_length: most tokens of text, EOS included.
+          target_length: most tokens of an answer, EOS included.
+
+        Raises:
+          ValueError: a prompt, the vocabulary or the labels do not fit, or a length is too short.
+        """
+        _check(config, prompts, words, how, {"input": input_length, "target": target_length})
+        self.prompts, self.words, self.how, self.base = tuple(prompts), words, how, base
+        self.input_length = input_length
+        starts = np.cumsum([0, *(len(prompt.rows_PD) for prompt in prompts)])[:-1]
+        table_RD = np.concatenate([prompt.rows_PD for prompt in prompts])
+        self._soft = Injection(jnp.asarray(table_RD), jnp.asarray(starts[:, None], jnp.int32))
+        self._labels_CM, self._allowed_NC = _labels(self.prompts, words, how)
+        config = dataclasses.replace(config, dropout_rate=0.0)
+        self._decode = _program(config, how, target_length)
+
+    def encode(self, text: str) -> tuple[list[int], int]:
+        """Token ids cut as in training (the first tokens, then EOS), and how many there were."""
+        ids = self.words.encode(text)
+        return ids[: self.input_length - 1] + [self.words.eos_id], len(ids) + 1
+
+    def answer(
+        self, inputs: Sequence[Sequence[int]], who: Sequence[int], first: int = 0
+    ) -> list[Answer]:
+        """The answers to some inputs, computed as one batch.
+
+        Args:
+          inputs: token ids of each, EOS last, at most `input_length`; at least one input.
+          who: the prompt of each, by its place.
+          first: the number of the first input, from which sampling draws.
+        """
+        rows = 1 << (len(inputs) - 1).bit_length()  # powers of two, for few compilations
+        padded = [min(i, len(inputs) - 1) for i in range(rows)]
+        batch, order = self._batch([inputs[i] for i in padded], [who[i] for i in padded])
+        order = [padded[i] for i in order]
+        ids, scores = jax.device_get(
+            self._decode(
+                self.base, batch, self._soft, np.asarray(order, np.int32) + np.int32(first),
+                self._labels_CM, self._allowed_NC[[who[i] for i in order]],
+            )
+        )  # fmt: skip
+        found = {
+            i: Answer(self.words.decode(row), None if np.isnan(score) else float(score))
+            for i, row, score in zip(order, ids.tolist(), scores, strict=True)
+        }
+        return [found[i] for i in range(len(inputs))]
+
+    def _batch(
+        self, inputs: Sequence[Sequence[int]], who: Sequence[int]
+    ) -> tuple[Batch, list[int]]:
+        """Rows of all prompts, prompt by prompt, and which input each row is."""
+        split, room = _as_split(inputs), _LEAST_ROOM
+        while room < max(map(len, inputs)):
+            room *= 2
+        parts, order = [], []
+        for number, prompt in enumerate(self.prompts):
+            own = [i for i, name in enumerate(who) if name == number]
+            layout = batching.Layout(len(prompt.rows_PD), prompt.insertion, room, 1)
+            parts.append(batching.rows(split, np.asarray(own, np.int64), layout))
+            order += own
+        return Batch(**batching.gang(parts)), order
+
+
+def answer_split(
+    predictor: Predictor, split: CachedSplit, batch_size: int, limit: int = 0
+) -> list[Answer]:
+    """The answers to the examples of a split, in order, under the predictor's first prompt.
+
+    Args:
+      predictor: with room for the split's inputs.
+      split: what to read.
+      batch_size: examples decoded at a time.
+      limit: most examples, from the start; 0 for all.
+    """
+    total = min(limit or split.num_examples, split.num_examples)
+    answers = []
+    for start in range(0, total, batch_size):
+        inputs = [split.inputs[i] for i in range(start, min(start + batch_size, total))]
+        answers += predictor.answer(inputs, [0] * len(inputs), start)
+    return answers
+
+
+def place(prompt: Prompt, insertion: str = "", labels: Sequence[str] = ()) -> Placed:
+    """A prompt as it was read, with what its provenance says where nothing is given.
+
+    Args:
+      prompt: from a file.
+      insertion: one of `batching.INSERTIONS`; "" for the prompt's own, else "front".
+      labels: what "rank" chooses from; the labels of the prompt's task by default.
+    """
+    where = insertion or prompt.provenance.get("insertion", "front")
+    task = task_of(prompt)
+    return Placed(prompt.rows_PD, where, tuple(labels) or (task.labels if task else ()))
+
+
+def task_of(prompt: Prompt) -> registry.TaskInfo | None:
+    """The task that a prompt was trained on, None where that is not known here."""
+    name = prompt.provenance.get("task", "")
+    return registry.get(name) if name in registry.names() else None
+
+
+def doubts(prompt: Prompt, model: str, base: Tree) -> list[str]:
+    """What speaks against using a prompt with these weights, in words.
+
+    Args:
+      prompt: from a file.
+      model: name of the model's size.
+      base: its weights.
+    """
+    trained = prompt.provenance.get("model", model)
+    if trained != model:
+        return [f"the prompt from {prompt.origin} was trained with {trained}, not with {model}"]
+    digest = prompt.provenance.get("base_sha256")
+    if digest and digest != weights.digest(base):
+        return [
+            f"the prompt from {prompt.origin} was trained with other weights of {model} than "
+            "these (or the same in another dtype); its answers may be worthless"
+        ]
+    return []
+
+
+@functools.lru_cache(maxsize=8)
+def _program(config: T5Config, how: Decoding, max_length: int) -> Callable[..., tuple]:
+    model = T5(config)
+
+    def run(
+        base: Tree, batch: Batch, soft: Injection, *extra: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        return decode(how, model, base, batch, soft, max_length, *extra)
+
+    return jax.jit(run)
+
+
+def _as_split(inputs: Sequence[Sequence[int]]) -> CachedSplit:
+    """Token ids in the form that batching reads; nothing is on disk."""
+    offsets = np.cumsum([0, *map(len, inputs)])
+    values = np.concatenate([np.asarray(ids, np.int32) for ids in inputs])
+    none = Ragged(np.zeros(1, np.int32), np.zeros_like(offsets))
+    return CachedSplit("", "", Path(), {}, Ragged(values, offsets), none)
+
+
+def _labels(
+    prompts: Sequence[Placed], words: Vocabulary, how: Decoding
+) -> tuple[np.ndarray, np.ndarray]:
+    """labels_CM of all prompts, and allowed_NC: which are whose."""
+    names = list(dict.fromkeys(label for prompt in prompts for label in prompt.labels))
+    if how.kind != "rank":
+        names = []
+    ids = [[*words.encode(name), words.eos_id] for name in names]
+    labels_CM = np.zeros((len(ids), max(map(len, ids), default=1)), np.int32)
+    for row, own in zip(labels_CM, ids):
+        row[: len(own)] = own
+    allowed = [[name in prompt.labels for name in names] for prompt in prompts]
+    return labels_CM, np.asarray(allowed, bool).reshape(len(prompts), len(names))
+
+
+def _check(
+    config: T5Config,
+    prompts: Sequence[Placed],
+    words: Vocabulary,
+    how: Decoding,
+    lengths: dict[str, int],
+) -> None:
+    if words.size > config.vocab_size:
+        raise ValueError(
+            f"the vocabulary {words.path} has {words.size} ids and the model's embedding only "
+            f"{config.vocab_size} rows; give the vocabulary that belongs to the model."
+        )
+    for name, length in lengths.items():
+        if length < 2:
+            raise ValueError(f"the {name} length is {length}; it must be 2 or more.")
+    for prompt in prompts:
+        if prompt.insertion not in batching.INSERTIONS:
+            allowed = ", ".join(batching.INSERTIONS)
+            raise ValueError(f"unknown insertion {prompt.insertion!r}; choose one of {allowed}.")
+        if prompt.rows_PD.shape[1] != config.emb_dim:
+            raise ValueError(
+                f"a prompt has rows of width {prompt.rows_PD.shape[1]} and the model is "
+                f"{config.emb_dim} wide; a prompt fits only the model it was trained with."
+            )
+        if how.kind == "rank" and not (prompt.labels and all(prompt.labels)):
+            raise ValueError(
+                f"the labels to rank are {list(prompt.labels)}; give at least one, none of them "
+                "empty, with --labels=A,B."
+            )

@@ -1,0 +1,69 @@
+"""Runs of many processes, one or more on each host: how they find each other and who writes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import jax
+from jax.experimental import multihost_utils
+
+_COUNT, _ID, _ADDRESS = "JAX_PROCESS_COUNT", "JAX_PROCESS_ID", "JAX_COORDINATOR_ADDRESS"
+
+
+def start() -> None:
+    """Joins the other processes of a run, if the environment says that there are any.
+
+    It does if `JAX_COORDINATOR_ADDRESS` (host:port) is set, then with `JAX_PROCESS_COUNT` and
+    `JAX_PROCESS_ID`; if Slurm started several tasks in this step; or on a TPU machine, which may be
+    one of a pod. In the last two cases JAX finds out the rest by itself. To be called before
+    anything that uses a device; a second call does nothing.
+
+    Raises:
+      ValueError: there is an address, and the number of processes or of this one is missing or no
+        number.
+    """
+    if jax.distributed.is_initialized():
+        return
+    if address := os.environ.get(_ADDRESS):
+        count, index = _number(_COUNT, 1), _number(_ID, 0)
+        if index >= count:
+            raise ValueError(
+                f"{_ID} is {index} and {_COUNT} is {count}; processes are numbered from 0, so it "
+                f"must be at most {count - 1}."
+            )
+        jax.distributed.initialize(address, count, index)
+    elif _slurm_tasks() > 1 or _on_tpu():
+        jax.distributed.initialize()
+
+
+def leads() -> bool:
+    """Whether this process writes the files of a run and speaks for all."""
+    return jax.process_index() == 0
+
+
+def meet(place: str) -> None:
+    """Waits until every process has come to the same place."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(place)
+
+
+def _number(name: str, least: int) -> int:
+    text = os.environ.get(name, "")
+    if not text.isdigit() or int(text) < least:
+        raise ValueError(
+            f"{name} is {text!r}; with {_ADDRESS} it must be a whole number of at least {least}."
+        )
+    return int(text)
+
+
+def _slurm_tasks() -> int:
+    # Of the step, which `srun` sets: in an allocation without it there is only this process.
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
+
+
+def _on_tpu() -> bool:
+    if importlib.util.find_spec("libtpu") is None or os.environ.get("JAX_PLATFORMS") == "cpu":
+        return False
+    return any(Path("/dev").glob("accel[0-9]*")) or any(Path("/dev/vfio").glob("[0-9]*"))

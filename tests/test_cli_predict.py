@@ -1,0 +1,146 @@
+"""`spjax predict` and `spjax eval`."""
+
+import io
+import json
+import types
+
+import numpy as np
+import pytest
+
+from spjax import cli, cli_predict
+from spjax.checkpoints import prompts
+from spjax.checkpoints.prompts import Prompt
+from spjax.data import batching
+from spjax.methods.prompt_tuning import PromptTuning
+from spjax.models import decoding
+from spjax.training import loop, scoring
+from spjax.training.optimizers import Adafactor
+from spjax.training.run import Run
+
+TEXTS = ["the fox sees a dog", "it is cold", "", "the old house"]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two prompts of different lengths."""
+    rng = np.random.default_rng(0)
+    made = {}
+    for name, length in (("cb", 2), ("wic", 5)):
+        rows = rng.normal(size=(length, 16)).astype(np.float32)
+        facts = {"task": f"pocket_{name}", "model": "pocket_50k"}
+        made[name] = str(prompts.write(tmp_path / f"{name}.npy", Prompt(rows, facts)))
+    return made
+
+
+@pytest.fixture
+def call(capsys, checkpoint):
+    def run(*args):
+        code = cli.main([*args, f"--checkpoint={checkpoint}", "--target_length=4"])
+        out, err = capsys.readouterr()
+        return code, out.split("\n")[:-1], err
+
+    return run
+
+
+def put(monkeypatch, lines):
+    data = "\n".join(lines).encode()
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=io.BytesIO(data)))
+
+
+def test_text_in_text_out(call, files, tmp_path, monkeypatch):
+    path = tmp_path / "in.txt"
+    path.write_text("\n".join(TEXTS) + "\n")
+    code, whole, err = call("predict", str(path), f"--prompt={files['cb']}")
+    assert code == 0 and len(whole) == len(TEXTS) and len(set(whole)) > 1 and not err
+    put(monkeypatch, TEXTS)
+    assert call("predict", f"--prompt={files['cb']}", "--batch_size=3") == (0, whole, "")
+    cut = call("predict", str(path), f"--prompt={files['cb']}", "--input_length=2")
+    assert cut[0] == 0 and f"{path}:1: " in cut[2] and "tokens were cut to 2" in cut[2]
+
+
+@pytest.mark.parametrize("decoding", ["greedy", "rank"])
+def test_a_column_names_the_prompt(call, files, tmp_path, decoding):
+    path, how = tmp_path / "in.jsonl", f"--decoding={decoding}"
+    asked = [(name, text) for text in TEXTS for name in ("wic", "cb")]
+    rows = [{"id": i, "inputs": text, "prompt": name} for i, (name, text) in enumerate(asked)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    named = [f"--prompt={name}={file}" for name, file in files.items()]
+    code, out, _ = call("predict", str(path), *named, "--prompt_column=prompt", how)
+    found = [json.loads(line) for line in out]
+    assert code == 0 and [{k: row[k] for k in rows[0]} for row in found] == rows
+    for name, file in files.items():
+        code, out, _ = call("predict", str(path), f"--prompt={file}", how)
+        for row, alone in zip(found, map(json.loads, out), strict=True):
+            if row["prompt"] == name:
+                assert alone["prediction"] == row["prediction"]
+                assert ("score" in row) == (decoding == "rank")
+                assert row.get("score", 0) == pytest.approx(alone.get("score", 0), abs=1e-4)
+    labels = ("True", "False") if decoding == "rank" else ()
+    assert not labels or {r["prediction"] for r in found if r["prompt"] == "wic"} <= set(labels)
+
+
+def test_bad_rows_are_reported_and_the_rest_answered(call, files, tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'{"inputs": "a"}\nnonsense\n{"inputs": "b"}\n{"text": "c"}\n')
+    code, out, err = call("predict", str(path), f"--prompt={files['cb']}", "--batch_size=1")
+    assert code == 1 and [json.loads(line)["inputs"] for line in out] == ["a", "b"]
+    assert f"{path}:2: not a JSON object" in err and f"{path}:4: no field 'inputs'" in err
+    assert "2 of 4 rows were not answered" in err
+    path = tmp_path / "in.txt"
+    path.write_bytes(b"a\n\xff\nb\n")
+    code, out, err = call("predict", str(path), f"--prompt={files['cb']}")
+    assert code == 1 and len(out) == 3 and out[1] == "" and f"{path}:2: not UTF-8" in err
+
+
+def test_mistakes(call, files, tmp_path):
+    one, lines = f"--prompt={files['cb']}", tmp_path / "in.txt"
+    lines.touch()
+    nameless = prompts.write(tmp_path / "p.npy", Prompt(np.ones((1, 16), np.float32)))
+    for args, message in [
+        (("predict", "absent", one), "cannot read absent: No such file"),
+        (("predict", str(lines), one, one), "2 prompts are given; say which row has which"),
+        (("predict", str(lines), one, "--prompt_column=p"), "every --prompt is NAME=FILE"),
+        (("predict", str(lines), one, "--batch_size=0"), "batch size is 0; it must be 1 or more"),
+        (("predict", str(lines), one, "--labels=a,", "--decoding=rank"), "labels to rank are"),
+        (("predict", str(lines), one, "--model=t5_1_1_small"), "no vocabulary is known"),
+        (("eval",), "give either the folder of a finished run or --prompt"),
+        (("eval", f"--prompt={nameless}"), "does not say its task; give one with --task"),
+        (("eval", one, "--task=x"), "unknown task 'x'"),
+    ]:
+        code, _, err = call(*args)
+        assert code == 2 and err.startswith("spjax: error:") and message in err, err
+
+
+def test_choices_are_those_of_the_library():
+    assert cli_predict._KINDS == decoding.KINDS
+    assert cli_predict._INSERTIONS == batching.INSERTIONS
+    assert cli_predict._SPLITS == loop.SPLITS
+
+
+def test_prompts_that_say_no_model(capsys, tmp_path):
+    path = prompts.write(tmp_path / "p.npy", Prompt(np.ones((1, 16), np.float32)))
+    assert cli.main(["predict", "--prompt", str(path), __file__]) == 2
+    assert "the prompts do not say one model" in capsys.readouterr().err
+
+
+def test_a_prompt_file_scores_as_its_run(capsys, call, checkpoint, tmp_path):
+    run = Run(
+        task="pocket_cb", model="pocket_50k", method=PromptTuning(length=3),
+        optimizer=Adafactor(0.3), checkpoint=checkpoint, steps=2, eval_period=2, batch_size=4,
+        eval_examples=8,
+    )  # fmt: skip
+    (result,) = loop.train([run], [tmp_path])
+    folder = scoring.score_folder(run, tmp_path, "test")
+    assert folder == {"split": "test", "step": 2, **result["test"]}
+    (tmp_path / "config.gin").touch()
+    for source in (tmp_path, tmp_path / "prompt.npy"):
+        code = cli.main(["eval", f"--prompt={source}", f"--checkpoint={checkpoint}"])
+        assert code == 0
+        assert json.loads(capsys.readouterr().out) == {"task": "pocket_cb", **folder}
+    code, out, _ = call("eval", f"--prompt={tmp_path / 'prompt.npy'}", "--decoding=rank")
+    ranked = json.loads("\n".join(out))
+    assert code == 0 and ranked["score"] != folder["score"] and ranked["accuracy"] > 0
+    code, _, err = call("eval", str(tmp_path))
+    assert code == 2 and "--checkpoint is what the run in" in err
+    assert cli.main(["eval", str(tmp_path), "--decoding=beam"]) == 2
+    assert "a run folder is scored greedily" in capsys.readouterr().err

@@ -1,0 +1,92 @@
+"""Body of a process with 8 simulated devices: prints figures of every set of rules as JSON."""
+
+import json
+import math
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spjax.methods.full_fine_tuning import FullFineTuning
+from spjax.methods.initializers import Uniform
+from spjax.methods.prompt_tuning import PromptTuning
+from spjax.models import T5Config
+from spjax.models.t5 import init_weights
+from spjax.training import mesh, step
+from spjax.training.optimizers import AdamW
+from spjax.trees import stack_layers
+from spjax.types import Batch
+
+TINY = T5Config(64, 16, 4, 8, 32, 1, 1)
+CASES = [("data_parallel", 1), ("tensor_parallel", 4), ("fsdp", 1), ("fsdp", 2)]
+PAIRS = [["batch", "data"], ["mlp", "model"]]
+
+
+def batch(rows=8):
+    rng = np.random.default_rng(0)
+    inputs = rng.integers(3, 60, (rows, 7)).astype(np.int32)
+    slots = np.full_like(inputs, -1)
+    slots[:, :2] = [0, 1]
+    targets = rng.integers(3, 60, (rows, 3)).astype(np.int32)
+    one, zero = np.ones_like, np.zeros((rows, 1), np.int32)
+    runs = (np.arange(rows, dtype=np.int32) % 2)[:, None]
+    return Batch(inputs, slots, one(inputs), targets, one(targets), runs, zero)
+
+
+def two_steps(method, place, microbatches=1, remat=False, scan=False, runs=2):
+    """Losses of two steps, and the share of the weights that is an argument on one device."""
+    config = T5Config(64, 16, 4, 8, 32, 1, 1, scan_layers=scan)
+    base = init_weights(TINY, jax.random.key(0))
+    base = stack_layers(base) if scan else base
+    base = jax.device_put(base, place.weights(base))
+    keys = jax.random.split(jax.random.key(1), runs)
+    own = [method.init(key, base)["params"] for key in keys]
+    trainable = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
+    slots = jax.vmap(AdamW().make(0.0).init)(trainable)
+    state = step.TrainState(trainable, slots, jnp.zeros(runs, jnp.int32), jnp.ones(runs, bool))
+    state = jax.device_put(state, place.state(state, base))
+    program = step.Program(
+        config, method, AdamW(0.0), 0.0, 0.0, "NUM_REAL_TARGET_TOKENS", microbatches, remat, place
+    )
+    data = batch()
+    if runs == 1:
+        data = data.replace(runs_BG=np.zeros_like(data.runs_BG))
+    args = (base, place.put_batch(data), jnp.full(runs, 0.01), jax.random.key(0))
+    compiled = step.compiled_update(program).lower(state, *args).compile()
+    kept = [] if method.changes_weights else [base]  # full fine-tuning never looks at the base
+    arrays = jax.tree.leaves([state, kept])
+    whole = sum(x.nbytes for x in arrays)
+    mine = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in arrays)
+    losses = []
+    for _ in range(2):
+        before = jax.tree.map(lambda x: x.sharding, state)
+        state, losses_N = step.compiled_update(program)(state, *args)
+        same = jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), state, before)
+        assert all(jax.tree.leaves(same)), "the state has moved"
+        losses.append(np.asarray(losses_N).tolist())
+    return {
+        "losses": losses,
+        "argument_bytes": compiled.memory_analysis().argument_size_in_bytes,
+        "expected_bytes": mine,
+        "share": mine / whole,
+    }
+
+
+def main():
+    alone = mesh.Placement(mesh.make_mesh(1))
+    prompt, full = PromptTuning(length=2, initializer=Uniform()), FullFineTuning()
+    found = {}
+    for name, method, runs in (("prompt", prompt, 2), ("full", full, 1)):
+        found[f"{name}/alone"] = two_steps(method, alone, runs=runs)
+        for rules, partitions in CASES:
+            place = mesh.place(partitions, rules)
+            found[f"{name}/{rules}/{partitions}"] = two_steps(method, place, runs=runs)
+    found["prompt/pairs/2"] = two_steps(prompt, mesh.place(2, PAIRS))
+    found["prompt/scan"] = two_steps(prompt, mesh.place(2, "fsdp"), scan=True)
+    found["prompt/all"] = two_steps(prompt, mesh.place(2, "fsdp"), 4, True)
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
