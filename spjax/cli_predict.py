@@ -196,10 +196,11 @@ def _predictor(args: argparse.Namespace, prompts: Sequence[Any]) -> Any:
         args.target_length
         or max((t.target_length for t in tasks), default=prediction.TARGET_LENGTH),
     )
-    prediction.Predictor(config, {}, placed, words, how, *lengths)  # mistakes before the weights
+    prediction.check(config, placed, words, how, *lengths)  # before the weights are read
     base = weights.load(model, args.checkpoint)
+    digest = weights.digest(base)
     for prompt in prompts:
-        for doubt in prediction.doubts(prompt, model, base):
+        for doubt in prediction.doubts(prompt, model, digest):
             _note(doubt)
     return prediction.Predictor(config, base, placed, words, how, *lengths)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 _FORMATS = ("npy", "safetensors", "peft", "t5x", "huggingface")
 _DTYPES = ("float32", "bfloat16", "int8")
-_EMBEDDINGS = ("token_embedder/embedding", "shared.weight")  # T5X's and Hugging Face's names
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -82,14 +81,16 @@ def convert(args: argparse.Namespace) -> int:
 def _embedding(model: str, checkpoint: str) -> Any:
     """The embedding table alone: for an inspection the other weights need not be read."""
     from spjax.checkpoints import weights
+    from spjax.models.t5 import EMBEDDING
 
     path = weights.find(model, checkpoint)
     stored = weights.stored(path)
-    for name in _EMBEDDINGS:
+    names = (EMBEDDING, "shared.weight")  # T5X's and Hugging Face's
+    for name in names:
         if name in stored:
             return stored[name].read()
     raise ValueError(
-        f"{path} has no embedding table, neither {' nor '.join(_EMBEDDINGS)}. Give the weights of "
+        f"{path} has no embedding table, neither {' nor '.join(names)}. Give the weights of "
         "a T5 model with --checkpoint."
     )
 

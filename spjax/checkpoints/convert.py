@@ -1,4 +1,4 @@
-"""Frozen weights from any format to a safetensors file with T5X's names, or to a Hugging Face folder.
+"""Frozen weights of any format as a safetensors file with T5X's names or a Hugging Face folder.
 
 One leaf is in memory at a time, so a model of any size can be converted on a small machine.
 """
@@ -21,9 +21,8 @@ from spjax.checkpoints import (
 )
 from spjax.checkpoints.stored import Leaves
 from spjax.models import T5Config
-from spjax.models.t5 import weight_shapes
+from spjax.models.t5 import EMBEDDING, weight_shapes
 
-_EMBEDDING = "token_embedder/embedding"
 FORMATS = ("safetensors", "huggingface")
 
 
@@ -33,7 +32,7 @@ def is_weights(source: str) -> bool:
         found = weights.kind(source)
         if found == "t5x":
             return not t5x.holds_prompts(remote.local(source))
-        return found == "huggingface" or _EMBEDDING in weights.stored(source)
+        return found == "huggingface" or EMBEDDING in weights.stored(source)
     except ValueError:  # the reader of prompts tells better what is wrong
         return False
 

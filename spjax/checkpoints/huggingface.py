@@ -13,13 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from spjax.checkpoints import lazy, remote, safetensors_files
+from spjax.checkpoints import remote, safetensors_files
 from spjax.checkpoints.stored import Index, Leaves, Stored, transpose
 from spjax.models import SIZES, T5Config
-from spjax.types import Tree
+from spjax.models.t5 import EMBEDDING
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -82,37 +81,19 @@ def size_name(config: T5Config) -> str | None:
     return None
 
 
-def read(
-    folder: str | Path,
-    config: T5Config | None = None,
-    dtype: str = "float32",
-    sharding: jax.sharding.Sharding | Tree | None = None,
-) -> dict[str, Any]:
-    """Reads the frozen weights of a Hugging Face folder.
-
-    Args:
-      folder: with `config.json` and safetensors.
-      config: the model that should receive them; None for the folder's own (`read_config`).
-      dtype: as in `lazy.assemble`.
-      sharding: as in `lazy.assemble`.
-
-    Returns:
-      The parameter tree, as jax arrays.
+def check(folder: str | Path, config: T5Config) -> None:
+    """Demands what no array's shape shows: that a folder's model computes as `config` does.
 
     Raises:
-      ValueError: the folder cannot be read, or its model differs from `config` in arithmetic,
-        names or shapes (all are listed).
+      ValueError: the folder cannot be read, or its model differs.
     """
     found = read_config(folder)
-    wanted = found if config is None else config
     for field in ("mlp_activations", "logits_via_embedding", "num_heads", "head_dim"):
-        # The last two can differ without any shape showing it.
-        if getattr(found, field) != getattr(wanted, field):
+        if getattr(found, field) != getattr(config, field):
             raise ValueError(
                 f"the model in {folder} has {field}={getattr(found, field)!r}, not "
-                f"{getattr(wanted, field)!r}. Check that checkpoint and model size belong together."
+                f"{getattr(config, field)!r}. Check that checkpoint and model size belong together."
             )
-    return lazy.assemble(stored(folder), wanted, dtype, str(folder), sharding)
 
 
 def stored(folder: str | Path) -> Leaves:
@@ -129,7 +110,7 @@ def stored(folder: str | Path) -> Leaves:
     leaves: Leaves = {}
     for name, array in files.items():
         if name in _TABLES:
-            leaves["token_embedder/embedding"] = files[_table(files)]
+            leaves[EMBEDDING] = files[_table(files)]
         elif name != _HEAD and name != _UNUSED:
             new_name, turned = _rename(name)
             leaves[new_name] = transpose(array) if turned else array
@@ -143,9 +124,9 @@ def stored(folder: str | Path) -> Leaves:
 
 def tensors(leaves: Mapping[str, Stored]) -> Leaves:
     """Arrays under T5X's names, layers unrolled, as Hugging Face names and turns them."""
-    result = {_TABLES[0]: leaves["token_embedder/embedding"]}
+    result = {_TABLES[0]: leaves[EMBEDDING]}
     for name, array in leaves.items():
-        if name != "token_embedder/embedding":
+        if name != EMBEDDING:
             new_name, turned = _hub_name(name)
             result[new_name] = transpose(array) if turned else array
     return result
@@ -245,8 +226,8 @@ def _config(content: Mapping[str, Any], folder: str | Path, files: Leaves) -> T5
         wrong.append(f"no number for {', '.join(missing)}")
     if wrong:
         raise ValueError(
-            f"{remote.join(folder, CONFIG)} describes a model that spjax cannot run: {'; '.join(wrong)}. "
-            "Use a T5, T5 1.1, Flan-T5 or mT5 checkpoint."
+            f"{remote.join(folder, CONFIG)} describes a model that spjax cannot run: "
+            f"{'; '.join(wrong)}. Use a T5, T5 1.1, Flan-T5 or mT5 checkpoint."
         )
     decoder_layers = content.get("num_decoder_layers")
     return T5Config(

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from spjax.checkpoints import lazy
 from spjax.checkpoints.stored import Stored
 from spjax.models import T5Config
+from spjax.models.t5 import EMBEDDING
 
-_EMBEDDING = "token_embedder/embedding"
 _TABLE = "encoder/relpos_bias/rel_embedding"
 _QUERY = "encoder/layers_0/attention/query/kernel"
 _WO = "encoder/layers_0/mlp/wo/kernel"
@@ -29,13 +29,13 @@ def config(leaves: Mapping[str, Stored], source: str) -> T5Config:
       ValueError: an array is missing without which the shape cannot be told.
     """
     unrolled = lazy.unroll(leaves)
-    needed = (_EMBEDDING, _TABLE, _QUERY, _WO)
+    needed = (EMBEDDING, _TABLE, _QUERY, _WO)
     if lost := [name for name in needed if len(getattr(unrolled.get(name), "shape", ())) != 2]:
         raise ValueError(
             f"cannot tell the shape of the model in {source}: it has no matrix "
             f"{', '.join(lost)}. Name the model's size instead of 'auto', if it is a T5."
         )
-    vocab_size, emb_dim = unrolled[_EMBEDDING].shape
+    vocab_size, emb_dim = unrolled[EMBEDDING].shape
     num_heads = unrolled[_TABLE].shape[0]
     return T5Config(
         vocab_size=vocab_size,

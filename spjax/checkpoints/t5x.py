@@ -16,15 +16,12 @@ from typing import Any, Mapping
 
 import flax.serialization
 import flax.traverse_util
-import jax
 import msgpack
 import numpy as np
 import tensorstore as ts
 
 from spjax.checkpoints import lazy
 from spjax.checkpoints.stored import Index, Leaves, Stored, from_array
-from spjax.models import T5Config
-from spjax.types import Tree
 
 VERSIONS = (0, 1, 2, 3)
 INDEX = "checkpoint"
@@ -69,30 +66,6 @@ class _Folder:
     def names(self) -> list[str]:
         """All files, also those in sub-folders."""
         return [key.decode() for key in ts.KvStore.open(self.store).result().list().result()]
-
-
-def read(
-    path: str | Path,
-    config: T5Config,
-    dtype: str = "float32",
-    sharding: jax.sharding.Sharding | Tree | None = None,
-) -> dict[str, Any]:
-    """Reads the frozen weights of a T5X checkpoint; prompts in it are left out.
-
-    Args:
-      path: a `checkpoint_{step}` folder, local or a URL that TensorStore knows.
-      config: the model that should receive them; its `scan_layers` decides the layout.
-      dtype: as in `lazy.assemble`.
-      sharding: as in `lazy.assemble`.
-
-    Returns:
-      The parameter tree, as jax arrays.
-
-    Raises:
-      ValueError: the checkpoint is damaged or of an unknown version, or its names or shapes are
-        not those of the model (all are listed).
-    """
-    return lazy.assemble(stored_weights(path), config, dtype, str(path), sharding)
 
 
 def stored_weights(path: str | Path) -> Leaves:

@@ -26,6 +26,11 @@ FORMATS = (
     "a Hugging Face folder (config.json with model.safetensors or its index); or the URL of one "
     "(gs://, s3://, http://; of a Hugging Face repository, hf://ORGANISATION/NAME)"
 )
+_READERS = {
+    "spjax": safetensors_files.read,
+    "t5x": t5x.stored_weights,
+    "huggingface": huggingface.stored,
+}
 
 
 def save(path: Path, weights: Tree, metadata: Mapping[str, str], dtype: str = "bfloat16") -> None:
@@ -124,12 +129,7 @@ def stored(checkpoint: str) -> Leaves:
       ValueError: it cannot be read.
     """
     place = remote.local(checkpoint)
-    readers = {
-        "spjax": safetensors_files.read,
-        "t5x": t5x.stored_weights,
-        "huggingface": huggingface.stored,
-    }
-    return readers[kind(place)](place)
+    return _READERS[kind(place)](place)
 
 
 def check_model(model: str, checkpoint: str = "") -> None:
@@ -182,26 +182,31 @@ def vocabulary_of(checkpoint: str) -> str:
 
 
 def read(
-    path: str | Path,
+    checkpoint: str | Path,
     config: T5Config,
     dtype: str = "float32",
     sharding: jax.sharding.Sharding | Tree | None = None,
 ) -> dict[str, Any]:
-    """Reads a file of spjax and demands that names and shapes are those of the model.
+    """Reads a checkpoint of any format and demands that its model is the one that is wanted.
 
     Args:
-      path: a safetensors file, or the URL of one.
-      config: the model that should receive them; its `scan_layers` decides the layout.
+      checkpoint: path of a file or folder, or a URL.
+      config: the model that should receive the weights; its `scan_layers` decides the layout.
       dtype: as in `lazy.assemble`.
       sharding: as in `lazy.assemble`.
 
     Returns:
-      The parameter tree, as jax arrays.
+      The parameter tree, as jax arrays; soft prompts in the checkpoint are left out.
 
     Raises:
-      ValueError: the file cannot be read, or names or shapes differ (all are listed).
+      ValueError: the checkpoint cannot be read, or arithmetic, names or shapes differ (all are
+        listed).
     """
-    return lazy.assemble(safetensors_files.read(path), config, dtype, str(path), sharding)
+    place = remote.local(checkpoint)
+    format = kind(place)
+    if format == "huggingface":
+        huggingface.check(place, config)
+    return lazy.assemble(_READERS[format](place), config, dtype, place, sharding)
 
 
 def fingerprint(model: str, checkpoint: str = "") -> str:
@@ -257,8 +262,7 @@ def load(
       ValueError: nothing can be read, or it does not fit the model.
     """
     place = find(model, checkpoint)
-    readers = {"spjax": read, "t5x": t5x.read, "huggingface": huggingface.read}
-    return readers[kind(place)](place, config_of(model, place), dtype, sharding)
+    return read(place, config_of(model, place), dtype, sharding)
 
 
 def digest(weights: Tree) -> str:

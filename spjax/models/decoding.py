@@ -304,7 +304,7 @@ def beam_search(
 
 
 def _best(end: _Beams, real_B: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """ids_BWM and scores_BW: the finished sequences of a row, or its live ones if there are none."""
+    """ids_BWM and scores_BW: the finished sequences of a row, or its live ones without any."""
     found_B = jnp.isfinite(end.done_BW[:, 0])
     ids_BWM = jnp.where(found_B[:, None, None], end.done_BWM, end.live_BWM)
     scores_BW = jnp.where(found_B[:, None], end.done_BW, end.live_BW)

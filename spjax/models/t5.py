@@ -31,6 +31,8 @@ from spjax.types import Array, Batch, Injection, prompt_rows
 
 Constrain = Callable[..., jax.Array]
 
+EMBEDDING = "token_embedder/embedding"  # T5X's name of the table that all tokens are looked up in
+
 
 class EncoderLayer(nn.Module):
     """Self-attention and MLP, each after a norm and added to the stream."""

@@ -46,32 +46,20 @@ class Progress:
     scores: tuple[float, ...] = ()
 
 
-def load_base(
-    model: str,
-    checkpoint: str,
-    dtype: str = "float32",
-    placement: mesh.Placement | None = None,
-) -> Tree:
-    """The frozen weights, read to where they lie and kept for the next runs of the process.
-
-    Args:
-      model: name of a size.
-      checkpoint: as in `weights.load`.
-      dtype: as in `weights.load`.
-      placement: of each weight; None for a copy on every device.
-    """
-    return _load_base(model, checkpoint, dtype, placement or mesh.place())
+def base_of(run: Run) -> Tree:
+    """The frozen weights of a run, read to where they lie and kept for the next runs."""
+    return _base(run.model, run.checkpoint, run.weights_dtype, placement_of(run))
 
 
 @functools.lru_cache(maxsize=2)
-def _load_base(model: str, checkpoint: str, dtype: str, placement: mesh.Placement) -> Tree:
+def _base(model: str, checkpoint: str, dtype: str, placement: mesh.Placement) -> Tree:
     shapes = weight_shapes(weights.config_of(model, checkpoint))
     return weights.load(model, checkpoint, dtype, placement.weights(shapes))
 
 
-def base_of(run: Run) -> Tree:
-    """The frozen weights of a run, spread over the devices as it says."""
-    return load_base(run.model, run.checkpoint, run.weights_dtype, placement_of(run))
+@functools.lru_cache(maxsize=2)
+def _digest(model: str, checkpoint: str, dtype: str, placement: mesh.Placement) -> str:
+    return weights.digest(_base(model, checkpoint, dtype, placement))
 
 
 def placement_of(run: Run) -> mesh.Placement:
@@ -225,8 +213,8 @@ class Gang:
         member.standing.step = int(self.state.step_N[i])
         member.status = "diverged"
         member.message = (
-            f"the loss or the parameters became NaN or infinite at step {member.standing.step + 1}; "
-            f"the last good checkpoint is kept in {member.folder / 'checkpoints'}. Lower "
+            "the loss or the parameters became NaN or infinite at step "
+            f"{member.standing.step + 1}; the last good checkpoint is kept in {member.folder / 'checkpoints'}. Lower "
             f"LEARNING_RATE ({member.run.optimizer.learning_rate})."
         )
 
@@ -340,11 +328,6 @@ def _facts(member: Member, base: Tree) -> dict[str, Any]:
 
 def _embedding(base: Tree) -> jax.Array:
     return quantization.dequantize(base["token_embedder"]["embedding"])
-
-
-@functools.lru_cache(maxsize=2)
-def _digest(model: str, checkpoint: str, dtype: str, placement: mesh.Placement) -> str:
-    return weights.digest(load_base(model, checkpoint, dtype, placement))
 
 
 def train(

@@ -157,7 +157,7 @@ class Placement:
     @property
     def everywhere(self) -> NamedSharding:
         """Every device holds the whole array."""
-        return replicated(self.mesh)
+        return NamedSharding(self.mesh, PartitionSpec())
 
     @property
     def alone(self) -> bool:
@@ -280,8 +280,3 @@ def keep_compiled_programs(folder: Path) -> None:
     """Lets JAX keep compiled programs on disk for other processes, unless it has a folder."""
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(folder))
-
-
-def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
-    return NamedSharding(mesh, PartitionSpec())

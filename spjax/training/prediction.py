@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spjax.checkpoints import weights
 from spjax.checkpoints.prompts import Prompt
 from spjax.data import batching
 from spjax.data.cache import CachedSplit
@@ -81,7 +80,7 @@ class Predictor:
         Raises:
           ValueError: a prompt, the vocabulary or the labels do not fit, or a length is too short.
         """
-        _check(config, prompts, words, how, {"input": input_length, "target": target_length})
+        check(config, prompts, words, how, input_length, target_length)
         self.prompts, self.words, self.how, self.base = tuple(prompts), words, how, base
         self.input_length = input_length
         starts = np.cumsum([0, *(len(prompt.rows_PD) for prompt in prompts)])[:-1]
@@ -138,25 +137,6 @@ class Predictor:
         return Batch(**batching.gang(parts)), order
 
 
-def answer_split(
-    predictor: Predictor, split: CachedSplit, batch_size: int, limit: int = 0
-) -> list[Answer]:
-    """The answers to the examples of a split, in order, under the predictor's first prompt.
-
-    Args:
-      predictor: with room for the split's inputs.
-      split: what to read.
-      batch_size: examples decoded at a time.
-      limit: most examples, from the start; 0 for all.
-    """
-    total = min(limit or split.num_examples, split.num_examples)
-    answers = []
-    for start in range(0, total, batch_size):
-        inputs = [split.inputs[i] for i in range(start, min(start + batch_size, total))]
-        answers += predictor.answer(inputs, [0] * len(inputs), start)
-    return answers
-
-
 def place(prompt: Prompt, insertion: str = "", labels: Sequence[str] = ()) -> Placed:
     """A prompt as it was read, with what its provenance says where nothing is given.
 
@@ -176,19 +156,18 @@ def task_of(prompt: Prompt) -> registry.TaskInfo | None:
     return registry.get(name) if name in registry.names() else None
 
 
-def doubts(prompt: Prompt, model: str, base: Tree) -> list[str]:
-    """What speaks against using a prompt with these weights, in words.
+def doubts(prompt: Prompt, model: str, base_sha256: str) -> list[str]:
+    """What speaks against using a prompt with some weights, in words.
 
     Args:
       prompt: from a file.
       model: name of the model's size.
-      base: its weights.
+      base_sha256: digest of its weights.
     """
     trained = prompt.provenance.get("model", model)
     if trained != model:
         return [f"the prompt from {prompt.origin} was trained with {trained}, not with {model}"]
-    digest = prompt.provenance.get("base_sha256")
-    if digest and digest != weights.digest(base):
+    if prompt.provenance.get("base_sha256", base_sha256) != base_sha256:
         return [
             f"the prompt from {prompt.origin} was trained with other weights of {model} than "
             "these (or the same in another dtype); its answers may be worthless"
@@ -231,19 +210,25 @@ def _labels(
     return labels_CM, np.asarray(allowed, bool).reshape(len(prompts), len(names))
 
 
-def _check(
+def check(
     config: T5Config,
     prompts: Sequence[Placed],
     words: Vocabulary,
     how: Decoding,
-    lengths: dict[str, int],
+    input_length: int,
+    target_length: int,
 ) -> None:
+    """Demands that all fit together; what `Predictor` needs beside the weights.
+
+    Raises:
+      ValueError: a prompt, the vocabulary or the labels do not fit, or a length is too short.
+    """
     if words.size > config.vocab_size:
         raise ValueError(
             f"the vocabulary {words.path} has {words.size} ids and the model's embedding only "
             f"{config.vocab_size} rows; give the vocabulary that belongs to the model."
         )
-    for name, length in lengths.items():
+    for name, length in (("input", input_length), ("target", target_length)):
         if length < 2:
             raise ValueError(f"the {name} length is {length}; it must be 2 or more.")
     for prompt in prompts:

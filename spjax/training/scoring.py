@@ -9,7 +9,7 @@ import jax
 
 from spjax.data import cache
 from spjax.data.tasks import registry
-from spjax.training import evaluation, loop, prediction, run_files
+from spjax.training import evaluation, loop, run_files
 from spjax.training import step as steps
 from spjax.training.prediction import Predictor
 from spjax.training.run import Run
@@ -72,5 +72,10 @@ def score_prompt(
         "targets": target_length or registry.get(task).target_length,
     }
     data = cache.load(task, split, lengths, vocabulary=vocabulary)
-    answers = prediction.answer_split(predictor, data, batch_size)
-    return evaluation.score(task, [answer.text for answer in answers], data.examples)
+    texts = []
+    for start in range(0, data.num_examples, batch_size):
+        end = min(start + batch_size, data.num_examples)
+        inputs = [data.inputs[i] for i in range(start, end)]
+        answers = predictor.answer(inputs, [0] * len(inputs), start)
+        texts += [answer.text for answer in answers]
+    return evaluation.score(task, texts, data.examples)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spjax import cli, trees
-from spjax.checkpoints import convert, huggingface, weights
+from spjax.checkpoints import convert, weights
 from spjax.models import T5Config, quantization
 from spjax.models.t5 import weight_shapes
 
@@ -36,7 +36,7 @@ def test_there_and_back(tmp_path, config, dtype):
     assert weights.kind(str(folder)) == "huggingface"
     assert weights.config_of("auto", str(folder)) == config
     expected = {k: v.astype(dtype) for k, v in trees.flatten(random_tree(config)).items()}
-    found = trees.flatten(huggingface.read(folder, dtype=dtype))
+    found = trees.flatten(weights.load("auto", str(folder), dtype))
     for name, array in expected.items():
         np.testing.assert_array_equal(np.asarray(found[name]), array, err_msg=name)
     back = convert.convert(str(folder), tmp_path / "b.safetensors", "safetensors", dtype)

@@ -82,6 +82,11 @@ def write(folder, config, arrays, **changes):
     return folder
 
 
+def read(folder, config=None, dtype="float32", sharding=None):
+    """The weights of a folder, by default as the model that it says it is."""
+    return weights.read(folder, config or huggingface.read_config(folder), dtype, sharding)
+
+
 def same(tree, leaves):
     found = trees.flatten(tree)
     assert found.keys() == leaves.keys()
@@ -96,7 +101,7 @@ def test_round_trip(tmp_path, config, dtype, monkeypatch):
     leaves = random_leaves(config)
     folder = write(tmp_path / "m", config, tensors(leaves))
     assert huggingface.read_config(folder) == config
-    same(huggingface.read(folder, dtype=dtype), {k: v.astype(dtype) for k, v in leaves.items()})
+    same(read(folder, dtype=dtype), {k: v.astype(dtype) for k, v in leaves.items()})
 
 
 def test_scanned_and_on_a_mesh(tmp_path):
@@ -104,12 +109,12 @@ def test_scanned_and_on_a_mesh(tmp_path):
     folder = write(tmp_path / "m", V11, tensors(leaves))
     scanned = dataclasses.replace(V11, scan_layers=True)
     expected = {k: np.asarray(v) for k, v in trees.flatten(trees.stack_layers(leaves)).items()}
-    same(huggingface.read(folder, scanned), expected)
+    same(read(folder, scanned), expected)
     mesh = Mesh(np.array(jax.devices()[:4]), ("model",))
     shapes = weight_shapes(scanned)
     split, whole = (NamedSharding(mesh, PartitionSpec(*p)) for p in ((None, None, "model"), ()))
     places = jax.tree.map(lambda x: split if x.ndim == 3 and not x.shape[2] % 4 else whole, shapes)
-    tree = huggingface.read(folder, scanned, sharding=places)
+    tree = read(folder, scanned, sharding=places)
     same(tree, expected)
     kernel = tree["encoder"]["layers"]["mlp"]["wi_0"]["kernel"]
     assert {shard.data.shape for shard in kernel.addressable_shards} == {(8, 2, 3)}
@@ -127,17 +132,17 @@ def test_shards(tmp_path):
         index["weight_map"] |= dict.fromkeys(part, file)
     path = folder / "model.safetensors.index.json"
     path.write_text(json.dumps(index))
-    same(huggingface.read(folder), leaves)
+    same(read(folder), leaves)
     path.write_text(json.dumps({"weight_map": index["weight_map"] | {"x": file}}))
     with pytest.raises(ValueError, match="the shards in .* lack x, which"):
-        huggingface.read(folder)
+        read(folder)
     path.write_text("{}")
     with pytest.raises(ValueError, match="has no `weight_map`"):
-        huggingface.read(folder)
+        read(folder)
     path.write_text(json.dumps(index))
     (folder / file).unlink()
     with pytest.raises(ValueError, match="lacks model-00002-of-00002.safetensors, which"):
-        huggingface.read(folder)
+        read(folder)
 
 
 def test_aliases_of_the_table_and_unused_tensors(tmp_path):
@@ -146,9 +151,9 @@ def test_aliases_of_the_table_and_unused_tensors(tmp_path):
     unused = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
     arrays[unused] = np.zeros((32, 2), "f")
     arrays["encoder.embed_tokens.weight"] = arrays["shared.weight"]
-    same(huggingface.read(write(tmp_path / "m", V11, arrays)), leaves)
+    same(read(write(tmp_path / "m", V11, arrays)), leaves)
     del arrays["shared.weight"]
-    same(huggingface.read(write(tmp_path / "m", V11, arrays)), leaves)
+    same(read(write(tmp_path / "m", V11, arrays)), leaves)
 
 
 def head_case(tmp_path, own_head, **changes):
@@ -158,7 +163,7 @@ def head_case(tmp_path, own_head, **changes):
     if not own_head:
         del arrays["lm_head.weight"]
     folder = write(tmp_path / "m", V11, arrays, **changes)
-    return huggingface.read_config(folder), trees.flatten(huggingface.read(folder)), leaves
+    return huggingface.read_config(folder), trees.flatten(read(folder)), leaves
 
 
 @pytest.mark.parametrize(
@@ -188,7 +193,7 @@ def test_a_head_that_equals_the_table_is_tied(tmp_path):
     arrays = tensors(leaves)
     folder = write(tmp_path / "m", V10, arrays | {"lm_head.weight": arrays["shared.weight"]})
     assert huggingface.read_config(folder) == V10
-    same(huggingface.read(folder), leaves)
+    same(read(folder), leaves)
 
 
 def test_published_sizes_are_rows_of_the_table(tmp_path):
@@ -212,7 +217,7 @@ def test_published_sizes_are_rows_of_the_table(tmp_path):
 def test_other_models_are_refused(tmp_path, changes, message):
     folder = write(tmp_path / "m", V11, tensors(random_leaves(V11)), **changes)
     with pytest.raises(ValueError, match=f"a model that spjax cannot run: {message}"):
-        huggingface.read(folder)
+        read(folder)
 
 
 def test_names_shapes_and_arithmetic_must_match(tmp_path):
@@ -221,17 +226,17 @@ def test_names_shapes_and_arithmetic_must_match(tmp_path):
     changed = {k: v for k, v in arrays.items() if k != lost} | {extra: np.zeros(3, "f")}
     message = "missing: encoder/layers_1/mlp/wo/kernel; unexpected: adapter.weight"
     with pytest.raises(ValueError, match=message):
-        huggingface.read(write(tmp_path / "m", V11, changed))
+        read(write(tmp_path / "m", V11, changed))
     del changed[extra], changed["lm_head.weight"]
     with pytest.raises(ValueError, match="missing: decoder/logits_dense/kernel, encoder/layers_1"):
-        huggingface.read(write(tmp_path / "m", V11, changed))
+        read(write(tmp_path / "m", V11, changed))
     folder = write(tmp_path / "m", V11, arrays)
     with pytest.raises(ValueError, match=r"has shape \(8, 12\), not \(8, 20\)"):
-        huggingface.read(folder, dataclasses.replace(V11, mlp_dim=20))
+        read(folder, dataclasses.replace(V11, mlp_dim=20))
     with pytest.raises(ValueError, match="num_heads=2, not 3"):
-        huggingface.read(folder, dataclasses.replace(V11, num_heads=3, head_dim=2))
+        read(folder, dataclasses.replace(V11, num_heads=3, head_dim=2))
     with pytest.raises(ValueError, match="cannot be read as 'float16'"):
-        huggingface.read(folder, dtype="float16")
+        read(folder, dtype="float16")
 
 
 def test_damaged_folders(tmp_path):
@@ -240,19 +245,19 @@ def test_damaged_folders(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
     with pytest.raises(ValueError, match="cannot read the weights"):
-        huggingface.read(folder)
+        read(folder)
     path.unlink()
     with pytest.raises(ValueError, match="neither model.safetensors nor .* never reads pickled"):
-        huggingface.read(folder)
+        read(folder)
     write(folder, V11, {"shared.weight": np.zeros((40, 8), "int8")})
     with pytest.raises(ValueError, match="stored as I8; weights may be stored as"):
-        huggingface.read(folder)
+        read(folder)
     (folder / "config.json").write_text("[]")
     with pytest.raises(ValueError, match="is not a JSON object"):
-        huggingface.read(folder)
+        read(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(ValueError, match="cannot read .*config.json"):
-        huggingface.read(folder)
+        read(folder)
 
 
 def test_load_tells_the_folder_apart(tmp_path, monkeypatch):

@@ -81,24 +81,25 @@ def same(tree, leaves=LEAVES):
 @pytest.mark.parametrize("version", t5x.VERSIONS)
 @pytest.mark.parametrize("driver, outside", [("file", False), ("gfile", True), ("gcs", True)])
 def test_versions_and_drivers(tmp_path, version, driver, outside):
-    same(t5x.read(write(tmp_path / "c", LEAVES, version, driver, outside), CONFIG))
+    same(weights.read(write(tmp_path / "c", LEAVES, version, driver, outside), CONFIG))
 
 
 def test_old_bfloat16_is_read_by_its_bits(tmp_path):
     halved = {k: v.astype("bfloat16") for k, v in LEAVES.items()}
     path = write(tmp_path / "c", {k: v.view("uint16") for k, v in halved.items()}, version=2)
-    same(t5x.read(path, CONFIG, "bfloat16"), halved)
-    same(t5x.read(path, CONFIG), {k: v.astype("float32") for k, v in halved.items()})
+    same(weights.read(path, CONFIG, "bfloat16"), halved)
+    same(weights.read(path, CONFIG), {k: v.astype("float32") for k, v in halved.items()})
     path = write(tmp_path / "d", {k: v.view("uint16") for k, v in halved.items()}, version=3)
     with pytest.raises(ValueError, match="stored as uint16; weights may be stored as"):
-        t5x.read(path, CONFIG)
+        weights.read(path, CONFIG)
 
 
 def test_conversion_to_bfloat16_and_refusal_of_float16(tmp_path):
     path = write(tmp_path / "c", LEAVES)
-    same(t5x.read(path, CONFIG, "bfloat16"), {k: v.astype("bfloat16") for k, v in LEAVES.items()})
+    halved = {k: v.astype("bfloat16") for k, v in LEAVES.items()}
+    same(weights.read(path, CONFIG, "bfloat16"), halved)
     with pytest.raises(ValueError, match="cannot be read as 'float16'.*overflows"):
-        t5x.read(path, CONFIG, "float16")
+        weights.read(path, CONFIG, "float16")
 
 
 def scanned_as_t5x(leaves):
@@ -122,7 +123,7 @@ def test_layouts(tmp_path, stored_as, read_as):
     scanned = {k: np.asarray(v) for k, v in trees.flatten(trees.stack_layers(LEAVES)).items()}
     written = {"unrolled": LEAVES, "scanned": scanned, "scalable_t5": scanned_as_t5x(scanned)}
     path = write(tmp_path / "c", written[stored_as])
-    same(t5x.read(path, read_as), LEAVES if read_as == CONFIG else scanned)
+    same(weights.read(path, read_as), LEAVES if read_as == CONFIG else scanned)
 
 
 def test_a_bias_table_per_layer_is_another_architecture(tmp_path):
@@ -130,13 +131,13 @@ def test_a_bias_table_per_layer_is_another_architecture(tmp_path):
     leaves = scanned_as_t5x(scanned)
     leaves["encoder/encoder/relpos_bias/rel_embedding"][0, 1] += 1
     with pytest.raises(ValueError, match="different tables of relative positions.*UMT5"):
-        t5x.read(write(tmp_path / "c", leaves), CONFIG)
+        weights.read(write(tmp_path / "c", leaves), CONFIG)
 
 
 def test_prompts_inside_are_separate(tmp_path):
     name = "encoder/prompt/prompt/prompt"
     path = write(tmp_path / "c", LEAVES | {name: PROMPT})
-    same(t5x.read(path, CONFIG))
+    same(weights.read(path, CONFIG))
     same(t5x.read_prompts(path), {name: PROMPT})
     assert t5x.read_prompts(write(tmp_path / "d", LEAVES)) == {}
     shutil.rmtree(path / "target.encoder.prompt.prompt.prompt")
@@ -153,16 +154,16 @@ def test_orbax_layout(tmp_path, ocdbt):
     state = {"target": trees.unflatten(LEAVES), "state": {"step": np.int32(3)}}
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=ocdbt)) as writer:
         writer.save(tmp_path / "checkpoint_3" / "state", state)
-    same(t5x.read(tmp_path / "checkpoint_3", CONFIG))
+    same(weights.read(tmp_path / "checkpoint_3", CONFIG))
     halved = {k: v.astype("bfloat16") for k, v in LEAVES.items()}
-    same(t5x.read(tmp_path / "checkpoint_3" / "state", CONFIG, "bfloat16"), halved)
+    same(weights.read(tmp_path / "checkpoint_3" / "state", CONFIG, "bfloat16"), halved)
     assert weights.kind(str(tmp_path / "checkpoint_3")) == "t5x"
 
 
 def test_orbax_of_parameters_alone(tmp_path):
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as writer:
         writer.save(tmp_path / "c", trees.unflatten(LEAVES))
-    same(t5x.read(tmp_path / "c", CONFIG))
+    same(weights.read(tmp_path / "c", CONFIG))
 
 
 def test_first_orbax_layout_with_placeholders(tmp_path):
@@ -174,7 +175,7 @@ def test_first_orbax_layout_with_placeholders(tmp_path):
         links = {k: f"PLACEHOLDER://target.{k.replace('/', '.')}" for k in names}
         return {"_optimizer": {"target": trees.unflatten(kept | links)}, "params_axes": None}
 
-    same(t5x.read(write(tmp_path / "c", LEAVES, change=change), CONFIG))
+    same(weights.read(write(tmp_path / "c", LEAVES, change=change), CONFIG))
 
 
 class _Silent(http.server.SimpleHTTPRequestHandler):
@@ -187,7 +188,7 @@ def test_a_url_is_read_like_a_folder(tmp_path):
     handler = functools.partial(_Silent, directory=str(path))
     with http.server.ThreadingHTTPServer(("localhost", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        same(t5x.read(f"http://localhost:{server.server_address[1]}", CONFIG))
+        same(weights.read(f"http://localhost:{server.server_address[1]}", CONFIG))
         server.shutdown()
 
 
@@ -208,14 +209,14 @@ def test_on_a_mesh_devices_read_their_own_slices(tmp_path, monkeypatch):
         return result
 
     monkeypatch.setattr(stored.Stored, "read", spy)
-    tree = t5x.read(path, CONFIG, sharding=places)
+    tree = weights.read(path, CONFIG, sharding=places)
     same(tree)
     embedding = tree["token_embedder"]["embedding"]
     assert embedding.sharding == split
     assert embedding.addressable_shards[0].data.shape == (20, 8)
     # Two slices, each read once although two devices hold it.
     assert [part for whole, part in sizes if whole == (40, 8)] == [(20, 8), (20, 8)]
-    same(t5x.read(path, CONFIG, sharding=replicated))
+    same(weights.read(path, CONFIG, sharding=replicated))
 
 
 def test_names_and_shapes_must_match(tmp_path):
@@ -224,12 +225,12 @@ def test_names_and_shapes_must_match(tmp_path):
     path = write(tmp_path / "c", leaves)
     message = "missing: decoder/logits_dense/kernel; unexpected: decoder/extra/kernel"
     with pytest.raises(ValueError, match=message):
-        t5x.read(path, CONFIG)
+        weights.read(path, CONFIG)
     with pytest.raises(ValueError, match=r"has shape \(8, 12\), not \(8, 13\)"):
-        t5x.read(write(tmp_path / "d", LEAVES), dataclasses.replace(CONFIG, mlp_dim=13))
+        weights.read(write(tmp_path / "d", LEAVES), dataclasses.replace(CONFIG, mlp_dim=13))
     del leaves["decoder/extra/kernel"], leaves["decoder/layers_1/mlp/wo/kernel"]
     with pytest.raises(ValueError, match="missing: decoder/layers_1/mlp/wo/kernel, decoder/logits"):
-        t5x.read(write(tmp_path / "e", leaves), SCANNED)
+        weights.read(write(tmp_path / "e", leaves), SCANNED)
 
 
 def change_spec(key, value):
@@ -254,7 +255,7 @@ def change_spec(key, value):
 )
 def test_damaged_index(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
-        t5x.read(write(tmp_path / "c", LEAVES, change=change), CONFIG)
+        weights.read(write(tmp_path / "c", LEAVES, change=change), CONFIG)
 
 
 def test_unreadable_index(tmp_path):
@@ -262,10 +263,10 @@ def test_unreadable_index(tmp_path):
     data = (path / "checkpoint").read_bytes()
     (path / "checkpoint").write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match="the index .* is damaged"):
-        t5x.read(path, CONFIG)
+        weights.read(path, CONFIG)
     (path / "checkpoint").write_bytes(flax.serialization.msgpack_serialize({"target": {"a": 1}}))
     with pytest.raises(ValueError, match="a in the index .* neither an array .* but int"):
-        t5x.read(path, CONFIG)
+        weights.read(path, CONFIG)
 
 
 def test_damaged_arrays(tmp_path):
@@ -274,19 +275,19 @@ def test_damaged_arrays(tmp_path):
     data = chunk.read_bytes()
     chunk.write_bytes(data[:20])
     with pytest.raises(ValueError, match="cannot read token_embedder/embedding of .* damaged"):
-        t5x.read(path, CONFIG)
+        weights.read(path, CONFIG)
     chunk.unlink()
     with pytest.raises(ValueError, match="chunk .* is missing"):
-        t5x.read(path, CONFIG)
+        weights.read(path, CONFIG)
     metadata = chunk.with_name(".zarray")
     metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {"dtype": "<i4"}))
     with pytest.raises(ValueError, match="stored as int32"):
-        t5x.read(path, CONFIG)
+        weights.read(path, CONFIG)
 
 
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match="is not a T5X checkpoint.*checkpoint_{step}"):
-        t5x.read(tmp_path, CONFIG)
+        t5x.stored(tmp_path)
     (tmp_path / "pytorch_model.bin").touch()
     message = r"a folder with pytorch_model.bin\).*Give a .safetensors file.*T5X.*Hugging Face"
     with pytest.raises(ValueError, match=message):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spjax.checkpoints import huggingface
+from spjax.checkpoints import weights
 from spjax.models import T5
 from spjax.models.decoding import beam_search, greedy
 from spjax.types import Batch
@@ -40,7 +40,7 @@ def models(tmp_path_factory):
         model.lm_head.weight[1] *= 2.0  # so that some outputs end and some do not
     model.save_pretrained(folder)
     model = transformers.T5ForConditionalGeneration.from_pretrained(folder).eval()
-    return model, huggingface.read_config(folder), huggingface.read(folder)
+    return model, weights.config_of("auto", str(folder)), weights.load("auto", str(folder))
 
 
 def batch():

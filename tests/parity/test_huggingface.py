@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spjax.checkpoints import huggingface
+from spjax.checkpoints import weights
 from spjax.models import T5
 from spjax.types import Batch
 
@@ -75,11 +75,11 @@ def test_logits(tmp_path, family, shards):
             attention_mask=torch.tensor(rows.input_segments_BL).long(),
             decoder_input_ids=torch.tensor(moved).long(),
         ).logits.numpy()
-    config = huggingface.read_config(tmp_path)
+    config = weights.config_of("auto", str(tmp_path))
     assert config.logits_via_embedding == (family == "v1.0")
-    weights = huggingface.read(tmp_path)
+    tree = weights.load("auto", str(tmp_path))
     with jax.default_matmul_precision("float32"):
-        found = T5(config).apply({"params": weights}, jax.tree.map(jnp.asarray, rows))
+        found = T5(config).apply({"params": tree}, jax.tree.map(jnp.asarray, rows))
     difference = np.abs(np.asarray(found) - expected).max()
     print(f"{family}: max |logit| {np.abs(expected).max():.3f}, difference {difference:.2e}")
     assert difference < 1e-4

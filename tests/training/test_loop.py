@@ -48,9 +48,9 @@ def interrupt_at(step):
 
 
 def test_a_run_folder(run, tmp_path):
-    before = weights.digest(loop.load_base(run.model, run.checkpoint))
+    before = weights.digest(loop.base_of(run))
     (result,) = loop.train([run], [tmp_path])
-    assert weights.digest(loop.load_base(run.model, run.checkpoint)) == before
+    assert weights.digest(loop.base_of(run)) == before
     assert result == json.loads((tmp_path / "result.json").read_text())
     assert result["status"] == "finished" and result["steps"] == 6
     assert result["trainable_parameters"] == 3 * 16
@@ -147,9 +147,9 @@ def test_patience_stops_early_and_the_earliest_best_step_counts(run, tmp_path, m
 
 def test_full_fine_tuning_trains_a_copy(run, tmp_path):
     full = dataclasses.replace(run, method=FullFineTuning(), steps=3)
-    before = weights.digest(loop.load_base(run.model, run.checkpoint))
+    before = weights.digest(loop.base_of(run))
     (result,) = loop.train([full], [tmp_path])
-    assert weights.digest(loop.load_base(run.model, run.checkpoint)) == before
+    assert weights.digest(loop.base_of(run)) == before
     assert result["trainable_parameters"] == result["model_parameters"]
     assert not (tmp_path / "prompt.npy").exists()
 

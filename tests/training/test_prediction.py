@@ -73,11 +73,12 @@ def test_too_long_texts_are_cut_as_in_training(base):
 def test_doubts(base):
     rows, digest = np.ones((2, 16), np.float32), weights.digest(base)
     trained = {"model": "pocket_50k", "base_sha256": digest}
-    assert not prediction.doubts(Prompt(rows, trained), "pocket_50k", base)
-    assert not prediction.doubts(Prompt(rows), "pocket_50k", base)
-    (doubt,) = prediction.doubts(Prompt(rows, {**trained, "base_sha256": "0"}), "pocket_50k", base)
+    assert not prediction.doubts(Prompt(rows, trained), "pocket_50k", digest)
+    assert not prediction.doubts(Prompt(rows), "pocket_50k", digest)
+    other = Prompt(rows, {**trained, "base_sha256": "0"})
+    (doubt,) = prediction.doubts(other, "pocket_50k", digest)
     assert "trained with other weights of pocket_50k" in doubt
-    (doubt,) = prediction.doubts(Prompt(rows, {"model": "pocket_3m"}), "pocket_50k", base)
+    (doubt,) = prediction.doubts(Prompt(rows, {"model": "pocket_3m"}), "pocket_50k", digest)
     assert "trained with pocket_3m, not with pocket_50k" in doubt
 
 
