@@ -214,8 +214,9 @@ class Gang:
         member.status = "diverged"
         member.message = (
             "the loss or the parameters became NaN or infinite at step "
-            f"{member.standing.step + 1}; the last good checkpoint is kept in {member.folder / 'checkpoints'}. Lower "
-            f"LEARNING_RATE ({member.run.optimizer.learning_rate})."
+            f"{member.standing.step + 1}; the last good checkpoint is kept in "
+            f"{member.folder / 'checkpoints'}. Lower LEARNING_RATE "
+            f"({member.run.optimizer.learning_rate})."
         )
 
     def _deactivate(self, i: int) -> None:
