@@ -20,7 +20,7 @@ def documents(count=60):
 
 RECIPE = Pretrain(
     "pocket_50k", span_steps=8, lesson_steps=(2, 1), adaptation_steps=8, rows=4,
-    input_length=32, target_length=32,
+    input_length=32, target_length=32, long_steps=2, long_length=64,
     warmup_steps=2, checkpoint_period=4,
 )  # fmt: skip
 
@@ -48,7 +48,7 @@ def test_resuming_gives_the_same_weights(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         pretrain(RECIPE, documents(), LESSONS, documents(), tmp_path / "cut", **quiet)
     pretrain(RECIPE, documents(), LESSONS, documents(), tmp_path / "cut", **quiet)
-    assert len(made) == 10 + 8  # it went on from step 8
+    assert len(made) == 10 + 10  # it went on from step 8
     names = [f"pocket_50k{part}.safetensors" for part in ("", "-lm00", "-lm10")]
     for name in names:
         pair = [
@@ -57,7 +57,8 @@ def test_resuming_gives_the_same_weights(tmp_path, monkeypatch):
         ]
         assert pair[0] == pair[1], name
     assert card == json.loads((tmp_path / "whole" / "pocket_50k.json").read_text())
-    assert 0 < card["prefix_lm_loss"] < 10 and card["documents_seen"] > 60
+    assert 0 < card["prefix_lm_loss"] < 10 and 0 < card["long_lm_loss"] < 10
+    assert card["documents_seen"] > 60
 
 
 def test_prefix_lm_begins_with_the_lessons():
@@ -80,17 +81,32 @@ def test_prefix_lm_begins_with_the_lessons():
 
 def test_nan_stops_with_the_step(tmp_path, monkeypatch):
     broken = Pretrain(**{**vars(RECIPE), "learning_rate": float("inf"), "warmup_steps": 0})
-    with pytest.raises(FloatingPointError, match="pocket_50k became nan before step 16"):
+    with pytest.raises(FloatingPointError, match="pocket_50k became nan before step 18"):
         pretrain(broken, documents(), LESSONS, documents(), tmp_path, log=lambda text: None)
 
 
 def test_schedule():
     recipe = Pretrain(
         "pocket_50k", span_steps=100, lesson_steps=(60,), adaptation_steps=300, learning_rate=1.0,
-        warmup_steps=50,
+        warmup_steps=50, long_steps=100,
     )  # fmt: skip
-    values = [float(recipe.schedule()(step)) for step in (0, 25, 50, 239, 320, 400)]
-    np.testing.assert_allclose(values, [0, 0.5, 1, 1, 0.51, 0.02], atol=1e-6)
+    values = [float(recipe.schedule()(step)) for step in (0, 25, 50, 239, 320, 400, 450, 500)]
+    np.testing.assert_allclose(values, [0, 0.5, 1, 1, 0.51, 0.25, 0.135, 0.02], atol=1e-6)
+
+
+def test_the_last_texts_stand_behind_words():
+    texts = documents(200)
+    texts.tokens[:] = 30
+    texts.tokens[: texts.offsets[1]] = 50  # the first document
+    batches = module.Batches(RECIPE, texts, LESSONS, 1152)
+    before, after = batches(15, 0)[0], batches(16, 0)[0]
+    assert before.inputs_BL.shape == (4, 32) and after.inputs_BL.shape == (2, 64)
+    assert before.inputs_BL[0, 0] == 50
+    row = after.inputs_BL[0][after.input_segments_BL[0] == 1]
+    text = int(np.argmin(row[-2::-1] == 50))  # from the end, before EOS
+    words = len(row) - 1 - text
+    assert row[-1] == 1 and text > 0 and 0 < words <= 64 - 32
+    assert np.mean(row[:words] == 30) > 0.8
 
 
 def test_bad_settings():
@@ -98,5 +114,7 @@ def test_bad_settings():
         Pretrain("pocket_50k", rows=0)
     with pytest.raises(ValueError, match="the lessons take 30 steps .* more than the 20"):
         Pretrain("pocket_50k", lesson_steps=(20, 10), adaptation_steps=20)
+    with pytest.raises(ValueError, match="long_length is 64; it must be more than .* .64."):
+        Pretrain("pocket_50k", long_length=64)
     with pytest.raises(ValueError, match="unknown model size 'pocket_51k'"):
         Pretrain("pocket_51k")
