@@ -19,6 +19,7 @@ from spjax.cli_prompts import find_vocabulary
 _KINDS = ("greedy", "beam", "sample", "rank")
 _SPLITS = ("train", "validation", "test")
 _INSERTIONS = ("front", "after_first", "end")
+_DTYPES = ("float32", "bfloat16", "int8")
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -54,6 +55,9 @@ def _add_shared(command: argparse.ArgumentParser) -> None:
     model.add_argument("--checkpoint", default="", help="its weights, unless they ship with spjax")
     model.add_argument("--vocabulary", default="", help="name or path of its vocabulary")
     model.add_argument("--insertion", choices=_INSERTIONS, default="", help="where the prompt goes")
+    model.add_argument("--weights_dtype", choices=_DTYPES, default="float32")
+    model.add_argument("--num_partitions", type=int, default=1, help="devices along `model`")
+    model.add_argument("--logical_axis_rules", default="data_parallel", help="as for training")
     how = command.add_argument_group("decoding")
     how.add_argument("--decoding", choices=_KINDS, default="greedy")
     how.add_argument("--num_beams", type=int, default=4)
@@ -100,6 +104,7 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _evaluate_prompt(args: argparse.Namespace) -> dict[str, Any]:
+    from spjax.checkpoints import weights
     from spjax.data.tasks import registry
     from spjax.training import scoring
 
@@ -111,7 +116,8 @@ def _evaluate_prompt(args: argparse.Namespace) -> dict[str, Any]:
     args.labels = args.labels or ",".join(info.labels)
     args.input_length = args.input_length or info.input_length
     args.target_length = args.target_length or info.target_length
-    args.vocabulary = args.vocabulary or info.vocabulary
+    beside = weights.vocabulary_of(args.checkpoint)
+    args.vocabulary = args.vocabulary or beside or info.vocabulary
     _check_batch_size(args.batch_size)
     predictor = _predictor(args, [prompt])
     scores = scoring.score_prompt(
@@ -174,7 +180,8 @@ def _predictor(args: argparse.Namespace, prompts: Sequence[Any]) -> Any:
     """The model that prompts were trained with, or the one that is asked for."""
     from spjax.checkpoints import weights
     from spjax.models.decoding import Decoding
-    from spjax.training import prediction
+    from spjax.models.t5 import weight_shapes
+    from spjax.training import mesh, prediction
 
     how = Decoding(
         args.decoding, args.num_beams, args.length_penalty, args.temperature, args.top_k, args.seed
@@ -197,7 +204,9 @@ def _predictor(args: argparse.Namespace, prompts: Sequence[Any]) -> Any:
         or max((t.target_length for t in tasks), default=prediction.TARGET_LENGTH),
     )
     prediction.check(config, placed, words, how, *lengths)  # before the weights are read
-    base = weights.load(model, args.checkpoint)
+    places = mesh.place(args.num_partitions, args.logical_axis_rules)
+    shardings = places.weights(weight_shapes(config))
+    base = weights.load(model, args.checkpoint, args.weights_dtype, shardings)
     digest = weights.digest(base)
     for prompt in prompts:
         for doubt in prediction.doubts(prompt, model, digest):

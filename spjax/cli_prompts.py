@@ -110,7 +110,8 @@ def find_vocabulary(given: str, model: str, checkpoint: str) -> Any:
     from spjax.data import vocabulary
 
     if not given:
-        given = "pocket" if model.startswith("pocket") else weights.vocabulary_of(checkpoint)
+        given = weights.vocabulary_of(checkpoint)
+        given = given or ("pocket" if model.startswith("pocket") else "")
     if not given:
         raise ValueError(
             f"no vocabulary is known for the model {model!r}; give its SentencePiece file with "

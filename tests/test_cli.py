@@ -167,6 +167,8 @@ def test_train_and_again(capsys, tmp_path):
     assert "Nothing to do" in call(capsys, *args)[1]
     own = f"--gin_file={tmp_path / 'run' / 'config.gin'}"
     assert "Nothing to do" in call(capsys, "train", own)[1]
+    elsewhere = ("--gin.Run.num_partitions=2", "--gin.Run.logical_axis_rules=fsdp")
+    assert "Nothing to do" in call(capsys, *args, *elsewhere)[1]
     code, _, err = call(capsys, *args, "--gin.SEED=3")
     assert code == 2 and "holds another run" in err and "MODEL_DIR" in err
 

@@ -12,7 +12,7 @@ from spjax.checkpoints import prompts
 from spjax.checkpoints.prompts import Prompt
 from spjax.data import batching
 from spjax.methods.prompt_tuning import PromptTuning
-from spjax.models import decoding
+from spjax.models import decoding, quantization
 from spjax.training import loop, scoring
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
@@ -54,6 +54,10 @@ def test_text_in_text_out(call, files, tmp_path, monkeypatch):
     assert code == 0 and len(whole) == len(TEXTS) and len(set(whole)) > 1 and not err
     put(monkeypatch, TEXTS)
     assert call("predict", f"--prompt={files['cb']}", "--batch_size=3") == (0, whole, "")
+    spread = ("--num_partitions=2", "--logical_axis_rules=fsdp", "--weights_dtype=float32")
+    assert call("predict", str(path), f"--prompt={files['cb']}", *spread) == (0, whole, "")
+    rounded = call("predict", str(path), f"--prompt={files['cb']}", "--weights_dtype=int8")
+    assert rounded[0] == 0 and len(rounded[1]) == len(TEXTS)
     cut = call("predict", str(path), f"--prompt={files['cb']}", "--input_length=2")
     assert cut[0] == 0 and f"{path}:1: " in cut[2] and "tokens were cut to 2" in cut[2]
 
@@ -115,6 +119,7 @@ def test_choices_are_those_of_the_library():
     assert cli_predict._KINDS == decoding.KINDS
     assert cli_predict._INSERTIONS == batching.INSERTIONS
     assert cli_predict._SPLITS == loop.SPLITS
+    assert cli_predict._DTYPES == quantization.DTYPES
 
 
 def test_prompts_that_say_no_model(capsys, tmp_path):
@@ -125,7 +130,7 @@ def test_prompts_that_say_no_model(capsys, tmp_path):
 
 def test_a_prompt_file_scores_as_its_run(capsys, call, checkpoint, tmp_path):
     run = Run(
-        task="pocket_cb", model="pocket_50k", method=PromptTuning(length=3),
+        task="pocket_cb", model="pocket_50k", method=PromptTuning(length=3, place="end"),
         optimizer=Adafactor(0.3), checkpoint=checkpoint, steps=2, eval_period=2, batch_size=4,
         eval_examples=8,
     )  # fmt: skip

@@ -153,7 +153,7 @@ def provenance_of_run(result: Mapping[str, Any], config_text: str) -> dict[str, 
     Returns:
       Strings; what the run does not tell is left out.
     """
-    names = ("model", "task", "method", "seed", "base_sha256")
+    names = ("model", "task", "method", "insertion", "seed", "base_sha256")
     found = {name: result.get(name) for name in names}
     found["step"] = result.get("best_step")
     for split in ("validation", "test"):

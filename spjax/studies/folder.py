@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +40,19 @@ def config_text(folder: Path) -> str:
         return ""
 
 
-def prepare(folder: Path, text: str) -> None:
+def prepare(folder: Path, text: str, ignored: Collection[str] = ()) -> None:
     """Makes a run folder with its `config.gin`.
 
     A folder with the `config.gin` of another run is cleared, but for its lock. Files in a folder
     without one are not of our making, and stay.
+
+    Args:
+      folder: made if missing.
+      text: of `config.gin`.
+      ignored: settings that may differ without making it another run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "config.gin").exists() and config_text(folder) != text:
+    if (folder / "config.gin").exists() and not _holds(folder, text, ignored):
         for path in folder.iterdir():
             # The configuration is replaced last: until then the rest is known to be another's.
             if path.name in (".lock", "config.gin"):
@@ -59,17 +64,32 @@ def prepare(folder: Path, text: str) -> None:
     write(folder / "config.gin", text)
 
 
+def _holds(folder: Path, text: str, ignored: Collection[str]) -> bool:
+    """Whether a folder's `config.gin` is this text, but for some settings of the run."""
+
+    def kept(lines: str) -> list[str]:
+        names = tuple(f"Run.{name} = " for name in ignored)
+        return [line for line in lines.splitlines() if not line.startswith(names)]
+
+    return kept(config_text(folder)) == kept(text)
+
+
 @contextlib.contextmanager
-def own(folder: Path, text: str) -> Iterator[None]:
+def own(folder: Path, text: str, ignored: Collection[str] = ()) -> Iterator[None]:
     """Holds a folder that the user has named, for the run with this `config.gin` alone.
+
+    Args:
+      folder: made if missing.
+      text: of `config.gin`.
+      ignored: settings that may differ without making it another run.
 
     Raises:
       ValueError: the folder holds another run, or files that are no run's; or as `probe`, `lock`.
     """
-    _check_owner(folder, text)  # before anything is written to it
+    _check_owner(folder, text, ignored)  # before anything is written to it
     probe(folder)
     with lock(folder):
-        _check_owner(folder, text)
+        _check_owner(folder, text, ignored)
         try:
             yield
         except OSError as error:
@@ -77,10 +97,10 @@ def own(folder: Path, text: str) -> Iterator[None]:
             raise
 
 
-def _check_owner(folder: Path, text: str) -> None:
+def _check_owner(folder: Path, text: str, ignored: Collection[str]) -> None:
     elsewhere = "choose another folder with --gin.MODEL_DIR=FOLDER"
     if (folder / "config.gin").exists():
-        if config_text(folder) != text:
+        if not _holds(folder, text, ignored):
             raise ValueError(
                 f"{folder} holds another run (see its config.gin); {elsewhere}, or delete it."
             )

@@ -111,15 +111,17 @@ def prepare_data(specs: Sequence[RunSpec]) -> None:
     for model, checkpoint in dict.fromkeys((run.model, run.checkpoint) for run in runs):
         weights.find(model, checkpoint)
     print("Preparing data ...", flush=True)
-    tasks: dict[tuple[int, int] | None, list[str]] = {}
+    tasks: dict[tuple[int, int, str] | None, list[str]] = {}
     for run in runs:
         info = registry.get(run.task)
-        own = (info.input_length, info.target_length)
+        own = (info.input_length, info.target_length, info.vocabulary)
         lengths = (run.input_length or own[0], run.target_length or own[1])
-        tasks.setdefault(None if lengths == own else lengths, []).append(run.task)
-    for lengths, names in tasks.items():
-        cut = None if lengths is None else {"inputs": lengths[0], "targets": lengths[1]}
-        cache.ensure(names, cut)
+        wanted = (*lengths, run.vocabulary)
+        tasks.setdefault(None if wanted == own else wanted, []).append(run.task)
+    for wanted, names in tasks.items():
+        inputs, targets, words = wanted or (0, 0, "")
+        lengths = {"inputs": inputs, "targets": targets} if wanted else None
+        cache.ensure(names, lengths, vocabulary=words)
 
 
 class _Loop:

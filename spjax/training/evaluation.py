@@ -9,9 +9,10 @@ from typing import Any, Callable
 import jax
 
 from spjax import metrics, trees
-from spjax.data import batching, vocabulary
+from spjax.data import batching
 from spjax.data.cache import CachedSplit
 from spjax.data.tasks import registry
+from spjax.data.vocabulary import Vocabulary
 from spjax.methods.base import Method, apply_gang
 from spjax.models import T5, T5Config
 from spjax.models.decoding import greedy
@@ -36,6 +37,7 @@ def predict(
     method: Method,
     trainable: Tree,
     base: Tree,
+    words: Vocabulary,
     split: CachedSplit,
     layout: batching.Layout,
     batch_size: int,
@@ -48,6 +50,7 @@ def predict(
       method: the run's, with its initial values left out.
       trainable: parameters of one run (no run axis).
       base: the frozen weights.
+      words: the vocabulary of the split.
       split: what to read.
       layout: shape of the rows.
       batch_size: examples decoded at a time.
@@ -56,7 +59,6 @@ def predict(
     Returns:
       One text per example, in order.
     """
-    words = vocabulary.load(registry.get(split.task).vocabulary)
     decode = _decoder(dataclasses.replace(config, dropout_rate=0.0), method, layout.target_length)
     texts = []
     for batch, _, count in batching.eval_batches(

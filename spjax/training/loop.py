@@ -81,11 +81,12 @@ class Member:
             "inputs": run.input_length or self.info.input_length,
             "targets": run.target_length or self.info.target_length,
         }
-        cache.ensure([run.task], lengths)  # all splits by one start of TensorFlow
-        self.splits = {name: cache.load(run.task, name, lengths) for name in SPLITS}
-        words = vocabulary.load(self.info.vocabulary)
-        _check_vocabulary(words.size, run)
-        self.method: Method = run.method.resolve(self.info.class_labels, words.encode)
+        own = {"vocabulary": run.vocabulary}
+        cache.ensure([run.task], lengths, **own)  # all splits by one start of TensorFlow
+        self.splits = {name: cache.load(run.task, name, lengths, **own) for name in SPLITS}
+        self.words = vocabulary.load(run.vocabulary)
+        _check_vocabulary(self.words, run)
+        self.method: Method = run.method.resolve(self.info.class_labels, self.words.encode)
         self.layout = batching.make_layout(
             list(self.splits.values()),
             prompt_length=self.method.prompt_length,
@@ -236,7 +237,7 @@ class Gang:
         member = self.members[i]
         limit = member.run.eval_examples if split == "validation" else 0
         texts = evaluation.predict(
-            self.program.config, self.program.method, trainable, self.base,
+            self.program.config, self.program.method, trainable, self.base, member.words,
             member.splits[split], member.layout, member.run.eval_batch_size, limit,
         )  # fmt: skip
         return evaluation.score(member.run.task, texts, member.splits[split].examples)
@@ -292,12 +293,13 @@ def _save_prompt(folder: Path, prompt_PD: np.ndarray, result: dict[str, Any]) ->
     prompts.write(folder / prompts.RUN_FILE, prompts.Prompt(prompt_PD, facts))
 
 
-def _check_vocabulary(size: int, run: Run) -> None:
+def _check_vocabulary(words: vocabulary.Vocabulary, run: Run) -> None:
     rows = weights.config_of(run.model, run.checkpoint).vocab_size
-    if size > rows:
+    if words.size > rows:
         raise ValueError(
-            f"the vocabulary of {run.task} has {size} ids and the embedding of {run.model} only "
-            f"{rows} rows. Choose a task and a model that belong together."
+            f"the vocabulary {words.path} has {words.size} ids and the embedding of {run.model} "
+            f"only {rows} rows. Choose a task and a model that belong together, or put the model's "
+            f"{weights.VOCABULARY} beside its weights."
         )
 
 
@@ -309,6 +311,7 @@ def _facts(member: Member, base: Tree) -> dict[str, Any]:
         "model": run.model,
         "method": run.method_name,
         "prompt_length": member.method.prompt_length,
+        "insertion": member.method.insertion,
         "seed": run.seed,
         "model_parameters": trees.count(base),
         "trainable_parameters": trees.count(trainable),

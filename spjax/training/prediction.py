@@ -19,6 +19,7 @@ from spjax.data.tasks import registry
 from spjax.data.vocabulary import Vocabulary
 from spjax.models import T5, T5Config
 from spjax.models.decoding import Decoding, decode
+from spjax.training import mesh
 from spjax.types import Batch, Injection, Tree
 
 _LEAST_ROOM = 16  # tokens; rows are padded to this times a power of two, for few compilations
@@ -111,7 +112,7 @@ class Predictor:
         order = [padded[i] for i in order]
         ids, scores = jax.device_get(
             self._decode(
-                self.base, batch, self._soft, np.asarray(order, np.int32) + np.int32(first),
+                self.base, mesh.of(self.base).put_batch(batch), self._soft, np.asarray(order, np.int32) + np.int32(first),
                 self._labels_CM, self._allowed_NC[[who[i] for i in order]],
             )
         )  # fmt: skip

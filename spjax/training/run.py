@@ -145,6 +145,11 @@ class Run:
             raise ValueError(f"Run.remat is {self.remat!r}; it must be True or False.")
 
     @property
+    def vocabulary(self) -> str:
+        """Path of the SentencePiece file beside the checkpoint, else the task's own vocabulary."""
+        return weights.vocabulary_of(self.checkpoint) or registry.get(self.task).vocabulary
+
+    @property
     def without_identity(self) -> frozenset[str]:
         """Settings that decide where and in what order the same numbers are computed.
 

@@ -39,8 +39,8 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
     program = steps.program_of(run, member.method)
     data = member.splits[split]
     texts = evaluation.predict(
-        program.config, program.method, arrays["trainable"], base, data, member.layout,
-        run.eval_batch_size,
+        program.config, program.method, arrays["trainable"], base, member.words, data,
+        member.layout, run.eval_batch_size,
     )  # fmt: skip
     scores = evaluation.score(run.task, texts, data.examples)
     return {"split": split, "step": found[1].best_step, **scores}

@@ -61,7 +61,7 @@ def two_steps(method, place, microbatches=1, remat=False, scan=False, runs=2):
     losses = []
     for _ in range(2):
         before = jax.tree.map(lambda x: x.sharding, state)
-        state, losses_N = step.compiled_update(program)(state, *args)
+        state, losses_N = compiled(state, *args)
         same = jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), state, before)
         assert all(jax.tree.leaves(same)), "the state has moved"
         losses.append(np.asarray(losses_N).tolist())

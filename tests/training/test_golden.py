@@ -10,7 +10,7 @@ from spjax.training import loop
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 
-GOLDEN = [40.210945, 35.175659, 25.772635, 14.050656, 11.458553, 7.552808]
+GOLDEN = [22.885212, 23.258177, 18.245209, 13.962545, 14.754156, 8.549329]
 
 
 def test_losses_of_prompt_tuning(tmp_path):

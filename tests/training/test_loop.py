@@ -1,11 +1,13 @@
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
 from spjax.checkpoints import weights
+from spjax.data import vocabulary
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.initializers import SampledVocabulary, Uniform
 from spjax.methods.prompt_tuning import PromptTuning
@@ -64,6 +66,23 @@ def test_a_run_folder(run, tmp_path):
     size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert size < 49_472 * 2  # bytes: not even the smallest base in bfloat16 fits in there
     assert len(losses(tmp_path)) == 2 and list(tmp_path.glob("events*"))
+
+
+def test_a_vocabulary_beside_the_weights_wins(run, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    checkpoint = str(shutil.copy(run.checkpoint, folder / "w.safetensors"))
+    run = dataclasses.replace(run, checkpoint=checkpoint, steps=1, eval_period=1)
+    assert run.vocabulary == "pocket"
+    shutil.copy(vocabulary.load("pocket").path, folder / "spiece.model")
+    assert run.vocabulary == str(folder / "spiece.model")
+    (result,) = loop.train([run], [tmp_path / "run"])
+    assert result["status"] == "finished"
+    assert loop.Member(run, tmp_path).words.path == folder / "spiece.model"
+    bad = shutil.copytree(folder, tmp_path / "bad")
+    (bad / "spiece.model").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="bad/spiece.model"):
+        loop.Member(dataclasses.replace(run, checkpoint=str(bad / "w.safetensors")), tmp_path)
 
 
 def test_only_the_prompt_moves_and_it_does(run, tmp_path):
