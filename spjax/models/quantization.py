@@ -11,6 +11,7 @@ T5-Base, and gives a scanned kernel one scale for a whole layer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -139,9 +140,38 @@ def dot(x: Array, kernel: Array | Quantized, dtype: str) -> jax.Array:
     x = x.astype(dtype)
     if not isinstance(kernel, Quantized):
         return jnp.dot(x, kernel.astype(dtype))
+    return _quantized_dot(x, kernel)
+
+
+@jax.custom_vjp
+def _quantized_dot(x: Array, kernel: Quantized) -> jax.Array:
+    product = _product(x, kernel.values, lambda values: values)
+    return (product * kernel.scales[0]).astype(x.dtype)
+
+
+def _product(x: Array, values: Array, turn: Callable[[Array], Array]) -> jax.Array:
+    # Bound to x, the conversion happens where it is needed. Else it is moved out of the loop of
+    # decoding and shared with the backward pass, and floats of all kernels stay in memory.
+    if jax.default_backend() == "cpu":  # where XLA drops barriers too early
+        # Nothing is greater than infinity, but XLA does not know.
+        values = values + (x.reshape(-1)[0] > jnp.inf).astype(jnp.int8)
+    else:
+        values, x = jax.lax.optimization_barrier((values, x))
     # Numbers up to 127 are exact in bfloat16.
-    product = jnp.dot(x, kernel.values.astype(dtype), preferred_element_type=jnp.float32)
-    return (product * kernel.scales[0]).astype(dtype)
+    return jnp.dot(x, turn(values.astype(x.dtype)), preferred_element_type=jnp.float32)
+
+
+def _forward(x: Array, kernel: Quantized) -> tuple[jax.Array, Quantized]:
+    return _quantized_dot(x, kernel), kernel  # what is kept is the int8 kernel, not its floats
+
+
+def _backward(kernel: Quantized, gradient: Array) -> tuple[jax.Array, None]:
+    scaled = (gradient.astype(jnp.float32) * kernel.scales[0]).astype(gradient.dtype)
+    product = _product(scaled, kernel.values, jnp.transpose)
+    return product.astype(gradient.dtype), None  # frozen: the kernel has no gradient
+
+
+_quantized_dot.defvjp(_forward, _backward)
 
 
 def transpose(table: Array | Quantized) -> Array | Quantized:

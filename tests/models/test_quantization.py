@@ -13,6 +13,7 @@ from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.initializers import ClassLabels, SampledVocabulary
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models import T5, T5Config, quantization
+from spjax.models.decoding import greedy
 from spjax.models.quantization import Quantized
 from spjax.models.t5 import weight_shapes
 from spjax.types import Batch, stack_prompts
@@ -113,6 +114,31 @@ def test_memory_is_about_a_quarter():
     assert {name for name, kind in kinds.items() if kind is not Quantized} == {
         name for name in kinds if name.endswith(("/scale", "/rel_embedding"))
     }
+
+
+def test_no_float_copy_is_kept_while_computing():
+    config = T5Config(64, 64, 2, 32, 512, 4, 4)
+    weights = random_tree(config)
+    whole = sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
+    rounded, rows, model = quantization.quantize_tree(weights), batch(), T5(config)
+
+    def loss(prompt, base):
+        logits = model.apply({"params": base}, rows, stack_prompts(prompt[None]))
+        return jnp.sum(jax.nn.logsumexp(logits, -1))
+
+    def decode(base):
+        return greedy(model, base, rows, None, 8)
+
+    prompt = np.ones((4, 64), "float32")
+
+    def memory(function, *args):
+        found = jax.jit(function).lower(*args).compile().memory_analysis()
+        return found.argument_size_in_bytes, found.temp_size_in_bytes
+
+    for function, args in ((jax.grad(loss), (prompt,)), (decode, ())):
+        arguments, rest = memory(function, *args, rounded)
+        assert arguments < 0.3 * whole
+        assert rest - memory(function, *args, weights)[1] < 0.1 * whole, function
 
 
 def test_methods_on_an_int8_base():
