@@ -5,7 +5,8 @@ in a fresh process, and prints peak memory above what the imports took, over the
 in the dtype they are loaded to: 1.0 is the weights and nothing else. Linux only (/proc).
 
 transformers' `from_pretrained` reads the same Hugging Face weights beside, where it can be imported;
-`--torch_python` names another interpreter that has it.
+`--torch_python` names another interpreter that has it. It maps float32 files into memory and reads a
+page when it is first touched, so every tensor is summed within the measurement.
 """
 
 from __future__ import annotations
@@ -103,7 +104,12 @@ def load_here(kind: str, dtype: str, folder: Path, size: str) -> dict[str, float
 
         model = transformers.T5ForConditionalGeneration
         wanted = getattr(torch, dtype)
-        return measured(lambda: model.from_pretrained(folder / "huggingface", dtype=wanted))
+
+        def load() -> Any:
+            made = model.from_pretrained(folder / "huggingface", dtype=wanted)
+            return made, [float(tensor.sum()) for tensor in made.parameters()]
+
+        return measured(load)
     import jax
 
     from spjax.checkpoints import weights

@@ -3,13 +3,16 @@
 Needs torch and transformers; tried with torch 2.13.0 and transformers 5.23.0.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spjax.checkpoints import weights
-from spjax.models import T5
+from spjax.checkpoints import convert, weights
+from spjax.models import T5, T5Config
+from spjax.models.t5 import init_weights
 from spjax.types import Batch
 
 torch = pytest.importorskip("torch")
@@ -63,23 +66,46 @@ def batch():
     return Batch(inputs * segments, -np.ones_like(inputs), segments, targets, ones, one, one)
 
 
+def hub_logits(model, rows):
+    """Logits of a model of transformers."""
+    moved = np.pad(rows.targets_BM[:, :-1], ((0, 0), (1, 0)))
+    with torch.no_grad():
+        return model(
+            input_ids=torch.tensor(rows.inputs_BL).long(),
+            attention_mask=torch.tensor(rows.input_segments_BL).long(),
+            decoder_input_ids=torch.tensor(moved).long(),
+        ).logits.numpy()
+
+
+def own_logits(config, tree, rows):
+    """Logits of the same model here."""
+    with jax.default_matmul_precision("float32"):
+        return np.asarray(T5(config).apply({"params": tree}, jax.tree.map(jnp.asarray, rows)))
+
+
 @pytest.mark.parametrize("shards", [False, True], ids=["one file", "shards"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits(tmp_path, family, shards):
     model = save(family, tmp_path, shards).from_pretrained(tmp_path).eval()
     rows = batch()
-    moved = np.pad(rows.targets_BM[:, :-1], ((0, 0), (1, 0)))
-    with torch.no_grad():
-        expected = model(
-            input_ids=torch.tensor(rows.inputs_BL).long(),
-            attention_mask=torch.tensor(rows.input_segments_BL).long(),
-            decoder_input_ids=torch.tensor(moved).long(),
-        ).logits.numpy()
+    expected = hub_logits(model, rows)
     config = weights.config_of("auto", str(tmp_path))
     assert config.logits_via_embedding == (family == "v1.0")
     tree = weights.load("auto", str(tmp_path))
-    with jax.default_matmul_precision("float32"):
-        found = T5(config).apply({"params": tree}, jax.tree.map(jnp.asarray, rows))
-    difference = np.abs(np.asarray(found) - expected).max()
+    difference = np.abs(own_logits(config, tree, rows) - expected).max()
     print(f"{family}: max |logit| {np.abs(expected).max():.3f}, difference {difference:.2e}")
     assert difference < 1e-4
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["t5_1_1", "t5_1_0"])
+def test_logits_of_what_is_written(tmp_path, tied):
+    config = T5Config(64, 16, 3, 4, 24, 2, 3, logits_via_embedding=tied)
+    if tied:
+        config = dataclasses.replace(config, mlp_activations=("relu",))
+    tree = init_weights(config, jax.random.key(0))
+    weights.save(tmp_path / "w.safetensors", tree, {}, dtype="float32")
+    folder = convert.convert(str(tmp_path / "w.safetensors"), tmp_path / "hf", "huggingface")
+    model = transformers.T5ForConditionalGeneration.from_pretrained(folder).eval()
+    expected, found = hub_logits(model, batch()), own_logits(config, tree, batch())
+    assert np.abs(expected).max() > 0.1
+    assert np.abs(found - expected).max() < 1e-4
