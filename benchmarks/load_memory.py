@@ -1,12 +1,12 @@
 """Host memory and seconds to load frozen weights: `python -m benchmarks.load_memory`.
 
-Writes a random model (T5 1.1 Base is 1 GB in float32) as Hugging Face and as T5X have it, loads each
-in a fresh process, and prints peak memory above what the imports took, over the size of the weights
-in the dtype they are loaded to: 1.0 is the weights and nothing else. Linux only (/proc).
+Writes a random model (T5 1.1 Base is 1 GB in float32) as Hugging Face and as T5X have it, loads
+each in a fresh process, and prints peak memory above what the imports took, over the size of the
+weights in the dtype they are loaded to: 1.0 is the weights and nothing else. Linux only (/proc).
 
-transformers' `from_pretrained` reads the same Hugging Face weights beside, where it can be imported;
-`--torch_python` names another interpreter that has it. It maps float32 files into memory and reads a
-page when it is first touched, so every tensor is summed within the measurement.
+transformers' `from_pretrained` reads the same Hugging Face weights beside, where it can be
+imported; `--torch_python` names another interpreter that has it. It maps float32 files into memory
+and reads a page when it is first touched, so every tensor is summed within the measurement.
 """
 
 from __future__ import annotations

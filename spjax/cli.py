@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +50,15 @@ def train(args: argparse.Namespace) -> int:
     processes.start()
     leads = processes.leads()
     run, folder = _with_folder("Run", args)
-    text, moved = config.config_str(run), run.without_identity
-    with disk.own(folder, text, moved) if leads else contextlib.nullcontext():
+    text = config.config_str(run)
+    with disk.own(folder, text) if leads else contextlib.nullcontext():
         result = disk.result(folder)
         if result is None:
             from spjax.training import loop
 
             weights.find(run.model, run.checkpoint)
             if leads:
-                run = _settled("Run", folder, text, moved)
+                run = _settled("Run", folder, text)
             (result,) = loop.train([run], [folder], _print_progress)
         elif leads:
             print(f"Nothing to do: the run in {folder} is finished.")
@@ -231,12 +231,12 @@ def _recipe(args: argparse.Namespace) -> tuple[Any, Path]:
         raise
 
 
-def _settled(name: str, folder: Path, text: str, ignored: Collection[str] = ()) -> Any:
+def _settled(name: str, folder: Path, text: str) -> Any:
     """Writes `config.gin` and reads it: what is trained is what a later call would read."""
     from spjax import config
     from spjax.studies import folder as disk
 
-    disk.prepare(folder, text, ignored)
+    disk.prepare(folder, text)
     return config.load(name, [(folder / "config.gin").absolute()])
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import itertools
 import json
 import sys
@@ -20,6 +21,11 @@ _KINDS = ("greedy", "beam", "sample", "rank")
 _SPLITS = ("train", "validation", "test")
 _INSERTIONS = ("front", "after_first", "end")
 _DTYPES = ("float32", "bfloat16", "int8")
+_RULES = ("data_parallel", "tensor_parallel", "fsdp")
+_OF_THE_RUN = (
+    "task", "model", "checkpoint", "vocabulary", "insertion", "weights_dtype", "labels",
+    "input_length", "target_length",
+)  # fmt: skip
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -55,9 +61,9 @@ def _add_shared(command: argparse.ArgumentParser) -> None:
     model.add_argument("--checkpoint", default="", help="its weights, unless they ship with spjax")
     model.add_argument("--vocabulary", default="", help="name or path of its vocabulary")
     model.add_argument("--insertion", choices=_INSERTIONS, default="", help="where the prompt goes")
-    model.add_argument("--weights_dtype", choices=_DTYPES, default="float32")
+    model.add_argument("--weights_dtype", choices=_DTYPES, default="", help="float32 by default")
     model.add_argument("--num_partitions", type=int, default=1, help="devices along `model`")
-    model.add_argument("--logical_axis_rules", default="data_parallel", help="as for training")
+    model.add_argument("--logical_axis_rules", choices=_RULES, default="data_parallel")
     how = command.add_argument_group("decoding")
     how.add_argument("--decoding", choices=_KINDS, default="greedy")
     how.add_argument("--num_beams", type=int, default=4)
@@ -88,7 +94,7 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
     folder = Path(args.run_folder)
     if disk.result(folder) is None:
         raise ValueError(f"{folder} holds no finished run; train it first with `spjax train`.")
-    for name in ("task", "model", "checkpoint", "vocabulary", "insertion"):
+    for name in _OF_THE_RUN:
         if getattr(args, name):
             raise ValueError(
                 f"--{name} is what the run in {folder} says itself; to score its prompt otherwise "
@@ -100,7 +106,8 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
             f"--decoding={args.decoding} give --prompt={folder / 'prompt.npy'} instead."
         )
     run = config.load("Run", [(folder / "config.gin").absolute()])
-    return scoring.score_folder(run, folder, args.split)
+    place = {name: getattr(args, name) for name in ("num_partitions", "logical_axis_rules")}
+    return scoring.score_folder(dataclasses.replace(run, **place), folder, args.split)
 
 
 def _evaluate_prompt(args: argparse.Namespace) -> dict[str, Any]:
@@ -164,7 +171,8 @@ def _answer(
         inputs.append(ids)
         who.append(names.index(row.prompt) if row.prompt else 0)
         good.append(i)
-    found = dict(zip(good, predictor.answer(inputs, who, first) if inputs else ()))
+    numbers = [first + i for i in good]
+    found = dict(zip(good, predictor.answer(inputs, who, numbers) if inputs else ()))
     for i, row in enumerate(rows):
         if row.fields is None:  # a bad line gets an empty answer, so that lines stay lines
             print(" ".join(found[i].text.splitlines()) if i in found else "")
@@ -206,7 +214,7 @@ def _predictor(args: argparse.Namespace, prompts: Sequence[Any]) -> Any:
     prediction.check(config, placed, words, how, *lengths)  # before the weights are read
     places = mesh.place(args.num_partitions, args.logical_axis_rules)
     shardings = places.weights(weight_shapes(config))
-    base = weights.load(model, args.checkpoint, args.weights_dtype, shardings)
+    base = weights.load(model, args.checkpoint, args.weights_dtype or _DTYPES[0], shardings)
     digest = weights.digest(base)
     for prompt in prompts:
         for doubt in prediction.doubts(prompt, model, digest):

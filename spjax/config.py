@@ -33,6 +33,7 @@ _ROOMS = ("spjax.methods", "spjax.training.optimizers", "spjax.training.run")
 _OPTIONAL_ROOMS = ("spjax.training.pretrain",)
 _REGISTERED: dict[str, Any] = {}
 _MACRO = "gin.macro"
+_COMPUTED = "# Where and in what order it is computed:"
 _FOLDER = "MODEL_DIR"  # says where a run's files go, and is no part of the run
 _GIN_ERRORS = (ValueError, TypeError, RuntimeError, SyntaxError, OSError, tokenize.TokenError)
 _MODULE_FIELDS = frozenset({"parent", "name"})  # added by Flax to every module
@@ -358,9 +359,10 @@ def config_str(value: Any) -> str:
     """Gin text, without macros or files, that builds an equal dataclass again.
 
     Equal values are written alike (1.0 as 1, a list as a tuple), so that runs with an equal
-    `run_key` have equal texts.
+    `run_key` have texts of an equal `identity`.
     """
     blocks: list[str] = []
+    computed: list[str] = []
     scopes: set[str] = set()
 
     def show(item: Any) -> str:
@@ -384,16 +386,24 @@ def config_str(value: Any) -> str:
         index = len(blocks)
         blocks.append("")
         hidden = getattr(item, "without_identity", ())
-        lines = [
-            f"{scoped}.{field} = {show(inner)}"
-            for field, inner in _items(item)
-            if field not in hidden or inner != getattr(type(item), field)  # the default
-        ]
+        lines = []
+        for field, inner in _items(item):
+            if field not in hidden:
+                lines.append(f"{scoped}.{field} = {show(inner)}")
+            elif inner != getattr(type(item), field):  # the default
+                computed.append(f"{scoped}.{field} = {show(inner)}")
         blocks[index] = "\n".join(lines)
         return scoped
 
     block(value)
+    if computed:
+        blocks.append("\n".join([_COMPUTED, *computed]))
     return "\n\n".join(text for text in blocks if text) + "\n"
+
+
+def identity(text: str) -> str:
+    """The part of a `config_str` that says which run it is, without where it is computed."""
+    return text.partition(_COMPUTED)[0].strip()
 
 
 def _parameters(target: Any) -> set[str]:

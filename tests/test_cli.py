@@ -40,7 +40,7 @@ def stand_in(monkeypatch, tmp_path_factory):
     for size in SIZES:
         (shipped / f"{size}.safetensors").touch()
     monkeypatch.setattr(weights, "SHIPPED", shipped)
-    monkeypatch.setattr(cache, "ensure", lambda tasks, lengths=None: None)
+    monkeypatch.setattr(cache, "ensure", lambda tasks, lengths=None, **rest: None)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(runner, "sweep", functools.partial(runner.sweep, train=TRAIN))
 
@@ -78,7 +78,7 @@ def test_sweep_then_again_then_plot(capsys, tmp_path):
 
 def test_data_is_prepared_once_and_only_for_runs_that_are_left(capsys, tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(cache, "ensure", lambda *args: calls.append(args))
+    monkeypatch.setattr(cache, "ensure", lambda *args, **rest: calls.append(args))
     small = ("--gin.MODEL_SIZE=pocket_50k", "--gin.TASKS=['pocket_cb', 'pocket_rte']")
     assert "Preparing data ..." in sweep(capsys, tmp_path, *small)[1]
     assert [(set(tasks), cut) for tasks, cut in calls] == [({"pocket_cb", "pocket_rte"}, None)]

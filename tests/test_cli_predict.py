@@ -13,7 +13,7 @@ from spjax.checkpoints.prompts import Prompt
 from spjax.data import batching
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models import decoding, quantization
-from spjax.training import loop, scoring
+from spjax.training import loop, mesh, scoring
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 
@@ -120,6 +120,7 @@ def test_choices_are_those_of_the_library():
     assert cli_predict._INSERTIONS == batching.INSERTIONS
     assert cli_predict._SPLITS == loop.SPLITS
     assert cli_predict._DTYPES == quantization.DTYPES
+    assert cli_predict._RULES == tuple(mesh.RULES)
 
 
 def test_prompts_that_say_no_model(capsys, tmp_path):

@@ -1,8 +1,8 @@
 """What an int8 base costs in score and saves in memory: prompts of 20 on the pocket ladder.
 
 Every run is made twice with the same seed, over float32 and over int8 weights, trained and scored
-over the same base; the difference is that of the pairs. Test scores in percent, checkpoints chosen
-on validation.
+over the same base; the difference is that of the pairs, with its standard error. Test scores in
+percent, checkpoints chosen on validation.
 
     python -m experiments.pocket.int8 [FOLDER]
 
@@ -13,6 +13,7 @@ CPU cores.
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -44,7 +45,8 @@ def runs(model: str) -> list[Run]:
 def score(run: Run, folder: Path) -> float:
     """Test score of a run, trained unless it has been."""
     own = folder / config.run_key(run)
-    return (disk.result(own) or loop.train([run], [own])[0])["test"]["score"]
+    result = disk.result(own) or loop.train([run], [own])[0]
+    return (result["test"] or {}).get("score", math.nan)  # a run that diverged has none
 
 
 def num_bytes(run: Run) -> int:
@@ -55,7 +57,7 @@ def num_bytes(run: Run) -> int:
 def main() -> None:
     """Prints the table as markdown, a line for each size."""
     folder = Path(sys.argv[1] if sys.argv[1:] else "results/int8")
-    print("| model | float32 | int8 | difference | float32 base, bytes | int8 base, bytes | ratio |")
+    print("| model | float32 | int8 | difference | bytes in float32 | bytes in int8 | ratio |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     sizes = {path.stem: path.stat().st_size for path in weights.SHIPPED.glob("*.safetensors")}
     for model in sorted(sizes, key=sizes.get):

@@ -88,12 +88,17 @@ def check(folder: str | Path, config: T5Config) -> None:
       ValueError: the folder cannot be read, or its model differs.
     """
     found = read_config(folder)
-    for field in ("mlp_activations", "logits_via_embedding", "num_heads", "head_dim"):
-        if getattr(found, field) != getattr(config, field):
-            raise ValueError(
-                f"the model in {folder} has {field}={getattr(found, field)!r}, not "
-                f"{getattr(config, field)!r}. Check that checkpoint and model size belong together."
-            )
+    fields = ("mlp_activations", "logits_via_embedding", "num_heads", "head_dim")
+    differ = [
+        f"{field}={getattr(found, field)!r}, not {getattr(config, field)!r}"
+        for field in fields
+        if getattr(found, field) != getattr(config, field)
+    ]
+    if differ:
+        raise ValueError(
+            f"the model in {folder} has {'; '.join(differ)}. Check that checkpoint and model size "
+            "belong together."
+        )
 
 
 def stored(folder: str | Path) -> Leaves:

@@ -199,8 +199,8 @@ def read(
       The parameter tree, as jax arrays; soft prompts in the checkpoint are left out.
 
     Raises:
-      ValueError: the checkpoint cannot be read, or arithmetic, names or shapes differ (all are
-        listed).
+      ValueError: the checkpoint cannot be read, its model computes otherwise (Hugging Face
+        folders say how), or names or shapes differ (all are listed).
     """
     place = remote.local(checkpoint)
     format = kind(place)
@@ -212,8 +212,9 @@ def read(
 def fingerprint(model: str, checkpoint: str = "") -> str:
     """SHA-256 that names the weights a run would load, "" while there are none.
 
-    Of a file it is the hash of all bytes; of a folder, which may hold tens of gigabytes, that of
-    every file's name, size and first 64 KiB; of a URL, that of its text.
+    Of a file it is the hash of all bytes (and that of a vocabulary beside it); of a folder, which
+    may hold tens of gigabytes, that of every file's name, size and first 64 KiB; of a URL, that of
+    its text.
     """
     if remote.is_url(checkpoint):
         return hashlib.sha256(checkpoint.encode()).hexdigest()
@@ -221,9 +222,10 @@ def fingerprint(model: str, checkpoint: str = "") -> str:
         path = Path(find(model, checkpoint))
     except ValueError:
         return ""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    beside = [Path(vocabulary)] if (vocabulary := vocabulary_of(checkpoint)) else []
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path, *beside]
     state = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    return _files_digest(state) if path.is_dir() else _file_digest(*state[0])
+    return _files_digest(state) if path.is_dir() else "".join(_file_digest(*s) for s in state)
 
 
 @functools.lru_cache(maxsize=32)

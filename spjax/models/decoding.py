@@ -404,4 +404,5 @@ def label_scores(
         own = jnp.take_along_axis(log_probabilities, targets_BM[..., None], axis=-1)[..., 0]
         return jnp.sum(own * real_BM.astype(own.dtype), axis=-1)
 
-    return jax.vmap(score, out_axes=1)(jnp.asarray(labels_CM, jnp.int32))
+    # One after the other: in a vmap an int8 kernel would be converted for each label.
+    return jax.lax.map(score, jnp.asarray(labels_CM, jnp.int32)).T

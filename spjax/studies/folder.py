@@ -10,10 +10,11 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from spjax import config
 from spjax.files import write_text as write
 
 _PROBE_BYTES = 1 << 20
@@ -40,19 +41,19 @@ def config_text(folder: Path) -> str:
         return ""
 
 
-def prepare(folder: Path, text: str, ignored: Collection[str] = ()) -> None:
+def holds(folder: Path, text: str) -> bool:
+    """Whether a folder's `config.gin` is that of the run with this one."""
+    return config.identity(config_text(folder)) == config.identity(text)
+
+
+def prepare(folder: Path, text: str) -> None:
     """Makes a run folder with its `config.gin`.
 
     A folder with the `config.gin` of another run is cleared, but for its lock. Files in a folder
     without one are not of our making, and stay.
-
-    Args:
-      folder: made if missing.
-      text: of `config.gin`.
-      ignored: settings that may differ without making it another run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "config.gin").exists() and not _holds(folder, text, ignored):
+    if (folder / "config.gin").exists() and not holds(folder, text):
         for path in folder.iterdir():
             # The configuration is replaced last: until then the rest is known to be another's.
             if path.name in (".lock", "config.gin"):
@@ -64,32 +65,17 @@ def prepare(folder: Path, text: str, ignored: Collection[str] = ()) -> None:
     write(folder / "config.gin", text)
 
 
-def _holds(folder: Path, text: str, ignored: Collection[str]) -> bool:
-    """Whether a folder's `config.gin` is this text, but for some settings of the run."""
-
-    def kept(lines: str) -> list[str]:
-        names = tuple(f"Run.{name} = " for name in ignored)
-        return [line for line in lines.splitlines() if not line.startswith(names)]
-
-    return kept(config_text(folder)) == kept(text)
-
-
 @contextlib.contextmanager
-def own(folder: Path, text: str, ignored: Collection[str] = ()) -> Iterator[None]:
+def own(folder: Path, text: str) -> Iterator[None]:
     """Holds a folder that the user has named, for the run with this `config.gin` alone.
-
-    Args:
-      folder: made if missing.
-      text: of `config.gin`.
-      ignored: settings that may differ without making it another run.
 
     Raises:
       ValueError: the folder holds another run, or files that are no run's; or as `probe`, `lock`.
     """
-    _check_owner(folder, text, ignored)  # before anything is written to it
+    _check_owner(folder, text)  # before anything is written to it
     probe(folder)
     with lock(folder):
-        _check_owner(folder, text, ignored)
+        _check_owner(folder, text)
         try:
             yield
         except OSError as error:
@@ -97,10 +83,10 @@ def own(folder: Path, text: str, ignored: Collection[str] = ()) -> Iterator[None
             raise
 
 
-def _check_owner(folder: Path, text: str, ignored: Collection[str]) -> None:
+def _check_owner(folder: Path, text: str) -> None:
     elsewhere = "choose another folder with --gin.MODEL_DIR=FOLDER"
     if (folder / "config.gin").exists():
-        if not _holds(folder, text, ignored):
+        if not holds(folder, text):
             raise ValueError(
                 f"{folder} holds another run (see its config.gin); {elsewhere}, or delete it."
             )

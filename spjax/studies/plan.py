@@ -49,7 +49,7 @@ class RunSpec:
     def result(self, study_folder: Path) -> dict[str, Any] | None:
         """Its `result.json`, None while it is not finished, or if the folder is another run's."""
         folder = self.folder(study_folder)
-        return disk.result(folder) if disk.config_text(folder) == self.text else None
+        return disk.result(folder) if disk.holds(folder, self.text) else None
 
 
 def expand(
@@ -109,6 +109,7 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
         "seed": run.seed,
     }
     alike = config.canonical(run)
+    alike["computed"] = {name: getattr(run, name) for name in sorted(run.without_identity)}
     if not run.method.changes_weights:
         alike["optimizer"] = alike["optimizer"] | {"learning_rate": None}
         if run.dropout_rate == 0:  # dropout masks are drawn for a gang, from its first seed

@@ -246,6 +246,24 @@ class Placement:
         return jax.lax.with_sharding_constraint(x, self.sharding(axes, x.shape))
 
 
+def check(num_partitions: int, rules: str | Sequence[Any]) -> None:
+    """What can be said of a mesh and its rules without knowing the devices.
+
+    Raises:
+      ValueError: the rules are wrong, or leave the mesh axis `model` without use.
+    """
+    checked = rules_of(rules)
+    if num_partitions < 1:
+        raise ValueError(
+            f"Run.num_partitions is {num_partitions}; it must be a whole number of at least 1."
+        )
+    if num_partitions > 1 and not any("model" in str(axis) for _, axis in checked):
+        raise ValueError(
+            f"Run.num_partitions is {num_partitions}, and no rule of {rules!r} spreads anything "
+            "over the mesh axis model. Use 'tensor_parallel' or 'fsdp', or Run.num_partitions = 1."
+        )
+
+
 @functools.lru_cache(maxsize=8)
 def _placement(num_partitions: int, rules: Rules) -> Placement:
     return Placement(make_mesh(model=num_partitions), rules)
@@ -261,6 +279,7 @@ def place(num_partitions: int = 1, rules: str | Sequence[Any] = "data_parallel")
     Raises:
       ValueError: the rules are wrong, or the devices cannot be divided so.
     """
+    check(num_partitions, rules)
     devices = jax.device_count()
     if devices % num_partitions:
         raise ValueError(

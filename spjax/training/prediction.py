@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spjax.checkpoints import weights
 from spjax.checkpoints.prompts import Prompt
 from spjax.data import batching
 from spjax.data.cache import CachedSplit
@@ -97,22 +98,25 @@ class Predictor:
         return ids[: self.input_length - 1] + [self.words.eos_id], len(ids) + 1
 
     def answer(
-        self, inputs: Sequence[Sequence[int]], who: Sequence[int], first: int = 0
+        self, inputs: Sequence[Sequence[int]], who: Sequence[int], numbers: Sequence[int] = ()
     ) -> list[Answer]:
         """The answers to some inputs, computed as one batch.
 
         Args:
           inputs: token ids of each, EOS last, at most `input_length`; at least one input.
           who: the prompt of each, by its place.
-          first: the number of the first input, from which sampling draws.
+          numbers: of each, from which sampling draws; by default its place.
         """
         rows = 1 << (len(inputs) - 1).bit_length()  # powers of two, for few compilations
         padded = [min(i, len(inputs) - 1) for i in range(rows)]
         batch, order = self._batch([inputs[i] for i in padded], [who[i] for i in padded])
         order = [padded[i] for i in order]
+        numbers = numbers or range(len(inputs))
+        place = mesh.of(self.base)
         ids, scores = jax.device_get(
             self._decode(
-                self.base, mesh.of(self.base).put_batch(batch), self._soft, np.asarray(order, np.int32) + np.int32(first),
+                self.base, place.put_batch(batch), self._soft,
+                np.asarray([numbers[i] for i in order], np.int32),
                 self._labels_CM, self._allowed_NC[[who[i] for i in order]],
             )
         )  # fmt: skip
@@ -166,9 +170,11 @@ def doubts(prompt: Prompt, model: str, base_sha256: str) -> list[str]:
       base_sha256: digest of its weights.
     """
     trained = prompt.provenance.get("model", model)
-    if trained != model:
+    if prompt.provenance.get("base_sha256") == base_sha256:
+        return []
+    if trained != model and weights.AUTO not in (trained, model):
         return [f"the prompt from {prompt.origin} was trained with {trained}, not with {model}"]
-    if prompt.provenance.get("base_sha256", base_sha256) != base_sha256:
+    if "base_sha256" in prompt.provenance:
         return [
             f"the prompt from {prompt.origin} was trained with other weights of {model} than "
             "these (or the same in another dtype); its answers may be worthless"

@@ -61,8 +61,8 @@ class Pretrain:
       lesson_steps: steps of each lesson, with which prefix LM begins.
       lesson_documents: how many documents to generate for each lesson.
       adaptation_steps: steps of prefix LM, lessons included.
-      long_steps: steps of prefix LM after that, with up to `long_length - input_length` words before
-        each text; the rate begins at a quarter of `learning_rate` and falls.
+      long_steps: steps of prefix LM after that, with up to `long_length - input_length` words
+        before each text; the rate begins at a quarter of `learning_rate` and falls.
       long_length: L of these steps; there are fewer rows, for about as many tokens in a batch.
       rows: rows in a batch.
       input_length: L, tokens.
@@ -317,7 +317,8 @@ def held_out_losses(config: Pretrain, params: Tree, held_out: Documents) -> dict
     evaluate = jax.jit(lambda p, batch: loss_and_accuracy(model, p, batch))
     batches = Batches(config, held_out, (), get_size(config.model).vocab_size)
     long = config.steps - config.long_steps
-    for name, step in (("span_corruption", 0), ("prefix_lm", config.span_steps), ("long_lm", long)):
+    starts = {"span_corruption": 0, "prefix_lm": config.span_steps}
+    for name, step in (starts | ({"long_lm": long} if config.long_steps else {})).items():
         values, number = [], 0
         for i in range(4):
             batch, number = batches(step + i, number)

@@ -129,13 +129,7 @@ class Run:
             _check("loss_normalizing_factor", factor, float, lambda x: x > 0, "a positive number")
 
     def _check_mesh(self) -> None:
-        rules = mesh.rules_of(self.logical_axis_rules)
-        if self.num_partitions > 1 and not any("model" in str(axis) for _, axis in rules):
-            raise ValueError(
-                f"Run.num_partitions is {self.num_partitions}, and no rule of "
-                f"{self.logical_axis_rules!r} spreads anything over the mesh axis model. Use "
-                "'tensor_parallel' or 'fsdp', or Run.num_partitions = 1."
-            )
+        mesh.check(self.num_partitions, self.logical_axis_rules)
         if self.batch_size % self.microbatches:
             raise ValueError(
                 f"Run.microbatches is {self.microbatches}, which does not divide BATCH_SIZE "

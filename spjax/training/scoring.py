@@ -76,6 +76,6 @@ def score_prompt(
     for start in range(0, data.num_examples, batch_size):
         end = min(start + batch_size, data.num_examples)
         inputs = [data.inputs[i] for i in range(start, end)]
-        answers = predictor.answer(inputs, [0] * len(inputs), start)
+        answers = predictor.answer(inputs, [0] * len(inputs), range(start, end))
         texts += [answer.text for answer in answers]
     return evaluation.score(task, texts, data.examples)

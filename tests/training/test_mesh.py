@@ -16,6 +16,8 @@ from spjax import config
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models import get_size
 from spjax.models.t5 import weight_shapes
+from spjax.studies import folder as disk
+from spjax.studies import plan
 from spjax.training import mesh, processes
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
@@ -130,7 +132,7 @@ def test_bad_settings(run, change, message):
         dataclasses.replace(run, **change)
 
 
-def test_where_a_run_is_computed_is_not_which_run_it_is(run):
+def test_where_a_run_is_computed_is_not_which_run_it_is(run, tmp_path):
     key, text = config.run_key(run), config.config_str(run)
     changes = {
         "num_partitions": 2,
@@ -142,6 +144,15 @@ def test_where_a_run_is_computed_is_not_which_run_it_is(run):
     assert config.run_key(other) == key
     assert all(f"Run.{name} = " in config.config_str(other) for name in changes)
     assert not any(f"Run.{name} = " in text for name in changes)
+    assert config.identity(config.config_str(other)) == config.identity(text) == text.strip()
+    disk.prepare(tmp_path, text)
+    (tmp_path / "result.json").write_text('{"status": "finished"}')
+    disk.prepare(tmp_path, config.config_str(other))  # what a sweep does with another mesh
+    assert disk.result(tmp_path) and disk.holds(tmp_path, text)
+    assert disk.config_text(tmp_path) == config.config_str(other)
+    elsewhere = dataclasses.replace(run, seed=1)
+    assert not disk.holds(tmp_path, config.config_str(elsewhere))
+    assert plan._spec(key, run, "arm").gang != plan._spec(key, other, "arm").gang
     dropped = dataclasses.replace(run, dropout_rate=0.1)  # masks differ between microbatches
     parts = dataclasses.replace(dropped, microbatches=4)
     assert config.run_key(parts) != config.run_key(dropped)

@@ -46,14 +46,14 @@ def test_a_mixed_batch_answers_as_one_prompt_at_a_time(base, kind):
     pairs = [pairs[i] for i in np.random.default_rng(1).permutation(len(pairs))]
     mixed = predictor(base, own, how)
     inputs = [mixed.encode(text)[0] for _, text in pairs]
-    together = mixed.answer(inputs, [name for name, _ in pairs], first=10)
+    together = mixed.answer(inputs, [name for name, _ in pairs], range(10, 10 + len(pairs)))
     assert len({answer.text for answer in together}) >= 3
     for name in range(3):
         alone = predictor(base, own[name : name + 1], how)
         for i, (other, _) in enumerate(pairs):
             if other != name:
                 continue
-            (answer,) = alone.answer([inputs[i]], [0], first=10 + i)
+            (answer,) = alone.answer([inputs[i]], [0], [10 + i])
             assert answer.text == together[i].text
             if kind in ("beam", "rank"):
                 assert answer.score == pytest.approx(together[i].score, abs=1e-4)
@@ -80,6 +80,9 @@ def test_doubts(base):
     assert "trained with other weights of pocket_50k" in doubt
     (doubt,) = prediction.doubts(Prompt(rows, {"model": "pocket_3m"}), "pocket_50k", digest)
     assert "trained with pocket_3m, not with pocket_50k" in doubt
+    assert not prediction.doubts(Prompt(rows, {"model": "auto"}), "pocket_50k", digest)
+    known = Prompt(rows, {"model": "pocket_3m", "base_sha256": digest})
+    assert not prediction.doubts(known, "auto", digest)
 
 
 def test_what_a_prompt_says_of_itself():
