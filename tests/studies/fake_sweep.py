@@ -1,5 +1,6 @@
 """Sweeps fake runs: `python -m tests.studies.fake_sweep FOLDER RUNS STEPS`."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def specs(count, steps=30, fail=()):
 
 
 if __name__ == "__main__":
+    # In the background of a shell Ctrl-C is ignored, also by children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     plan = specs(int(sys.argv[2]), int(sys.argv[3]))
     outcome = runner.sweep("fake", plan, Path(sys.argv[1]), workers=2, train=TRAIN)
     print(runner.report(outcome, plan, Path(sys.argv[1])))
