@@ -1,7 +1,7 @@
 """The table of tasks: what each one reads, says and is scored by.
 
-A task is one row. The format (template, labels, metrics) is written once per dataset, so that
-another source of the same dataset is another line in `_TASKS` and nothing else.
+A task is one row. The format (template, labels, metrics) is written once per dataset, in
+`formats`, so that another source of the same dataset is another line in `_TASKS` and nothing else.
 """
 
 from __future__ import annotations
@@ -9,65 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Mapping
 
-TRUE_FALSE = ("False", "True")
-
-
-@dataclasses.dataclass(frozen=True)
-class Format:
-    """How a dataset is put into words and scored, wherever its records come from.
-
-    Attributes:
-      template: name of a function in `templates.TEMPLATES`.
-      labels: the words for labels 0, 1, ...; empty where the answer is free text.
-      metrics: names of functions in `spjax.metrics.METRICS`; runs are compared by the mean of all
-        the values these give.
-      postprocess: name of a function in `spjax.metrics.POSTPROCESSORS`.
-      features: text fields in the order they are read; empty means all, sorted by name.
-      class_labels: words for class-label initialisation of a prompt. The labels, or for the two
-        datasets without labels the words of Lester et al. 2021, footnote 7.
-    """
-
-    template: str
-    labels: tuple[str, ...]
-    metrics: tuple[str, ...]
-    postprocess: str = "label"
-    features: tuple[str, ...] = ()
-    class_labels: tuple[str, ...] = ()
-
-
-_FORMATS = {
-    "boolq": Format("glue", TRUE_FALSE, ("accuracy",)),
-    "cb": Format(
-        "glue", ("entailment", "contradiction", "neutral"), ("mean_3class_f1", "accuracy")
-    ),
-    "copa": Format("glue", ("choice1", "choice2"), ("accuracy",)),
-    "multirc": Format(
-        "multirc",
-        TRUE_FALSE,
-        ("multirc_f1", "multirc_exact_match"),
-        postprocess="multirc",
-        features=("question", "answer", "paragraph"),
-    ),
-    "record": Format(
-        "record",
-        (),
-        ("squad_per_group",),
-        postprocess="record",
-        class_labels=("commonsense", "reasoning", "reading", "comprehension"),
-    ),
-    "rte": Format("glue", ("entailment", "not_entailment"), ("accuracy",)),
-    "wic": Format(
-        "glue", TRUE_FALSE, ("accuracy",), features=("sentence1", "sentence2", "word")
-    ),
-    "wsc": Format(
-        "wsc",
-        (),
-        ("accuracy",),
-        postprocess="wsc",
-        class_labels=("commonsense", "pronoun", "resolution"),
-    ),
-    "sst2": Format("glue", ("negative", "positive"), ("accuracy",)),
-}
+from spjax.data.tasks.formats import FORMATS, Format
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +75,7 @@ class TaskInfo:
 def _pocket(name: str, dataset: str) -> TaskInfo:
     return TaskInfo(
         name=f"pocket_{name}",
-        format=_FORMATS[dataset],
+        format=FORMATS[dataset],
         source=f"pocket:{name}",
         version="2.0.0",
         input_length=128,  # the longest text of the world has some 60 tokens
