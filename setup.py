@@ -55,6 +55,7 @@ setuptools.setup(
     packages=setuptools.find_packages(include=["spjax", "spjax.*"]),
     package_data={
         "spjax": ["py.typed"],
+        "spjax.data": ["t5.model"],
         "spjax.pocket": ["vocabulary.model", "weights/*.safetensors", "weights/*.json"],
     },
     install_requires=REQUIRES,

@@ -12,6 +12,7 @@ What to raise by hand: `version` of a task when records change that no code in t
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import fcntl
@@ -26,9 +27,12 @@ import sys
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
+import numpy as np
+
 from spjax.data import cache_files, vocabulary as vocabularies
 from spjax.data.cache_files import Ragged
 from spjax.data.tasks import registry
+from spjax.data.tasks.info import FewShot
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _log = logging.getLogger(__name__)
@@ -45,6 +49,7 @@ class CachedSplit:
       lengths: the most `inputs` and `targets` ids it was cut to.
       inputs: int32 input ids of each example, EOS last.
       targets: int32 target ids of each example, EOS last.
+      rows: numbers of the examples in the folder's files; None for all of them.
     """
 
     task: str
@@ -53,6 +58,7 @@ class CachedSplit:
     lengths: Mapping[str, int]
     inputs: Ragged
     targets: Ragged
+    rows: np.ndarray | None = None
 
     @property
     def num_examples(self) -> int:
@@ -62,7 +68,32 @@ class CachedSplit:
     @functools.cached_property
     def examples(self) -> list[dict[str, Any]]:
         """Raw fields of each example: `inputs_text`, `targets_text`, `idx`, `label`, `answers`."""
-        return cache_files.read_examples(self.folder)
+        found = cache_files.read_examples(self.folder)
+        return found if self.rows is None else [found[row] for row in self.rows]
+
+    def few(self, wanted: FewShot) -> CachedSplit:
+        """Some of the examples; more of them with the same seed contain these.
+
+        Raises:
+          ValueError: there are not so many.
+        """
+        if wanted.examples > self.num_examples:
+            raise ValueError(
+                f"{self.task} asks for {wanted.examples} examples and {self.split} has "
+                f"{self.num_examples}; ask for fewer with :n<number>"
+            )
+        order = np.random.default_rng(wanted.seed).permutation(self.num_examples)
+        if wanted.balanced:  # all firsts of their target, then all seconds, ...
+            seen: collections.Counter[str] = collections.Counter()
+            turns = []
+            for row in order:
+                target = self.examples[row]["targets_text"]
+                turns.append(seen[target])
+                seen[target] += 1
+            order = order[np.argsort(turns, kind="stable")]
+        rows = np.sort(order[: wanted.examples])
+        inputs, targets = self.inputs.take(rows), self.targets.take(rows)
+        return dataclasses.replace(self, inputs=inputs, targets=targets, rows=rows)
 
 
 def load(
@@ -90,7 +121,9 @@ def load(
     wanted = _wanted(task, split, lengths, _folder(cache_dir), vocabulary)
     _ensure([wanted], _folder(cache_dir))
     inputs, targets = cache_files.read(wanted.folder)
-    return CachedSplit(task, split, wanted.folder, wanted.lengths, inputs, targets)
+    found = CachedSplit(task, split, wanted.folder, wanted.lengths, inputs, targets)
+    few = registry.get(task).few_shot if split == "train" else None
+    return found.few(few) if few else found
 
 
 def ensure(
@@ -164,7 +197,7 @@ class _Wanted:
 def _wanted(
     task: str, split: str, lengths: Mapping[str, int] | None, cache_dir: Path, vocabulary: str
 ) -> _Wanted:
-    info = registry.get(task)
+    info = registry.get(task).whole
     if split not in info.splits:
         raise ValueError(
             f"the task {task!r} has no split {split!r}; its splits are {', '.join(info.splits)}"
@@ -181,8 +214,8 @@ def _wanted(
         "source": source_fingerprint(info.source),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    folder = cache_dir / task / f"{split}-{digest[:16]}"
-    return _Wanted(task, split, lengths, vocabulary, key, folder)
+    folder = cache_dir / info.name / f"{split}-{digest[:16]}"
+    return _Wanted(info.name, split, lengths, vocabulary, key, folder)
 
 
 def _check_lengths(lengths: dict[str, int]) -> dict[str, int]:

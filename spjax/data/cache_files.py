@@ -48,6 +48,12 @@ class Ragged:
         """int64, the length of each row."""
         return np.diff(self.offsets)
 
+    def take(self, rows: np.ndarray) -> Ragged:
+        """A copy of some rows, in the order given."""
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[rows])])
+        values = [self[int(row)] for row in rows] or [self.values[:0]]
+        return Ragged(np.concatenate(values), offsets)
+
 
 def write(
     folder: Path,

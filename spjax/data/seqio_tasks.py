@@ -19,11 +19,12 @@ import tensorflow as tf
 
 from spjax.data import vocabulary as vocabularies
 from spjax.data.tasks import registry, templates
+from spjax.data.tasks.info import TaskInfo
 
 _ROWS_PER_CALL = 256  # records or examples that pass between TensorFlow and Python at once
 
 
-def build(info: registry.TaskInfo, *, training: bool, vocabulary: str = "") -> seqio.Task:
+def build(info: TaskInfo, *, training: bool, vocabulary: str = "") -> seqio.Task:
     """A seqio task that is not in seqio's registry.
 
     Args:
@@ -31,13 +32,14 @@ def build(info: registry.TaskInfo, *, training: bool, vocabulary: str = "") -> s
       training: whether it makes training examples (split `train` only) or evaluation examples.
       vocabulary: name or path of another vocabulary than the task's own.
     """
-    splits = ["train"] if training else [name for name in info.splits if name != "train"]
+    splits = [name for name in info.splits if (name == "train") == training]
     return seqio.Task(
         f"{info.name}_{'train' if training else 'eval'}",
         source=_source(info, splits),
         preprocessors=[
             functools.partial(to_text, info=info, training=training),
             seqio.preprocessors.tokenize,
+            *([_add_sentinel] if info.sentinel else []),
             seqio.CacheDatasetPlaceholder(),
             seqio.preprocessors.append_eos_after_trim,
         ],
@@ -48,7 +50,7 @@ def build(info: registry.TaskInfo, *, training: bool, vocabulary: str = "") -> s
 def register_all() -> None:
     """Adds every task of the table to seqio's registry; those already there stay."""
     for name in registry.names():
-        for training in (True, False):
+        for training in {split == "train" for split in registry.get(name).splits}:
             task = build(registry.get(name), training=training)
             if task.name not in seqio.TaskRegistry.names():
                 seqio.TaskRegistry.add_provider(task.name, task)
@@ -75,7 +77,7 @@ def examples(
 
 
 def to_text(
-    dataset: tf.data.Dataset, *, info: registry.TaskInfo, training: bool
+    dataset: tf.data.Dataset, *, info: TaskInfo, training: bool
 ) -> tf.data.Dataset:
     """Applies the task's template to a dataset of records, from whatever source.
 
@@ -93,13 +95,14 @@ def to_text(
         features=info.format.features,
         training=training,
     )
+    prefix = f"{info.format.task_name} " if info.with_task_name else ""
     batches = dataset.ragged_batch(_ROWS_PER_CALL)
     structure = batches.element_spec
 
     def convert(*columns: tf.Tensor | tf.RaggedTensor) -> list[list[str]]:
         batch = tf.nest.pack_sequence_as(structure, [_to_list(column) for column in columns])
         made = [example for row in _rows(batch) for example in template(row)]
-        inputs = [example.pop("inputs") for example in made]
+        inputs = [prefix + example.pop("inputs") for example in made]
         targets = [example.pop("targets") for example in made]
         return [inputs, targets, [json.dumps(example, sort_keys=True) for example in made]]
 
@@ -119,8 +122,24 @@ def _features(vocabulary: str) -> dict[str, seqio.Feature]:
     return {name: seqio.Feature(pieces, add_eos=True) for name in ("inputs", "targets")}
 
 
-def _source(info: registry.TaskInfo, splits: Sequence[str]) -> seqio.DataSource:
+@seqio.map_over_dataset
+def _prepend(example: dict[str, tf.Tensor], first: int) -> dict[str, tf.Tensor]:
+    return {**example, "targets": tf.concat([[first], example["targets"]], axis=0)}
+
+
+def _add_sentinel(
+    dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]
+) -> tf.data.Dataset:
+    """`<extra_id_0>`, the last id of the vocabulary, in front of every target."""
+    return _prepend(dataset, first=output_features["targets"].vocabulary.vocab_size - 1)
+
+
+def _source(info: TaskInfo, splits: Sequence[str]) -> seqio.DataSource:
     kind, _, name = info.source.partition(":")
+    if kind == "tfds":
+        theirs = dict(info.source_splits)
+        named = {split: theirs.get(split, split) for split in splits}
+        return seqio.TfdsDataSource(name, splits=named)
     assert kind == "pocket", info.source
 
     def dataset_fn(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:

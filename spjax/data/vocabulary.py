@@ -12,7 +12,11 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
 # The vocabularies that come with the project, relative to the package.
-_SHIPPED = {"pocket": Path("pocket") / "vocabulary.model"}
+_SHIPPED = {
+    "pocket": Path("pocket") / "vocabulary.model",
+    # T5's `cc_all.32000` (Apache-2.0, https://github.com/google-research/prompt-tuning).
+    "t5": Path("data") / "t5.model",
+}
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 

@@ -17,6 +17,7 @@ from spjax.data import batching
 from spjax.data.cache import CachedSplit
 from spjax.data.cache_files import Ragged
 from spjax.data.tasks import registry
+from spjax.data.tasks.info import TaskInfo
 from spjax.data.vocabulary import Vocabulary
 from spjax.models import T5, T5Config
 from spjax.models.decoding import Decoding, decode
@@ -155,7 +156,7 @@ def place(prompt: Prompt, insertion: str = "", labels: Sequence[str] = ()) -> Pl
     return Placed(prompt.rows_PD, where, tuple(labels) or (task.labels if task else ()))
 
 
-def task_of(prompt: Prompt) -> registry.TaskInfo | None:
+def task_of(prompt: Prompt) -> TaskInfo | None:
     """The task that a prompt was trained on, None where that is not known here."""
     name = prompt.provenance.get("task", "")
     return registry.get(name) if name in registry.names() else None

@@ -33,7 +33,7 @@ class Run:
     """One training of one method on one task; gin binds it as `Run.steps = 300`.
 
     Attributes:
-      task: name of a task.
+      task: name of a task or mixture.
       model: name of a size, or "auto" for the shape of what `checkpoint` holds.
       method: a tuning method, for example `@PromptTuning()`.
       optimizer: `@Adafactor()` or `@AdamW()`.
@@ -89,7 +89,7 @@ class Run:
 
     def __post_init__(self) -> None:
         """Checks names and ranges, so that a study fails before it trains anything."""
-        registry.get(self.task)
+        registry.mixture(self.task)
         weights.check_model(self.model, self.checkpoint)
         quantization.check_dtype(self.weights_dtype)
         if not isinstance(self.method, methods.Method):
@@ -140,8 +140,10 @@ class Run:
 
     @property
     def vocabulary(self) -> str:
-        """Path of the SentencePiece file beside the checkpoint, else the task's own vocabulary."""
-        return weights.vocabulary_of(self.checkpoint) or registry.get(self.task).vocabulary
+        """Path of the SentencePiece file beside the weights, else the task's own vocabulary."""
+        if not self.checkpoint:  # only the pocket sizes have weights of their own
+            return "pocket"
+        return weights.vocabulary_of(self.checkpoint) or registry.mixture(self.task).vocabulary
 
     @property
     def without_identity(self) -> frozenset[str]:

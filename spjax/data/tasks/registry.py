@@ -1,116 +1,135 @@
-"""The table of tasks: what each one reads, says and is scored by.
+"""The table of tasks: what each one reads, says and is scored by, looked up by its name.
 
-A task is one row. The format (template, labels, metrics) is written once per dataset, in
-`formats`, so that another source of the same dataset is another line in `_TASKS` and nothing else.
+A task is one row of `tables`. The format (template, labels, metrics) is written once per dataset,
+in `formats`, so that another source of the same dataset is another row and nothing else.
+
+A name may be followed by variants, each after a colon: `taskless_super_glue_rte_v102:n100:seed1`.
+
+    :sentinel  the target begins with <extra_id_0> (Lester et al. 2021, section 3.2)
+    :n100      100 of the training examples
+    :balanced  of these, as many with each target as far as there are enough
+    :seed1     another draw of them
+    :halves    the validation split is cut in two, the second half stands for the test split
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Mapping
+import difflib
+import functools
+import re
+from collections.abc import Mapping
 
-from spjax.data.tasks.formats import FORMATS, Format
+from spjax.data.tasks import tables
+from spjax.data.tasks.info import FewShot, Mixture, TaskInfo
 
-
-@dataclasses.dataclass(frozen=True)
-class TaskInfo:
-    """A task: a format and a source of records.
-
-    Attributes:
-      name: what users call it.
-      format: how records become text and how predictions are scored.
-      source: where the records come from, `pocket:<name in spjax.pocket.tasks>`.
-      version: version of the records.
-      input_length: the most input tokens, EOS included; longer texts are cut.
-      target_length: likewise for targets.
-      vocabulary: name or path of the vocabulary it is read with unless the model says otherwise.
-      splits: names of its splits.
-    """
-
-    name: str
-    format: Format
-    source: str
-    version: str
-    input_length: int
-    target_length: int
-    vocabulary: str
-    splits: tuple[str, ...] = ("train", "validation", "test")
-
-    @property
-    def lengths(self) -> dict[str, int]:
-        """The most tokens of `inputs` and `targets`, EOS included."""
-        return {"inputs": self.input_length, "targets": self.target_length}
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The words for labels 0, 1, ...; empty where the answer is free text."""
-        return self.format.labels
-
-    @property
-    def class_labels(self) -> tuple[str, ...]:
-        """Words for class-label initialisation of a prompt."""
-        return self.format.class_labels or self.format.labels
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics, in `spjax.metrics.METRICS`."""
-        return self.format.metrics
-
-    @property
-    def postprocess(self) -> str:
-        """Name of the post-processor, in `spjax.metrics.POSTPROCESSORS`."""
-        return self.format.postprocess
-
-    @property
-    def ceiling(self) -> float | None:
-        """What a perfect reader scores in percent, None where nobody knows."""
-        kind, _, name = self.source.partition(":")
-        if kind != "pocket":
-            return None
-        from spjax.pocket import tasks  # here, because making the world's tables takes time
-
-        return tasks.TASKS[name].ceiling
+VARIANTS = (":sentinel", ":n<number>", ":balanced", ":seed<number>", ":halves")
+_HALVES = (("validation", "[:50%]"), ("test", "[50%:]"))
 
 
-def _pocket(name: str, dataset: str) -> TaskInfo:
-    return TaskInfo(
-        name=f"pocket_{name}",
-        format=FORMATS[dataset],
-        source=f"pocket:{name}",
-        version="2.0.0",
-        input_length=128,  # the longest text of the world has some 60 tokens
-        target_length=16,
-        vocabulary="pocket",
-    )
+@functools.cache
+def _tasks() -> Mapping[str, TaskInfo]:
+    return {info.name: info for info in tables.rows() if info.format}
 
 
-_TASKS: Mapping[str, TaskInfo] = {
-    info.name: info
-    for info in (
-        _pocket("boolq", "boolq"),
-        _pocket("cb", "cb"),
-        _pocket("copa", "copa"),
-        _pocket("multirc", "multirc"),
-        _pocket("record", "record"),
-        _pocket("rte", "rte"),
-        _pocket("wic", "wic"),
-        _pocket("wsc", "wsc"),
-        _pocket("sentiment", "sst2"),
-    )
-}
+@functools.cache
+def _mixtures() -> Mapping[str, Mapping]:
+    return tables.mixtures()
 
 
 def names() -> tuple[str, ...]:
     """The names of all tasks, in the order of the table."""
-    return tuple(_TASKS)
+    return tuple(_tasks())
+
+
+def mixture_names() -> tuple[str, ...]:
+    """The names of all mixtures, in the order of the table."""
+    return tuple(_mixtures())
 
 
 def get(name: str) -> TaskInfo:
-    """The task called `name`.
+    """The task called `name`, variants included.
 
     Raises:
-      ValueError: there is no such task; the message lists those there are.
+      ValueError: there is no such task, or no such variant of it.
     """
-    if name not in _TASKS:
-        raise ValueError(f"unknown task {name!r}; the known tasks are {', '.join(_TASKS)}")
-    return _TASKS[name]
+    base, *variants = name.split(":")
+    if base not in _tasks():
+        close = difflib.get_close_matches(base, names(), 1, 0.6)
+        guess = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"unknown task {name!r}; {guess}The command `spjax tasks` lists them.")
+    info = dataclasses.replace(_tasks()[base], name=name)
+    return _vary(info, variants) if variants else info
+
+
+@functools.cache
+def mixture(name: str) -> Mixture:
+    """The mixture called `name`, or a task as a mixture of itself alone.
+
+    Variants after the name of a mixture are those of each of its tasks.
+
+    Raises:
+      ValueError: as `get`, or the task has no training examples.
+    """
+    base, colon, variants = name.partition(":")
+    if base not in _mixtures():
+        info = get(name)
+        if "train" not in info.splits:
+            raise ValueError(
+                f"the task {name!r} has no training examples, only {', '.join(info.splits)}; "
+                "train on another one and score this one with `spjax eval --task`."
+            )
+        return Mixture(name, (info,), (1,), (info,))
+    row = _mixtures()[base]
+
+    def tasks(wanted: tuple[str, ...]) -> tuple[TaskInfo, ...]:
+        return tuple(get(f"{task}{colon}{variants}") for task in wanted)
+
+    rates = row["rates"]
+    trained = tasks(tuple(rates))
+    scored = tasks(row["scored"]) if "scored" in row else trained
+    return Mixture(name, trained, tuple(rates.values()), scored, tasks(row.get("transfer", ())))
+
+
+def _vary(info: TaskInfo, variants: list[str]) -> TaskInfo:
+    numbers: dict[str, int] = {}
+    flags = set()
+    for text in variants:
+        found = re.fullmatch(r"(n|seed)(\d+)", text)
+        if found:
+            numbers[found[1]] = int(found[2])
+        elif text in ("sentinel", "balanced", "halves"):
+            flags.add(text)
+        else:
+            raise ValueError(
+                f"unknown variant {text!r} in {info.name!r}; those known are {', '.join(VARIANTS)}"
+            )
+    if "n" not in numbers and ("seed" in numbers or "balanced" in flags):
+        raise ValueError(
+            f"{info.name!r} draws no examples; say how many with :n<number>, for example :n100"
+        )
+    few = None
+    if "n" in numbers:
+        if not numbers["n"] or "train" not in info.splits:
+            raise ValueError(f"{info.name!r} has no training examples to draw that many from")
+        few = FewShot(numbers["n"], "balanced" in flags, numbers.get("seed", 0))
+    if "halves" in flags:
+        info = _halved(info)
+    return dataclasses.replace(info, sentinel="sentinel" in flags, few_shot=few)
+
+
+def _halved(info: TaskInfo) -> TaskInfo:
+    if not info.source.startswith("tfds:") or "validation" not in info.labelled:
+        raise ValueError(f"{info.name!r} has no validation split in TFDS that could be halved")
+    validation = dict(info.source_splits).get("validation", "validation")
+    own = {"train": "train"} if "train" in info.splits else {}
+    own |= {split: validation + part for split, part in _HALVES}
+    size = dict(zip(info.splits, info.sizes))
+    halves = (size["validation"] // 2, size["validation"] - size["validation"] // 2)
+    return dataclasses.replace(
+        info,
+        splits=tuple(own),
+        source_splits=tuple(own.items()),
+        unlabelled=(),
+        sizes=((size["train"],) if "train" in own else ()) + halves,
+    )

@@ -1,0 +1,180 @@
+"""What is known of a task and of a mixture of tasks."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import re
+
+from spjax.data.tasks.formats import Format
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShot:
+    """Some of a task's training examples.
+
+    Attributes:
+      examples: how many.
+      balanced: whether every target occurs equally often, as far as there are enough of each.
+      seed: of the draw.
+    """
+
+    examples: int
+    balanced: bool = False
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskInfo:
+    """A task: a format and a source of records.
+
+    Attributes:
+      name: what users call it.
+      format: how records become text and how predictions are scored.
+      source: where the records come from: `pocket:<name in spjax.pocket.tasks>`,
+        `tfds:<dataset>/<config>:<version>`, or `files:` and what `FileTask` says in JSON.
+      version: version of the records.
+      input_length: the most input tokens, EOS included; longer texts are cut.
+      target_length: likewise for targets.
+      vocabulary: name or path of the vocabulary it is read with unless the model says otherwise.
+      splits: names of its splits.
+      source_splits: (split, what its source calls it) where the names differ.
+      unlabelled: splits whose targets are not known; they can be answered and not scored.
+      sizes: records of each split, in the order of `splits`; empty where nobody has counted.
+      t5_lengths: the input and target lengths that T5 was fine-tuned with; empty if it was not.
+      with_task_name: whether the input begins with `Format.task_name`, as in T5.
+      sentinel: whether the target begins with `<extra_id_0>`, which predictions then lose.
+      few_shot: the part of the training examples that is used; None for all.
+    """
+
+    name: str
+    format: Format
+    source: str
+    version: str
+    input_length: int
+    target_length: int
+    vocabulary: str
+    splits: tuple[str, ...] = ("train", "validation", "test")
+    source_splits: tuple[tuple[str, str], ...] = ()
+    unlabelled: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    t5_lengths: tuple[int, ...] = ()
+    with_task_name: bool = False
+    sentinel: bool = False
+    few_shot: FewShot | None = None
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """The most tokens of `inputs` and `targets`, EOS included."""
+        return {"inputs": self.input_length, "targets": self.target_length}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The words for labels 0, 1, ...; empty where the answer is free text."""
+        return self.format.labels
+
+    @property
+    def class_labels(self) -> tuple[str, ...]:
+        """Words for class-label initialisation of a prompt; empty where there are none."""
+        return self.format.class_labels or self.format.labels
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics, in `spjax.metrics.METRICS`."""
+        return self.format.metrics
+
+    @property
+    def postprocess(self) -> str:
+        """Name of the post-processor, in `spjax.metrics.POSTPROCESSORS`."""
+        return self.format.postprocess
+
+    @property
+    def rename(self) -> tuple[tuple[str, str], ...]:
+        """Replacements made in a predicted text before it is post-processed."""
+        return self.format.rename
+
+    @property
+    def selection(self) -> str:
+        """The value that runs are compared by; "" for the mean of all values."""
+        return self.format.selection
+
+    @property
+    def whole(self) -> TaskInfo:
+        """The task with all of its training examples."""
+        if self.few_shot is None:
+            return self
+        name = re.sub(r":(n\d+|balanced|seed\d+)", "", self.name)
+        return dataclasses.replace(self, name=name, few_shot=None)
+
+    @property
+    def labelled(self) -> tuple[str, ...]:
+        """The splits that can be scored."""
+        return tuple(split for split in self.splits if split not in self.unlabelled)
+
+    @property
+    def ceiling(self) -> float | None:
+        """What a perfect reader scores in percent, None where nobody knows."""
+        kind, _, name = self.source.partition(":")
+        if kind != "pocket":
+            return None
+        from spjax.pocket import tasks  # here, because making the world's tables takes time
+
+        return tasks.TASKS[name].ceiling
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """Tasks that are trained on together; a single task is a mixture of itself alone.
+
+    Attributes:
+      name: what users call it.
+      trained: the tasks whose examples are mixed.
+      rates: how often each of them occurs, in proportion; whole numbers for exact proportions.
+      scored: the tasks whose validation scores are averaged to choose the best checkpoint.
+      transfer: further tasks that the best checkpoint is scored on and that choose nothing.
+    """
+
+    name: str
+    trained: tuple[TaskInfo, ...]
+    rates: tuple[float, ...]
+    scored: tuple[TaskInfo, ...]
+    transfer: tuple[TaskInfo, ...] = ()
+
+    @functools.cached_property
+    def tasks(self) -> tuple[TaskInfo, ...]:
+        """All tasks, each once."""
+        return tuple(dict.fromkeys((*self.trained, *self.scored, *self.transfer)))
+
+    @property
+    def input_length(self) -> int:
+        """The most input tokens of any task, EOS included."""
+        return max(info.input_length for info in self.tasks)
+
+    @property
+    def target_length(self) -> int:
+        """The most target tokens of any task, EOS included."""
+        return max(info.target_length for info in self.tasks)
+
+    @property
+    def vocabulary(self) -> str:
+        """Name or path of the vocabulary of the first task."""
+        return self.trained[0].vocabulary
+
+    @property
+    def version(self) -> str:
+        """Versions of the records of all tasks."""
+        return " ".join(dict.fromkeys(info.version for info in self.tasks))
+
+    @property
+    def class_labels(self) -> tuple[str, ...]:
+        """Words for class-label initialisation, those of all trained tasks, each once."""
+        return tuple(dict.fromkeys(word for info in self.trained for word in info.class_labels))
+
+    @property
+    def ceiling(self) -> float | None:
+        """Mean of what a perfect reader scores, None where nobody knows."""
+        ceilings = [info.ceiling for info in self.scored]
+        if None in ceilings:
+            return None
+        return math.fsum(ceilings) / len(ceilings)
