@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from spjax.analysis import claims, figures, statistics, tables
+from spjax.analysis import claims, figures, statistics, tables, transfer
 
 
 def finish(study_folder: Path, study: Any) -> str:
@@ -17,11 +17,14 @@ def finish(study_folder: Path, study: Any) -> str:
     draws = [figures.get(name) for name in study.figures]
     paths = [path for draw in draws for path in draw(results, folder / "figures")]
     found = claims.check(results)
-    _write(folder / "table.md", study.name, tables.markdown(results))
+    transferred = transfer.markdown(results)
+    parts = [tables.markdown(results), *([transferred] if transferred else [])]
+    _write(folder / "table.md", study.name, "\n".join(parts))
     _write(folder / "claims.md", f"{study.name}: claims", claims.markdown(found))
     width = max(len(claim.verdict) for claim in found)
     verdicts = [f"{claim.id}  {claim.verdict:<{width}}  {claim.statement}" for claim in found]
     shown = [f"figure: {path}" for path in paths if path.suffix == ".png"]
+    shown += [f"scores on other tasks: {folder / 'table.md'}"] if transferred else []
     return "\n".join([tables.table(results), *verdicts, "", *shown])
 
 

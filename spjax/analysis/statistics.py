@@ -2,7 +2,9 @@
 
 A *line* is one way of tuning (prompt tuning at one length, full fine-tuning); a *cell* is one line
 at one model size; a *suite run* is one cell at one seed, over all tasks. Scores are test scores in
-percent: the checkpoint was chosen on validation, so the validation score would flatter it.
+percent: the checkpoint was chosen on validation, so the validation score would flatter it. Tasks
+whose test labels nobody has (SuperGLUE, GLUE) are scored on validation, as in Lester et al. 2021;
+what is drawn then says so.
 """
 
 from collections.abc import Iterable
@@ -36,6 +38,7 @@ class Suite:
       seeds 0 and NaN scores.
     tasks: the tasks averaged over. majority, ceiling: their means in percent, NaN when unknown.
     notes: what a reader has to know: what was left out, what is incomplete, what diverged.
+    scored_on: "test" or "validation", or both, joined by a slash.
     """
 
     cells: pd.DataFrame
@@ -43,6 +46,7 @@ class Suite:
     majority: float
     ceiling: float
     notes: tuple[str, ...]
+    scored_on: str = "test"
 
 
 def load(study_folder: Path) -> pd.DataFrame:
@@ -75,6 +79,7 @@ def checked(results: pd.DataFrame) -> pd.DataFrame:
     for name in (SCORE, "majority_score", "ceiling"):
         results[name] = pd.to_numeric(results[name]).replace([np.inf, -np.inf], np.nan)
     results["prompt_length"] = results["prompt_length"].fillna(0).astype(int)
+    _score_without_test(results)
     if results[SCORE].isna().all():
         states = results["status"].value_counts().to_dict()
         raise ValueError(
@@ -82,6 +87,19 @@ def checked(results: pd.DataFrame) -> pd.DataFrame:
             "needed; look at the messages in the run folders' result.json"
         )
     return results
+
+
+def _score_without_test(results: pd.DataFrame) -> None:
+    """Fills in validation scores where no run of a task has a test score, and notes it."""
+    if "scored_on" in results.columns:  # it has been done
+        return
+    results["scored_on"] = "test"
+    if "validation_score" not in results.columns:
+        return
+    untested = results[SCORE].isna().groupby(results["task"]).transform("all")
+    finished = untested & (results["status"] == "finished")
+    results.loc[finished, SCORE] = results.loc[finished, "validation_score"]
+    results.loc[finished, "scored_on"] = "validation"
 
 
 def default_length(results: pd.DataFrame) -> int:
@@ -154,6 +172,7 @@ def suite(runs: pd.DataFrame) -> Suite:
         majority=_task_constant(used, "majority_score", tasks),
         ceiling=_task_constant(used, "ceiling", tasks),
         notes=tuple(_notes(runs, cells, tasks)),
+        scored_on="/".join(sorted(set(used["scored_on"]))),
     )
 
 

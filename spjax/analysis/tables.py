@@ -45,7 +45,9 @@ def heading(suite: statistics.Suite) -> str:
     what = f"mean of {len(tasks)} tasks ({', '.join(tasks)})" if len(tasks) > 1 else tasks[0]
     seeds = suite.cells["seeds"].max()
     spread = f"mean ± standard deviation (ddof=1) over {seeds} seeds" if seeds > 1 else "one seed"
-    return f"Test score in %, {what}; {spread}; checkpoints chosen by validation score."
+    by = "validation score" + (" too" if "validation" in suite.scored_on else "")
+    score = f"{suite.scored_on.capitalize()} score"
+    return f"{score} in %, {what}; {spread}; checkpoints chosen by {by}."
 
 
 def _suite(results: pd.DataFrame) -> statistics.Suite:

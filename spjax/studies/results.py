@@ -34,6 +34,7 @@ COLUMNS: dict[str, type] = {
     "ceiling": float,
     "validation_metrics": str,
     "test_metrics": str,
+    "transfer_metrics": str,
 }
 
 
@@ -87,6 +88,7 @@ def _row(spec: RunSpec, result: dict[str, Any]) -> dict[str, Any]:
         "majority_score": (result.get("majority") or {}).get("score"),
         "validation_metrics": json.dumps(validation, sort_keys=True),
         "test_metrics": json.dumps(test, sort_keys=True),
+        "transfer_metrics": json.dumps(result.get("transfer") or {}, sort_keys=True),
     }
     return {
         name: None if values.get(name) is None else kind(values[name])

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from spjax.analysis import statistics
+from spjax.analysis import statistics, tables
 
 # Two tasks, two seeds, one size: suite scores by hand 60 and 70, mean 65, sample std sqrt(50).
 HAND = [("a", 0, 50.0), ("b", 0, 70.0), ("a", 1, 60.0), ("b", 1, 80.0)]
@@ -175,3 +175,15 @@ def test_unusable_files(tmp_path):
 def test_no_prompt_tuning_has_no_default_length():
     with pytest.raises(ValueError, match="no run with method 'prompt_tuning' among"):
         statistics.default_length(hand().assign(method="lora"))
+
+
+def test_tasks_without_test_labels_are_scored_on_validation_and_say_so():
+    results = hand().assign(validation_score=lambda rows: rows["test_score"] + 1)
+    blank = results["task"] == "a"
+    results.loc[blank, "test_score"] = np.nan
+    suite = statistics.suite(statistics.main_runs(results))
+    whole = statistics.suite(statistics.main_runs(hand()))
+    assert suite.scored_on == "test/validation" and whole.scored_on == "test"
+    assert suite.cells["mean"].tolist() == pytest.approx((whole.cells["mean"] + 0.5).tolist())
+    assert tables.heading(suite).startswith("Test/validation score in %")
+    assert tables.heading(suite).endswith("checkpoints chosen by validation score too.")

@@ -130,10 +130,11 @@ def size_axis(axes: Axes, cells: pd.DataFrame, names: bool = True) -> None:
     axes.set_xlabel(SIZE_LABEL)
 
 
-def score_label(tasks: Sequence[str]) -> str:
+def score_label(tasks: Sequence[str], scored_on: str = "test") -> str:
     """Label of the score axis: which score, averaged over how many tasks."""
     what = f"mean of {len(tasks)} tasks" if len(tasks) > 1 else f"on {tasks[0]}"
-    return f"Test score, {what} (%)\nbest checkpoint by validation score"
+    by = "validation score" + (" too" if "validation" in scored_on else "")
+    return f"{scored_on.capitalize()} score, {what} (%)\nbest checkpoint by {by}"
 
 
 def legend(figure: Figure, *axes: Axes) -> None:

@@ -35,7 +35,7 @@ def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
         axes = figure.add_subplot()
         _draw_cells(axes, prompts, cells[cells["method"] == statistics.FULL_FINE_TUNING])
         _style.draw_references(axes, suite.majority, suite.ceiling)
-        axes.set_ylabel(_style.score_label(suite.tasks))
+        axes.set_ylabel(_style.score_label(suite.tasks, suite.scored_on))
         _style.legend(figure, axes)
         _style.add_notes(figure, [_style.bars_note(cells), *suite.notes])
         return _style.save(figure, _style.numbers(suite), folder, "score_over_length")

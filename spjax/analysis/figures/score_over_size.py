@@ -41,7 +41,7 @@ def _draw_suite(suite: statistics.Suite, folder: Path) -> list[Path]:
     _draw_lines(axes, cells, _style.looks_of(cells, "line"))
     _style.draw_references(axes, suite.majority, suite.ceiling)
     _style.size_axis(axes, cells)
-    axes.set_ylabel(_style.score_label(suite.tasks))
+    axes.set_ylabel(_style.score_label(suite.tasks, suite.scored_on))
     _style.legend(figure, axes)
     _style.add_notes(figure, [_style.bars_note(cells), *suite.notes])
     return _style.save(figure, _style.numbers(suite), folder, "score_over_size")
@@ -65,7 +65,7 @@ def _draw_tasks(runs: pd.DataFrame, suite: statistics.Suite, folder: Path) -> li
         axes.set_xlabel("Parameters" if axes in bottom else "")
         axes.tick_params(labelbottom=axes in bottom)
     for axes in panels[:, 0]:
-        axes.set_ylabel("Test score (%)")
+        axes.set_ylabel(f"{suite.scored_on.capitalize()} score (%)")
     for axes in panels.flat[len(tasks) :]:
         axes.set_axis_off()
     _style.legend(figure, *panels.flat[: len(tasks)])

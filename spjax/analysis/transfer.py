@@ -1,0 +1,56 @@
+"""Scores on tasks that a run was not trained on: Lester et al. 2021, tables 1 and 2."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from spjax.analysis import statistics
+
+_CELL = ["trained on", "model", "scored on", "metric"]
+
+
+def markdown(results: pd.DataFrame) -> str:
+    """A Markdown table, a row for each metric of each task that was scored, a column for each line.
+
+    The rows of the task that was trained on come first; cells are mean ± standard deviation
+    (ddof=1) over seeds, in percent. "" where no run has been transferred.
+
+    Args:
+      results: the rows of results.csv.
+
+    Raises:
+      ValueError: as `statistics.main_runs`.
+    """
+    if "transfer_metrics" not in results.columns:
+        return ""
+    runs = statistics.main_runs(results)
+    transferred = runs["transfer_metrics"].fillna("").isin(["", "{}"])
+    runs = runs[~transferred]
+    if runs.empty:
+        return ""
+    values = pd.DataFrame([value for run in runs.to_dict("records") for value in _values(run)])
+    shown = values.groupby([*_CELL, "line"], sort=False)["value"].agg(_spread).unstack("line")
+    shown = shown.reindex(values[_CELL].drop_duplicates().apply(tuple, axis=1))
+    head = [*_CELL, *shown.columns]
+    rule = ["---"] * len(_CELL) + ["---:"] * len(shown.columns)
+    body = [[*cell, *row] for cell, row in zip(shown.index, shown.fillna("-").to_numpy())]
+    lines = [f"| {' | '.join(map(str, row))} |" for row in (head, rule, *body)]
+    return "\n".join(lines) + "\n"
+
+
+def _values(run: dict) -> list[dict]:
+    own = json.loads(run.get("test_metrics") or "{}") or json.loads(run["validation_metrics"])
+    scored = {run["task"]: own, **json.loads(run["transfer_metrics"])}
+    return [
+        {"trained on": run["task"], "model": run["model"], "scored on": task, "metric": metric}
+        | {"line": run["line"], "value": value}
+        for task, metrics in scored.items()
+        for metric, value in metrics.items()
+        if metric != "score"
+    ]
+
+
+def _spread(values: pd.Series) -> str:
+    return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")

@@ -1,0 +1,38 @@
+"""The table of scores on other tasks, against hand-made numbers."""
+
+import json
+
+import pandas as pd
+from spjax.analysis import transfer
+
+LINES = [("prompt_tuning", 20), ("full_fine_tuning", 0)]
+
+
+def results():
+    rows = []
+    for method, length in LINES:
+        for seed in (0, 1):
+            value = 70.0 + 10 * seed + length
+            rows.append({
+                "arm": "main", "model": "m", "model_parameters": 9, "task": "qqp", "seed": seed,
+                "method": method, "prompt_length": length, "init": "", "status": "finished",
+                "test_score": 90.0, "majority_score": 50.0, "ceiling": 100.0,
+                "validation_metrics": "{}", "test_metrics": json.dumps({"f1": value, "score": 1}),
+                "transfer_metrics": json.dumps({"mrpc": {"f1": value - 20, "accuracy": 3}}),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_rows_are_metrics_of_tasks_and_columns_are_lines():
+    assert transfer.markdown(results()).splitlines() == [
+        "| trained on | model | scored on | metric | P = 20 | full fine-tuning |",
+        "| --- | --- | --- | --- | ---: | ---: |",
+        "| qqp | m | qqp | f1 | 95.0 ± 7.1 | 75.0 ± 7.1 |",
+        "| qqp | m | mrpc | f1 | 75.0 ± 7.1 | 55.0 ± 7.1 |",
+        "| qqp | m | mrpc | accuracy | 3.0 ± 0.0 | 3.0 ± 0.0 |",
+    ]
+
+
+def test_no_table_without_transfer():
+    assert transfer.markdown(results().assign(transfer_metrics="{}")) == ""
+    assert transfer.markdown(results().drop(columns="transfer_metrics")) == ""
