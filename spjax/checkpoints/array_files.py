@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
+
+from spjax.files import replacing, sync
 
 NPY, SAFETENSORS = ".npy", "safetensors"
 _WIDENED = ("float32", "bfloat16", "float16", "float64")
@@ -103,7 +102,7 @@ def write_npy(path: Path, array: np.ndarray) -> None:
     """Writes an `.npy` file under exactly this name, in full or not at all."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.save(file, array, allow_pickle=False)
-        _sync(file)
+        sync(file)
 
 
 def write_safetensors(
@@ -113,29 +112,4 @@ def write_safetensors(
     data = safetensors.numpy.save(dict(tensors), metadata=dict(metadata))
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(data)
-        _sync(file)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file, in full or not at all."""
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        _sync(file)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A free name beside `path` that becomes `path` when the block ends well.
-
-    Two processes that write the same path at once do not meet. Missing folders are made.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        temporary = Path(folder) / path.name
-        yield temporary
-        os.replace(temporary, path)
-
-
-def _sync(file: object) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+        sync(file)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from spjax import trees
 from spjax.checkpoints import (
-    array_files,
     huggingface,
     lazy,
     remote,
@@ -20,6 +19,7 @@ from spjax.checkpoints import (
     weights,
 )
 from spjax.checkpoints.stored import Leaves
+from spjax.files import write_text
 from spjax.models import T5Config
 from spjax.models.t5 import EMBEDDING, weight_shapes
 
@@ -101,5 +101,5 @@ def write_huggingface(
     if vocabulary:
         shutil.copyfile(vocabulary, folder / weights.VOCABULARY)
     text = json.dumps(huggingface.config_json(config, dtype), indent=2, sort_keys=True)
-    array_files.write_text(folder / huggingface.CONFIG, text + "\n")
+    write_text(folder / huggingface.CONFIG, text + "\n")
     return folder

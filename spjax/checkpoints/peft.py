@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from spjax.checkpoints import array_files
+from spjax.files import replacing, write_text
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TENSOR = "prompt_embeddings"
@@ -96,13 +97,13 @@ def write(folder: Path, rows_PD: np.ndarray, provenance: Mapping[str, str]) -> N
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; choose another name.")
-    with array_files.replacing(folder) as made:
+    with replacing(folder) as made:
         array_files.write_safetensors(
             made / WEIGHTS, {TENSOR: rows_PD}, {**provenance, "format": "pt"}
         )
         config = _written_config(rows_PD, provenance.get("base_model"))
-        array_files.write_text(made / CONFIG, json.dumps(config, indent=2, sort_keys=True))
-        array_files.write_text(made / "README.md", _readme(rows_PD, provenance))
+        write_text(made / CONFIG, json.dumps(config, indent=2, sort_keys=True))
+        write_text(made / "README.md", _readme(rows_PD, provenance))
 
 
 def _written_config(rows_PD: np.ndarray, base_model: str | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from spjax.checkpoints import array_files, peft
+from spjax.files import write_text
 
 # The parameter's name in T5X's tree, and its file in `numpy_checkpoints/checkpoint_{step}/` of
 # google-research/prompt-tuning: an .npy file without that extension.
@@ -153,7 +154,7 @@ def provenance_of_run(result: Mapping[str, Any], config_text: str) -> dict[str, 
     Returns:
       Strings; what the run does not tell is left out.
     """
-    names = ("model", "task", "method", "insertion", "seed", "base_sha256")
+    names = ("model", "task", "task_file", "method", "insertion", "seed", "base_sha256")
     found = {name: result.get(name) for name in names}
     found["step"] = result.get("best_step")
     for split in ("validation", "test"):
@@ -280,7 +281,7 @@ def _write_npy(path: Path, prompt: Prompt) -> Path:
     # The digest tells an interruption between the two writes, or a file that was replaced alone.
     side = {**prompt.provenance, _DIGEST: _digest(prompt.rows_PD)}
     array_files.write_npy(path, prompt.rows_PD)
-    array_files.write_text(_side_file(path), json.dumps(side, indent=2) + "\n")
+    write_text(_side_file(path), json.dumps(side, indent=2) + "\n")
     return path
 
 

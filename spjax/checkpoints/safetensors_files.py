@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from spjax.checkpoints import array_files, remote
+from spjax.checkpoints import remote
 from spjax.checkpoints.stored import Index, Leaves, Stored
+from spjax.files import replacing
 from spjax.models import quantization
 
 # What one step of reading may hold besides the array that is being filled.
@@ -147,7 +148,7 @@ def write(
         header[name] = {"dtype": _NAMES[kind], "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with array_files.replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, array in _parts(leaves, dtype):
             file.seek(8 + len(text) + header[name]["data_offsets"][0])

@@ -246,8 +246,8 @@ class Placement:
         return jax.lax.with_sharding_constraint(x, self.sharding(axes, x.shape))
 
 
-def check(num_partitions: int, rules: str | Sequence[Any]) -> None:
-    """What can be said of a mesh and its rules without knowing the devices.
+def check(num_partitions: int, rules: str | Sequence[Any]) -> Rules:
+    """The rules, if they are right as far as that can be said without knowing the devices.
 
     Raises:
       ValueError: the rules are wrong, or leave the mesh axis `model` without use.
@@ -262,6 +262,7 @@ def check(num_partitions: int, rules: str | Sequence[Any]) -> None:
             f"Run.num_partitions is {num_partitions}, and no rule of {rules!r} spreads anything "
             "over the mesh axis model. Use 'tensor_parallel' or 'fsdp', or Run.num_partitions = 1."
         )
+    return checked
 
 
 @functools.lru_cache(maxsize=8)
@@ -279,14 +280,14 @@ def place(num_partitions: int = 1, rules: str | Sequence[Any] = "data_parallel")
     Raises:
       ValueError: the rules are wrong, or the devices cannot be divided so.
     """
-    check(num_partitions, rules)
+    checked = check(num_partitions, rules)
     devices = jax.device_count()
     if devices % num_partitions:
         raise ValueError(
             f"Run.num_partitions is {num_partitions}, which does not divide the {devices} devices "
             "there are. Use a divisor."
         )
-    return _placement(num_partitions, rules_of(rules))
+    return _placement(num_partitions, checked)
 
 
 def of(tree: Any) -> Placement:
