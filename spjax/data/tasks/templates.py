@@ -3,22 +3,38 @@
 A template takes one record in the field schema of TFDS and gives the examples made from it; every
 string is what T5's own preprocessors give once the name of the task is removed from the front
 (Raffel et al. 2020, appendix D; Lester et al. 2021, section 3). White space and capitals are left
-as they are. Records and examples are plain Python values, so the functions serve any source.
+as they are, except where a template says otherwise. Records and examples are plain Python values,
+so the functions serve any source.
 
 An example is a dict with `inputs` and `targets` (str) and the raw fields that metrics need
-(`label`, `idx`, `answers`); all of it can be written as JSON.
+(`label`, `idx`, `answers`); all of it can be written as JSON. Where T5 stops with an error of
+TensorFlow (a field is missing or has another type, a label does not exist), a template raises a
+ValueError that names the field.
+
+Templates are functions `(fields, *, labels, features, training) -> list[Example]`: a record, the
+words for its labels, the fields to use, and whether the examples are to train on.
 """
 
 from __future__ import annotations
 
+import numbers
 import re
-from typing import Any, Callable, Mapping, Sequence
+from typing import Sequence
 
-Record = Mapping[str, Any]
-Example = dict[str, Any]
-Template = Callable[..., list[Example]]
+import numpy as np
 
-UNKNOWN_TARGET = "<unk>"  # what T5 writes where a record has no label or no answer
+from spjax.data.tasks.templates_pronouns import dpr, wsc
+from spjax.data.tasks.templates_records import (
+    UNKNOWN_TARGET,
+    Example,
+    Record,
+    Template,
+    choice,
+    text,
+    texts,
+    value,
+)
+from spjax.data.tasks.templates_text import dialogue, plain, qa, text_to_text
 
 
 def glue(
@@ -30,17 +46,50 @@ def glue(
       fields: text fields, an integer `label` (-1 where it is not known) and `idx`.
       labels: the names of the labels in the order of their numbers.
       features: the text fields to use, in order; empty means all of them, sorted by name.
+        "premise=sentence1" writes the field `sentence1` under the key "premise".
       training: not used; evaluation reads the same text.
+
+    Raises:
+      ValueError: a field is missing or no text, or the label is none of the labels.
     """
     del training
-    keys = features or sorted(set(fields) - {"label", "idx"})
-    text = " ".join(f"{key}: {fields[key]}" for key in keys)
     return [
         {
-            "inputs": text,
-            "targets": _label_name(fields["label"], labels),
-            "label": fields["label"],
-            "idx": fields["idx"],
+            "inputs": _pairs(fields, features),
+            "targets": choice(fields, "label", labels),
+            "label": value(fields, "label"),
+            "idx": value(fields, "idx"),
+        }
+    ]
+
+
+def stsb(
+    fields: Record, *, labels: Sequence[str], features: Sequence[str], training: bool
+) -> list[Example]:
+    """As `glue`, but the label is a similarity from 0 to 5, rounded to fifths: "3.4".
+
+    Rounding is that of float32, halves to the even fifth, as in T5; the test split's -1 is "-1.0".
+
+    Args:
+      fields: as of `glue`, with a real `label`.
+      labels: not used.
+      features: as of `glue`.
+      training: not used.
+
+    Raises:
+      ValueError: a field is missing or no text, or the label is no number.
+    """
+    del labels, training
+    label = value(fields, "label")
+    if not isinstance(label, numbers.Real):
+        raise ValueError(f"the field 'label' of a record is {label!r}; it must be a number")
+    fifths = np.round(np.float32(label) * np.float32(5)) / np.float32(5)
+    return [
+        {
+            "inputs": _pairs(fields, features),
+            "targets": f"{fifths:.1f}",
+            "label": label,
+            "idx": value(fields, "idx"),
         }
     ]
 
@@ -51,11 +100,14 @@ def multirc(
     """As `glue`, without the HTML marks of MultiRC's paragraphs.
 
     Line breaks become spaces and bold marks go; the rest stays, a trailing space included.
+    `idx` has `paragraph`, `question` and `answer`.
     """
+    for part in ("paragraph", "question", "answer"):
+        value(fields, f"idx/{part}")
     examples = glue(fields, labels=labels, features=features, training=training)
     for example in examples:
-        text = example["inputs"].replace("<br>", " ")
-        example["inputs"] = re.sub("</?b>", "", text)
+        words = example["inputs"].replace("<br>", " ")
+        example["inputs"] = re.sub("</?b>", "", words)
     return examples
 
 
@@ -69,93 +121,44 @@ def record(
     first, so the scores are the same and the decoding is saved. Every example carries all answers.
 
     Args:
-      fields: `passage`, `query`, `entities`, `answers` and `idx`.
-      labels: not used.
-      features: not used.
-      training: see above.
-    """
-    del labels, features
-    passage = re.sub(r"""([.?!"'])\n@highlight\n""", r"\1 ", fields["passage"])
-    passage = passage.replace("\n@highlight\n", ". ")
-    entities = ", ".join(fields["entities"])
-    text = f"query: {fields['query']} entities: {entities} passage: {passage}"
-    answers = list(fields["answers"])
-    targets = answers or [UNKNOWN_TARGET]
-    return [
-        {"inputs": text, "targets": target, "answers": answers, "idx": fields["idx"]}
-        for target in (targets if training else targets[:1])
-    ]
-
-
-def wsc(
-    fields: Record, *, labels: Sequence[str], features: Sequence[str], training: bool
-) -> list[Example]:
-    """Winograd schemas as text: the pronoun in stars, the noun phrase it might mean as target.
-
-    For training only records with label 1 give an example, since the target of the others is a
-    noun phrase that the pronoun does not mean. Evaluation keeps all.
-
-    Args:
-      fields: `text`, `span1_text` (noun phrase), `span2_text` (pronoun), `span2_index` (the
-        pronoun's place among the words that spaces separate), `label` and `idx`.
+      fields: `passage`, `query`, `entities`, `answers` (empty in the test split) and `idx`, which
+        has `passage` and `query`.
       labels: not used.
       features: not used.
       training: see above.
 
     Raises:
-      ValueError: `span2_index` does not point at the pronoun.
+      ValueError: a field is missing or no text.
     """
     del labels, features
-    if training and fields["label"] != 1:
-        return []
-    text = _blank_pronoun(fields).replace(" X ", f" *{fields['span2_text']}* ")
+    idx = {part: value(fields, f"idx/{part}") for part in ("passage", "query")}
+    passage = re.sub(r"""([.?!"'])\n@highlight\n""", r"\1 ", text(fields, "passage"))
+    passage = passage.replace("\n@highlight\n", ". ")
+    entities = ", ".join(texts(fields, "entities"))
+    words = f"query: {text(fields, 'query')} entities: {entities} passage: {passage}"
+    answers = texts(fields, "answers")
+    targets = answers or [UNKNOWN_TARGET]
     return [
-        {
-            "inputs": text,
-            "targets": fields["span1_text"],
-            "label": fields["label"],
-            "idx": fields["idx"],
-        }
+        {"inputs": words, "targets": target, "answers": answers, "idx": idx}
+        for target in (targets if training else targets[:1])
     ]
 
 
-TEMPLATES: dict[str, Template] = {"glue": glue, "multirc": multirc, "record": record, "wsc": wsc}
+TEMPLATES: dict[str, Template] = {
+    "dialogue": dialogue,
+    "dpr": dpr,
+    "glue": glue,
+    "multirc": multirc,
+    "plain": plain,
+    "qa": qa,
+    "record": record,
+    "stsb": stsb,
+    "text_to_text": text_to_text,
+    "wsc": wsc,
+}
 
 
-def _label_name(label: int, labels: Sequence[str]) -> str:
-    return UNKNOWN_TARGET if label == -1 else labels[label]
-
-
-# Two texts of WSC whose span2_index does not point at the pronoun: (before the pronoun, the
-# pronoun as it stands, the blank with the spaces T5 puts around it, after the pronoun).
-_MISPLACED_PRONOUNS = (
-    (
-        "The boy continued to whip the pony , and eventually the pony threw him over. "
-        'John laughed out quite loud. "Good for ',
-        'him,"',
-        'X ,"',
-        " he said. ",
-    ),
-    (
-        "When they had eventually calmed down a bit , and had gotten home, Mr. Farley put the "
-        "magic pebble in an iron safe . Some day they might want to use ",
-        "it",
-        "X",
-        " , but really for now, what more could they wish for?",
-    ),
-)
-
-
-def _blank_pronoun(fields: Record) -> str:
-    text, pronoun, index = fields["text"], fields["span2_text"], fields["span2_index"]
-    for before, found, blank, after in _MISPLACED_PRONOUNS:
-        if text == before + found + after:
-            # T5 drops the space that ends the first of the two texts.
-            return (before + blank + after).rstrip(" ")
-    words = text.split(" ")
-    if not 0 < index < len(words) or words[index] != pronoun:
-        raise ValueError(
-            f"span2_index {index} does not point at the pronoun {pronoun!r} in {text!r}; it must "
-            "be the pronoun's place among the words that single spaces separate, and not the first"
-        )
-    return " ".join([" ".join(words[:index]), "X", " ".join(words[index + 1 :])])
+def _pairs(fields: Record, features: Sequence[str]) -> str:
+    keys = features or sorted(set(fields) - {"label", "idx"})
+    pairs = [(key, field or key) for key, _, field in (key.partition("=") for key in keys)]
+    return " ".join(f"{key}: {text(fields, field)}" for key, field in pairs)

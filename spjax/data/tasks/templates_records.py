@@ -1,0 +1,68 @@
+"""Reading the fields of a record, with a message that names the field where one is wrong."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any, Callable, Mapping, Sequence
+
+Record = Mapping[str, Any]
+Example = dict[str, Any]
+Template = Callable[..., list[Example]]
+
+UNKNOWN_TARGET = "<unk>"  # what T5 writes where a record has no label or no answer
+
+
+def value(fields: Record, path: str) -> Any:
+    """The value of a field; a path such as "answers/text" leads into a field that has fields.
+
+    Raises:
+      ValueError: there is no such field.
+    """
+    found: Any = fields
+    for name in path.split("/"):
+        if not isinstance(found, Mapping) or name not in found:
+            raise ValueError(
+                f"a record has no field {path!r}; it has {', '.join(sorted(fields))}. Give records "
+                "with the fields that TFDS gives them."
+            )
+        found = found[name]
+    return found
+
+
+def text(fields: Record, path: str) -> str:
+    """The value of a field that must be a text.
+
+    Raises:
+      ValueError: there is no such field, or it is no text.
+    """
+    found = value(fields, path)
+    if not isinstance(found, str):
+        raise ValueError(f"the field {path!r} of a record is {found!r}; it must be a text")
+    return found
+
+
+def texts(fields: Record, path: str) -> list[str]:
+    """The value of a field that must be a list of texts, which may be empty.
+
+    Raises:
+      ValueError: there is no such field, or it is no list of texts.
+    """
+    found = value(fields, path)
+    if isinstance(found, str) or not all(isinstance(item, str) for item in found):
+        raise ValueError(f"the field {path!r} of a record is {found!r}; it must be a list of texts")
+    return list(found)
+
+
+def choice(fields: Record, path: str, words: Sequence[str]) -> str:
+    """The word that a field holds the number of, `UNKNOWN_TARGET` for -1.
+
+    Raises:
+      ValueError: there is no such field, or it is no number of a word.
+    """
+    number = value(fields, path)
+    if not isinstance(number, numbers.Integral) or not -1 <= number < len(words):
+        raise ValueError(
+            f"the field {path!r} of a record is {number!r}; it must be a number from 0 to "
+            f"{len(words) - 1}, or -1 where it is not known"
+        )
+    return UNKNOWN_TARGET if number == -1 else words[number]

@@ -1,0 +1,159 @@
+"""Scores of predicted texts, all in percent, as T5 computes them for the tasks of its paper.
+
+A post-processor turns a predicted text, and the target of an example, into what a metric compares;
+a metric turns lists of those into named values. Both are looked up by name, from a task's row.
+Sources: the post-processors and metrics of T5 (Raffel et al. 2020; google-research/
+text-to-text-transfer-transformer, t5/data/postprocessors.py and t5/evaluation/metrics.py), and the
+SQuAD v1.1 script.
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import Any, Callable, Mapping, Protocol, Sequence
+
+import numpy as np
+
+from spjax.metrics.benchmarks import glue_average, super_glue_average
+from spjax.metrics.classes import (
+    accuracy,
+    f1_with_invalid,
+    matthews_corrcoef,
+    mean_3class_f1,
+    multirc_exact_match,
+    multirc_f1,
+)
+from spjax.metrics.correlations import pearson_corrcoef, spearman_corrcoef
+from spjax.metrics.postprocessors import (
+    INVALID,
+    Example,
+    class_of,
+    label,
+    multirc,
+    qa,
+    record,
+    string_to_float,
+    text,
+    wsc,
+)
+from spjax.metrics.texts import bleu, rouge, squad, squad_per_group
+
+__all__ = ["INVALID", "evaluate", "glue_average", "majority", "score", "super_glue_average"]
+
+Scores = dict[str, float]
+
+
+class Scored(Protocol):
+    """What a task says about its scoring: see `spjax.data.tasks.info.TaskInfo`."""
+
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...]
+    postprocess: str
+    rename: tuple[tuple[str, str], ...]
+
+
+def evaluate(task: Scored, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
+    """The values of all metrics of a task, in percent.
+
+    Args:
+      task: its labels, metrics, post-processor and the words to rename in predictions.
+      predictions: one text per example.
+      examples: the raw fields, as the token cache keeps them (`targets_text` and what the task's
+        post-processor reads).
+
+    Raises:
+      ValueError: the numbers of predictions and examples differ or are zero, or a name is unknown.
+    """
+    if len(predictions) != len(examples) or not examples:
+        raise ValueError(
+            f"{len(predictions)} predictions for {len(examples)} examples; give one prediction "
+            "per example, and at least one example"
+        )
+    postprocess = _lookup(POSTPROCESSORS, task.postprocess, "post-processor")
+    pairs = [
+        postprocess(renamed(prediction, task.rename), example, task.labels)
+        for prediction, example in zip(predictions, examples)
+    ]
+    targets = [target for target, _ in pairs]
+    predicted = [prediction for _, prediction in pairs]
+    scores: Scores = {}
+    for name in task.metrics:
+        scores.update(_lookup(METRICS, name, "metric")(targets, predicted))
+    return scores
+
+
+def renamed(prediction: str, rename: Sequence[tuple[str, str]]) -> str:
+    """A predicted text in the words of another task, as Lester et al. 2021, section 5, score it.
+
+    Args:
+      prediction: what a model trained on one task says about an example of another.
+      rename: replacements, made one after the other wherever the words occur: "duplicate" for
+        "equivalent" makes "not_equivalent" to "not_duplicate".
+    """
+    for old, new in rename:
+        prediction = prediction.replace(old, new)
+    return prediction
+
+
+def score(values: Mapping[str, float], selection: str = "") -> float:
+    """The one number of a task, in percent, by which runs are compared.
+
+    Args:
+      values: the values of its metrics.
+      selection: the name of one of them; "" for the mean of all (SuperGLUE's rule).
+
+    Raises:
+      ValueError: no value is called `selection`.
+    """
+    if not selection:
+        return float(np.mean(list(values.values())))
+    if selection not in values:
+        raise ValueError(
+            f"no metric gives a value {selection!r} to select by; there are {', '.join(values)}. "
+            "Name one of these, or none for their mean."
+        )
+    return float(values[selection])
+
+
+def majority(
+    task: Scored, train_examples: Sequence[Example], eval_examples: Sequence[Example]
+) -> Scores:
+    """Scores of predicting the commonest training target everywhere.
+
+    Of equally common ones it takes the first label, or the first text in the alphabet.
+    """
+    counts = collections.Counter(example["targets_text"] for example in train_examples)
+    commonest = min(counts, key=lambda word: (-counts[word], class_of(word, task.labels), word))
+    return evaluate(task, [commonest] * len(eval_examples), eval_examples)
+
+
+POSTPROCESSORS: dict[str, Callable[[str, Example, Sequence[str]], tuple[Any, Any]]] = {
+    "label": label,
+    "multirc": multirc,
+    "qa": qa,
+    "record": record,
+    "string_to_float": string_to_float,
+    "text": text,
+    "wsc": wsc,
+}
+
+METRICS: dict[str, Callable[[Sequence[Any], Sequence[Any]], Scores]] = {
+    "accuracy": accuracy,
+    "bleu": bleu,
+    "f1_with_invalid": f1_with_invalid,
+    "matthews_corrcoef": matthews_corrcoef,
+    "mean_3class_f1": mean_3class_f1,
+    "multirc_exact_match": multirc_exact_match,
+    "multirc_f1": multirc_f1,
+    "pearson_corrcoef": pearson_corrcoef,
+    "rouge": rouge,
+    "spearman_corrcoef": spearman_corrcoef,
+    "squad": squad,
+    "squad_per_group": squad_per_group,
+}
+
+
+def _lookup(table: Mapping[str, Any], name: str, kind: str) -> Any:
+    if name not in table:
+        raise ValueError(f"unknown {kind} {name!r}; the known ones are {', '.join(table)}")
+    return table[name]

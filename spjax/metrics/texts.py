@@ -1,0 +1,95 @@
+"""Metrics of predicted texts: (targets, predictions) -> named values in percent."""
+
+from __future__ import annotations
+
+import collections
+import re
+import string
+from typing import Hashable, Sequence
+
+import numpy as np
+
+Scores = dict[str, float]
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def squad(targets: Sequence[Sequence[str] | str], predictions: Sequence[str]) -> Scores:
+    """SQuAD's exact match and word F1, the best over the gold answers of each example.
+
+    Args:
+      targets: the gold answers of each example, or a text that is the only one.
+      predictions: a text for each example.
+    """
+    exact, f1 = [], []
+    for answers, prediction in zip(targets, predictions):
+        text = _normalise(prediction)
+        golds = [
+            _normalise(answer) for answer in ([answers] if isinstance(answers, str) else answers)
+        ]
+        exact.append(any(text == gold for gold in golds))
+        f1.append(max(_word_f1(gold, text) for gold in golds))
+    return {"em": 100 * float(np.mean(exact)), "f1": 100 * float(np.mean(f1))}
+
+
+def squad_per_group(
+    targets: Sequence[tuple[Hashable, Sequence[str]]], predictions: Sequence[str]
+) -> Scores:
+    """`squad` over the first example of each group."""
+    first: dict[Hashable, tuple[Sequence[str], str]] = {}
+    for (group, answers), prediction in zip(targets, predictions):
+        first.setdefault(group, (answers, prediction))
+    answers_of, predicted = zip(*first.values())
+    return squad(answers_of, predicted)
+
+
+def rouge(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
+    """F1 of ROUGE-1, ROUGE-2 and ROUGE-Lsum of the rouge-score package, without stemming.
+
+    As in T5, lines are sentences and " . " ends one. The values are means over examples, as of T5's
+    `rouge_mean`; its older `rouge` takes the median of a thousand random resamplings, which
+    differs in the second decimal from call to call.
+    """
+    from rouge_score import rouge_scorer  # here, because it loads nltk
+
+    names = ("rouge1", "rouge2", "rougeLsum")
+    scorer = rouge_scorer.RougeScorer(names)
+    found = [
+        scorer.score(target=_sentences(target), prediction=_sentences(prediction))
+        for target, prediction in zip(targets, predictions)
+    ]
+    return {name: 100 * float(np.mean([each[name].fmeasure for each in found])) for name in names}
+
+
+def bleu(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
+    """Corpus BLEU of sacrebleu with T5's settings: its `intl` tokenizer, capitals kept."""
+    import sacrebleu  # here, because of the time it takes
+
+    found = sacrebleu.corpus_bleu(
+        list(predictions),
+        [list(targets)],
+        smooth_method="exp",
+        force=False,
+        lowercase=False,
+        tokenize="intl",
+        use_effective_order=False,
+    )
+    return {"bleu": float(found.score)}
+
+
+def _sentences(text: str) -> str:
+    return text.replace(" . ", " .\n")
+
+
+def _normalise(text: str) -> str:
+    text = text.lower().translate(_PUNCTUATION)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def _word_f1(gold: str, text: str) -> float:
+    gold_words, words = gold.split(), text.split()
+    common = sum((collections.Counter(gold_words) & collections.Counter(words)).values())
+    if common == 0:
+        return 0.0
+    precision, recall = common / len(words), common / len(gold_words)
+    return 2 * precision * recall / (precision + recall)
