@@ -1,4 +1,4 @@
-"""The command line: train, sweep, plot, pretrain, eval, predict, inspect, convert.
+"""The command line: train, sweep, plot, pretrain, cache, eval, predict, inspect, convert.
 
 Flags are T5X's: `--gin_file` (repeatable), `--gin.NAME=value`, `--gin_search_paths`. Rooms are
 imported inside the commands, so that `spjax --help` answers at once.
@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax import cli_predict, cli_prompts
+from spjax import cli_data, cli_predict, cli_prompts
 
 _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
-_HELD_OUT_DOCUMENTS = 4000
+_QUIET = {"log": lambda text: None}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,31 +123,30 @@ def plot(args: argparse.Namespace) -> int:
 
 
 def pretrain(args: argparse.Namespace) -> int:
-    """Pre-trains a pocket model in MODEL_DIR, continuing where an earlier call was interrupted."""
+    """Pre-trains or adapts a model in MODEL_DIR, continuing where a call was interrupted."""
     from spjax import config
     from spjax.studies import folder as disk
+    from spjax.training import processes
 
+    processes.start()
+    leads = processes.leads()
     recipe, folder = _recipe(args)
     text = config.config_str(recipe)
-    with disk.own(folder, text):
+    with disk.own(folder, text) if leads else contextlib.nullcontext():
         card = disk.result(folder, f"{recipe.model}.json")
         if card is None:
-            from spjax.data import vocabulary
-            from spjax.pocket import corpus
             from spjax.training import pretrain as training
 
-            recipe, pieces = _settled("Pretrain", folder, text), vocabulary.load("pocket")
-            print(f"Writing {recipe.documents} documents ...", flush=True)
-            documents = corpus.tokenized(recipe.seed, recipe.documents, pieces)
-            lessons = [
-                corpus.tokenized(recipe.seed, recipe.lesson_documents, pieces, genres)
-                for genres in corpus.LESSONS[: len(recipe.lesson_steps)]
-            ]
-            held_out = corpus.tokenized(recipe.seed + 1, _HELD_OUT_DOCUMENTS, pieces)
-            card = training.pretrain(recipe, documents, lessons, held_out, folder)
-        else:
+            texts = cli_data.texts(recipe)  # before the folder is anything's
+            if leads:
+                recipe = _settled("Pretrain", folder, text)
+                cli_data.put_vocabulary_beside(recipe, folder)
+            processes.meet("start")
+            card = training.pretrain(recipe, *texts, folder, **({} if leads else _QUIET))
+        elif leads:
             print(f"Nothing to do: the pre-training in {folder} is finished.")
-    print(json.dumps(card, indent=2, sort_keys=True))
+    if leads:
+        print(json.dumps(card, indent=2, sort_keys=True))
     return 0
 
 
@@ -180,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--dry_run", action="store_true", help="print the runs and their cost only")
     add("plot", plot).add_argument("study_folder")
     add("pretrain", pretrain, gin)
+    cli_data.add_commands(add)
     cli_predict.add_commands(add)
     cli_prompts.add_commands(add)
     return parser
@@ -226,7 +226,7 @@ def _recipe(args: argparse.Namespace) -> tuple[Any, Path]:
         return _with_folder("Pretrain", args)
     except ValueError:
         # The recipe's tables are looked up first, and know nothing of sizes.
-        if size := config.macro("MODEL_SIZE"):
+        if (size := config.macro("MODEL_SIZE")) and size != "auto":
             get_size(str(size))
         raise
 

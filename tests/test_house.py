@@ -27,7 +27,8 @@ MAY_IMPORT["studies"] = MAY_IMPORT["config"] | {"config"}
 MAY_IMPORT["analysis"] = GROUND | {"studies"}
 MAY_IMPORT["cli_prompts"] = MAY_IMPORT["studies"] | {"studies"}
 MAY_IMPORT["cli_predict"] = MAY_IMPORT["cli_prompts"] | {"cli_prompts"}
-MAY_IMPORT["cli"] = MAY_IMPORT["cli_predict"] | {"analysis", "cli_predict"}
+MAY_IMPORT["cli_data"] = MAY_IMPORT["cli_prompts"] | {"cli_prompts"}
+MAY_IMPORT["cli"] = MAY_IMPORT["cli_predict"] | {"analysis", "cli_predict", "cli_data"}
 
 
 def imports(path):

@@ -7,7 +7,7 @@ section 3; Raffel et al. 2020, section 3.2.1.
 from __future__ import annotations
 
 import dataclasses
-from typing import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def span_corruption(
     """Replaces random spans by sentinels; the targets are the sentinels and what they hide.
 
     Args:
-      tokens: one document, at least two tokens.
+      tokens: one text.
       rng: draws span lengths and places.
       first_sentinel: id of `<extra_id_0>`; the following ones count downwards.
       noise_density: share of tokens to hide.
@@ -37,16 +37,50 @@ def span_corruption(
       inputs and targets, each ending with EOS.
     """
     length = len(tokens)
-    hidden = min(max(round(length * noise_density), 1), length - 1)
+    if length == 1:  # T5 hides the second token of a text that has none
+        return _ended(tokens), _ended([first_sentinel])
+    # In float32 as T5's, which rounds the half of a token up for some lengths from 190 on.
+    wanted = int(np.round(np.float32(length) * np.float32(noise_density)))
+    hidden = min(max(wanted, 1), length - 1)
     spans = min(max(round(hidden / mean_span), 1), hidden, length - hidden)
     noise = _partition(hidden, spans, rng)
     kept = _partition(length - hidden, spans, rng)
-    inputs, targets, at = [], [], 0
-    for i, (keep, hide) in enumerate(zip(kept, noise, strict=True)):
-        inputs += [*tokens[at : at + keep], first_sentinel - i]
-        targets += [first_sentinel - i, *tokens[at + keep : at + keep + hide]]
-        at += keep + hide
-    return np.array([*inputs, EOS], np.int32), np.array([*targets, EOS], np.int32)
+    is_hidden = np.repeat(np.tile([False, True], spans), np.stack([kept, noise], 1).ravel())
+    sentinels = first_sentinel - np.arange(spans)
+    starts = np.cumsum(kept + noise) - noise  # of the hidden spans
+    inputs = np.insert(tokens, starts, sentinels)[~np.insert(is_hidden, starts, False)]
+    targets = np.insert(tokens, starts, sentinels)[np.insert(is_hidden, starts, True)]
+    return _ended(inputs), _ended(targets)
+
+
+def _ended(tokens: Sequence[int] | np.ndarray) -> np.ndarray:
+    return np.append(tokens, EOS).astype(np.int32)
+
+
+def span_lengths(
+    input_length: int, noise_density: float = 0.15, mean_span: float = 3.0
+) -> tuple[int, int]:
+    """How much text fills a row of inputs, and how long its targets are.
+
+    Args:
+      input_length: L, EOS included.
+      noise_density: as for `span_corruption`.
+      mean_span: as for `span_corruption`.
+
+    Returns:
+      The most tokens of text whose corrupted inputs fit, and M of their targets, EOS included: 568
+      and 114 for 512 (`random_spans_helper` of t5/data/preprocessors.py).
+    """
+
+    def lengths(text: int) -> tuple[int, int]:
+        hidden = round(text * noise_density)
+        spans = round(hidden / mean_span)
+        return text - hidden + spans + 1, hidden + spans + 1
+
+    text = input_length - 1
+    while lengths(text + 1)[0] <= input_length:
+        text += 1
+    return text, lengths(text)[1]
 
 
 def _partition(total: int, parts: int, rng: np.random.Generator) -> np.ndarray:
@@ -64,7 +98,7 @@ def prefix_lm(
     """Cuts a document in two: the first part is the input, the rest is the target.
 
     Args:
-      tokens: one document, at least two tokens.
+      tokens: one text.
       splits: positions at which a cut leaves a predictable rest.
       rng: draws the cut.
       at_split: share of cuts that fall on one of `splits`, the others being uniform as in T5.
@@ -77,9 +111,8 @@ def prefix_lm(
     if len(splits) and rng.random() < at_split:
         cut = int(splits[-1] if rng.random() < at_last else splits[rng.integers(len(splits))])
     else:
-        cut = int(rng.integers(1, len(tokens)))
-    return (np.append(tokens[:cut], EOS).astype(np.int32),
-            np.append(tokens[cut:], EOS).astype(np.int32))
+        cut = int(rng.integers(1, len(tokens))) if len(tokens) > 1 else 0
+    return _ended(tokens[:cut]), _ended(tokens[cut:])
 
 
 @dataclasses.dataclass
@@ -96,12 +129,18 @@ class Rows:
     input_length: int
     target_length: int
 
-    def fill(self, example: Callable[[int], Example], start: int) -> tuple[Batch, int]:
+    def fill(
+        self,
+        example: Callable[[int], Example],
+        start: int,
+        following: Callable[[int], int] = lambda number: number + 1,
+    ) -> tuple[Batch, int]:
         """Packs examples from number `start` on, each into the first row with room for it.
 
         Args:
           example: gives the inputs and targets of a numbered example; too long ones are cut.
           start: number of the first example.
+          following: the number after a number.
 
         Returns:
           The batch, and the number of the first example that found no room.
@@ -121,7 +160,7 @@ class Rows:
             inputs[row, i : i + len(x)], in_segments[row, i : i + len(x)] = x, segment
             targets[row, j : j + len(y)], out_segments[row, j : j + len(y)] = y, segment
             used[row] += (len(x), len(y))
-            number += 1
+            number = following(number)
         one = np.zeros((self.rows, 1), np.int32)  # runs and tasks mean nothing here
         slots = np.full_like(inputs, -1)
         return Batch(inputs, slots, in_segments, targets, out_segments, one, one), number

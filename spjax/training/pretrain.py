@@ -1,7 +1,11 @@
-"""Pre-training by T5's recipe in miniature: span corruption, then LM adaptation (prefix LM).
+"""Pre-training by T5's recipe: span corruption, then LM adaptation (prefix LM).
 
-Lester et al. 2021 adapt T5 1.1 for 10 % of its pre-training steps. Here the adaptation may be a
-larger share (`adaptation_steps`); the weights after 0, 1, 5 and 10 % are kept beside the last ones.
+Over a corpus it goes on from a checkpoint or from random weights, with T5's own objectives, and
+keeps the weights after chosen steps: Lester et al. 2021 adapt T5 1.1 for 100,000 steps, 10 % of its
+pre-training, and compare with 10,000 and 50,000.
+
+For the pocket ladder it is T5's recipe in miniature. The adaptation may be a larger share
+(`adaptation_steps`); the weights after 0, 1, 5 and 10 % are kept beside the last ones.
 
 Its first steps are lessons, documents of one simple kind alone, cut at the answer: attention to the
 same word elsewhere and to its neighbours arises there in minutes, among all other documents hardly.
@@ -13,11 +17,10 @@ Its last steps put words in no order before the text. T5 has seen 512 positions 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import time
 from pathlib import Path
-from typing import Any, Callable, Protocol, Sequence
+from typing import Any, Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -25,29 +28,18 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 
+from spjax import trees
 from spjax.checkpoints import weights
 from spjax.files import write_text
-from spjax.models import T5, get_size
-from spjax.models.t5 import init_weights
-from spjax.training import denoising
+from spjax.models import T5, T5Config
+from spjax.models.t5 import init_weights, weight_shapes
+from spjax.training import denoising, mesh, processes
 from spjax.training.losses import token_losses
+from spjax.training.pretrain_data import Batches, CorpusBatches, Documents, Shuffled
 from spjax.types import Batch, Tree
 
-KEPT_PERCENT = (0, 1, 5, 10)
-
-
-class Documents(Protocol):
-    """Tokenised documents, one after the other.
-
-    Attributes:
-      tokens: all tokens, int32.
-      offsets: where each document starts, and the end; one more than there are documents.
-      splits: sorted positions in `tokens` that leave a predictable rest when cut there.
-    """
-
-    tokens: np.ndarray
-    offsets: np.ndarray
-    splits: np.ndarray
+KEPT_PERCENT = (0, 1, 5, 10)  # of the pocket ladder
+DECAYS = ("linear", "rsqrt")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +47,14 @@ class Pretrain:
     """Everything that decides the numbers of a pre-training run.
 
     Attributes:
-      model: name of a size.
-      documents: how many documents to generate; they are gone through again when used up.
+      model: name of a size, or "auto" for the shape of what `checkpoint` holds.
+      corpus: name or folder of a tokenised corpus (`spjax cache`); "" for the pocket world, which
+        alone has lessons and long rows.
+      checkpoint: weights to start from, in any format; "" for random ones.
+      vocabulary: name or path of the corpus's; "" for the file beside `checkpoint`.
+      keep: steps after which the weights are kept, beside the last ones.
+      documents: how many documents of the pocket world to generate; they are gone through again
+        when used up.
       span_steps: steps of span corruption.
       lesson_steps: steps of each lesson, with which prefix LM begins.
       lesson_documents: how many documents to generate for each lesson.
@@ -69,13 +67,24 @@ class Pretrain:
       target_length: M, tokens.
       learning_rate: Adafactor's, in proportion to the size of each parameter, after a warm-up and
         until the decay.
-      warmup_steps: linear, from 0.
-      decay_fraction: last share of the steps, in which the rate falls linearly to a 50th.
+      decay: "linear", or "rsqrt" for `learning_rate / sqrt(step)`, T5X's `constant *
+        rsqrt_decay`, where the step counts from `steps_before` and is at least `warmup_steps`.
+      steps_before: steps that the checkpoint has seen, for "rsqrt".
+      warmup_steps: linear, from 0; with "rsqrt" the rate is constant in them.
+      decay_fraction: last share of the steps, in which a "linear" rate falls to a 50th.
       seed: of the initial weights, the documents and the corruption.
       checkpoint_period: steps between two resumable checkpoints.
+      num_partitions: devices along the mesh axis `model`; the rest are along `data`.
+      logical_axis_rules: as `Run.logical_axis_rules`.
+      microbatches: parts in which a batch is gone through, to save memory.
+      remat: whether layers are computed again in the backward pass, to save memory.
     """
 
     model: str
+    corpus: str = ""
+    checkpoint: str = ""
+    vocabulary: str = ""
+    keep: tuple[int, ...] = ()
     documents: int = 400_000
     span_steps: int = 400
     lesson_steps: tuple[int, ...] = (900, 300, 300, 800)
@@ -87,23 +96,57 @@ class Pretrain:
     input_length: int = 64
     target_length: int = 16
     learning_rate: float = 0.02
+    decay: str = "linear"
+    steps_before: int = 0
     warmup_steps: int = 100
     decay_fraction: float = 0.4
     seed: int = 0
     checkpoint_period: int = 500
+    num_partitions: int = 1
+    logical_axis_rules: Any = "data_parallel"
+    microbatches: int = 1
+    remat: bool = False
 
     def __post_init__(self) -> None:
         """Checks names and ranges before any text is generated."""
-        get_size(self.model)
+        weights.check_model(self.model, self.checkpoint)
         names = ("documents", "lesson_documents", "rows", "input_length", "target_length",
-                 "checkpoint_period")  # fmt: skip
-        for name in (*names, "span_steps", "adaptation_steps", "long_steps"):
+                 "checkpoint_period", "microbatches")  # fmt: skip
+        for name in (*names, "span_steps", "adaptation_steps", "long_steps", "steps_before"):
             least = 1 if name in names else 0
             if getattr(self, name) < least:
                 raise ValueError(
                     f"Pretrain.{name} is {getattr(self, name)}; it must be at least {least}."
                 )
-        object.__setattr__(self, "lesson_steps", tuple(self.lesson_steps))  # gin gives lists too
+        for name in ("lesson_steps", "keep"):  # gin gives lists too
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.decay not in DECAYS:
+            raise ValueError(
+                f"Pretrain.decay is {self.decay!r}; it must be one of {', '.join(DECAYS)}."
+            )
+        if self.rows % self.microbatches:
+            raise ValueError(
+                f"Pretrain.microbatches is {self.microbatches}, which does not divide "
+                f"Pretrain.rows ({self.rows}). Use a divisor."
+            )
+        mesh.check(self.num_partitions, self.logical_axis_rules)
+        self._check_corpus() if self.corpus else self._check_pocket()
+
+    def _check_corpus(self) -> None:
+        if self.lesson_steps or self.long_steps:
+            raise ValueError(
+                "lessons and long rows are made of the pocket world's documents; with "
+                f"Pretrain.corpus = {self.corpus!r} set Pretrain.lesson_steps = () and "
+                "Pretrain.long_steps = 0."
+            )
+        needed = denoising.span_lengths(self.input_length)[1]
+        if self.span_steps and self.target_length < needed:
+            raise ValueError(
+                f"Pretrain.target_length is {self.target_length}; span corruption of "
+                f"{self.input_length} input tokens (Pretrain.input_length) needs {needed}."
+            )
+
+    def _check_pocket(self) -> None:
         if self.long_length <= self.input_length:
             raise ValueError(
                 f"Pretrain.long_length is {self.long_length}; it must be more than "
@@ -120,8 +163,27 @@ class Pretrain:
         """Steps in all."""
         return self.span_steps + self.adaptation_steps + self.long_steps
 
+    @property
+    def without_identity(self) -> frozenset[str]:
+        """Settings that decide where and in what order the same numbers are computed."""
+        return frozenset({"num_partitions", "logical_axis_rules", "microbatches", "remat"})
+
+    def size(self) -> T5Config:
+        """Shape and arithmetic of the model."""
+        return weights.config_of(self.model, self.checkpoint)
+
+    def placement(self) -> mesh.Placement:
+        """The mesh and its rules.
+
+        Raises:
+          ValueError: they do not fit the devices.
+        """
+        return mesh.place(self.num_partitions, self.logical_axis_rules)
+
     def schedule(self) -> optax.Schedule:
         """Learning rate by step: warm-up, constant, linear decay; and the decay of long rows."""
+        if self.decay == "rsqrt":
+            return self._rsqrt
         short = self.steps - self.long_steps
         decay, last = max(int(short * self.decay_fraction), 1), self.learning_rate / 50
         return optax.join_schedules(
@@ -134,6 +196,10 @@ class Pretrain:
             [self.warmup_steps, short - decay, short],
         )
 
+    def _rsqrt(self, step: Any) -> jax.Array:
+        counted = jnp.asarray(step, jnp.float32) + self.steps_before
+        return self.learning_rate / jnp.sqrt(jnp.maximum(counted, max(self.warmup_steps, 1)))
+
     def optimizer(self) -> optax.GradientTransformation:
         """T5's Adafactor: steps in proportion to the size of each parameter.
 
@@ -143,101 +209,113 @@ class Pretrain:
         return optax.adafactor(self.schedule(), decay_rate=0.8, clipping_threshold=1.0)
 
 
-class Batches:
-    """Packed batches of span corruption, lessons and prefix LM, one after the other.
+def make_batches(
+    config: Pretrain, documents: Documents | Shuffled, lessons: Sequence[Documents] = ()
+) -> Batches | CorpusBatches:
+    """The batches of a recipe, by the step and the number of their first text.
 
-    Reproducible from (step, document).
+    Raises:
+      ValueError: the corpus has more ids than the model.
     """
-
-    def __init__(
-        self, config: Pretrain, documents: Documents, lessons: Sequence[Documents], vocab_size: int
-    ) -> None:
-        self.config, self.documents, self.lessons = config, documents, lessons
-        self.short = denoising.Rows(config.rows, config.input_length, config.target_length)
-        rows = max(config.rows * config.input_length // config.long_length, 1)
-        self.long = denoising.Rows(rows, config.long_length, config.target_length)
-        self.first_sentinel = vocab_size - 1
-
-    def __call__(self, step: int, start: int) -> tuple[Batch, int]:
-        """The batch of a step whose first document is number `start`, and the next number."""
-        rng = np.random.default_rng([self.config.seed, step])
-        spans, lesson = step < self.config.span_steps, self._lesson(step)
-        long = step >= self.config.steps - self.config.long_steps
-
-        def example(number: int) -> denoising.Example:
-            tokens, splits = _document(lesson or self.documents, number)
-            if spans:
-                return denoising.span_corruption(tokens, rng, self.first_sentinel)
-            if lesson:  # nothing but the answer
-                return denoising.prefix_lm(tokens, splits, rng, at_split=1.0, at_last=1.0)
-            inputs, targets = denoising.prefix_lm(tokens, splits, rng)
-            return (self._behind_words(inputs, rng) if long else inputs), targets
-
-        return (self.long if long else self.short).fill(example, start)
-
-    def _behind_words(self, inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Up to `long_length - input_length` words of any documents, and then the inputs."""
-        most = self.config.long_length - self.config.input_length
-        places = rng.integers(0, len(self.documents.tokens), rng.integers(0, most + 1))
-        return np.concatenate([self.documents.tokens[places], inputs[: self.config.input_length]])
-
-    def _lesson(self, step: int) -> Documents | None:
-        ends = itertools.accumulate(self.config.lesson_steps, initial=self.config.span_steps)
-        for lesson, (begin, end) in zip(self.lessons, itertools.pairwise(ends)):
-            if begin <= step < end:
-                return lesson
-        return None
+    rows = config.size().vocab_size
+    if not config.corpus:
+        return Batches(config, documents, lessons, rows)
+    if documents.vocabulary_size > rows:
+        raise ValueError(
+            f"the corpus {config.corpus!r} has {documents.vocabulary_size} ids and the embedding "
+            f"of {config.model} only {rows} rows. Choose a corpus with the model's vocabulary."
+        )
+    return CorpusBatches(config, documents)
 
 
-def _document(d: Documents, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and splits of a document; after the last one comes the first again."""
-    number %= len(d.offsets) - 1
-    begin, end = int(d.offsets[number]), int(d.offsets[number + 1])
-    low, high = np.searchsorted(d.splits, [begin + 1, end])
-    return d.tokens[begin:end], d.splits[low:high] - begin
+def loss_and_accuracy(
+    model: T5, params: Tree, batch: Batch, total: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Mean loss and accuracy over real target tokens.
 
-
-def loss_and_accuracy(model: T5, params: Tree, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Mean loss and accuracy over real target tokens."""
+    Args:
+      model: what computes them.
+      params: its weights.
+      batch: rows.
+      total: how many target tokens there are, where these rows are a part of a batch.
+    """
     logits = model.apply({"params": params}, batch)
     real = (batch.target_segments_BM > 0).astype(jnp.float32)
     losses = token_losses(logits, batch.targets_BM, z_loss=1e-4)
     hits = (jnp.argmax(logits, -1) == batch.targets_BM).astype(jnp.float32)
-    total = jnp.sum(real)
+    total = jnp.sum(real) if total is None else total
     return jnp.sum(losses * real) / total, jnp.sum(hits * real) / total
 
 
 def make_step(config: Pretrain) -> Callable[..., Any]:
     """The compiled training step: (params, optimizer state, batch) to the same and the loss."""
-    model, optimizer = T5(get_size(config.model)), config.optimizer()
+    model, optimizer, place = _network(config), config.optimizer(), config.placement()
 
     def step(params: Tree, state: Any, batch: Batch) -> tuple[Tree, Any, jax.Array]:
-        grad = jax.value_and_grad(lambda p: loss_and_accuracy(model, p, batch), has_aux=True)
-        (loss, _), grads = grad(params)
+        grads, loss = _gradients(config, model, params, batch)
         updates, state = optimizer.update(grads, state, params)
-        return optax.apply_updates(params, updates), state, loss
+        new = optax.apply_updates(params, updates), state
+        if not place.alone:
+            # What goes out lies as what came in, so that one compilation serves all steps.
+            new = jax.lax.with_sharding_constraint(new, _places(place, *new, sharding_only=True))
+        return *new, loss
 
     return jax.jit(step, donate_argnums=(0, 1))
 
 
+def _network(config: Pretrain) -> T5:
+    place = config.placement()
+    return T5(config.size(), config.remat, None if place.alone else place.constrain)
+
+
+def _gradients(config: Pretrain, model: T5, params: Tree, batch: Batch) -> tuple[Tree, jax.Array]:
+    """Gradient and loss, in one go or in microbatches that are added up."""
+
+    def gradient(part: Batch, total: jax.Array | None = None) -> tuple[Tree, jax.Array]:
+        own = jax.value_and_grad(lambda p: loss_and_accuracy(model, p, part, total), has_aux=True)
+        (loss, _), grads = own(params)
+        return grads, loss
+
+    count = config.microbatches
+    if count == 1 or batch.inputs_BL.shape[0] % count:  # long rows are few
+        return gradient(batch)
+    total = jnp.sum((batch.target_segments_BM > 0).astype(jnp.float32))
+    # Every count-th row, so that rows that lie on a device are spread over all microbatches.
+    parts = jax.tree.map(
+        lambda x: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1), batch
+    )
+    start = jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.float32)
+    return jax.lax.scan(
+        lambda sums, part: (jax.tree.map(jnp.add, sums, gradient(part, total)), None), start, parts
+    )[0]
+
+
+def _places(place: mesh.Placement, params: Tree, state: Any, sharding_only: bool = False) -> Any:
+    """Shapes and shardings of parameters and optimizer slots; slots lie like their parameters."""
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), (params, state))
+    placed = place.one_of(one, params)
+    return jax.tree.map(lambda x: x.sharding, placed) if sharding_only else placed
+
+
 def pretrain(
     config: Pretrain,
-    documents: Documents,
+    documents: Documents | Shuffled,
     lessons: Sequence[Documents],
-    held_out: Documents,
+    held_out: Documents | Shuffled,
     folder: Path,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Trains a model from random weights; continues where a run in `folder` was interrupted.
+    """Trains a model; continues where a run in `folder` was interrupted.
 
     Args:
       config: the recipe.
       documents: what to train on.
       lessons: documents of each lesson.
-      held_out: documents of another seed, for the reported losses.
-      folder: gets `checkpoints/`, `log.jsonl`, `{model}-lm{00,01,05,10}.safetensors` (weights
-        after that percentage of adaptation, counted in span-corruption steps as in the paper),
-        `{model}.safetensors` and `{model}.json` (the card's figures).
+      held_out: other documents, for the reported losses.
+      folder: gets `checkpoints/`, `log.jsonl`, `{model}.safetensors`, `{model}.json` (the card's
+        figures), and what is kept on the way: `{model}-{step}.safetensors` after the steps of
+        `keep`, of the pocket ladder `{model}-lm{00,01,05,10}.safetensors` after that percentage of
+        adaptation, counted in span-corruption steps as in the paper. A corpus's are float32.
       log: gets a line now and then.
 
     Returns:
@@ -245,40 +323,31 @@ def pretrain(
 
     Raises:
       FloatingPointError: the loss became NaN; the last checkpoint stays.
+      ValueError: the checkpoint, the corpus and the model do not fit together.
     """
-    size = get_size(config.model)
-    params = init_weights(size, jax.random.key(config.seed))
-    state, step, number = config.optimizer().init(params), 0, 0
-    folder = folder.absolute()
+    batches = make_batches(config, documents, lessons)
+    folder, leads = folder.absolute(), processes.leads()
     options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
     manager = ocp.CheckpointManager(folder / "checkpoints", options=options)
-    if (latest := manager.latest_step()) is not None:
-        saved = {"params": params, "state": state, "number": 0}
-        saved = manager.restore(latest, args=ocp.args.StandardRestore(saved))
-        params, state, number = saved["params"], saved["state"], int(saved["number"])
-        step = latest
+    step, params, state, number = _start(config, manager)
+    if step:
         log(f"{config.model}: continuing from step {step}")
-    batches = Batches(config, documents, lessons, size.vocab_size)
-    train_step = make_step(config)
+    train_step, put = make_step(config), config.placement().put_batch
     clock, tokens, losses = time.monotonic(), 0, []
     while step < config.steps:
         _keep(config, step, params, folder)
         batch, number = batches(step, number)
         tokens += int((batch.input_segments_BL > 0).sum() + (batch.target_segments_BM > 0).sum())
-        params, state, loss = train_step(params, state, batch)
+        params, state, loss = train_step(params, state, put(batch))
         losses.append(loss)
         step += 1
-        if step % 100 == 0 or step == config.steps:
-            mean = float(jnp.mean(jnp.stack(losses)))
-            if not np.isfinite(mean):
-                raise FloatingPointError(
-                    f"the loss of {config.model} became {mean} before step {step}; lower "
-                    f"learning_rate ({config.learning_rate}). The last checkpoint is kept."
-                )
+        if step % 100 == 0 or step == config.steps or step in config.keep:
+            mean = _mean(config, losses, step)
             seconds = time.monotonic() - clock
             line = {"step": step, "loss": round(mean, 4), "tokens_per_s": round(tokens / seconds)}
-            with open(folder / "log.jsonl", "a") as file:
-                file.write(json.dumps(line) + "\n")
+            if leads:
+                with open(folder / "log.jsonl", "a") as file:
+                    file.write(json.dumps(line) + "\n")
             left = (config.steps - step) * seconds / len(losses)
             log(f"{config.model} {step}/{config.steps} loss {mean:.3f} "
                 f"{line['tokens_per_s']} tokens/s, {left / 60:.1f} min left")
@@ -288,41 +357,89 @@ def pretrain(
             manager.save(step, args=ocp.args.StandardSave(saved))
     manager.close()
     _keep(config, step, params, folder)
-    return _finish(config, params, held_out, folder, number)
+    return _finish(config, params, held_out, folder, batches.documents_seen(number))
+
+
+def _start(config: Pretrain, manager: ocp.CheckpointManager) -> tuple[int, Tree, Any, int]:
+    """Steps made, parameters, optimizer state, and the number of the next text."""
+    size, place, optimizer = config.size(), config.placement(), config.optimizer()
+    shapes = weight_shapes(size)
+    slots = jax.eval_shape(optimizer.init, shapes)
+    if (latest := manager.latest_step()) is not None:
+        params, state = _places(place, shapes, slots)
+        saved = {"params": params, "state": state, "number": 0}
+        saved = manager.restore(latest, args=ocp.args.StandardRestore(saved))
+        return latest, saved["params"], saved["state"], int(saved["number"])
+    if config.checkpoint:
+        params = weights.load(config.model, config.checkpoint, "float32", place.weights(shapes))
+    else:
+        params = init_weights(size, jax.random.key(config.seed))
+    where = _places(place, shapes, slots, sharding_only=True)
+    params, state = jax.device_put((params, optimizer.init(params)), where)
+    return 0, params, state, 0
+
+
+def _mean(config: Pretrain, losses: Sequence[jax.Array], step: int) -> float:
+    """Mean of the last losses, up to `step`."""
+    values = jnp.stack(losses)
+    bad = np.flatnonzero(~np.isfinite(np.asarray(values)))
+    if len(bad):
+        raise FloatingPointError(
+            f"the loss of {config.model} became {values[bad[0]]} at step "
+            f"{step - len(losses) + bad[0] + 1}; lower learning_rate ({config.learning_rate}). "
+            "The last checkpoint is kept."
+        )
+    return float(jnp.mean(values))
 
 
 def _keep(config: Pretrain, step: int, params: Tree, folder: Path) -> None:
-    for percent in KEPT_PERCENT:
-        if step == config.span_steps * (100 + percent) // 100:
-            path = folder / f"{config.model}-lm{percent:02d}.safetensors"
-            weights.save(path, params, {"recipe": json.dumps(dataclasses.asdict(config))})
+    names = [f"{config.model}-{step}"] if step in config.keep else []
+    if not config.corpus:
+        names += [
+            f"{config.model}-lm{percent:02d}"
+            for percent in KEPT_PERCENT
+            if step == config.span_steps * (100 + percent) // 100
+        ]
+    for name in names:
+        about = {"recipe": json.dumps(dataclasses.asdict(config)), "step": str(step)}
+        _save(config, folder / f"{name}.safetensors", params, about)
+
+
+def _save(config: Pretrain, path: Path, params: Tree, about: dict[str, str]) -> None:
+    params = jax.tree.map(trees.to_host, params)  # every process has to send its part
+    if processes.leads():
+        weights.save(path, params, about, "float32" if config.corpus else "bfloat16")
 
 
 def _finish(
-    config: Pretrain, params: Tree, held_out: Documents, folder: Path, number: int
+    config: Pretrain, params: Tree, held_out: Documents | Shuffled, folder: Path, seen: int
 ) -> dict[str, Any]:
-    card = {**dataclasses.asdict(config), "documents_seen": number}
+    card = {**dataclasses.asdict(config), "documents_seen": seen}
     card |= held_out_losses(config, params, held_out)
     embedding = params["token_embedder"]["embedding"]
     card["embedding_rms"] = float(jnp.sqrt(jnp.mean(jnp.square(embedding))))
     text = json.dumps(card, indent=2, sort_keys=True)
-    weights.save(folder / f"{config.model}.safetensors", params, {"recipe": text})
-    write_text(folder / f"{config.model}.json", text + "\n")
+    _save(config, folder / f"{config.model}.safetensors", params, {"recipe": text})
+    if processes.leads():
+        write_text(folder / f"{config.model}.json", text + "\n")
     return json.loads(text)
 
 
-def held_out_losses(config: Pretrain, params: Tree, held_out: Documents) -> dict[str, float]:
-    """Loss and accuracy per token on documents of another seed, for both objectives."""
-    model, result = T5(get_size(config.model)), {}
+def held_out_losses(
+    config: Pretrain, params: Tree, held_out: Documents | Shuffled
+) -> dict[str, float]:
+    """Loss and accuracy per token on held-out documents, for the objectives of the recipe."""
+    model, result = _network(config), {}
     evaluate = jax.jit(lambda p, batch: loss_and_accuracy(model, p, batch))
-    batches = Batches(config, held_out, (), get_size(config.model).vocab_size)
-    long = config.steps - config.long_steps
-    starts = {"span_corruption": 0, "prefix_lm": config.span_steps}
-    for name, step in (starts | ({"long_lm": long} if config.long_steps else {})).items():
+    batches, put = make_batches(config, held_out), config.placement().put_batch
+    starts = {"span_corruption": 0} if config.span_steps else {}
+    starts |= {"prefix_lm": config.span_steps} if config.adaptation_steps else {}
+    starts |= {"long_lm": config.steps - config.long_steps} if config.long_steps else {}
+    for name, step in starts.items():
         values, number = [], 0
         for i in range(4):
             batch, number = batches(step + i, number)
-            values.append(evaluate(params, batch))
+            values.append(evaluate(params, put(batch)))
         loss, accuracy = np.mean(np.asarray(values), axis=0)
         result |= {f"{name}_loss": float(loss), f"{name}_accuracy": float(accuracy)}
     return result

@@ -1,6 +1,8 @@
+import hashlib
 import json
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -26,6 +28,17 @@ RECIPE = Pretrain(
 
 
 LESSONS = (documents(30), documents(40))
+
+
+def test_batches_are_the_ones_they_were():
+    """Those that the shipped weights were made with, by the recipe of this file."""
+    batches = module.Batches(RECIPE, documents(200), LESSONS, 1152)
+    number, total = 0, hashlib.sha256()
+    for step in range(RECIPE.steps):
+        batch, number = batches(step, number)
+        for leaf in jax.tree.leaves(batch):
+            total.update(np.ascontiguousarray(leaf).tobytes())
+    assert (number, total.hexdigest()[:16]) == (168, "ebeb3e7217f6ae60")
 
 
 def test_resuming_gives_the_same_weights(tmp_path, monkeypatch):
@@ -81,7 +94,7 @@ def test_prefix_lm_begins_with_the_lessons():
 
 def test_nan_stops_with_the_step(tmp_path, monkeypatch):
     broken = Pretrain(**{**vars(RECIPE), "learning_rate": float("inf"), "warmup_steps": 0})
-    with pytest.raises(FloatingPointError, match="pocket_50k became nan before step 18"):
+    with pytest.raises(FloatingPointError, match="pocket_50k became nan at step 2"):
         pretrain(broken, documents(), LESSONS, documents(), tmp_path, log=lambda text: None)
 
 

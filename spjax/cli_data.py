@@ -1,0 +1,200 @@
+"""The commands `spjax cache` and `spjax tasks`, and the texts of `spjax pretrain`.
+
+Rooms are imported inside the commands, so that `spjax --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_HELD_OUT_DOCUMENTS = 4000
+_INSERTIONS = ("front", "after_first", "end")
+_NEAR = 0.8
+_WORKERS = min(os.cpu_count() or 1, 8)  # each takes about a gigabyte
+
+
+def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Adds both commands to the command line.
+
+    Args:
+      add: makes a sub-command from its name and its function.
+    """
+    made = add("cache", cache)
+    what = made.add_mutually_exclusive_group(required=True)
+    what.add_argument("--task", metavar="NAME[,NAME...]", help="tasks with all their splits")
+    what.add_argument(
+        "--corpus",
+        metavar="NAME[=SOURCE]",
+        help="text for `spjax pretrain`: c4, or NAME=FILES (.txt, .jsonl, .gz; patterns too), "
+        "NAME=TFDS/CONFIG:VERSION, NAME=seqio:MODULE:TASK",
+    )
+    made.add_argument("--cache_dir", help="SPJAX_CACHE or ~/.cache/spjax by default")
+    made.add_argument("--num_workers", type=int, default=_WORKERS, help="processes")
+    made.add_argument("--vocabulary", default="", help="name or path; of tasks, their own")
+    made.add_argument("--text_field", default="text", help="of a corpus's records")
+    made.add_argument("--split", default="train", help="of a corpus's source")
+    beam = made.add_argument_group("Apache Beam, for a corpus")
+    beam.add_argument("--beam", action="store_true", help="seqio's own cacher does the work")
+    beam.add_argument("--beam_python", default="", help="a Python that has apache-beam")
+    beam.add_argument(
+        "--pipeline_options", default="", metavar="OPTIONS", help="of the runner, in one text"
+    )
+    beam.add_argument(
+        "--seqio_cache_dir", default="", help="where seqio's cache goes, and stays; gs:// too"
+    )
+    shown = add("tasks", tasks)
+    shown.add_argument("name", nargs="?", default="", help="a task or file; or part of names")
+    shown.add_argument("--gin_file", action="append", default=[], help="binds FileTask, for a file")
+    shown.add_argument("--gin_bindings", action="append", default=[], metavar="NAME=VALUE")
+    shown.add_argument("--leaks", action="store_true", help="look for inputs in several splits")
+    shown.add_argument("--near", type=float, default=_NEAR, help="likeness of near duplicates")
+    model = shown.add_argument_group("how a model sees it")
+    model.add_argument("--model", default="", help="its size")
+    model.add_argument("--checkpoint", default="", help="its weights; a vocabulary lies beside")
+    model.add_argument("--vocabulary", default="", help="name or path; the task's by default")
+    model.add_argument("--prompt_length", type=int, default=100)
+    model.add_argument("--insertion", choices=_INSERTIONS, default="front")
+    model.add_argument("--input_length", type=int, default=0, help="most tokens; the task's")
+    model.add_argument("--target_length", type=int, default=0, help="most tokens; the task's")
+
+
+def cache(args: argparse.Namespace) -> int:
+    """Builds token caches of tasks, or tokenises a corpus, with several processes."""
+    if args.num_workers < 1:
+        raise ValueError(f"--num_workers is {args.num_workers}; it must be 1 or more.")
+    if args.task:
+        from spjax.data import cache as tokens
+
+        names = [name.strip() for name in args.task.split(",")]
+        tokens.ensure(
+            names, None, args.cache_dir, vocabulary=args.vocabulary, num_workers=args.num_workers
+        )
+        print(f"The token caches of {', '.join(names)} are there.")
+        return 0
+    from spjax.data import corpora
+
+    if not args.vocabulary:
+        raise ValueError(
+            "a corpus needs the vocabulary of the model it is for; give the SentencePiece file "
+            "that lies beside its weights with --vocabulary=PATH, or a name such as pocket."
+        )
+    beam = None
+    if args.beam:
+        options = shlex.split(args.pipeline_options)
+        beam = corpora.Beam(args.beam_python, options, args.seqio_cache_dir)
+    corpora.build(
+        args.corpus, args.vocabulary, args.text_field, args.split, args.cache_dir,
+        args.num_workers, beam, log=lambda text: print(text, flush=True),
+    )  # fmt: skip
+    return 0
+
+
+def tasks(args: argparse.Namespace) -> int:
+    """Lists the tasks, or shows one: examples as the model sees them, lengths, labels, leaks."""
+    from spjax.data import overview
+    from spjax.data.tasks import files, registry
+
+    base = args.name.partition(":")[0]
+    if args.gin_file:
+        info = registry.get(_file_task(args))
+    elif files.is_path(args.name) or base in registry.names():
+        info = registry.get(args.name)
+    elif base in registry.mixture_names():
+        print(overview.mixture_facts(registry.mixture(args.name)))
+        return 0
+    else:
+        print(overview.listing(args.name))
+        return 0
+    view = _view(args, info)
+    print(overview.facts(info) + "\n", flush=True)
+    examples = overview.examples(info)
+    if args.leaks:
+        print(overview.leak_report(examples, args.near))
+    else:
+        print(overview.describe(info, examples, view))
+    return 0
+
+
+def _file_task(args: argparse.Namespace) -> Any:
+    from spjax import config
+
+    if args.name:
+        raise ValueError(
+            f"both {args.name!r} and gin files are given; name the file with --gin.TASK_FILE=PATH."
+        )
+    config.parse(args.gin_file, args.gin_bindings)
+    task = config.build("FileTask")
+    given = {config.split_binding(text)[0] for text in args.gin_bindings}
+    config.check_used(config.unused() & given)  # the files may be those of a whole run
+    return task
+
+
+def _view(args: argparse.Namespace, info: Any) -> Any:
+    from spjax.cli_prompts import find_vocabulary
+    from spjax.data import overview, vocabulary
+
+    if args.model or args.checkpoint or args.vocabulary:
+        words = find_vocabulary(args.vocabulary, args.model, args.checkpoint)
+    else:
+        words = vocabulary.load(info.vocabulary)
+    for name in ("input_length", "target_length"):
+        if getattr(args, name) and getattr(args, name) < 2:
+            raise ValueError(
+                f"--{name} is {getattr(args, name)}; it must be at least 2 (one token and EOS)."
+            )
+    return overview.View(
+        words, args.prompt_length, args.insertion, args.input_length, args.target_length
+    )
+
+
+def texts(recipe: Any) -> tuple[Any, list[Any], Any]:
+    """What a pre-training recipe reads: documents, those of each lesson, and held-out ones.
+
+    Raises:
+      ValueError: the corpus has not been built, or nothing says its vocabulary.
+    """
+    if recipe.corpus:
+        from spjax.data import corpora
+        from spjax.training.pretrain_data import Shuffled
+
+        corpus = corpora.load(recipe.corpus, _vocabulary(recipe))
+        return Shuffled(corpus, recipe.seed), [], Shuffled(corpus, recipe.seed, held_out=True)
+    from spjax.data import vocabulary
+    from spjax.pocket import corpus as pocket
+
+    pieces = vocabulary.load("pocket")
+    print(f"Writing {recipe.documents} documents ...", flush=True)
+    documents = pocket.tokenized(recipe.seed, recipe.documents, pieces)
+    lessons = [
+        pocket.tokenized(recipe.seed, recipe.lesson_documents, pieces, genres)
+        for genres in pocket.LESSONS[: len(recipe.lesson_steps)]
+    ]
+    return documents, lessons, pocket.tokenized(recipe.seed + 1, _HELD_OUT_DOCUMENTS, pieces)
+
+
+def put_vocabulary_beside(recipe: Any, folder: Path) -> None:
+    """Copies a corpus's vocabulary to the weights, where runs that start from them look for it."""
+    if recipe.corpus:
+        from spjax.checkpoints import weights
+        from spjax.data import vocabulary
+
+        shutil.copyfile(vocabulary.load(_vocabulary(recipe)).path, folder / weights.VOCABULARY)
+
+
+def _vocabulary(recipe: Any) -> str:
+    from spjax.checkpoints import weights
+
+    found = recipe.vocabulary or weights.vocabulary_of(recipe.checkpoint)
+    if not found:
+        raise ValueError(
+            f"nothing says the vocabulary of the corpus {recipe.corpus!r}: there is no "
+            f"{weights.VOCABULARY} beside INITIAL_CHECKPOINT_PATH. Give its path with "
+            "--gin.Pretrain.vocabulary=PATH."
+        )
+    return found

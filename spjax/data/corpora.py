@@ -1,0 +1,234 @@
+"""Text corpora, tokenised on disk once by processes with seqio, and read without TensorFlow.
+
+A corpus has a name, and a source: a TFDS dataset with a field of text, files (`.txt`, a document a
+line; `.jsonl`; both also `.gz`), or any seqio task. `c4` and its variants are known by name. It
+lies at `corpora/NAME-SPLIT` in the cache folder; training needs only that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from spjax.data import cache, corpus_builders, corpus_files
+from spjax.data import vocabulary as vocabularies
+from spjax.data.corpus_builders import Beam
+from spjax.data.corpus_files import Corpus
+from spjax.files import write_text
+
+# T5 registers these (t5/data/tasks.py).
+KNOWN = {
+    "c4": "tfds:c4/en:2.2.0",
+    "c4_noclean": "tfds:c4/en.noclean:2.2.0",
+    "c4_realnewslike": "tfds:c4/en.realnewslike:2.2.0",
+    "c4_webtextlike": "tfds:c4/en.webtextlike:2.2.0",
+    "wikipedia": "tfds:wikipedia/20190301.en:1.0.0",
+}
+_FILES = re.compile(r"\.(txt|jsonl|json|ndjson)(\.gz)?$")
+_TFDS = re.compile(r"[a-z0-9_]+(/[\w.-]+)?(:[\d.]+)?")
+
+
+def parse(text: str) -> tuple[str, str | list[str]]:
+    """Name and source of a corpus.
+
+    Args:
+      text: a name of `KNOWN`, or `NAME=TFDS/CONFIG:VERSION`, `NAME=FILES` (a path or a pattern such
+        as `news/*.jsonl.gz`), or `NAME=seqio:MODULE:TASK`.
+
+    Returns:
+      The name, and `tfds:...`, `seqio:...` or the paths of the files.
+
+    Raises:
+      ValueError: an unknown name, no such file, or something that is no source.
+    """
+    name, sign, source = text.partition("=")
+    if not re.fullmatch(r"\w+", name) or not (source or not sign):
+        raise ValueError(f"the corpus {text!r} is not of the form NAME=SOURCE; name it by a word.")
+    if not sign:
+        if name not in KNOWN:
+            raise ValueError(
+                f"unknown corpus {name!r}; the known ones are {', '.join(KNOWN)}. For another give "
+                f"its source, {name}=FILES, {name}=TFDS/CONFIG:VERSION or {name}=seqio:MODULE:TASK."
+            )
+        return name, KNOWN[name]
+    if re.fullmatch(r"seqio:[\w.]+:\w+", source):
+        return name, source
+    found = sorted(str(Path(path).absolute()) for path in glob.glob(source, recursive=True))
+    if found and all(_FILES.search(path) and Path(path).is_file() for path in found):
+        return name, found
+    if _FILES.search(source):
+        raise ValueError(f"no file fits {source!r}, the source of the corpus {name}.")
+    if not _TFDS.fullmatch(source):
+        raise ValueError(
+            f"the source {source!r} of the corpus {name} is none of: files ending with .txt or "
+            ".jsonl (or .gz after that), a TFDS name (dataset/config:version), seqio:MODULE:TASK."
+        )
+    return name, f"tfds:{source}"
+
+
+def folder_of(name: str, split: str = "train", cache_dir: Path | str | None = None) -> Path:
+    """Where a corpus lies, or would."""
+    base = cache.default_cache_dir() if cache_dir is None else Path(cache_dir)
+    return base.absolute() / "corpora" / f"{name}-{split}"
+
+
+def load(
+    name: str, vocabulary: str, split: str = "train", cache_dir: Path | str | None = None
+) -> Corpus:
+    """Opens a corpus that has been built.
+
+    Args:
+      name: of the corpus, or the path of its folder.
+      vocabulary: name or path of the one it has to be tokenised with.
+      split: of its source.
+      cache_dir: `default_cache_dir()` by default.
+
+    Raises:
+      ValueError: it has not been built, is damaged, empty, or has another vocabulary.
+    """
+    folder = Path(name) if os.sep in name else folder_of(name, split, cache_dir)
+    source = name if name in KNOWN else f"{name}=SOURCE"
+    command = f"build it with: spjax cache --corpus={source} --vocabulary={vocabulary}"
+    if reason := corpus_files.problem(folder):
+        raise ValueError(f"the corpus {name!r} cannot be read in {folder}: {reason}; {command}")
+    corpus, words = Corpus(folder), vocabularies.load(vocabulary)
+    if corpus.manifest["key"]["vocabulary"] != words.fingerprint:
+        raise ValueError(
+            f"the corpus in {folder} has another vocabulary than {words.path}; give the one it was "
+            f"built with, or another --cache_dir, and {command}"
+        )
+    if len(corpus) < 2:
+        raise ValueError(f"the corpus in {folder} has {len(corpus)} documents; 2 are the least.")
+    return corpus
+
+
+def build(
+    text: str,
+    vocabulary: str,
+    field: str = "text",
+    split: str = "train",
+    cache_dir: Path | str | None = None,
+    num_workers: int = 1,
+    beam: Beam | None = None,
+    log: Callable[[str], None] = print,
+) -> Path:
+    """Tokenises a corpus with several processes; continues what an interrupted call has left.
+
+    Args:
+      text: as for `parse`.
+      vocabulary: name or path.
+      field: the records' text.
+      split: of the source.
+      cache_dir: `default_cache_dir()` by default.
+      num_workers: processes, each with a part of the shards.
+      beam: makes seqio's cache by Apache Beam first, which the processes then read.
+      log: gets a line now and then.
+
+    Returns:
+      The folder.
+
+    Raises:
+      ValueError: the source or the vocabulary cannot be used, the folder cannot be written, or
+        another process is at it.
+      RuntimeError: a process failed in an unforeseen way.
+    """
+    name, source = parse(text)
+    words = vocabularies.load(vocabulary)
+    spec = {"name": name, "source": source, "field": field, "split": split,
+            "vocabulary": str(words.path.absolute())}  # fmt: skip
+    key = _key(spec, words)
+    folder = folder_of(name, split, cache_dir)
+    with _owned(folder) as lock:
+        if corpus_files.problem(folder) is None:
+            if corpus_files.read_manifest(folder)["key"] == key:
+                log(f"Nothing to do: {describe(folder)}")
+                return folder
+            log(f"{folder} was made from something else; it is built again.")
+        unfinished = _unfinished(folder, key)
+        request = {"spec": spec, "folder": str(unfinished)}
+        if beam:
+            request["seqio_cache_dir"] = beam.cache(spec, unfinished / "seqio", log)
+        elif not isinstance(source, str):
+            num_workers = min(num_workers, len(source))
+        corpus_builders.run_workers(request, num_workers, lock, log)
+        shutil.rmtree(unfinished / "seqio", ignore_errors=True)
+        corpus_files.finish(unfinished, key)
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+    log(describe(folder))
+    return folder
+
+
+def describe(folder: Path) -> str:
+    """Where a corpus lies and how large it is, in one line."""
+    found = corpus_files.read_manifest(folder)
+    return (
+        f"{folder} holds {found['documents']:,} documents, {found['tokens']:,} tokens in "
+        f"{len(found['shards'])} shards."
+    )
+
+
+def _key(spec: dict[str, Any], words: vocabularies.Vocabulary) -> dict[str, Any]:
+    """What decides the content of a corpus; of files, their names, sizes and times of change."""
+    source = spec["source"]
+    if not isinstance(source, str):
+        stats = [(path, os.stat(path)) for path in source]
+        source = [[Path(path).name, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+    return {
+        "format": corpus_files.FORMAT,
+        "source": source,
+        "field": spec["field"],
+        "split": spec["split"],
+        "vocabulary": words.fingerprint,
+        "vocabulary_size": words.size,
+    }
+
+
+@contextlib.contextmanager
+def _owned(folder: Path) -> Iterator[int]:
+    """Holds the lock of a corpus and gives its descriptor; explains what cannot be written."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder.parent / f".{folder.name}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield lock
+        finally:
+            os.close(lock)
+    except BlockingIOError:
+        raise ValueError(f"another process is building {folder}; wait until it is done.") from None
+    except OSError as error:
+        raise _unwritable(folder, error.strerror or str(error)) from error
+
+
+def _unwritable(folder: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"cannot build the corpus in {folder}: {reason}; what is built is kept, and the same "
+        "command continues. Or give a folder that can be written and has room, with --cache_dir or "
+        "the environment variable SPJAX_CACHE."
+    )
+
+
+def _unfinished(folder: Path, key: dict[str, Any]) -> Path:
+    """The folder in which a corpus grows: what is left of the same one, or a new one."""
+    unfinished = folder.with_name(f".building-{folder.name}")
+    wanted = json.dumps(key, sort_keys=True)
+    try:
+        known = (unfinished / "key.json").read_text()
+    except OSError:
+        known = ""
+    if known != wanted:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        write_text(unfinished / "key.json", wanted)
+    for path in unfinished.glob(f"*{corpus_files.TEMPORARY}"):
+        path.unlink()
+    return unfinished

@@ -1,0 +1,182 @@
+"""How a corpus of tokenised documents lies on disk: pairs of arrays that are memory-mapped.
+
+    tokens-00003-of-00064.npy   uint16 (int32 for over 65,536 ids), all documents of a shard
+    offsets-00003-of-00064.npy  int64, where each document starts, and the end
+    shard-00003-of-00064.json   how many documents, tokens and bytes; written last, so that a shard
+                                with this file is whole
+    corpus.json                 what the corpus was made from, and its shards; written last
+
+There is no checksum of the tokens: reading hundreds of gigabytes to start a training is no way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from spjax.files import write_text
+
+FORMAT = 1  # to be raised when the layout or the meaning of these files changes
+MANIFEST = "corpus.json"
+TEMPORARY = ".tmp"
+_SHARD = re.compile(r"shard-(\d{5})-of-(\d{5})\.json")
+
+
+def write_shard(
+    folder: Path, index: int, count: int, documents: Iterable[np.ndarray], vocabulary_size: int
+) -> None:
+    """Writes one shard of a corpus in full or not at all; holds no more than its offsets.
+
+    Args:
+      folder: of the unfinished corpus.
+      index: of the shard, from 0.
+      count: how many shards there are.
+      documents: token ids of each; empty ones are left out.
+      vocabulary_size: more than every id.
+
+    Raises:
+      OSError: the files cannot be written.
+    """
+    kind = np.dtype(np.uint16 if vocabulary_size <= 1 << 16 else np.int32)
+    paths = _paths(folder, index, count)
+    temporary = [path.with_name(path.name + TEMPORARY) for path in paths]
+    offsets = [0]
+    with open(temporary[0], "wb") as file:
+        _write_header(file, kind, 0)
+        for tokens in documents:
+            if len(tokens):
+                assert tokens.max() < vocabulary_size, "an id beyond the vocabulary"
+                file.write(tokens.astype(kind).tobytes())
+                offsets.append(offsets[-1] + len(tokens))
+        file.seek(0)
+        _write_header(file, kind, offsets[-1])
+        _to_disk(file)
+    with open(temporary[1], "wb") as file:
+        np.save(file, np.asarray(offsets, np.int64))
+        _to_disk(file)
+    for path, unfinished in zip(paths, temporary):
+        unfinished.replace(path)
+    facts = {
+        "documents": len(offsets) - 1,
+        "tokens": offsets[-1],
+        "bytes": [path.stat().st_size for path in paths],
+    }
+    write_text(_facts_path(folder, index, count), json.dumps(facts) + "\n")
+
+
+def has_shard(folder: Path, index: int, count: int) -> bool:
+    """Whether a shard is there and whole."""
+    return _facts_path(folder, index, count).is_file()
+
+
+def finish(folder: Path, key: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes the manifest of a folder with all its shards, which makes a corpus of it.
+
+    Args:
+      folder: of the corpus.
+      key: what it was made from.
+
+    Returns:
+      The manifest.
+
+    Raises:
+      RuntimeError: a shard is missing.
+    """
+    found = [match for match in map(_SHARD.fullmatch, sorted(os.listdir(folder))) if match]
+    counts = {int(match[2]) for match in found}
+    if len(counts) != 1 or len(found) != min(counts):
+        raise RuntimeError(f"{folder} holds the shards {[match[0] for match in found]} only.")
+    shards = [json.loads((folder / match[0]).read_text()) for match in found]
+    total = {name: sum(shard[name] for shard in shards) for name in ("documents", "tokens")}
+    manifest = {"key": dict(key), **total, "shards": shards}
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    return manifest
+
+
+def problem(folder: Path) -> str | None:
+    """Why `folder` cannot be read as a corpus, or None where it can."""
+    if not (folder / MANIFEST).is_file():
+        return "there is none"
+    try:
+        manifest = read_manifest(folder)
+        shards = manifest["shards"]
+        for index, shard in enumerate(shards):
+            for path, size in zip(_paths(folder, index, len(shards)), shard["bytes"], strict=True):
+                if path.stat().st_size != size:
+                    return f"{path.name} has {path.stat().st_size} bytes instead of {size}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"it cannot be read ({type(error).__name__}: {error})"
+    if manifest["key"].get("format") != FORMAT:
+        return f"its format is {manifest['key'].get('format')}, not {FORMAT}"
+    return None
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The content of `corpus.json`."""
+    return json.loads((folder / MANIFEST).read_text())
+
+
+class Corpus:
+    """Documents of a corpus by their number; memory-mapped.
+
+    Attributes:
+      folder: where it lies.
+      manifest: what it was made from, and how large it is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Opens a folder without a `problem`."""
+        self.folder, self.manifest = folder, read_manifest(folder)
+        count = len(self.manifest["shards"])
+        pairs = [
+            [np.load(path, mmap_mode="r", allow_pickle=False) for path in _paths(folder, i, count)]
+            for i in range(count)
+        ]
+        self._tokens: Sequence[np.ndarray] = [pair[0] for pair in pairs]
+        self._offsets: Sequence[np.ndarray] = [pair[1] for pair in pairs]
+        sizes = [shard["documents"] for shard in self.manifest["shards"]]
+        self._ends = np.cumsum(sizes, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many ids its vocabulary has, sentinels included."""
+        return int(self.manifest["key"]["vocabulary_size"])
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        """Token ids of a document, int32."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        shard = int(np.searchsorted(self._ends, number, side="right"))
+        local = number - (int(self._ends[shard - 1]) if shard else 0)
+        begin, end = self._offsets[shard][local : local + 2]
+        return self._tokens[shard][begin:end].astype(np.int32)
+
+
+def _paths(folder: Path, index: int, count: int) -> list[Path]:
+    names = ("tokens", "offsets")
+    return [folder / f"{name}-{index:05d}-of-{count:05d}.npy" for name in names]
+
+
+def _facts_path(folder: Path, index: int, count: int) -> Path:
+    return folder / f"shard-{index:05d}-of-{count:05d}.json"
+
+
+def _write_header(file: BinaryIO, kind: np.dtype, count: int) -> None:
+    # NumPy leaves room for 21 digits, so that a header written again has the same length.
+    description = np.lib.format.dtype_to_descr(kind)
+    header = {"descr": description, "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,363 @@
+"""Corpora are built once, by any number of processes, never half, and read without TensorFlow."""
+
+import fcntl
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spjax import cli
+from spjax.data import corpora, corpus_builders, corpus_files, vocabulary
+from spjax.data.corpus_files import Corpus
+
+DOCUMENTS = [np.arange(3, 3 + size) for size in (4, 1, 70)]
+TEXTS = ["the bird is in the tree", "a second, of 2 words", " the old house "] * 20
+
+
+class Workers:
+    """Stands in for the processes: writes two shards, and stops before the second if told to."""
+
+    def __init__(self):
+        self.stops, self.wrote, self.documents = False, [], DOCUMENTS
+
+    def __call__(self, request, count, lock, log):
+        for index in range(2):
+            if self.stops and index == 1:
+                raise KeyboardInterrupt
+            if not corpus_files.has_shard(Path(request["folder"]), index, 2):
+                self.wrote.append(index)
+                corpus_files.write_shard(Path(request["folder"]), index, 2, self.documents, 90)
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    made = Workers()
+    monkeypatch.setattr(corpus_builders, "run_workers", made)
+    return made
+
+
+@pytest.fixture
+def place(tmp_path, vocabulary_path):
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    return {"vocabulary": str(vocabulary_path), "cache_dir": tmp_path / "cache"}
+
+
+def build(tmp_path, place, log=lambda text: None, **options):
+    return corpora.build(f"notes={tmp_path}/*.txt", log=log, **place, **options)
+
+
+def test_what_is_written_is_read(tmp_path, workers, place):
+    build(tmp_path, place)
+    corpus = corpora.load("notes", **place)
+    assert len(corpus) == 6 and corpus.manifest["tokens"] == 150
+    for number in range(6):
+        assert corpus[number].dtype == np.int32
+        assert (corpus[number] == DOCUMENTS[number % 3]).all()
+    assert isinstance(corpus._tokens[0], np.memmap) and corpus._tokens[0].dtype == np.uint16
+    with pytest.raises(IndexError):
+        corpus[6]
+    assert corpora.load(str(corpus.folder), place["vocabulary"])[5].tolist() == corpus[5].tolist()
+
+
+def test_large_vocabularies_get_wider_numbers(tmp_path):
+    corpus_files.write_shard(tmp_path, 0, 1, [np.array([70_000, 3])], 250_100)
+    corpus_files.finish(tmp_path, {"vocabulary_size": 250_100, "format": corpus_files.FORMAT})
+    assert Corpus(tmp_path)[0].tolist() == [70_000, 3]
+
+
+def test_an_interrupted_build_continues_and_is_never_taken_for_whole(tmp_path, workers, place):
+    workers.stops = True
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, place)
+    with pytest.raises(ValueError, match="'notes' cannot be read in .*: there is none; build it"):
+        corpora.load("notes", **place)
+    half = place["cache_dir"] / "corpora" / ".building-notes-train" / "tokens-00001-of-00002.npy"
+    half.with_name(half.name + ".tmp").write_bytes(b"half")
+    workers.stops = False
+    build(tmp_path, place)
+    assert workers.wrote == [0, 1] and len(corpora.load("notes", **place)) == 6
+    assert not list(place["cache_dir"].glob("**/*.tmp"))
+    said = []
+    build(tmp_path, place, said.append)
+    assert workers.wrote == [0, 1] and said[0].startswith("Nothing to do: ")
+
+
+def test_another_text_begins_anew(tmp_path, workers, place):
+    workers.stops = True
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, place)
+    (tmp_path / "a.txt").write_text("one\ntwo\nthree\n")
+    workers.stops = False
+    build(tmp_path, place)
+    (tmp_path / "b.txt").write_text("four\n")
+    build(tmp_path, place)
+    assert workers.wrote == [0, 0, 1, 0, 1]
+
+
+def test_a_damaged_corpus_is_refused(tmp_path, workers, place):
+    tokens = build(tmp_path, place) / "tokens-00001-of-00002.npy"
+    tokens.write_bytes(tokens.read_bytes()[:-2])
+    with pytest.raises(ValueError, match="tokens-00001-of-00002.npy has .* bytes instead of"):
+        corpora.load("notes", **place)
+    build(tmp_path, place)
+    assert len(corpora.load("notes", **place)) == 6
+
+
+def test_one_builder_at_a_time(tmp_path, workers, place):
+    folder = corpora.folder_of("notes", cache_dir=place["cache_dir"])
+    folder.parent.mkdir(parents=True)
+    lock = os.open(folder.parent / ".notes-train.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with pytest.raises(ValueError, match="another process is building .*notes-train"):
+        build(tmp_path, place)
+    os.close(lock)
+
+
+def test_a_full_disk(tmp_path, monkeypatch, place):
+    def full(request, count, lock, log):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(corpus_builders, "run_workers", full)
+    with pytest.raises(ValueError, match="No space left on device; what is built is kept"):
+        build(tmp_path, place)
+
+
+def test_other_vocabulary_and_empty_corpus(tmp_path, workers, place):
+    build(tmp_path, place)
+    with pytest.raises(ValueError, match="has another vocabulary than"):
+        corpora.load("notes", "pocket", cache_dir=place["cache_dir"])
+    workers.documents = []
+    (tmp_path / "b.txt").touch()
+    build(tmp_path, place)
+    with pytest.raises(ValueError, match="has 0 documents; 2 are the least"):
+        corpora.load("notes", **place)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("c5", "unknown corpus 'c5'; the known ones are c4, c4_noclean"),
+        ("a-b=x.txt", "'a-b=x.txt' is not of the form NAME=SOURCE"),
+        ("notes=/nowhere/*.txt", "no file fits '/nowhere/.*', the source of the corpus notes"),
+        ("notes=/nowhere/x.pdf", "the source '/nowhere/x.pdf' of the corpus notes is none of"),
+    ],
+)
+def test_bad_sources(text, message):
+    with pytest.raises(ValueError, match=message):
+        corpora.parse(text)
+
+
+def test_sources():
+    assert corpora.parse("c4") == ("c4", "tfds:c4/en:2.2.0")
+    assert corpora.parse("w=wikipedia/20230601.en:1.0.0")[1] == "tfds:wikipedia/20230601.en:1.0.0"
+    assert corpora.parse("own=seqio:my.tasks:my_task")[1] == "seqio:my.tasks:my_task"
+
+
+def test_without_beam_the_command_says_what_is_needed(tmp_path, place):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho \"No module named 'apache_beam'\" >&2\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(ValueError, match="has no Apache Beam. .*--beam_python=beam/bin/python"):
+        build(tmp_path, place, beam=corpora.Beam(str(python)))
+
+
+WRITE_C4 = """
+import sys
+import tensorflow_datasets as tfds
+FIELDS = ("content-length", "content-type", "text", "timestamp", "url")
+with tfds.core.registered.skip_registration():
+    class C4(tfds.core.GeneratorBasedBuilder):  # TFDS's own would crawl the web
+        VERSION = tfds.core.Version("2.2.0")
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="en")]
+        def _info(self):
+            features = {name: tfds.features.Text() for name in FIELDS}
+            features = tfds.features.FeaturesDict(features)
+            return tfds.core.DatasetInfo(builder=self, features=features)
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples()}
+        def _generate_examples(self):
+            for i, text in enumerate(sys.argv[2:]):
+                yield i, {name: text if name == "text" else "x" for name in FIELDS}
+C4(data_dir=sys.argv[1], config="en").download_and_prepare()
+"""
+
+
+def command(*args):
+    return cli.main(["cache", *map(str, args), "--vocabulary=pocket"])
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory):
+    """A corpus of text and compressed JSON lines, made by two processes with seqio."""
+    folder = tmp_path_factory.mktemp("notes")
+    (folder / "a.txt").write_text("\n".join([*TEXTS, "", "  "]), encoding="utf-8")
+    rows = [json.dumps({"text": text + " é", "url": "x"}) for text in TEXTS]
+    with gzip.open(folder / "b.jsonl.gz", "wt") as file:
+        file.write("\n".join(rows))
+    flags = (f"--cache_dir={folder / 'cache'}", "--num_workers=2")
+    assert command(f"--corpus=notes={folder}/*.*", *flags) == 0
+    return folder / "cache"
+
+
+def test_files_are_tokenised_by_seqio(notes):
+    corpus, words = corpora.load("notes", "pocket", cache_dir=notes), vocabulary.load("pocket")
+    found = [corpus[number].tolist() for number in range(len(corpus))]
+    wanted = [text.strip() for text in TEXTS] + [text + " é" for text in TEXTS]
+    assert found == [words.encode(text) for text in wanted]
+
+
+def told(capsys, monkeypatch, tmp_path, source, **changes):
+    """What the building process answers, without another start of TensorFlow."""
+    from spjax.data import build_corpus
+
+    words = str(vocabulary.load("pocket").path)
+    spec = {"name": "x", "source": source, "field": "text", "split": "train", "vocabulary": words}
+    request = {"spec": spec | changes, "folder": str(tmp_path), "worker": 0, "workers": 1}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
+    assert build_corpus.main() == 1
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_what_cannot_be_used_is_named(tmp_path, capsys, monkeypatch):
+    bad = tmp_path / "c.jsonl"
+    bad.write_text('{"text": "good"}\n{"txt": "bad"}\n')
+    answer = told(capsys, monkeypatch, tmp_path, [str(bad)])
+    assert answer == {"invalid": f"{bad}:2: the field 'text' is None; it must be a text"}
+    assert not list(tmp_path.glob("shard-*"))
+    answer = told(capsys, monkeypatch, tmp_path, "tfds:c4/en:2.2.0", split="tests")
+    assert "cannot open the split 'tests' of 'tfds:c4/en:2.2.0'" in answer["invalid"]
+    text = tmp_path / "d.txt"
+    text.write_text("one")
+    answer = told(capsys, monkeypatch, tmp_path / "nowhere", [str(text)])
+    assert "No such file or directory" in answer["error"]
+
+
+def test_a_worker_ends_when_its_parent_is_killed(monkeypatch):
+    from spjax.data import build_corpus
+
+    found = build_corpus._while_wanted(iter(DOCUMENTS))
+    assert next(found) is DOCUMENTS[0]
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    with pytest.raises(SystemExit, match="the process that asked for this has ended"):
+        next(found)
+
+
+def test_a_model_is_adapted_to_a_corpus(notes, tmp_path, capsys, monkeypatch, checkpoint):
+    """The paper's gin file with other numbers, and its weights as the start of another run."""
+    monkeypatch.chdir(Path(__file__).parents[2])
+    monkeypatch.setenv("SPJAX_CACHE", str(notes))
+
+    def adapt(start, *more):
+        folder = tmp_path / f"from_{Path(start).stem}"
+        values = {
+            "MODEL_SIZE": "pocket_50k",
+            "INITIAL_CHECKPOINT_PATH": start,
+            "MIXTURE_OR_TASK_NAME": "notes",
+            "TASK_FEATURE_LENGTHS": {"inputs": 32, "targets": 32},
+            "TRAIN_STEPS": 2,
+            "KEPT_STEPS": (1,),
+            "BATCH_SIZE": 4,
+            "MODEL_DIR": folder,
+        }
+        flags = [f"--gin.{name}={value}" for name, value in values.items()]
+        file = "--gin_file=experiments/lester2021/lm_adaptation.gin"
+        return cli.main(["pretrain", file, *flags, *more]), folder
+
+    code, _ = adapt(checkpoint)
+    assert code == 2 and "nothing says the vocabulary" in capsys.readouterr().err
+    code, folder = adapt(checkpoint, "--gin.Pretrain.vocabulary=pocket")
+    assert code == 0
+    card = json.loads((folder / "pocket_50k.json").read_text())
+    assert card["corpus"] == "notes" and card["prefix_lm_loss"] > 0
+    assert (folder / "spiece.model").is_file()  # so that the next run knows the vocabulary
+    assert adapt(str(folder / "pocket_50k-1.safetensors"))[0] == 0
+
+
+def test_c4_is_read_by_its_name(tmp_path, capsys, monkeypatch):
+    texts = [text.strip() for text in TEXTS[:3]] + ["", "the end"]
+    subprocess.run([sys.executable, "-c", WRITE_C4, str(tmp_path), *texts], check=True)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    flags = (f"--cache_dir={tmp_path / 'cache'}", "--num_workers=1")
+    assert command("--corpus=c4", *flags) == 0, capsys.readouterr().err
+    corpus = corpora.load("c4", "pocket", cache_dir=tmp_path / "cache")
+    words = vocabulary.load("pocket")
+    found = sorted(corpus[number].tolist() for number in range(len(corpus)))
+    assert found == sorted(words.encode(text) for text in texts if text)
+
+
+SEQIO_TASK = """
+import functools
+import seqio
+import tensorflow as tf
+from spjax.data import vocabulary
+
+def texts(split, shuffle_files, seed=None):
+    return tf.data.Dataset.from_tensor_slices({"body": ["the bird", "", "an old house"]})
+
+def never(dataset):
+    raise AssertionError("what comes after the cache is not the corpus's")
+
+pieces = seqio.SentencePieceVocabulary(str(vocabulary.load("pocket").path), extra_ids=EXTRA)
+seqio.TaskRegistry.add(
+    "own_text",
+    source=seqio.FunctionDataSource(texts, splits=["train"]),
+    preprocessors=[
+        functools.partial(seqio.preprocessors.rekey, key_map={"targets": "body"}),
+        seqio.preprocessors.tokenize, seqio.CacheDatasetPlaceholder(), never,
+    ],
+    output_features={"targets": seqio.Feature(pieces)},
+)
+"""
+
+
+def test_any_seqio_task_is_a_corpus(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    flags = (f"--cache_dir={tmp_path / 'cache'}", "--num_workers=1")
+    (tmp_path / "own_tasks.py").write_text(SEQIO_TASK.replace("EXTRA", "100"))
+    assert command("--corpus=own=seqio:own_tasks:own_text", *flags) == 0, capsys.readouterr().err
+    corpus = corpora.load("own", "pocket", cache_dir=tmp_path / "cache")
+    found, words = [corpus[n].tolist() for n in range(len(corpus))], vocabulary.load("pocket")
+    assert found == [words.encode("the bird"), words.encode("an old house")]
+    (tmp_path / "bad_tasks.py").write_text(SEQIO_TASK.replace("EXTRA", "50"))
+    answer = told(capsys, monkeypatch, tmp_path, "seqio:bad_tasks:own_text")
+    assert "'own_text' has another vocabulary (1102 ids)" in answer["invalid"]
+
+
+@pytest.mark.skipif("SPJAX_BEAM_PYTHON" not in os.environ, reason="a Python with Apache Beam")
+def test_beam_gives_the_same_documents(notes, tmp_path):
+    flags = ("--beam", f"--beam_python={os.environ['SPJAX_BEAM_PYTHON']}", "--num_workers=2")
+    assert command(f"--corpus=notes={notes.parent}/*.*", f"--cache_dir={tmp_path}", *flags) == 0
+    pair = [corpora.load("notes", "pocket", cache_dir=path) for path in (notes, tmp_path)]
+    found = [sorted(corpus[i].tolist() for i in range(len(corpus))) for corpus in pair]
+    assert found[0] == found[1] and len(pair[1].manifest["shards"]) == 64
+
+
+def test_bad_flags(capsys):
+    assert cli.main(["cache", "--corpus=c4"]) == 2
+    assert "a corpus needs the vocabulary of the model" in capsys.readouterr().err
+    assert cli.main(["cache", "--task=pocket_cb", "--num_workers=0"]) == 2
+    assert "--num_workers is 0; it must be 1 or more" in capsys.readouterr().err
+
+
+def test_tasks_are_built_side_by_side(tmp_path, monkeypatch, capsys):
+    from spjax.data import cache, cache_files
+
+    asked = []
+
+    def builder(missing, cache_dir, lock):
+        asked.append([wanted.split for wanted in missing])
+        for wanted in missing:
+            cache_files.write(wanted.folder, wanted.key, [])
+
+    monkeypatch.setattr(cache, "_run_builder", builder)
+    flags = ("--task=pocket_cb,pocket_rte", f"--cache_dir={tmp_path}", "--num_workers=4")
+    assert cli.main(["cache", *flags]) == 0
+    assert sorted(map(len, asked)) == [1, 1, 2, 2]
+    assert cli.main(["cache", *flags]) == 0 and len(asked) == 4
