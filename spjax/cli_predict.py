@@ -38,7 +38,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     scored.add_argument("run_folder", nargs="?", help="a finished run; or else give --prompt")
     scored.add_argument("--prompt", metavar="FILE", help="a prompt file, adapter or run folder")
     scored.add_argument("--task", help="the prompt's own by default")
-    scored.add_argument("--split", default="test", choices=_SPLITS)
+    scored.add_argument("--split", default="", choices=_SPLITS, help="test if it has labels")
     _add_shared(scored)
     told = add("predict", predict)
     told.add_argument("input", nargs="?", default="-", help="text or JSON lines; - for stdin")
@@ -116,7 +116,7 @@ def _evaluate_prompt(args: argparse.Namespace) -> dict[str, Any]:
     from spjax.training import scoring
 
     (prompt,) = _read_prompts([args.prompt])
-    name = args.task or prompt.provenance.get("task", "")
+    name = args.task or prompt.provenance.get("task_file") or prompt.provenance.get("task", "")
     if not name:
         raise ValueError(f"{args.prompt} does not say its task; give one with --task=NAME.")
     info = registry.get(name)
@@ -124,7 +124,9 @@ def _evaluate_prompt(args: argparse.Namespace) -> dict[str, Any]:
     args.input_length = args.input_length or info.input_length
     args.target_length = args.target_length or info.target_length
     beside = weights.vocabulary_of(args.checkpoint)
-    args.vocabulary = args.vocabulary or beside or info.vocabulary
+    pocket = (args.model or prompt.provenance.get("model", "")).startswith("pocket")
+    own = "pocket" if pocket else info.vocabulary
+    args.vocabulary = args.vocabulary or beside or own
     _check_batch_size(args.batch_size)
     predictor = _predictor(args, [prompt])
     scores = scoring.score_prompt(
@@ -132,7 +134,7 @@ def _evaluate_prompt(args: argparse.Namespace) -> dict[str, Any]:
     )
     step = prompt.provenance.get("step", "")
     known = {"step": int(step)} if step.isdecimal() else {}
-    return {"task": name, "split": args.split, **known, **scores}
+    return {"task": info.name, **known, **scores}
 
 
 def predict(args: argparse.Namespace) -> int:

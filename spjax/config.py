@@ -14,6 +14,7 @@ import importlib
 import inspect
 import itertools
 import json
+import os
 import pkgutil
 import re
 import tokenize
@@ -29,7 +30,12 @@ from gin import config as _gin
 
 T = TypeVar("T")
 
-_ROOMS = ("spjax.methods", "spjax.training.optimizers", "spjax.training.run")
+_ROOMS = (
+    "spjax.methods",
+    "spjax.training.optimizers",
+    "spjax.training.run",
+    "spjax.data.tasks.files",
+)
 _OPTIONAL_ROOMS = ("spjax.training.pretrain",)
 _REGISTERED: dict[str, Any] = {}
 _MACRO = "gin.macro"
@@ -70,7 +76,7 @@ def by(key: Any, table: Mapping[Any, Any]) -> Any:
 
 @functools.cache
 def register_all() -> None:
-    """Registers `Run` and every dataclass of methods, initialisers, optimizers and pre-training."""
+    """Registers `Run`, `FileTask` and every dataclass of methods, optimizers and pre-training."""
     configurable(by)
     for room in _ROOMS + _OPTIONAL_ROOMS:
         try:
@@ -135,6 +141,8 @@ def parse(
     gin.clear_config()
     paths = [Path(p) for p in search_paths] + default_search_paths()
     _gin._LOCATION_PREFIXES[:] = ["", *map(str, paths)]
+    # Its other reader takes folders for Python packages, and complains of those that are none.
+    _gin._FILE_READERS[:] = [(open, os.path.isfile)]
     for name in gin_files:
         path = find_file(name, search_paths)
         _explained(lambda path=path: gin.parse_config_file(str(path)))
@@ -451,6 +459,7 @@ def _explained(call: Callable[[], T]) -> T:
 
 def _explanation(text: str) -> str:
     first, *rest = text.splitlines()
+    listed = "".join(f"\n{line}" for line in rest if line.startswith("- "))
     where = "".join(f"\n{line}" for line in rest if "In file" in line)
     if match := re.match(r"No configurable matching (?:reference )?'@?([^'()]+)(?:\(\))?'", first):
         name = match[1].split("/")[-1]
@@ -467,8 +476,9 @@ def _explanation(text: str) -> str:
         return f"macro {match[1]} has no value; give one with --gin.{match[1]}=..."
     if match := re.search(r"(\w+)\.__init__\(\) missing .* arguments?: (.*)", first):
         return f"{match[1]} needs a value for {match[2]}; bind {match[1]}.<name> in a gin file."
-    if match := re.match(r"unknown [\w ]+ '([^']*)'(.*)", first):
+    match = re.match(r"unknown [\w ]+ '([^']*)'(.*)", first)
+    if match and "Did you mean" not in first:
         close = difflib.get_close_matches(match[1], re.findall(r"[\w.]+", match[2]), 1, 0.6)
         first += f"{'' if first.endswith('.') else '.'} Did you mean {close[0]!r}?" if close else ""
     # What gin adds about its own calls is of no use to people; where the binding stands is.
-    return first + where
+    return first + listed + where

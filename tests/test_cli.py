@@ -11,6 +11,7 @@ import pytest
 from spjax import cli
 from spjax.checkpoints import weights
 from spjax.data import cache
+from spjax.data.tasks import files
 from spjax.models.sizes import SIZES
 from spjax.pocket import corpus
 from spjax.studies import folder as disk
@@ -40,7 +41,7 @@ def stand_in(monkeypatch, tmp_path_factory):
     for size in SIZES:
         (shipped / f"{size}.safetensors").touch()
     monkeypatch.setattr(weights, "SHIPPED", shipped)
-    monkeypatch.setattr(cache, "ensure", lambda tasks, lengths=None, **rest: None)
+    monkeypatch.setattr(cache, "ensure_all", lambda wanted: None)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(runner, "sweep", functools.partial(runner.sweep, train=TRAIN))
 
@@ -78,15 +79,17 @@ def test_sweep_then_again_then_plot(capsys, tmp_path):
 
 def test_data_is_prepared_once_and_only_for_runs_that_are_left(capsys, tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(cache, "ensure", lambda *args, **rest: calls.append(args))
+    monkeypatch.setattr(cache, "ensure_all", lambda wanted: calls.append(list(wanted)))
     small = ("--gin.MODEL_SIZE=pocket_50k", "--gin.TASKS=['pocket_cb', 'pocket_rte']")
     assert "Preparing data ..." in sweep(capsys, tmp_path, *small)[1]
-    assert [(set(tasks), cut) for tasks, cut in calls] == [({"pocket_cb", "pocket_rte"}, None)]
+    assert {(info.name, split) for info, split, *_ in calls[0]} == {
+        (f"pocket_{task}", split) for task in ("cb", "rte") for split in files.SPLITS
+    }
     code, out, _ = sweep(capsys, tmp_path, *small)
     assert code == 0 and "Preparing" not in out and len(calls) == 1
     cut = {"inputs": 24, "targets": 4}
     sweep(capsys, tmp_path, *small, f"--gin.TASK_FEATURE_LENGTHS={cut}")
-    assert calls[1][1] == cut
+    assert len(calls) == 2 and all(lengths == cut for _, _, lengths, _ in calls[1])
 
 
 def test_missing_weights_are_one_error_before_any_worker(capsys, tmp_path, monkeypatch):
@@ -171,6 +174,12 @@ def test_train_and_again(capsys, tmp_path):
     assert "Nothing to do" in call(capsys, *args, *elsewhere)[1]
     code, _, err = call(capsys, *args, "--gin.SEED=3")
     assert code == 2 and "holds another run" in err and "MODEL_DIR" in err
+
+
+def test_a_folder_of_a_run_that_failed_at_once_can_be_used_again(capsys, tmp_path):
+    (tmp_path / "config.gin").write_text("Run.task = 'misspelt.jsonl'\n")
+    assert call(capsys, "train", *RUN, f"--gin.MODEL_DIR={tmp_path}")[0] == 0
+    assert "pocket_cb" in (tmp_path / "config.gin").read_text()
 
 
 @pytest.mark.parametrize("command", ["train", "pretrain"])

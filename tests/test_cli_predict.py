@@ -11,6 +11,7 @@ from spjax import cli, cli_predict
 from spjax.checkpoints import prompts
 from spjax.checkpoints.prompts import Prompt
 from spjax.data import batching
+from spjax.data.tasks import files as task_files
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models import decoding, quantization
 from spjax.training import loop, mesh, scoring
@@ -118,7 +119,7 @@ def test_mistakes(call, files, tmp_path):
 def test_choices_are_those_of_the_library():
     assert cli_predict._KINDS == decoding.KINDS
     assert cli_predict._INSERTIONS == batching.INSERTIONS
-    assert cli_predict._SPLITS == loop.SPLITS
+    assert cli_predict._SPLITS == task_files.SPLITS
     assert cli_predict._DTYPES == quantization.DTYPES
     assert cli_predict._RULES == tuple(mesh.RULES)
 

@@ -41,13 +41,23 @@ def test_every_part_of_gin_configs_builds_a_run_that_reads_back(tmp_path):
     """Each method, prompt, model and run file in turn, beside the default ones."""
     folder = ROOT / "gin_configs"
     files = sorted(folder.glob("**/*.gin"))
-    assert {path.parent.name for path in files} == {"models", "runs", "methods", "prompts", "mesh"}
+    rooms = {"models", "runs", "methods", "prompts", "mesh", "tasks"}
+    assert {path.parent.name for path in files} == rooms
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(f'{{"input": "{i}", "target": "a"}}\n' for i in range(100)))
     for path in files:
         chosen = [name for name in FILES if Path(name).parent.name != path.parent.name]
-        needed = [] if path.name != "t5_1_1.gin" else ["INITIAL_CHECKPOINT_PATH = x.safetensors"]
+        needed = []
+        if path.name.startswith("t5_1_1"):
+            one = path.name == "t5_1_1.gin"
+            needed += ["INITIAL_CHECKPOINT_PATH = x.safetensors"] if one else [
+                "CHECKPOINTS = {'default': 'x.safetensors'}"
+            ]
         if path.name == "prompt_finetune.gin":
             values = ("TRAIN_STEPS", "BATCH_SIZE", "EVAL_PERIOD", "DROPOUT_RATE", "LEARNING_RATE")
             needed += [f"{name} = {0 if name == 'DROPOUT_RATE' else 1}" for name in values]
+        if path.parent.name == "tasks":
+            needed += [f"TASK_FILE = '{data}'", "MIXTURE_OR_TASK_NAME = @FileTask()"]
         run = load(*needed, files=[*sorted(chosen, key=FILES.index), path])
         written = gin_file(tmp_path, config.config_str(run))
         again = config.load("Run", [written])

@@ -91,51 +91,45 @@ def make_layout(
 
 
 def train_iterator(
-    split: CachedSplit,
+    splits: Sequence[CachedSplit],
+    rates: Sequence[float],
+    layout: Layout,
     *,
     batch_size: int,
-    prompt_length: int,
-    insertion: str = "front",
-    input_length: int = 0,
-    target_length: int = 0,
-    row_length: int = 0,
     seed: int = 0,
 ) -> grain.DatasetIterator:
-    """Endless batches of a split, reshuffled in every epoch.
+    """Endless batches of one or more splits, each reshuffled in every epoch of its own.
 
-    The order depends on the seed and the number of examples alone. Batches run on across the end
-    of an epoch, so all are full. `get_state()` gives a small dict fit for JSON; after `set_state()`
-    with it a new iterator goes on with the very next batch.
+    The order depends on the seed, the numbers of examples and the rates alone. Batches run on
+    across the end of an epoch, so all are full. `get_state()` gives a small dict fit for JSON;
+    after `set_state()` with it a new iterator goes on with the very next batch.
 
     Args:
-      split: what to train on.
+      splits: what to train on.
+      rates: how often an example of each split comes, in proportion.
+      layout: of the rows, as `make_layout` makes it for these splits.
       batch_size: examples in a batch.
-      prompt_length: see `make_layout`, like the other lengths.
-      insertion: see `make_layout`.
-      input_length: see `make_layout`.
-      target_length: see `make_layout`.
-      row_length: see `make_layout`.
       seed: of the order; 0 or more.
 
     Raises:
-      ValueError: as `make_layout`, or the split is empty, or a bad batch size or seed.
+      ValueError: a split is empty, or a bad batch size or seed.
     """
-    layout = make_layout(
-        [split],
-        prompt_length=prompt_length,
-        insertion=insertion,
-        input_length=input_length,
-        target_length=target_length,
-        row_length=row_length,
-    )
     _check_batch_size(batch_size)
-    if split.num_examples == 0:
-        raise ValueError(f"the split {split.task}/{split.split} has no examples to train on")
+    for split in splits:
+        if split.num_examples == 0:
+            raise ValueError(f"the split {split.task}/{split.split} has no examples to train on")
     if seed < 0:
         raise ValueError(f"the seed of the data order is {seed}; it must be 0 or more")
+    counts = [split.num_examples for split in splits]
+    shares = _shares(rates)
 
     def batch(number: int) -> Batch:
-        return rows(split, shuffled(split.num_examples, seed, number, batch_size), layout)
+        positions = np.arange(number * batch_size, (number + 1) * batch_size)
+        parts = []
+        for split, count, own in zip(splits, counts, mixed(shares, seed, positions)):
+            if len(own):
+                parts.append(rows(split, shuffled(count, seed, own), layout))
+        return parts[0] if len(parts) == 1 else _joined(parts)
 
     # Grain counts whole batches: shuffling and batching single examples in it takes 1 ms a batch.
     # No threads, since a batch takes less time than handing it over.
@@ -144,26 +138,14 @@ def train_iterator(
 
 
 def eval_batches(
-    split: CachedSplit,
-    batch_size: int,
-    *,
-    prompt_length: int,
-    insertion: str = "front",
-    input_length: int = 0,
-    target_length: int = 0,
-    row_length: int = 0,
-    limit: int = 0,
+    split: CachedSplit, layout: Layout, batch_size: int, *, limit: int = 0
 ) -> Iterator[tuple[Batch, np.ndarray, int]]:
     """The examples of a split in order, every batch of the same size.
 
     Args:
       split: what to evaluate.
+      layout: of the rows; must have room for the split.
       batch_size: rows in a batch.
-      prompt_length: see `make_layout`, like the other lengths.
-      insertion: see `make_layout`.
-      input_length: see `make_layout`.
-      target_length: see `make_layout`.
-      row_length: see `make_layout`.
       limit: how many examples to take from the start; 0 for all.
 
     Returns:
@@ -171,16 +153,8 @@ def eval_batches(
       repeat the last example, with nothing to predict (`target_segments_BM` is 0).
 
     Raises:
-      ValueError: as `make_layout`, or a bad batch size.
+      ValueError: a bad batch size.
     """
-    layout = make_layout(
-        [split],
-        prompt_length=prompt_length,
-        insertion=insertion,
-        input_length=input_length,
-        target_length=target_length,
-        row_length=row_length,
-    )
     _check_batch_size(batch_size)
     total = min(limit or split.num_examples, split.num_examples)
 
@@ -214,24 +188,54 @@ def gang(batches: Sequence[Batch]) -> Batch:
     return merged
 
 
-def shuffled(count: int, seed: int, number: int, batch_size: int) -> np.ndarray:
-    """Indices of the examples in one batch of the endless stream.
+def mixed(shares: Sequence[int], seed: int, positions: np.ndarray) -> list[np.ndarray]:
+    """Which examples of an endless mixed stream are whose.
+
+    The stream is made of blocks that hold `shares[i]` examples of stream i in random order.
+
+    Args:
+      shares: of each stream in a block, each at least 1.
+      seed: of the order.
+      positions: int64, places in the mixed stream.
+
+    Returns:
+      For each stream the places in it, int64, that stand at `positions`; all of them together are
+      as many as `positions`.
+    """
+    if len(shares) == 1:
+        return [positions]
+    ends = np.cumsum(shares)
+    size = int(ends[-1])
+    blocks = positions // size
+    places = np.empty_like(positions)
+    for block in np.unique(blocks):
+        inside = blocks == block
+        order = _permutation(size, seed, int(block))
+        places[inside] = order[positions[inside] - block * size]
+    owners = np.searchsorted(ends, places, side="right")
+    starts = ends - shares
+    return [
+        blocks[owners == i] * share + places[owners == i] - starts[i]
+        for i, share in enumerate(shares)
+    ]
+
+
+def shuffled(count: int, seed: int, positions: np.ndarray) -> np.ndarray:
+    """Indices of the examples at some places of the endless stream of a split.
 
     Args:
       count: examples in an epoch.
       seed: of the order.
-      number: which batch, from 0.
-      batch_size: examples in it.
+      positions: int64, places in the stream.
 
     Returns:
-      int64, `batch_size` indices below `count`.
+      int64, as many indices below `count`.
     """
-    positions = np.arange(number * batch_size, (number + 1) * batch_size)
     epochs = positions // count
-    indices = np.empty(batch_size, np.int64)
-    for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
+    indices = np.empty_like(positions)
+    for epoch in np.unique(epochs):
         inside = epochs == epoch
-        indices[inside] = _permutation(count, seed, epoch)[positions[inside] - epoch * count]
+        indices[inside] = _permutation(count, seed, int(epoch))[positions[inside] - epoch * count]
     return indices
 
 
@@ -276,6 +280,19 @@ def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> Batch:
 def _gather(values: np.ndarray, places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """`values` at `places` where `wanted`, else 0; int32."""
     return np.where(wanted, values[np.where(wanted, places, 0)], 0).astype(np.int32)
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _shares(rates: Sequence[float]) -> list[int]:
+    """Rates as whole numbers: themselves if they are, else in ten thousandths of their sum."""
+    if len(rates) == 1:
+        return [1]
+    if all(float(rate).is_integer() and rate >= 1 for rate in rates):
+        return [int(rate) for rate in rates]
+    return [max(1, round(10_000 * rate / sum(rates))) for rate in rates]
 
 
 @functools.lru_cache(maxsize=64)  # two epochs for each run of a gang

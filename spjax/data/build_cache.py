@@ -4,14 +4,16 @@ The only program that imports TensorFlow. `spjax.data.cache` starts it, once for
 it misses, because starting TensorFlow takes longer than building a split.
 
 Reads from standard input the JSON `[{"folder", "key", "task", "split", "lengths", "vocabulary"}]`
-and writes to standard output, as its last line, the JSON `{"built": n}` or `{"error": message}`.
-Notices of TensorFlow go to standard error.
+and writes to standard output, as its last line, the JSON `{"built": n}`, `{"error": message}` where
+a folder cannot be written, or `{"invalid": message}` where the records cannot be used. Notices of
+TensorFlow go to standard error.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -24,6 +26,7 @@ def build(request: Sequence[dict[str, Any]]) -> int:
 
     Raises:
       OSError: a folder cannot be written.
+      ValueError: the records of a task cannot be found or used.
     """
     from spjax.data import seqio_tasks  # here, because it starts TensorFlow
 
@@ -39,13 +42,16 @@ def build(request: Sequence[dict[str, Any]]) -> int:
 
 
 def main() -> int:
-    """Answers the request on standard input; the exit status is 1 if a folder cannot be written."""
+    """Answers the request on standard input; the exit status is 1 unless all was built."""
     try:
         answer = {"built": build(json.load(sys.stdin))}
     except OSError as error:
         answer = {"error": str(error)}
+    except ValueError as error:
+        traceback.print_exc()  # for the log; the message alone is for users
+        answer = {"invalid": str(error)}
     print(json.dumps(answer), flush=True)
-    return 1 if "error" in answer else 0
+    return 0 if "built" in answer else 1
 
 
 if __name__ == "__main__":

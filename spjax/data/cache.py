@@ -13,6 +13,7 @@ What to raise by hand: `version` of a task when records change that no code in t
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import fcntl
@@ -25,14 +26,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from spjax.data import cache_files, vocabulary as vocabularies
 from spjax.data.cache_files import Ragged
-from spjax.data.tasks import registry
-from spjax.data.tasks.info import FewShot
+from spjax.data.tasks import files, registry
+from spjax.data.tasks.files import FileTask
+from spjax.data.tasks.info import FewShot, TaskInfo
+
+Task = str | FileTask | TaskInfo
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _log = logging.getLogger(__name__)
@@ -97,7 +101,7 @@ class CachedSplit:
 
 
 def load(
-    task: str,
+    task: Task,
     split: str,
     lengths: Mapping[str, int] | None = None,
     cache_dir: Path | str | None = None,
@@ -107,53 +111,83 @@ def load(
     """A tokenised split, built first where it is missing or damaged.
 
     Args:
-      task: name of a task.
+      task: as `registry.get` takes it.
       split: `train`, `validation` or `test`.
       lengths: the most `inputs` and `targets` ids, EOS included; the task's own by default.
       cache_dir: `default_cache_dir()` by default.
       vocabulary: name or path of another vocabulary than the task's own.
 
     Raises:
-      ValueError: unknown task, split or vocabulary, bad lengths, or a folder that cannot be
-        written.
+      ValueError: unknown task, split or vocabulary, bad lengths, a folder that cannot be written,
+        or records that cannot be found or used.
       RuntimeError: the building process failed in an unforeseen way.
     """
     wanted = _wanted(task, split, lengths, _folder(cache_dir), vocabulary)
     _ensure([wanted], _folder(cache_dir))
     inputs, targets = cache_files.read(wanted.folder)
-    found = CachedSplit(task, split, wanted.folder, wanted.lengths, inputs, targets)
-    few = registry.get(task).few_shot if split == "train" else None
+    info = registry.get(task)
+    found = CachedSplit(info.name, split, wanted.folder, wanted.lengths, inputs, targets)
+    few = info.few_shot if split == "train" else None
     return found.few(few) if few else found
 
 
 def ensure(
-    tasks: Sequence[str],
+    tasks: Sequence[Task],
     lengths: Mapping[str, int] | None = None,
     cache_dir: Path | str | None = None,
     *,
     splits: Sequence[str] = (),
     vocabulary: str = "",
+    num_workers: int = 1,
 ) -> None:
-    """Builds what is missing or damaged of several tasks, in one process.
+    """Builds what is missing or damaged of several tasks.
 
     Args:
-      tasks: names of tasks.
+      tasks: as `registry.get` takes them.
       lengths: as for `load`.
       cache_dir: as for `load`.
       splits: names of splits; all by default.
       vocabulary: as for `load`.
+      num_workers: processes that build side by side, each a part of the splits.
+
+    Raises:
+      ValueError: as for `load`.
+      RuntimeError: as for `load`.
+    """
+    ensure_all(
+        [
+            (task, split, lengths, vocabulary)
+            for task in dict.fromkeys(tasks)
+            for split in splits or registry.get(task).splits
+        ],
+        cache_dir,
+        num_workers,
+    )
+
+
+def ensure_all(
+    wanted: Iterable[tuple[Task, str, Mapping[str, int] | None, str]],
+    cache_dir: Path | str | None = None,
+    num_workers: int = 1,
+) -> None:
+    """Builds what is missing or damaged.
+
+    Args:
+      wanted: task, split, lengths and vocabulary of each cache, as for `load`.
+      cache_dir: as for `load`.
+      num_workers: as for `ensure`.
 
     Raises:
       ValueError: as for `load`.
       RuntimeError: as for `load`.
     """
     folder = _folder(cache_dir)
-    wanted = [
-        _wanted(task, split, lengths, folder, vocabulary)
-        for task in dict.fromkeys(tasks)
-        for split in splits or registry.get(task).splits
-    ]
-    _ensure(wanted, folder)
+    splits = {
+        found.folder: found
+        for task, split, lengths, vocabulary in wanted
+        for found in [_wanted(task, split, lengths, folder, vocabulary)]
+    }
+    _ensure(list(splits.values()), folder, num_workers)
 
 
 def default_cache_dir() -> Path:
@@ -168,7 +202,10 @@ def source_fingerprint(source: str) -> str:
     Args:
       source: a task's `source`; for the pocket world all of `spjax/pocket` counts.
     """
-    paths = [_PACKAGE / "data" / "seqio_tasks.py", _PACKAGE / "data" / "tasks" / "templates.py"]
+    tasks = _PACKAGE / "data" / "tasks"
+    paths = [_PACKAGE / "data" / "seqio_tasks.py", *sorted(tasks.glob("templates*.py"))]
+    if source.startswith(files.SOURCE):
+        paths += [tasks / "files.py", tasks / "file_rows.py"]
     if source.startswith("pocket:"):
         paths += sorted((_PACKAGE / "pocket").glob("*.py"))
     digest = hashlib.sha256()
@@ -182,6 +219,7 @@ class _Wanted:
     """A split that somebody wants, and what it has to be made from."""
 
     task: str
+    source: str
     split: str
     lengths: Mapping[str, int]
     vocabulary: str
@@ -195,12 +233,13 @@ class _Wanted:
 
 
 def _wanted(
-    task: str, split: str, lengths: Mapping[str, int] | None, cache_dir: Path, vocabulary: str
+    task: Task, split: str, lengths: Mapping[str, int] | None, cache_dir: Path, vocabulary: str
 ) -> _Wanted:
     info = registry.get(task).whole
     if split not in info.splits:
         raise ValueError(
-            f"the task {task!r} has no split {split!r}; its splits are {', '.join(info.splits)}"
+            f"the task {info.name!r} has no split {split!r}; its splits are "
+            f"{', '.join(info.splits)}"
         )
     lengths = _check_lengths(info.lengths if lengths is None else dict(lengths))
     vocabulary = vocabulary or info.vocabulary
@@ -215,7 +254,7 @@ def _wanted(
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     folder = cache_dir / info.name / f"{split}-{digest[:16]}"
-    return _Wanted(info.name, split, lengths, vocabulary, key, folder)
+    return _Wanted(info.name, info.source, split, lengths, vocabulary, key, folder)
 
 
 def _check_lengths(lengths: dict[str, int]) -> dict[str, int]:
@@ -231,7 +270,7 @@ def _folder(cache_dir: Path | str | None) -> Path:
     return (default_cache_dir() if cache_dir is None else Path(cache_dir)).absolute()
 
 
-def _ensure(wanted: Sequence[_Wanted], cache_dir: Path) -> None:
+def _ensure(wanted: Sequence[_Wanted], cache_dir: Path, num_workers: int = 1) -> None:
     if not any(split.problem for split in wanted):
         return
     with _locked(cache_dir) as lock:
@@ -247,7 +286,13 @@ def _ensure(wanted: Sequence[_Wanted], cache_dir: Path) -> None:
                 )
         names = dict.fromkeys(split.task for split, _ in missing)
         _log.info("building token caches (some 10 s and up): %s", ", ".join(names))
-        _run_builder([split for split, _ in missing], cache_dir, lock)
+        splits = [split for split, _ in missing]
+        parts = [part for i in range(num_workers) if (part := splits[i::num_workers])]
+        if len(parts) == 1:
+            _run_builder(splits, cache_dir, lock)
+        else:
+            with concurrent.futures.ThreadPoolExecutor(len(parts)) as pool:
+                list(pool.map(lambda part: _run_builder(part, cache_dir, lock), parts))
     still = [f"{split.folder}: {reason}" for split, _ in missing if (reason := split.problem)]
     if still:
         raise RuntimeError("the token cache is damaged right after it was built: " + still[0])
@@ -277,7 +322,7 @@ def _remove_unfinished(cache_dir: Path) -> None:
 def _run_builder(missing: Sequence[_Wanted], cache_dir: Path, lock: int) -> None:
     request = [
         {
-            "task": split.task,
+            "task": split.source if split.source.startswith(files.SOURCE) else split.task,
             "split": split.split,
             "lengths": split.lengths,
             "vocabulary": split.vocabulary,
@@ -297,6 +342,9 @@ def _run_builder(missing: Sequence[_Wanted], cache_dir: Path, lock: int) -> None
     answer = _last_line(finished.stdout)
     if "error" in answer:
         raise _unwritable(cache_dir, answer["error"])
+    if "invalid" in answer:
+        _log.debug("the process that builds the token cache said: %s", finished.stderr)
+        raise ValueError(answer["invalid"])
     if finished.returncode:
         tail = "\n".join(finished.stderr.splitlines()[-20:])
         raise RuntimeError(

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from typing import Any, Iterator, Mapping, Sequence
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
-from spjax.data import vocabulary as vocabularies
-from spjax.data.tasks import registry, templates
+from spjax.data import tfds_folders, vocabulary as vocabularies
+from spjax.data.tasks import files, registry, templates
 from spjax.data.tasks.info import TaskInfo
 
 _ROWS_PER_CALL = 256  # records or examples that pass between TensorFlow and Python at once
@@ -34,7 +35,8 @@ def build(info: TaskInfo, *, training: bool, vocabulary: str = "") -> seqio.Task
     """
     splits = [name for name in info.splits if (name == "train") == training]
     return seqio.Task(
-        f"{info.name}_{'train' if training else 'eval'}",
+        # seqio allows fewer characters than files have in their names.
+        re.sub(r"[^\w.:#]", "_", f"{info.name}_{'train' if training else 'eval'}"),
         source=_source(info, splits),
         preprocessors=[
             functools.partial(to_text, info=info, training=training),
@@ -65,15 +67,27 @@ def examples(
       task: as made by `build`.
       split: one of its splits.
       lengths: the most `inputs` and `targets` ids, EOS included.
+
+    Raises:
+      ValueError: TFDS has not prepared the records and cannot, or a template refuses one.
     """
+    if isinstance(task.source, seqio.TfdsDataSource):
+        tfds_folders.require(task.source.tfds_dataset.name)
     dataset = task.get_dataset(sequence_length=dict(lengths), split=split, shuffle=False)
-    # In batches, because fetching single examples takes longer than making them.
-    for batch in dataset.ragged_batch(_ROWS_PER_CALL):
-        for row in _rows(tf.nest.map_structure(_to_list, batch)):
-            fields = json.loads(row["fields"])
-            fields["inputs_text"] = row["inputs_pretokenized"]
-            fields["targets_text"] = row["targets_pretokenized"]
-            yield np.asarray(row["inputs"]), np.asarray(row["targets"]), fields
+    try:
+        # In batches, because fetching single examples takes longer than making them.
+        for batch in dataset.ragged_batch(_ROWS_PER_CALL):
+            for row in _rows(tf.nest.map_structure(_to_list, batch)):
+                fields = json.loads(row["fields"])
+                fields["inputs_text"] = row["inputs_pretokenized"]
+                fields["targets_text"] = row["targets_pretokenized"]
+                yield np.asarray(row["inputs"]), np.asarray(row["targets"]), fields
+    except tf.errors.InvalidArgumentError as error:
+        # What TensorFlow makes of an exception in Python code that it calls.
+        _, refused, words = error.message.partition("ValueError: ")
+        if not refused:
+            raise
+        raise ValueError(f"{task.name}: " + words.partition("\n")[0]) from error
 
 
 def to_text(
@@ -140,13 +154,17 @@ def _source(info: TaskInfo, splits: Sequence[str]) -> seqio.DataSource:
         theirs = dict(info.source_splits)
         named = {split: theirs.get(split, split) for split in splits}
         return seqio.TfdsDataSource(name, splits=named)
-    assert kind == "pocket", info.source
+    assert kind in ("pocket", "files"), info.source
 
     def dataset_fn(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
-        del shuffle_files, seed  # the order is the world's; batching shuffles
-        from spjax.pocket import tasks
+        del shuffle_files, seed  # the order is the source's; batching shuffles
+        if kind == "files":
+            records = files.records(info.source, split)
+        else:
+            from spjax.pocket import tasks
 
-        return tf.data.Dataset.from_tensor_slices(_columns(tasks.TASKS[name].records(split)))
+            records = tasks.TASKS[name].records(split)
+        return tf.data.Dataset.from_tensor_slices(_columns(records))
 
     return seqio.FunctionDataSource(dataset_fn, splits=splits)
 
@@ -168,7 +186,7 @@ def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _to_list(column: tf.Tensor | tf.RaggedTensor) -> list[Any]:
     values = column.to_list() if isinstance(column, tf.RaggedTensor) else column.numpy().tolist()
-    return _decode(values)
+    return _decode(values) if column.dtype == tf.string else values
 
 
 def _decode(value: Any) -> Any:

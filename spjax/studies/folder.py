@@ -85,19 +85,20 @@ def own(folder: Path, text: str) -> Iterator[None]:
 
 def _check_owner(folder: Path, text: str) -> None:
     elsewhere = "choose another folder with --gin.MODEL_DIR=FOLDER"
-    if (folder / "config.gin").exists():
-        if not holds(folder, text):
-            raise ValueError(
-                f"{folder} holds another run (see its config.gin); {elsewhere}, or delete it."
-            )
-    elif folder.is_dir():
-        # What a killed process leaves before there is a configuration is hidden.
-        names = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
-        if names:
-            raise ValueError(
-                f"{folder} holds files that are no run's ({', '.join(names[:3])}"
-                f"{', ...' if names[3:] else ''}); {elsewhere}, a new or empty one."
-            )
+    # What a killed process leaves before there is a configuration is hidden.
+    visible = folder.iterdir() if folder.is_dir() else ()
+    names = sorted(path.name for path in visible if path.name[0] != ".")
+    if names in ([], ["config.gin"]):  # nothing to lose: a run that failed before its first step
+        return
+    if "config.gin" not in names:
+        raise ValueError(
+            f"{folder} holds files that are no run's ({', '.join(names[:3])}"
+            f"{', ...' if names[3:] else ''}); {elsewhere}, a new or empty one."
+        )
+    if not holds(folder, text):
+        raise ValueError(
+            f"{folder} holds another run (see its config.gin); {elsewhere}, or delete it."
+        )
 
 
 def probe(folder: Path) -> None:

@@ -94,10 +94,9 @@ def expand(
 def _spec(key: str, run: Any, arm: str) -> RunSpec:
     from spjax import methods
     from spjax.checkpoints import weights
-    from spjax.data.tasks import registry
+    from spjax.training.run_data import lengths_of
 
-    task = registry.get(run.task)
-    lengths = (run.input_length or task.input_length, run.target_length or task.target_length)
+    lengths = tuple(lengths_of(run).values())
     method = methods.name_of(run.method)
     initializer = getattr(run.method, "initializer", None)
     labels = {
@@ -105,7 +104,7 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
         "method": method,
         "prompt_length": run.method.prompt_length,
         "init": "" if initializer is None else _snake(type(initializer).__name__),
-        "task": run.task,
+        "task": str(run.task),
         "seed": run.seed,
     }
     alike = config.canonical(run)

@@ -105,23 +105,13 @@ def prepare_data(specs: Sequence[RunSpec]) -> None:
     """
     from spjax.checkpoints import weights
     from spjax.data import cache
-    from spjax.data.tasks import registry
+    from spjax.training import run_data
 
     runs = [spec.run for spec in specs]
     for model, checkpoint in dict.fromkeys((run.model, run.checkpoint) for run in runs):
         weights.find(model, checkpoint)
     print("Preparing data ...", flush=True)
-    tasks: dict[tuple[int, int, str] | None, list[str]] = {}
-    for run in runs:
-        info = registry.get(run.task)
-        own = (info.input_length, info.target_length, info.vocabulary)
-        lengths = (run.input_length or own[0], run.target_length or own[1])
-        wanted = (*lengths, run.vocabulary)
-        tasks.setdefault(None if wanted == own else wanted, []).append(run.task)
-    for wanted, names in tasks.items():
-        inputs, targets, words = wanted or (0, 0, "")
-        lengths = {"inputs": inputs, "targets": targets} if wanted else None
-        cache.ensure(names, lengths, vocabulary=words)
+    cache.ensure_all(wanted for run in runs for wanted in run_data.needed(run))
 
 
 class _Loop:

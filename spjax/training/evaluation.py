@@ -1,17 +1,16 @@
-"""Scoring a run on a whole split by greedy generation, and the baseline that reads nothing."""
+"""What a run writes for a whole split, by greedy generation."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Callable
+from typing import Callable
 
 import jax
 
-from spjax import metrics, trees
+from spjax import trees
 from spjax.data import batching
 from spjax.data.cache import CachedSplit
-from spjax.data.tasks import registry
 from spjax.data.vocabulary import Vocabulary
 from spjax.methods.base import Method, apply_gang
 from spjax.models import T5, T5Config
@@ -62,20 +61,9 @@ def predict(
     decode = _decoder(dataclasses.replace(config, dropout_rate=0.0), method, layout.target_length)
     texts = []
     for batch, _, count in batching.eval_batches(
-        split, batch_size, limit=limit, **dataclasses.asdict(layout)
+        split, layout, batch_size, limit=limit
     ):
         ids = trees.to_host(decode(trainable, base, mesh.of(base).put_batch(Batch(**batch))))
         texts += [words.decode(row) for row in ids[:count].tolist()]
     return texts
 
-
-def score(task: str, predictions: list[str], examples: list[dict[str, Any]]) -> dict[str, float]:
-    """The task's metrics in percent, and `score`, their mean."""
-    values = metrics.evaluate(registry.get(task), predictions, examples[: len(predictions)])
-    return {**values, "score": metrics.score(values)}
-
-
-def majority(task: str, train: CachedSplit, split: CachedSplit) -> dict[str, float]:
-    """Scores of always answering with the commonest target of the training set."""
-    values = metrics.majority(registry.get(task), train.examples, split.examples)
-    return {**values, "score": metrics.score(values)}

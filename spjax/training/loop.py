@@ -15,18 +15,17 @@ import numpy as np
 
 from spjax import trees
 from spjax.checkpoints import prompts, weights
-from spjax.data import batching, cache, vocabulary
-from spjax.data.tasks import registry
+from spjax.data import batching, cache
+from spjax.data.cache import CachedSplit
+from spjax.data.tasks import files
 from spjax.files import write_text
-from spjax.methods.base import Method
 from spjax.models import quantization
 from spjax.models.t5 import weight_shapes
 from spjax.training import evaluation, mesh, processes, run_files
 from spjax.training import step as steps
 from spjax.training.run import Run
+from spjax.training.run_data import RunData
 from spjax.types import Batch, Tree
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,23 +75,8 @@ class Member:
 
     def __init__(self, run: Run, folder: Path) -> None:
         self.run, self.folder = run, folder
-        self.info = registry.get(run.task)
-        lengths = {
-            "inputs": run.input_length or self.info.input_length,
-            "targets": run.target_length or self.info.target_length,
-        }
-        own = {"vocabulary": run.vocabulary}
-        cache.ensure([run.task], lengths, **own)  # all splits by one start of TensorFlow
-        self.splits = {name: cache.load(run.task, name, lengths, **own) for name in SPLITS}
-        self.words = vocabulary.load(run.vocabulary)
-        _check_vocabulary(self.words, run)
-        self.method: Method = run.method.resolve(self.info.class_labels, self.words.encode)
-        self.layout = batching.make_layout(
-            list(self.splits.values()),
-            prompt_length=self.method.prompt_length,
-            insertion=self.method.insertion,
-            row_length=run.row_length,
-        )
+        self.tasks = RunData(run)
+        self.method = self.tasks.method
         self.standing, self.status, self.message = run_files.Standing(), "running", ""
         self.scores: dict[str, float] = {}
         self.log: run_files.MetricsLog | None = None
@@ -100,12 +84,7 @@ class Member:
     def open(self, arrays: Tree) -> Tree:
         """Opens the files; returns the arrays to go on with, from a checkpoint if there is one."""
         self.checkpoints = run_files.Checkpoints(self.folder)
-        self.data = batching.train_iterator(
-            self.splits["train"],
-            batch_size=self.run.batch_size,
-            seed=self.run.seed,
-            **dataclasses.asdict(self.layout),
-        )
+        self.data = self.tasks.batches()
         if (found := self.checkpoints.latest(arrays)) is not None:
             arrays, self.standing = found
             self.data.set_state(self.standing.data)
@@ -226,30 +205,40 @@ class Gang:
     def evaluate(self, i: int) -> None:
         """Scores run i on its whole validation set."""
         member = self.members[i]
-        scores = self._score(i, "validation", _arrays(self.state, i)["trainable"])
+        limit = member.run.eval_examples
+        answer = self._answers(i, _arrays(self.state, i)["trainable"], limit)
+        scores = member.tasks.score("validation", answer)
         member.evaluated(scores)
         named = {f"validation/{name}": value for name, value in scores.items()}
         member.write(named)
         if not member.active:
             self._deactivate(i)
 
-    def _score(self, i: int, split: str, trainable: Tree) -> dict[str, float]:
-        member = self.members[i]
-        limit = member.run.eval_examples if split == "validation" else 0
-        texts = evaluation.predict(
-            self.program.config, self.program.method, trainable, self.base, member.words,
-            member.splits[split], member.layout, member.run.eval_batch_size, limit,
-        )  # fmt: skip
-        return evaluation.score(member.run.task, texts, member.splits[split].examples)
+    def _answers(
+        self, i: int, trainable: Tree, limit: int = 0
+    ) -> Callable[[CachedSplit], list[str]]:
+        """What run i writes for a split with these parameters."""
+        tasks, batch_size = self.members[i].tasks, self.members[i].run.eval_batch_size
+
+        def answer(split: CachedSplit) -> list[str]:
+            return evaluation.predict(
+                self.program.config, self.program.method, trainable, self.base, tasks.words,
+                split, tasks.layout, batch_size, limit,
+            )  # fmt: skip
+
+        return answer
 
     def finish(self, i: int, seconds: float) -> dict[str, Any]:
-        """Scores the best checkpoint of run i on the test set and writes its result."""
+        """Scores the best checkpoint of run i on what chose nothing, and writes its result."""
         member = self.members[i]
         result = _facts(member, self.base)
         if member.standing.best_step >= 0:
             like = _arrays(self.state, i)
             arrays, _ = member.checkpoints.at(member.standing.best_step, like)
-            result["test"] = self._score(i, "test", arrays["trainable"])
+            answer = self._answers(i, arrays["trainable"])
+            if member.tasks.final == "test":
+                result["test"] = member.tasks.score("test", answer)
+            result["transfer"] = member.tasks.transfer(answer)
             _, prompt = self.program.method.apply({"params": arrays["trainable"]}, self.base)
             if prompt is not None and processes.leads():
                 _save_prompt(member.folder, np.asarray(prompt), result)
@@ -293,21 +282,13 @@ def _save_prompt(folder: Path, prompt_PD: np.ndarray, result: dict[str, Any]) ->
     prompts.write(folder / prompts.RUN_FILE, prompts.Prompt(prompt_PD, facts))
 
 
-def _check_vocabulary(words: vocabulary.Vocabulary, run: Run) -> None:
-    rows = weights.config_of(run.model, run.checkpoint).vocab_size
-    if words.size > rows:
-        raise ValueError(
-            f"the vocabulary {words.path} has {words.size} ids and the embedding of {run.model} "
-            f"only {rows} rows. Choose a task and a model that belong together, or put the model's "
-            f"{weights.VOCABULARY} beside its weights."
-        )
-
-
 def _facts(member: Member, base: Tree) -> dict[str, Any]:
     run, standing = member.run, member.standing
+    source = member.tasks.mixture.trained[0].source
     trainable = jax.eval_shape(member.method.init, jax.random.key(0), base)["params"]
     return {
-        "task": run.task,
+        "task": str(run.task),
+        **({"task_file": source} if files.is_path(source) else {}),
         "model": run.model,
         "method": run.method_name,
         "prompt_length": member.method.prompt_length,
@@ -320,10 +301,9 @@ def _facts(member: Member, base: Tree) -> dict[str, Any]:
         "best_step": standing.best_step,
         "validation": standing.best,
         "test": None,
-        "majority": evaluation.majority(
-            run.task, member.splits["train"], member.splits["test"]
-        ),
-        "ceiling": member.info.ceiling,
+        "transfer": {},
+        "majority": member.tasks.majority(),
+        "ceiling": member.tasks.mixture.ceiling,
         "status": member.status,
         "message": member.message,
         "embedding_rms": float(jnp.sqrt(jnp.mean(_embedding(base) ** 2))),

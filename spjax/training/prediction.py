@@ -16,7 +16,7 @@ from spjax.checkpoints.prompts import Prompt
 from spjax.data import batching
 from spjax.data.cache import CachedSplit
 from spjax.data.cache_files import Ragged
-from spjax.data.tasks import registry
+from spjax.data.tasks import files, registry
 from spjax.data.tasks.info import TaskInfo
 from spjax.data.vocabulary import Vocabulary
 from spjax.models import T5, T5Config
@@ -158,8 +158,10 @@ def place(prompt: Prompt, insertion: str = "", labels: Sequence[str] = ()) -> Pl
 
 def task_of(prompt: Prompt) -> TaskInfo | None:
     """The task that a prompt was trained on, None where that is not known here."""
+    if "task_file" in prompt.provenance:
+        return files.outline(prompt.provenance["task_file"])
     name = prompt.provenance.get("task", "")
-    return registry.get(name) if name in registry.names() else None
+    return registry.get(name) if name.partition(":")[0] in registry.names() else None
 
 
 def doubts(prompt: Prompt, model: str, base_sha256: str) -> list[str]:

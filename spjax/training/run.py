@@ -8,7 +8,8 @@ from typing import Any
 
 from spjax import methods
 from spjax.checkpoints import weights
-from spjax.data.tasks import registry
+from spjax.data.tasks import files, registry
+from spjax.data.tasks.files import FileTask
 from spjax.models import quantization
 from spjax.training import mesh
 from spjax.training.losses import NORMALIZERS
@@ -33,7 +34,7 @@ class Run:
     """One training of one method on one task; gin binds it as `Run.steps = 300`.
 
     Attributes:
-      task: name of a task or mixture.
+      task: name of a task or mixture, `@FileTask()` for one of your own, or the path of its file.
       model: name of a size, or "auto" for the shape of what `checkpoint` holds.
       method: a tuning method, for example `@PromptTuning()`.
       optimizer: `@Adafactor()` or `@AdamW()`.
@@ -61,7 +62,7 @@ class Run:
       remat: whether layers are computed again in the backward pass, to save memory.
     """
 
-    task: str
+    task: str | FileTask
     model: str
     method: Any
     optimizer: Optimizer
@@ -89,6 +90,8 @@ class Run:
 
     def __post_init__(self) -> None:
         """Checks names and ranges, so that a study fails before it trains anything."""
+        if isinstance(self.task, str) and files.is_path(self.task):
+            object.__setattr__(self, "task", files.of(self.task))
         registry.mixture(self.task)
         weights.check_model(self.model, self.checkpoint)
         quantization.check_dtype(self.weights_dtype)

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 
 from spjax.data import cache
+from spjax.data.cache import CachedSplit
 from spjax.data.tasks import registry
-from spjax.training import evaluation, loop, run_files
+from spjax.training import evaluation, loop, run_data, run_files
 from spjax.training import step as steps
 from spjax.training.prediction import Predictor
 from spjax.training.run import Run
@@ -21,7 +22,7 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
     Args:
       run: what the folder's `config.gin` says.
       folder: of a finished run; nothing is written to it.
-      split: "train", "validation" or "test".
+      split: "train", "validation" or "test"; "" for the one that is reported.
 
     Raises:
       ValueError: the run has no checkpoint of its best step.
@@ -36,13 +37,16 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
     if found is None or found[1].best_step < 0:
         raise ValueError(f"{folder} has no checkpoint of a best step; train the run again.")
     arrays, _ = checkpoints.at(found[1].best_step, like)
-    program = steps.program_of(run, member.method)
-    data = member.splits[split]
-    texts = evaluation.predict(
-        program.config, program.method, arrays["trainable"], base, member.words, data,
-        member.layout, run.eval_batch_size,
-    )  # fmt: skip
-    scores = evaluation.score(run.task, texts, data.examples)
+    program, tasks = steps.program_of(run, member.method), member.tasks
+
+    def answer(data: CachedSplit) -> list[str]:
+        return evaluation.predict(
+            program.config, program.method, arrays["trainable"], base, tasks.words, data,
+            tasks.layout, run.eval_batch_size,
+        )  # fmt: skip
+
+    split = split or tasks.final
+    scores = tasks.score(split, answer)
     return {"split": split, "step": found[1].best_step, **scores}
 
 
@@ -53,23 +57,32 @@ def score_prompt(
     batch_size: int,
     target_length: int = 0,
     vocabulary: str = "",
-) -> dict[str, float]:
-    """Metrics of a predictor's first prompt on a split, in percent, and `score`, their mean.
+) -> dict[str, Any]:
+    """The split, metrics of a predictor's first prompt on it in percent, and `score`.
 
     Args:
       predictor: the model and its prompt.
       task: name of a task.
-      split: "train", "validation" or "test".
+      split: "train", "validation" or "test"; "" for test, or validation if nobody knows the
+        targets of the test split.
       batch_size: examples decoded at a time.
       target_length: most tokens of a target; 0 for the task's. Metrics read the whole text.
       vocabulary: name or path of another vocabulary than the task's own.
 
     Raises:
-      ValueError: an unknown task or split.
+      ValueError: an unknown task or split, or one whose targets are not known.
     """
+    info = registry.get(task)
+    split = split or run_data.transfer_split(info)
+    if split in info.unlabelled:
+        raise ValueError(
+            f"the targets of {info.name}/{split} are not public, so it cannot be scored; choose "
+            f"{' or '.join(info.labelled) or 'another task'}, or answer its texts with "
+            "`spjax predict`."
+        )
     lengths = {
         "inputs": predictor.input_length,
-        "targets": target_length or registry.get(task).target_length,
+        "targets": target_length or info.target_length,
     }
     data = cache.load(task, split, lengths, vocabulary=vocabulary)
     texts = []
@@ -78,4 +91,4 @@ def score_prompt(
         inputs = [data.inputs[i] for i in range(start, end)]
         answers = predictor.answer(inputs, [0] * len(inputs), range(start, end))
         texts += [answer.text for answer in answers]
-    return evaluation.score(task, texts, data.examples)
+    return {"split": split, **run_data.score(info, texts, data.examples)}

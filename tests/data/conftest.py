@@ -51,14 +51,16 @@ MakeSplit = Callable[..., CachedSplit]
 def make_split(tmp_path: Path) -> MakeSplit:
     """Writes a split whose example i has the input ids given and the target [50 + i, EOS]."""
 
-    def make(rows: list[list[int]], lengths: dict[str, int] | None = None) -> CachedSplit:
-        folder = tmp_path / "task" / "train"
+    def make(
+        rows: list[list[int]], lengths: dict[str, int] | None = None, name: str = "task"
+    ) -> CachedSplit:
+        folder = tmp_path / name / "train"
         examples = (
             (np.array(row), np.array([50 + number, 1]), {"number": number})
             for number, row in enumerate(rows)
         )
         cache_files.write(folder, {"made": "by a test"}, examples)
         lengths = lengths or {"inputs": 64, "targets": 16}
-        return CachedSplit("task", "train", folder, lengths, *cache_files.read(folder))
+        return CachedSplit(name, "train", folder, lengths, *cache_files.read(folder))
 
     return make

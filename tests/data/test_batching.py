@@ -14,10 +14,8 @@ WAYS = dict(prompt_length=2, input_length=5)
 
 
 def only(split: Any, insertion: str, **options: Any) -> dict[str, np.ndarray]:
-    options = WAYS | options
-    batch, indices, count = next(
-        batching.eval_batches(split, len(ROWS), insertion=insertion, **options)
-    )
+    layout = batching.make_layout([split], insertion=insertion, **WAYS | options)
+    batch, indices, count = next(batching.eval_batches(split, layout, len(ROWS)))
     assert indices.tolist() == [0, 1, 2] and count == 3
     return batch
 
@@ -93,10 +91,9 @@ def many(make_split: Any) -> Any:
     return make_split([[*random.integers(3, 40, random.integers(0, 9)), 1] for _ in range(50)])
 
 
-def iterator(split: Any, seed: int = 3, **options: Any) -> Any:
-    return batching.train_iterator(
-        split, **({"batch_size": 8, "prompt_length": 4, "seed": seed} | options)
-    )
+def iterator(split: Any, seed: int = 3, batch_size: int = 8, **options: Any) -> Any:
+    layout = batching.make_layout([split], **{"prompt_length": 4} | options)
+    return batching.train_iterator([split], [1], layout, batch_size=batch_size, seed=seed)
 
 
 def test_epochs_are_permutations_that_differ(many: Any) -> None:
@@ -134,8 +131,54 @@ def test_batch_larger_than_the_split_spans_epochs(make_split: Any) -> None:
     assert [sorted(seen[i : i + 3]) for i in range(0, 21, 3)] == [[0, 1, 2]] * 7
 
 
+def mixture(splits: list[Any], rates: list[float], seed: int = 3) -> Any:
+    layout = batching.make_layout(splits)
+    return batching.train_iterator(splits, rates, layout, batch_size=10, seed=seed)
+
+
+@pytest.fixture
+def two(make_split: Any) -> list[Any]:
+    """Splits of 30 and of 7 examples, told apart by their first input id."""
+    return [make_split([[i, 1]] * count, name=f"t{i}") for i, count in ((8, 30), (9, 7))]
+
+
+@pytest.mark.parametrize("rates", [[30, 10], [0.3, 0.1]])
+def test_mixture_keeps_its_rates_and_each_split_its_epochs(rates: Any, two: list[Any]) -> None:
+    stream = mixture(two, rates)
+    batches = [next(stream) for _ in range(1000)]
+    first = np.concatenate([batch["inputs_BL"][:, 0] for batch in batches])
+    target = np.concatenate([batch["targets_BM"][:, 0] - 50 for batch in batches])
+    assert (first == 9).sum() == 2500
+    assert {(batch["inputs_BL"][:, 0] == 9).sum() for batch in batches} > {1, 2, 3, 4}
+    for own, count in ((8, 30), (9, 7)):
+        counts = np.bincount(target[first == own], minlength=count)
+        assert counts.max() - counts.min() <= 1 or rates == [0.3, 0.1] and counts.min() > 0
+
+
+def test_mixture_in_proportion_shows_every_example_once_a_block(two: list[Any]) -> None:
+    stream = mixture(two, [30, 7])
+    seen = [next(stream) for _ in range(37)]  # ten blocks of 37
+    pairs = [
+        (int(a), int(b))
+        for batch in seen
+        for a, b in zip(batch["inputs_BL"][:, 0], batch["targets_BM"][:, 0] - 50)
+    ]
+    assert sorted(pairs) == sorted(([(8, i) for i in range(30)] + [(9, i) for i in range(7)]) * 10)
+
+
+def test_mixture_resumes_with_the_next_batch(two: list[Any]) -> None:
+    first, second = mixture(two, [5, 2]), mixture(two, [5, 2])
+    for _ in range(13):
+        next(first)
+    second.set_state(first.get_state())
+    assert all((a == b).all() for a, b in zip(next(first).values(), next(second).values()))
+    other = next(mixture(two, [5, 2], seed=4))
+    assert (other["targets_BM"] != next(mixture(two, [5, 2]))["targets_BM"]).any()
+
+
 def test_last_evaluation_batch_is_padded(many: Any) -> None:
-    batches = list(batching.eval_batches(many, 16, prompt_length=1))
+    layout = batching.make_layout([many], prompt_length=1)
+    batches = list(batching.eval_batches(many, layout, 16))
     assert [count for _, _, count in batches] == [16, 16, 16, 2]
     assert np.concatenate([indices for _, indices, _ in batches]).tolist() == list(range(50))
     last = batches[-1][0]
@@ -146,7 +189,7 @@ def test_last_evaluation_batch_is_padded(many: Any) -> None:
 
 
 def test_evaluation_limit(many: Any) -> None:
-    batches = list(batching.eval_batches(many, 16, prompt_length=0, limit=20))
+    batches = list(batching.eval_batches(many, batching.make_layout([many]), 16, limit=20))
     assert [count for _, _, count in batches] == [16, 4]
 
 

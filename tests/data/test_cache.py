@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import io
 import json
 import logging
 import multiprocessing
@@ -14,7 +15,7 @@ from typing import Any, Sequence
 import numpy as np
 import pytest
 
-from spjax.data import cache, cache_files
+from spjax.data import build_cache, cache, cache_files
 from spjax.data.tasks import registry
 
 TASK = "pocket_boolq"
@@ -219,6 +220,30 @@ def test_full_disk_in_the_builder_is_a_clear_error(
     _answer_with(monkeypatch, f"print('noise'); print({answer!r}); raise SystemExit(1)")
     with pytest.raises(ValueError, match="cannot build the token cache in .*No space left.*room"):
         load()
+
+
+def test_records_that_cannot_be_used_are_the_builder_s_own_words(
+    load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = json.dumps({"invalid": "rows.jsonl, line 3: no target; give one"})
+    _answer_with(monkeypatch, f"print({said!r}); raise SystemExit(1)")
+    with pytest.raises(ValueError, match="^rows.jsonl, line 3: no target; give one$"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"), [(ValueError("bad row"), "invalid"), (OSError("full"), "error")]
+)
+def test_builder_answers_with_what_went_wrong(
+    raised: Exception, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def fail(request: Any) -> int:
+        raise raised
+
+    monkeypatch.setattr(build_cache, "build", fail)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("[]"))
+    assert build_cache.main() == 1
+    assert json.loads(capsys.readouterr().out) == {kind: str(raised)}
 
 
 def test_crash_of_the_builder_shows_its_last_words(

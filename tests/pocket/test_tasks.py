@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 import sentencepiece
+from spjax.data import leaks
 from spjax.pocket import corpus, lexicon, make_vocabulary, world
 from spjax.pocket.draws import BUCKETS, bucket, normalised
 from spjax.pocket.tasks import SPLITS, TASKS
@@ -53,6 +54,18 @@ def test_splits_share_no_body(name):
     for split in SPLITS:
         for r in TASKS[name].records(split):
             assert bucket(BODIES[name](r)) == split != BUCKETS[0]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_leak_check_of_all_data_finds_no_body_in_two_splits(name):
+    bodies = {
+        split: [(normalised(BODIES[name](r)), "") for r in TASKS[name].records(split)]
+        for split in SPLITS
+    }
+    for overlap in leaks.check(bodies, near=1.0).overlaps:
+        if overlap.split != overlap.other:
+            # Neither to the letter nor with all groups of words the same.
+            assert (overlap.same, overlap.near) == (0, 0), overlap
 
 
 def _sentences(text):

@@ -11,7 +11,7 @@ from spjax.data import vocabulary
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.initializers import SampledVocabulary, Uniform
 from spjax.methods.prompt_tuning import PromptTuning
-from spjax.training import loop
+from spjax.training import loop, run_data
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 
@@ -78,7 +78,7 @@ def test_a_vocabulary_beside_the_weights_wins(run, tmp_path):
     assert run.vocabulary == str(folder / "spiece.model")
     (result,) = loop.train([run], [tmp_path / "run"])
     assert result["status"] == "finished"
-    assert loop.Member(run, tmp_path).words.path == folder / "spiece.model"
+    assert run_data.RunData(run).words.path == folder / "spiece.model"
     bad = shutil.copytree(folder, tmp_path / "bad")
     (bad / "spiece.model").write_bytes(b"damaged")
     with pytest.raises(ValueError, match="bad/spiece.model"):
@@ -158,7 +158,7 @@ def test_a_diverging_run_stops_alone(run, tmp_path):
 def test_patience_stops_early_and_the_earliest_best_step_counts(run, tmp_path, monkeypatch):
     patient = dataclasses.replace(run, steps=40, eval_period=2, patience=2)
     values = iter([10.0, 30.0, 30.0, 20.0, 99.0])
-    monkeypatch.setattr(loop.evaluation, "score", lambda *_: {"score": next(values, 0.0)})
+    monkeypatch.setattr(run_data, "score", lambda *_: {"score": next(values, 0.0)})
     (result,) = loop.train([patient], [tmp_path])
     assert result["best_step"] == 4 and result["steps"] == 8
     assert result["validation"] == {"score": 30.0}

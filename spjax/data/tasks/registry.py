@@ -10,6 +10,8 @@ A name may be followed by variants, each after a colon: `taskless_super_glue_rte
     :balanced  of these, as many with each target as far as there are enough
     :seed1     another draw of them
     :halves    the validation split is cut in two, the second half stands for the test split
+
+Wherever a name stands, the path of a file may stand as well: `data.jsonl:n100` (see `files`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ import functools
 import re
 from collections.abc import Mapping
 
-from spjax.data.tasks import tables
+from spjax.data.tasks import file_rows, files, tables
+from spjax.data.tasks.files import FileTask
 from spjax.data.tasks.info import FewShot, Mixture, TaskInfo
 
 VARIANTS = (":sentinel", ":n<number>", ":balanced", ":seed<number>", ":halves")
@@ -29,7 +32,7 @@ _HALVES = (("validation", "[:50%]"), ("test", "[50%:]"))
 
 @functools.cache
 def _tasks() -> Mapping[str, TaskInfo]:
-    return {info.name: info for info in tables.rows() if info.format}
+    return {info.name: info for info in tables.rows()}
 
 
 @functools.cache
@@ -47,39 +50,56 @@ def mixture_names() -> tuple[str, ...]:
     return tuple(_mixtures())
 
 
-def get(name: str) -> TaskInfo:
-    """The task called `name`, variants included.
+def get(task: str | FileTask | TaskInfo) -> TaskInfo:
+    """A task, variants included.
+
+    Args:
+      task: its name, the path of a file with its examples, a `TaskInfo.source` that begins with
+        "files:", or what these stand for.
 
     Raises:
-      ValueError: there is no such task, or no such variant of it.
+      ValueError: there is no such task, no such variant of it, or its file cannot be used.
     """
+    if isinstance(task, TaskInfo):
+        return task
+    if isinstance(task, str) and files.is_path(task):
+        task = files.of(task)
+    if isinstance(task, FileTask):
+        return _vary(files.info(task), task.variants)
+    return _named(task)
+
+
+def _named(name: str) -> TaskInfo:
     base, *variants = name.split(":")
     if base not in _tasks():
         close = difflib.get_close_matches(base, names(), 1, 0.6)
-        guess = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"unknown task {name!r}; {guess}The command `spjax tasks` lists them.")
+        guess = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"unknown task {name!r}.{guess} The command `spjax tasks` lists them. The path of a "
+            f"file stands for a task if it ends in {', '.join(file_rows.ENDINGS)}."
+        )
     info = dataclasses.replace(_tasks()[base], name=name)
-    return _vary(info, variants) if variants else info
+    return _vary(info, variants)
 
 
-@functools.cache
-def mixture(name: str) -> Mixture:
-    """The mixture called `name`, or a task as a mixture of itself alone.
+def mixture(task: str | FileTask | TaskInfo) -> Mixture:
+    """A mixture by its name, or a task (see `get`) as a mixture of itself alone.
 
     Variants after the name of a mixture are those of each of its tasks.
 
     Raises:
       ValueError: as `get`, or the task has no training examples.
     """
+    if isinstance(task, str) and not files.is_path(task):
+        return _named_mixture(task)
+    return _alone(get(task))  # not remembered, since files change
+
+
+@functools.cache
+def _named_mixture(name: str) -> Mixture:
     base, colon, variants = name.partition(":")
     if base not in _mixtures():
-        info = get(name)
-        if "train" not in info.splits:
-            raise ValueError(
-                f"the task {name!r} has no training examples, only {', '.join(info.splits)}; "
-                "train on another one and score this one with `spjax eval --task`."
-            )
-        return Mixture(name, (info,), (1,), (info,))
+        return _alone(get(name))
     row = _mixtures()[base]
 
     def tasks(wanted: tuple[str, ...]) -> tuple[TaskInfo, ...]:
@@ -91,7 +111,18 @@ def mixture(name: str) -> Mixture:
     return Mixture(name, trained, tuple(rates.values()), scored, tasks(row.get("transfer", ())))
 
 
+def _alone(info: TaskInfo) -> Mixture:
+    if "train" not in info.splits:
+        raise ValueError(
+            f"the task {info.name!r} has no training examples, only {', '.join(info.splits)}; "
+            "train on another one and score this one with `spjax eval --task`."
+        )
+    return Mixture(info.name, (info,), (1,), (info,))
+
+
 def _vary(info: TaskInfo, variants: list[str]) -> TaskInfo:
+    if not variants:
+        return info
     numbers: dict[str, int] = {}
     flags = set()
     for text in variants:

@@ -109,7 +109,7 @@ def _tfds(
     """A row whose records TFDS has; `source` is its name there, version included."""
     return TaskInfo(
         name=name,
-        format=FORMATS.get(dataset),
+        format=FORMATS[dataset],
         source=f"tfds:{source}",
         version=source.partition(":")[2],
         input_length=512,
@@ -145,7 +145,9 @@ def _super_glue() -> Iterator[TaskInfo]:
         only = {"splits": ("test",), "unlabelled": ("test",)}
         yield from _both(f"super_glue_{name}_v102", *facts, **only)
     facts = ("dpr", "definite_pronoun_resolution:1.1.0", (1_322, 564), (512, 62), 62)
-    yield from _both("dpr_v001_simple", *facts, splits=("train", "test"))
+    # TFDS has no more than two splits of it; the second one chooses the checkpoint.
+    two = {"splits": _ALL[:2], "source_splits": (("validation", "test"),)}
+    yield from _both("dpr_v001_simple", *facts, **two)
 
 
 def _glue(version: str, label: str) -> Iterator[TaskInfo]:
@@ -189,6 +191,13 @@ def _generation() -> Iterator[TaskInfo]:
     yield from _both("samsum_v100", *facts)
     facts = ("wmt16_enro", "wmt16_translate/ro-en:1.0.0", (610_320, 1_999, 1_999), (512, 512), 128)
     yield from _both("wmt16_enro_v003", *facts)
+    facts = ("cnn_dailymail", "cnn_dailymail:3.4.0", (287_113, 13_368, 11_490), (), 128)
+    yield from _both("cnn_dailymail_v002", *facts)
+    sizes = (16_142, 2_482, 4_201)  # dialogues, of which each makes several examples
+    facts = ("schema_guided_dialogue", "schema_guided_dialogue:1.0.0", sizes, (), 64)
+    yield from _both(
+        "schema_guided_dialogue_v100", *facts, source_splits=(("validation", "dev"),)
+    )
 
 
 def mixtures() -> Mapping[str, Mapping[str, tuple[str, ...] | Mapping[str, float]]]:

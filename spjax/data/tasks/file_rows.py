@@ -1,0 +1,165 @@
+"""Rows of JSON lines, CSV and Parquet files, with the place and the fault of each bad one."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import difflib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet")
+_SHOWN = 60  # characters of a value in a message
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+      place: what follows the file's name in a message: ":12" for a line, ", row 12" in Parquet.
+      fields: its values by column; empty where there is a problem.
+      problem: why it cannot be used; "" if it can.
+    """
+
+    place: str
+    fields: dict[str, Any]
+    problem: str = ""
+
+
+def read(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """The rows of a file in order.
+
+    Args:
+      path: its ending, one of `ENDINGS`, says what it is.
+      columns: those that are wanted. A table without one of them is a single bad row.
+
+    Raises:
+      ValueError: the file cannot be read at all, or its ending is unknown.
+    """
+    ending = path.suffix.lower()
+    if ending not in ENDINGS:
+        raise ValueError(f"{str(path)!r} ends in {ending!r}; give one of {', '.join(ENDINGS)}.")
+    try:
+        if ending == ".parquet":
+            return _parquet(path, columns)
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(
+            f"cannot read {str(path)!r}: {error.strerror or error}; paths are relative to the "
+            "working directory."
+        ) from error
+    if ending in (".csv", ".tsv"):
+        return _csv(data, "\t" if ending == ".tsv" else ",", columns)
+    return _json(data)
+
+
+def missing(column: str, columns: Sequence[str]) -> str:
+    """The message that there is no such column among some, with a guess."""
+    close = difflib.get_close_matches(column, columns, 1, 0.6)
+    guess = f"; did you mean {close[0]!r}?" if close else ""
+    return f"no field {column!r}, only {', '.join(map(repr, columns)) or 'none'}{guess}"
+
+
+def shown(value: Any) -> str:
+    """A value as a message quotes it."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + " ..."
+
+
+def _json(data: bytes) -> Iterator[Row]:
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if line.strip():
+            try:
+                fields = json.loads(line.decode())
+                problem = "" if isinstance(fields, dict) else _no_object(fields)
+            except (ValueError, RecursionError) as error:
+                problem = _explain(error, line)
+            yield Row(f":{number}", {} if problem else fields, problem)
+
+
+def _no_object(value: Any) -> str:
+    return f"expected a JSON object, found {shown(value)}; write one object on each line"
+
+
+def _explain(error: Exception, line: bytes) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 text ({error.reason} at byte {error.start + 1})"
+    if isinstance(error, json.JSONDecodeError):
+        array = "; write one object on each line" if line.strip() == b"[" else ""
+        return f"not a JSON object ({error.msg} at character {error.pos + 1}){array}"
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _csv(data: bytes, delimiter: str, columns: Sequence[str]) -> Iterator[Row]:
+    # Bytes that are no UTF-8 become surrogates, by which their row is known.
+    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    while True:
+        place = f":{reader.line_num + 1}"
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            yield Row(place, {}, f"not CSV ({error}); what follows was not read")
+            return
+        if cells is None:
+            return
+        if not cells:  # an empty line
+            continue
+        if header is None:
+            header = cells
+            if problem := _header_problem(header, columns):
+                yield Row(place, {}, problem)
+                return
+            continue
+        problem = ""
+        if not is_utf8("".join(cells)):
+            problem = "not UTF-8 text"
+        elif len(cells) != len(header):
+            problem = f"{len(cells)} cells, but the header has {len(header)}"
+        yield Row(place, {} if problem else dict(zip(header, cells)), problem)
+
+
+def _header_problem(header: Sequence[str], columns: Sequence[str]) -> str:
+    for column in columns:
+        if column not in header:
+            return missing(column, header)
+        if header.count(column) > 1:
+            return f"the column {column!r} occurs {header.count(column)} times"
+    return ""
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text has no halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet  # here, because few need it
+
+    try:
+        if problem := _header_problem(pyarrow.parquet.read_schema(path).names, columns):
+            return iter([Row("", {}, problem)])
+        table = pyarrow.parquet.read_table(path, columns=list(dict.fromkeys(columns)))
+    except pyarrow.ArrowInvalid as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{str(path)!r} is not a Parquet file: {reason}") from error
+    return _parquet_rows(table)
+
+
+def _parquet_rows(table: Any) -> Iterator[Row]:
+    for number in range(table.num_rows):
+        place = f", row {number + 1}"
+        try:
+            yield Row(place, {name: table[name][number].as_py() for name in table.column_names})
+        except UnicodeDecodeError:
+            yield Row(place, {}, "not UTF-8 text")

@@ -1,0 +1,396 @@
+"""A task made of a user's own files: JSON lines, CSV or Parquet.
+
+Each row is an example. By default its columns are `input` and `target`; a template may put any
+columns into words, and the target may be one of a few labels, by word or by number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import hashlib
+import json
+import re
+import string
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spjax.data.tasks import file_rows
+from spjax.data.tasks.formats import Format
+from spjax.data.tasks.info import TaskInfo
+
+SOURCE = "files:"  # how `TaskInfo.source` begins for these tasks
+SPLITS = ("train", "validation", "test")
+HELD_OUT = 0.1  # share of the rows for validation, and for test, where these have no file
+_POSTPROCESSORS = {  # what each metric compares
+    "accuracy": "label",
+    "f1_with_invalid": "label",
+    "matthews_corrcoef": "label",
+    "mean_3class_f1": "label",
+    "squad": "qa",
+    "rouge": "text",
+    "bleu": "text",
+    "pearson_corrcoef": "string_to_float",
+    "spearman_corrcoef": "string_to_float",
+}
+_REPORTED = 10  # bad rows that are named
+_PATH = re.compile(rf"(?i:(.+(?:{'|'.join(map(re.escape, file_rows.ENDINGS))})))((?::\w+)*)")
+
+
+@dataclasses.dataclass(frozen=True)
+class FileTask:
+    """A task out of files; gin binds it as `Run.task = @FileTask()`.
+
+    Attributes:
+      path: file of the training examples, ending in .jsonl (or .json, .ndjson), .csv, .tsv or
+        .parquet; variants may follow it, as in "data.jsonl:n100:seed1".
+      validation: file of the validation examples; "" to hold out 10 % of `path`, chosen by a hash
+        of the input, so that equal inputs fall into the same split and stay there.
+      test: likewise.
+      template: the input text; "{column}" stands for a column.
+      target: likewise the target text.
+      labels: if the target is one of some words, these in the order of their numbers. Then
+        `target` is one column that holds the word or the number, from 0.
+      metrics: names in `spjax.metrics.METRICS`. With labels "accuracy" (the default),
+        "f1_with_invalid", "matthews_corrcoef", "mean_3class_f1"; without "squad" (exact match and
+        word F1, the default), or "rouge" and "bleu", or "pearson_corrcoef" and
+        "spearman_corrcoef" for numbers.
+      input_length: the most input tokens, EOS included; longer texts are cut.
+      target_length: likewise for targets.
+      name: of the task in tables; that of the file by default.
+      sha256: of the files' content. Filled in where it is "", and so written to a run's
+        `config.gin`: a file that has changed since is refused.
+    """
+
+    path: str = ""
+    validation: str = ""
+    test: str = ""
+    template: str = "{input}"
+    target: str = "{target}"
+    labels: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    input_length: int = 512
+    target_length: int = 64
+    name: str = ""
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        """Reads the files, so that a bad row is found before anything is trained.
+
+        Raises:
+          ValueError: a setting is not allowed, a file cannot be read, has bad rows, too few of
+            them, or has changed.
+        """
+        for field in ("labels", "metrics"):
+            value = getattr(self, field)
+            words = (value,) if isinstance(value, str) else tuple(value)
+            object.__setattr__(self, field, words)  # hashable, whatever gin gives
+        _check(self)
+        found = _content(self).sha256
+        if self.sha256 and self.sha256 != found:
+            raise ValueError(
+                f"{' or '.join(self._files.values())} has changed: its SHA-256 is {found} and was "
+                f"{self.sha256}. Give the old content, or use the new one in a new run."
+            )
+        object.__setattr__(self, "sha256", found)
+
+    def __str__(self) -> str:
+        """The task's name, variants included."""
+        stem = re.sub(r"[^\w.-]+", "_", Path(_split(self.path)[0]).stem)
+        return (self.name or stem) + _split(self.path)[1]
+
+    @property
+    def variants(self) -> list[str]:
+        """What follows the path after colons."""
+        return _split(self.path)[1].split(":")[1:]
+
+    @property
+    def _files(self) -> dict[str, str]:
+        """The files by split, those that are held out of the training file left out."""
+        paths = (_split(self.path)[0], self.validation, self.test)
+        return {split: path for split, path in zip(SPLITS, paths) if path}
+
+
+def is_path(name: str) -> bool:
+    """Whether the name of a task is the path of a file, or what `info` gives as a source."""
+    return name.startswith(SOURCE) or bool(_PATH.fullmatch(name))
+
+
+def of(name: str) -> FileTask:
+    """The task of a path with variants, or of a source that `info` has given.
+
+    Raises:
+      ValueError: as `FileTask`.
+    """
+    if name.startswith(SOURCE):
+        return FileTask(**json.loads(name.removeprefix(SOURCE)))
+    return FileTask(name)
+
+
+def info(task: FileTask) -> TaskInfo:
+    """The row of a task, without its variants."""
+    records = _content(task).records
+    sizes = tuple(len(records[split]) for split in SPLITS)
+    # Tokens of few examples are those of all.
+    path = re.sub(r":(n\d+|balanced|seed\d+)(?=:|$)", "", task.path)
+    return _info(str(task), dataclasses.asdict(task) | {"path": path}, sizes)
+
+
+def outline(source: str) -> TaskInfo:
+    """What a source says of a task whose files need not be here; its splits are not known."""
+    fields = json.loads(source.removeprefix(SOURCE))
+    return _info(fields["name"] or fields["path"], fields, ())
+
+
+def paths(source: str) -> tuple[str, ...]:
+    """The files of a source."""
+    fields = json.loads(source.removeprefix(SOURCE))
+    return tuple(filter(None, (fields["path"], fields["validation"], fields["test"])))
+
+
+def _info(name: str, fields: Mapping[str, Any], sizes: tuple[int, ...]) -> TaskInfo:
+    labels = tuple(fields["labels"])
+    chosen = tuple(fields["metrics"]) or (("accuracy",) if labels else ("squad",))
+    return TaskInfo(
+        name=name,
+        format=Format(
+            "plain",
+            labels,
+            chosen,
+            postprocess=_POSTPROCESSORS[chosen[0]],
+        ),
+        source=SOURCE + json.dumps(fields, ensure_ascii=False, sort_keys=True),
+        version=fields["sha256"],
+        input_length=fields["input_length"],
+        target_length=fields["target_length"],
+        vocabulary="t5",
+        splits=SPLITS,
+        sizes=sizes,
+    )
+
+
+def records(source: str, split: str) -> Sequence[Mapping[str, Any]]:
+    """The examples of a split in the order of the file.
+
+    Args:
+      source: a task's.
+      split: one of `SPLITS`.
+
+    Returns:
+      Texts `inputs` and `targets`, the number `label` (-1 without labels), and `idx`, the row's
+      place among the good rows of its file, from 0.
+    """
+    return _content(of(source)).records[split]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Content:
+    records: Mapping[str, Sequence[Mapping[str, Any]]]
+    sha256: str
+
+
+def _split(path: str) -> tuple[str, str]:
+    match = _PATH.fullmatch(path)
+    return (match[1], match[2]) if match else (path, "")
+
+
+def _check(task: FileTask) -> None:
+    if not task.path:
+        raise ValueError(
+            "FileTask.path has no value; give the file of your examples with --gin.TASK_FILE=PATH."
+        )
+    for field in ("template", "target"):
+        if not _columns(getattr(task, field), field):
+            raise ValueError(
+                f"FileTask.{field} is {getattr(task, field)!r}, which names no column; write one "
+                'in braces, as in "{text}".'
+            )
+    if task.labels and task.target != f"{{{_columns(task.target, 'target')[0]}}}":
+        raise ValueError(
+            f"FileTask.target is {task.target!r}; with labels it must be one column and nothing "
+            'else, as in "{target}".'
+        )
+    bad = [word for word in task.labels if not isinstance(word, str) or not word.strip()]
+    if bad or len(set(task.labels)) < len(task.labels):
+        raise ValueError(f"FileTask.labels is {task.labels!r}; give different words, none empty.")
+    _check_metrics(task)
+    for field in ("input_length", "target_length"):
+        value = getattr(task, field)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 2:
+            raise ValueError(
+                f"FileTask.{field} is {value!r}; it must be a whole number of at least 2 (one "
+                "token and EOS)."
+            )
+    if not re.fullmatch(r"[\w.-]*", task.name):
+        raise ValueError(
+            f"FileTask.name is {task.name!r}; use letters, digits, underscores, dots and hyphens."
+        )
+
+
+def _check_metrics(task: FileTask) -> None:
+    items = _POSTPROCESSORS.items()
+    kinds = {name: kind for name, kind in items if (kind == "label") == bool(task.labels)}
+    wrong = [name for name in task.metrics if name not in kinds]
+    if wrong or len({kinds[name] for name in task.metrics}) > 1:
+        which = "with labels" if task.labels else "without labels, either"
+        groups = [", ".join(n for n in kinds if kinds[n] == kind) for kind in kinds.values()]
+        allowed = "; or ".join(dict.fromkeys(groups))
+        raise ValueError(f"FileTask.metrics is {task.metrics!r}; {which} {allowed}.")
+
+
+def _pieces(template: str, field: str) -> list[tuple[str, str | None]]:
+    """Pairs of a literal text and the column that follows it, None after the last."""
+    problem = ""
+    try:
+        parsed = list(string.Formatter().parse(template))
+    except ValueError as error:
+        parsed, problem = [], str(error)
+    if any(name == "" or spec or conversion for _, name, spec, conversion in parsed):
+        problem = "between braces stands the name of a column and nothing else"
+    if problem:
+        raise ValueError(
+            f"FileTask.{field} is {template!r}: {problem}. Write a column as {{column}} and a "
+            "brace as {{ or }}."
+        )
+    return [(literal, name) for literal, name, _, _ in parsed]
+
+
+def _columns(template: str, field: str) -> list[str]:
+    return [name for _, name in _pieces(template, field) if name is not None]
+
+
+def _content(task: FileTask) -> _Content:
+    try:
+        stats = [Path(path).stat() for path in task._files.values()]
+        stamps = tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
+    except OSError:
+        stamps = ()  # reading it gives the message
+    return _read(tuple(task._files.items()), task.template, task.target, task.labels, stamps)
+
+
+@functools.lru_cache(maxsize=16)
+def _read(
+    files: tuple[tuple[str, str], ...],
+    template: str,
+    target: str,
+    labels: tuple[str, ...],
+    stamps: tuple[tuple[int, int], ...],
+) -> _Content:
+    """All records; `stamps` says when the files were changed, so that they are read again."""
+    del stamps
+    found, problems, total = {}, [], 0
+    columns = dict.fromkeys(_columns(template, "template") + _columns(target, "target"))
+    for split, path in files:
+        found[split] = []
+        for row in file_rows.read(Path(path), tuple(columns)):
+            total += 1
+            made = row.problem or _example(row.fields, template, target, labels)
+            if isinstance(made, str):
+                problems.append(f"{path}{row.place}: {made}")
+            else:
+                found[split].append({**made, "idx": len(found[split])})
+    if problems:
+        raise ValueError(_report(files, problems, total))
+    held_out = [split for split in SPLITS if split not in found]
+    shared = found["train"]
+    found |= {split: [] for split in ("train", *held_out)}
+    for record in shared:
+        found[_place(record["inputs"], held_out)].append(record)
+    _check_sizes(files, {split: len(found[split]) for split in SPLITS}, len(shared))
+    digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for _, path in files]
+    joined = hashlib.sha256(" ".join(digests).encode()).hexdigest()
+    return _Content(found, digests[0] if len(digests) == 1 else joined)
+
+
+def _place(text: str, held_out: Sequence[str]) -> str:
+    """The split of an input: texts that differ in capitals and white space only share one."""
+    same = " ".join(text.lower().split())
+    share = int.from_bytes(hashlib.sha256(same.encode()).digest()[:8]) / 2**64
+    split = SPLITS[1 + int(share / HELD_OUT)] if share < 2 * HELD_OUT else "train"
+    return split if split in held_out else "train"
+
+
+def _check_sizes(
+    files: tuple[tuple[str, str], ...], sizes: Mapping[str, int], rows: int
+) -> None:
+    empty = [split for split, size in sizes.items() if not size]
+    if empty:
+        paths = dict(files)
+        if empty[0] in paths and not (empty[0] == "train" and rows):
+            raise ValueError(f"{paths[empty[0]]} has no rows; give at least one example.")
+        raise ValueError(
+            f"{paths['train']} has {rows} rows, too few to hold out {HELD_OUT:.0%} for each split "
+            f"without a file: none is left for {' and '.join(empty)}. Give more rows, or files "
+            "with --gin.VALIDATION_FILE=PATH and --gin.TEST_FILE=PATH."
+        )
+
+
+def _report(files: tuple[tuple[str, str], ...], problems: Sequence[str], total: int) -> str:
+    names = ", ".join(path for _, path in files)
+    more = len(problems) - _REPORTED
+    listed = [*problems[:_REPORTED], *([f"and {more} more"] if more > 0 else [])]
+    first = f"{names}: {len(problems)} of {total} rows cannot be used; mend or remove them."
+    return "\n- ".join([first, *listed])
+
+
+def _example(
+    fields: Mapping[str, Any], template: str, target: str, labels: Sequence[str]
+) -> dict[str, Any] | str:
+    """Input, target and label of a row, or what is wrong with it."""
+    try:
+        inputs = _fill(template, "template", fields)
+        if not labels:
+            return {"inputs": inputs, "targets": _fill(target, "target", fields), "label": -1}
+        (column,) = _columns(target, "target")
+        number = _label(column, _value(column, fields), labels)
+        return {"inputs": inputs, "targets": labels[number], "label": number}
+    except _Bad as problem:
+        return str(problem)
+
+
+class _Bad(Exception):
+    """What is wrong with a row."""
+
+
+def _fill(template: str, name: str, fields: Mapping[str, Any]) -> str:
+    parts = []
+    for literal, column in _pieces(template, name):
+        parts.append(literal)
+        if column is not None:
+            parts.append(_text(column, _value(column, fields)))
+    return "".join(parts)
+
+
+def _value(column: str, fields: Mapping[str, Any]) -> Any:
+    if column not in fields:
+        raise _Bad(file_rows.missing(column, tuple(fields)))
+    return fields[column]
+
+
+def _text(column: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _Bad(f"the field {column!r} is {file_rows.shown(value)}; it must be a text")
+    if not value.strip():
+        raise _Bad(f"the field {column!r} is empty")
+    if not file_rows.is_utf8(value):
+        raise _Bad(f"the field {column!r} has half of a surrogate pair")
+    return value
+
+
+def _label(column: str, value: Any, labels: Sequence[str]) -> int:
+    if str(value) in labels:
+        return labels.index(str(value))
+    # Pandas makes 1.0 of a 1 in a column with gaps.
+    if isinstance(value, bool) or isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if re.fullmatch(r"\d{1,9}", str(value)) and int(value) < len(labels):
+        return int(value)
+    close = difflib.get_close_matches(str(value), labels, 1, 0.6)
+    guess = f"; did you mean {close[0]!r}?" if close else ""
+    numbers = f"a number from 0 to {len(labels) - 1}"
+    raise _Bad(
+        f"the field {column!r} is {file_rows.shown(value)}; it must be {', '.join(labels)} or "
+        f"{numbers}{guess}"
+    )

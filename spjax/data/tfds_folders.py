@@ -1,0 +1,62 @@
+"""Folders that TensorFlow Datasets has prepared. Imports TensorFlow; see the package's docstring.
+
+They lie in the folder named by the environment variable TFDS_DATA_DIR, else in
+`~/tensorflow_datasets`, as `<dataset>/<config>/<version>`.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import requests
+import tensorflow_datasets as tfds
+
+_log = logging.getLogger(__name__)
+
+
+def require(name: str) -> None:
+    """Sees to it that a dataset is prepared, which may mean to download it.
+
+    Args:
+      name: as TFDS calls it, with the version: `super_glue/boolq:1.0.2`.
+
+    Raises:
+      ValueError: it is not there and cannot be made now.
+    """
+    try:
+        builder = tfds.builder(name)
+        if not builder.is_prepared():
+            _log.info("preparing %s in %s", name, builder.data_dir)
+            _reach(builder)
+            builder.download_and_prepare()
+    except Exception as error:  # whatever a download and a foreign format can fail with
+        raise ValueError(_missing(name, error)) from error
+
+
+def _reach(builder: tfds.core.DatasetBuilder) -> None:
+    """Fails at once where there is no network; TFDS tries again for three minutes."""
+    urls = [url for url in builder.url_infos if url.startswith("http")]
+    if urls:
+        requests.head(urls[0], timeout=10)
+
+
+def _missing(name: str, error: Exception) -> str:
+    dataset, _, version = name.partition(":")
+    folder, newest = tfds.core.constants.DATA_DIR, str(tfds.builder(dataset).version)
+    told = (
+        f"TFDS has no prepared {name} in {folder} (TFDS_DATA_DIR names the folder) and cannot "
+        f"prepare it now ({type(error).__name__}: {' '.join(str(error).split())[:300]}); "
+    )
+    if version != newest:
+        return told + (
+            f"copy {dataset}/{version} from a folder made by an older tensorflow_datasets, since "
+            f"this one makes only version {newest}, or take the task of that version"
+        )
+    told += (
+        f"run `tfds build {dataset} --data_dir={folder}` where there is a network, and copy the "
+        "folder from there"
+    )
+    by_hand = tfds.builder_cls(dataset.partition("/")[0]).MANUAL_DOWNLOAD_INSTRUCTIONS
+    if by_hand:
+        told += f"; files to be fetched by hand go to `--manual_dir`: {' '.join(by_hand.split())}"
+    return told

@@ -1,0 +1,170 @@
+"""What a run reads and is scored on: the tokenised splits of its task or mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from spjax import metrics
+from spjax.checkpoints import weights
+from spjax.data import batching, cache, vocabulary
+from spjax.data.cache import CachedSplit
+from spjax.data.tasks import registry
+from spjax.data.tasks.info import Mixture, TaskInfo
+from spjax.methods.base import Method
+from spjax.training.run import Run
+
+Scores = dict[str, float]
+
+_SENTINEL = "<extra_id_0>"
+
+
+class RunData:
+    """The tasks of a run, read with the model's vocabulary, and the shape of their rows.
+
+    Attributes:
+      mixture: the tasks.
+      words: the vocabulary.
+      method: the run's, with initial values that follow from labels and vocabulary.
+      layout: of rows that hold every example.
+      final: the split whose scores are reported: "test", or "validation" where a task has no
+        labelled test split.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Builds the token caches that are missing, in one start of TensorFlow."""
+        self.run, self.mixture = run, registry.mixture(run.task)
+        self.words = vocabulary.load(run.vocabulary)
+        _check_vocabulary(self.words, run)
+        self.final = _final(self.mixture)
+        self.method: Method = run.method.resolve(self.mixture.class_labels, self.words.encode)
+        cache.ensure_all(needed(run))
+        self._splits = {
+            (info.name, split): cache.load(info, split, lengths, vocabulary=vocabulary)
+            for info, split, lengths, vocabulary in needed(run)
+        }
+        self.layout = batching.make_layout(
+            list(self._splits.values()),
+            prompt_length=self.method.prompt_length,
+            insertion=self.method.insertion,
+            row_length=run.row_length,
+        )
+
+    def split(self, info: TaskInfo, split: str) -> CachedSplit:
+        """A split of one of the tasks.
+
+        Raises:
+          ValueError: runs do not read it, or its targets are not known.
+        """
+        if (info.name, split) not in self._splits:
+            known = [own for name, own in self._splits if name == info.name]
+            raise ValueError(
+                f"the split {split!r} of {info.name} cannot be scored; choose {' or '.join(known)}."
+            )
+        return self._splits[info.name, split]
+
+    def batches(self) -> grain.DatasetIterator:
+        """The endless stream of training batches."""
+        return batching.train_iterator(
+            [self.split(info, "train") for info in self.mixture.trained],
+            self.mixture.rates,
+            self.layout,
+            batch_size=self.run.batch_size,
+            seed=self.run.seed,
+        )
+
+    def score(
+        self, split: str, answer: Callable[[CachedSplit], list[str]]
+    ) -> dict[str, float]:
+        """Metrics in percent and `score`, over the tasks that the run is chosen by.
+
+        Args:
+          split: its name.
+          answer: gives a text for each example of a split, or for the first ones.
+        """
+        found = {}
+        for info in self.mixture.scored:
+            data = self.split(info, split)
+            found[info.name] = score(info, answer(data), data.examples)
+        return averaged(found)
+
+    def transfer(self, answer: Callable[[CachedSplit], list[str]]) -> dict[str, Scores]:
+        """Metrics in percent and `score` of each task that is only transferred to."""
+        found = {}
+        for info in self.mixture.transfer:
+            data = self.split(info, transfer_split(info))
+            found[info.name] = score(info, answer(data), data.examples)
+        return found
+
+    def majority(self) -> dict[str, float]:
+        """Scores of always answering with the commonest training target of each task."""
+        found = {}
+        for info in self.mixture.scored:
+            data, train = self.split(info, self.final), self.split(info, "train")
+            values = metrics.majority(info, train.examples, data.examples)
+            found[info.name] = {**values, "score": metrics.score(values, info.selection)}
+        return averaged(found)
+
+
+def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:
+    """Task, split, lengths and vocabulary of each token cache that a run reads."""
+    tasks = registry.mixture(run.task)
+    pairs = [(info, "train") for info in tasks.trained]
+    for split in dict.fromkeys(("validation", _final(tasks))):
+        pairs += [(info, split) for info in tasks.scored]
+    pairs += [(info, transfer_split(info)) for info in tasks.transfer]
+    return [(*pair, lengths_of(run), run.vocabulary) for pair in pairs]
+
+
+def _final(tasks: Mixture) -> str:
+    return "test" if all("test" in info.labelled for info in tasks.scored) else "validation"
+
+
+def lengths_of(run: Run) -> dict[str, int]:
+    """The most input and target tokens of a run, EOS included."""
+    tasks = registry.mixture(run.task)
+    return {
+        "inputs": run.input_length or tasks.input_length,
+        "targets": run.target_length or tasks.target_length,
+    }
+
+
+def transfer_split(info: TaskInfo) -> str:
+    """The split on which a task that chooses nothing is scored."""
+    return "test" if "test" in info.labelled else "validation"
+
+
+def score(info: TaskInfo, texts: Sequence[str], examples: Sequence[dict[str, Any]]) -> Scores:
+    """The task's metrics in percent, and `score`, by which runs are compared.
+
+    Args:
+      info: the task.
+      texts: what the model wrote.
+      examples: raw fields of as many examples, or of more.
+    """
+    if info.sentinel:
+        texts = [text.removeprefix(_SENTINEL).lstrip() for text in texts]
+    values = metrics.evaluate(info, list(texts), examples[: len(texts)])
+    return {**values, "score": metrics.score(values, info.selection)}
+
+
+def averaged(scores: dict[str, Scores]) -> Scores:
+    """Scores of one task as they are; of several with their names, and the mean of `score`."""
+    if len(scores) == 1:
+        return next(iter(scores.values()))
+    mean = float(np.mean([values["score"] for values in scores.values()]))
+    named = {f"{task}/{k}": v for task, values in scores.items() for k, v in values.items()}
+    return {**named, "score": mean}
+
+
+def _check_vocabulary(words: vocabulary.Vocabulary, run: Run) -> None:
+    rows = weights.config_of(run.model, run.checkpoint).vocab_size
+    if words.size > rows:
+        raise ValueError(
+            f"the vocabulary {words.path} has {words.size} ids and the embedding of {run.model} "
+            f"only {rows} rows. Choose a task and a model that belong together, or put the model's "
+            f"{weights.VOCABULARY} beside its weights."
+        )
