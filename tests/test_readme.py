@@ -1,5 +1,6 @@
 """The commands of the README and of the headers of gin files are valid."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -32,9 +33,13 @@ def test_there_are_commands():
 
 
 @pytest.mark.parametrize("command", CASES)
-def test_command(command, monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
+def test_command(command, monkeypatch, capsys, tmp_path, checkpoint):
+    monkeypatch.chdir(tmp_path)  # gin files are found in the clone all the same
+    rows = [{"input": f"a film of {i} hours", "target": "negative"} for i in range(100)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if command[0] == "sweep":
+        if "lester2021" in " ".join(command):  # published checkpoints are not at hand
+            command = [*command, f"--gin.CHECKPOINTS={{'default': {checkpoint!r}}}"]
         assert cli.main([*command, *([] if "--dry_run" in command else ["--dry_run"])]) == 0
         assert "runs" in capsys.readouterr().out
         return
