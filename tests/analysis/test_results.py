@@ -1,0 +1,28 @@
+"""The tables kept in the project say what their results.csv says."""
+
+from pathlib import Path
+
+import pytest
+from spjax.analysis import claims, statistics, tables
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = sorted(path.parent for path in ROOT.glob("experiments/*/results/*/results.csv"))
+
+
+def test_there_are_results():
+    assert FOLDERS
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_tables_are_those_of_the_results(folder):
+    results = statistics.load(folder)
+    assert (folder / "table.md").read_text().endswith(tables.markdown(results))
+    assert (folder / "claims.md").read_text().endswith(claims.markdown(claims.check(results)))
+    assert (results["status"] == "finished").all()
+
+
+def test_the_readme_s_numbers_are_in_the_claims():
+    text = (ROOT / "experiments/pocket/results/scaling/claims.md").read_text()
+    shown = (ROOT / "README.md").read_text()
+    for number in ("54.2", "59.3", "74.0", "87.9", "+2.8 [1.5]", "+2.7 [0.6]", "+0.4 [0.5]"):
+        assert number in text and number in shown
