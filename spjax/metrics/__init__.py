@@ -14,7 +14,6 @@ from typing import Any, Callable, Mapping, Protocol, Sequence
 
 import numpy as np
 
-from spjax.metrics.benchmarks import glue_average, super_glue_average
 from spjax.metrics.classes import (
     accuracy,
     f1_with_invalid,
@@ -38,7 +37,7 @@ from spjax.metrics.postprocessors import (
 )
 from spjax.metrics.texts import bleu, rouge, squad, squad_per_group
 
-__all__ = ["INVALID", "evaluate", "glue_average", "majority", "score", "super_glue_average"]
+__all__ = ["INVALID", "evaluate", "majority", "score"]
 
 Scores = dict[str, float]
 

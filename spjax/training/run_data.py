@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -13,6 +13,7 @@ from spjax.checkpoints import weights
 from spjax.data import batching, cache, vocabulary
 from spjax.data.cache import CachedSplit
 from spjax.data.tasks import registry
+from spjax.data.tasks.formats import Format
 from spjax.data.tasks.info import Mixture, TaskInfo
 from spjax.methods.base import Method
 from spjax.training.run import Run
@@ -88,7 +89,7 @@ class RunData:
         found = {}
         for info in self.mixture.scored:
             data = self.split(info, split)
-            found[info.name] = score(info, answer(data), data.examples)
+            found[info] = score(info, answer(data), data.examples)
         return averaged(found)
 
     def transfer(self, answer: Callable[[CachedSplit], list[str]]) -> dict[str, Scores]:
@@ -103,10 +104,15 @@ class RunData:
         """Scores of always answering with the commonest training target of each task."""
         found = {}
         for info in self.mixture.scored:
-            data, train = self.split(info, self.final), self.split(info, "train")
+            data, train = self.split(info, self.final), self._train_of(info)
             values = metrics.majority(info, train.examples, data.examples)
-            found[info.name] = {**values, "score": metrics.score(values, info.selection)}
+            found[info] = {**values, "score": metrics.score(values, info.selection)}
         return averaged(found)
+
+    def _train_of(self, info: TaskInfo) -> CachedSplit:
+        """Its training examples, or those of the task that it is another part of."""
+        alike = [other for other in self.mixture.trained if other.format == info.format]
+        return self.split(info if info in alike else alike[0], "train")
 
 
 def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:
@@ -151,12 +157,19 @@ def score(info: TaskInfo, texts: Sequence[str], examples: Sequence[dict[str, Any
     return {**values, "score": metrics.score(values, info.selection)}
 
 
-def averaged(scores: dict[str, Scores]) -> Scores:
-    """Scores of one task as they are; of several with their names, and the mean of `score`."""
+def averaged(scores: Mapping[TaskInfo, Scores]) -> Scores:
+    """Scores of one task as they are; of several with their names, and the mean of `score`.
+
+    Parts of one dataset (MNLI matched and mismatched) count as one task together, so that the mean
+    is that of GLUE and SuperGLUE as T5 takes it (compute_avg_glue in its evaluation/eval_utils.py).
+    """
     if len(scores) == 1:
         return next(iter(scores.values()))
-    mean = float(np.mean([values["score"] for values in scores.values()]))
-    named = {f"{task}/{k}": v for task, values in scores.items() for k, v in values.items()}
+    datasets: dict[Format, list[float]] = {}
+    for info, values in scores.items():
+        datasets.setdefault(info.format, []).append(values["score"])
+    mean = float(np.mean([np.mean(parts) for parts in datasets.values()]))
+    named = {f"{info.name}/{k}": v for info, values in scores.items() for k, v in values.items()}
     return {**named, "score": mean}
 
 

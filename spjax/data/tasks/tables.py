@@ -212,7 +212,8 @@ def mixtures() -> Mapping[str, Mapping[str, tuple[str, ...] | Mapping[str, float
         found[f"{prefix}super_glue_v102_proportional"] = {"rates": rates, "scored": scored}
         for _, label in _GLUE_VERSIONS:
             rates = {f"{prefix}glue_{name}_{label}": rate for name, rate in _GLUE_RATES.items()}
-            found[f"{prefix}glue_{label}_proportional"] = {"rates": rates}
+            scored = (*rates, f"{prefix}glue_mnli_mismatched_{label}")
+            found[f"{prefix}glue_{label}_proportional"] = {"rates": rates, "scored": scored}
             for target, source in (("mrpc", "qqp"), ("qqp", "mrpc")):
                 found[f"{prefix}glue_{target}_from_{source}_zeroshot_{label}"] = {
                     "rates": {f"{prefix}glue_{source}_{label}": 1},
