@@ -115,7 +115,12 @@ def kind(checkpoint: str) -> str:
 def _is_t5x(place: str) -> bool:
     try:
         return t5x.is_checkpoint(place)
-    except (ValueError, NotImplementedError):  # a scheme or a place that TensorStore cannot reach
+    except (ValueError, NotImplementedError) as error:  # a scheme that TensorStore does not know
+        if "retry attempts failed" in str(error):
+            raise ValueError(
+                f"cannot reach INITIAL_CHECKPOINT_PATH {place!r}: {error}. Check the address and "
+                "the connection, or give the path of a copy."
+            ) from error
         return False
 
 

@@ -84,3 +84,13 @@ def test_what_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(ValueError, match="needs the package fsspec"):
         remote.names("memory://bucket/model")
+
+
+def test_a_place_that_cannot_be_reached_is_told_at_once(monkeypatch):
+    def unreachable(place):
+        raise ValueError("ABORTED: All 3 retry attempts failed: Could not resolve host")
+
+    monkeypatch.setattr(weights.t5x, "is_checkpoint", unreachable)
+    message = r"cannot reach INITIAL_CHECKPOINT_PATH 'gs://bucket/c': .*Check the address and the"
+    with pytest.raises(ValueError, match=message):
+        weights.find("auto", "gs://bucket/c")
