@@ -26,8 +26,7 @@ def markdown(results: pd.DataFrame) -> str:
     if "transfer_metrics" not in results.columns:
         return ""
     runs = statistics.main_runs(results)
-    transferred = runs["transfer_metrics"].fillna("").isin(["", "{}"])
-    runs = runs[~transferred]
+    runs = runs[~runs["transfer_metrics"].fillna("").isin(["", "{}"])]
     if runs.empty:
         return ""
     values = pd.DataFrame([value for run in runs.to_dict("records") for value in _values(run)])
@@ -37,7 +36,8 @@ def markdown(results: pd.DataFrame) -> str:
     rule = ["---"] * len(_CELL) + ["---:"] * len(shown.columns)
     body = [[*cell, *row] for cell, row in zip(shown.index, shown.fillna("-").to_numpy())]
     lines = [f"| {' | '.join(map(str, row))} |" for row in (head, rule, *body)]
-    return "\n".join(lines) + "\n"
+    note = "A task is scored on its test split, or on validation where nobody has test labels."
+    return "\n".join([*lines, "", note]) + "\n"
 
 
 def _values(run: dict) -> list[dict]:
@@ -48,7 +48,7 @@ def _values(run: dict) -> list[dict]:
         | {"line": run["line"], "value": value}
         for task, metrics in scored.items()
         for metric, value in metrics.items()
-        if metric != "score"
+        if metric.rpartition("/")[2] != "score"
     ]
 
 

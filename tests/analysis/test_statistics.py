@@ -187,3 +187,18 @@ def test_tasks_without_test_labels_are_scored_on_validation_and_say_so():
     assert suite.cells["mean"].tolist() == pytest.approx((whole.cells["mean"] + 0.5).tolist())
     assert tables.heading(suite).startswith("Test/validation score in %")
     assert tables.heading(suite).endswith("checkpoints chosen by validation score too.")
+
+
+def test_a_diverged_run_without_test_labels_counts_as_one_with_them():
+    results = hand().assign(validation_score=lambda rows: rows["test_score"])
+    results.loc[3, "status"] = "diverged"
+    tested = suite(results)
+    untested = suite(results.assign(test_score=np.nan))
+    assert untested.scored_on == "validation" and tested.scored_on == "test"
+    assert untested.cells["mean"].tolist() == tested.cells["mean"].tolist()
+
+
+def test_sentinel_tasks_are_another_line_of_the_same_tasks():
+    other = hand().assign(arm="sentinel", task=lambda rows: rows["task"] + ":sentinel")
+    both = suite(pd.concat([hand(), other]))
+    assert both.tasks == ("a", "b") and len(both.cells) == 2 and both.cells["seeds"].min() == 2

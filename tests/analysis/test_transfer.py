@@ -30,6 +30,8 @@ def test_rows_are_metrics_of_tasks_and_columns_are_lines():
         "| qqp | m | qqp | f1 | 95.0 ± 7.1 | 75.0 ± 7.1 |",
         "| qqp | m | mrpc | f1 | 75.0 ± 7.1 | 55.0 ± 7.1 |",
         "| qqp | m | mrpc | accuracy | 3.0 ± 0.0 | 3.0 ± 0.0 |",
+        "",
+        "A task is scored on its test split, or on validation where nobody has test labels.",
     ]
 
 
