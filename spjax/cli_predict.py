@@ -120,7 +120,6 @@ def _evaluate_prompt(args: argparse.Namespace) -> dict[str, Any]:
     if not name:
         raise ValueError(f"{args.prompt} does not say its task; give one with --task=NAME.")
     info = registry.get(name)
-    args.labels = args.labels or ",".join(info.labels)
     args.input_length = args.input_length or info.input_length
     args.target_length = args.target_length or info.target_length
     beside = weights.vocabulary_of(args.checkpoint)
@@ -128,7 +127,7 @@ def _evaluate_prompt(args: argparse.Namespace) -> dict[str, Any]:
     own = "pocket" if pocket else info.vocabulary
     args.vocabulary = args.vocabulary or beside or own
     _check_batch_size(args.batch_size)
-    predictor = _predictor(args, [prompt])
+    predictor = _predictor(args, [prompt], info.labels)
     scores = scoring.score_prompt(
         predictor, name, args.split, args.batch_size, args.target_length, args.vocabulary
     )
@@ -186,7 +185,9 @@ def _answer(
     return len(rows) - len(good)
 
 
-def _predictor(args: argparse.Namespace, prompts: Sequence[Any]) -> Any:
+def _predictor(
+    args: argparse.Namespace, prompts: Sequence[Any], labels: Sequence[str] = ()
+) -> Any:
     """The model that prompts were trained with, or the one that is asked for."""
     from spjax.checkpoints import weights
     from spjax.models.decoding import Decoding
@@ -206,7 +207,8 @@ def _predictor(args: argparse.Namespace, prompts: Sequence[Any]) -> Any:
     words = find_vocabulary(args.vocabulary, model, args.checkpoint)
     config = weights.config_of(model, args.checkpoint)
     tasks = [task for task in map(prediction.task_of, prompts) if task]
-    labels = [label.strip() for label in args.labels.split(",")] if args.labels else []
+    if args.labels:
+        labels = [label.strip() for label in args.labels.split(",")]
     placed = [prediction.place(prompt, args.insertion, labels) for prompt in prompts]
     lengths = (
         args.input_length or max((t.input_length for t in tasks), default=prediction.INPUT_LENGTH),

@@ -358,7 +358,7 @@ def run_key(run: Any) -> str:
     from spjax.data.tasks import registry
 
     frozen = weights.fingerprint(run.model, run.checkpoint)
-    parts = [canonical(run), frozen, registry.mixture(run.task).version]
+    parts = [canonical(run), frozen, registry.mixture(run.task).identity]
     text = json.dumps(parts, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

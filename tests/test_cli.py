@@ -178,6 +178,8 @@ def test_train_and_again(capsys, tmp_path):
 
 def test_a_folder_of_a_run_that_failed_at_once_can_be_used_again(capsys, tmp_path):
     (tmp_path / "config.gin").write_text("Run.task = 'misspelt.jsonl'\n")
+    assert "holds another run" in call(capsys, "train", *RUN, f"--gin.MODEL_DIR={tmp_path}")[2]
+    (tmp_path / ".lock").touch()  # a run has been here
     assert call(capsys, "train", *RUN, f"--gin.MODEL_DIR={tmp_path}")[0] == 0
     assert "pocket_cb" in (tmp_path / "config.gin").read_text()
 

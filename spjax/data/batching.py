@@ -295,7 +295,7 @@ def _shares(rates: Sequence[float]) -> list[int]:
     return [max(1, round(10_000 * rate / sum(rates))) for rate in rates]
 
 
-@functools.lru_cache(maxsize=64)  # two epochs for each run of a gang
+@functools.lru_cache(maxsize=256)  # two epochs of each task for each run of a gang
 def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 

@@ -143,7 +143,8 @@ def ensure(
     """Builds what is missing or damaged of several tasks.
 
     Args:
-      tasks: as `registry.get` takes them.
+      tasks: as `registry.get` takes them, or names of mixtures; what a run on a mixture reads has
+        the greatest lengths of its tasks.
       lengths: as for `load`.
       cache_dir: as for `load`.
       splits: names of splits; all by default.
@@ -154,15 +155,19 @@ def ensure(
       ValueError: as for `load`.
       RuntimeError: as for `load`.
     """
-    ensure_all(
-        [
-            (task, split, lengths, vocabulary)
-            for task in dict.fromkeys(tasks)
-            for split in splits or registry.get(task).splits
-        ],
-        cache_dir,
-        num_workers,
-    )
+    wanted = []
+    for task in dict.fromkeys(tasks):
+        if registry.is_mixture(task):
+            whole = registry.mixture(task)
+            members, own = whole.tasks, lengths or whole.lengths
+        else:
+            members, own = (registry.get(task),), lengths
+        wanted += [
+            (info, split, own, vocabulary)
+            for info in members
+            for split in splits or info.splits
+        ]
+    ensure_all(wanted, cache_dir, num_workers)
 
 
 def ensure_all(

@@ -6,7 +6,11 @@ They lie in the folder named by the environment variable TFDS_DATA_DIR, else in
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
+from collections.abc import Iterator
+from pathlib import Path
 
 import requests
 import tensorflow_datasets as tfds
@@ -26,11 +30,27 @@ def require(name: str) -> None:
     try:
         builder = tfds.builder(name)
         if not builder.is_prepared():
-            _log.info("preparing %s in %s", name, builder.data_dir)
-            _reach(builder)
-            builder.download_and_prepare()
+            with _alone(Path(builder.data_root)):
+                _prepare(name)
     except Exception as error:  # whatever a download and a foreign format can fail with
         raise ValueError(_missing(name, error)) from error
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds a lock, since two processes that prepare one dataset spoil each other's files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".spjax.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _prepare(name: str) -> None:
+    builder = tfds.builder(name)
+    if not builder.is_prepared():  # another process may have been faster
+        _log.info("preparing %s in %s", name, builder.data_dir)
+        _reach(builder)
+        builder.download_and_prepare()
 
 
 def _reach(builder: tfds.core.DatasetBuilder) -> None:

@@ -19,6 +19,13 @@ _SHIPPED = {
 }
 _PACKAGE = Path(__file__).resolve().parent.parent
 
+SENTINEL = "<extra_id_0>"
+
+
+def without_sentinel(text: str) -> str:
+    """An answer without the sentinel and the space that it may begin with."""
+    return text.removeprefix(SENTINEL).lstrip()
+
 
 class Vocabulary:
     """Text to token ids and back, the same ids as seqio gives for the same file.

@@ -88,7 +88,8 @@ def _check_owner(folder: Path, text: str) -> None:
     # What a killed process leaves before there is a configuration is hidden.
     visible = folder.iterdir() if folder.is_dir() else ()
     names = sorted(path.name for path in visible if path.name[0] != ".")
-    if names in ([], ["config.gin"]):  # nothing to lose: a run that failed before its first step
+    failed_at_once = names == ["config.gin"] and (folder / ".lock").exists()
+    if not names or failed_at_once:  # there is nothing to lose
         return
     if "config.gin" not in names:
         raise ValueError(

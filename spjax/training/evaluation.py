@@ -37,10 +37,10 @@ def predict(
     trainable: Tree,
     base: Tree,
     words: Vocabulary,
-    split: CachedSplit,
     layout: batching.Layout,
     batch_size: int,
-    limit: int = 0,
+    limit: int,
+    split: CachedSplit,
 ) -> list[str]:
     """The texts that the model writes for the examples of a split, each decoded once.
 
@@ -50,10 +50,10 @@ def predict(
       trainable: parameters of one run (no run axis).
       base: the frozen weights.
       words: the vocabulary of the split.
-      split: what to read.
       layout: shape of the rows.
       batch_size: examples decoded at a time.
       limit: most examples, from the start of the split; 0 for all.
+      split: what to read.
 
     Returns:
       One text per example, in order.

@@ -219,14 +219,10 @@ class Gang:
     ) -> Callable[[CachedSplit], list[str]]:
         """What run i writes for a split with these parameters."""
         tasks, batch_size = self.members[i].tasks, self.members[i].run.eval_batch_size
-
-        def answer(split: CachedSplit) -> list[str]:
-            return evaluation.predict(
-                self.program.config, self.program.method, trainable, self.base, tasks.words,
-                split, tasks.layout, batch_size, limit,
-            )  # fmt: skip
-
-        return answer
+        return functools.partial(
+            evaluation.predict, self.program.config, self.program.method, trainable, self.base,
+            tasks.words, tasks.layout, batch_size, limit,
+        )  # fmt: skip
 
     def finish(self, i: int, seconds: float) -> dict[str, Any]:
         """Scores the best checkpoint of run i on what chose nothing, and writes its result."""
@@ -238,6 +234,8 @@ class Gang:
             answer = self._answers(i, arrays["trainable"])
             if member.tasks.final == "test":
                 result["test"] = member.tasks.score("test", answer)
+            elif member.run.eval_examples:  # what is reported is of the whole split
+                result["validation"] = member.tasks.score("validation", answer)
             result["transfer"] = member.tasks.transfer(answer)
             _, prompt = self.program.method.apply({"params": arrays["trainable"]}, self.base)
             if prompt is not None and processes.leads():

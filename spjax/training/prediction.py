@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from spjax.data.cache import CachedSplit
 from spjax.data.cache_files import Ragged
 from spjax.data.tasks import files, registry
 from spjax.data.tasks.info import TaskInfo
-from spjax.data.vocabulary import Vocabulary
+from spjax.data.vocabulary import SENTINEL, Vocabulary, without_sentinel
 from spjax.models import T5, T5Config
 from spjax.models.decoding import Decoding, decode
 from spjax.training import mesh
@@ -49,11 +50,13 @@ class Placed:
       rows_PD: float32 rows.
       insertion: where they go, one of `batching.INSERTIONS`.
       labels: the answers that "rank" chooses from.
+      sentinel: whether it was trained to begin answers with a sentinel, which they then lose.
     """
 
     rows_PD: np.ndarray
     insertion: str = "front"
     labels: tuple[str, ...] = ()
+    sentinel: bool = False
 
 
 class Predictor:
@@ -122,10 +125,14 @@ class Predictor:
             )
         )  # fmt: skip
         found = {
-            i: Answer(self.words.decode(row), None if np.isnan(score) else float(score))
+            i: Answer(self._text(row, who[i]), None if np.isnan(score) else float(score))
             for i, row, score in zip(order, ids.tolist(), scores, strict=True)
         }
         return [found[i] for i in range(len(inputs))]
+
+    def _text(self, ids: Sequence[int], prompt: int) -> str:
+        text = self.words.decode(ids)
+        return without_sentinel(text) if self.prompts[prompt].sentinel else text
 
     def _batch(
         self, inputs: Sequence[Sequence[int]], who: Sequence[int]
@@ -153,7 +160,8 @@ def place(prompt: Prompt, insertion: str = "", labels: Sequence[str] = ()) -> Pl
     """
     where = insertion or prompt.provenance.get("insertion", "front")
     task = task_of(prompt)
-    return Placed(prompt.rows_PD, where, tuple(labels) or (task.labels if task else ()))
+    labels = tuple(labels) or (task.labels if task else ())
+    return Placed(prompt.rows_PD, where, labels, bool(task and task.sentinel))
 
 
 def task_of(prompt: Prompt) -> TaskInfo | None:
@@ -209,14 +217,16 @@ def _labels(
     prompts: Sequence[Placed], words: Vocabulary, how: Decoding
 ) -> tuple[np.ndarray, np.ndarray]:
     """labels_CM of all prompts, and allowed_NC: which are whose."""
-    names = list(dict.fromkeys(label for prompt in prompts for label in prompt.labels))
-    if how.kind != "rank":
-        names = []
+    own = [
+        [f"{SENTINEL} {label}" if prompt.sentinel else label for label in prompt.labels]
+        for prompt in prompts
+    ]
+    names = list(dict.fromkeys(itertools.chain(*own))) if how.kind == "rank" else []
     ids = [[*words.encode(name), words.eos_id] for name in names]
     labels_CM = np.zeros((len(ids), max(map(len, ids), default=1)), np.int32)
-    for row, own in zip(labels_CM, ids):
-        row[: len(own)] = own
-    allowed = [[name in prompt.labels for name in names] for prompt in prompts]
+    for row, label in zip(labels_CM, ids):
+        row[: len(label)] = label
+    allowed = [[name in labels for name in names] for labels in own]
     return labels_CM, np.asarray(allowed, bool).reshape(len(prompts), len(names))
 
 

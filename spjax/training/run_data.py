@@ -20,8 +20,6 @@ from spjax.training.run import Run
 
 Scores = dict[str, float]
 
-_SENTINEL = "<extra_id_0>"
-
 
 class RunData:
     """The tasks of a run, read with the model's vocabulary, and the shape of their rows.
@@ -131,10 +129,10 @@ def _final(tasks: Mixture) -> str:
 
 def lengths_of(run: Run) -> dict[str, int]:
     """The most input and target tokens of a run, EOS included."""
-    tasks = registry.mixture(run.task)
+    own = registry.mixture(run.task).lengths
     return {
-        "inputs": run.input_length or tasks.input_length,
-        "targets": run.target_length or tasks.target_length,
+        "inputs": run.input_length or own["inputs"],
+        "targets": run.target_length or own["targets"],
     }
 
 
@@ -152,7 +150,7 @@ def score(info: TaskInfo, texts: Sequence[str], examples: Sequence[dict[str, Any
       examples: raw fields of as many examples, or of more.
     """
     if info.sentinel:
-        texts = [text.removeprefix(_SENTINEL).lstrip() for text in texts]
+        texts = [vocabulary.without_sentinel(text) for text in texts]
     values = metrics.evaluate(info, list(texts), examples[: len(texts)])
     return {**values, "score": metrics.score(values, info.selection)}
 

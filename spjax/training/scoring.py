@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from spjax.data import cache
-from spjax.data.cache import CachedSplit
 from spjax.data.tasks import registry
 from spjax.training import evaluation, loop, run_data, run_files
 from spjax.training import step as steps
@@ -39,12 +39,10 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
     arrays, _ = checkpoints.at(found[1].best_step, like)
     program, tasks = steps.program_of(run, member.method), member.tasks
 
-    def answer(data: CachedSplit) -> list[str]:
-        return evaluation.predict(
-            program.config, program.method, arrays["trainable"], base, tasks.words, data,
-            tasks.layout, run.eval_batch_size,
-        )  # fmt: skip
-
+    answer = functools.partial(
+        evaluation.predict, program.config, program.method, arrays["trainable"], base,
+        tasks.words, tasks.layout, run.eval_batch_size, 0,
+    )  # fmt: skip
     split = split or tasks.final
     scores = tasks.score(split, answer)
     return {"split": split, "step": found[1].best_step, **scores}

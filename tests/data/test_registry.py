@@ -63,3 +63,38 @@ def test_row_agrees_with_the_pocket_world(name: str) -> None:
     assert info.ceiling == task.ceiling
     assert info.labels == task.labels
     assert set(info.splits) == set(task.sizes)
+
+
+VARIANTS = ("", ":sentinel", ":n4", ":n4:balanced:seed1")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", registry.mixture_names())
+def test_mixtures_take_every_variant(name: str, variant: str) -> None:
+    plain, found = registry.mixture(name), registry.mixture(name + variant)
+    assert len(found.trained) == len(found.rates) and found.name == name + variant
+    assert [info.name for info in found.trained] == [i.name + variant for i in plain.trained]
+    for part in ("scored", "transfer"):
+        assert len(getattr(found, part)) == len(getattr(plain, part))
+    for info in found.tasks:
+        assert info.sentinel == (variant == ":sentinel")
+        assert (info.few_shot is not None) == ("n4" in variant and info in found.trained)
+
+
+def test_halves_of_transfer_tasks_are_not_taken() -> None:
+    found = registry.mixture("taskless_glue_mrpc_from_qqp_zeroshot_v002:halves")
+    assert found.scored[0].splits == ("train", "validation", "test")
+    assert found.transfer[0].splits == ("validation",)
+
+
+@pytest.mark.parametrize("name", ["super_glue_multirc_v102", "squad_v010_allanswers"])
+def test_records_that_share_a_passage_are_not_halved(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be halved: several records share a passage"):
+        registry.get(f"{name}:halves")
+
+
+def test_a_mixture_is_no_task_and_its_name_says_what_it_is() -> None:
+    with pytest.raises(ValueError, match="is a mixture, and one task is wanted: squad_v010"):
+        registry.get("squad_to_mrqa")
+    whole, other = registry.mixture("squad_to_mrqa"), registry.mixture("squad_v010_allanswers")
+    assert other.identity == "3.0.0" and "bio_asq" in whole.identity

@@ -63,6 +63,22 @@ def test_a_mixed_batch_answers_as_one_prompt_at_a_time(base, kind):
                 assert answer.text in LABELS[name]
 
 
+def test_prompts_of_sentinel_tasks_rank_and_lose_the_sentinel(base):
+    prompt = Prompt(placed()[0].rows_PD, {"task": "pocket_boolq:sentinel"})
+    marked = prediction.place(prompt)
+    assert marked.sentinel and marked.labels == ("False", "True")
+    found = predictor(base, [marked], Decoding("rank"))
+    words = vocabulary.load("pocket")
+    assert {row[0] for row in found._labels_CM.tolist()} == {words.sentinel(0)}
+    inputs = [found.encode(text)[0] for text in TEXTS]
+    answers = found.answer(inputs, [0] * len(inputs))
+    assert {answer.text for answer in answers} <= {"False", "True"}
+    labels = ("<extra_id_0> False", "<extra_id_0> True")
+    plain = dataclasses.replace(marked, sentinel=False, labels=labels)
+    same = predictor(base, [plain], Decoding("rank")).answer(inputs, [0] * len(inputs))
+    assert [f"<extra_id_0> {answer.text}" for answer in answers] == [other.text for other in same]
+
+
 def test_too_long_texts_are_cut_as_in_training(base):
     short = predictor(base, placed()[:1], Decoding(), input_length=6)
     words = short.words.encode(TEXTS[3])

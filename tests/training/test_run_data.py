@@ -23,9 +23,7 @@ MIXTURES = {
 @pytest.fixture
 def mixed(run, monkeypatch):
     monkeypatch.setattr(registry, "_mixtures", lambda: tables.mixtures() | MIXTURES)
-    registry._named_mixture.cache_clear()
-    yield dataclasses.replace(run, task="pocket_mixture", steps=2, eval_period=1)
-    registry._named_mixture.cache_clear()
+    return dataclasses.replace(run, task="pocket_mixture", steps=2, eval_period=1)
 
 
 def test_a_mixture_is_chosen_by_the_mean_of_its_tasks_and_transferred(mixed, tmp_path):
@@ -43,6 +41,13 @@ def test_a_mixture_is_chosen_by_the_mean_of_its_tasks_and_transferred(mixed, tmp
     assert {name: again[name] for name in result["test"]} == result["test"]
     with pytest.raises(ValueError, match="'other' of pocket_cb cannot be scored; choose .*test"):
         scoring.score_folder(mixed, tmp_path, "other")
+
+
+def test_caches_built_ahead_are_those_a_run_reads(mixed, monkeypatch):
+    found = []
+    monkeypatch.setattr(cache, "ensure_all", lambda wanted, *rest: found.extend(wanted))
+    cache.ensure(["pocket_mixture"], vocabulary="pocket")
+    assert all(wanted in found for wanted in run_data.needed(mixed))
 
 
 def test_a_mixture_s_batches_are_of_its_tasks(mixed):
@@ -66,9 +71,12 @@ def test_class_labels_of_a_mixture_are_those_of_all_its_tasks(mixed):
 def test_a_task_without_test_labels_is_scored_on_validation(run, tmp_path, monkeypatch):
     info = dataclasses.replace(registry.get("pocket_cb"), unlabelled=("test",))
     monkeypatch.setattr(registry, "_tasks", lambda: {"pocket_cb": info})
+    monkeypatch.setattr(registry, "_named_mixture", registry._named_mixture.__wrapped__)
     run = dataclasses.replace(run, steps=2, eval_period=1)
     (result,) = loop.train([run], [tmp_path])
-    assert result["test"] is None and result["validation"]["score"] >= 0
+    whole = scoring.score_folder(run, tmp_path, "")
+    assert (whole.pop("split"), whole.pop("step")) == ("validation", result["best_step"])
+    assert result["test"] is None and result["validation"] == whole  # not of 16 examples only
     data = cache.load("pocket_cb", "validation")
     train = cache.load("pocket_cb", "train")
     expected = metrics.majority(info, train.examples, data.examples)

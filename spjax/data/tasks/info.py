@@ -147,14 +147,12 @@ class Mixture:
         return tuple(dict.fromkeys((*self.trained, *self.scored, *self.transfer)))
 
     @property
-    def input_length(self) -> int:
-        """The most input tokens of any task, EOS included."""
-        return max(info.input_length for info in self.tasks)
-
-    @property
-    def target_length(self) -> int:
-        """The most target tokens of any task, EOS included."""
-        return max(info.target_length for info in self.tasks)
+    def lengths(self) -> dict[str, int]:
+        """The most tokens of `inputs` and `targets` of any task, EOS included."""
+        return {
+            "inputs": max(info.input_length for info in self.tasks),
+            "targets": max(info.target_length for info in self.tasks),
+        }
 
     @property
     def vocabulary(self) -> str:
@@ -162,9 +160,14 @@ class Mixture:
         return self.trained[0].vocabulary
 
     @property
-    def version(self) -> str:
-        """Versions of the records of all tasks."""
-        return " ".join(dict.fromkeys(info.version for info in self.tasks))
+    def identity(self) -> str:
+        """What decides the numbers of a run beside its name: versions, rates, what is scored."""
+        versions = " ".join(dict.fromkeys(info.version for info in self.tasks))
+        if len(self.tasks) == 1:
+            return versions
+        parts = (self.trained, self.scored, self.transfer)
+        names = [[info.name for info in part] for part in parts]
+        return f"{versions} {list(self.rates)} {names}"
 
     @property
     def class_labels(self) -> tuple[str, ...]:

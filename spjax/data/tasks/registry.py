@@ -28,6 +28,8 @@ from spjax.data.tasks.info import FewShot, Mixture, TaskInfo
 
 VARIANTS = (":sentinel", ":n<number>", ":balanced", ":seed<number>", ":halves")
 _HALVES = (("validation", "[:50%]"), ("test", "[50%:]"))
+_DRAWN = re.compile(r"n\d+|balanced|seed\d+")
+_GROUPED = ("multirc", "record", "qa")  # post-processors of records that share a passage
 
 
 @functools.cache
@@ -48,6 +50,11 @@ def names() -> tuple[str, ...]:
 def mixture_names() -> tuple[str, ...]:
     """The names of all mixtures, in the order of the table."""
     return tuple(_mixtures())
+
+
+def is_mixture(task: str | FileTask | TaskInfo) -> bool:
+    """Whether this is the name of a mixture, variants included."""
+    return isinstance(task, str) and task.partition(":")[0] in _mixtures()
 
 
 def get(task: str | FileTask | TaskInfo) -> TaskInfo:
@@ -71,6 +78,9 @@ def get(task: str | FileTask | TaskInfo) -> TaskInfo:
 
 def _named(name: str) -> TaskInfo:
     base, *variants = name.split(":")
+    if base in _mixtures():
+        tasks = ", ".join(_mixtures()[base]["rates"])
+        raise ValueError(f"{base!r} is a mixture, and one task is wanted: {tasks}.")
     if base not in _tasks():
         close = difflib.get_close_matches(base, names(), 1, 0.6)
         guess = f" Did you mean {close[0]!r}?" if close else ""
@@ -97,18 +107,23 @@ def mixture(task: str | FileTask | TaskInfo) -> Mixture:
 
 @functools.cache
 def _named_mixture(name: str) -> Mixture:
-    base, colon, variants = name.partition(":")
+    base, *variants = name.split(":")
     if base not in _mixtures():
         return _alone(get(name))
-    row = _mixtures()[base]
+    row, rates = _mixtures()[base], _mixtures()[base]["rates"]
+    # What is not trained on has no examples to draw, and what chooses nothing no need of halves.
+    not_drawn = [text for text in variants if not _DRAWN.fullmatch(text)]
+    whole = [text for text in not_drawn if text != "halves"]
 
-    def tasks(wanted: tuple[str, ...]) -> tuple[TaskInfo, ...]:
-        return tuple(get(f"{task}{colon}{variants}") for task in wanted)
+    def vary(task: str, own: list[str]) -> TaskInfo:
+        return get(":".join([task, *own]))
 
-    rates = row["rates"]
-    trained = tasks(tuple(rates))
-    scored = tasks(row["scored"]) if "scored" in row else trained
-    return Mixture(name, trained, tuple(rates.values()), scored, tasks(row.get("transfer", ())))
+    trained = tuple(vary(task, variants) for task in rates)
+    scored = tuple(
+        vary(task, variants if task in rates else not_drawn) for task in row.get("scored", rates)
+    )
+    transfer = tuple(vary(task, whole) for task in row.get("transfer", ()))
+    return Mixture(name, trained, tuple(rates.values()), scored, transfer)
 
 
 def _alone(info: TaskInfo) -> Mixture:
@@ -152,6 +167,11 @@ def _vary(info: TaskInfo, variants: list[str]) -> TaskInfo:
 def _halved(info: TaskInfo) -> TaskInfo:
     if not info.source.startswith("tfds:") or "validation" not in info.labelled:
         raise ValueError(f"{info.name!r} has no validation split in TFDS that could be halved")
+    if info.postprocess in _GROUPED:
+        raise ValueError(
+            f"{info.name!r} cannot be halved: several records share a passage, and TFDS shuffles "
+            "them, so that both halves would hold the same passages"
+        )
     validation = dict(info.source_splits).get("validation", "validation")
     own = {"train": "train"} if "train" in info.splits else {}
     own |= {split: validation + part for split, part in _HALVES}
