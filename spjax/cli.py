@@ -1,4 +1,4 @@
-"""The command line: train, sweep, plot, pretrain, cache, eval, predict, inspect, convert.
+"""The command line: train, sweep, plot, pretrain, cache, tasks, eval, predict, inspect, convert.
 
 Flags are T5X's: `--gin_file` (repeatable), `--gin.NAME=value`, `--gin_search_paths`. Rooms are
 imported inside the commands, so that `spjax --help` answers at once.
