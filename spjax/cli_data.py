@@ -100,16 +100,17 @@ def tasks(args: argparse.Namespace) -> int:
     from spjax.data import overview
     from spjax.data.tasks import files, registry
 
-    base = args.name.partition(":")[0]
     if args.gin_file:
         info = registry.get(_file_task(args))
-    elif files.is_path(args.name) or base in registry.names():
+    elif args.gin_bindings:
+        raise ValueError(
+            f"the binding {args.gin_bindings[0]!r} is given and no gin file that uses it; add "
+            "--gin_file=gin_configs/tasks/file.gin and name the file with --gin.TASK_FILE=PATH."
+        )
+    elif files.is_path(args.name) or args.name.partition(":")[0] in registry.names():
         info = registry.get(args.name)
-    elif base in registry.mixture_names():
-        print(overview.mixture_facts(registry.mixture(args.name)))
-        return 0
     else:
-        print(overview.listing(args.name))
+        print(_several(args))
         return 0
     view = _view(args, info)
     print(overview.facts(info) + "\n", flush=True)
@@ -119,6 +120,22 @@ def tasks(args: argparse.Namespace) -> int:
     else:
         print(overview.describe(info, examples, view))
     return 0
+
+
+def _several(args: argparse.Namespace) -> str:
+    from spjax.data import overview
+    from spjax.data.tasks import registry
+
+    if args.name.partition(":")[0] in registry.mixture_names():
+        told = overview.mixture_facts(registry.mixture(args.name))
+    else:
+        told = overview.listing(args.name)
+    if args.leaks:
+        raise ValueError(
+            f"--leaks looks into one task, and {args.name!r} is none; give the name of a task or "
+            "the path of a file."
+        )
+    return told
 
 
 def _file_task(args: argparse.Namespace) -> Any:

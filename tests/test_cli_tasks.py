@@ -136,7 +136,11 @@ def test_a_task_without_records_says_what_to_do(call, monkeypatch: pytest.Monkey
     ("args", "message"),
     [
         (["pocket_cb", "--gin_file=gin_configs/tasks/file.gin"], "both 'pocket_cb' and gin files"),
-        (["--gin_file=gin_configs/tasks/file.gin", "--gin.TASK_FILE=a.csv", "--gin.X=1"], "a.csv"),
+        (["--gin_file=gin_configs/tasks/file.gin", "--gin.TASK_FILE=a.csv"], "cannot read 'a.csv'"),
+        (["--gin.TASK_FILE=a.jsonl"], "'TASK_FILE=a.jsonl' is given and no gin file"),
+        (["a.jsonl", "--gin.TASK_LABELS=('a',)"], "add --gin_file=gin_configs/tasks/file.gin"),
+        (["--leaks"], "--leaks looks into one task, and '' is none"),
+        (["squad_to_mrqa", "--leaks"], "into one task, and 'squad_to_mrqa' is none; give the name"),
         (["pocket_cb", "--input_length=1"], "--input_length is 1; it must be at least 2"),
         (["absent.jsonl"], "cannot read 'absent.jsonl'"),
     ],
@@ -147,8 +151,10 @@ def test_mistakes(call, args: list[str], message: str) -> None:
 
 
 def test_a_misspelt_setting_is_refused(call, data: str) -> None:
-    code, _, err = call(*own(data), "--gin.TASK_LABLES=('a',)")
+    code, lines, err = call(*own(data), "--gin.TASK_LABLES=('a',)")
     assert code == 2 and "nothing uses the binding 'TASK_LABLES'; did you mean 'TASK_LABELS'" in err
+    code, lines, err = call(*own(data), "--gin.X=1")
+    assert code == 2 and not lines and "nothing uses the binding 'X'" in err
 
 
 def test_choices_are_those_of_the_library() -> None:

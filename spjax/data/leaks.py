@@ -72,10 +72,6 @@ class Report:
     overlaps: tuple[Overlap, ...]
     complete: bool
 
-    def between(self, split: str, other: str) -> Overlap:
-        """The overlap of two splits, of which `other` comes first."""
-        return next(o for o in self.overlaps if (o.split, o.other) == (split, other))
-
 
 def check(splits: Mapping[str, Sequence[tuple[str, str]]], near: float = NEAR) -> Report:
     """Looks for what splits have in common, with the training examples and with each other.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -271,7 +272,7 @@ def _shown(title: str, info: TaskInfo, pair: tuple[str, str], view: View) -> Ite
         for ids, most in zip(_ids(info, pair, words), (lengths["inputs"], lengths["targets"]))
     ]
     inputs, targets = (Ragged(np.array(ids, np.int32), np.array([0, len(ids)])) for ids in cut)
-    split = cache.CachedSplit(info.name, "", files.Path(), lengths, inputs, targets)
+    split = cache.CachedSplit(info.name, "", Path(), lengths, inputs, targets)
     layout = batching.make_layout(
         [split], prompt_length=view.prompt_length, insertion=view.insertion
     )

@@ -3,9 +3,11 @@
 import csv
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import pandas
 import pytest
 
@@ -79,11 +81,56 @@ def test_labels_are_read_in_every_way(tmp_path: Path) -> None:
     assert digits["train"][0]["label"] == 0, "a word goes before a number"
 
 
-def held(folder: Path) -> dict[str, str]:
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_numbers_that_are_labels_go_before_places_however_stored(
+    ending: str, tmp_path: Path
+) -> None:
+    def numbers(values: list[Any], labels: tuple[str, ...]) -> list[int]:
+        rows = [{"input": f"text {i}", "target": value} for i, value in enumerate(values)]
+        path = write(tmp_path / f"d{ending}", rows)
+        task = FileTask(path, labels=labels, **held(tmp_path, target=labels[0]))
+        return [row["label"] for row in examples(task)["train"]]
+
+    ratings = ("1", "2", "3", "4", "5")
+    assert numbers([1, 2, 4], ratings) == numbers([1.0, 2.0, 4.0], ratings) == [0, 1, 3]
+    for labels in (("True", "False"), ("true", "false"), ("1", "0")):
+        assert numbers([True, False], labels) == [0, 1]
+    assert numbers([True, False], ("no", "yes")) == [1, 0]
+
+
+def test_targets_of_a_correlation_are_numbers(tmp_path: Path) -> None:
+    score = {"metrics": ("pearson_corrcoef", "spearman_corrcoef"), **held(tmp_path)}
+    rows = [{"input": f"text {i}", "target": value} for i, value in enumerate((3.5, 2, "-1e3"))]
+    made = examples(FileTask(write(tmp_path / "d.jsonl", rows), **score))["train"]
+    assert [row["targets"] for row in made] == ["3.5", "2", "-1e3"]
+    for i, bad in enumerate(("n/a", "nan", float("inf"))):
+        path = write(tmp_path / f"{i}.jsonl", [*rows, {"input": "a", "target": bad}])
+        with pytest.raises(ValueError, match="1 of 6 rows.*\n.*:7: the target is '.*finite number"):
+            FileTask(path, **score)
+    with pytest.raises(ValueError, match="'target' is True; it must be a text"):
+        FileTask(write(tmp_path / "d.jsonl", [{"input": "a", "target": True}]), **score)
+
+
+def test_long_cells_and_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"input": "word " * 40_000, "target": "a"}, ROWS[0]]
+    write(tmp_path / "d.csv", rows)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    task = FileTask("~/d.csv", **held(tmp_path))
+    assert [row["inputs"] for row in examples(task)["train"]] == [r["input"] for r in rows]
+
+
+@pytest.mark.parametrize("name", ["...jsonl", "..jsonl"])
+def test_a_task_is_not_named_as_the_folder_above(name: str, tmp_path: Path) -> None:
+    assert str(FileTask(write(tmp_path / name, ROWS))) == "_"
+
+
+def held(folder: Path, target: str = "1") -> dict[str, str]:
     """Files for validation and test, so that one of few rows will do."""
     paths = {split: folder / f"{split}.jsonl" for split in ("validation", "test")}
     for split, path in paths.items():
-        write(path, [{"input": split, "target": "1"}])
+        write(path, [{"input": split, "target": target}])
     return {split: str(path) for split, path in paths.items()}
 
 
@@ -95,7 +142,12 @@ GOOD = b'{"input": "a", "target": "yes"}\n'
     [
         ("d.jsonl", GOOD + b"nonsense\n", r"d.jsonl:2: not a JSON object \(Expecting value"),
         ("d.jsonl", GOOD + b"\n\n[1]\n", r"d.jsonl:4: expected a JSON object, found \[1\]"),
-        ("d.json", b"[\n" + GOOD + b"]", "d.json:1: .*write one object on each line"),
+        ("d.json", json.dumps(ROWS[:3], indent=2).encode(),
+         "1 of 1 rows.*\n.*d.json:1: .*; write one object on each line.* was not read$"),
+        ("d.json", GOOD + json.dumps(ROWS[0], indent=2).encode(), "1 of 2 rows.*\n.*d.json:2: "),
+        ("d.json", b"[" + GOOD[:-1] + b",\n" + GOOD + b"]", "1 of 1 rows.*\n.*:1: .* each line"),
+        ("d.tsv", b'input\ttarget\n"Hi" he said\ty\n',
+         'd.tsv:2: not CSV .*a cell that begins with " ends with one'),
         ("d.jsonl", GOOD + b'{"input": "\xff"}', "d.jsonl:2: not UTF-8 text"),
         ("d.jsonl", b"[" * 99_999, "d.jsonl:1: nested too deeply"),
         ("d.jsonl", b'{"inputs": "a", "target": "b"}', "no field 'input', only 'inputs', 'target'"
@@ -172,13 +224,18 @@ def test_the_first_ten_bad_rows_of_all_files_are_named(tmp_path: Path) -> None:
         ({"labels": ("a", "a")}, "different words, none empty"),
         ({"labels": ("a", "")}, "different words, none empty"),
         ({"metrics": "accuracy"}, r"metrics is \('accuracy',\); without labels, either squad; or"),
+        ({"metrics": ("accuracy", "mean_3class_f1"), **LABELS},
+         "has 'mean_3class_f1', which is for 3 labels, but FileTask.labels has 2; use accuracy"),
+        ({"metrics": "f1_with_invalid", "labels": ("no", "yes", "maybe")},
+         "'f1_with_invalid', which is for 2 labels, but FileTask.labels has 3"),
         ({"metrics": ("squad",), **LABELS}, "with labels accuracy, f1_with_invalid"),
         ({"metrics": ("squad", "rouge")}, "without labels, either squad; or rouge, bleu; or"),
         ({"input_length": 1}, "input_length is 1; it must be a whole number of at least 2"),
         ({"name": "a/b"}, "name is 'a/b'; use letters"),
+        ({"name": ".."}, r"name is '\.\.'; .* and not dots alone"),
         ({"sha256": "0"}, r"data.jsonl has changed: its SHA-256 is \w+ and was 0"),
     ],
-)
+)  # fmt: skip
 def test_settings_are_checked(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
     path = write(tmp_path / "data.jsonl", ROWS)
     with pytest.raises(ValueError, match=message):

@@ -13,6 +13,9 @@ from typing import Any
 
 ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet")
 _SHOWN = 60  # characters of a value in a message
+_UNREAD = "what follows was not read"
+# In TSV too, as spreadsheets and Pandas write it; read as they stand, their marks would be text.
+_QUOTES = 'a cell that begins with " ends with one, and each " inside is written twice'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,31 +75,39 @@ def shown(value: Any) -> str:
 
 def _json(data: bytes) -> Iterator[Row]:
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if line.strip():
-            try:
-                fields = json.loads(line.decode())
-                problem = "" if isinstance(fields, dict) else _no_object(fields)
-            except (ValueError, RecursionError) as error:
-                problem = _explain(error, line)
-            yield Row(f":{number}", {} if problem else fields, problem)
+        start, opened = line.lstrip()[:1], False
+        if not start:
+            continue
+        try:
+            fields = json.loads(line.decode())
+            problem = "" if isinstance(fields, dict) else _no_object(fields)
+        except (ValueError, RecursionError) as error:
+            problem = _explain(error)
+            # A list or an object over several lines: each of these would be another bad row.
+            opened = start == b"[" or line.strip() == b"{"
+        if opened:
+            problem += f"; write one object on each line, without [ and ] around them; {_UNREAD}"
+        yield Row(f":{number}", {} if problem else fields, problem)
+        if opened:
+            return
 
 
 def _no_object(value: Any) -> str:
     return f"expected a JSON object, found {shown(value)}; write one object on each line"
 
 
-def _explain(error: Exception, line: bytes) -> str:
+def _explain(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8 text ({error.reason} at byte {error.start + 1})"
     if isinstance(error, json.JSONDecodeError):
-        array = "; write one object on each line" if line.strip() == b"[" else ""
-        return f"not a JSON object ({error.msg} at character {error.pos + 1}){array}"
+        return f"not a JSON object ({error.msg} at character {error.pos + 1})"
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _csv(data: bytes, delimiter: str, columns: Sequence[str]) -> Iterator[Row]:
     # Bytes that are no UTF-8 become surrogates, by which their row is known.
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # that of the process
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
@@ -104,7 +115,7 @@ def _csv(data: bytes, delimiter: str, columns: Sequence[str]) -> Iterator[Row]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield Row(place, {}, f"not CSV ({error}); what follows was not read")
+            yield Row(place, {}, f"not CSV ({error}); {_QUOTES}; {_UNREAD}")
             return
         if cells is None:
             return

@@ -11,6 +11,8 @@ import difflib
 import functools
 import hashlib
 import json
+import math
+import os
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -35,8 +37,13 @@ _POSTPROCESSORS = {  # what each metric compares
     "pearson_corrcoef": "string_to_float",
     "spearman_corrcoef": "string_to_float",
 }
+_CORRELATIONS = ("pearson_corrcoef", "spearman_corrcoef")  # their targets are numbers
+_CLASSES = {"f1_with_invalid": 2, "mean_3class_f1": 3}  # labels that a metric is for
 _REPORTED = 10  # bad rows that are named
 _PATH = re.compile(rf"(?i:(.+(?:{'|'.join(map(re.escape, file_rows.ENDINGS))})))((?::\w+)*)")
+
+
+_Piece = tuple[str, str | None]  # a literal text and the column that follows it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +61,9 @@ class FileTask:
       labels: if the target is one of some words, these in the order of their numbers. Then
         `target` is one column that holds the word or the number, from 0.
       metrics: names in `spjax.metrics.METRICS`. With labels "accuracy" (the default),
-        "f1_with_invalid", "matthews_corrcoef", "mean_3class_f1"; without "squad" (exact match and
-        word F1, the default), or "rouge" and "bleu", or "pearson_corrcoef" and
-        "spearman_corrcoef" for numbers.
+        "f1_with_invalid" (of two), "matthews_corrcoef", "mean_3class_f1" (of three); without
+        "squad" (exact match and word F1, the default), or "rouge" and "bleu", or
+        "pearson_corrcoef" and "spearman_corrcoef" for numbers.
       input_length: the most input tokens, EOS included; longer texts are cut.
       target_length: likewise for targets.
       name: of the task in tables; that of the file by default.
@@ -98,7 +105,8 @@ class FileTask:
 
     def __str__(self) -> str:
         """The task's name, variants included."""
-        stem = re.sub(r"[^\w.-]+", "_", Path(_split(self.path)[0]).stem)
+        # It names the folder of a cache, where ".." would be the one above.
+        stem = re.sub(r"[^\w.-]+|^\.+$", "_", Path(_split(self.path)[0]).stem)
         return (self.name or stem) + _split(self.path)[1]
 
     @property
@@ -110,7 +118,7 @@ class FileTask:
     def _files(self) -> dict[str, str]:
         """The files by split, those that are held out of the training file left out."""
         paths = (_split(self.path)[0], self.validation, self.test)
-        return {split: path for split, path in zip(SPLITS, paths) if path}
+        return {split: os.path.expanduser(path) for split, path in zip(SPLITS, paths) if path}
 
 
 def is_path(name: str) -> bool:
@@ -223,9 +231,10 @@ def _check(task: FileTask) -> None:
                 f"FileTask.{field} is {value!r}; it must be a whole number of at least 2 (one "
                 "token and EOS)."
             )
-    if not re.fullmatch(r"[\w.-]*", task.name):
+    if not re.fullmatch(r"(?!\.+$)[\w.-]*", task.name):
         raise ValueError(
-            f"FileTask.name is {task.name!r}; use letters, digits, underscores, dots and hyphens."
+            f"FileTask.name is {task.name!r}; use letters, digits, underscores, dots and hyphens, "
+            "and not dots alone."
         )
 
 
@@ -238,9 +247,15 @@ def _check_metrics(task: FileTask) -> None:
         groups = [", ".join(n for n in kinds if kinds[n] == kind) for kind in kinds.values()]
         allowed = "; or ".join(dict.fromkeys(groups))
         raise ValueError(f"FileTask.metrics is {task.metrics!r}; {which} {allowed}.")
+    for name in task.metrics:
+        if _CLASSES.get(name, len(task.labels)) != len(task.labels):
+            raise ValueError(
+                f"FileTask.metrics has {name!r}, which is for {_CLASSES[name]} labels, but "
+                f"FileTask.labels has {len(task.labels)}; use accuracy or matthews_corrcoef."
+            )
 
 
-def _pieces(template: str, field: str) -> list[tuple[str, str | None]]:
+def _pieces(template: str, field: str) -> list[_Piece]:
     """Pairs of a literal text and the column that follows it, None after the last."""
     problem = ""
     try:
@@ -267,7 +282,9 @@ def _content(task: FileTask) -> _Content:
         stamps = tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
     except OSError:
         stamps = ()  # reading it gives the message
-    return _read(tuple(task._files.items()), task.template, task.target, task.labels, stamps)
+    numeric = bool({*task.metrics}.intersection(_CORRELATIONS))
+    named = tuple(task._files.items())
+    return _read(named, task.template, task.target, task.labels, numeric, stamps)
 
 
 @functools.lru_cache(maxsize=16)
@@ -276,17 +293,19 @@ def _read(
     template: str,
     target: str,
     labels: tuple[str, ...],
+    numeric: bool,
     stamps: tuple[tuple[int, int], ...],
 ) -> _Content:
     """All records; `stamps` says when the files were changed, so that they are read again."""
     del stamps
     found, problems, total = {}, [], 0
-    columns = dict.fromkeys(_columns(template, "template") + _columns(target, "target"))
+    pieces, answer = _pieces(template, "template"), _pieces(target, "target")
+    columns = dict.fromkeys(name for _, name in [*pieces, *answer] if name is not None)
     for split, path in files:
         found[split] = []
         for row in file_rows.read(Path(path), tuple(columns)):
             total += 1
-            made = row.problem or _example(row.fields, template, target, labels)
+            made = row.problem or _example(row.fields, pieces, answer, labels, numeric)
             if isinstance(made, str):
                 problems.append(f"{path}{row.place}: {made}")
             else:
@@ -295,9 +314,10 @@ def _read(
         raise ValueError(_report(files, problems, total))
     held_out = [split for split in SPLITS if split not in found]
     shared = found["train"]
-    found |= {split: [] for split in ("train", *held_out)}
-    for record in shared:
-        found[_place(record["inputs"], held_out)].append(record)
+    if held_out:
+        found |= {split: [] for split in ("train", *held_out)}
+        for record in shared:
+            found[_place(record["inputs"], held_out)].append(record)
     _check_sizes(files, {split: len(found[split]) for split in SPLITS}, len(shared))
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for _, path in files]
     joined = hashlib.sha256(" ".join(digests).encode()).hexdigest()
@@ -336,14 +356,22 @@ def _report(files: tuple[tuple[str, str], ...], problems: Sequence[str], total: 
 
 
 def _example(
-    fields: Mapping[str, Any], template: str, target: str, labels: Sequence[str]
+    fields: Mapping[str, Any],
+    template: Sequence[_Piece],
+    target: Sequence[_Piece],
+    labels: Sequence[str],
+    numeric: bool,
 ) -> dict[str, Any] | str:
     """Input, target and label of a row, or what is wrong with it."""
     try:
-        inputs = _fill(template, "template", fields)
+        inputs = _fill(template, fields)
         if not labels:
-            return {"inputs": inputs, "targets": _fill(target, "target", fields), "label": -1}
-        (column,) = _columns(target, "target")
+            answer = _fill(target, fields, numeric)
+            if numeric and not _is_number(answer):
+                shown = file_rows.shown(answer)
+                raise _Bad(f"the target is {shown}; for a correlation it must be a finite number")
+            return {"inputs": inputs, "targets": answer, "label": -1}
+        ((_, column),) = target
         number = _label(column, _value(column, fields), labels)
         return {"inputs": inputs, "targets": labels[number], "label": number}
     except _Bad as problem:
@@ -354,13 +382,23 @@ class _Bad(Exception):
     """What is wrong with a row."""
 
 
-def _fill(template: str, name: str, fields: Mapping[str, Any]) -> str:
+def _fill(pieces: Sequence[_Piece], fields: Mapping[str, Any], numeric: bool = False) -> str:
     parts = []
-    for literal, column in _pieces(template, name):
+    for literal, column in pieces:
         parts.append(literal)
         if column is not None:
-            parts.append(_text(column, _value(column, fields)))
+            value = _value(column, fields)
+            if numeric and isinstance(value, (int, float)) and not isinstance(value, bool):
+                value = str(value)
+            parts.append(_text(column, value))
     return "".join(parts)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _value(column: str, fields: Mapping[str, Any]) -> Any:
@@ -380,13 +418,16 @@ def _text(column: str, value: Any) -> str:
 
 
 def _label(column: str, value: Any, labels: Sequence[str]) -> int:
-    if str(value) in labels:
-        return labels.index(str(value))
-    # Pandas makes 1.0 of a 1 in a column with gaps.
-    if isinstance(value, bool) or isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if re.fullmatch(r"\d{1,9}", str(value)) and int(value) < len(labels):
-        return int(value)
+    written = [str(value)]
+    if isinstance(value, bool):
+        written += [str(value).lower(), str(int(value))]
+    elif isinstance(value, float) and value.is_integer():
+        written.append(str(int(value)))  # Pandas makes 1.0 of a 1 in a column with gaps
+    for word in written:  # all before any number, for labels such as "1" and "2"
+        if word in labels:
+            return labels.index(word)
+    if re.fullmatch(r"\d{1,9}", written[-1]) and int(written[-1]) < len(labels):
+        return int(written[-1])
     close = difflib.get_close_matches(str(value), labels, 1, 0.6)
     guess = f"; did you mean {close[0]!r}?" if close else ""
     numbers = f"a number from 0 to {len(labels) - 1}"
