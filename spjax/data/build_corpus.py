@@ -17,6 +17,7 @@ import os
 import re
 import sys
 import traceback
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Mapping
@@ -38,8 +39,8 @@ def register(spec: Mapping[str, Any]) -> seqio.Task:
     """The seqio task of a corpus, in seqio's registry; its feature `targets` are the documents.
 
     Args:
-      spec: `name`, `source` (`tfds:NAME`, `seqio:MODULE:TASK`, or a list of files), `field`,
-        `split`, and the path of the `vocabulary`.
+      spec: `source` (`tfds:NAME`, `seqio:MODULE:TASK`, or a list of files), `task` (the name it
+        gets, or has), `field`, `split`, and the path of the `vocabulary`.
 
     Raises:
       ValueError: there is no such source, or it has another vocabulary.
@@ -48,12 +49,11 @@ def register(spec: Mapping[str, Any]) -> seqio.Task:
     pieces = seqio.SentencePieceVocabulary(str(words.path), extra_ids=words.extra_ids)
     source = spec["source"]
     if isinstance(source, str) and source.startswith("seqio:"):
-        _, module, name = source.split(":", 2)
-        importlib.import_module(module)
-        task = seqio.TaskRegistry.get(name)
+        importlib.import_module(source.split(":")[1])
+        task = seqio.TaskRegistry.get(spec["task"])
         _check_vocabulary(task, pieces)
         return task
-    name = f"spjax_{spec['name']}"
+    name = spec["task"]
     if name in seqio.TaskRegistry.names():
         seqio.TaskRegistry.remove(name)
     return seqio.TaskRegistry.add(
@@ -109,6 +109,7 @@ def build(request: Mapping[str, Any]) -> int:
         seqio.add_global_cache_dirs([cached])
         source = task._get_cached_source(split)  # what `get_dataset` calls; it would go on to trim
     size, count, built = vocabularies.load(spec["vocabulary"]).size, _count(source, spec), 0
+    corpus_files.drop_other_shards(folder, count)
     for index in range(request["worker"], count, request["workers"]):
         if not corpus_files.has_shard(folder, index, count):
             found = documents(source, task, split, index, raw=not cached)
@@ -145,17 +146,31 @@ def texts(path: bytes, field: str) -> Iterator[dict[str, str]]:
     """
     name = path.decode()
     as_json = name.removesuffix(".gz").endswith((".jsonl", ".json", ".ndjson"))
-    with (gzip.open if name.endswith(".gz") else open)(name, "rb") as lines:
-        for number, data in enumerate(lines, 1):
-            try:
-                line = data.decode().strip()
-                text = json.loads(line).get(field) if as_json and line else line
-                if not isinstance(text, str):
-                    raise ValueError(f"the field {field!r} is {text!r}; it must be a text")
-            except (ValueError, AttributeError) as error:
-                raise ValueError(f"{name}:{number}: {error}") from None
-            if text.strip():
-                yield {field: text}
+    for number, data in enumerate(_lines(name), 1):
+        try:
+            line = data.decode().strip()
+            text = _field(json.loads(line), field) if as_json and line else line
+        except ValueError as error:
+            raise ValueError(f"{name}:{number}: {error}") from None
+        if text.strip():
+            yield {field: text}
+
+
+def _lines(name: str) -> Iterator[bytes]:
+    try:
+        with (gzip.open if name.endswith(".gz") else open)(name, "rb") as lines:
+            yield from lines
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{name} is damaged or cut off ({error}); get the file again") from None
+
+
+def _field(record: Any, field: str) -> str:
+    if not isinstance(record, dict):
+        raise ValueError(f"each line must be one JSON object, not a {type(record).__name__}")
+    text = record.get(field)
+    if not isinstance(text, str):
+        raise ValueError(f"the field {field!r} is {text!r}; it must be a text")
+    return text
 
 
 def _only_text(dataset: tf.data.Dataset, field: str) -> tf.data.Dataset:

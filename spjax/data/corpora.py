@@ -2,7 +2,7 @@
 
 A corpus has a name, and a source: a TFDS dataset with a field of text, files (`.txt`, a document a
 line; `.jsonl`; both also `.gz`), or any seqio task. `c4` and its variants are known by name. It
-lies at `corpora/NAME-SPLIT` in the cache folder; training needs only that.
+lies at `corpora/NAME-SPLIT-VOCABULARY` in the cache folder; training needs only that.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ KNOWN = {
     "c4_webtextlike": "tfds:c4/en.webtextlike:2.2.0",
     "wikipedia": "tfds:wikipedia/20190301.en:1.0.0",
 }
+_SEQIO = "seqio"  # Beam's own cache, in the folder of the corpus until that is whole
 _FILES = re.compile(r"\.(txt|jsonl|json|ndjson)(\.gz)?$")
 _TFDS = re.compile(r"[a-z0-9_]+(/[\w.-]+)?(:[\d.]+)?")
 
@@ -74,10 +75,13 @@ def parse(text: str) -> tuple[str, str | list[str]]:
     return name, f"tfds:{source}"
 
 
-def folder_of(name: str, split: str = "train", cache_dir: Path | str | None = None) -> Path:
-    """Where a corpus lies, or would."""
+def folder_of(
+    name: str, vocabulary: str, split: str = "train", cache_dir: Path | str | None = None
+) -> Path:
+    """Where a corpus lies, or would: one folder for each vocabulary (its name or path)."""
     base = cache.default_cache_dir() if cache_dir is None else Path(cache_dir)
-    return base.absolute() / "corpora" / f"{name}-{split}"
+    words = vocabularies.load(vocabulary).fingerprint[:8]
+    return base.absolute() / "corpora" / f"{name}-{split}-{words}"
 
 
 def load(
@@ -94,8 +98,9 @@ def load(
     Raises:
       ValueError: it has not been built, is damaged, empty, or has another vocabulary.
     """
-    folder = Path(name) if os.sep in name else folder_of(name, split, cache_dir)
-    source = name if name in KNOWN else f"{name}=SOURCE"
+    is_path = os.sep in name
+    folder = Path(name) if is_path else folder_of(name, vocabulary, split, cache_dir)
+    source = name if name in KNOWN else "NAME=SOURCE" if is_path else f"{name}=SOURCE"
     command = f"build it with: spjax cache --corpus={source} --vocabulary={vocabulary}"
     if reason := corpus_files.problem(folder):
         raise ValueError(f"the corpus {name!r} cannot be read in {folder}: {reason}; {command}")
@@ -103,7 +108,7 @@ def load(
     if corpus.manifest["key"]["vocabulary"] != words.fingerprint:
         raise ValueError(
             f"the corpus in {folder} has another vocabulary than {words.path}; give the one it was "
-            f"built with, or another --cache_dir, and {command}"
+            f"built with, or {command}"
         )
     if len(corpus) < 2:
         raise ValueError(f"the corpus in {folder} has {len(corpus)} documents; 2 are the least.")
@@ -142,27 +147,29 @@ def build(
     """
     name, source = parse(text)
     words = vocabularies.load(vocabulary)
+    folder = folder_of(name, vocabulary, split, cache_dir)
     spec = {"name": name, "source": source, "field": field, "split": split,
-            "vocabulary": str(words.path.absolute())}  # fmt: skip
+            "task": _task(folder, source), "vocabulary": str(words.path.absolute())}  # fmt: skip
     key = _key(spec, words)
-    folder = folder_of(name, split, cache_dir)
     with _owned(folder) as lock:
         if corpus_files.problem(folder) is None:
             if corpus_files.read_manifest(folder)["key"] == key:
+                _remove_seqio(folder)  # a call may have been killed right before
                 log(f"Nothing to do: {describe(folder)}")
                 return folder
             log(f"{folder} was made from something else; it is built again.")
-        unfinished = _unfinished(folder, key)
+        # Beam gives the documents in another order, so that its shards go with no others.
+        unfinished = _unfinished(folder, {**key, "beam": bool(beam)})
         request = {"spec": spec, "folder": str(unfinished)}
         if beam:
-            request["seqio_cache_dir"] = beam.cache(spec, unfinished / "seqio", log)
+            request["seqio_cache_dir"] = beam.cache(spec, unfinished / _SEQIO, log)
         elif not isinstance(source, str):
             num_workers = min(num_workers, len(source))
         corpus_builders.run_workers(request, num_workers, lock, log)
-        shutil.rmtree(unfinished / "seqio", ignore_errors=True)
         corpus_files.finish(unfinished, key)
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
+        _remove_seqio(folder)
     log(describe(folder))
     return folder
 
@@ -174,6 +181,17 @@ def describe(folder: Path) -> str:
         f"{folder} holds {found['documents']:,} documents, {found['tokens']:,} tokens in "
         f"{len(found['shards'])} shards."
     )
+
+
+def _task(folder: Path, source: str | list[str]) -> str:
+    """Name of the seqio task, and of its folder in seqio's cache: one for each corpus folder."""
+    if isinstance(source, str) and source.startswith("seqio:"):
+        return source.rpartition(":")[2]
+    return "spjax_" + re.sub(r"\W", "_", folder.name)
+
+
+def _remove_seqio(folder: Path) -> None:
+    shutil.rmtree(folder / _SEQIO, ignore_errors=True)
 
 
 def _key(spec: dict[str, Any], words: vocabularies.Vocabulary) -> dict[str, Any]:
@@ -219,7 +237,8 @@ def _unwritable(folder: Path, reason: str) -> ValueError:
 
 def _unfinished(folder: Path, key: dict[str, Any]) -> Path:
     """The folder in which a corpus grows: what is left of the same one, or a new one."""
-    unfinished = folder.with_name(f".building-{folder.name}")
+    # Not `.building-`, which a build of token caches in the same cache folder would remove.
+    unfinished = folder.with_name(f".unfinished-{folder.name}")
     wanted = json.dumps(key, sort_keys=True)
     try:
         known = (unfinished / "key.json").read_text()

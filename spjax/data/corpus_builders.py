@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from spjax.data import cache
+from spjax.data import cache, corpus_files
+from spjax.files import write_text
 
 # Of the environment with Apache Beam; sentencepiece 0.2.3 demands protobuf 7.
 BEAM_NEEDS = "apache-beam google-crc32c seqio tensorflow-text 'sentencepiece<0.2.3'"
@@ -134,10 +135,13 @@ class Beam:
         """
         where = self.cache_dir or str(folder)
         seal = folder.parent / "beam.json"  # a pipeline has no half: it is run again, or not at all
-        if seal.is_file() and json.loads(seal.read_text()) == where:
+        local, made = "://" not in where, Path(where) / spec["task"]
+        there = not local or (made / f"info.{spec['split']}.json").is_file()
+        if there and seal.is_file() and json.loads(seal.read_text()) == where:
             return where
-        if "://" not in where:
-            shutil.rmtree(Path(where) / f"spjax_{spec['name']}", ignore_errors=True)
+        if local and spec["task"].startswith("spjax_"):  # another's holds other splits too
+            shutil.rmtree(made, ignore_errors=True)
+        corpus_files.drop_other_shards(folder.parent, 0)  # Beam gives another order each time
         options = self.options or ["--runner=DirectRunner"]
         log(f"caching {spec['name']} with Apache Beam ({' '.join(options)}) ...")
         request = {"spec": spec, "seqio_cache_dir": where, "pipeline_options": options}
@@ -153,5 +157,5 @@ class Beam:
             )
         if done.returncode:
             raise RuntimeError(f"the Beam pipeline failed:\n{_tail(done.stderr)}")
-        seal.write_text(json.dumps(where))
+        write_text(seal, json.dumps(where))
         return where

@@ -11,6 +11,7 @@ There is no checksum of the tokens: reading hundreds of gigabytes to start a tra
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from spjax.files import write_text
+from spjax.files import sync, write_text
 
 FORMAT = 1  # to be raised when the layout or the meaning of these files changes
 MANIFEST = "corpus.json"
@@ -56,10 +57,10 @@ def write_shard(
                 offsets.append(offsets[-1] + len(tokens))
         file.seek(0)
         _write_header(file, kind, offsets[-1])
-        _to_disk(file)
+        sync(file)
     with open(temporary[1], "wb") as file:
         np.save(file, np.asarray(offsets, np.int64))
-        _to_disk(file)
+        sync(file)
     for path, unfinished in zip(paths, temporary):
         unfinished.replace(path)
     facts = {
@@ -73,6 +74,15 @@ def write_shard(
 def has_shard(folder: Path, index: int, count: int) -> bool:
     """Whether a shard is there and whole."""
     return _facts_path(folder, index, count).is_file()
+
+
+def drop_other_shards(folder: Path, count: int) -> None:
+    """Removes the shards of an unfinished corpus, except those of `count` in all."""
+    for found in filter(None, map(_SHARD.fullmatch, os.listdir(folder))):
+        if int(found[2]) != count:
+            index, other = int(found[1]), int(found[2])
+            for path in (_facts_path(folder, index, other), *_paths(folder, index, other)):
+                path.unlink(missing_ok=True)  # another worker may be at it too
 
 
 def finish(folder: Path, key: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,6 +157,12 @@ class Corpus:
         return int(self._ends[-1])
 
     @property
+    def fingerprint(self) -> str:
+        """SHA-256 in hex of the manifest: what it was made from, and how large each shard is."""
+        text = json.dumps(self.manifest, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
     def vocabulary_size(self) -> int:
         """How many ids its vocabulary has, sentinels included."""
         return int(self.manifest["key"]["vocabulary_size"])
@@ -175,8 +191,3 @@ def _write_header(file: BinaryIO, kind: np.dtype, count: int) -> None:
     description = np.lib.format.dtype_to_descr(kind)
     header = {"descr": description, "fortran_order": False, "shape": (count,)}
     np.lib.format.write_array_header_1_0(file, header)
-
-
-def _to_disk(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())

@@ -17,6 +17,7 @@ Its last steps put words in no order before the text. T5 has seen 512 positions 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import time
 from pathlib import Path
@@ -33,9 +34,10 @@ from spjax.checkpoints import weights
 from spjax.files import write_text
 from spjax.models import T5, T5Config
 from spjax.models.t5 import init_weights, weight_shapes
-from spjax.training import denoising, mesh, processes
+from spjax.training import denoising, mesh, pretrain_checks, processes
 from spjax.training.losses import token_losses
 from spjax.training.pretrain_data import Batches, CorpusBatches, Documents, Shuffled
+from spjax.training.run_files import drop_after
 from spjax.types import Batch, Tree
 
 KEPT_PERCENT = (0, 1, 5, 10)  # of the pocket ladder
@@ -110,16 +112,9 @@ class Pretrain:
     def __post_init__(self) -> None:
         """Checks names and ranges before any text is generated."""
         weights.check_model(self.model, self.checkpoint)
-        names = ("documents", "lesson_documents", "rows", "input_length", "target_length",
-                 "checkpoint_period", "microbatches")  # fmt: skip
-        for name in (*names, "span_steps", "adaptation_steps", "long_steps", "steps_before"):
-            least = 1 if name in names else 0
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"Pretrain.{name} is {getattr(self, name)}; it must be at least {least}."
-                )
+        pretrain_checks.check_numbers(self)
         for name in ("lesson_steps", "keep"):  # gin gives lists too
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            object.__setattr__(self, name, pretrain_checks.steps_of(self, name))
         if self.decay not in DECAYS:
             raise ValueError(
                 f"Pretrain.decay is {self.decay!r}; it must be one of {', '.join(DECAYS)}."
@@ -248,17 +243,20 @@ def loss_and_accuracy(
 
 
 def make_step(config: Pretrain) -> Callable[..., Any]:
-    """The compiled training step: (params, optimizer state, batch) to the same and the loss."""
+    """The compiled training step: (params, optimizer state, batch) to the same and two figures.
+
+    They are the loss before the update, and the norm of the parameters after it.
+    """
     model, optimizer, place = _network(config), config.optimizer(), config.placement()
 
-    def step(params: Tree, state: Any, batch: Batch) -> tuple[Tree, Any, jax.Array]:
+    def step(params: Tree, state: Any, batch: Batch) -> tuple[Tree, Any, tuple[jax.Array, ...]]:
         grads, loss = _gradients(config, model, params, batch)
         updates, state = optimizer.update(grads, state, params)
         new = optax.apply_updates(params, updates), state
         if not place.alone:
             # What goes out lies as what came in, so that one compilation serves all steps.
             new = jax.lax.with_sharding_constraint(new, _places(place, *new, sharding_only=True))
-        return *new, loss
+        return *new, (loss, optax.global_norm(new[0]))
 
     return jax.jit(step, donate_argnums=(0, 1))
 
@@ -276,17 +274,22 @@ def _gradients(config: Pretrain, model: T5, params: Tree, batch: Batch) -> tuple
         (loss, _), grads = own(params)
         return grads, loss
 
+    start = jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.float32)
+    return _summed(config, batch, gradient, start)
+
+
+def _summed(config: Pretrain, batch: Batch, compute: Callable[..., Tree], start: Tree) -> Tree:
+    """What `compute(part, total)` gives for a batch, in one go or in microbatches, from zeros."""
     count = config.microbatches
     if count == 1 or batch.inputs_BL.shape[0] % count:  # long rows are few
-        return gradient(batch)
+        return compute(batch)
     total = jnp.sum((batch.target_segments_BM > 0).astype(jnp.float32))
     # Every count-th row, so that rows that lie on a device are spread over all microbatches.
     parts = jax.tree.map(
         lambda x: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1), batch
     )
-    start = jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.float32)
     return jax.lax.scan(
-        lambda sums, part: (jax.tree.map(jnp.add, sums, gradient(part, total)), None), start, parts
+        lambda sums, part: (jax.tree.map(jnp.add, sums, compute(part, total)), None), start, parts
     )[0]
 
 
@@ -315,15 +318,17 @@ def pretrain(
       folder: gets `checkpoints/`, `log.jsonl`, `{model}.safetensors`, `{model}.json` (the card's
         figures), and what is kept on the way: `{model}-{step}.safetensors` after the steps of
         `keep`, of the pocket ladder `{model}-lm{00,01,05,10}.safetensors` after that percentage of
-        adaptation, counted in span-corruption steps as in the paper. A corpus's are float32.
+        adaptation, counted in span-corruption steps as in the paper. A corpus's are float32, and
+        `corpus.json` says by which build of it they were made.
       log: gets a line now and then.
 
     Returns:
       The card's figures.
 
     Raises:
-      FloatingPointError: the loss became NaN; the last checkpoint stays.
-      ValueError: the checkpoint, the corpus and the model do not fit together.
+      FloatingPointError: the loss or the weights became NaN; the last checkpoint stays.
+      ValueError: the checkpoint, the corpus and the model do not fit together, or the corpus is
+        another than the one that the run was begun with.
     """
     batches = make_batches(config, documents, lessons)
     folder, leads = folder.absolute(), processes.leads()
@@ -332,17 +337,25 @@ def pretrain(
     step, params, state, number = _start(config, manager)
     if step:
         log(f"{config.model}: continuing from step {step}")
+    if config.corpus:
+        corpus = documents.corpus.fingerprint
+        pretrain_checks.check_same_corpus(config.corpus, corpus, folder, step)
+    if leads:
+        drop_after(folder / "log.jsonl", step)
     train_step, put = make_step(config), config.placement().put_batch
     clock, tokens, losses = time.monotonic(), 0, []
     while step < config.steps:
         _keep(config, step, params, folder)
         batch, number = batches(step, number)
         tokens += int((batch.input_segments_BL > 0).sum() + (batch.target_segments_BM > 0).sum())
-        params, state, loss = train_step(params, state, put(batch))
-        losses.append(loss)
+        params, state, figures = train_step(params, state, put(batch))
+        losses.append(figures)
         step += 1
-        if step % 100 == 0 or step == config.steps or step in config.keep:
-            mean = _mean(config, losses, step)
+        told = step % 100 == 0 or step == config.steps or step in config.keep
+        saves = step % config.checkpoint_period == 0
+        if told or saves or _kept(config, step):
+            mean = _mean(config, losses, step)  # nothing is kept of what has become NaN
+        if told:
             seconds = time.monotonic() - clock
             line = {"step": step, "loss": round(mean, 4), "tokens_per_s": round(tokens / seconds)}
             if leads:
@@ -352,12 +365,15 @@ def pretrain(
             log(f"{config.model} {step}/{config.steps} loss {mean:.3f} "
                 f"{line['tokens_per_s']} tokens/s, {left / 60:.1f} min left")
             clock, tokens, losses = time.monotonic(), 0, []
-        if step % config.checkpoint_period == 0 and np.isfinite(float(loss)):
+        if saves:
             saved = {"params": params, "state": state, "number": number}
             manager.save(step, args=ocp.args.StandardSave(saved))
     manager.close()
     _keep(config, step, params, folder)
-    return _finish(config, params, held_out, folder, batches.documents_seen(number))
+    card = {**dataclasses.asdict(config), "documents_seen": batches.documents_seen(number)}
+    if config.corpus:
+        card["corpus_fingerprint"] = corpus
+    return _finish(config, params, held_out, folder, card)
 
 
 def _start(config: Pretrain, manager: ocp.CheckpointManager) -> tuple[int, Tree, Any, int]:
@@ -379,20 +395,22 @@ def _start(config: Pretrain, manager: ocp.CheckpointManager) -> tuple[int, Tree,
     return 0, params, state, 0
 
 
-def _mean(config: Pretrain, losses: Sequence[jax.Array], step: int) -> float:
-    """Mean of the last losses, up to `step`."""
-    values = jnp.stack(losses)
-    bad = np.flatnonzero(~np.isfinite(np.asarray(values)))
+def _mean(config: Pretrain, figures: Sequence[tuple[jax.Array, ...]], step: int) -> float:
+    """Mean of the last losses, up to `step`; these and the norms must be finite."""
+    values = np.asarray(jax.device_get(figures))
+    bad = np.argwhere(~np.isfinite(values))
     if len(bad):
+        row, column = bad[0]
         raise FloatingPointError(
-            f"the loss of {config.model} became {values[bad[0]]} at step "
-            f"{step - len(losses) + bad[0] + 1}; lower learning_rate ({config.learning_rate}). "
-            "The last checkpoint is kept."
+            f"{('the loss', 'the norm of the weights')[column]} of {config.model} became "
+            f"{values[row, column]} at step {step - len(figures) + row + 1}; lower learning_rate "
+            f"({config.learning_rate}). The last checkpoint is kept."
         )
-    return float(jnp.mean(values))
+    return float(np.mean(values[:, 0]))
 
 
-def _keep(config: Pretrain, step: int, params: Tree, folder: Path) -> None:
+def _kept(config: Pretrain, step: int) -> list[str]:
+    """Names of the weights to keep after a step."""
     names = [f"{config.model}-{step}"] if step in config.keep else []
     if not config.corpus:
         names += [
@@ -400,7 +418,11 @@ def _keep(config: Pretrain, step: int, params: Tree, folder: Path) -> None:
             for percent in KEPT_PERCENT
             if step == config.span_steps * (100 + percent) // 100
         ]
-    for name in names:
+    return names
+
+
+def _keep(config: Pretrain, step: int, params: Tree, folder: Path) -> None:
+    for name in _kept(config, step):
         about = {"recipe": json.dumps(dataclasses.asdict(config)), "step": str(step)}
         _save(config, folder / f"{name}.safetensors", params, about)
 
@@ -412,14 +434,16 @@ def _save(config: Pretrain, path: Path, params: Tree, about: dict[str, str]) -> 
 
 
 def _finish(
-    config: Pretrain, params: Tree, held_out: Documents | Shuffled, folder: Path, seen: int
-) -> dict[str, Any]:
-    card = {**dataclasses.asdict(config), "documents_seen": seen}
-    card |= held_out_losses(config, params, held_out)
+    config: Pretrain, params: Tree, held_out: Documents | Shuffled, folder: Path,
+    card: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
     embedding = params["token_embedder"]["embedding"]
     card["embedding_rms"] = float(jnp.sqrt(jnp.mean(jnp.square(embedding))))
+    # Before the evaluation, which may fail, and without its figures.
+    about = {"recipe": json.dumps(card, indent=2, sort_keys=True)}
+    _save(config, folder / f"{config.model}.safetensors", params, about)
+    card |= held_out_losses(config, params, held_out)
     text = json.dumps(card, indent=2, sort_keys=True)
-    _save(config, folder / f"{config.model}.safetensors", params, {"recipe": text})
     if processes.leads():
         write_text(folder / f"{config.model}.json", text + "\n")
     return json.loads(text)
@@ -430,7 +454,12 @@ def held_out_losses(
 ) -> dict[str, float]:
     """Loss and accuracy per token on held-out documents, for the objectives of the recipe."""
     model, result = _network(config), {}
-    evaluate = jax.jit(lambda p, batch: loss_and_accuracy(model, p, batch))
+
+    @jax.jit
+    def evaluate(params: Tree, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        figures = functools.partial(loss_and_accuracy, model, params)
+        return _summed(config, batch, figures, (jnp.zeros(()), jnp.zeros(())))
+
     batches, put = make_batches(config, held_out), config.placement().put_batch
     starts = {"span_corruption": 0} if config.span_steps else {}
     starts |= {"prefix_lm": config.span_steps} if config.adaptation_steps else {}

@@ -44,9 +44,15 @@ class Documents(Protocol):
 
 
 class Corpus(Protocol):
-    """Tokenised documents by their number, too many to hold in memory."""
+    """Tokenised documents by their number, too many to hold in memory.
+
+    Attributes:
+      vocabulary_size: more than every id.
+      fingerprint: changes with the documents or their order.
+    """
 
     vocabulary_size: int
+    fingerprint: str
 
     def __len__(self) -> int:
         """How many there are."""

@@ -103,10 +103,7 @@ class MetricsLog:
     def __init__(self, folder: Path, step: int) -> None:
         """Opens both for appending, dropping what was written after `step`."""
         self._path = folder / "metrics.jsonl"
-        if self._path.exists():
-            lines = self._path.read_text().splitlines(keepends=True)
-            kept = [line for line in lines if _step_of(line) <= step]
-            write_text(self._path, "".join(kept))
+        drop_after(self._path, step)
         self._events = SummaryWriter(str(folder), purge_step=step + 1, flush_secs=10)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -119,6 +116,13 @@ class MetricsLog:
     def close(self) -> None:
         """Flushes the events."""
         self._events.close()
+
+
+def drop_after(path: Path, step: int) -> None:
+    """Drops the lines of a log that were written after `step`, and one that was cut off."""
+    if path.exists():
+        lines = path.read_text().splitlines(keepends=True)
+        write_text(path, "".join(line for line in lines if _step_of(line) <= step))
 
 
 def _step_of(line: str) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from spjax import cli
-from spjax.data import corpora, corpus_builders, corpus_files, vocabulary
+from spjax.data import cache, corpora, corpus_builders, corpus_files, vocabulary
 from spjax.data.corpus_files import Corpus
 
 DOCUMENTS = [np.arange(3, 3 + size) for size in (4, 1, 70)]
@@ -77,8 +77,9 @@ def test_an_interrupted_build_continues_and_is_never_taken_for_whole(tmp_path, w
         build(tmp_path, place)
     with pytest.raises(ValueError, match="'notes' cannot be read in .*: there is none; build it"):
         corpora.load("notes", **place)
-    half = place["cache_dir"] / "corpora" / ".building-notes-train" / "tokens-00001-of-00002.npy"
-    half.with_name(half.name + ".tmp").write_bytes(b"half")
+    (half,) = (place["cache_dir"] / "corpora").glob(".*-notes-train-*/")
+    (half / "tokens-00001-of-00002.npy.tmp").write_bytes(b"half")
+    cache._remove_unfinished(place["cache_dir"])  # as a build of token caches does
     workers.stops = False
     build(tmp_path, place)
     assert workers.wrote == [0, 1] and len(corpora.load("notes", **place)) == 6
@@ -110,9 +111,9 @@ def test_a_damaged_corpus_is_refused(tmp_path, workers, place):
 
 
 def test_one_builder_at_a_time(tmp_path, workers, place):
-    folder = corpora.folder_of("notes", cache_dir=place["cache_dir"])
+    folder = corpora.folder_of("notes", **place)
     folder.parent.mkdir(parents=True)
-    lock = os.open(folder.parent / ".notes-train.lock", os.O_RDWR | os.O_CREAT)
+    lock = os.open(folder.parent / f".{folder.name}.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(lock, fcntl.LOCK_EX)
     with pytest.raises(ValueError, match="another process is building .*notes-train"):
         build(tmp_path, place)
@@ -129,9 +130,11 @@ def test_a_full_disk(tmp_path, monkeypatch, place):
 
 
 def test_other_vocabulary_and_empty_corpus(tmp_path, workers, place):
-    build(tmp_path, place)
-    with pytest.raises(ValueError, match="has another vocabulary than"):
-        corpora.load("notes", "pocket", cache_dir=place["cache_dir"])
+    folder = build(tmp_path, place)
+    with pytest.raises(ValueError, match="has another vocabulary than .*--corpus=NAME=SOURCE"):
+        corpora.load(str(folder), "pocket")
+    assert build(tmp_path, {**place, "vocabulary": "pocket"}) != folder
+    assert corpora.load("notes", **place).folder == folder  # one for each vocabulary
     workers.documents = []
     (tmp_path / "b.txt").touch()
     build(tmp_path, place)
@@ -165,6 +168,59 @@ def test_without_beam_the_command_says_what_is_needed(tmp_path, place):
     python.chmod(0o755)
     with pytest.raises(ValueError, match="has no Apache Beam. .*--beam_python=beam/bin/python"):
         build(tmp_path, place, beam=corpora.Beam(str(python)))
+
+
+PIPELINE = """#!{python}
+import json, pathlib, sys
+request = json.load(sys.stdin)
+folder = pathlib.Path(request["seqio_cache_dir"], request["spec"]["task"])
+folder.mkdir(parents=True)
+(folder / ("info.%s.json" % request["spec"]["split"])).touch()
+with open("{calls}", "a") as file:
+    file.write("called ")
+"""
+
+
+@pytest.fixture
+def pipeline(tmp_path):
+    """In the place of a Python with Apache Beam; and how often it was called."""
+    python, calls = tmp_path / "python", tmp_path / "calls"
+    python.write_text(PIPELINE.format(python=sys.executable, calls=calls))
+    python.chmod(0o755)
+    return str(python), lambda: len(calls.read_text().split())
+
+
+def test_beam_runs_once_unless_its_cache_is_gone(tmp_path, workers, place, pipeline):
+    python, calls = pipeline
+    workers.stops, beam = True, corpora.Beam(python)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            build(tmp_path, place, beam=beam)
+    assert calls() == 1
+    (cached,) = (place["cache_dir"] / "corpora").glob(".*/seqio/*/info.train.json")
+    cached.unlink()
+    workers.stops = False
+    folder = build(tmp_path, place, beam=beam)
+    assert calls() == 2 and workers.wrote == [0, 0, 1]  # of one order
+    assert not (folder / "seqio").exists()
+
+
+def test_shards_of_beam_go_with_no_others(tmp_path, workers, place, pipeline):
+    workers.stops = True
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, place, beam=corpora.Beam(pipeline[0]))
+    workers.stops = False
+    build(tmp_path, place)
+    assert workers.wrote == [0, 0, 1]
+
+
+def test_the_cache_of_beam_that_stays_holds_every_corpus(tmp_path, workers, place, pipeline):
+    beam = corpora.Beam(pipeline[0], cache_dir=str(tmp_path / "stays"))
+    for split in ("train", "test"):
+        build(tmp_path, place, beam=beam, split=split)
+    build(tmp_path, {**place, "vocabulary": "pocket"}, beam=beam)
+    found = sorted(path.name for path in (tmp_path / "stays").glob("*/info.*.json"))
+    assert found == ["info.test.json", "info.train.json", "info.train.json"]
 
 
 WRITE_C4 = """
@@ -217,7 +273,8 @@ def told(capsys, monkeypatch, tmp_path, source, **changes):
     from spjax.data import build_corpus
 
     words = str(vocabulary.load("pocket").path)
-    spec = {"name": "x", "source": source, "field": "text", "split": "train", "vocabulary": words}
+    task = source.rpartition(":")[2] if isinstance(source, str) else "x"
+    spec = {"task": task, "source": source, "field": "text", "split": "train", "vocabulary": words}
     request = {"spec": spec | changes, "folder": str(tmp_path), "worker": 0, "workers": 1}
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
     assert build_corpus.main() == 1
@@ -230,12 +287,32 @@ def test_what_cannot_be_used_is_named(tmp_path, capsys, monkeypatch):
     answer = told(capsys, monkeypatch, tmp_path, [str(bad)])
     assert answer == {"invalid": f"{bad}:2: the field 'text' is None; it must be a text"}
     assert not list(tmp_path.glob("shard-*"))
+    bad.write_text('[{"text": "in an array"}]')
+    answer = told(capsys, monkeypatch, tmp_path, [str(bad)])
+    assert answer == {"invalid": f"{bad}:1: each line must be one JSON object, not a list"}
+    cut = tmp_path / "e.txt.gz"
+    cut.write_bytes(gzip.compress(b"one\ntwo\n" * 99)[:-9])
+    answer = told(capsys, monkeypatch, tmp_path, [str(cut)])
+    assert answer["invalid"].startswith(f"{cut} is damaged or cut off (")
     answer = told(capsys, monkeypatch, tmp_path, "tfds:c4/en:2.2.0", split="tests")
     assert "cannot open the split 'tests' of 'tfds:c4/en:2.2.0'" in answer["invalid"]
     text = tmp_path / "d.txt"
     text.write_text("one")
     answer = told(capsys, monkeypatch, tmp_path / "nowhere", [str(text)])
     assert "No such file or directory" in answer["error"]
+
+
+def test_shards_of_another_number_are_left_behind(tmp_path):
+    from spjax.data import build_corpus
+
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    corpus_files.write_shard(tmp_path, 1, 3, DOCUMENTS, 90)
+    words = str(vocabulary.load("pocket").path)
+    spec = {"task": "x", "source": [str(tmp_path / "a.txt")], "field": "text", "split": "train"}
+    spec["vocabulary"] = words
+    build_corpus.build({"spec": spec, "folder": str(tmp_path), "worker": 0, "workers": 1})
+    assert corpus_files.finish(tmp_path, {})["documents"] == 2
+    assert not list(tmp_path.glob("*-of-00003*"))
 
 
 def test_a_worker_ends_when_its_parent_is_killed(monkeypatch):
@@ -347,7 +424,7 @@ def test_bad_flags(capsys):
 
 
 def test_tasks_are_built_side_by_side(tmp_path, monkeypatch, capsys):
-    from spjax.data import cache, cache_files
+    from spjax.data import cache_files
 
     asked = []
 

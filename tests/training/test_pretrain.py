@@ -92,10 +92,20 @@ def test_prefix_lm_begins_with_the_lessons():
     assert batch.targets_BM[0, :6].tolist() == [50, 50, 1] * 2  # its targets are the answers
 
 
-def test_nan_stops_with_the_step(tmp_path, monkeypatch):
-    broken = Pretrain(**{**vars(RECIPE), "learning_rate": float("inf"), "warmup_steps": 0})
-    with pytest.raises(FloatingPointError, match="pocket_50k became nan at step 2"):
+def test_nan_stops_with_the_step_and_is_never_saved(tmp_path):
+    """The loss of a step is that before its update, and so still finite."""
+    values = {"learning_rate": float("inf"), "warmup_steps": 0, "checkpoint_period": 1}
+    broken = Pretrain(**{**vars(RECIPE), **values, "keep": (1,)})
+    with pytest.raises(FloatingPointError, match="norm of the weights of pocket_50k .* step 1;"):
         pretrain(broken, documents(), LESSONS, documents(), tmp_path, log=lambda text: None)
+    assert not list(tmp_path.glob("*-1.safetensors"))
+    assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+def test_a_loss_that_became_nan_is_named():
+    figures = [(np.float32(2.0), np.float32(9.0)), (np.float32("nan"), np.float32("nan"))]
+    with pytest.raises(FloatingPointError, match="the loss of pocket_50k became nan at step 7;"):
+        module._mean(RECIPE, figures, 7)
 
 
 def test_schedule():
@@ -125,6 +135,8 @@ def test_the_last_texts_stand_behind_words():
 def test_bad_settings():
     with pytest.raises(ValueError, match="Pretrain.rows is 0; it must be at least 1"):
         Pretrain("pocket_50k", rows=0)
+    with pytest.raises(ValueError, match="Pretrain.lesson_steps is 300; it must be a tuple such"):
+        Pretrain("pocket_50k", lesson_steps=300)
     with pytest.raises(ValueError, match="the lessons take 30 steps .* more than the 20"):
         Pretrain("pocket_50k", lesson_steps=(20, 10), adaptation_steps=20)
     with pytest.raises(ValueError, match="long_length is 64; it must be more than .* .64."):

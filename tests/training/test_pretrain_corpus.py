@@ -30,7 +30,7 @@ TINY = T5Config(1152, 16, 4, 8, 32, 1, 1)
 class Texts:
     """Documents whose tokens tell them and their places apart."""
 
-    vocabulary_size = 1152
+    vocabulary_size, fingerprint = 1152, "one build"
 
     def __init__(self, sizes):
         self.sizes = sizes
@@ -154,8 +154,16 @@ def compiled_once():
         yield
 
 
+def logged(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
 def losses(folder):
-    return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in logged(folder)]
+
+
+def steps(folder):
+    return [line["step"] for line in logged(folder)]
 
 
 def test_adaptation_starts_from_the_checkpoint_and_keeps_chosen_steps(adapted):
@@ -191,11 +199,47 @@ def test_resuming_gives_the_same_weights(adapted, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "make_step", breaks)
     with pytest.raises(KeyboardInterrupt):
         pretrain(recipe, *parts, tmp_path, **QUIET)
+    rebuilt = Texts(TEXTS.sizes)
+    rebuilt.fingerprint = "two builds"
+    with pytest.raises(ValueError, match="3 steps with another build of the corpus 'c' .one buil"):
+        pretrain(recipe, Shuffled(rebuilt, 0), *parts[1:], tmp_path, **QUIET)
+    assert steps(tmp_path) == [4]  # written after the last checkpoint
     assert pretrain(recipe, *parts, tmp_path, **QUIET) == card
     assert len(made) == 5 + 3  # it went on from step 3
+    assert steps(tmp_path) == steps(folder) == [4, 6]
+    assert card["corpus_fingerprint"] == "one build"
     same = {weights.digest(weights.read(path / "auto.safetensors", TINY)) for path in
             (folder, tmp_path)}  # fmt: skip
     assert len(same) == 1
+
+
+def test_held_out_documents_are_gone_through_in_parts(adapted, monkeypatch):
+    recipe, parts, folder, card = adapted
+    compute, rows = module.loss_and_accuracy, []
+
+    def counts(model, params, batch, *total):
+        rows.append(len(batch.inputs_BL))
+        return compute(model, params, batch, *total)
+
+    monkeypatch.setattr(module, "loss_and_accuracy", counts)
+    params = weights.read(folder / "auto.safetensors", TINY)
+    in_parts = dataclasses.replace(recipe, microbatches=2)
+    found = module.held_out_losses(in_parts, params, parts[2])
+    assert set(rows) == {4}
+    for name, value in found.items():
+        np.testing.assert_allclose(value, card[name], rtol=1e-5, err_msg=name)
+
+
+def test_the_last_weights_are_there_before_the_evaluation(adapted, tmp_path, monkeypatch):
+    def fails(*args):
+        raise MemoryError
+
+    recipe, parts, _, _ = adapted
+    monkeypatch.setattr(module, "held_out_losses", fails)
+    with pytest.raises(MemoryError):
+        pretrain(recipe, *parts, tmp_path, **QUIET)
+    assert weights.read(tmp_path / "auto.safetensors", TINY)
+    assert not (tmp_path / "auto.json").exists()  # with which it would be finished
 
 
 def test_any_mesh_gives_the_losses_of_one_device(adapted, tmp_path, monkeypatch):
@@ -240,6 +284,14 @@ def test_large_numbers_come_back_from_a_checkpoint(tmp_path):
         ({"decay": "cosine"}, "Pretrain.decay is 'cosine'; it must be one of linear, rsqrt"),
         ({"microbatches": 3}, "Pretrain.microbatches is 3, which does not divide .*rows .8."),
         ({"logical_axis_rules": "fsd"}, "logical_axis_rules is 'fsd'; use one of"),
+        ({"keep": 10000}, "Pretrain.keep is 10000; it must be a tuple such as"),
+        ({"keep": (7,)}, "Pretrain.keep is .7,.; .* from 0 to 6, the steps of the run"),
+        ({"rows": "x"}, "Pretrain.rows is 'x'; it must be at least 1, a whole number"),
+        ({"seed": -1}, "Pretrain.seed is -1; it must be at least 0"),
+        ({"warmup_steps": -1}, "Pretrain.warmup_steps is -1; it must be at least 0"),
+        ({"input_length": 1}, "Pretrain.input_length is 1; it must be at least 2"),
+        ({"learning_rate": -1.0}, "Pretrain.learning_rate is -1.0; it must be from 0 to inf"),
+        ({"decay_fraction": 2}, "Pretrain.decay_fraction is 2; it must be from 0 to 1"),
         ({"model": "auto"}, "INITIAL_CHECKPOINT_PATH holds, which is empty"),
     ],
 )
