@@ -3,11 +3,9 @@
 import csv
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import pandas
 import pytest
 
@@ -124,6 +122,12 @@ def test_long_cells_and_the_home_folder(
 @pytest.mark.parametrize("name", ["...jsonl", "..jsonl"])
 def test_a_task_is_not_named_as_the_folder_above(name: str, tmp_path: Path) -> None:
     assert str(FileTask(write(tmp_path / name, ROWS))) == "_"
+
+
+def test_a_number_that_is_none_of_the_labels_is_no_index(tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text('{"input": "a film", "target": 0}\n' * 40)
+    with pytest.raises(ValueError, match="'target' is 0; it must be 1, 2, 3"):
+        FileTask(str(tmp_path / "r.jsonl"), labels=("1", "2", "3"))
 
 
 def held(folder: Path, target: str = "1") -> dict[str, str]:

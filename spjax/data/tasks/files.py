@@ -426,12 +426,13 @@ def _label(column: str, value: Any, labels: Sequence[str]) -> int:
     for word in written:  # all before any number, for labels such as "1" and "2"
         if word in labels:
             return labels.index(word)
-    if re.fullmatch(r"\d{1,9}", written[-1]) and int(written[-1]) < len(labels):
+    digits = any(label.isdecimal() for label in labels)  # then a number is a label or wrong
+    if not digits and re.fullmatch(r"\d{1,9}", written[-1]) and int(written[-1]) < len(labels):
         return int(written[-1])
     close = difflib.get_close_matches(str(value), labels, 1, 0.6)
     guess = f"; did you mean {close[0]!r}?" if close else ""
-    numbers = f"a number from 0 to {len(labels) - 1}"
+    numbers = "" if digits else f" or a number from 0 to {len(labels) - 1}"
     raise _Bad(
-        f"the field {column!r} is {file_rows.shown(value)}; it must be {', '.join(labels)} or "
+        f"the field {column!r} is {file_rows.shown(value)}; it must be {', '.join(labels)}"
         f"{numbers}{guess}"
     )
