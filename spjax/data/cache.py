@@ -341,7 +341,7 @@ def _run_builder(missing: Sequence[_Wanted], cache_dir: Path, lock: int) -> None
         input=json.dumps(request),
         capture_output=True,
         text=True,
-        env=_builder_environment(),
+        env=builder_environment(),
         pass_fds=(lock,),  # keeps the cache locked should this process be killed
     )
     answer = _last_line(finished.stdout)
@@ -358,7 +358,8 @@ def _run_builder(missing: Sequence[_Wanted], cache_dir: Path, lock: int) -> None
         )
 
 
-def _builder_environment() -> dict[str, str]:
+def builder_environment() -> dict[str, str]:
+    """The environment of a process that imports TensorFlow."""
     path = os.pathsep.join(filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")]))
     return {
         **os.environ,

@@ -96,7 +96,7 @@ def _start(request: Mapping[str, Any], lock: int) -> _Worker:
     out, err = (tempfile.TemporaryFile("w+") for _ in range(2))
     process = subprocess.Popen(
         [sys.executable, "-m", "spjax.data.build_corpus"], stdin=subprocess.PIPE, text=True,
-        stdout=out, stderr=err, env=cache._builder_environment(), pass_fds=(lock,),
+        stdout=out, stderr=err, env=cache.builder_environment(), pass_fds=(lock,),
     )  # fmt: skip
     with process.stdin as stream:
         stream.write(json.dumps(request))
@@ -147,7 +147,7 @@ class Beam:
         request = {"spec": spec, "seqio_cache_dir": where, "pipeline_options": options}
         done = subprocess.run(
             [self.python, "-m", "spjax.data.beam_corpus"], input=json.dumps(request),
-            capture_output=True, text=True, env=cache._builder_environment(),
+            capture_output=True, text=True, env=cache.builder_environment(),
         )  # fmt: skip
         if "No module named 'apache_beam'" in done.stderr:
             raise ValueError(
