@@ -21,7 +21,7 @@ from typing import Any
 
 from spjax.data.tasks import file_rows
 from spjax.data.tasks.formats import Format
-from spjax.data.tasks.info import TaskInfo
+from spjax.data.tasks.info import TaskInfo, not_drawn
 
 SOURCE = "files:"  # how `TaskInfo.source` begins for these tasks
 SPLITS = ("train", "validation", "test")
@@ -142,8 +142,8 @@ def info(task: FileTask) -> TaskInfo:
     records = _content(task).records
     sizes = tuple(len(records[split]) for split in SPLITS)
     # Tokens of few examples are those of all.
-    path = re.sub(r":(n\d+|balanced|seed\d+)(?=:|$)", "", task.path)
-    return _info(str(task), dataclasses.asdict(task) | {"path": path}, sizes)
+    fields = dataclasses.asdict(task) | {"path": not_drawn(task.path)}
+    return _info(str(task), fields, sizes)
 
 
 def outline(source: str) -> TaskInfo:

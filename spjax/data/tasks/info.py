@@ -10,6 +10,14 @@ import re
 from spjax.data.tasks.formats import Format
 
 
+DRAWN = r"n\d+|balanced|seed\d+"  # the variants that choose training examples
+
+
+def not_drawn(name: str) -> str:
+    """A name or path with variants, without those that choose training examples."""
+    return re.sub(rf":({DRAWN})(?=:|$)", "", name)
+
+
 @dataclasses.dataclass(frozen=True)
 class FewShot:
     """Some of a task's training examples.
@@ -104,8 +112,7 @@ class TaskInfo:
         """The task with all of its training examples."""
         if self.few_shot is None:
             return self
-        name = re.sub(r":(n\d+|balanced|seed\d+)", "", self.name)
-        return dataclasses.replace(self, name=name, few_shot=None)
+        return dataclasses.replace(self, name=not_drawn(self.name), few_shot=None)
 
     @property
     def labelled(self) -> tuple[str, ...]:

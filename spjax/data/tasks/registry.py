@@ -24,11 +24,10 @@ from collections.abc import Mapping
 
 from spjax.data.tasks import file_rows, files, tables
 from spjax.data.tasks.files import FileTask
-from spjax.data.tasks.info import FewShot, Mixture, TaskInfo
+from spjax.data.tasks.info import DRAWN, FewShot, Mixture, TaskInfo
 
 VARIANTS = (":sentinel", ":n<number>", ":balanced", ":seed<number>", ":halves")
 _HALVES = (("validation", "[:50%]"), ("test", "[50%:]"))
-_DRAWN = re.compile(r"n\d+|balanced|seed\d+")
 _GROUPED = ("multirc", "record", "qa")  # post-processors of records that share a passage
 
 
@@ -112,7 +111,7 @@ def _named_mixture(name: str) -> Mixture:
         return _alone(get(name))
     row, rates = _mixtures()[base], _mixtures()[base]["rates"]
     # What is not trained on has no examples to draw, and what chooses nothing no need of halves.
-    not_drawn = [text for text in variants if not _DRAWN.fullmatch(text)]
+    not_drawn = [text for text in variants if not re.fullmatch(DRAWN, text)]
     whole = [text for text in not_drawn if text != "halves"]
 
     def vary(task: str, own: list[str]) -> TaskInfo:
