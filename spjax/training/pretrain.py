@@ -38,7 +38,7 @@ from spjax.training import denoising, mesh, pretrain_checks, processes
 from spjax.training.losses import token_losses
 from spjax.training.pretrain_data import Batches, CorpusBatches, Documents, Shuffled
 from spjax.training.run_files import drop_after
-from spjax.types import Batch, Tree
+from spjax.types import Batch, Tree, microbatches
 
 KEPT_PERCENT = (0, 1, 5, 10)  # of the pocket ladder
 DECAYS = ("linear", "rsqrt")
@@ -284,13 +284,11 @@ def _summed(config: Pretrain, batch: Batch, compute: Callable[..., Tree], start:
     if count == 1 or batch.inputs_BL.shape[0] % count:  # long rows are few
         return compute(batch)
     total = jnp.sum((batch.target_segments_BM > 0).astype(jnp.float32))
-    # Every count-th row, so that rows that lie on a device are spread over all microbatches.
-    parts = jax.tree.map(
-        lambda x: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1), batch
-    )
-    return jax.lax.scan(
-        lambda sums, part: (jax.tree.map(jnp.add, sums, compute(part, total)), None), start, parts
-    )[0]
+
+    def add(sums: Tree, part: Batch) -> tuple[Tree, None]:
+        return jax.tree.map(jnp.add, sums, compute(part, total)), None
+
+    return jax.lax.scan(add, start, microbatches(batch, count))[0]
 
 
 def _places(place: mesh.Placement, params: Tree, state: Any, sharding_only: bool = False) -> Any:

@@ -23,7 +23,7 @@ from spjax.training.losses import run_losses, run_totals, token_losses
 from spjax.training.mesh import Placement
 from spjax.training.optimizers import Optimizer
 from spjax.training.run import Run
-from spjax.types import Array, Batch, Tree, per_segment
+from spjax.types import Array, Batch, Tree, microbatches, per_segment
 
 
 @flax.struct.dataclass
@@ -179,11 +179,7 @@ def gradients(
         found = gradient(trainable, part, jax.random.fold_in(rng, number), totals_N)
         return jax.tree.map(jnp.add, sums, found), None
 
-    # Every count-th row, not a run of them: rows that lie on a device are then spread over all
-    # microbatches, and none moves to another device.
-    parts = jax.tree.map(
-        lambda x: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1), batch
-    )
+    parts = microbatches(batch, count)
     start = (jax.tree.map(jnp.zeros_like, trainable), jnp.zeros(runs, jnp.float32))
     return jax.lax.scan(add, start, (parts, jnp.arange(count, dtype=jnp.int32)))[0]
 
