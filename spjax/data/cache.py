@@ -122,10 +122,10 @@ def load(
         or records that cannot be found or used.
       RuntimeError: the building process failed in an unforeseen way.
     """
-    wanted = _wanted(task, split, lengths, _folder(cache_dir), vocabulary)
+    info = registry.get(task)
+    wanted = _wanted(info, split, lengths, _folder(cache_dir), vocabulary)
     _ensure([wanted], _folder(cache_dir))
     inputs, targets = cache_files.read(wanted.folder)
-    info = registry.get(task)
     found = CachedSplit(info.name, split, wanted.folder, wanted.lengths, inputs, targets)
     few = info.few_shot if split == "train" else None
     return found.few(few) if few else found

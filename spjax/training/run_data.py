@@ -40,10 +40,11 @@ class RunData:
         _check_vocabulary(self.words, run)
         self.final = _final(self.mixture)
         self.method: Method = run.method.resolve(self.mixture.class_labels, self.words.encode)
-        cache.ensure_all(needed(run))
+        wanted = needed(run)
+        cache.ensure_all(wanted)
         self._splits = {
             (info.name, split): cache.load(info, split, lengths, vocabulary=vocabulary)
-            for info, split, lengths, vocabulary in needed(run)
+            for info, split, lengths, vocabulary in wanted
         }
         self.layout = batching.make_layout(
             list(self._splits.values()),
@@ -120,7 +121,8 @@ def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:
     for split in dict.fromkeys(("validation", _final(tasks))):
         pairs += [(info, split) for info in tasks.scored]
     pairs += [(info, transfer_split(info)) for info in tasks.transfer]
-    return [(*pair, lengths_of(run), run.vocabulary) for pair in pairs]
+    lengths, words = lengths_of(run), run.vocabulary
+    return [(*pair, lengths, words) for pair in pairs]
 
 
 def _final(tasks: Mixture) -> str:

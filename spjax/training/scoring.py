@@ -82,7 +82,7 @@ def score_prompt(
         "inputs": predictor.input_length,
         "targets": target_length or info.target_length,
     }
-    data = cache.load(task, split, lengths, vocabulary=vocabulary)
+    data = cache.load(info, split, lengths, vocabulary=vocabulary)
     texts = []
     for start in range(0, data.num_examples, batch_size):
         end = min(start + batch_size, data.num_examples)
