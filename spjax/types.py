@@ -7,7 +7,7 @@ of prompt, `D` model, `H` heads, `K` head size, `F` mlp, `V` vocabulary.
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 import flax.struct
 import jax
@@ -98,15 +98,20 @@ def prompt_rows(batch: Batch, injection: Injection) -> Array:
     return jnp.where(batch.slots_BL >= 0, first_BL + batch.slots_BL, -1)
 
 
-def stack_prompts(prompts_NPD: Array) -> Injection:
-    """The injection of N runs of one task whose prompts have the same length.
+def join_prompts(groups: Sequence[Array]) -> Injection:
+    """The injection of runs of one task, in groups whose prompts have the same length.
 
     Args:
-      prompts_NPD: one prompt per run.
+      groups: prompts_NPD, one prompt for each run of a group.
 
     Returns:
-      An injection with `N * P` rows.
+      An injection whose runs are those of the first group, then those of the second, and so on.
     """
-    runs, length, width = prompts_NPD.shape
-    offsets_N1 = (jnp.arange(runs, dtype=jnp.int32) * length)[:, None]
-    return Injection(prompts_NPD.reshape(runs * length, width), offsets_N1)
+    tables, firsts, rows = [], [], 0
+    for prompts_NPD in groups:
+        runs, length, width = prompts_NPD.shape
+        tables.append(prompts_NPD.reshape(runs * length, width))
+        firsts.append(rows + length * np.arange(runs, dtype=np.int32))
+        rows += runs * length
+    prompt_RD = tables[0] if len(tables) == 1 else jnp.concatenate(tables)
+    return Injection(prompt_RD, np.concatenate(firsts)[:, None])

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from spjax.types import Injection, Tree, stack_prompts
+from spjax.types import Injection, Tree, join_prompts
 
 Encode = Callable[[str], Sequence[int]]
 
@@ -65,21 +65,27 @@ class Method(nn.Module):
         raise NotImplementedError
 
 
-def apply_gang(method: Method, trainable: Tree, base: Tree) -> tuple[Tree, Injection | None]:
+def apply_gang(
+    methods: Sequence[Method], trainables: Sequence[Tree], base: Tree
+) -> tuple[Tree, Injection | None]:
     """Weights and injection for a gang.
 
     Args:
-      method: shared by all runs of the gang.
-      trainable: parameter tree of the method with a leading axis of N runs.
+      methods: one for each group of runs whose trainable trees have the same shapes.
+      trainables: of each group, with a leading axis of its runs.
       base: the frozen weights.
 
     Returns:
-      The weights to run with and the soft tokens of all runs.
+      The weights to run with and the soft tokens of all runs, group by group.
     """
-    if method.changes_weights:
+    if methods[0].changes_weights:
+        (method,), (trainable,) = methods, trainables
         return method.apply({"params": jax.tree.map(lambda x: x[0], trainable)}, base)
-    prompts_NPD = jax.vmap(lambda own: method.apply({"params": own}, base)[1])(trainable)
-    return base, stack_prompts(prompts_NPD)
+
+    def prompts(method: Method, trainable: Tree) -> jax.Array:
+        return jax.vmap(lambda own: method.apply({"params": own}, base)[1])(trainable)
+
+    return base, join_prompts([prompts(*group) for group in zip(methods, trainables, strict=True)])
 
 
 def init_trainable(method: Method, base: Tree, seed: int) -> Tree:

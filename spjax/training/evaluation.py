@@ -25,7 +25,7 @@ def _decoder(config: T5Config, method: Method, max_length: int) -> Callable[...,
 
     def decode(trainable: Tree, base: Tree, batch: Batch) -> jax.Array:
         stacked = jax.tree.map(lambda x: x[None], trainable)
-        weights, injection = apply_gang(method, stacked, base)
+        weights, injection = apply_gang([method], [stacked], base)
         return greedy(model, weights, batch, injection, max_length)
 
     return jax.jit(decode)

@@ -141,31 +141,44 @@ class Member:
 
 
 class Gang:
-    """Runs that train side by side over one frozen model."""
+    """Runs that train side by side over one frozen model.
+
+    Attributes:
+      members: group by group (`step.groups_of`), so not in the order they were given.
+    """
 
     def __init__(self, runs: Sequence[Run], folders: Sequence[Path]) -> None:
-        self.members = [Member(r, f) for r, f in zip(runs, folders, strict=True)]
-        first = runs[0]
-        self.program = _common_program(self.members)
-        self.placement = placement_of(first)
-        self.base = base_of(first)
-        methods = [member.method for member in self.members]
-        state = steps.init_state(runs, methods, self.base)
-        state = jax.device_put(state, self.placement.state(state, self.base))
-        own = [member.open(_arrays(state, i)) for i, member in enumerate(self.members)]
-        self.state = self._assemble(state, own)
+        given = [Member(r, f) for r, f in zip(runs, folders, strict=True)]
+        groups = steps.groups_of([member.method for member in given])
+        self.members = [given[i] for group in groups for i in group]
+        self.order = list(np.argsort([i for group in groups for i in group]))
+        self._places = [(g, i) for g, group in enumerate(groups) for i in range(len(group))]
+        self.program = _common_program(self.members, [given[group[0]] for group in groups])
+        runs = [member.run for member in self.members]
+        self.placement = placement_of(runs[0])
+        self.base = base_of(runs[0])
+        states = tuple(self._start([given[i] for i in group]) for group in groups)
+        self.states = jax.device_put(states, self.placement.state(states, self.base))
         self.rates_N = jnp.asarray([r.optimizer.learning_rate for r in runs], jnp.float32)
-        self.rng = jax.random.key(first.seed)
+        self.rng = jax.random.key(runs[0].seed)
         self.batches: list[dict[str, np.ndarray]] = [{} for _ in runs]
         self.losses: list[list[jax.Array]] = [[] for _ in runs]
 
-    def _assemble(self, state: steps.TrainState, own: list[Tree]) -> steps.TrainState:
+    def _start(self, members: Sequence[Member]) -> steps.TrainState:
+        """The state of a group, from the checkpoints of its runs where there are any."""
+        runs = [member.run for member in members]
+        state = steps.init_state(runs, [member.method for member in members], self.base)
+        state = jax.device_put(state, self.placement.state(state, self.base))
+        own = [member.open(_arrays(state, i)) for i, member in enumerate(members)]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
-        counts = [member.standing.step for member in self.members]
-        active = [member.active for member in self.members]
-        state = state.replace(step_N=jnp.asarray(counts, jnp.int32), active_N=jnp.asarray(active))
-        state = state.replace(**stacked)
-        return jax.device_put(state, self.placement.state(state, self.base))
+        counts = jnp.asarray([member.standing.step for member in members], jnp.int32)
+        active = jnp.asarray([member.active for member in members])
+        return state.replace(step_N=counts, active_N=active, **stacked)
+
+    def _own(self, i: int) -> dict[str, Any]:
+        """What training changes of run i."""
+        group, place = self._places[i]
+        return _arrays(self.states[group], place)
 
     def train_step(self) -> None:
         """One update of every active run."""
@@ -174,8 +187,8 @@ class Gang:
                 self.batches[i] = next(member.data)
         merged = Batch(**batching.gang(self.batches))
         program = steps.compiled_update(self.program)
-        self.state, losses_N = program(
-            self.state, self.base, self.placement.put_batch(merged), self.rates_N, self.rng
+        self.states, losses_N = program(
+            self.states, self.base, self.placement.put_batch(merged), self.rates_N, self.rng
         )
         for i, member in enumerate(self.members):
             if member.active:
@@ -186,11 +199,12 @@ class Gang:
         """Logs run i's mean loss since the last check; notes whether the step had to stop it."""
         member, since = self.members[i], jax.device_get(self.losses[i])
         self.losses[i] = []
-        if bool(self.state.active_N[i]):
+        group, place = self._places[i]
+        if bool(self.states[group].active_N[place]):
             mean = float(np.mean([losses_N[i] for losses_N in since]))
             member.write({"train/loss": mean})
             return
-        member.standing.step = int(self.state.step_N[i])
+        member.standing.step = int(self.states[group].step_N[place])
         member.status = "diverged"
         member.message = (
             "the loss or the parameters became NaN or infinite at step "
@@ -200,13 +214,16 @@ class Gang:
         )
 
     def _deactivate(self, i: int) -> None:
-        self.state = self.state.replace(active_N=self.state.active_N.at[i].set(False))
+        group, place = self._places[i]
+        state = self.states[group]
+        state = state.replace(active_N=state.active_N.at[place].set(False))
+        self.states = (*self.states[:group], state, *self.states[group + 1 :])
 
     def evaluate(self, i: int) -> None:
         """Scores run i on its whole validation set."""
         member = self.members[i]
         limit = member.run.eval_examples
-        answer = self._answers(i, _arrays(self.state, i)["trainable"], limit)
+        answer = self._answers(i, self._own(i)["trainable"], limit)
         scores = member.tasks.score("validation", answer)
         member.evaluated(scores)
         named = {f"validation/{name}": value for name, value in scores.items()}
@@ -218,9 +235,10 @@ class Gang:
         self, i: int, trainable: Tree, limit: int = 0
     ) -> Callable[[CachedSplit], list[str]]:
         """What run i writes for a split with these parameters."""
-        tasks, batch_size = self.members[i].tasks, self.members[i].run.eval_batch_size
+        member = self.members[i]
+        tasks, batch_size = member.tasks, member.run.eval_batch_size
         return functools.partial(
-            evaluation.predict, self.program.config, self.program.method, trainable, self.base,
+            evaluation.predict, self.program.config, member.method.started(), trainable, self.base,
             tasks.words, tasks.layout, batch_size, limit,
         )  # fmt: skip
 
@@ -229,7 +247,7 @@ class Gang:
         member = self.members[i]
         result = _facts(member, self.base)
         if member.standing.best_step >= 0:
-            like = _arrays(self.state, i)
+            like = self._own(i)
             arrays, _ = member.checkpoints.at(member.standing.best_step, like)
             answer = self._answers(i, arrays["trainable"])
             if member.tasks.final == "test":
@@ -237,7 +255,7 @@ class Gang:
             elif member.run.eval_examples:  # what is reported is of the whole split
                 result["validation"] = member.tasks.score("validation", answer)
             result["transfer"] = member.tasks.transfer(answer)
-            _, prompt = self.program.method.apply({"params": arrays["trainable"]}, self.base)
+            _, prompt = member.method.started().apply({"params": arrays["trainable"]}, self.base)
             if prompt is not None and processes.leads():
                 _save_prompt(member.folder, np.asarray(prompt), result)
         result["seconds"] = seconds
@@ -252,23 +270,27 @@ def _arrays(state: steps.TrainState, i: int) -> dict[str, Any]:
     return jax.tree.map(lambda x: x[i], own)
 
 
-def _common_program(members: Sequence[Member]) -> steps.Program:
-    programs = {steps.program_of(m.run, m.method, placement_of(m.run)) for m in members}
+def _common_program(members: Sequence[Member], firsts: Sequence[Member]) -> steps.Program:
+    """The program of a gang, whose groups have the methods of `firsts`."""
+    alone = [steps.program_of(m.run, m.method, placement_of(m.run)) for m in members]
+    methods = tuple(member.method.started() for member in firsts)
+    programs = {dataclasses.replace(program, methods=methods) for program in alone}
     bases = {(m.run.model, m.run.checkpoint, m.run.weights_dtype) for m in members}
     if len(programs) > 1 or len(bases) > 1:
         raise ValueError(
-            "the runs of a gang must share model, checkpoint, dtype, method, optimizer, loss and "
-            f"mesh; these do not: {[str(member.folder) for member in members]}."
+            "the runs of a gang must share model, checkpoint, dtype, optimizer, loss and mesh; "
+            f"these do not: {[str(member.folder) for member in members]}."
         )
     if len(members) > 1 and members[0].run.dropout_rate > 0:
         raise ValueError(
             "runs with dropout train one by one, because masks are drawn for the whole batch; "
             f"this gang has {len(members)}."
         )
-    if len(members) > 1 and members[0].method.changes_weights:
+    changing = [m.run.method_name for m in members if m.method.changes_weights]
+    if len(members) > 1 and changing:
         raise ValueError(
-            f"{members[0].run.method_name} changes the weights, so its runs train one by one; "
-            f"this gang has {len(members)}."
+            f"{changing[0]} changes the weights, so its runs train one by one; this gang has "
+            f"{len(members)}."
         )
     return programs.pop()
 
@@ -323,7 +345,7 @@ def train(
     have had without the interruption. `result.json` is written last.
 
     Args:
-      runs: must share model, checkpoint, method, optimizer (but for the rate) and loss.
+      runs: must share model, checkpoint, optimizer (but for the rate) and loss.
       folders: one for each run; made if missing.
       on_progress: told a few times a second at the most.
 
@@ -353,7 +375,10 @@ def train(
             if time.monotonic() - told > 0.3:
                 told = time.monotonic()
                 tell(_progress(gang, total, "training"))
-        return [gang.finish(i, time.monotonic() - started) for i in range(len(gang.members))]
+        results = [
+            gang.finish(i, time.monotonic() - started) for i in range(len(gang.members))
+        ]
+        return [results[i] for i in gang.order]
     finally:
         for member in gang.members:
             member.close()
@@ -368,7 +393,7 @@ def _at_boundary(gang: Gang, i: int) -> None:
     if evaluate:
         gang.evaluate(i)
     if save:
-        member.save(_arrays(gang.state, i))
+        member.save(gang._own(i))
 
 
 def _progress(gang: Gang, total: int, stage: str) -> Progress:

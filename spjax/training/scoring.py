@@ -40,7 +40,7 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
     program, tasks = steps.program_of(run, member.method), member.tasks
 
     answer = functools.partial(
-        evaluation.predict, program.config, program.method, arrays["trainable"], base,
+        evaluation.predict, program.config, member.method.started(), arrays["trainable"], base,
         tasks.words, tasks.layout, run.eval_batch_size, 0,
     )  # fmt: skip
     split = split or tasks.final

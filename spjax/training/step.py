@@ -1,8 +1,9 @@
 """Train state and training step of a gang: N runs over one frozen model.
 
-The state has a leading axis of N runs. A prompt touches only its own examples, so the gradient of
-the sum of all runs' losses with respect to one run's prompt is that run's own gradient; loss and
-optimizer are computed run by run.
+Runs whose trainable trees have the same shapes are a group, and its state has a leading axis of
+its runs. A prompt touches only its own examples, so the gradient of the sum of all runs' losses
+with respect to one run's prompt is that run's own gradient; loss and optimizer are computed run by
+run.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Callable, Sequence
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from spjax.checkpoints import weights as frozen
@@ -28,7 +30,7 @@ from spjax.types import Array, Batch, Tree, microbatches, per_segment
 
 @flax.struct.dataclass
 class TrainState:
-    """What training changes. Every leaf has a leading axis of N runs.
+    """What training changes in a group. Every leaf has a leading axis of its N runs.
 
     Attributes:
       trainable: parameters of the method, float32.
@@ -49,7 +51,7 @@ class Program:
 
     Attributes:
       config: of the frozen model.
-      method: resolved.
+      methods: resolved, one for each group of the gang.
       optimizer: with learning rate 0, since rates are arguments.
       z_loss: as in `Run`.
       label_smoothing: as in `Run`.
@@ -60,7 +62,7 @@ class Program:
     """
 
     config: T5Config
-    method: Method
+    methods: tuple[Method, ...]
     optimizer: Optimizer
     z_loss: float
     label_smoothing: float
@@ -77,24 +79,26 @@ def program_of(run: Run, method: Method, placement: Placement | None = None) -> 
     optimizer = dataclasses.replace(run.optimizer, learning_rate=0.0)
     loss = (run.z_loss, run.label_smoothing, run.loss_normalizing_factor)
     how = (run.microbatches, run.remat, placement)
-    return Program(config, method.started(), optimizer, *loss, *how)
+    return Program(config, (method.started(),), optimizer, *loss, *how)
+
+
+def groups_of(methods: Sequence[Method]) -> list[list[int]]:
+    """Which runs of a gang have the same method but for its initial values, by their numbers."""
+    found: dict[Method, list[int]] = {}
+    for i, method in enumerate(methods):
+        found.setdefault(method.started(), []).append(i)
+    return list(found.values())
 
 
 def init_state(runs: Sequence[Run], resolved: Sequence[Method], base: Tree) -> TrainState:
-    """The state of a gang at step 0.
+    """The state of a group at step 0.
 
     Args:
-      runs: the gang.
+      runs: of the group.
       resolved: the method of each.
       base: the frozen weights.
-
-    Raises:
-      ValueError: the runs' trainable trees have different shapes.
     """
     own = [init_trainable(m, base, r.seed) for r, m in zip(runs, resolved, strict=True)]
-    shapes = {str(jax.tree.map(jnp.shape, tree)) for tree in own}
-    if len(shapes) > 1:
-        raise ValueError(f"runs of one gang must have the same shapes, not {sorted(shapes)}.")
     trainable = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
     slots = jax.vmap(runs[0].optimizer.make(0.0).init)(trainable)
     steps_N = jnp.zeros(len(runs), jnp.int32)
@@ -103,7 +107,7 @@ def init_state(runs: Sequence[Run], resolved: Sequence[Method], base: Tree) -> T
 
 def gang_losses(
     program: Program,
-    trainable: Tree,
+    trainables: Sequence[Tree],
     base: Tree,
     batch: Batch,
     rng: Array,
@@ -113,7 +117,7 @@ def gang_losses(
 
     Args:
       program: what is computed.
-      trainable: with a leading axis of N runs.
+      trainables: of each group, with a leading axis of its runs.
       base: the frozen weights.
       batch: rows of all runs.
       rng: dropout key.
@@ -122,7 +126,7 @@ def gang_losses(
     Returns:
       losses_N, float32.
     """
-    weights, injection = apply_gang(program.method, trainable, base)
+    weights, injection = apply_gang(program.methods, trainables, base)
     use_dropout = program.config.dropout_rate > 0
     place = program.placement
     spread = None if place is None or place.alone else place.constrain
@@ -133,13 +137,13 @@ def gang_losses(
         logits_BMV, batch.targets_BM, program.z_loss, program.label_smoothing
     )
     return run_losses(
-        losses_BM, *_segments_runs(batch), _count(trainable), program.loss_normalizing_factor,
+        losses_BM, *_segments_runs(batch), _count(trainables), program.loss_normalizing_factor,
         totals_N,
     )  # fmt: skip
 
 
-def _count(trainable: Tree) -> int:
-    return jax.tree.leaves(trainable)[0].shape[0]
+def _count(trainables: Sequence[Tree]) -> int:
+    return sum(jax.tree.leaves(trainable)[0].shape[0] for trainable in trainables)
 
 
 def _segments_runs(batch: Batch) -> tuple[Array, Array]:
@@ -147,8 +151,8 @@ def _segments_runs(batch: Batch) -> tuple[Array, Array]:
 
 
 def gradients(
-    program: Program, trainable: Tree, base: Tree, batch: Batch, rng: Array
-) -> tuple[Tree, jax.Array]:
+    program: Program, trainables: Sequence[Tree], base: Tree, batch: Batch, rng: Array
+) -> tuple[Sequence[Tree], jax.Array]:
     """Gradient of the sum of all runs' losses, and losses_N, in one go or in microbatches.
 
     Losses are normalised by totals of the whole batch, so that without dropout (whose masks are
@@ -156,59 +160,59 @@ def gradients(
 
     Args:
       program: what is computed.
-      trainable: with a leading axis of N runs.
+      trainables: of each group, with a leading axis of its runs.
       base: the frozen weights.
       batch: rows of all runs; their number is a multiple of `program.microbatches`.
       rng: dropout key.
     """
 
     def total(
-        trainable: Tree, part: Batch, rng: Array, totals_N: Array | None = None
+        trainables: Sequence[Tree], part: Batch, rng: Array, totals_N: Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        losses_N = gang_losses(program, trainable, base, part, rng, totals_N)
+        losses_N = gang_losses(program, trainables, base, part, rng, totals_N)
         return jnp.sum(losses_N), losses_N
 
     gradient = jax.grad(total, has_aux=True)
     if program.microbatches == 1:
-        return gradient(trainable, batch, rng)
-    count, runs = program.microbatches, _count(trainable)
+        return gradient(trainables, batch, rng)
+    count, runs = program.microbatches, _count(trainables)
     totals_N = run_totals(*_segments_runs(batch), runs, program.loss_normalizing_factor)
 
     def add(sums: Any, item: tuple[Batch, Array]) -> tuple[Any, None]:
         part, number = item
-        found = gradient(trainable, part, jax.random.fold_in(rng, number), totals_N)
+        found = gradient(trainables, part, jax.random.fold_in(rng, number), totals_N)
         return jax.tree.map(jnp.add, sums, found), None
 
     parts = microbatches(batch, count)
-    start = (jax.tree.map(jnp.zeros_like, trainable), jnp.zeros(runs, jnp.float32))
+    start = (jax.tree.map(jnp.zeros_like, trainables), jnp.zeros(runs, jnp.float32))
     return jax.lax.scan(add, start, (parts, jnp.arange(count, dtype=jnp.int32)))[0]
 
 
 def update(
     program: Program,
-    state: TrainState,
+    states: tuple[TrainState, ...],
     base: Tree,
     batch: Batch,
     rates_N: Array,
     rng: Array,
-) -> tuple[TrainState, jax.Array]:
+) -> tuple[tuple[TrainState, ...], jax.Array]:
     """One step of every active run.
 
     Args:
       program: what is computed.
-      state: before the step.
+      states: of each group, before the step.
       base: the frozen weights; nothing is differentiated with respect to them.
       batch: rows of all runs.
       rates_N: learning rate of each run.
       rng: key of the gang; the step number is folded in here.
 
     Returns:
-      The state after the step, and losses_N before it. A run whose loss or parameters would no
+      The states after the step, and losses_N before it. A run whose loss or parameters would no
       longer be finite keeps the state it had and is inactive from then on.
     """
-    rng = jax.random.fold_in(rng, state.step_N[0])
-
-    grads, losses_N = gradients(program, state.trainable, base, batch, rng)
+    rng = jax.random.fold_in(rng, states[0].step_N[0])
+    trainables = tuple(state.trainable for state in states)
+    grads, losses_N = gradients(program, trainables, base, batch, rng)
 
     def advance(grad: Tree, own: TrainState, rate: Array, loss: Array) -> TrainState:
         if warmup := program.optimizer.warmup_steps:
@@ -220,7 +224,9 @@ def update(
         go = own.active_N & sound
         return jax.tree.map(functools.partial(jnp.where, go), new, own).replace(active_N=go)
 
-    new = jax.vmap(advance)(grads, state, rates_N, losses_N)
+    ends = np.cumsum([len(state.step_N) for state in states])[:-1]
+    own = zip(grads, states, jnp.split(rates_N, ends), jnp.split(losses_N, ends))
+    new = tuple(jax.vmap(advance)(*group) for group in own)
     if (place := program.placement) is not None and not place.alone:
         # What goes out lies as what came in, so that one compilation serves all steps.
         new = jax.lax.with_sharding_constraint(new, place.state(new, base))
@@ -233,6 +239,6 @@ def _all_finite(tree: Tree) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=8)
-def compiled_update(program: Program) -> Callable[..., tuple[TrainState, jax.Array]]:
-    """`update` as one `jax.jit` program whose state is donated."""
+def compiled_update(program: Program) -> Callable[..., tuple[tuple[TrainState, ...], jax.Array]]:
+    """`update` as one `jax.jit` program whose states are donated."""
     return jax.jit(functools.partial(update, program), donate_argnums=(0,))

@@ -50,7 +50,7 @@ def test_the_trainable_tree_shares_no_memory_with_the_base(name):
 def test_a_gang_stacks_prompts(name):
     own = [init_trainable(small(name), BASE, seed) for seed in (0, 1, 2)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
-    weights, injection = apply_gang(small(name), stacked, BASE)
+    weights, injection = apply_gang([small(name)], [stacked], BASE)
     assert weights is BASE
     for run, tree in enumerate(own):
         start = int(injection.offsets_NS[run, 0])

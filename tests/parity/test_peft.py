@@ -14,7 +14,7 @@ from spjax.checkpoints.prompts import Prompt
 from spjax.models import T5, T5Config
 from spjax.models.t5 import weight_shapes
 from spjax.training.losses import token_losses
-from spjax.types import Batch, stack_prompts
+from spjax.types import Batch, join_prompts
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -100,7 +100,7 @@ def ours(data):
     base = weights()
 
     def loss(rows_PD):
-        logits = T5(CONFIG).apply({"params": base}, batch, stack_prompts(rows_PD[None]))
+        logits = T5(CONFIG).apply({"params": base}, batch, join_prompts([rows_PD[None]]))
         return jnp.mean(token_losses(logits, batch.targets_BM)), logits
 
     return jax.jit(jax.value_and_grad(loss, has_aux=True))

@@ -45,24 +45,24 @@ def two_steps(method, place, microbatches=1, remat=False, scan=False, runs=2):
     trainable = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
     slots = jax.vmap(AdamW().make(0.0).init)(trainable)
     state = step.TrainState(trainable, slots, jnp.zeros(runs, jnp.int32), jnp.ones(runs, bool))
-    state = jax.device_put(state, place.state(state, base))
+    states = jax.device_put((state,), place.state((state,), base))
     program = step.Program(
-        config, method, AdamW(0.0), 0.0, 0.0, "NUM_REAL_TARGET_TOKENS", microbatches, remat, place
+        config, (method,), AdamW(0.0), 0.0, 0.0, "NUM_REAL_TARGET_TOKENS", microbatches, remat, place
     )
     data = batch()
     if runs == 1:
         data = data.replace(runs_BG=np.zeros_like(data.runs_BG))
     args = (base, place.put_batch(data), jnp.full(runs, 0.01), jax.random.key(0))
-    compiled = step.compiled_update(program).lower(state, *args).compile()
+    compiled = step.compiled_update(program).lower(states, *args).compile()
     kept = [] if method.changes_weights else [base]  # full fine-tuning never looks at the base
-    arrays = jax.tree.leaves([state, kept])
+    arrays = jax.tree.leaves([states, kept])
     whole = sum(x.nbytes for x in arrays)
     mine = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in arrays)
     losses = []
     for _ in range(2):
-        before = jax.tree.map(lambda x: x.sharding, state)
-        state, losses_N = compiled(state, *args)
-        same = jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), state, before)
+        before = jax.tree.map(lambda x: x.sharding, states)
+        states, losses_N = compiled(states, *args)
+        same = jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), states, before)
         assert all(jax.tree.leaves(same)), "the state has moved"
         losses.append(np.asarray(losses_N).tolist())
     return {

@@ -71,10 +71,10 @@ def test_a_vocabulary_beside_the_weights_wins(run, tmp_path):
 def test_only_the_prompt_moves_and_it_does(run, tmp_path):
     method = run.method.resolve((), lambda text: [])
     gang = loop.Gang([run], [tmp_path])
-    start = np.asarray(gang.state.trainable["prompt"][0])
-    assert jax.tree.map(np.shape, gang.state.trainable) == {"prompt": (1, 3, 16)}
+    start = np.asarray(gang.states[0].trainable["prompt"][0])
+    assert jax.tree.map(np.shape, gang.states[0].trainable) == {"prompt": (1, 3, 16)}
     gang.train_step()
-    assert np.abs(np.asarray(gang.state.trainable["prompt"][0]) - start).min() > 0
+    assert np.abs(np.asarray(gang.states[0].trainable["prompt"][0]) - start).min() > 0
     assert method.prompt_length == 3
 
 
@@ -104,13 +104,13 @@ def test_a_gang_of_four_gives_each_run_its_own_losses(run, tmp_path):
             eval_period=2,
             task=task,
             optimizer=Adafactor(rate),
-            method=PromptTuning(length=3, initializer=initializer),
+            method=PromptTuning(length=length, initializer=initializer),
         )
-        for seed, task, rate, initializer in [
-            (0, "pocket_cb", 0.3, Uniform()),
-            (1, "pocket_cb", 0.3, SampledVocabulary(600)),
-            (2, "pocket_copa", 0.05, Uniform(0, 0.5)),
-            (3, "pocket_copa", 0.3, Uniform()),
+        for seed, task, rate, length, initializer in [
+            (0, "pocket_cb", 0.3, 3, Uniform()),
+            (1, "pocket_cb", 0.3, 5, SampledVocabulary(600)),
+            (2, "pocket_copa", 0.05, 3, Uniform(0, 0.5)),
+            (3, "pocket_copa", 0.3, 1, Uniform()),
         ]
     ]
     together = [tmp_path / f"gang{i}" for i in range(4)]
@@ -159,7 +159,7 @@ def test_full_fine_tuning_trains_a_copy(run, tmp_path):
 def test_gangs_that_do_not_fit(run, tmp_path):
     folders = [tmp_path / "a", tmp_path / "b"]
     other = dataclasses.replace(run, z_loss=1e-4)
-    with pytest.raises(ValueError, match="must share model, checkpoint, dtype, method"):
+    with pytest.raises(ValueError, match="must share model, checkpoint, dtype, optimizer"):
         loop.train([run, other], folders)
     full = dataclasses.replace(run, method=FullFineTuning())
     with pytest.raises(ValueError, match="full_fine_tuning changes the weights"):
