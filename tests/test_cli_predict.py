@@ -137,6 +137,8 @@ def test_a_prompt_file_scores_as_its_run(capsys, call, checkpoint, tmp_path):
         eval_examples=8,
     )  # fmt: skip
     (result,) = loop.train([run], [tmp_path])
+    *_, last = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert 0 < last["trainable/drift"] < last["trainable/norm"] and last["step"] == 2
     folder = scoring.score_folder(run, tmp_path, "test")
     assert folder == {"split": "test", "step": 2, **result["test"]}
     (tmp_path / "config.gin").touch()

@@ -21,7 +21,7 @@ from spjax.data.tasks import files
 from spjax.files import write_text
 from spjax.models import quantization
 from spjax.models.t5 import weight_shapes
-from spjax.training import evaluation, mesh, processes, run_files
+from spjax.training import drift, evaluation, mesh, processes, run_files
 from spjax.training import step as steps
 from spjax.training.run import Run
 from spjax.training.run_data import RunData
@@ -83,6 +83,7 @@ class Member:
 
     def open(self, arrays: Tree) -> Tree:
         """Opens the files; returns the arrays to go on with, from a checkpoint if there is one."""
+        self.start = None if self.method.changes_weights else arrays["trainable"]
         self.checkpoints = run_files.Checkpoints(self.folder)
         self.data = self.tasks.batches()
         if (found := self.checkpoints.latest(arrays)) is not None:
@@ -223,11 +224,11 @@ class Gang:
         """Scores run i on its whole validation set."""
         member = self.members[i]
         limit = member.run.eval_examples
-        answer = self._answers(i, self._own(i)["trainable"], limit)
-        scores = member.tasks.score("validation", answer)
+        trainable = self._own(i)["trainable"]
+        scores = member.tasks.score("validation", self._answers(i, trainable, limit))
         member.evaluated(scores)
         named = {f"validation/{name}": value for name, value in scores.items()}
-        member.write(named)
+        member.write(named | drift.drift(member.start, trainable))
         if not member.active:
             self._deactivate(i)
 
