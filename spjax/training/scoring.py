@@ -9,7 +9,9 @@ from typing import Any
 import jax
 
 from spjax.data import cache
+from spjax.data.cache import CachedSplit
 from spjax.data.tasks import registry
+from spjax.data.tasks.info import TaskInfo
 from spjax.training import evaluation, loop, run_data, run_files
 from spjax.training import step as steps
 from spjax.training.prediction import Predictor
@@ -70,6 +72,20 @@ def score_prompt(
     Raises:
       ValueError: an unknown task or split, or one whose targets are not known.
     """
+    info, data = labelled(predictor, task, split, target_length, vocabulary)
+    texts = []
+    for start in range(0, data.num_examples, batch_size):
+        end = min(start + batch_size, data.num_examples)
+        inputs = [data.inputs[i] for i in range(start, end)]
+        answers = predictor.answer(inputs, [0] * len(inputs), range(start, end))
+        texts += [answer.text for answer in answers]
+    return {"split": data.split, **run_data.score(info, texts, data.examples)}
+
+
+def labelled(
+    predictor: Predictor, task: str, split: str, target_length: int = 0, vocabulary: str = ""
+) -> tuple[TaskInfo, CachedSplit]:
+    """A task and a split of it that can be scored; arguments and errors as of `score_prompt`."""
     info = registry.get(task)
     split = split or run_data.transfer_split(info)
     if split in info.unlabelled:
@@ -82,11 +98,4 @@ def score_prompt(
         "inputs": predictor.input_length,
         "targets": target_length or info.target_length,
     }
-    data = cache.load(info, split, lengths, vocabulary=vocabulary)
-    texts = []
-    for start in range(0, data.num_examples, batch_size):
-        end = min(start + batch_size, data.num_examples)
-        inputs = [data.inputs[i] for i in range(start, end)]
-        answers = predictor.answer(inputs, [0] * len(inputs), range(start, end))
-        texts += [answer.text for answer in answers]
-    return {"split": split, **run_data.score(info, texts, data.examples)}
+    return info, cache.load(info, split, lengths, vocabulary=vocabulary)

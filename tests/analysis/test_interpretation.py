@@ -84,7 +84,7 @@ def test_page():
         "",
         "label           best rank  at row  among the nearest words of rows",
         "up              1          1       0, 1, 3",
-        "diagonal right  1          1       0, 1",
+        "diagonal right  1          1       1",
     ]
 
 
