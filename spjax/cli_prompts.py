@@ -34,6 +34,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     shown.add_argument("--neighbours", type=int, default=5, help="words for each row")
     shown.add_argument("--metric", choices=_METRICS, default=_METRICS[0], help="what near means")
     shown.add_argument("--labels", default="", metavar="A,B", help="the task's by default")
+    shown.add_argument("--text", default="", help="count the rows nearest to its words, in order")
     shown.add_argument("--discretise", metavar="FILE", help="write the prompt of nearest words")
     shown.add_argument("--figure", metavar="FILE.png", help="of several prompts: their likeness")
     shown.add_argument("--json", action="store_true", help="print all of it as JSON")
@@ -79,6 +80,7 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
         embedding = _embedding(args.model, args.checkpoint)
         words = find_vocabulary(args.vocabulary, args.model, args.checkpoint)
         shown |= {"embedding_VD": embedding, "words": words, "labels": _labels(args, prompt)}
+        shown["text"] = args.text
     data = interpretation.examine(prompt, **shown)
     if drift := _drift(Path(args.prompt[0])):
         data["drift"] = drift

@@ -160,6 +160,7 @@ def examine(
     neighbours: int = 5,
     metric: str = "cosine",
     labels: Sequence[str] = (),
+    text: str = "",
 ) -> dict[str, Any]:
     """All there is to say of a prompt, as plain JSON.
 
@@ -171,6 +172,7 @@ def examine(
       metric: one of `METRICS`.
       labels: words to look for among the neighbours; one of several pieces stands for the mean of
         their embeddings, as in class-label initialisation.
+      text: how many rows have their own token of it as nearest word (Khashabi et al. 2022).
 
     Raises:
       ValueError: the prompt does not fit the embeddings, `neighbours` is below 1, or as
@@ -201,6 +203,9 @@ def examine(
     found["shared"] = {_spell(t, words): rows for t, rows in _shared(ids_PK[:, 0]).items()}
     if labels and words is not None:
         found["labels"] = _labels(prompt.rows_PD, labels, words, embedding_VD, neighbours)
+    if text and words is not None:
+        hits = [int(a == b) for a, b in zip(words.encode(text), ids_PK[:, 0])]
+        found["text"] = {"tokens": len(hits), "recovered": sum(hits)}
     return found
 
 

@@ -15,7 +15,7 @@ def page(found: Mapping[str, Any]) -> str:
       found: what `interpretation.examine` gives; "drift", if it is there, is a list of what the
         run logged at each evaluation.
     """
-    parts = [_facts(found), _words(found), _labels(found), _drift(found)]
+    parts = [_facts(found), _words(found), _labels(found), _text(found), _drift(found)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -93,6 +93,12 @@ def _labels(found: Mapping[str, Any]) -> str:
         where = _numbers(own["neighbour_of"]) or "none"
         rows.append((label, str(own["rank"]), str(own["row"]), where))
     return aligned(rows)
+
+
+def _text(found: Mapping[str, Any]) -> str:
+    if not (text := found.get("text")):
+        return ""
+    return f"of the text: {text['recovered']} of {text['tokens']} rows have their own word nearest"
 
 
 def _drift(found: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ import optax
 from spjax.checkpoints import weights as frozen
 from spjax.methods.base import Method, apply_gang, init_trainable
 from spjax.models import T5, T5Config
+from spjax.training import waywardness
 from spjax.training.losses import run_losses, run_totals, token_losses
 from spjax.training.mesh import Placement
 from spjax.training.optimizers import Optimizer
@@ -59,6 +60,7 @@ class Program:
       microbatches: as in `Run`.
       remat: as in `Run`.
       placement: where weights, rows and state lie; None for wherever they are.
+      wayward: what the prompts are pulled to.
     """
 
     config: T5Config
@@ -70,6 +72,7 @@ class Program:
     microbatches: int = 1
     remat: bool = False
     placement: Placement | None = None
+    wayward: waywardness.Target | None = None
 
 
 def program_of(run: Run, method: Method, placement: Placement | None = None) -> Program:
@@ -79,7 +82,8 @@ def program_of(run: Run, method: Method, placement: Placement | None = None) -> 
     optimizer = dataclasses.replace(run.optimizer, learning_rate=0.0)
     loss = (run.z_loss, run.label_smoothing, run.loss_normalizing_factor)
     how = (run.microbatches, run.remat, placement)
-    return Program(config, (method.started(),), optimizer, *loss, *how)
+    wayward = waywardness.target_of(run)
+    return Program(config, (method.started(),), optimizer, *loss, *how, wayward)
 
 
 def groups_of(methods: Sequence[Method]) -> list[list[int]]:
@@ -136,10 +140,16 @@ def gang_losses(
     losses_BM = token_losses(
         logits_BMV, batch.targets_BM, program.z_loss, program.label_smoothing
     )
-    return run_losses(
+    losses_N = run_losses(
         losses_BM, *_segments_runs(batch), _count(trainables), program.loss_normalizing_factor,
         totals_N,
     )  # fmt: skip
+    if program.wayward is None:
+        return losses_N
+    groups = zip(program.methods, trainables)
+    lengths = [method.prompt_length for method, own in groups for _ in range(_count([own]))]
+    pull_N = waywardness.penalties(program.wayward, lengths, injection, base)
+    return losses_N + pull_N / program.microbatches  # whose losses are added up
 
 
 def _count(trainables: Sequence[Tree]) -> int:

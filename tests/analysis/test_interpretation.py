@@ -146,6 +146,12 @@ def test_the_heat_map_has_its_numbers_beside_it(tmp_path):
     assert paths[2].read_text().splitlines() == lines
 
 
+def test_how_much_of_a_text_is_left():
+    found = interpretation.examine(Prompt(ROWS), EMBEDDING, Words(), 1, text="diagonal right up")
+    assert found["text"] == {"tokens": 3, "recovered": 1}
+    assert "of the text: 1 of 3 rows have their own word nearest" in prompt_page.page(found)
+
+
 def test_a_discretised_prompt_is_made_of_words():
     facts = {"task": "t", "step": "3", "validation_score": "50.0"}
     made = interpretation.discretised(Prompt(ROWS[[0, 2]], facts), EMBEDDING, Words(), "cosine")
