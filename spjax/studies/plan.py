@@ -103,7 +103,8 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
         "model": run.model,
         "method": method,
         "prompt_length": run.method.prompt_length,
-        "init": "" if initializer is None else _snake(type(initializer).__name__),
+        "init": run.method.variant
+        or ("" if initializer is None else _snake(type(initializer).__name__)),
         "task": str(run.task),
         "seed": run.seed,
     }

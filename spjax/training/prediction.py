@@ -49,7 +49,7 @@ class Placed:
     """A prompt with what its rows need to know.
 
     Attributes:
-      rows_PD: float32 rows.
+      rows_PD: float32 rows; none of them for the frozen model as it is.
       insertion: where they go, one of `batching.INSERTIONS`.
       labels: the answers that "rank" chooses from.
       sentinel: whether it was trained to begin answers with a sentinel, which they then lose.
@@ -97,6 +97,8 @@ class Predictor:
         self.input_length = input_length
         starts = np.cumsum([0, *(len(prompt.rows_PD) for prompt in prompts)])[:-1]
         table_RD = np.concatenate([prompt.rows_PD for prompt in prompts])
+        if not len(table_RD):  # nothing can be looked up in an empty table, not even in vain
+            table_RD = np.zeros((1, config.emb_dim), np.float32)
         self._soft = Injection(jnp.asarray(table_RD), jnp.asarray(starts[:, None], jnp.int32))
         self.labels, self._labels_CM, self._allowed_NC = _labels(self.prompts, words, how)
         self._config = dataclasses.replace(config, dropout_rate=0.0)

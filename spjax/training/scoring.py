@@ -12,7 +12,7 @@ from spjax.data import cache
 from spjax.data.cache import CachedSplit
 from spjax.data.tasks import registry
 from spjax.data.tasks.info import TaskInfo
-from spjax.training import evaluation, loop, run_data, run_files
+from spjax.training import evaluation, loop, run_data, run_files, untrained
 from spjax.training import step as steps
 from spjax.training.prediction import Predictor
 from spjax.training.run import Run
@@ -31,6 +31,10 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
     """
     member = loop.Member(run, folder)
     base = loop.base_of(run)
+    if not run.method.trained:
+        split = split or member.tasks.final
+        answer = untrained.Untrained(run, member.tasks).answers(base)
+        return {"split": split, "step": 0, **member.tasks.score(split, answer)}
     state = jax.eval_shape(lambda: steps.init_state([run], [member.method], base))
     like = {"trainable": state.trainable, "optimizer": state.optimizer}
     like = loop.placement_of(run).one_of(like, base)

@@ -97,7 +97,15 @@ def penalties(
 
     Returns:
       penalties_N: gamma times the mean over the rows of |row - embedding of its word|^2, float32.
+
+    Raises:
+      ValueError: runs have other rows than one prompt each.
     """
+    if injection.prompt_RD.shape[0] != sum(lengths):
+        raise ValueError(
+            "Run.waywardness pulls one prompt a run, and this method has prompts of single tasks. "
+            "Train on one task, or with another method."
+        )
     runs_R = np.repeat(np.arange(len(lengths)), lengths)
     words_R = np.concatenate([target.tokens[:length] for length in lengths])
     embedding_RD = quantization.take(base["token_embedder"]["embedding"], words_R)
