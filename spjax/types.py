@@ -115,3 +115,13 @@ def join_prompts(groups: Sequence[Array]) -> Injection:
         rows += runs * length
     prompt_RD = tables[0] if len(tables) == 1 else jnp.concatenate(tables)
     return Injection(prompt_RD, np.concatenate(firsts)[:, None])
+
+
+def padded(injection: Injection) -> Injection:
+    """The same soft tokens in a table of a power of two of rows, at least 256.
+
+    So one compiled model serves prompts of all usual lengths. Nothing points to the rows added.
+    """
+    rows = max(256, 1 << (injection.prompt_RD.shape[0] - 1).bit_length())
+    more = rows - injection.prompt_RD.shape[0]
+    return injection.replace(prompt_RD=jnp.pad(injection.prompt_RD, ((0, more), (0, 0))))

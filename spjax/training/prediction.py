@@ -214,11 +214,11 @@ class Predictor:
         split, room = _as_split(inputs), _LEAST_ROOM
         while room < max(map(len, inputs)):
             room *= 2
-        parts, order = [], []
+        parts, order = {}, []
         for number, prompt in enumerate(self.prompts):
             own = [i for i, name in enumerate(who) if name == number]
             layout = batching.Layout(len(prompt.rows_PD), prompt.insertion, room, 1)
-            parts.append(batching.rows(split, np.asarray(own, np.int64), layout))
+            parts[number] = batching.rows(split, np.asarray(own, np.int64), layout)
             order += own
         return Batch(**batching.gang(parts)), order
 

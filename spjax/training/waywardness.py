@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from spjax.data import vocabulary
+from spjax.methods.base import apply_gang
 from spjax.models import quantization
-from spjax.types import Injection, Tree
+from spjax.types import Array, Injection, Tree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +83,33 @@ def target_of(run: Any) -> Target | None:
             f"{length} rows. Give a longer text, or PROMPT_LENGTH {len(tokens)} or less."
         )
     return Target(tokens, float(wayward.gamma))
+
+
+def pulled(
+    program: Any, trainables: Sequence[Tree], base: Tree, grads: Sequence[Tree], losses_N: Array
+) -> tuple[Sequence[Tree], jax.Array]:
+    """Gradients and losses with the penalties added.
+
+    Args:
+      program: a `spjax.training.step.Program` with a target.
+      trainables: of each group, with a leading axis of its runs.
+      base: the frozen weights.
+      grads: of the losses, like `trainables`.
+      losses_N: of the runs.
+    """
+    lengths = [
+        method.prompt_length
+        for method, trainable in zip(program.methods, trainables)
+        for _ in range(jax.tree.leaves(trainable)[0].shape[0])
+    ]
+
+    def total(trainables: Sequence[Tree]) -> tuple[jax.Array, jax.Array]:
+        injection = apply_gang(program.methods, trainables, base)[1]
+        pull_N = penalties(program.wayward, lengths, injection, base)
+        return jnp.sum(pull_N), pull_N
+
+    more, pull_N = jax.grad(total, has_aux=True)(trainables)
+    return jax.tree.map(jnp.add, grads, more), losses_N + pull_N
 
 
 def penalties(

@@ -15,8 +15,8 @@ from spjax.models import T5Config
 from spjax.models.t5 import init_weights
 from spjax.training import step
 from spjax.training.optimizers import AdamW
-from spjax.training.waywardness import Target, Waywardness, target_of
-from spjax.types import Batch
+from spjax.training.waywardness import Target, Waywardness, penalties, pulled, target_of
+from spjax.types import Injection
 
 TINY = T5Config(64, 16, 4, 8, 32, 1, 1)
 BASE = init_weights(TINY, jax.random.key(0))
@@ -24,42 +24,37 @@ TARGET = Target((5, 9, 7, 11), 0.25)
 METHODS = tuple(PromptTuning(length=n, initializer=Uniform()) for n in (2, 3))
 
 
-def gang(program_of=lambda program: program, target=TARGET):
-    """Gradients and losses of three runs, two of them with prompts of 2 rows and one of 3."""
-    rng = np.random.default_rng(0)
-    inputs = rng.integers(3, 60, (6, 8)).astype(np.int32)
-    runs = (np.arange(6, dtype=np.int32) % 3)[:, None]
-    slots = np.where(np.arange(8) < 2 + (runs == 2), np.arange(8), -1).astype(np.int32)
-    targets = rng.integers(3, 60, (6, 3)).astype(np.int32)
-    one = np.ones_like
-    batch = Batch(inputs, slots, one(inputs), targets, one(targets), runs, np.zeros_like(runs))
-    prompts = [rng.normal(size=(n, rows, 16)).astype(np.float32) for n, rows in ((2, 2), (1, 3))]
-    program = step.Program(TINY, METHODS, AdamW(0.0), 0.0, 0.0, None, wayward=target)
-    trainables = tuple({"prompt": jnp.asarray(prompt)} for prompt in prompts)
-    key = jax.random.key(0)
-    found = step.gradients(program_of(program), trainables, BASE, batch, key)
-    return prompts, *jax.device_get(found)
-
-
 def test_the_pull_adds_the_mean_squared_distance_and_its_gradient():
-    prompts, grads, losses_N = gang()
-    _, free_grads, free_losses_N = gang(target=None)
+    """Of three runs, two with prompts of 2 rows and one with a prompt of 3."""
+    rng = np.random.default_rng(0)
+    shapes = ((2, 2, 16), (1, 3, 16))
+    prompts = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    trainables = tuple({"prompt": jnp.asarray(prompt)} for prompt in prompts)
+    ones = jax.tree.map(jnp.ones_like, trainables)
+    program = step.Program(TINY, METHODS, AdamW(0.0), 0.0, 0.0, None, wayward=TARGET)
+    grads, losses_N = pulled(program, trainables, BASE, ones, jnp.arange(3, dtype=jnp.float32))
     words = np.asarray(BASE["token_embedder"]["embedding"])[list(TARGET.tokens)]
-    own = [*prompts[0], *prompts[1]]
-    gaps = [prompt - words[: len(prompt)] for prompt in own]
-    expected = [0.25 * np.square(gap).sum() / len(gap) for gap in gaps]
-    np.testing.assert_allclose(losses_N - free_losses_N, expected, rtol=1e-4)
-    pairs = zip([*grads[0]["prompt"], *grads[1]["prompt"]],
-                [*free_grads[0]["prompt"], *free_grads[1]["prompt"]])
-    for gap, (grad, free) in zip(gaps, pairs, strict=True):
-        np.testing.assert_allclose(grad - free, 0.5 * gap / len(gap), atol=1e-5)
+    gaps = [prompt - words[: len(prompt)] for group in prompts for prompt in group]
+    expected = [i + 0.25 * np.square(gap).sum() / len(gap) for i, gap in enumerate(gaps)]
+    np.testing.assert_allclose(losses_N, expected, rtol=1e-5)
+    found = [grad for group in grads for grad in group["prompt"]]
+    for gap, grad in zip(gaps, found, strict=True):
+        np.testing.assert_allclose(grad, 1 + 0.5 * gap / len(gap), rtol=1e-4)
 
 
-def test_microbatches_pull_no_harder():
-    whole = gang()
-    parts = gang(lambda program: dataclasses.replace(program, microbatches=2))
-    for one, other in zip(jax.tree.leaves(whole[1:]), jax.tree.leaves(parts[1:]), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+def test_the_step_is_pulled_and_the_model_does_not_know():
+    program = step.Program(TINY, METHODS[:1], AdamW(0.0), 0.0, 0.0, None, wayward=TARGET)
+    prompts = {"prompt": jnp.ones((2, 2, 16))}
+    slots = jax.vmap(AdamW().make(0.0).init)(prompts)
+    state = step.TrainState(prompts, slots, jnp.zeros(2, jnp.int32), jnp.ones(2, bool))
+    rates, words = jnp.full(2, 0.01), np.asarray(BASE["token_embedder"]["embedding"])[[5, 9]]
+    _, _, sums = step.start(program, (state,), BASE, jax.random.key(0))
+    (moved,), losses_N = step.advance(program, (state,), BASE, sums, rates)
+    np.testing.assert_allclose(losses_N, 0.25 * np.square(1 - words).sum() / 2, rtol=1e-5)
+    new = np.asarray(moved.trainable["prompt"])
+    np.testing.assert_array_equal(np.sign(new - 1), np.sign(words - 1)[None].repeat(2, 0))
+    free = dataclasses.replace(program, wayward=None)
+    assert free.of_the_model == program.of_the_model
 
 
 def test_the_target_is_the_tokens_of_the_text(run):
@@ -70,6 +65,12 @@ def test_the_target_is_the_tokens_of_the_text(run):
     assert target_of(wayward) == Target(tokens, 1.0)
     assert step.program_of(wayward, wayward.method).wayward == Target(tokens, 1.0)
     assert "waywardness" in run.without_identity and "waywardness" not in wayward.without_identity
+
+
+def test_prompts_of_single_tasks_are_refused():
+    injection = Injection(jnp.zeros((6, 16)), np.zeros((1, 2), np.int32))
+    with pytest.raises(ValueError, match="this method has prompts of single tasks"):
+        penalties(TARGET, [3], injection, BASE)
 
 
 @pytest.mark.parametrize(
