@@ -14,7 +14,7 @@ from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models import T5Config
 from spjax.models.t5 import init_weights
 from spjax.training import step
-from spjax.training.optimizers import AdamW
+from spjax.training.optimizers import Adafactor
 from spjax.training.waywardness import Target, Waywardness, penalties, pulled, target_of
 from spjax.types import Injection
 
@@ -31,7 +31,7 @@ def test_the_pull_adds_the_mean_squared_distance_and_its_gradient():
     prompts = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
     trainables = tuple({"prompt": jnp.asarray(prompt)} for prompt in prompts)
     ones = jax.tree.map(jnp.ones_like, trainables)
-    program = step.Program(TINY, METHODS, AdamW(0.0), 0.0, 0.0, None, wayward=TARGET)
+    program = step.Program(TINY, METHODS, Adafactor(0.0), 0.0, 0.0, None, wayward=TARGET)
     grads, losses_N = pulled(program, trainables, BASE, ones, jnp.arange(3, dtype=jnp.float32))
     words = np.asarray(BASE["token_embedder"]["embedding"])[list(TARGET.tokens)]
     gaps = [prompt - words[: len(prompt)] for group in prompts for prompt in group]
@@ -43,11 +43,11 @@ def test_the_pull_adds_the_mean_squared_distance_and_its_gradient():
 
 
 def test_the_step_is_pulled_and_the_model_does_not_know():
-    program = step.Program(TINY, METHODS[:1], AdamW(0.0), 0.0, 0.0, None, wayward=TARGET)
+    program = step.Program(TINY, METHODS[:1], Adafactor(0.0), 0.0, 0.0, None, wayward=TARGET)
     prompts = {"prompt": jnp.ones((2, 2, 16))}
-    slots = jax.vmap(AdamW().make(0.0).init)(prompts)
+    slots = jax.vmap(Adafactor().make(0.0).init)(prompts)
     state = step.TrainState(prompts, slots, jnp.zeros(2, jnp.int32), jnp.ones(2, bool))
-    rates, words = jnp.full(2, 0.01), np.asarray(BASE["token_embedder"]["embedding"])[[5, 9]]
+    rates, words = jnp.full(2, 0.01, jnp.float32), np.asarray(BASE["token_embedder"]["embedding"])[[5, 9]]
     _, _, sums = step.start(program, (state,), BASE, jax.random.key(0))
     (moved,), losses_N = step.advance(program, (state,), BASE, sums, rates)
     np.testing.assert_allclose(losses_N, 0.25 * np.square(1 - words).sum() / 2, rtol=1e-5)
