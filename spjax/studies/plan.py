@@ -98,13 +98,11 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
 
     lengths = tuple(lengths_of(run).values())
     method = methods.name_of(run.method)
-    initializer = getattr(run.method, "initializer", None)
     labels = {
         "model": run.model,
         "method": method,
         "prompt_length": run.method.prompt_length,
-        "init": run.method.variant
-        or ("" if initializer is None else _snake(type(initializer).__name__)),
+        "init": _init(run),
         "task": str(run.task),
         "seed": run.seed,
     }
@@ -124,6 +122,14 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
         labels=labels,
         run=run,
     )
+
+
+def _init(run: Any) -> str:
+    """What tells runs apart beside model, method, prompt length, task and seed."""
+    initializer = getattr(run.method, "initializer", None)
+    start = "" if initializer is None else _snake(type(initializer).__name__)
+    pull = "" if run.waywardness is None else f"pull {run.waywardness.gamma:g}"
+    return " ".join(filter(None, (run.method.variant, start, pull)))
 
 
 def _snake(name: str) -> str:
