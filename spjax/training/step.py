@@ -302,7 +302,7 @@ def compiled_gradients(program: Program) -> Callable[..., Any]:
 @functools.lru_cache(maxsize=32)
 def _compiled_ends(program: Program) -> tuple[Callable[..., Any], Callable[..., Any]]:
     first = jax.jit(functools.partial(start, program))
-    return first, jax.jit(functools.partial(advance, program), donate_argnums=(0, 2))
+    return first, jax.jit(functools.partial(advance, program), donate_argnums=(0,))
 
 
 def update(
