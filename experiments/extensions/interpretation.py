@@ -2,12 +2,12 @@
 
     python -m experiments.extensions.interpretation STUDY_FOLDER
 
-For each model, initialisation and task, over the seeds: how tight the clusters of nearest words are
-beside those around random vectors (Lester et al. 2021, section 7), the best rank of a label word and
-the share of labels that are the nearest word of some row, the score, that of the prompt with each
-row replaced by its nearest word, and for prompts that were pulled to a text the share of its words
-that is left (Khashabi et al. 2022). Writes interpretation.md and interpretation.json into the
-folder.
+For each model, initialisation and task, over the seeds: how tight the clusters of nearest words
+are beside those around random vectors (Lester et al. 2021, section 7), the best rank of a label
+word and the share of labels that are the nearest word of some row, the score, that of the prompt
+with each row replaced by its nearest word, and for prompts that were pulled to a text the share of
+its words that is left (Khashabi et al. 2022). Writes interpretation.md and interpretation.json into
+the folder.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ def test_the_step_is_pulled_and_the_model_does_not_know():
     prompts = {"prompt": jnp.ones((2, 2, 16))}
     slots = jax.vmap(Adafactor().make(0.0).init)(prompts)
     state = step.TrainState(prompts, slots, jnp.zeros(2, jnp.int32), jnp.ones(2, bool))
-    rates, words = jnp.full(2, 0.01, jnp.float32), np.asarray(BASE["token_embedder"]["embedding"])[[5, 9]]
+    rates = jnp.full(2, 0.01, jnp.float32)
+    words = np.asarray(BASE["token_embedder"]["embedding"])[[5, 9]]
     _, _, sums = step.start(program, (state,), BASE, jax.random.key(0))
     (moved,), losses_N = step.advance(program, (state,), BASE, sums, rates)
     np.testing.assert_allclose(losses_N, 0.25 * np.square(1 - words).sum() / 2, rtol=1e-5)
