@@ -31,7 +31,7 @@ ALIKE = ("model", "model_parameters", "prompt_length", "init", "task")
 COLUMNS = {
     "cluster": "cluster", "random": "of random", "label_rank": "best label rank",
     "labels_nearest": "labels nearest", "row_norm": "row norm", "score": "score",
-    "discretised": "as words", "recovered": "text left",
+    "discretised": "as words", "lost": "lost by the pull", "recovered": "text left",
 }  # fmt: skip
 
 
@@ -51,6 +51,7 @@ def look(item: stored.Stored) -> dict[str, Any]:
         ranks = [own["rank"] for own in labels.values()]
         row |= {"label_rank": min(ranks), "labels_nearest": float(np.mean(np.equal(ranks, 1)))}
     if text:
+        row["pull"] = run.waywardness.gamma
         row["recovered"] = found["text"]["recovered"] / found["text"]["tokens"]
     split = run_data.transfer_split(info)
     how = (run.task, split, run.eval_batch_size, 0, run.vocabulary)
@@ -60,6 +61,18 @@ def look(item: stored.Stored) -> dict[str, Any]:
         row[name] = scoring.score_prompt(asked, *how)["score"]
     row["words"] = made.provenance["words"]
     return row
+
+
+def add_losses(rows: Sequence[dict[str, Any]]) -> None:
+    """Notes for pulled prompts the score that the same run has over them without a pull."""
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[name] for name in ("model", "prompt_length", "task", "seed"))
+
+    free = {place(row): row["score"] for row in rows if row.get("pull") == 0}
+    for row in rows:
+        if row.get("pull") and place(row) in free:
+            row["lost"] = free[place(row)] - row["score"]
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
@@ -82,6 +95,7 @@ def main(arguments: Sequence[str]) -> None:
     """Prints the table and writes both files."""
     folder = Path(arguments[0])
     rows = [look(item) for item in stored.runs(folder)]
+    add_losses(rows)
     text = markdown(rows)
     (folder / "interpretation.json").write_text(json.dumps(rows, indent=2) + "\n")
     (folder / "interpretation.md").write_text(f"# What prompts are made of\n\n{text}")

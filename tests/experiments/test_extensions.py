@@ -80,7 +80,17 @@ def test_prompts_and_their_words_are_scored(study, monkeypatch, capsys):
     assert all(row["label_rank"] >= 1 and len(row["words"].split()) == 3 for row in rows)
     out = capsys.readouterr().out.splitlines()
     assert len(out) == 4 and out[2].startswith("| pocket_50k | 3 | text | pocket_cb |")
-    assert out[2].endswith("| 90.00 | 10.00 | 0.00 |")
+    assert out[2].endswith("| 90.00 | 10.00 | - | 0.00 |")
+
+
+def test_what_a_pull_costs():
+    same = {"model": "m", "prompt_length": 3, "task": "t", "seed": 0}
+    rows = [
+        {**same, "score": 80.0, "pull": 0.0}, {**same, "score": 75.0, "pull": 0.1},
+        {**same, "score": 50.0}, {**same, "seed": 1, "score": 1.0, "pull": 0.1},
+    ]  # fmt: skip
+    interpretation.add_losses(rows)
+    assert [row.get("lost") for row in rows] == [None, 5.0, None, None]
 
 
 def test_what_is_stored(study):
