@@ -135,9 +135,10 @@ class RunData:
         return [split for split in own if split.split != "train"]
 
     def train_of(self, info: TaskInfo) -> CachedSplit:
-        """Its training examples, or those of the task that it is another part of."""
+        """Its training examples, or those of the task that it is another part of, or any."""
         alike = [other for other in self.mixture.trained if other.format == info.format]
-        return self.split(info if info in alike else alike[0], "train")
+        own = info if info in alike else (alike or self.mixture.trained)[0]
+        return self.split(own, "train")
 
 
 def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:
