@@ -175,8 +175,8 @@ def examine(
       text: how many rows have their own token of it as nearest word (Khashabi et al. 2022).
 
     Raises:
-      ValueError: the prompt does not fit the embeddings, `neighbours` is below 1, or as
-        `nearest_words`.
+      ValueError: the prompt does not fit the embeddings, `neighbours` is below 1, a label has no
+        tokens, or as `nearest_words`.
     """
     if neighbours < 1:
         raise ValueError(f"neighbours is {neighbours}; it must be at least 1.")
@@ -240,7 +240,11 @@ def _labels(
     neighbours: int,
 ) -> dict[str, Any]:
     """For each label its best rank, the row of it, and the rows that have it as a neighbour."""
-    points = [embedding_VD[words.encode(label)].astype(np.float32).mean(axis=0) for label in labels]
+    points = []
+    for label in labels:
+        if not (ids := words.encode(label)):
+            raise ValueError(f"the label {label!r} has no tokens; give a list of words, A,B.")
+        points.append(embedding_VD[ids].astype(np.float32).mean(axis=0))
     found_CP = ranks(rows_PD, np.stack(points), embedding_VD)
     return {
         label: {

@@ -34,7 +34,8 @@ class Untrained:
           ValueError: a task has no labels to rank, too few examples, or no room for the template.
         """
         self.run, self.tasks, self.message = run, tasks, ""
-        self._infos = {info.name: info for info in tasks.mixture.tasks}
+        mixture = tasks.mixture
+        self._infos = {info.name: info for info in (*mixture.scored, *mixture.transfer)}
         self._shown = {name: self._fitting(info) for name, info in self._infos.items()}
 
     def answer(self, base: Tree, split: CachedSplit) -> list[str]:

@@ -178,5 +178,7 @@ def test_mistakes():
         interpretation.examine(Prompt(ROWS), np.ones((4, 3), np.float32))
     with pytest.raises(ValueError, match="neighbours is 0; it must be at least 1"):
         interpretation.examine(Prompt(ROWS), EMBEDDING, Words(), 0)
+    with pytest.raises(ValueError, match="the label '' has no tokens; give a list of words"):
+        interpretation.examine(Prompt(ROWS), EMBEDDING, Words(), labels=("up", ""))
     with pytest.raises(ValueError, match="unknown metric 'dot'; use one of cosine, euclidean"):
         interpretation.nearest_words(ROWS, EMBEDDING, 1, "dot")

@@ -82,6 +82,15 @@ def test_demonstrations_are_balanced_and_drawn_by_the_seed(hard):
     assert set(other) != set(shown)
 
 
+def test_demonstrations_of_a_part_of_the_training_examples(hard):
+    few = dataclasses.replace(hard, task="pocket_cb:n9:balanced")
+    tasks = RunData(few)
+    train = tasks.split(tasks.mixture.scored[0], "train").examples
+    (shown,) = Untrained(few, tasks)._shown.values()
+    assert len(train) == 9 and len(shown) == 6
+    assert set(shown) <= {(x["inputs_text"], x["targets_text"]) for x in train}
+
+
 def test_demonstrations_are_cut_to_the_row(hard):
     tasks = RunData(hard)
     few = Untrained(dataclasses.replace(hard, row_length=120), tasks)
