@@ -152,6 +152,10 @@ def test_a_sweep_has_them_as_an_arm():
     arms = [Arm("design", [*files, "gin_configs/methods/hard_prompt.gin"], axes, bindings)]
     specs = plan.expand(Study("s", arms))
     assert len(specs) == 16 and all(spec.seconds < 15 for spec in specs)
+    prompts = Arm("prompts", [*files, "gin_configs/methods/prompt_tuning.gin"], {}, {
+        **bindings, "MIXTURE_OR_TASK_NAME": "pocket_cb"})  # fmt: skip
+    (trained,) = plan.expand(Study("t", [prompts]))
+    assert {spec.gang for spec in specs}.isdisjoint({trained.gang})
     rows = [
         {**spec.labels, "arm": "design", "model_parameters": 1, "status": "finished",
          "test_score": 50.0 + spec.labels["seed"], "majority_score": 40.0, "ceiling": 100.0}
