@@ -21,7 +21,16 @@ from spjax.data.tasks import files
 from spjax.files import write_text
 from spjax.models import quantization
 from spjax.models.t5 import weight_shapes
-from spjax.training import evaluation, losses, mesh, processes, row_shapes, run_files
+from spjax.training import (
+    drift,
+    evaluation,
+    losses,
+    mesh,
+    processes,
+    row_shapes,
+    run_files,
+    untrained,
+)
 from spjax.training import step as steps
 from spjax.training.host_memory import keep_freed_memory
 from spjax.training.run import Run
@@ -84,6 +93,7 @@ class Member:
 
     def open(self, arrays: Tree) -> Tree:
         """Opens the files; returns the arrays to go on with, from a checkpoint if there is one."""
+        self.start = None if self.method.changes_weights else arrays["trainable"]
         self.checkpoints = run_files.Checkpoints(self.folder)
         self.data = self.tasks.batches()
         if (found := self.checkpoints.latest(arrays)) is not None:
@@ -227,11 +237,11 @@ class Gang:
         """Scores run i on its whole validation set."""
         member = self.members[i]
         limit = member.run.eval_examples
-        answer = self._answers(i, self._own(i)["trainable"], limit)
-        scores = member.tasks.score("validation", answer)
+        trainable = self._own(i)["trainable"]
+        scores = member.tasks.score("validation", self._answers(i, trainable, limit))
         member.evaluated(scores)
         named = {f"validation/{name}": value for name, value in scores.items()}
-        member.write(named)
+        member.write(named | drift.drift(member.start, trainable))
         if not member.active:
             self._deactivate(i)
 
@@ -253,20 +263,45 @@ class Gang:
         if member.standing.best_step >= 0:
             like = self._own(i)
             arrays, _ = member.checkpoints.at(member.standing.best_step, like)
-            answer = self._answers(i, arrays["trainable"])
-            if member.tasks.final == "test":
-                result["test"] = member.tasks.score("test", answer)
-            elif member.run.eval_examples:  # what is reported is of the whole split
-                result["validation"] = member.tasks.score("validation", answer)
-            result["transfer"] = member.tasks.transfer(answer)
+            _report(member, self._answers(i, arrays["trainable"]), result)
             _, prompt = member.method.started().apply({"params": arrays["trainable"]}, self.base)
             if prompt is not None and processes.leads():
                 _save_prompt(member.folder, np.asarray(prompt), result)
-        result["seconds"] = seconds
-        text = json.dumps(result, indent=2, sort_keys=True)
-        if processes.leads():
-            write_text(member.folder / "result.json", text + "\n")
-        return result
+        return _finished(member, result, seconds)
+
+
+def _report(
+    member: Member, answer: Callable[[CachedSplit], list[str]], result: dict[str, Any]
+) -> None:
+    """Scores what chose nothing."""
+    if member.tasks.final == "test":
+        result["test"] = member.tasks.score("test", answer)
+    elif member.run.eval_examples:  # what is reported is of the whole split
+        result["validation"] = member.tasks.score("validation", answer)
+    result["transfer"] = member.tasks.transfer(answer)
+
+
+def _finished(member: Member, result: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Writes the result, last of all files."""
+    result["seconds"] = seconds
+    text = json.dumps(result, indent=2, sort_keys=True)
+    if processes.leads():
+        write_text(member.folder / "result.json", text + "\n")
+    return result
+
+
+def _score_untrained(run: Run, folder: Path) -> dict[str, Any]:
+    """The result of a run whose method has nothing to train."""
+    started, member = time.monotonic(), Member(run, folder)
+    asked = untrained.Untrained(run, member.tasks)
+    base = base_of(run)
+    answer = asked.answers(base)
+    scores = member.tasks.score("validation", answer)
+    member.standing = run_files.Standing(best_step=0, best=scores)
+    member.status, member.message = "finished", asked.message
+    result = _facts(member, base)
+    _report(member, answer, result)
+    return _finished(member, result, time.monotonic() - started)
 
 
 def _arrays(state: steps.TrainState, i: int) -> dict[str, Any]:
@@ -309,7 +344,7 @@ def _save_prompt(folder: Path, prompt_PD: np.ndarray, result: dict[str, Any]) ->
 def _facts(member: Member, base: Tree) -> dict[str, Any]:
     run, standing = member.run, member.standing
     source = member.tasks.mixture.trained[0].source
-    trainable = jax.eval_shape(member.method.init, jax.random.key(0), base)["params"]
+    trainable = jax.eval_shape(member.method.init, jax.random.key(0), base).get("params", {})
     return {
         "task": str(run.task),
         **({"task_file": source} if files.is_path(source) else {}),
@@ -368,6 +403,8 @@ def train(
     processes.meet("start")  # the one that leads may have had to prepare the folders
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
+    if not all(run.method.trained for run in runs):
+        return [_score_untrained(run, folder) for run, folder in zip(runs, folders, strict=True)]
     started, told = time.monotonic(), 0.0
     gang = Gang(runs, folders)
     try:

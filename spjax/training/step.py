@@ -21,6 +21,7 @@ import optax
 from spjax.checkpoints import weights as frozen
 from spjax.methods.base import Method, apply_gang, init_trainable
 from spjax.models import T5, T5Config
+from spjax.training import waywardness
 from spjax.training.losses import run_losses, token_losses
 from spjax.training.mesh import Placement
 from spjax.training.optimizers import Optimizer
@@ -58,6 +59,7 @@ class Program:
       loss_normalizing_factor: as in `Run`.
       remat: as in `Run`.
       placement: where weights, rows and state lie; None for wherever they are.
+      wayward: what the prompts are pulled to.
     """
 
     config: T5Config
@@ -68,6 +70,7 @@ class Program:
     loss_normalizing_factor: float | str | None
     remat: bool = False
     placement: Placement | None = None
+    wayward: waywardness.Target | None = None
 
     @property
     def changes_weights(self) -> bool:
@@ -82,7 +85,7 @@ class Program:
         all of them, and all prompt lengths, share one compilation.
         """
         methods = self.methods if self.changes_weights else ()
-        return dataclasses.replace(self, methods=methods, optimizer=None)
+        return dataclasses.replace(self, methods=methods, optimizer=None, wayward=None)
 
 
 def program_of(run: Run, method: Method, placement: Placement | None = None) -> Program:
@@ -91,7 +94,8 @@ def program_of(run: Run, method: Method, placement: Placement | None = None) -> 
     config = dataclasses.replace(config, dropout_rate=run.dropout_rate)
     optimizer = dataclasses.replace(run.optimizer, learning_rate=0.0)
     loss = (run.z_loss, run.label_smoothing, run.loss_normalizing_factor)
-    return Program(config, (method.started(),), optimizer, *loss, run.remat, placement)
+    how = (run.remat, placement, waywardness.target_of(run))
+    return Program(config, (method.started(),), optimizer, *loss, *how)
 
 
 def groups_of(methods: Sequence[Method]) -> list[list[int]]:
@@ -269,6 +273,8 @@ def advance(
         return _floats(soft_tokens(program, trainables, base))[0]
 
     (grads,) = jax.vjp(soft, trainables)[1](values)
+    if program.wayward is not None:
+        grads, losses_N = waywardness.pulled(program, trainables, base, grads, losses_N)
 
     def one(grad: Tree, own: TrainState, rate: Array, loss: Array) -> TrainState:
         if warmup := program.optimizer.warmup_steps:
