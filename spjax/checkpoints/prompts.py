@@ -20,6 +20,7 @@ from spjax.files import write_text
 T5X_NAME = "encoder/prompt/prompt/prompt"
 T5X_FILE = T5X_NAME.replace("/", ".")
 RUN_FILE, RUN_RESULT, RUN_CONFIG = "prompt.npy", "result.json", "config.gin"
+RUN_TENSORS, RUN_PROMPTS = "tuned.safetensors", "prompts"
 _TENSOR = "prompt"
 _TENSORS = (_TENSOR, peft.TENSOR, T5X_NAME, T5X_FILE, f"target.{T5X_FILE}")
 # What a T5X checkpoint's folder has in it: the older format's index, or Orbax's files.
@@ -144,6 +145,35 @@ def convert(source: Path | str, out: Path | str, format: str, base_model: str = 
     return write(out, prompt, format)
 
 
+def write_run(
+    folder: Path, tensors: Mapping[str, np.ndarray], provenance: dict[str, str], tasks: list[str]
+) -> None:
+    """Writes what inference needs of a finished run into its folder.
+
+    A prompt goes to `prompt.npy`, prompts of several tasks to `prompts/<task>.npy`; everything else
+    (keys and values of a prefix, an input bias, factors of kernels) to `tuned.safetensors`.
+
+    Args:
+      folder: of the run.
+      tensors: as `spjax.methods.base.Method.collapse` gives them.
+      provenance: of the run.
+      tasks: names of the trained tasks, in order.
+    """
+    others = {name: np.asarray(x) for name, x in tensors.items() if name != _TENSOR}
+    if others:
+        array_files.write_safetensors(folder / RUN_TENSORS, others, provenance)
+    prompt = tensors.get(_TENSOR)
+    if prompt is None:
+        return
+    if prompt.ndim == 2:
+        write(folder / RUN_FILE, Prompt(np.asarray(prompt), provenance))
+        return
+    for rows_PD, task in zip(prompt, tasks, strict=True):
+        path = folder / RUN_PROMPTS / (re.sub(r"[^\w.:-]", "_", task) + ".npy")
+        path.parent.mkdir(exist_ok=True)
+        write(path, Prompt(np.asarray(rows_PD), {**provenance, "task": task}))
+
+
 def provenance_of_run(result: Mapping[str, Any], config_text: str) -> dict[str, str]:
     """What a prompt remembers of the run that made it.
 
@@ -176,8 +206,8 @@ def _read_folder(folder: Path) -> Prompt:
             return _read_file(newest)
     if (folder / RUN_RESULT).is_file():
         raise ValueError(
-            f"the run in {folder} has left no {RUN_FILE}: its method has no prompt, or it "
-            "diverged before its first evaluation."
+            f"the run in {folder} has left no {RUN_FILE}: its method has no prompt or one for each "
+            f"task (in {RUN_PROMPTS}/), or it diverged before its first evaluation."
         )
     if any((folder / name).exists() for name in _T5X_MARKS):
         return _read_t5x(folder)

@@ -34,12 +34,14 @@ class Layout:
         its EOS).
       input_length: room for text, EOS included.
       target_length: room for the target, EOS included.
+      tasks: names of tasks and their numbers in a batch's `tasks_BG`; 0 for those not named.
     """
 
     prompt_length: int
     insertion: str
     input_length: int
     target_length: int
+    tasks: tuple[tuple[str, int], ...] = ()
 
     @property
     def row_length(self) -> int:
@@ -55,6 +57,7 @@ def make_layout(
     input_length: int = 0,
     target_length: int = 0,
     row_length: int = 0,
+    tasks: tuple[tuple[str, int], ...] = (),
 ) -> Layout:
     """A layout that holds every example of some splits.
 
@@ -66,6 +69,7 @@ def make_layout(
         most what the splits were cut to.
       target_length: room for targets; likewise.
       row_length: the most positions a row may have; 0 for no limit.
+      tasks: as in `Layout`.
 
     Raises:
       ValueError: an unknown insertion, a negative length, a length too short for the examples, or
@@ -80,6 +84,7 @@ def make_layout(
         insertion,
         _room(splits, "inputs", input_length),
         _room(splits, "targets", target_length),
+        tasks,
     )
     if row_length and layout.row_length > row_length:
         raise ValueError(
@@ -248,7 +253,7 @@ def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> Batch:
       layout: must have room for them, as `make_layout` sees to.
 
     Returns:
-      The arrays of `spjax.types.Batch`, with G = 1 and runs and tasks 0.
+      The arrays of `spjax.types.Batch`, with G = 1, runs 0 and the task's number.
     """
     prompt = layout.prompt_length
     starts_B1 = split.inputs.offsets[indices][:, None]
@@ -273,7 +278,7 @@ def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> Batch:
         "targets_BM": _gather(split.targets.values, target_starts_B1 + target_M, target_real_BM),
         "target_segments_BM": target_real_BM.astype(np.int32),
         "runs_BG": none_BG,
-        "tasks_BG": none_BG.copy(),
+        "tasks_BG": none_BG + np.int32(dict(layout.tasks).get(split.task, 0)),
     }
 
 

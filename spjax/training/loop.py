@@ -7,7 +7,7 @@ import functools
 import json
 import time
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -255,9 +255,9 @@ class Gang:
             elif member.run.eval_examples:  # what is reported is of the whole split
                 result["validation"] = member.tasks.score("validation", answer)
             result["transfer"] = member.tasks.transfer(answer)
-            _, prompt = member.method.started().apply({"params": arrays["trainable"]}, self.base)
-            if prompt is not None and processes.leads():
-                _save_prompt(member.folder, np.asarray(prompt), result)
+            tensors = member.method.started().collapse(arrays["trainable"], self.base)
+            if tensors and processes.leads():
+                _save_tensors(member, jax.device_get(tensors), result)
         result["seconds"] = seconds
         text = json.dumps(result, indent=2, sort_keys=True)
         if processes.leads():
@@ -295,11 +295,12 @@ def _common_program(members: Sequence[Member], firsts: Sequence[Member]) -> step
     return programs.pop()
 
 
-def _save_prompt(folder: Path, prompt_PD: np.ndarray, result: dict[str, Any]) -> None:
-    config = folder / "config.gin"
+def _save_tensors(member: Member, tensors: Mapping[str, Any], result: dict[str, Any]) -> None:
+    config = member.folder / "config.gin"
     text = config.read_text() if config.is_file() else ""
     facts = prompts.provenance_of_run(result, text)
-    prompts.write(folder / prompts.RUN_FILE, prompts.Prompt(prompt_PD, facts))
+    tasks = [info.name for info in member.tasks.mixture.trained]
+    prompts.write_run(member.folder, tensors, facts, tasks)
 
 
 def _facts(member: Member, base: Tree) -> dict[str, Any]:

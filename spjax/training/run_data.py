@@ -39,7 +39,9 @@ class RunData:
         self.words = vocabulary.load(run.vocabulary)
         _check_vocabulary(self.words, run)
         self.final = _final(self.mixture)
-        self.method: Method = run.method.resolve(self.mixture.class_labels, self.words.encode)
+        self.method: Method = run.method.resolve(
+            self.mixture.class_labels, self.words.encode, len(self.mixture.trained)
+        )
         wanted = needed(run)
         cache.ensure_all(wanted)
         self._splits = {
@@ -51,6 +53,7 @@ class RunData:
             prompt_length=self.method.prompt_length,
             insertion=self.method.insertion,
             row_length=run.row_length,
+            tasks=tuple((info.name, self._number(info)) for info in self.mixture.tasks),
         )
 
     def split(self, info: TaskInfo, split: str) -> CachedSplit:
@@ -107,6 +110,13 @@ class RunData:
             values = metrics.majority(info, train.examples, data.examples)
             found[info] = {**values, "score": metrics.score(values, info.selection)}
         return averaged(found)
+
+    def _number(self, info: TaskInfo) -> int:
+        """Place among the trained tasks, whose prompt it has: its own, or that of one like it."""
+        formats = [other.format for other in self.mixture.trained]
+        if info in self.mixture.trained:
+            return self.mixture.trained.index(info)
+        return formats.index(info.format) if info.format in formats else 0
 
     def _train_of(self, info: TaskInfo) -> CachedSplit:
         """Its training examples, or those of the task that it is another part of."""
