@@ -14,6 +14,7 @@ from typing import Iterator, Sequence
 import grain
 import numpy as np
 
+from spjax.data import slots
 from spjax.data.cache import CachedSplit
 
 Batch = dict[str, np.ndarray]
@@ -31,7 +32,7 @@ class Layout:
     Attributes:
       prompt_length: slots in each row; 0 for methods without soft tokens.
       insertion: "front", "after_first" (after the first token) or "end" (after the text, before
-        its EOS).
+        its EOS); or a template, whose slots are in the ids of the splits (`spjax.data.slots`).
       input_length: room for text, EOS included.
       target_length: room for the target, EOS included.
       tasks: names of tasks and their numbers in a batch's `tasks_BG`; 0 for those not named.
@@ -64,7 +65,7 @@ def make_layout(
     Args:
       splits: those it has to hold.
       prompt_length: slots in each row.
-      insertion: one of `INSERTIONS`.
+      insertion: one of `INSERTIONS`, or a template.
       input_length: room for text; 0 for the longest text rounded up to 16 (targets to 4), but at
         most what the splits were cut to.
       target_length: room for targets; likewise.
@@ -75,14 +76,15 @@ def make_layout(
       ValueError: an unknown insertion, a negative length, a length too short for the examples, or
         a prompt longer than the row allows.
     """
-    if insertion not in INSERTIONS:
+    inline = slots.is_template(insertion)
+    if insertion not in INSERTIONS and not inline:
         raise ValueError(f"unknown insertion {insertion!r}; choose one of {', '.join(INSERTIONS)}")
     if prompt_length < 0:
         raise ValueError(f"the prompt length is {prompt_length}; it must be 0 or more")
     layout = Layout(
         prompt_length,
         insertion,
-        _room(splits, "inputs", input_length),
+        _room(splits, "inputs", input_length, prompt_length if inline else 0),
         _room(splits, "targets", target_length),
         tasks,
     )
@@ -255,11 +257,12 @@ def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> Batch:
     Returns:
       The arrays of `spjax.types.Batch`, with G = 1, runs 0 and the task's number.
     """
-    prompt = layout.prompt_length
+    inline = slots.is_template(layout.insertion)
+    prompt = 0 if inline else layout.prompt_length
     starts_B1 = split.inputs.offsets[indices][:, None]
     lengths_B1 = split.inputs.offsets[indices + 1][:, None] - starts_B1
     # Text before the prompt: none, the first token, or all but EOS; EOS always comes after it.
-    before = {"front": 0, "after_first": 1, "end": layout.input_length}[layout.insertion]
+    before = {"front": 0, "after_first": 1, "end": layout.input_length}.get(layout.insertion, 0)
     before_B1 = np.minimum(before, lengths_B1 - 1)
     position_L = np.arange(layout.row_length)
     slots_BL = position_L - before_B1
@@ -271,8 +274,11 @@ def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> Batch:
     target_M = np.arange(layout.target_length)
     target_real_BM = target_M < target_lengths_B1
     none_BG = np.zeros((len(indices), 1), np.int32)
+    inputs_BL = _gather(split.inputs.values, starts_B1 + text_BL, real_BL & ~is_slot_BL)
+    if inline:
+        is_slot_BL, slots_BL = inputs_BL < 0, -1 - inputs_BL
     return {
-        "inputs_BL": _gather(split.inputs.values, starts_B1 + text_BL, real_BL & ~is_slot_BL),
+        "inputs_BL": np.maximum(inputs_BL, 0),
         "slots_BL": np.where(is_slot_BL, slots_BL, -1).astype(np.int32),
         "input_segments_BL": real_BL.astype(np.int32),
         "targets_BM": _gather(split.targets.values, target_starts_B1 + target_M, target_real_BM),
@@ -305,8 +311,9 @@ def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def _room(splits: Sequence[CachedSplit], feature: str, length: int) -> int:
+def _room(splits: Sequence[CachedSplit], feature: str, length: int, slots_among: int = 0) -> int:
     longest = max((int(getattr(s, feature).lengths.max(initial=1)) for s in splits), default=1)
+    longest = max(longest - slots_among, 1)
     if length == 0:
         cut = max((split.lengths[feature] for split in splits), default=longest)
         multiple = _MULTIPLES[feature]

@@ -14,7 +14,7 @@ import numpy as np
 
 from spjax.checkpoints import weights
 from spjax.checkpoints.prompts import Prompt
-from spjax.data import batching
+from spjax.data import batching, slots
 from spjax.data.cache import CachedSplit
 from spjax.data.cache_files import Ragged
 from spjax.data.tasks import files, registry
@@ -138,8 +138,9 @@ class Predictor:
         self, inputs: Sequence[Sequence[int]], who: Sequence[int]
     ) -> tuple[Batch, list[int]]:
         """Rows of all prompts, prompt by prompt, and which input each row is."""
-        split, room = _as_split(inputs), _LEAST_ROOM
-        while room < max(map(len, inputs)):
+        ids = [self._placed(own, self.prompts[name]) for own, name in zip(inputs, who)]
+        split, room = _as_split(ids), _LEAST_ROOM
+        while room < max(sum(token >= 0 for token in own) for own in ids):
             room *= 2
         parts, order = [], []
         for number, prompt in enumerate(self.prompts):
@@ -148,6 +149,12 @@ class Predictor:
             parts.append(batching.rows(split, np.asarray(own, np.int64), layout))
             order += own
         return Batch(**batching.gang(parts)), order
+
+    def _placed(self, ids: Sequence[int], prompt: Placed) -> Sequence[int]:
+        """An input with the slots of a prompt that has a template; without, as it is."""
+        if not slots.is_template(prompt.insertion):
+            return ids
+        return slots.around(ids, prompt.insertion, self.words)
 
 
 def place(prompt: Prompt, insertion: str = "", labels: Sequence[str] = ()) -> Placed:
@@ -252,7 +259,14 @@ def check(
         if length < 2:
             raise ValueError(f"the {name} length is {length}; it must be 2 or more.")
     for prompt in prompts:
-        if prompt.insertion not in batching.INSERTIONS:
+        if slots.is_template(prompt.insertion):
+            rows = slots.parse(prompt.insertion).length
+            if rows != len(prompt.rows_PD):
+                raise ValueError(
+                    f"the template {prompt.insertion!r} has room for {rows} rows and the prompt "
+                    f"has {len(prompt.rows_PD)}; give the template it was trained with."
+                )
+        elif prompt.insertion not in batching.INSERTIONS:
             allowed = ", ".join(batching.INSERTIONS)
             raise ValueError(f"unknown insertion {prompt.insertion!r}; choose one of {allowed}.")
         if prompt.rows_PD.shape[1] != config.emb_dim:

@@ -10,7 +10,7 @@ import numpy as np
 
 from spjax import metrics
 from spjax.checkpoints import weights
-from spjax.data import batching, cache, vocabulary
+from spjax.data import batching, cache, slots, vocabulary
 from spjax.data.cache import CachedSplit
 from spjax.data.tasks import registry
 from spjax.data.tasks.formats import Format
@@ -48,6 +48,11 @@ class RunData:
             (info.name, split): cache.load(info, split, lengths, vocabulary=vocabulary)
             for info, split, lengths, vocabulary in wanted
         }
+        if slots.is_template(template := self.method.insertion):
+            self._splits = {
+                key: slots.place(split, template, self.words)
+                for key, split in self._splits.items()
+            }
         self.layout = batching.make_layout(
             list(self._splits.values()),
             prompt_length=self.method.prompt_length,

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from spjax.data import cache
+from spjax.data import cache, slots
 from spjax.data.tasks import registry
 from spjax.training import evaluation, loop, run_data, run_files
 from spjax.training import step as steps
@@ -83,6 +83,8 @@ def score_prompt(
         "targets": target_length or info.target_length,
     }
     data = cache.load(info, split, lengths, vocabulary=vocabulary)
+    if slots.is_template(template := predictor.prompts[0].insertion):
+        data = slots.place(data, template, predictor.words)
     texts = []
     for start in range(0, data.num_examples, batch_size):
         end = min(start + batch_size, data.num_examples)

@@ -71,6 +71,8 @@ def test_file(tmp_path):
     prompt = np.arange(64, dtype=np.float32).reshape(4, 16)
     np.save(tmp_path / "p.npy", prompt)
     np.testing.assert_array_equal(start(initializers.FromFile(str(tmp_path / "p.npy"))), prompt)
+    np.save(tmp_path / "prompt.npy", prompt + 1)  # what a run leaves in its folder
+    np.testing.assert_array_equal(start(initializers.FromFile(str(tmp_path))), prompt + 1)
     with pytest.raises(ValueError, match=r"shape \(4, 16\), but the run needs \(5, 16\)"):
         start(initializers.FromFile(str(tmp_path / "p.npy")), 5)
     with pytest.raises(ValueError, match="cannot read a prompt"):
