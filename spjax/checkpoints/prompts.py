@@ -126,8 +126,11 @@ def write(path: Path | str, prompt: Prompt, format: str = "npy") -> Path:
 def convert(source: Path | str, out: Path | str, format: str, base_model: str = "") -> Path:
     """Reads a prompt and writes it in another format, bit for bit, with its provenance.
 
+    What is no prompt (factors of kernels, prefixes) goes between `tuned.safetensors` of a run and
+    adapters of PEFT, see `spjax.checkpoints.adapters`.
+
     Args:
-      source: anything that `read` takes.
+      source: anything that `read` takes, or what is no prompt.
       out: where `write` puts it.
       format: one of `FORMATS`.
       base_model: the frozen model's name on the Hugging Face hub, for PEFT; "" for unknown.
@@ -138,11 +141,42 @@ def convert(source: Path | str, out: Path | str, format: str, base_model: str = 
     Raises:
       ValueError: as `read` and `write`.
     """
+    path = Path(source)
+    if tuned := path if peft.is_adapter(path) else _tuned_file(path):
+        return _convert_tensors(tuned, out, format, base_model)
     prompt = read(source)
     if base_model:
         provenance = {**prompt.provenance, "base_model": base_model}
         prompt = dataclasses.replace(prompt, provenance=provenance)
     return write(out, prompt, format)
+
+
+def _tuned_file(path: Path) -> Path | None:
+    """What a run left that is no prompt: the file itself, or in a folder without a prompt."""
+    if path.is_dir():
+        alone = not (path / RUN_FILE).is_file() and (path / RUN_TENSORS).is_file()
+        return path / RUN_TENSORS if alone else None
+    return path if path.name == RUN_TENSORS else None
+
+
+def _convert_tensors(source: Path, out: Path | str, format: str, base_model: str) -> Path:
+    from spjax.checkpoints import adapters  # it brings JAX, which nothing else needs
+
+    found = adapters.read(source) if source.is_dir() else array_files.read_safetensors(source)
+    tensors, provenance = found
+    if base_model:
+        provenance = {**provenance, "base_model": base_model}
+    provenance.pop("format", None)
+    if format == "peft":
+        adapters.write(Path(out), tensors, provenance)
+    elif format == "safetensors":
+        array_files.write_safetensors(Path(out), tensors, provenance)
+    else:
+        raise ValueError(
+            f"{source} holds more than one prompt ({', '.join(sorted(tensors)[:3])}, ...), which "
+            f"does not go into the format {format!r}. Use peft or safetensors."
+        )
+    return Path(out)
 
 
 def write_run(

@@ -84,5 +84,8 @@ class PTuning(Method):
         return base, Soft(prompt=nn.Dense(width, name="head_out")(x_PX))
 
     def _both_directions(self, layer: int) -> nn.Bidirectional:
-        ways = (nn.RNN(nn.OptimizedLSTMCell(self.hidden, parent=None)) for _ in range(2))
-        return nn.Bidirectional(*ways, name=f"lstm_{layer}")
+        ways = [
+            nn.RNN(nn.OptimizedLSTMCell(self.hidden, parent=None), name=f"lstm_{layer}_{way}")
+            for way in ("forward", "backward")
+        ]
+        return nn.Bidirectional(*ways)

@@ -106,8 +106,9 @@ def test_every_own_parameter_moves_and_nothing_else_and_training_goes_on(name, t
     # only what has a gradient moves.
     for path, leaf in trees.flatten(last.trainable).items():
         went = np.asarray(leaf) != trees.flatten(start)[path]
-        # Words that do not occur and distances longer than the text have none.
-        assert went.any() if "embedding" in path else went.all(), path
+        # Words that do not occur and distances longer than the text have none, nor has a ReLU
+        # that is shut.
+        assert went.any() if "embedding" in path or "head_" in path else went.all(), path
     for path, leaf in trees.flatten(BASE).items():
         np.testing.assert_array_equal(leaf, before[path])
     found, _ = files.latest(jax.tree.map(jnp.zeros_like, arrays))
@@ -225,7 +226,8 @@ def test_no_method_is_named_outside_its_file():
     names = [re.escape(word) for name in EVERY for word in (name, methods.get(name).__name__)]
     pattern = re.compile(rf"\b({'|'.join(names)})\b")
     # PEFT's own names, and the two arms that the paper's figures compare.
-    allowed = {root / "checkpoints" / "peft.py", root / "analysis" / "statistics.py"}
+    allowed = {root / "checkpoints" / "peft.py", root / "checkpoints" / "adapters.py"}
+    allowed.add(root / "analysis" / "statistics.py")
     wrong = []
     for path in root.rglob("*.py"):
         if path.parent.name == "methods" or path in allowed:
