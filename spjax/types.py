@@ -269,3 +269,15 @@ def _join_prefixes(groups: Sequence[Any], counts: Sequence[int]) -> Prefix:
 
 def _concatenated(parts: Sequence[Array], axis: int = 0) -> Array:
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=axis)
+
+
+def padded(injection: Injection) -> Injection:
+    """The same soft tokens in a table of a power of two of rows, at least 256.
+
+    So one compiled model serves prompts of all usual lengths. Nothing points to the rows added.
+    """
+    if injection.prompt_RD is None:
+        return injection
+    rows = max(256, 1 << (injection.prompt_RD.shape[0] - 1).bit_length())
+    more = rows - injection.prompt_RD.shape[0]
+    return injection.replace(prompt_RD=jnp.pad(injection.prompt_RD, ((0, more), (0, 0))))

@@ -7,9 +7,11 @@ wherever it is inserted, so texts are never cut to make room for it.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
-from typing import Iterator, Sequence
+import itertools
+from typing import Iterator, Mapping, Sequence
 
 import grain
 import numpy as np
@@ -23,6 +25,7 @@ INSERTIONS = ("front", "after_first", "end")
 _ENDLESS = 2**31  # batches; Grain wants a length
 # Rows are a little longer than they need to be so that tasks share compiled programs.
 _MULTIPLES = {"inputs": 16, "targets": 4}
+ROW_LENGTHS = (*range(16, 128, 16), *range(128, 320, 32), *range(320, 1025, 64))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,16 @@ class Layout:
     def row_length(self) -> int:
         """Positions of an input row."""
         return self.prompt_length + self.input_length
+
+    @property
+    def inline(self) -> bool:
+        """Whether slots are among the ids of the splits."""
+        return slots.is_template(self.insertion)
+
+    @property
+    def slots_beside(self) -> int:
+        """Slots that come on top of the ids of the splits."""
+        return 0 if self.inline else self.prompt_length
 
 
 def make_layout(
@@ -146,8 +159,8 @@ def train_iterator(
 
 def eval_batches(
     split: CachedSplit, layout: Layout, batch_size: int, *, limit: int = 0
-) -> Iterator[tuple[Batch, np.ndarray, int]]:
-    """The examples of a split in order, every batch of the same size.
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """The examples of a split by length, so that few positions are padding.
 
     Args:
       split: what to evaluate.
@@ -156,42 +169,78 @@ def eval_batches(
       limit: how many examples to take from the start; 0 for all.
 
     Returns:
-      An iterator of (batch, indices of its examples, how many rows count). Rows beyond those
-      repeat the last example, with nothing to predict (`target_segments_BM` is 0).
+      An iterator of (batch, indices of its examples). Rows have one of at most three lengths
+      (`ROW_LENGTHS`). A batch always has `batch_size` rows; those beyond its examples repeat the
+      last of them, with nothing to predict (`target_segments_BM` is 0).
 
     Raises:
       ValueError: a bad batch size.
     """
     _check_batch_size(batch_size)
     total = min(limit or split.num_examples, split.num_examples)
+    lengths = split.inputs.lengths[:total] + layout.slots_beside
+    order = np.argsort(lengths, kind="stable")
+    starts = range(0, total, batch_size)
+    longest = [int(lengths[order[start : start + batch_size]].max()) for start in starts]
 
-    def batches() -> Iterator[tuple[Batch, np.ndarray, int]]:
-        for start in range(0, total, batch_size):
-            indices = np.arange(start, min(start + batch_size, total))
-            padded = np.pad(indices, (0, batch_size - len(indices)), mode="edge")
-            batch = rows(split, padded, layout)
+    def batches() -> Iterator[tuple[Batch, np.ndarray]]:
+        for start, length in zip(starts, few_lengths(longest)):
+            indices = order[start : start + batch_size]
+            filled = np.pad(indices, (0, batch_size - len(indices)), mode="edge")
+            room = length - layout.prompt_length
+            batch = rows(split, filled, dataclasses.replace(layout, input_length=room))
             batch["target_segments_BM"][len(indices) :] = 0
-            yield batch, indices, len(indices)
+            yield batch, indices
 
     return batches()
 
 
-def gang(batches: Sequence[Batch]) -> Batch:
+def few_lengths(longest: Sequence[int]) -> list[int]:
+    """The row length of each of some batches: one of at most three, those that waste least.
+
+    A further length is used where it saves a tenth of all positions.
+
+    Args:
+      longest: positions that each batch needs, in ascending order.
+    """
+    needed = [next((n for n in ROW_LENGTHS if n >= need), need) for need in longest]
+    best = [max(needed, default=0)] * len(needed)
+    for count in (2, 3):
+        found = min(
+            (_stepped(needed, ends) for ends in _ends(sorted(set(needed)), count)),
+            key=sum, default=best,
+        )  # fmt: skip
+        if sum(found) < 0.9 * sum(best):
+            best = found
+    return best
+
+
+def _ends(values: Sequence[int], count: int) -> Iterator[tuple[int, ...]]:
+    """Choices of `count` row lengths that hold everything."""
+    return ((*chosen, values[-1]) for chosen in itertools.combinations(values[:-1], count - 1))
+
+
+def _stepped(needed: Sequence[int], ends: Sequence[int]) -> list[int]:
+    return [ends[bisect.bisect_left(ends, need)] for need in needed]
+
+
+def gang(batches: Mapping[int, Batch]) -> Batch:
     """One batch of the rows of several runs, run by run; `runs_BG` says which.
 
     Rows of unequal length are padded at the end to the longest.
 
     Args:
-      batches: one batch per run, in the order of the runs.
+      batches: the batch of each run, by the run's number.
     """
     merged: Batch = {}
-    for name in batches[0]:
-        width = max(batch[name].shape[1] for batch in batches)
+    for name in next(iter(batches.values())):
+        width = max(batch[name].shape[1] for batch in batches.values())
         fill = -1 if name == "slots_BL" else 0
-        merged[name] = np.concatenate([_widen(batch[name], width, fill) for batch in batches])
-    runs = np.arange(len(batches), dtype=np.int32)
-    sizes = [len(batch["runs_BG"]) for batch in batches]
-    merged["runs_BG"] = np.repeat(runs, sizes)[:, None] + np.zeros_like(merged["runs_BG"])
+        parts = [_widen(batch[name], width, fill) for batch in batches.values()]
+        merged[name] = np.concatenate(parts)
+    sizes = [len(batch["runs_BG"]) for batch in batches.values()]
+    runs_B1 = np.repeat(np.array(list(batches), np.int32), sizes)[:, None]
+    merged["runs_BG"] = runs_B1 + np.zeros_like(merged["runs_BG"])
     return merged
 
 
@@ -257,8 +306,7 @@ def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> Batch:
     Returns:
       The arrays of `spjax.types.Batch`, with G = 1, runs 0 and the task's number.
     """
-    inline = slots.is_template(layout.insertion)
-    prompt = 0 if inline else layout.prompt_length
+    prompt = layout.slots_beside
     starts_B1 = split.inputs.offsets[indices][:, None]
     lengths_B1 = split.inputs.offsets[indices + 1][:, None] - starts_B1
     # Text before the prompt: none, the first token, or all but EOS; EOS always comes after it.
@@ -275,7 +323,7 @@ def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> Batch:
     target_real_BM = target_M < target_lengths_B1
     none_BG = np.zeros((len(indices), 1), np.int32)
     inputs_BL = _gather(split.inputs.values, starts_B1 + text_BL, real_BL & ~is_slot_BL)
-    if inline:
+    if layout.inline:
         is_slot_BL, slots_BL = inputs_BL < 0, -1 - inputs_BL
     return {
         "inputs_BL": np.maximum(inputs_BL, 0),

@@ -99,7 +99,12 @@ def decode(
 
 
 def greedy(
-    model: T5, weights: Tree, batch: Batch, injection: Injection | None, max_length: int
+    model: T5,
+    weights: Tree,
+    batch: Batch,
+    injection: Injection | None,
+    max_length: int,
+    limit: Array | None = None,
 ) -> jax.Array:
     """The most probable token at each position, until every row has ended.
 
@@ -109,13 +114,14 @@ def greedy(
       batch: rows of one segment each; targets are not looked at.
       injection: the soft tokens.
       max_length: most tokens to write, EOS included.
+      limit: a smaller number of tokens, which may be traced; None for `max_length`.
 
     Returns:
       ids `[B, max_length]`, int32; 0 after EOS.
     """
     return _write(
         model, weights, batch, injection, max_length,
-        lambda logits_BV, index: jnp.argmax(logits_BV, axis=-1),
+        lambda logits_BV, index: jnp.argmax(logits_BV, axis=-1), limit,
     )  # fmt: skip
 
 
@@ -167,8 +173,10 @@ def _write(
     injection: Injection | None,
     max_length: int,
     choose: Callable[[jax.Array, jax.Array], jax.Array],
+    limit: Array | None = None,
 ) -> jax.Array:
     """ids_BM of the tokens that `choose` takes from logits_BV at each position."""
+    most = max_length if limit is None else limit
     params = {"params": weights}
     encoded_BLD, valid_BL = model.apply(params, batch, injection, method=T5.encode)
     cross, cached = model.apply(params, encoded_BLD, max_length, method=T5.start_decoding)
@@ -176,7 +184,7 @@ def _write(
 
     def unfinished(carry: Any) -> jax.Array:
         index, _, ended_B, _, _ = carry
-        return (index < max_length) & ~jnp.all(ended_B)
+        return (index < most) & ~jnp.all(ended_B)
 
     def one(carry: Any) -> Any:
         index, tokens_B, ended_B, written_BM, cached = carry

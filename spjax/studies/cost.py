@@ -19,27 +19,6 @@ _TYPICAL_SHARE = 0.4
 _EXAMPLES_PER_EVALUATION = 300
 
 
-def forward_flops(config: T5Config, inputs: int, targets: int) -> float:
-    """Floating-point operations of one example's forward pass: 2 for each weight and position.
-
-    Args:
-      config: shape of the model.
-      inputs: encoder positions, prompt included.
-      targets: decoder positions.
-    """
-    inner = config.num_heads * config.head_dim
-    attention = 4 * config.emb_dim * inner
-    mlp = (len(config.mlp_activations) + 1) * config.emb_dim * config.mlp_dim
-    encoder = config.num_encoder_layers * (attention + mlp) * inputs
-    # Cross-attention projects keys and values once per encoder position.
-    decoder = config.num_decoder_layers * (
-        (1.5 * attention + mlp) * targets + 0.5 * attention * inputs
-    )
-    scores = 2 * inner * config.num_encoder_layers * (inputs**2 + targets**2 + inputs * targets)
-    logits = config.vocab_size * config.emb_dim * targets
-    return 2.0 * (encoder + decoder + scores + logits)
-
-
 def run_seconds(run: Any, config: T5Config, lengths: tuple[int, int]) -> float:
     """Estimated seconds of a whole run on one core, without compilation.
 
@@ -51,6 +30,8 @@ def run_seconds(run: Any, config: T5Config, lengths: tuple[int, int]) -> float:
       lengths: the most input tokens, without prompt, and target tokens.
     """
     inputs, targets = (math.ceil(_TYPICAL_SHARE * length) for length in lengths)
+    from spjax.models.flops import forward_flops
+
     forward = forward_flops(config, run.method.prompt_length + inputs, targets)
     passes = 3 if run.method.changes_weights else 2
     evaluations = run.steps / max(run.eval_period, 1) + 1

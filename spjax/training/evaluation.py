@@ -7,6 +7,7 @@ import functools
 from typing import Callable
 
 import jax
+import numpy as np
 
 from spjax import trees
 from spjax.data import batching
@@ -16,19 +17,27 @@ from spjax.methods.base import Method, apply_gang
 from spjax.models import T5, T5Config
 from spjax.models.decoding import greedy
 from spjax.training import mesh
-from spjax.types import Batch, Tree
+from spjax.types import Batch, Injection, Tree, padded
 
 
-@functools.lru_cache(maxsize=8)
-def _decoder(config: T5Config, method: Method, max_length: int) -> Callable[..., jax.Array]:
+@functools.lru_cache(maxsize=32)
+def _decoder(config: T5Config, room: int) -> Callable[..., jax.Array]:
     model = T5(config)
 
-    def decode(trainable: Tree, base: Tree, batch: Batch) -> jax.Array:
-        stacked = jax.tree.map(lambda x: x[None], trainable)
-        weights, injection = apply_gang([method], [stacked], base)
-        return greedy(model, weights, batch, injection, max_length)
+    def decode(
+        weights: Tree, injection: Injection | None, batch: Batch, limit: jax.Array
+    ) -> jax.Array:
+        return greedy(model, weights, batch, injection, room, limit)
 
     return jax.jit(decode)
+
+
+@functools.lru_cache(maxsize=32)
+def _softener(method: Method) -> Callable[..., Injection]:
+    def soft(stacked: Tree, base: Tree) -> Injection:
+        return padded(apply_gang([method], [stacked], base)[1])
+
+    return jax.jit(soft)
 
 
 def predict(
@@ -58,12 +67,22 @@ def predict(
     Returns:
       One text per example, in order.
     """
-    decode = _decoder(dataclasses.replace(config, dropout_rate=0.0), method, layout.target_length)
-    texts = []
-    for batch, _, count in batching.eval_batches(
-        split, layout, batch_size, limit=limit
-    ):
-        ids = trees.to_host(decode(trainable, base, mesh.of(base).put_batch(Batch(**batch))))
-        texts += [words.decode(row) for row in ids[:count].tolist()]
-    return texts
-
+    stacked = jax.tree.map(lambda x: x[None], trainable)
+    weights, injection = base, None
+    if method.changes_weights:
+        weights, injection = apply_gang([method], [stacked], base)
+    else:
+        injection = _softener(method)(stacked, base)
+    # The cache of keys and values has a rounded length, so that tasks share compiled programs.
+    room = max(8, 1 << (layout.target_length - 1).bit_length())
+    decode = _decoder(dataclasses.replace(config, dropout_rate=0.0), room)
+    most, place = np.int32(layout.target_length), mesh.of(base)
+    written = [
+        (decode(weights, injection, place.put_batch(Batch(**batch)), most), indices)
+        for batch, indices in batching.eval_batches(split, layout, batch_size, limit=limit)
+    ]
+    texts: dict[int, str] = {}
+    for ids, indices in written:
+        found = trees.to_host(ids)[: len(indices)].tolist()
+        texts |= {i: words.decode(row) for i, row in zip(indices.tolist(), found)}
+    return [texts[i] for i in range(len(texts))]

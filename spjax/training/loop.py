@@ -15,13 +15,14 @@ import numpy as np
 
 from spjax import trees
 from spjax.checkpoints import prompts, weights
-from spjax.data import batching, cache
+from spjax.data import batching, cache, packing
 from spjax.data.cache import CachedSplit
 from spjax.data.tasks import files
 from spjax.files import write_text
 from spjax.models import quantization
+from spjax.models.flops import forward_flops
 from spjax.models.t5 import weight_shapes
-from spjax.training import evaluation, mesh, processes, run_files
+from spjax.training import evaluation, losses, mesh, processes, run_files
 from spjax.training import step as steps
 from spjax.training.run import Run
 from spjax.training.run_data import RunData
@@ -68,6 +69,12 @@ def placement_of(run: Run) -> mesh.Placement:
       ValueError: they do not fit the devices.
     """
     return mesh.place(run.num_partitions, run.logical_axis_rules)
+
+
+# On CPU: an operation of attention takes the time of two of a projection (softmax and masks), and
+# what some 2,000 positions keep for the backward pass stays in its caches.
+_SCORE_WEIGHT = 2.0
+_CPU_POSITIONS = 2048
 
 
 class Member:
@@ -161,7 +168,7 @@ class Gang:
         self.states = jax.device_put(states, self.placement.state(states, self.base))
         self.rates_N = jnp.asarray([r.optimizer.learning_rate for r in runs], jnp.float32)
         self.rng = jax.random.key(runs[0].seed)
-        self.batches: list[dict[str, np.ndarray]] = [{} for _ in runs]
+        self.rows = rows_of(self.members, self.placement)
         self.losses: list[list[jax.Array]] = [[] for _ in runs]
 
     def _start(self, members: Sequence[Member]) -> steps.TrainState:
@@ -181,19 +188,21 @@ class Gang:
         return _arrays(self.states[group], place)
 
     def train_step(self) -> None:
-        """One update of every active run."""
-        for i, member in enumerate(self.members):
-            if member.active or not self.batches[i]:
-                self.batches[i] = next(member.data)
-        merged = Batch(**batching.gang(self.batches))
-        program = steps.compiled_update(self.program)
-        self.states, losses_N = program(
-            self.states, self.base, self.placement.put_batch(merged), self.rates_N, self.rng
+        """One update of every active run; the others take no part."""
+        active = [i for i, member in enumerate(self.members) if member.active]
+        merged = batching.gang({i: next(self.members[i].data) for i in active})
+        segments_BM, factor = merged["target_segments_BM"], self.program.loss_normalizing_factor
+        runs_BM = merged["runs_BG"] + np.zeros_like(segments_BM)
+        totals_N = losses.run_totals(segments_BM, runs_BM, len(self.members), factor)
+        chunks = [
+            self.placement.put_batch(Batch(**chunk)) for chunk in packing.pack(merged, self.rows)
+        ]
+        self.states, losses_N = steps.update(
+            self.program, self.states, self.base, chunks, totals_N, self.rates_N, self.rng
         )
-        for i, member in enumerate(self.members):
-            if member.active:
-                member.standing.step += 1
-                self.losses[i].append(losses_N)
+        for i in active:
+            self.members[i].standing.step += 1
+            self.losses[i].append(losses_N)
 
     def check_losses(self, i: int) -> None:
         """Logs run i's mean loss since the last check; notes whether the step had to stop it."""
@@ -263,6 +272,27 @@ class Gang:
         if processes.leads():
             write_text(member.folder / "result.json", text + "\n")
         return result
+
+
+def rows_of(members: Sequence[Member], placement: mesh.Placement) -> packing.Rows:
+    """The shape of the packed rows of a gang, from the lengths of its examples."""
+    run = members[0].run
+    together = zip(*(member.tasks.positions() for member in members))
+    batches = [tuple(map(np.concatenate, zip(*own))) for own in together]
+    longest = tuple(map(max, zip(*(member.tasks.longest() for member in members))))
+    if run.dropout_rate:  # masks belong to a row, so each example has its own
+        rows = run.batch_size // run.microbatches
+        return packing.plain(*longest, rows)
+    config = weights.config_of(run.model, run.checkpoint)
+    return packing.choose(
+        batches,
+        functools.partial(forward_flops, config, score_weight=_SCORE_WEIGHT),
+        longest=longest,
+        limit=run.row_length,
+        positions=_CPU_POSITIONS if jax.default_backend() == "cpu" else 0,
+        parts=run.microbatches,
+        multiple=placement.mesh.shape["data"],
+    )
 
 
 def _arrays(state: steps.TrainState, i: int) -> dict[str, Any]:

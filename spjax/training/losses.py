@@ -6,6 +6,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from spjax.types import Array
 
@@ -46,9 +47,8 @@ def run_losses(
     losses_BM: Array,
     segments_BM: Array,
     runs_BM: Array,
-    runs: int,
+    totals_N: Array,
     normalizer: float | str | None = None,
-    totals_N: Array | None = None,
 ) -> jax.Array:
     """Loss of each run of a gang: its own tokens' losses, summed and normalised.
 
@@ -56,39 +56,34 @@ def run_losses(
       losses_BM: loss of every target token.
       segments_BM: 0 at padding, which counts for nothing.
       runs_BM: which run each token belongs to.
+      totals_N: what to divide by, of the whole batch, of which these rows may be a part.
+      normalizer: as in `run_totals`.
+
+    Returns:
+      losses_N.
+    """
+    real_NBM = _own(runs_BM, len(totals_N)) & (segments_BM > 0)
+    if normalizer == "AVERAGE_PER_SEQUENCE":
+        losses_BM = losses_BM * _sequence_weights(segments_BM)
+    # Not a product with 0, which would carry one run's NaN into the others.
+    return jnp.sum(jnp.where(real_NBM, losses_BM, 0.0), axis=(1, 2)) / totals_N
+
+
+def run_totals(
+    segments_BM: np.ndarray,
+    runs_BM: np.ndarray,
+    runs: int,
+    normalizer: float | str | None = None,
+) -> np.ndarray:
+    """What the sum of each run's losses is divided by.
+
+    Args:
+      segments_BM: of the whole batch, before it is packed.
+      runs_BM: which run each token belongs to.
       runs: N.
       normalizer: None (sum over tokens, T5X's default), a number to divide by, or one of
         `NORMALIZERS`, as T5X's `LOSS_NORMALIZING_FACTOR`. The total of target tokens counts the
         padding of the rows as they are, which are trimmed to the longest target.
-      totals_N: what to divide by where these rows are a part of a batch; None for `run_totals`
-        of the rows themselves.
-
-    Returns:
-      losses_N.
-
-    Raises:
-      ValueError: the normalizer is unknown.
-    """
-    real_NBM = _own(runs_BM, runs) & (segments_BM > 0)
-    if normalizer == "AVERAGE_PER_SEQUENCE":
-        losses_BM = losses_BM * _sequence_weights(segments_BM)
-    # Not a product with 0, which would carry one run's NaN into the others.
-    losses_N = jnp.sum(jnp.where(real_NBM, losses_BM, 0.0), axis=(1, 2))
-    if totals_N is None:
-        totals_N = run_totals(segments_BM, runs_BM, runs, normalizer)
-    return losses_N / totals_N
-
-
-def run_totals(
-    segments_BM: Array, runs_BM: Array, runs: int, normalizer: float | str | None = None
-) -> jax.Array:
-    """What the sum of each run's losses is divided by.
-
-    Args:
-      segments_BM: of the whole batch.
-      runs_BM: as in `run_losses`.
-      runs: N.
-      normalizer: as in `run_losses`.
 
     Returns:
       totals_N, float32.
@@ -97,28 +92,29 @@ def run_totals(
       ValueError: the normalizer is unknown.
     """
     if normalizer is None:
-        return jnp.ones(runs, jnp.float32)
-    if normalizer in NORMALIZERS:
-        counted_NBM = _own(runs_BM, runs)
-        weights_BM = jnp.ones(segments_BM.shape, jnp.float32)
-        if normalizer != "NUM_TOTAL_TARGET_TOKENS":
-            counted_NBM = counted_NBM & (segments_BM > 0)
-        if normalizer == "AVERAGE_PER_SEQUENCE":
-            weights_BM = _sequence_weights(segments_BM)
-        return jnp.maximum(jnp.sum(jnp.where(counted_NBM, weights_BM, 0.0), axis=(1, 2)), 1.0)
+        return np.ones(runs, np.float32)
     if isinstance(normalizer, (int, float)):
-        return jnp.full(runs, normalizer, jnp.float32)
-    raise ValueError(
-        f"loss_normalizing_factor {normalizer!r} is unknown; use None, a number, or one of "
-        f"{', '.join(NORMALIZERS)}."
-    )
+        return np.full(runs, normalizer, np.float32)
+    if normalizer == "NUM_TOTAL_TARGET_TOKENS":
+        weights_BM = np.ones(segments_BM.shape)
+    elif normalizer == "NUM_REAL_TARGET_TOKENS":
+        weights_BM = segments_BM > 0
+    elif normalizer == "AVERAGE_PER_SEQUENCE":
+        weights_BM = np.where(segments_BM > 0, _sequence_weights(segments_BM), 0.0)
+    else:
+        raise ValueError(
+            f"loss_normalizing_factor {normalizer!r} is unknown; use None, a number, or one of "
+            f"{', '.join(NORMALIZERS)}."
+        )
+    totals_N = np.bincount(np.ravel(runs_BM), np.ravel(weights_BM), runs)
+    return np.maximum(totals_N, 1.0).astype(np.float32)
 
 
 def _own(runs_BM: Array, runs: int) -> jax.Array:
     return runs_BM == jnp.arange(runs, dtype=runs_BM.dtype)[:, None, None]
 
 
-def _sequence_weights(segments_BM: Array) -> jax.Array:
+def _sequence_weights(segments_BM: Array) -> Array:
     """One over the number of positions of the same segment, for each position."""
     same_BMM = segments_BM[:, :, None] == segments_BM[:, None, :]
-    return 1.0 / jnp.maximum(jnp.sum(same_BMM, axis=-1, dtype=jnp.float32), 1.0)
+    return 1.0 / same_BMM.sum(axis=-1).clip(1).astype(np.float32)

@@ -142,11 +142,11 @@ class Predictor:
         split, room = _as_split(ids), _LEAST_ROOM
         while room < max(sum(token >= 0 for token in own) for own in ids):
             room *= 2
-        parts, order = [], []
+        parts, order = {}, []
         for number, prompt in enumerate(self.prompts):
             own = [i for i, name in enumerate(who) if name == number]
             layout = batching.Layout(len(prompt.rows_PD), prompt.insertion, room, 1)
-            parts.append(batching.rows(split, np.asarray(own, np.int64), layout))
+            parts[number] = batching.rows(split, np.asarray(own, np.int64), layout)
             order += own
         return Batch(**batching.gang(parts)), order
 

@@ -84,6 +84,27 @@ class RunData:
             seed=self.run.seed,
         )
 
+    def positions(self, batches: int = 32) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Encoder and decoder positions of the examples of some typical batches."""
+        splits = [self.split(info, "train") for info in self.mixture.trained]
+        rates = np.asarray(self.mixture.rates, np.float64)
+        rng = np.random.default_rng(0)  # the same for all seeds, so that they share programs
+        owners = rng.choice(len(splits), (batches, self.run.batch_size), p=rates / rates.sum())
+        inputs, targets = np.zeros_like(owners), np.zeros_like(owners)
+        for i, split in enumerate(splits):
+            own = owners == i
+            chosen = rng.integers(split.num_examples, size=int(own.sum()))
+            inputs[own] = split.inputs.lengths[chosen] + self.layout.slots_beside
+            targets[own] = split.targets.lengths[chosen]
+        return list(zip(inputs, targets))
+
+    def longest(self) -> tuple[int, int]:
+        """The most encoder and decoder positions of a training example."""
+        splits = [self.split(info, "train") for info in self.mixture.trained]
+        inputs = max(int(split.inputs.lengths.max()) for split in splits)
+        targets = max(int(split.targets.lengths.max()) for split in splits)
+        return inputs + self.layout.slots_beside, targets
+
     def score(
         self, split: str, answer: Callable[[CachedSplit], list[str]]
     ) -> dict[str, float]:

@@ -21,11 +21,11 @@ import optax
 from spjax.checkpoints import weights as frozen
 from spjax.methods.base import Method, apply_gang, init_trainable
 from spjax.models import T5, T5Config
-from spjax.training.losses import run_losses, run_totals, token_losses
+from spjax.training.losses import run_losses, token_losses
 from spjax.training.mesh import Placement
 from spjax.training.optimizers import Optimizer
 from spjax.training.run import Run
-from spjax.types import Array, Batch, Tree, microbatches, per_segment
+from spjax.types import Array, Batch, Tree, padded, per_segment
 
 
 @flax.struct.dataclass
@@ -56,20 +56,33 @@ class Program:
       z_loss: as in `Run`.
       label_smoothing: as in `Run`.
       loss_normalizing_factor: as in `Run`.
-      microbatches: as in `Run`.
       remat: as in `Run`.
       placement: where weights, rows and state lie; None for wherever they are.
     """
 
     config: T5Config
     methods: tuple[Method, ...]
-    optimizer: Optimizer
+    optimizer: Optimizer | None
     z_loss: float
     label_smoothing: float
     loss_normalizing_factor: float | str | None
-    microbatches: int = 1
     remat: bool = False
     placement: Placement | None = None
+
+    @property
+    def changes_weights(self) -> bool:
+        """Whether its one run has weights of its own."""
+        return bool(self.methods) and self.methods[0].changes_weights
+
+    @property
+    def of_the_model(self) -> Program:
+        """What going through the model depends on.
+
+        Methods that leave the weights alone differ in their soft tokens only, which are arguments:
+        all of them, and all prompt lengths, share one compilation.
+        """
+        methods = self.methods if self.changes_weights else ()
+        return dataclasses.replace(self, methods=methods, optimizer=None)
 
 
 def program_of(run: Run, method: Method, placement: Placement | None = None) -> Program:
@@ -78,8 +91,7 @@ def program_of(run: Run, method: Method, placement: Placement | None = None) -> 
     config = dataclasses.replace(config, dropout_rate=run.dropout_rate)
     optimizer = dataclasses.replace(run.optimizer, learning_rate=0.0)
     loss = (run.z_loss, run.label_smoothing, run.loss_normalizing_factor)
-    how = (run.microbatches, run.remat, placement)
-    return Program(config, (method.started(),), optimizer, *loss, *how)
+    return Program(config, (method.started(),), optimizer, *loss, run.remat, placement)
 
 
 def groups_of(methods: Sequence[Method]) -> list[list[int]]:
@@ -105,28 +117,63 @@ def init_state(runs: Sequence[Run], resolved: Sequence[Method], base: Tree) -> T
     return TrainState(trainable, slots, steps_N, jnp.ones(len(runs), bool))
 
 
-def gang_losses(
-    program: Program,
-    trainables: Sequence[Tree],
-    base: Tree,
-    batch: Batch,
-    rng: Array,
-    totals_N: Array | None = None,
-) -> jax.Array:
-    """Loss of each run on its own examples.
+def soft_tokens(program: Program, trainables: Sequence[Tree], base: Tree) -> Any:
+    """What the model is given of the trainable parameters, and gradients are taken of.
 
     Args:
       program: what is computed.
       trainables: of each group, with a leading axis of its runs.
       base: the frozen weights.
-      batch: rows of all runs.
+
+    Returns:
+      The trainable trees themselves where they change the weights; else the `Injection` of all
+      runs, with a table so large that the model's program serves all usual prompt lengths.
+    """
+    if program.changes_weights:
+        return trainables
+    injection = apply_gang(program.methods, trainables, base)[1]
+    return None if injection is None else padded(injection)
+
+
+def _floats(own: Any) -> tuple[list[jax.Array], Callable[[Sequence[jax.Array]], Any]]:
+    """The leaves that have gradients, and how to put others in their places."""
+    leaves, tree = jax.tree.flatten(own)
+    real = [i for i, x in enumerate(leaves) if jnp.issubdtype(jnp.result_type(x), jnp.floating)]
+
+    def rebuild(values: Sequence[jax.Array]) -> Any:
+        replaced = dict(zip(real, values, strict=True))
+        return tree.unflatten([replaced.get(i, x) for i, x in enumerate(leaves)])
+
+    return [leaves[i] for i in real], rebuild
+
+
+def _laid(program: Program, own: Any, base: Tree) -> Any:
+    """What `soft_tokens` gave, or its gradients, where they lie on the mesh."""
+    if (place := program.placement) is None or place.alone:
+        return own
+    where = place.state(own, base) if program.changes_weights else place.everywhere
+    return jax.lax.with_sharding_constraint(own, where)
+
+
+def gang_losses(
+    program: Program, own: Any, base: Tree, batch: Batch, totals_N: Array, rng: Array
+) -> jax.Array:
+    """Loss of each run on its own examples.
+
+    Args:
+      program: what is computed.
+      own: from `soft_tokens`.
+      base: the frozen weights.
+      batch: rows of all runs, or some of them.
+      totals_N: what each run's loss is divided by, of all its rows; see `run_totals`.
       rng: dropout key.
-      totals_N: as in `run_losses`.
 
     Returns:
       losses_N, float32.
     """
-    weights, injection = apply_gang(program.methods, trainables, base)
+    weights, injection = base, own
+    if program.changes_weights:
+        weights, injection = apply_gang(program.methods, own, base)
     use_dropout = program.config.dropout_rate > 0
     place = program.placement
     spread = None if place is None or place.alone else place.constrain
@@ -136,85 +183,87 @@ def gang_losses(
     losses_BM = token_losses(
         logits_BMV, batch.targets_BM, program.z_loss, program.label_smoothing
     )
+    segments_BM = batch.target_segments_BM
+    runs_BM = per_segment(batch.runs_BG, segments_BM)
     return run_losses(
-        losses_BM, *_segments_runs(batch), _count(trainables), program.loss_normalizing_factor,
-        totals_N,
-    )  # fmt: skip
+        losses_BM, segments_BM, runs_BM, totals_N, program.loss_normalizing_factor
+    )
 
 
-def _count(trainables: Sequence[Tree]) -> int:
-    return sum(jax.tree.leaves(trainable)[0].shape[0] for trainable in trainables)
-
-
-def _segments_runs(batch: Batch) -> tuple[Array, Array]:
-    return batch.target_segments_BM, per_segment(batch.runs_BG, batch.target_segments_BM)
-
-
-def gradients(
-    program: Program, trainables: Sequence[Tree], base: Tree, batch: Batch, rng: Array
-) -> tuple[Sequence[Tree], jax.Array]:
-    """Gradient of the sum of all runs' losses, and losses_N, in one go or in microbatches.
-
-    Losses are normalised by totals of the whole batch, so that without dropout (whose masks are
-    drawn for each microbatch) any number of microbatches gives the same gradient.
+def add_gradients(
+    program: Program,
+    own: Any,
+    base: Tree,
+    chunk: Batch,
+    totals_N: Array,
+    rng: Array,
+    sums: tuple[list[jax.Array], jax.Array],
+) -> tuple[list[jax.Array], jax.Array]:
+    """Adds what a chunk of rows gives to the gradients and losses of a batch.
 
     Args:
       program: what is computed.
-      trainables: of each group, with a leading axis of its runs.
-      base: the frozen weights.
-      batch: rows of all runs; their number is a multiple of `program.microbatches`.
-      rng: dropout key.
+      own: from `soft_tokens`.
+      base: the frozen weights; nothing is differentiated with respect to them.
+      chunk: rows of all runs.
+      totals_N: as in `gang_losses`, of the whole batch.
+      rng: dropout key of the chunk.
+      sums: gradients of the sum of all runs' losses with respect to the float leaves of `own`,
+        and losses_N, of the chunks before.
     """
+    values, rebuild = _floats(own)
 
-    def total(
-        trainables: Sequence[Tree], part: Batch, rng: Array, totals_N: Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        losses_N = gang_losses(program, trainables, base, part, rng, totals_N)
+    def total(values: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
+        losses_N = gang_losses(program, rebuild(values), base, chunk, totals_N, rng)
         return jnp.sum(losses_N), losses_N
 
-    gradient = jax.grad(total, has_aux=True)
-    if program.microbatches == 1:
-        return gradient(trainables, batch, rng)
-    count, runs = program.microbatches, _count(trainables)
-    totals_N = run_totals(*_segments_runs(batch), runs, program.loss_normalizing_factor)
-
-    def add(sums: Any, item: tuple[Batch, Array]) -> tuple[Any, None]:
-        part, number = item
-        found = gradient(trainables, part, jax.random.fold_in(rng, number), totals_N)
-        return jax.tree.map(jnp.add, sums, found), None
-
-    parts = microbatches(batch, count)
-    start = (jax.tree.map(jnp.zeros_like, trainables), jnp.zeros(runs, jnp.float32))
-    return jax.lax.scan(add, start, (parts, jnp.arange(count, dtype=jnp.int32)))[0]
+    grads, losses_N = jax.grad(total, has_aux=True)(values)
+    grads = _floats(_laid(program, rebuild(jax.tree.map(jnp.add, sums[0], grads)), base))[0]
+    return grads, sums[1] + losses_N
 
 
-def update(
+def start(
+    program: Program, states: tuple[TrainState, ...], base: Tree, rng: Array
+) -> tuple[Any, Array, tuple[list[jax.Array], jax.Array]]:
+    """What goes through the model at this step, its dropout key, and sums of zeros."""
+    own = soft_tokens(program, tuple(state.trainable for state in states), base)
+    own = _laid(program, own, base)
+    runs = sum(len(state.step_N) for state in states)
+    zeros = _laid(program, jax.tree.map(jnp.zeros_like, own), base)
+    zeros = _floats(zeros)[0]
+    key = jax.random.fold_in(rng, states[0].step_N[0])
+    return own, key, (zeros, jnp.zeros(runs, jnp.float32))
+
+
+def advance(
     program: Program,
     states: tuple[TrainState, ...],
     base: Tree,
-    batch: Batch,
+    sums: tuple[list[jax.Array], jax.Array],
     rates_N: Array,
-    rng: Array,
 ) -> tuple[tuple[TrainState, ...], jax.Array]:
-    """One step of every active run.
+    """One step of every active run, from the gradients of its soft tokens or weights.
 
     Args:
       program: what is computed.
       states: of each group, before the step.
-      base: the frozen weights; nothing is differentiated with respect to them.
-      batch: rows of all runs.
+      base: the frozen weights.
+      sums: from `add_gradients`, of all rows of the batch.
       rates_N: learning rate of each run.
-      rng: key of the gang; the step number is folded in here.
 
     Returns:
       The states after the step, and losses_N before it. A run whose loss or parameters would no
       longer be finite keeps the state it had and is inactive from then on.
     """
-    rng = jax.random.fold_in(rng, states[0].step_N[0])
+    values, losses_N = sums
     trainables = tuple(state.trainable for state in states)
-    grads, losses_N = gradients(program, trainables, base, batch, rng)
 
-    def advance(grad: Tree, own: TrainState, rate: Array, loss: Array) -> TrainState:
+    def soft(trainables: Sequence[Tree]) -> list[jax.Array]:
+        return _floats(soft_tokens(program, trainables, base))[0]
+
+    (grads,) = jax.vjp(soft, trainables)[1](values)
+
+    def one(grad: Tree, own: TrainState, rate: Array, loss: Array) -> TrainState:
         if warmup := program.optimizer.warmup_steps:
             rate = rate * jnp.minimum(1.0, own.step_N.astype(jnp.float32) / warmup)
         updates, slots = program.optimizer.make(rate).update(grad, own.optimizer, own.trainable)
@@ -225,10 +274,10 @@ def update(
         return jax.tree.map(functools.partial(jnp.where, go), new, own).replace(active_N=go)
 
     ends = np.cumsum([len(state.step_N) for state in states])[:-1]
-    own = zip(grads, states, jnp.split(rates_N, ends), jnp.split(losses_N, ends))
-    new = tuple(jax.vmap(advance)(*group) for group in own)
+    groups = zip(grads, states, jnp.split(rates_N, ends), jnp.split(losses_N, ends), strict=True)
+    new = tuple(jax.vmap(one)(*group) for group in groups)
+    # What goes out lies as what came in, so that one compilation serves all steps.
     if (place := program.placement) is not None and not place.alone:
-        # What goes out lies as what came in, so that one compilation serves all steps.
         new = jax.lax.with_sharding_constraint(new, place.state(new, base))
         losses_N = jax.lax.with_sharding_constraint(losses_N, place.everywhere)
     return new, losses_N
@@ -239,6 +288,44 @@ def _all_finite(tree: Tree) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=8)
-def compiled_update(program: Program) -> Callable[..., tuple[tuple[TrainState, ...], jax.Array]]:
-    """`update` as one `jax.jit` program whose states are donated."""
-    return jax.jit(functools.partial(update, program), donate_argnums=(0,))
+def compiled_gradients(program: Program) -> Callable[..., Any]:
+    """`add_gradients` of `Program.of_the_model`, as one `jax.jit` program that reuses the sums."""
+    return jax.jit(functools.partial(add_gradients, program), donate_argnums=(5,))
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled_ends(program: Program) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    first = jax.jit(functools.partial(start, program))
+    return first, jax.jit(functools.partial(advance, program), donate_argnums=(0,))
+
+
+def update(
+    program: Program,
+    states: tuple[TrainState, ...],
+    base: Tree,
+    chunks: Sequence[Batch],
+    totals_N: Array,
+    rates_N: Array,
+    rng: Array,
+) -> tuple[tuple[TrainState, ...], jax.Array]:
+    """One step of every active run, dispatched chunk by chunk; nothing waits for the device.
+
+    Args:
+      program: what is computed.
+      states: of each group, before the step; their arrays are given up.
+      base: the frozen weights.
+      chunks: rows of all runs.
+      totals_N: from `run_totals`, of all rows.
+      rates_N: learning rate of each run.
+      rng: key of the gang; the step's number and the chunk's are folded in here.
+
+    Returns:
+      As `advance`.
+    """
+    first, last = _compiled_ends(program)
+    through = compiled_gradients(program.of_the_model)
+    own, rng, sums = first(states, base, rng)
+    for number, chunk in enumerate(chunks):
+        key = jax.random.fold_in(rng, number) if program.config.dropout_rate else rng
+        sums = through(own, base, chunk, totals_N, key, sums)
+    return last(states, base, sums, rates_N)

@@ -15,9 +15,7 @@ WAYS = dict(prompt_length=2, input_length=5)
 
 def only(split: Any, insertion: str, **options: Any) -> dict[str, np.ndarray]:
     layout = batching.make_layout([split], insertion=insertion, **WAYS | options)
-    batch, indices, count = next(batching.eval_batches(split, layout, len(ROWS)))
-    assert indices.tolist() == [0, 1, 2] and count == 3
-    return batch
+    return batching.rows(split, np.arange(len(ROWS)), layout)
 
 
 @pytest.mark.parametrize(
@@ -176,27 +174,53 @@ def test_mixture_resumes_with_the_next_batch(two: list[Any]) -> None:
     assert (other["targets_BM"] != next(mixture(two, [5, 2]))["targets_BM"]).any()
 
 
-def test_last_evaluation_batch_is_padded(many: Any) -> None:
+def test_each_evaluation_sees_each_example_once_by_length(many: Any) -> None:
     layout = batching.make_layout([many], prompt_length=1)
     batches = list(batching.eval_batches(many, layout, 16))
-    assert [count for _, _, count in batches] == [16, 16, 16, 2]
-    assert np.concatenate([indices for _, indices, _ in batches]).tolist() == list(range(50))
+    assert [len(indices) for _, indices in batches] == [16, 16, 16, 2]
+    order = np.concatenate([indices for _, indices in batches])
+    assert sorted(order.tolist()) == list(range(50))
+    assert (np.diff(many.inputs.lengths[order]) >= 0).all()
     last = batches[-1][0]
-    assert last["inputs_BL"].shape == batches[0][0]["inputs_BL"].shape
+    assert len(last["inputs_BL"]) == 16
     assert (last["target_segments_BM"][:2, 0] == 1).all()
     assert (last["target_segments_BM"][2:] == 0).all()
     assert (last["inputs_BL"][2:] == last["inputs_BL"][1]).all()
+    for batch, indices in batches:
+        lengths = batch["input_segments_BL"].sum(axis=1)[: len(indices)]
+        assert (lengths == many.inputs.lengths[indices] + 1).all()
 
 
 def test_evaluation_limit(many: Any) -> None:
     batches = list(batching.eval_batches(many, batching.make_layout([many]), 16, limit=20))
-    assert [count for _, _, count in batches] == [16, 4]
+    order = np.concatenate([indices for _, indices in batches])
+    assert sorted(order.tolist()) == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("longest", "lengths"),
+    [
+        ([], []),
+        ([30, 31, 47], [32, 32, 48]),
+        ([100, 300, 320], [112, 320, 320]),
+        ([110, 112, 125, 126], [128] * 4),  # 112 for two would save a sixteenth
+        ([20, 21, 47, 48], [32, 32, 48, 48]),
+        ([10, 100, 1000], [112, 112, 1024]),
+        ([30, 100, 200], [32, 112, 224]),
+        ([10, 100, 500, 1000], [112, 112, 512, 1024]),
+        ([2000], [2000]),
+    ],
+)
+def test_evaluations_use_few_row_lengths(longest: list[int], lengths: list[int]) -> None:
+    found = batching.few_lengths(longest)
+    assert all(need <= have for need, have in zip(longest, found)) and len(set(found)) <= 3
+    assert found == lengths
 
 
 def test_gang_keeps_every_run_s_rows(many: Any) -> None:
     short, long = iterator(many, seed=1), iterator(many, seed=2, prompt_length=7, batch_size=4)
     parts = [next(short), next(long)]
-    merged = batching.gang(parts)
+    merged = batching.gang(dict(enumerate(parts)))
     assert merged["runs_BG"].tolist() == [[0]] * 8 + [[1]] * 4
     width = parts[0]["inputs_BL"].shape[1]
     for name in ("inputs_BL", "slots_BL", "input_segments_BL"):

@@ -87,8 +87,8 @@ def updated(method, state):
     batch = rows([method.prompt_length] * 2)
     batch = batch.replace(runs_BG=batch.runs_BG * 0)
     rates = jnp.full(1, 0.1, jnp.float32)
-    update, key = steps.compiled_update(program(method)), jax.random.key(0)
-    states, losses = update((state,), BASE, batch, rates, key)
+    asked = [batch], jnp.ones(1, jnp.float32), rates, jax.random.key(0)
+    states, losses = steps.update(program(method), (state,), BASE, *asked)
     return states[0], float(losses[0])
 
 

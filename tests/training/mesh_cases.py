@@ -1,5 +1,6 @@
 """Body of a process with 8 simulated devices: prints figures of every set of rules as JSON."""
 
+import functools
 import json
 import math
 import sys
@@ -34,7 +35,7 @@ def batch(rows=8):
     return Batch(inputs, slots, one(inputs), targets, one(targets), runs, zero)
 
 
-def two_steps(method, place, microbatches=1, remat=False, scan=False, runs=2):
+def two_steps(method, place, parts=1, remat=False, scan=False, runs=2):
     """Losses of two steps, and the share of the weights that is an argument on one device."""
     config = T5Config(64, 16, 4, 8, 32, 1, 1, scan_layers=scan)
     base = init_weights(TINY, jax.random.key(0))
@@ -47,30 +48,43 @@ def two_steps(method, place, microbatches=1, remat=False, scan=False, runs=2):
     state = step.TrainState(trainable, slots, jnp.zeros(runs, jnp.int32), jnp.ones(runs, bool))
     states = jax.device_put((state,), place.state((state,), base))
     program = step.Program(
-        config, (method,), AdamW(0.0), 0.0, 0.0, "NUM_REAL_TARGET_TOKENS", microbatches, remat, place
+        config, (method,), AdamW(0.0), 0.0, 0.0, "NUM_REAL_TARGET_TOKENS", remat, place
     )
     data = batch()
     if runs == 1:
         data = data.replace(runs_BG=np.zeros_like(data.runs_BG))
-    args = (base, place.put_batch(data), jnp.full(runs, 0.01), jax.random.key(0))
-    compiled = step.compiled_update(program).lower(states, *args).compile()
+    totals = np.full(runs, data.targets_BM.size / runs, np.float32)
+    size = len(data.inputs_BL) // parts
+    chunks = [place.put_batch(jax.tree.map(lambda x: x[i : i + size], data))
+              for i in range(0, len(data.inputs_BL), size)]  # fmt: skip
+    own, key, sums = jax.jit(functools.partial(step.start, program))(
+        states, base, jax.random.key(0)
+    )
+    compiled = step.compiled_gradients(program.of_the_model)
+    compiled = compiled.lower(own, base, chunks[0], totals, key, sums).compile()
     kept = [] if method.changes_weights else [base]  # full fine-tuning never looks at the base
-    arrays = jax.tree.leaves([states, kept])
-    whole = sum(x.nbytes for x in arrays)
-    mine = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in arrays)
+    soft = [own, sums] if method.changes_weights else []
+    spread = jax.tree.leaves([soft, kept])
+    table = 0 if method.changes_weights else own.prompt_RD.nbytes + sums[0][0].nbytes
     losses = []
     for _ in range(2):
         before = jax.tree.map(lambda x: x.sharding, states)
-        states, losses_N = compiled(states, *args)
+        states, losses_N = step.update(
+            program, states, base, chunks, totals, jnp.full(runs, 0.01), jax.random.key(0)
+        )
         same = jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), states, before)
         assert all(jax.tree.leaves(same)), "the state has moved"
         losses.append(np.asarray(losses_N).tolist())
     return {
         "losses": losses,
         "argument_bytes": compiled.memory_analysis().argument_size_in_bytes,
-        "expected_bytes": mine,
-        "share": mine / whole,
+        "expected_bytes": on_a_device(spread) + table,
+        "share": on_a_device(spread) / sum(x.nbytes for x in spread),
     }
+
+
+def on_a_device(arrays):
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in arrays)
 
 
 def main():

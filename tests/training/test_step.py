@@ -1,0 +1,140 @@
+"""The step of a gang: packed as unpacked, in chunks as at once, and nothing computed in vain."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from spjax import methods
+from spjax.data import batching, packing
+from spjax.methods.initializers import Uniform
+from spjax.models import T5Config
+from spjax.models.t5 import init_weights
+from spjax.training import losses, step
+from spjax.training.optimizers import Adafactor
+from spjax.types import Batch
+
+CONFIG = T5Config(64, 16, 4, 8, 32, 2, 2)
+BASE = init_weights(CONFIG, jax.random.key(0))
+LENGTHS = {0: [5, 9, 4, 7], 1: [6, 3, 8, 8]}  # text of each run's examples
+
+
+def examples(prompt, lengths, seed):
+    """One example a row, with the prompt in front."""
+    rng = np.random.default_rng(seed)
+    width, count = prompt + max(lengths), len(lengths)
+    position = np.arange(width)
+    real = (position < prompt + np.array(lengths)[:, None]).astype(np.int32)
+    targets = rng.integers(1, 4, count)
+    target_real = (np.arange(3) < targets[:, None]).astype(np.int32)
+    zeros = np.zeros((count, 1), np.int32)
+    return {
+        "inputs_BL": (rng.integers(3, 60, (count, width)) * real).astype(np.int32),
+        "slots_BL": np.where(position < prompt, position, -1).astype(np.int32) + zeros,
+        "input_segments_BL": real,
+        "targets_BM": (rng.integers(3, 60, (count, 3)) * target_real).astype(np.int32),
+        "target_segments_BM": target_real,
+        "runs_BG": zeros,
+        "tasks_BG": zeros.copy(),
+    }
+
+
+def method_of(name, length):
+    options = {"length": length, "initializer": Uniform()} if name == "prompt_tuning" else {}
+    return methods.get(name)(**options)
+
+
+def gang(name, prompts, normalizer=None):
+    own = [method_of(name, length) for length in prompts]
+    groups = step.groups_of(own)
+    state = []
+    for group in groups:
+        trees = [own[i].init(jax.random.key(i), BASE)["params"] for i in group]
+        trainable = jax.tree.map(lambda *x: jnp.stack(x), *trees)
+        slots = jax.vmap(Adafactor().make(0.0).init)(trainable)
+        counts = jnp.zeros(len(group), jnp.int32)
+        state.append(step.TrainState(trainable, slots, counts, jnp.ones(len(group), bool)))
+    firsts = tuple(own[group[0]] for group in groups)
+    program = step.Program(CONFIG, firsts, Adafactor(0.0), 1e-2, 0.1, normalizer)
+    batch = batching.gang(
+        {i: examples(own[i].prompt_length, LENGTHS[i], i) for i in range(len(prompts))}
+    )
+    segments = batch["target_segments_BM"]
+    runs = batch["runs_BG"] + np.zeros_like(segments)
+    totals = losses.run_totals(segments, runs, len(prompts), normalizer)
+    return program, tuple(state), batch, totals
+
+
+@functools.cache
+def gradients_of(name, prompts, normalizer, rows):
+    program, states, batch, totals = gang(name, prompts, normalizer)
+    own, key, sums = step.start(program, states, BASE, jax.random.key(0))
+    through = step.compiled_gradients(program.of_the_model)
+    for chunk in packing.pack(batch, rows):
+        sums = through(own, BASE, Batch(**chunk), totals, key, sums)
+    return sums
+
+
+PLAIN = packing.plain(16, 4, 8)
+PACKED = [packing.Rows(32, 8, 4, (8,)), packing.Rows(24, 12, 5, (2, 1))]
+
+
+@pytest.mark.parametrize("rows", PACKED)
+@pytest.mark.parametrize("normalizer", [None, *losses.NORMALIZERS])
+def test_packed_rows_give_the_gradients_of_single_ones(rows, normalizer):
+    alone = gradients_of("prompt_tuning", (3, 5), normalizer, PLAIN)
+    packed = gradients_of("prompt_tuning", (3, 5), normalizer, rows)
+    assert np.abs(alone[0][0][:8]).min() > 0 and (np.asarray(alone[0][0][8:]) == 0).all()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), alone, packed)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_packed_rows_of_every_method(name):
+    alone = gradients_of(name, (3,), None, PLAIN)
+    packed = gradients_of(name, (3,), None, PACKED[1])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), alone, packed)
+
+
+def test_runs_without_examples_stay_as_they_are():
+    program, states, batch, _ = gang("prompt_tuning", (3, 5))
+    mine = {name: array[:4] for name, array in batch.items()}
+    states = (states[0], states[1].replace(active_N=jnp.zeros(1, bool)))
+    before = np.asarray(states[1].trainable["prompt"])
+    chunks = [Batch(**chunk) for chunk in packing.pack(mine, PACKED[0])]
+    totals, rates = np.ones(2, np.float32), jnp.full(2, 0.1)
+    new, losses_N = step.update(
+        program, states, BASE, chunks, totals, rates, jax.random.key(0)
+    )
+    assert losses_N[0] > 0 and losses_N[1] == 0 and new[0].step_N[0] == 1
+    np.testing.assert_array_equal(new[1].trainable["prompt"], before)
+
+
+def test_prompt_lengths_share_the_program_of_the_model():
+    short, long = gang("prompt_tuning", (1,))[0], gang("prompt_tuning", (100,))[0]
+    assert short != long and short.of_the_model == long.of_the_model
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_no_gradient_of_a_frozen_weight_is_computed(name):
+    """4 operations for each weight and position; 6 where a weight's own gradient is taken."""
+    config = dataclasses.replace(CONFIG, emb_dim=64, mlp_dim=256, num_encoder_layers=4)
+    base = init_weights(config, jax.random.key(0))
+    method = method_of(name, 4)
+    trainable = jax.tree.map(lambda x: x[None], method.init(jax.random.key(0), base)["params"])
+    program = step.Program(config, (method,), None, 0.0, 0.0, None)
+    own = step.soft_tokens(program, (trainable,), base)
+    batch = Batch(**examples(4, [60] * 8, 0))
+    values = [x for x in jax.tree.leaves(own) if x.dtype == jnp.float32]
+    sums = ([jnp.zeros_like(x) for x in values], jnp.zeros(1))
+    args = (base, batch, np.ones(1, np.float32), jax.random.key(0))
+
+    def flops(function, *args):
+        return jax.jit(function).lower(*args).compile().cost_analysis()["flops"]
+
+    whole = flops(functools.partial(step.add_gradients, program.of_the_model), own, *args, sums)
+    forward = flops(functools.partial(step.gang_losses, program.of_the_model), own, *args)
+    share = whole / forward
+    assert share > 2.7 if name == "full_fine_tuning" else share < 2.4
