@@ -54,15 +54,20 @@ class Soft:
       prefix: for some of `SITES`, keys and values `[layers, P, H, K]` that every position of the
         run's examples may attend to, beside what is there anyway.
       added: float32 `[P, D]`; row i mod P is added to the embedding of an example's token i.
+      teacher: float32 rows of the shape of `prompt`, under which the model's answers are imitated
+        in training; they have no gradient.
       sees_text: whether slots attend to text.
       sees_prompt: which slots a slot attends to, one of `PROMPT_SEES`.
+      distillation: weight of the imitation in the loss.
     """
 
     prompt: Any = None
     prefix: Mapping[str, tuple[Array, Array]] = flax.struct.field(default_factory=dict)
     added: Any = None
+    teacher: Any = None
     sees_text: bool = flax.struct.field(default=True, pytree_node=False)
     sees_prompt: str = flax.struct.field(default="all", pytree_node=False)
+    distillation: float = flax.struct.field(default=0.0, pytree_node=False)
 
     def arrays(self) -> dict[str, Array]:
         """Its arrays by name, for example "prompt" and "prefix/cross/keys"."""
@@ -76,7 +81,7 @@ class Soft:
 
     @classmethod
     def of(cls, arrays: Mapping[str, Array]) -> Soft:
-        """The inverse of `arrays`; what slots see is not among them."""
+        """The inverse of `arrays`; teachers and what slots see are not among them."""
         sites = {name.split("/")[1] for name in arrays if name.startswith("prefix/")}
         prefix = {
             site: (arrays[f"prefix/{site}/keys"], arrays[f"prefix/{site}/values"])
@@ -120,6 +125,9 @@ class Injection:
       bias_N2: int32, first row and number of rows of each run's bias (0 for none).
       sees_N2: int32, what slots of each run attend to: `sees_text`, and `sees_prompt` as its place
         in `PROMPT_SEES`; None where all see everything.
+      teacher_RD: what stands in the place of `prompt_RD` for the answers to imitate; None if no run
+        imitates.
+      distill_N: float32, weight of the imitation in the loss of each run.
     """
 
     prompt_RD: Any
@@ -128,6 +136,8 @@ class Injection:
     bias_RD: Any = None
     bias_N2: Any = None
     sees_N2: Any = None
+    teacher_RD: Any = None
+    distill_N: Any = None
 
 
 def per_segment(values_BG: Array, segments_BL: Array) -> Array:
@@ -222,7 +232,8 @@ def join(groups: Sequence[Soft]) -> Injection:
     sites = [site for site in SITES if any(site in soft.prefix for soft in groups)]
     prefix = {site: _join_prefixes([soft.prefix.get(site) for soft in groups], counts)
               for site in sites}  # fmt: skip
-    return Injection(prompt_RD, offsets_NS, prefix, bias_RD, bias_N2, sees_N2)
+    teachers = _join_teachers(groups, counts)
+    return Injection(prompt_RD, offsets_NS, prefix, bias_RD, bias_N2, sees_N2, *teachers)
 
 
 def _join_prompts(groups: Sequence[Soft], counts: Sequence[int]) -> tuple[Any, Any]:
@@ -240,6 +251,20 @@ def _join_prompts(groups: Sequence[Soft], counts: Sequence[int]) -> tuple[Any, A
     if not tables:
         return None, None
     return _concatenated(tables), np.concatenate(firsts)
+
+
+def _join_teachers(groups: Sequence[Soft], counts: Sequence[int]) -> tuple[Any, Any]:
+    """A table with the rows of the prompts' table, 0 where a run imitates nothing."""
+    if all(soft.teacher is None for soft in groups):
+        return None, None
+    prompts = [soft for soft in groups if soft.prompt is not None]
+    tables = [
+        jnp.zeros_like(soft.prompt) if soft.teacher is None else jax.lax.stop_gradient(soft.teacher)
+        for soft in prompts
+    ]
+    weights = [0.0 if soft.teacher is None else soft.distillation for soft in groups]
+    teacher_RD = _concatenated([table.reshape(-1, table.shape[-1]) for table in tables])
+    return teacher_RD, np.repeat(np.asarray(weights, np.float32), counts)
 
 
 def _join_biases(groups: Sequence[Soft], counts: Sequence[int]) -> tuple[Any, Any]:
@@ -280,4 +305,8 @@ def padded(injection: Injection) -> Injection:
         return injection
     rows = max(256, 1 << (injection.prompt_RD.shape[0] - 1).bit_length())
     more = rows - injection.prompt_RD.shape[0]
-    return injection.replace(prompt_RD=jnp.pad(injection.prompt_RD, ((0, more), (0, 0))))
+    prompt_RD, teacher_RD = (
+        None if table is None else jnp.pad(table, ((0, more), (0, 0)))
+        for table in (injection.prompt_RD, injection.teacher_RD)
+    )
+    return injection.replace(prompt_RD=prompt_RD, teacher_RD=teacher_RD)

@@ -117,6 +117,7 @@ def train_iterator(
     *,
     batch_size: int,
     seed: int = 0,
+    sample_splits: bool = False,
 ) -> grain.DatasetIterator:
     """Endless batches of one or more splits, each reshuffled in every epoch of its own.
 
@@ -130,6 +131,7 @@ def train_iterator(
       layout: of the rows, as `make_layout` makes it for these splits.
       batch_size: examples in a batch.
       seed: of the order; 0 or more.
+      sample_splits: whether each batch is of some of the splits only, see `few_streams`.
 
     Raises:
       ValueError: a split is empty, or a bad batch size or seed.
@@ -145,8 +147,10 @@ def train_iterator(
 
     def batch(number: int) -> Batch:
         positions = np.arange(number * batch_size, (number + 1) * batch_size)
+        few = sample_splits and len(splits) > 1
+        places = few_streams(rates, seed, positions) if few else mixed(shares, seed, positions)
         parts = []
-        for split, count, own in zip(splits, counts, mixed(shares, seed, positions)):
+        for split, count, own in zip(splits, counts, places):
             if len(own):
                 parts.append(rows(split, shuffled(count, seed, own), layout))
         return parts[0] if len(parts) == 1 else _joined(parts)
@@ -274,6 +278,27 @@ def mixed(shares: Sequence[int], seed: int, positions: np.ndarray) -> list[np.nd
         blocks[owners == i] * share + places[owners == i] - starts[i]
         for i, share in enumerate(shares)
     ]
+
+
+def few_streams(rates: Sequence[float], seed: int, positions: np.ndarray) -> list[np.ndarray]:
+    """As `mixed`, but a batch is of few streams, as many of each, as Wang et al. 2023 sample them.
+
+    How many is drawn uniformly from two up, then which, by their rates; what does not divide goes
+    to one of them. Some places of a stream are never used.
+
+    Args:
+      rates: how often each stream is drawn, in proportion.
+      seed: of the draws.
+      positions: int64, all those of a batch, in order.
+    """
+    rng = np.random.default_rng([seed, int(positions[0])])
+    number = int(rng.integers(2, len(rates) + 1))
+    shares = np.asarray(rates, np.float64) / np.sum(rates)
+    chosen = rng.choice(len(rates), number, replace=False, p=shares)
+    sizes = np.full(number, len(positions) // number)
+    sizes[rng.integers(number)] += len(positions) % number
+    counts = dict(zip(chosen.tolist(), sizes.tolist()))
+    return [positions[: counts.get(i, 0)] for i in range(len(rates))]
 
 
 def shuffled(count: int, seed: int, positions: np.ndarray) -> np.ndarray:

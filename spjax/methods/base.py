@@ -36,6 +36,11 @@ class Method(nn.Module):
         """Where the slots go: "front", "after_first", "end", or a template with `{p:n}` in it."""
         return "front"
 
+    @property
+    def samples_tasks(self) -> bool:
+        """Whether each batch of a mixture is of some of its tasks only, drawn anew."""
+        return False
+
     def resolve(self, labels: Sequence[str], encode: Encode, tasks: int = 1) -> Method:
         """Fills in what depends on the task and vocabulary, such as label words for initialisers.
 

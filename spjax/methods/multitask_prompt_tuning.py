@@ -13,7 +13,7 @@ import safetensors
 import safetensors.numpy
 
 from spjax.methods.base import Encode, Method
-from spjax.methods.initializers import SampledVocabulary, Uniform
+from spjax.methods.initializers import FromFile, SampledVocabulary, Uniform
 from spjax.types import Soft, Tree
 
 _FACTORS = ("shared", "u", "v")
@@ -30,6 +30,10 @@ class MultitaskPromptTuning(Method):
     v are where all target tasks start (section 3.2). Both stages train both parts. Afterwards each
     task has a plain prompt.
 
+    With `teachers`, a plain prompt of each source task (runs of prompt tuning), the loss has a term
+    that imitates the model's answers under them: logits and last hidden layer (section 3.1). Each
+    batch is of a random number of the tasks, at least two.
+
     The paper has two learning rates. Here the run's is that of `shared`, and u and v are stored
     divided by `task_rate`, which makes theirs so many times larger with an optimizer whose steps
     do not depend on the scale of the gradient, as Adafactor's and Adam's.
@@ -41,6 +45,10 @@ class MultitaskPromptTuning(Method):
       rank: R; the paper's is 1.
       initializer: of the shared prompt, one of `spjax.methods.initializers`.
       source: folder of a run of the source stage, or its file `tuned.safetensors`; "" for none.
+      teachers: a prompt for each source task, in the order of the mixture: run folders or `.npy`
+        files with prompts of the same length; empty for no imitation.
+      distillation: weight of the imitation in the loss.
+      sample_tasks: whether each batch of a mixture is of some of its tasks only.
       task_rate: learning rate of u and v over that of the shared prompt (the paper: 0.4 over 0.3).
       tasks: S, filled in by `resolve`.
     """
@@ -49,6 +57,9 @@ class MultitaskPromptTuning(Method):
     rank: int = 1
     initializer: Any = SampledVocabulary()
     source: str = ""
+    teachers: Sequence[str] = ()
+    distillation: float = 0.9
+    sample_tasks: bool = True
     task_rate: float = 4 / 3
     tasks: int = 1
 
@@ -65,7 +76,19 @@ class MultitaskPromptTuning(Method):
             raise ValueError(
                 f"MultitaskPromptTuning.task_rate is {self.task_rate!r}; it must be above 0."
             )
+        if not self.distillation > 0:
+            raise ValueError(
+                f"MultitaskPromptTuning.distillation is {self.distillation!r}; it must be above 0. "
+                "For no imitation leave the teachers out."
+            )
+        one = isinstance(self.teachers, str)
+        self.teachers = (self.teachers,) if one else tuple(self.teachers)
         super().__post_init__()
+
+    @property
+    def samples_tasks(self) -> bool:
+        """As the hyper-parameter says."""
+        return self.sample_tasks
 
     @property
     def prompt_length(self) -> int:
@@ -75,7 +98,16 @@ class MultitaskPromptTuning(Method):
     def resolve(
         self, labels: Sequence[str], encode: Encode, tasks: int = 1
     ) -> MultitaskPromptTuning:
-        """Encodes label words or text of the initializer, and counts the tasks."""
+        """Encodes label words or text of the initializer, and counts the tasks.
+
+        Raises:
+          ValueError: there are teachers, and not as many as tasks.
+        """
+        if self.teachers and len(self.teachers) != tasks:
+            raise ValueError(
+                f"MultitaskPromptTuning.teachers has {len(self.teachers)} prompts for {tasks} "
+                "tasks; give one for each task of the mixture, in its order."
+            )
         return self.clone(initializer=self.initializer.resolve(labels, encode), tasks=tasks)
 
     def started(self) -> MultitaskPromptTuning:
@@ -88,12 +120,19 @@ class MultitaskPromptTuning(Method):
         found = self.param("factors", lambda rng: self._start(rng, base))
         shared_PD, u_SPR, v_SRD = self._factors(found)
         prompt_SPD = shared_PD * (u_SPR @ v_SRD)
-        return base, Soft(prompt=prompt_SPD if self.tasks > 1 else prompt_SPD[0])
+        soft = Soft(prompt=prompt_SPD if self.tasks > 1 else prompt_SPD[0])
+        if not self.teachers:
+            return base, soft
+        embedding_VD = base["token_embedder"]["embedding"]
+        rows = [FromFile(path)(None, self.length, embedding_VD) for path in self.teachers]
+        teacher = jnp.stack(rows) if self.tasks > 1 else rows[0]
+        return base, soft.replace(teacher=teacher, distillation=self.distillation)
 
     def collapse(self, trainable: Tree, base: Tree) -> dict[str, jax.Array]:
         """The plain prompts, and the factors that a target stage starts from."""
         factors = self._factors(trainable["factors"])
-        return {**super().collapse(trainable, base), **dict(zip(_FACTORS, factors))}
+        prompts = super(MultitaskPromptTuning, self.clone(teachers=())).collapse(trainable, base)
+        return {**prompts, **dict(zip(_FACTORS, factors))}
 
     def _factors(self, found: Tree) -> tuple[jax.Array, jax.Array, jax.Array]:
         return found["shared"], self.task_rate * found["u"], self.task_rate * found["v"]

@@ -157,6 +157,26 @@ class Mlp(nn.Module):
         return Dense(c.emb_dim, c.dtype, name="wo")(hidden)
 
 
+class Embedder(nn.Module):
+    """The embedding table, shared by encoder and decoder (and by the head where tied)."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        """Creates `embedding` `[V, D]`."""
+        shape = (self.config.vocab_size, self.config.emb_dim)
+        init = nn.initializers.normal(stddev=1.0)
+        self.embedding = self.param("embedding", init, shape, jnp.float32)
+
+    def __call__(self, tokens: Array) -> jax.Array:
+        """Embeds ids of any shape; not scaled, as in T5."""
+        return quantization.take(self.embedding, tokens, self.config.dtype)
+
+    def attend(self, x: Array) -> jax.Array:
+        """Logits by the transposed table."""
+        return quantization.dot(x, quantization.transpose(self.embedding), "float32")
+
+
 def relative_buckets(distances: np.ndarray, bidirectional: bool) -> np.ndarray:
     """T5's buckets of relative positions (32 buckets, maximum distance 128).
 

@@ -14,11 +14,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from spjax.models import quantization
 from spjax.models.layers import (
     NEGATIVE,
     Attention,
     Dense,
+    Embedder,
     KeysValues,
     Mlp,
     RelativeBias,
@@ -340,7 +340,20 @@ class T5(nn.Module):
         injection: Injection | None = None,
         use_dropout: bool = False,
     ) -> jax.Array:
-        """Logits of every target token given the true tokens before it.
+        """Logits_BMV of every target token, float32; arguments are those of `decode_hidden`."""
+        return self._logits(
+            self.decode_hidden(encoded_BLD, valid_BL, batch, injection, use_dropout)
+        )
+
+    def decode_hidden(
+        self,
+        encoded_BLD: Array,
+        valid_BL: Array,
+        batch: Batch,
+        injection: Injection | None = None,
+        use_dropout: bool = False,
+    ) -> jax.Array:
+        """The last hidden layer at every target position given the true tokens before it.
 
         Args:
           encoded_BLD: from `encode`.
@@ -350,7 +363,7 @@ class T5(nn.Module):
           use_dropout: needs a `dropout` rng.
 
         Returns:
-          logits_BMV, float32.
+          y_BMD, normed, which the output head reads.
         """
         segments = jnp.asarray(batch.target_segments_BM)
         y_BMD = self.token_embedder(shift_right(jnp.asarray(batch.targets_BM), segments))
@@ -368,7 +381,7 @@ class T5(nn.Module):
         y_BMD = self.decoder.run(
             y_BMD, encoded_BLD, biases, prefix=prefix, use_dropout=use_dropout
         )
-        return self._logits(y_BMD)
+        return y_BMD
 
     def _logits(self, y_BMD: Array) -> jax.Array:
         if self.config.logits_via_embedding:
@@ -428,28 +441,15 @@ class T5(nn.Module):
         self, batch: Batch, injection: Injection | None = None, use_dropout: bool = False
     ) -> jax.Array:
         """Teacher-forced logits_BMV, float32."""
+        return self.with_hidden(batch, injection, use_dropout)[0]
+
+    def with_hidden(
+        self, batch: Batch, injection: Injection | None = None, use_dropout: bool = False
+    ) -> tuple[jax.Array, jax.Array]:
+        """Teacher-forced logits_BMV, float32, and the hidden layer y_BMD they come from."""
         encoded_BLD, valid_BL = self.encode(batch, injection, use_dropout)
-        return self.decode(encoded_BLD, valid_BL, batch, injection, use_dropout)
-
-
-class Embedder(nn.Module):
-    """The embedding table, shared by encoder and decoder (and by the head where tied)."""
-
-    config: T5Config
-
-    def setup(self) -> None:
-        """Creates `embedding` `[V, D]`."""
-        shape = (self.config.vocab_size, self.config.emb_dim)
-        init = nn.initializers.normal(stddev=1.0)
-        self.embedding = self.param("embedding", init, shape, jnp.float32)
-
-    def __call__(self, tokens: Array) -> jax.Array:
-        """Embeds ids of any shape; not scaled, as in T5."""
-        return quantization.take(self.embedding, tokens, self.config.dtype)
-
-    def attend(self, x: Array) -> jax.Array:
-        """Logits by the transposed table."""
-        return quantization.dot(x, quantization.transpose(self.embedding), "float32")
+        y_BMD = self.decode_hidden(encoded_BLD, valid_BL, batch, injection, use_dropout)
+        return self._logits(y_BMD), y_BMD
 
 
 def shift_right(targets_BM: Array, segments_BM: Array) -> jax.Array:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spjax.checkpoints import weights
+from spjax.checkpoints import array_files, weights
+from spjax.checkpoints import prompts as prompt_files
 from spjax.checkpoints.prompts import Prompt
 from spjax.data import batching, slots
 from spjax.data.cache import CachedSplit
@@ -23,7 +24,7 @@ from spjax.data.vocabulary import SENTINEL, Vocabulary, without_sentinel
 from spjax.models import T5, T5Config
 from spjax.models.decoding import Decoding, decode
 from spjax.training import mesh
-from spjax.types import Batch, Injection, Tree
+from spjax.types import Batch, Injection, Soft, Tree, join
 
 _LEAST_ROOM = 16  # tokens; rows are padded to this times a power of two, for few compilations
 INPUT_LENGTH, TARGET_LENGTH = 512, 64  # where no task says
@@ -47,16 +48,25 @@ class Placed:
     """A prompt with what its rows need to know.
 
     Attributes:
-      rows_PD: float32 rows.
+      rows_PD: float32 rows; of a method without a prompt `[0, D]`.
       insertion: where they go, one of `batching.INSERTIONS`.
       labels: the answers that "rank" chooses from.
       sentinel: whether it was trained to begin answers with a sentinel, which they then lose.
+      tensors: what else a run puts into the forward pass, by the names of `Soft.arrays`: keys and
+        values of a prefix, rows added to embeddings.
     """
 
     rows_PD: np.ndarray
     insertion: str = "front"
     labels: tuple[str, ...] = ()
     sentinel: bool = False
+    tensors: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def soft(self) -> Soft:
+        """All of it, with an axis for one run."""
+        rows = {"prompt": self.rows_PD} if len(self.rows_PD) else {}
+        return Soft.of({name: jnp.asarray(x)[None] for name, x in {**self.tensors, **rows}.items()})
 
 
 class Predictor:
@@ -89,9 +99,7 @@ class Predictor:
         check(config, prompts, words, how, input_length, target_length)
         self.prompts, self.words, self.how, self.base = tuple(prompts), words, how, base
         self.input_length = input_length
-        starts = np.cumsum([0, *(len(prompt.rows_PD) for prompt in prompts)])[:-1]
-        table_RD = np.concatenate([prompt.rows_PD for prompt in prompts])
-        self._soft = Injection(jnp.asarray(table_RD), jnp.asarray(starts[:, None], jnp.int32))
+        self._soft = jax.tree.map(jnp.asarray, join([prompt.soft for prompt in prompts]))
         self._labels_CM, self._allowed_NC = _labels(self.prompts, words, how)
         config = dataclasses.replace(config, dropout_rate=0.0)
         self._decode = _program(config, how, target_length)
@@ -169,6 +177,39 @@ def place(prompt: Prompt, insertion: str = "", labels: Sequence[str] = ()) -> Pl
     task = task_of(prompt)
     labels = tuple(labels) or (task.labels if task else ())
     return Placed(prompt.rows_PD, where, labels, bool(task and task.sentinel))
+
+
+def place_run(folder: Path | str, labels: Sequence[str] = ()) -> Placed:
+    """What a finished run put into the forward pass, as it left it in its folder.
+
+    Args:
+      folder: of a run whose method leaves the weights alone and has one prompt for all tasks.
+      labels: as of `place`.
+
+    Raises:
+      ValueError: the run has left nothing of the kind.
+    """
+    folder = Path(folder)
+    path = folder / prompt_files.RUN_TENSORS
+    has_prompt = (folder / prompt_files.RUN_FILE).is_file()
+    if has_prompt and not path.is_file():
+        return place(prompt_files.read(folder), labels=labels)
+    found, provenance = array_files.read_safetensors(path)
+    tensors = {name: x for name, x in found.items() if name == "added" or "prefix/" in name}
+    if has_prompt:
+        placed = place(prompt_files.read(folder), labels=labels)
+        return dataclasses.replace(placed, tensors=tensors)
+    if not tensors:
+        raise ValueError(
+            f"{path} holds {', '.join(sorted(found)[:3])}, ..., which cannot share a frozen model "
+            "with other runs. Score the run itself with `spjax eval`, or take its prompts one by "
+            "one."
+        )
+    width = tensors["added"].shape[1] if "added" in tensors else 0
+    nothing = Prompt(np.zeros((1, width or 1), np.float32), provenance, str(path))
+    placed = place(nothing, labels=labels)
+    rows_PD = np.zeros((0, width), np.float32)
+    return dataclasses.replace(placed, rows_PD=rows_PD, tensors=tensors)
 
 
 def task_of(prompt: Prompt) -> TaskInfo | None:
@@ -269,7 +310,7 @@ def check(
         elif prompt.insertion not in batching.INSERTIONS:
             allowed = ", ".join(batching.INSERTIONS)
             raise ValueError(f"unknown insertion {prompt.insertion!r}; choose one of {allowed}.")
-        if prompt.rows_PD.shape[1] != config.emb_dim:
+        if len(prompt.rows_PD) and prompt.rows_PD.shape[1] != config.emb_dim:
             raise ValueError(
                 f"a prompt has rows of width {prompt.rows_PD.shape[1]} and the model is "
                 f"{config.emb_dim} wide; a prompt fits only the model it was trained with."

@@ -82,6 +82,7 @@ class RunData:
             self.layout,
             batch_size=self.run.batch_size,
             seed=self.run.seed,
+            sample_splits=self.method.samples_tasks,
         )
 
     def positions(self, batches: int = 32) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -14,6 +14,8 @@ from spjax.models.decoding import beam_search
 from spjax.models.layers import relative_buckets
 from spjax.models.t5 import init_weights
 from spjax.training import mesh
+from spjax.training import step as steps
+from spjax.training.losses import imitation_losses
 from spjax.types import Soft, join
 
 TWO = dataclasses.replace(CONFIG, num_encoder_layers=2, num_decoder_layers=2)
@@ -206,3 +208,40 @@ def test_tasks_have_their_own_prompts():
         single = forward([small("prompt_tuning")], [stacked({"prompt": prompt})], row(batch, i))[0]
         real = batch.target_segments_BM[i] > 0
         np.testing.assert_allclose(together[i][real], single[real], atol=2e-5)
+
+
+def test_the_loss_of_a_run_with_a_teacher():
+    batch = rows([3, 3, 3])
+    own = np.random.default_rng(0).normal(size=(3, 1, 3, 16)).astype(np.float32)
+    prompt, teacher = (jnp.asarray(x) for x in (own, own[::-1]))
+    program = steps.Program(CONFIG, (small("prompt_tuning"),), None, 0.0, 0.0, None)
+    losses = jax.jit(steps.gang_losses, static_argnums=0)
+
+    def of(*groups):
+        total = jnp.ones(3, jnp.float32)
+        return np.asarray(losses(program, join(groups), BASE, batch, total, jax.random.key(0)))
+
+    plain = of(Soft(prompt=prompt))
+    np.testing.assert_allclose(of(Soft(prompt=prompt, teacher=prompt, distillation=0.5)), plain)
+    first = Soft(prompt=prompt[:1])
+    rest = Soft(prompt=prompt[1:], teacher=teacher[1:], distillation=0.5)
+    found = of(first, rest)
+    both = [
+        jax.jit(T5(CONFIG).apply, static_argnames="method")(
+            {"params": BASE}, batch, join([Soft(prompt=x)]), method=T5.with_hidden
+        )
+        for x in (prompt, teacher)
+    ]
+    expected = np.where(batch.target_segments_BM > 0, imitation_losses(*both), 0).sum(axis=1)
+    np.testing.assert_allclose(found[0], plain[0], rtol=1e-5)
+    np.testing.assert_allclose(found[1:], plain[1:] + 0.5 * expected[1:], rtol=1e-5)
+    # The middle run is its own teacher.
+    assert expected[1] < 1e-5 < 0.1 < expected[2]
+
+
+def test_imitation_by_hand():
+    logits = np.log(np.array([[[0.5, 0.5]], [[0.25, 0.75]]], np.float32))
+    hidden = np.array([[[1.0, 2.0]], [[3.0, 2.0]]], np.float32)
+    loss = imitation_losses((logits[:1], hidden[:1]), (logits[1:], hidden[1:]))
+    expected = 0.25 * np.log(0.25 / 0.5) + 0.75 * np.log(0.75 / 0.5) + 2.0
+    np.testing.assert_allclose(loss, [[expected]], rtol=1e-6)

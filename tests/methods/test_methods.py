@@ -16,6 +16,7 @@ from tiny import written
 from spjax import config, methods, trees
 from spjax.checkpoints import array_files
 from spjax.methods.base import apply_gang, init_trainable
+from spjax.methods.initializers import Uniform
 from spjax.models import T5
 from spjax.training import step as steps
 from spjax.training.optimizers import Adafactor
@@ -86,7 +87,7 @@ def first_state(method):
 def updated(method, state):
     batch = rows([method.prompt_length] * 2)
     batch = batch.replace(runs_BG=batch.runs_BG * 0)
-    rates = jnp.full(1, 0.1, jnp.float32)
+    rates = jnp.full(1, 0.01, jnp.float32)
     asked = [batch], jnp.ones(1, jnp.float32), rates, jax.random.key(0)
     states, losses = steps.update(program(method), (state,), BASE, *asked)
     return states[0], float(losses[0])
@@ -252,6 +253,12 @@ def test_unknown_method():
         ("input_bias", {"length": 1.5}, "InputBias.length is 1.5"),
         ("prefix_tuning", {"hidden": -1}, "PrefixTuning.hidden is -1"),
         ("prefix_tuning", {"sites": ("middle",)}, "sites is .'middle',.*cross"),
+        ("p_tuning", {"hidden": 0}, "PTuning.hidden is 0"),
+        ("p_tuning", {"encoder": "gru"}, "PTuning.encoder is 'gru'; use one of lstm, mlp"),
+        ("p_tuning", {"template": "{inputs}"}, "template is '{inputs}'; it has no rows"),
+        ("multitask_prompt_tuning", {"rank": 0}, "MultitaskPromptTuning.rank is 0"),
+        ("multitask_prompt_tuning", {"task_rate": 0}, "task_rate is 0; it must be above 0"),
+        ("multitask_prompt_tuning", {"distillation": 0}, "leave the teachers out"),
         ("lora", {"rank": 0}, "LoRA.rank is 0"),
         ("lora", {"alpha": 0}, "LoRA.alpha is 0"),
         ("lora", {"kernels": ()}, "LoRA.kernels is .*query"),
@@ -274,3 +281,32 @@ def test_a_gang_is_one_table():
     weights, injection = apply_gang([small("prompt_tuning")], [stacked(*own)], BASE)
     assert weights is BASE and injection.offsets_NS.tolist() == [[0], [3]]
     np.testing.assert_array_equal(injection.prompt_RD[3:], own[1]["prompt"])
+
+
+def test_a_target_stage_starts_from_the_average_of_its_source(tmp_path):
+    source = small("multitask_prompt_tuning").clone(tasks=3)
+    tensors = source.collapse(moved(source, 0), BASE)
+    assert tensors["prompt"].shape == (3, 3, 16)
+    file = tmp_path / "tuned.safetensors"
+    array_files.write_safetensors(file, jax.tree.map(np.asarray, tensors), {})
+    target = small("multitask_prompt_tuning", source=str(tmp_path)).clone(tasks=2)
+    found = target.collapse(init_trainable(target, BASE, 0), BASE)
+    close(found["u"], np.stack([tensors["u"].mean(0)] * 2))
+    close(found["prompt"][1], tensors["shared"] * (tensors["u"].mean(0) @ tensors["v"].mean(0)))
+    longer = small("multitask_prompt_tuning", source=str(file), length=4)
+    with pytest.raises(ValueError, match="have shapes .*length, rank and model must be those"):
+        init_trainable(longer, BASE, 0)
+    missing = small("multitask_prompt_tuning", source=str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="cannot read the factors of a source run"):
+        init_trainable(missing, BASE, 0)
+
+
+def test_the_rate_of_the_factors_is_a_multiple():
+    # Adafactor's first step has the size of the rate, whatever the gradient.
+    method = small("multitask_prompt_tuning", task_rate=3.0, initializer=Uniform())
+    state, _ = updated(method, first_state(method))
+    before = method.collapse(init_trainable(method, BASE, 0), BASE)
+    after = method.collapse(jax.tree.map(lambda x: x[0], state.trainable), BASE)
+    size = {k: np.sqrt(np.mean((after[k] - before[k]) ** 2)) for k in ("shared", "u", "v")}
+    assert size["u"] / size["shared"] == pytest.approx(3, rel=1e-3)
+    assert size["v"] / size["shared"] == pytest.approx(3, rel=1e-3)
