@@ -44,7 +44,7 @@ def test_the_interface(name):
     method = small(name)
     assert methods.name_of(method) == name and inspect.getdoc(methods.get(name))
     trainable = init_trainable(method, BASE, seed=0)
-    weights, soft = method.apply({"params": trainable}, BASE)
+    weights, soft = jax.eval_shape(lambda own: method.apply({"params": own}, BASE), trainable)
     assert jax.tree.map(jnp.shape, weights) == jax.tree.map(jnp.shape, BASE)
     shape = None if soft is None or soft.prompt is None else soft.prompt.shape
     assert shape == ((method.prompt_length, 16) if method.prompt_length else None)

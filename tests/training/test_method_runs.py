@@ -11,10 +11,10 @@ from spjax.methods.initializers import FromFile, Uniform
 from spjax.methods.multitask_prompt_tuning import MultitaskPromptTuning
 from spjax.methods.p_tuning import PTuning
 from spjax.methods.prefix_tuning import PrefixTuning
-from spjax.training import loop, prediction, run_data, scoring
-from spjax.training.prediction import Placed, Predictor
 from spjax.models import get_size
 from spjax.models.decoding import Decoding
+from spjax.training import loop, prediction, run_data, scoring
+from spjax.training.prediction import Placed, Predictor
 
 MIXTURE = {"pocket_pair": {"rates": {"pocket_cb": 3, "pocket_copa": 1}}}
 TEMPLATE = "{p:3} {premise} ? {p:2} answer: {p:1} {hypothesis}"
