@@ -84,9 +84,9 @@ def sweep(args: argparse.Namespace) -> int:
     folder = Path(args.output_dir) / study.name
     workers = args.workers or local.default_workers()
     if args.dry_run:
-        print(runner.estimate(specs, folder, workers, study.gang_width))
+        print(runner.estimate(specs, folder, workers))
         return 0
-    estimate = runner.estimate(specs, folder, workers, study.gang_width)
+    estimate = runner.estimate(specs, folder, workers)
     print(estimate.splitlines()[-1], flush=True)
     outcome = runner.sweep(
         study.name,

@@ -182,7 +182,8 @@ def prompt_rows(batch: Batch, injection: Injection) -> Array:
         first_BL = offsets_NS[runs_BL, 0]
     else:
         tasks_BL = per_segment(batch.tasks_BG, batch.input_segments_BL)
-        first_BL = offsets_NS[runs_BL, tasks_BL]
+        # A run with one prompt for more tasks than any other run has it in all columns.
+        first_BL = offsets_NS[runs_BL, jnp.minimum(tasks_BL, offsets_NS.shape[1] - 1)]
     return jnp.where(batch.slots_BL >= 0, first_BL + batch.slots_BL, -1)
 
 
@@ -247,7 +248,8 @@ def _join_prompts(groups: Sequence[Soft], counts: Sequence[int]) -> tuple[Any, A
             tables.append(soft.prompt.reshape(number * length, width))
             own_N1 = rows + length * np.arange(number, dtype=np.int32).reshape(runs, -1)
             rows += number * length
-        firsts.append(np.broadcast_to(own_N1, (runs, tasks)))
+        # Runs of fewer tasks have no examples of the rest.
+        firsts.append(np.pad(own_N1, ((0, 0), (0, tasks - own_N1.shape[1])), mode="edge"))
     if not tables:
         return None, None
     return _concatenated(tables), np.concatenate(firsts)

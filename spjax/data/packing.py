@@ -148,17 +148,19 @@ def choose(
     positions: int,
     parts: int = 1,
     multiple: int = 1,
+    program: float = 0.0,
 ) -> Rows:
     """The shape in which some batches cost least.
 
     Args:
       batches: encoder and decoder positions of the examples of some typical batches.
-      cost: of a row with L encoder and M decoder positions, in any unit.
+      cost: of a row with L encoder and M decoder positions, in all steps, in any unit.
       longest: encoder and decoder positions that any example may need.
       limit: most encoder positions of a row, unless the longest example needs more.
       positions: encoder positions in a chunk, about; 0 for whole batches at once.
       parts: chunks that a batch is gone through in, at the least.
       multiple: rows of a chunk are a multiple of this, as devices that share them.
+      program: cost of compiling one more size of chunk.
     """
     best: tuple[float, Rows] | None = None
     most = max(longest[0], limit)
@@ -170,28 +172,30 @@ def choose(
         for target_length in sorted({max(longest[1], n) for n in _TARGETS}):
             shape = Rows(length, target_length, max(1, length // _POSITIONS_PER_SEGMENT), (1,))
             counts = [int(place(*batch, shape)[0].max()) + 1 for batch in batches]
-            rows = dataclasses.replace(
-                shape, chunks=_chunks(max(counts), length, positions, parts, multiple)
-            )
-            padded = np.mean([sum(rows.split(count)) for count in counts])
-            price = float(padded) * cost(length, target_length)
-            if best is None or price < best[0]:
-                best = (price, rows)
+            for chunks in _chunks(max(counts), length, positions, parts, multiple):
+                rows = dataclasses.replace(shape, chunks=chunks)
+                padded = float(np.mean([sum(rows.split(count)) for count in counts]))
+                price = padded * cost(length, target_length) + program * len(chunks)
+                if best is None or price < best[0]:
+                    best = (price, rows)
             if max(int(batch[1].sum()) for batch in batches) <= target_length:
                 break  # more room for targets cannot help
     assert best is not None
     return best[1]
 
 
-def _chunks(rows: int, length: int, positions: int, parts: int, multiple: int) -> tuple[int, ...]:
-    """Sizes of chunks for batches of up to so many rows."""
+def _chunks(
+    rows: int, length: int, positions: int, parts: int, multiple: int
+) -> list[tuple[int, ...]]:
+    """Sizes of chunks to choose from, for batches of up to so many rows."""
 
     def rounded(number: float) -> int:
         return max(1, round(number / multiple)) * multiple
 
     in_parts = -(-rows // parts)
+    whole = -(-in_parts // multiple) * multiple
     if not positions or in_parts * length <= positions:
-        return (-(-in_parts // multiple) * multiple,)
+        return [(whole,)]
     big = rounded(positions / length)
     small = rounded(big / _SMALLEST_SHARE)
-    return (big,) if small == big else (big, small)
+    return [(big,)] if small == big else [(big,), (big, small)]

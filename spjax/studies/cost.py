@@ -19,6 +19,17 @@ _TYPICAL_SHARE = 0.4
 _EXAMPLES_PER_EVALUATION = 300
 
 
+def typical(prompt_length: int, lengths: tuple[int, int]) -> tuple[int, int]:
+    """Encoder and decoder positions of a typical example.
+
+    Args:
+      prompt_length: P.
+      lengths: the most input tokens, without prompt, and target tokens.
+    """
+    inputs, targets = (math.ceil(_TYPICAL_SHARE * length) for length in lengths)
+    return prompt_length + inputs, targets
+
+
 def run_seconds(run: Any, config: T5Config, lengths: tuple[int, int]) -> float:
     """Estimated seconds of a whole run on one core, without compilation.
 

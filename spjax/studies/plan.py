@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,13 @@ from spjax import config
 from spjax.studies import cost
 from spjax.studies import folder as disk
 from spjax.studies.study import Study
+
+
+# What the runs of a gang may differ in; a longer one goes on without the others.
+_OF_ONE_RUN = (
+    "task", "method", "seed", "steps", "batch_size", "eval_period", "patience",
+    "checkpoint_period", "eval_batch_size", "eval_examples", "input_length", "target_length",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +33,9 @@ class RunSpec:
       text: its resolved configuration, in gin.
       group: runs with an equal group share compiled programs, unless the texts of their tasks,
         which have rounded lengths, come to different ones.
-      gang: runs with an equal gang can train side by side: they leave the model's weights alone
-        and differ in learning rate only and, where nothing is dropped out, in seed.
+      gang: runs with an equal gang can train side by side: they leave the model's weights alone,
+        nothing is dropped out, and model, optimizer (but for its rate) and loss are the same.
+      positions: encoder positions of its batch, about; what decides how wide its gang should be.
       seconds: estimated time on one core, with its share of its group's compilation.
       labels: what tables show of it: model, method, prompt_length, init, task, seed.
       run: the `spjax.training.run.Run` itself.
@@ -38,6 +46,7 @@ class RunSpec:
     text: str
     group: tuple[Any, ...]
     gang: str
+    positions: int
     seconds: float
     labels: dict[str, Any]
     run: Any = None
@@ -97,28 +106,29 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
     from spjax.training.run_data import lengths_of
 
     lengths = tuple(lengths_of(run).values())
-    method = methods.name_of(run.method)
+    method, method_length = methods.name_of(run.method), run.method.prompt_length
     initializer = getattr(run.method, "initializer", None)
     labels = {
         "model": run.model,
         "method": method,
-        "prompt_length": run.method.prompt_length,
+        "prompt_length": method_length,
         "init": "" if initializer is None else _snake(type(initializer).__name__),
         "task": str(run.task),
         "seed": run.seed,
     }
     alike = config.canonical(run)
     alike["computed"] = {name: getattr(run, name) for name in sorted(run.without_identity)}
-    if not run.method.changes_weights:
+    # Dropout masks are drawn for the rows of a whole gang.
+    if not run.method.changes_weights and run.dropout_rate == 0:
         alike["optimizer"] = alike["optimizer"] | {"learning_rate": None}
-        if run.dropout_rate == 0:  # dropout masks are drawn for a gang, from its first seed
-            alike["seed"] = None
+        alike |= dict.fromkeys(_OF_ONE_RUN)
     return RunSpec(
         key=key,
         arms=(arm,),
         text=config.config_str(run),
         group=(run.model, method, labels["prompt_length"], run.batch_size),
         gang=json.dumps(alike, sort_keys=True),
+        positions=run.batch_size * cost.typical(method_length, lengths)[0],
         seconds=cost.run_seconds(run, weights.config_of(run.model, run.checkpoint), lengths),
         labels=labels,
         run=run,
@@ -129,13 +139,20 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=.)(?=[A-Z])", "_", name).lower()
 
 
-def gangs(specs: Iterable[RunSpec], width: int) -> list[list[RunSpec]]:
-    """Puts up to `width` runs of an equal `RunSpec.gang` together, keeping the order."""
+def gangs(
+    specs: Iterable[RunSpec], width: Callable[[RunSpec], int]
+) -> list[list[RunSpec]]:
+    """Puts runs of an equal `RunSpec.gang` together, keeping the order.
+
+    Args:
+      specs: the runs.
+      width: how many runs like this one should train side by side.
+    """
     pools: dict[str, list[list[RunSpec]]] = {}
     result = []
     for spec in specs:
         rows = pools.setdefault(spec.gang, [])
-        if not rows or len(rows[-1]) >= width:
+        if not rows or len(rows[-1]) >= min(map(width, [*rows[-1], spec])):
             rows.append([])
             result.append(rows[-1])
         rows[-1].append(spec)

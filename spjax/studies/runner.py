@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax.studies import cost, plan, results
+from spjax.studies import cost, plan, planner, results
 from spjax.studies import folder as disk
 from spjax.studies.executors.local import TRAIN, Local
 from spjax.studies.plan import RunSpec
@@ -48,7 +48,7 @@ def sweep(
     folder: Path,
     *,
     workers: int,
-    gang_width: int = 1,
+    gang_width: int = 0,
     study_text: str = "",
     prepare: Callable[[Sequence[RunSpec]], None] | None = None,
     train: str = TRAIN,
@@ -63,7 +63,7 @@ def sweep(
       specs: its runs.
       folder: the study's folder; made if missing.
       workers: processes to use.
-      gang_width: runs to train side by side.
+      gang_width: runs to train side by side; 0 for what `planner.widths` finds.
       study_text: kept as `study.gin`.
       prepare: called with the runs that are left, if there are any, before a worker starts.
       train: dotted path "module:function" of what a worker calls with the run folders.
@@ -75,12 +75,12 @@ def sweep(
     with disk.lock(folder) as lock:
         done = finished_keys(specs, folder)
         left = [spec for spec in specs if spec.key not in done]
-        pending = plan.gangs(left, gang_width)
         outcome = Outcome()
         try:
             disk.write(folder / "study.gin", study_text)
             if left and prepare is not None:
                 prepare(left)
+            pending = plan.gangs(left, planner.widths(left, gang_width))
             if pending:
                 workers = max(1, min(workers, len(pending)))
                 executor = Local(workers, folder / "logs", lock, train)
@@ -238,18 +238,17 @@ def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
     return "\n".join(lines)
 
 
-def estimate(specs: Sequence[RunSpec], folder: Path, workers: int, gang_width: int = 1) -> str:
+def estimate(specs: Sequence[RunSpec], folder: Path, workers: int) -> str:
     """The plan of a sweep as a table, with its estimated time.
 
     Finished runs of the folder correct the estimate of the rest.
     """
     done = finished_keys(specs, folder)
     measured = expected = 0.0
-    for gang in plan.gangs([spec for spec in specs if spec.key in done], gang_width):
-        # Each member's time is that of its whole gang.
-        took = max((spec.result(folder) or {}).get("seconds") or 0.0 for spec in gang)
+    for spec in specs:
+        took = (spec.result(folder) or {}).get("seconds") if spec.key in done else None
         if took:
-            measured, expected = measured + took, expected + plan.seconds(gang)
+            measured, expected = measured + took, expected + spec.seconds
     scale = measured / expected if expected else 1.0
     left = scale * plan.seconds(spec for spec in specs if spec.key not in done) / max(workers, 1)
     basis = (

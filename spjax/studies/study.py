@@ -37,13 +37,14 @@ class Study:
       name: of the study's folder; letters, digits, "-", "_" and ".".
       arms: at least one.
       figures: names of files in `spjax/analysis/figures/`.
-      gang_width: runs trained side by side in one program; 1 is best on CPU.
+      gang_width: runs trained side by side; 0 for as many as the device has a use for, which is
+        measured once (`spjax.studies.calibration`), and 1 on CPU.
     """
 
     name: str
     arms: Sequence[Arm]
     figures: Sequence[str] = ("score_over_size", "score_over_length")
-    gang_width: int = 1
+    gang_width: int = 0
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -57,8 +58,10 @@ class Study:
                 f"study name {self.name!r} cannot name a folder; "
                 "use letters, digits, '-', '_', '.'."
             )
-        if self.gang_width < 1:
-            raise ValueError(f"gang_width is {self.gang_width}; it must be 1 or more.")
+        if self.gang_width < 0:
+            raise ValueError(
+                f"Study.gang_width is {self.gang_width}; it must be 0 (the planner's choice) or more."
+            )
 
 
 def load_study(

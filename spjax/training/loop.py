@@ -24,6 +24,7 @@ from spjax.models.flops import forward_flops
 from spjax.models.t5 import weight_shapes
 from spjax.training import evaluation, losses, mesh, processes, run_files
 from spjax.training import step as steps
+from spjax.training.host_memory import keep_freed_memory
 from spjax.training.run import Run
 from spjax.training.run_data import RunData
 from spjax.types import Batch, Tree
@@ -71,10 +72,12 @@ def placement_of(run: Run) -> mesh.Placement:
     return mesh.place(run.num_partitions, run.logical_axis_rules)
 
 
-# On CPU: an operation of attention takes the time of two of a projection (softmax and masks), and
-# what some 2,000 positions keep for the backward pass stays in its caches.
+# On CPU an operation of attention takes the time of two of a projection (softmax and masks), what
+# some 2,000 positions keep for the backward pass stays in its caches, and to compile one more shape
+# takes as long as so many operations. Elsewhere whole batches go at once.
 _SCORE_WEIGHT = 2.0
 _CPU_POSITIONS = 2048
+_CPU_PROGRAM = 3.0 * 40e9
 
 
 class Member:
@@ -284,14 +287,20 @@ def rows_of(members: Sequence[Member], placement: mesh.Placement) -> packing.Row
         rows = run.batch_size // run.microbatches
         return packing.plain(*longest, rows)
     config = weights.config_of(run.model, run.checkpoint)
+    on_cpu = jax.default_backend() == "cpu"
+
+    def cost(inputs: int, targets: int) -> float:
+        return 2 * run.steps * forward_flops(config, inputs, targets, _SCORE_WEIGHT)
+
     return packing.choose(
         batches,
-        functools.partial(forward_flops, config, score_weight=_SCORE_WEIGHT),
+        cost,
         longest=longest,
         limit=run.row_length,
-        positions=_CPU_POSITIONS if jax.default_backend() == "cpu" else 0,
+        positions=_CPU_POSITIONS if on_cpu else 0,
         parts=run.microbatches,
         multiple=placement.mesh.shape["data"],
+        program=_CPU_PROGRAM if on_cpu else 0.0,
     )
 
 
@@ -387,6 +396,7 @@ def train(
     Raises:
       ValueError: the runs do not fit together, or their data or weights cannot be read.
     """
+    keep_freed_memory()
     tell = on_progress if on_progress and processes.leads() else lambda progress: None
     total = max(run.steps for run in runs)
     tell(Progress(0, total, "loading"))
@@ -406,9 +416,9 @@ def train(
             if time.monotonic() - told > 0.3:
                 told = time.monotonic()
                 tell(_progress(gang, total, "training"))
-        results = [
-            gang.finish(i, time.monotonic() - started) for i in range(len(gang.members))
-        ]
+        results = []
+        for i in range(len(runs)):  # of the time of all, each has its share
+            results.append(gang.finish(i, (time.monotonic() - started) / len(runs)))
         return [results[i] for i in gang.order]
     finally:
         for member in gang.members:

@@ -16,7 +16,7 @@ from spjax.models.t5 import init_weights
 from spjax.training import mesh
 from spjax.training import step as steps
 from spjax.training.losses import imitation_losses
-from spjax.types import Soft, join
+from spjax.types import Soft, join, prompt_rows
 
 TWO = dataclasses.replace(CONFIG, num_encoder_layers=2, num_decoder_layers=2)
 WEIGHTS = jax.jit(lambda: init_weights(TWO, jax.random.key(1)))()
@@ -245,3 +245,14 @@ def test_imitation_by_hand():
     loss = imitation_losses((logits[:1], hidden[:1]), (logits[1:], hidden[1:]))
     expected = 0.25 * np.log(0.25 / 0.5) + 0.75 * np.log(0.75 / 0.5) + 2.0
     np.testing.assert_allclose(loss, [[expected]], rtol=1e-6)
+
+
+def test_runs_of_different_numbers_of_tasks_share_a_table():
+    def prompt(*shape):
+        return Soft(prompt=np.zeros((1, *shape, 16), np.float32))
+
+    table = join([prompt(2), prompt(2, 4), prompt(3, 1), Soft(added=np.zeros((1, 2, 16)))])
+    assert table.offsets_NS[:3].tolist() == [[0, 0, 0], [2, 6, 6], [10, 11, 12]]
+    assert table.prompt_RD.shape == (13, 16) and table.bias_N2.tolist()[3] == [0, 2]
+    batch = rows([1, 1], tasks=[7, 2]).replace(runs_BG=np.array([[0], [2]], np.int32))
+    assert np.asarray(prompt_rows(batch, table))[:, 0].tolist() == [0, 12]

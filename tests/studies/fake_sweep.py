@@ -26,7 +26,7 @@ def specs(count, steps=30, fail=()):
         text = f"steps = {steps}\nseed = {seed}\nfail = {kind}\n"
         arms = ("main", "other") if seed == 1 else ("main",)
         group = seed // 4
-        result.append(RunSpec(f"{seed:012x}", arms, text, (group,), str(group), 1.0, labels))
+        result.append(RunSpec(f"{seed:012x}", arms, text, (group,), str(group), 100, 1.0, labels))
     return result
 
 

@@ -1,14 +1,18 @@
 """Expansion of studies, the order of runs, and the estimate."""
 
+import dataclasses
+import json
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 from spjax import config
+from spjax.data import cache
 from spjax.models.flops import forward_flops
 from spjax.models.sizes import SIZES
-from spjax.studies import cost, plan
+from spjax.studies import calibration, cost, plan, planner
 from spjax.studies.study import Arm, Study, load_study
 from tests.studies.fake_sweep import specs
 
@@ -75,7 +79,7 @@ def test_an_override_reaches_every_arm_that_uses_it():
         ("Study.arms = []", "one arm or more"),
         ("Study.name = 'a/b'", "cannot name a folder"),
         ("Study.metric = loss", "Study has no parameter 'metric'"),
-        ("Study.gang_width = 0", "gang_width is 0; it must be 1 or more"),
+        ("Study.gang_width = -1", "gang_width is -1; it must be 0 .the planner's choice. or more"),
         ("Arm.name = 'x'", "nothing uses the binding 'Arm.name'"),
         ("prompts/Arm.gin_files = ['no.gin']", "arm 'prompts': gin file 'no.gin' was not found"),
         ("prompts/Arm.bindings = {'STEPS': 1}", "arm 'prompts': nothing uses the binding 'STEPS'"),
@@ -101,20 +105,70 @@ def test_a_study_is_written_and_read_again(tmp_path):
     assert config.canonical(load_study([tmp_path / "study.gin"])[0]) == config.canonical(study)
 
 
-def test_gangs_hold_runs_that_differ_in_seed_or_rate_only():
-    axes = {"SEED": [0, 1, 2], "PROMPT_LENGTH": [1, 5]}
-    runs = plan.expand(Study("s", [Arm("a", FILES, axes, RUN)]))
-    found = [[spec.labels["seed"] for spec in gang] for gang in plan.gangs(runs, 2)]
-    assert sorted(found) == [[0, 1], [0, 1], [2], [2]]
-    axes = {"SEED": [0, 1], "LEARNING_RATE": [0.1, 0.3]}
-    runs = plan.expand(Study("s", [Arm("a", FILES, axes, RUN)]))
-    assert len(plan.gangs(runs, 4)) == 1
-    runs = plan.expand(Study("s", [Arm("a", FILES, axes, RUN | {"DROPOUT_RATE": 0.1})]))
-    found = [{spec.labels["seed"] for spec in gang} for gang in plan.gangs(runs, 4)]
-    assert found == [{0}, {1}], "masks are drawn for a gang, from its first seed"
+def gangs(axes, width, files=FILES, settings=RUN):
+    runs = plan.expand(Study("s", [Arm("a", files, axes, settings)]))
+    return plan.gangs(runs, width if callable(width) else lambda spec: width)
+
+
+def test_gangs_hold_runs_of_one_model_that_leave_it_alone():
+    axes = {"SEED": [0, 1], "PROMPT_LENGTH": [1, 5], "LEARNING_RATE": [0.1, 0.3]}
+    assert [len(gang) for gang in gangs(axes, 3)] == [3, 3, 2]
+    found = gangs({"MODEL_SIZE": ["pocket_50k", "pocket_200k"], "SEED": [0, 1]}, 4)
+    assert [{spec.labels["model"] for spec in gang} for gang in found] == [
+        {"pocket_50k"}, {"pocket_200k"}
+    ]  # fmt: skip
+    assert len(gangs({"SEED": [0, 1]}, 4, settings=RUN | {"DROPOUT_RATE": 0.1})) == 2
     full = (*FILES[:2], "gin_configs/methods/full_fine_tuning.gin")
-    runs = plan.expand(Study("s", [Arm("a", full, {"SEED": [0, 1, 2]}, RUN)]))
-    assert len(plan.gangs(runs, 4)) == 3
+    assert len(gangs({"SEED": [0, 1, 2]}, 4, full)) == 3
+
+
+def test_a_gang_is_as_wide_as_its_biggest_run_allows():
+    axes = {"PROMPT_LENGTH": [1, 1 + 100]}
+    short, long = (gang[0].positions for gang in gangs(axes, 1))
+    assert long - short == 16 * 100  # BATCH_SIZE x more rows of prompt
+    found = gangs(axes | {"SEED": [0, 1, 2]}, lambda spec: 2 * long // spec.positions)
+    assert max(map(len, found)) == 2 and sum(map(len, found)) == 6
+
+
+def test_width_is_one_on_cpu_and_measured_elsewhere(monkeypatch):
+    (spec,) = plan.expand(Study("s", [Arm("a", FILES, {}, RUN)]))
+    monkeypatch.setattr(planner.local, "has_accelerator", lambda: False)
+    assert planner.widths([spec])(spec) == 1 and planner.widths([spec], 3)(spec) == 3
+    monkeypatch.setattr(planner.local, "has_accelerator", lambda: True)
+    monkeypatch.setattr(planner, "calibrated", lambda spec: 5 * spec.positions + 1)
+    assert planner.widths([spec])(spec) == 5 and planner.widths([spec], 3)(spec) == 3
+    monkeypatch.setattr(planner, "calibrated", lambda spec: 7)
+    assert planner.widths([spec])(spec) == 1
+
+
+def test_calibration_stops_where_throughput_does_or_memory_is_full():
+    def limited(rows, length):
+        if rows > 16:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return 1.0
+
+    assert calibration.saturation(lambda rows, length: max(rows, 8) * 1.0, 100)[0] == 800
+    positions, rates = calibration.saturation(limited, 100, multiple=4)
+    assert positions == 1600 and [count for count, _ in rates] == [400, 800, 1600]
+    assert calibration.saturation(lambda rows, length: 1.0, 2**18)[0] == 2**20
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        calibration.saturation(limited, 100, multiple=32)
+
+
+def test_a_calibration_in_a_process_of_its_own_is_kept(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPJAX_CACHE", str(tmp_path))
+    settings = RUN | {"INITIAL_CHECKPOINT_PATH": checkpoint}
+    (spec,) = plan.expand(Study("s", [Arm("a", FILES, {}, settings)]))
+    monkeypatch.setattr(calibration, "_MOST", 1024)
+    positions = calibration.calibrate(spec.run)["positions"]
+    (path,) = (cache.default_cache_dir() / "calibration").glob("*.json")
+    kept = json.loads(path.read_text())
+    assert positions == kept["positions"] >= 512 and kept["model"] == spec.labels["model"]
+    path.write_text(json.dumps(kept | {"positions": 12345}))
+    assert planner.calibrated(spec) == 12345
+    broken = dataclasses.replace(spec, text="Run.stepps = 3\n")
+    with pytest.raises(RuntimeError, match="the calibration of .* failed:(.|\n)*stepps"):
+        planner.calibrated(broken)
 
 
 def test_workers_stay_in_their_group():

@@ -254,12 +254,11 @@ def test_what_comes_before_the_workers_is_done_for_what_is_left(tmp_path):
     assert calls == [["000000000000", "000000000001"], ["000000000002"]]
 
 
-def test_a_gangs_time_is_counted_once(tmp_path):
+def test_finished_runs_correct_the_estimate(tmp_path):
     plan = specs(5)  # each estimated at one second
     for spec in plan[:4]:
         disk.prepare(spec.folder(tmp_path), spec.text)
         (spec.folder(tmp_path) / "result.json").write_text('{"seconds": 8.0}')
-    assert "scaled by 2.00 from 4 finished" in runner.estimate(plan, tmp_path, 1, gang_width=4)
     assert "scaled by 8.00 from 4 finished" in runner.estimate(plan, tmp_path, 1)
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import inspect
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -140,3 +142,25 @@ def test_no_gradient_of_a_frozen_weight_is_computed(name):
     forward = flops(functools.partial(step.gang_losses, program.of_the_model), own, *args)
     share = whole / forward
     assert share > 2.7 if name == "full_fine_tuning" else share < 2.4
+
+
+def test_memory_of_a_step_serves_the_next(tmp_path):
+    """Page faults of repeated steps, in a process of its own (the setting is for good)."""
+    program = tmp_path / "steps.py"
+    program.write_text(
+        "import resource, sys, jax, jax.numpy as jnp\n"
+        "from spjax.training.host_memory import keep_freed_memory\n"
+        "assert sys.argv[1] == 'no' or keep_freed_memory()\n"
+        "f = jax.jit(lambda x: x + 1)\n"
+        "x = jnp.ones((4096, 4096))\n"
+        "f(x).block_until_ready()\n"
+        "count = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "before = count()\n"
+        "for _ in range(4): f(x).block_until_ready()\n"
+        "print(count() - before)\n"
+    )
+    faults = [
+        int(subprocess.run([sys.executable, str(program), keep], capture_output=True, text=True,
+                           check=True).stdout) for keep in ("no", "yes")
+    ]  # fmt: skip
+    assert faults[1] < faults[0] / 4

@@ -23,12 +23,15 @@ def cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def has_accelerator() -> bool:
+    """Whether this machine has one that JAX may use; JAX itself is not asked."""
+    found = [path for name in ("nvidia[0-9]*", "accel[0-9]*") for path in Path("/dev").glob(name)]
+    return bool(found) and os.environ.get("JAX_PLATFORMS", "") != "cpu"
+
+
 def default_workers() -> int:
     """One for each core; one in all where an accelerator would have to be shared."""
-    accelerators = [p for name in ("nvidia[0-9]*", "accel[0-9]*") for p in Path("/dev").glob(name)]
-    if accelerators and os.environ.get("JAX_PLATFORMS", "") != "cpu":
-        return 1
-    return len(cores())
+    return 1 if has_accelerator() else len(cores())
 
 
 class _Process:

@@ -1,0 +1,131 @@
+"""How much a device takes at a time: `python -m spjax.studies.calibration CONFIG.gin`.
+
+Chunks of packed rows go through the model, each twice as many as before, until throughput stops
+rising or memory is full. The last line of the output is JSON; measured figures are kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spjax import config
+from spjax.data.cache import default_cache_dir
+from spjax.files import write_text
+from spjax.training import loop
+from spjax.training import step as steps
+from spjax.training.run import Run
+from spjax.types import Batch, Injection, padded
+
+_RISE = 1.1  # what twice the rows must gain to be worth it
+_EXAMPLE, _TARGETS = 64, 4  # positions of an example in the rows that are timed
+_MOST = 1 << 20  # positions
+_STEPS = 3
+
+
+def rows_of(length: int, rows: int, vocabulary: int) -> Batch:
+    """Random rows full of examples of one run."""
+    rng = np.random.default_rng(0)
+    count = max(1, length // _EXAMPLE)
+    segments_L = np.minimum(np.arange(length) // _EXAMPLE + 1, count)
+    segments_M = np.arange(count * _TARGETS) // _TARGETS + 1
+    inputs_BL = rng.integers(3, vocabulary, (rows, length))
+    targets_BM = rng.integers(3, vocabulary, (rows, len(segments_M)))
+    slots_BL = np.where(np.arange(length) % _EXAMPLE < 8, np.arange(length) % _EXAMPLE, -1)
+    zeros_BG = np.zeros((rows, count))
+    parts = (
+        inputs_BL, slots_BL + np.zeros_like(inputs_BL), segments_L + np.zeros_like(inputs_BL),
+        targets_BM, segments_M + np.zeros_like(targets_BM), zeros_BG, zeros_BG,
+    )  # fmt: skip
+    return Batch(*(part.astype(np.int32) for part in parts))
+
+
+def seconds_of(run: Run) -> Callable[[int, int], float]:
+    """A function that times the gradients of so many rows of some length, in seconds."""
+    base, place = loop.base_of(run), loop.placement_of(run)
+    program = steps.program_of(run, run.method, place).of_the_model
+    soft = padded(Injection(jnp.zeros((1, program.config.emb_dim)), np.zeros((1, 1), np.int32)))
+    soft = jax.device_put(soft, place.everywhere)
+    through = steps.compiled_gradients(program)
+
+    def measured(rows: int, length: int) -> float:
+        batch = place.put_batch(rows_of(length, rows, program.config.vocab_size))
+        totals_N, key = np.ones(1, np.float32), jax.random.key(0)
+        times = []
+        for _ in range(1 + _STEPS):  # the first compiles
+            sums = ([jnp.zeros_like(soft.prompt_RD)], jnp.zeros(1))
+            start = time.perf_counter()
+            jax.block_until_ready(through(soft, base, batch, totals_N, key, sums))
+            times.append(time.perf_counter() - start)
+        return min(times[1:])
+
+    return measured
+
+
+def saturation(
+    seconds: Callable[[int, int], float], length: int, multiple: int = 1
+) -> tuple[int, list[tuple[int, float]]]:
+    """The number of positions beyond which throughput hardly rises, and what was measured.
+
+    Args:
+      seconds: time of so many rows of some length; raises `jax.errors.JaxRuntimeError` where
+        memory does not suffice.
+      length: positions of a row.
+      multiple: devices that share rows.
+    """
+    rates: list[tuple[int, float]] = []
+    rows = multiple
+    while rows * length <= _MOST or not rates:
+        try:
+            took = seconds(rows, length)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or not rates:
+                raise
+            break
+        rates.append((rows * length, rows * length / took))
+        if len(rates) > 1 and rates[-1][1] < _RISE * rates[-2][1]:
+            return rates[-2][0], rates
+        rows *= 2
+    return rates[-1][0], rates
+
+
+def calibrate(run: Run) -> dict[str, Any]:
+    """`positions`, what was measured and where; from the cache if it was measured before."""
+    place = loop.placement_of(run)
+    program = steps.program_of(run, run.method, place).of_the_model
+    device = jax.devices()[0].device_kind
+    facts = (
+        device, jax.device_count(), jax.__version__, dataclasses.asdict(program.config),
+        run.weights_dtype, run.num_partitions, str(run.logical_axis_rules), run.remat,
+    )  # fmt: skip
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    path = default_cache_dir() / "calibration" / f"{digest}.json"
+    if path.is_file():
+        return json.loads(path.read_text())
+    length = min(run.row_length, 512)
+    positions, rates = saturation(seconds_of(run), length, place.mesh.shape["data"])
+    found = {"positions": positions, "rates": rates, "device": device, "model": run.model}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(found) + "\n")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints what `calibrate` finds for the run of a `config.gin`."""
+    (path,) = argv if argv is not None else sys.argv[1:]
+    run = config.load("Run", [Path(path)])
+    print(json.dumps(calibrate(run)))
+
+
+if __name__ == "__main__":
+    main()

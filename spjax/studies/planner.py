@@ -1,0 +1,53 @@
+"""How many runs should train side by side."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from spjax.studies.executors import local
+from spjax.studies.plan import RunSpec
+
+
+def widths(specs: Sequence[RunSpec], gang_width: int = 0) -> Callable[[RunSpec], int]:
+    """The number of runs like a given one that should share a gang.
+
+    A gang is as wide as it takes to fill the device: its calibrated number of encoder positions
+    over those of one run's batch. On CPU the batch of one run fills it, so runs follow each other
+    in one warm process.
+
+    Args:
+      specs: the runs that are to be planned.
+      gang_width: the same for all; 0 to measure, on accelerators.
+    """
+    if gang_width or not local.has_accelerator():
+        return lambda spec: gang_width or 1
+    found: dict[str, int] = {}
+    for spec in specs:
+        if spec.gang not in found:
+            found[spec.gang] = calibrated(spec)
+    return lambda spec: max(1, found[spec.gang] // spec.positions)
+
+
+def calibrated(spec: RunSpec) -> int:
+    """Encoder positions at a time that fill the device with this run's model.
+
+    Measured in a process of its own, so that the device is free again for the workers; what was
+    measured once is kept in the user's cache folder.
+
+    Raises:
+      RuntimeError: the process failed; the message has the end of what it wrote.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.gin"
+        config.write_text(spec.text)
+        command = [sys.executable, "-m", "spjax.studies.calibration", str(config)]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        tail = "\n".join(done.stderr.splitlines()[-12:])
+        raise RuntimeError(f"the calibration of {spec.labels['model']} failed:\n{tail}")
+    return int(json.loads(done.stdout.splitlines()[-1])["positions"])
