@@ -156,9 +156,14 @@ def test_a_row_is_added_to_every_place_of_its_own_example():
     np.testing.assert_array_equal(x_BLD[first + 1], added[1, 1])
 
 
-def encoded(method, own, batch, base=BASE):
-    soft = join([jax.tree.map(lambda x: x[None], method.apply({"params": own}, base)[1])])
-    return np.asarray(T5(CONFIG).apply({"params": base}, batch, soft, method=T5.encode)[0][0])
+@jax.jit
+def _encoded(injection, batch):
+    return T5(CONFIG).apply({"params": BASE}, batch, injection, method=T5.encode)[0][0]
+
+
+def encoded(method, own, batch):
+    soft = join([jax.tree.map(lambda x: x[None], method.apply({"params": own}, BASE)[1])])
+    return np.asarray(_encoded(soft, batch))
 
 
 def test_what_slots_see():

@@ -30,7 +30,7 @@ def small(name, **settings):
 
 def moved(method, seed):
     """Trainable parameters that are not those at the start, of which some are 0."""
-    tree = init_trainable(method, BASE, seed)
+    tree = jax.jit(functools.partial(init_trainable, method, seed=seed))(BASE)
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape).astype(np.float32), tree)
 
