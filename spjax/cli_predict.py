@@ -17,6 +17,7 @@ from typing import Any
 
 from spjax.cli_prompts import find_vocabulary
 
+_ENSEMBLES = ("vote", "mean")
 _KINDS = ("greedy", "beam", "sample", "rank")
 _SPLITS = ("train", "validation", "test")
 _INSERTIONS = ("front", "after_first", "end")
@@ -36,7 +37,11 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """
     scored = add("eval", evaluate)
     scored.add_argument("run_folder", nargs="?", help="a finished run; or else give --prompt")
-    scored.add_argument("--prompt", metavar="FILE", help="a prompt file, adapter or run folder")
+    scored.add_argument(
+        "--prompt", metavar="FILE", nargs="+", action="extend", default=[],
+        help="a prompt file, adapter or run folder; several with --ensemble",
+    )  # fmt: skip
+    scored.add_argument("--ensemble", choices=_ENSEMBLES, help="what several prompts say together")
     scored.add_argument("--task", help="the prompt's own by default")
     scored.add_argument("--split", default="", choices=_SPLITS, help="test if it has labels")
     _add_shared(scored)
@@ -81,7 +86,14 @@ def evaluate(args: argparse.Namespace) -> int:
     """Scores a finished run or a prompt file on a split of a task."""
     if bool(args.run_folder) == bool(args.prompt):
         raise ValueError("give either the folder of a finished run or --prompt=FILE.")
-    found = _evaluate_prompt(args) if args.prompt else _evaluate_run(args)
+    if args.ensemble and len(args.prompt) < 2:
+        raise ValueError("--ensemble wants several prompts: --prompt FILE FILE ...")
+    if len(args.prompt) > 1 and not args.ensemble:
+        raise ValueError(
+            f"{len(args.prompt)} prompts are given; say how they answer together with --ensemble: "
+            f"{' or '.join(_ENSEMBLES)}."
+        )
+    found = _evaluate_prompts(args) if args.prompt else _evaluate_run(args)
     print(json.dumps(found, indent=2))
     return 0
 
@@ -110,30 +122,48 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
     return scoring.score_folder(dataclasses.replace(run, **place), folder, args.split)
 
 
-def _evaluate_prompt(args: argparse.Namespace) -> dict[str, Any]:
+def _evaluate_prompts(args: argparse.Namespace) -> dict[str, Any]:
     from spjax.checkpoints import weights
     from spjax.data.tasks import registry
-    from spjax.training import scoring
+    from spjax.training import ensembling, scoring
 
-    (prompt,) = _read_prompts([args.prompt])
-    name = args.task or prompt.provenance.get("task_file") or prompt.provenance.get("task", "")
-    if not name:
-        raise ValueError(f"{args.prompt} does not say its task; give one with --task=NAME.")
+    prompts = _read_prompts(args.prompt)
+    name = args.task or _task_of(args.prompt, prompts)
     info = registry.get(name)
     args.input_length = args.input_length or info.input_length
     args.target_length = args.target_length or info.target_length
     beside = weights.vocabulary_of(args.checkpoint)
-    pocket = (args.model or prompt.provenance.get("model", "")).startswith("pocket")
+    pocket = (args.model or prompts[0].provenance.get("model", "")).startswith("pocket")
     own = "pocket" if pocket else info.vocabulary
     args.vocabulary = args.vocabulary or beside or own
     _check_batch_size(args.batch_size)
-    predictor = _predictor(args, [prompt], info.labels)
-    scores = scoring.score_prompt(
-        predictor, name, args.split, args.batch_size, args.target_length, args.vocabulary
-    )
-    step = prompt.provenance.get("step", "")
+    if args.ensemble == "mean" and args.decoding != "rank":
+        raise ValueError(
+            "--ensemble=mean averages the probabilities of labels; give --decoding=rank with it."
+        )
+    predictor = _predictor(args, prompts, info.labels)
+    how = (name, args.split, args.batch_size, args.target_length, args.vocabulary)
+    if args.ensemble:
+        scores = ensembling.score(predictor, args.ensemble, args.prompt, *how)
+        return {"task": info.name, **scores}
+    step = prompts[0].provenance.get("step", "")
     known = {"step": int(step)} if step.isdecimal() else {}
-    return {"task": info.name, **known, **scores}
+    return {"task": info.name, **known, **scoring.score_prompt(predictor, *how)}
+
+
+def _task_of(paths: Sequence[str], prompts: Sequence[Any]) -> str:
+    """The task that all prompts name."""
+    facts = [prompt.provenance for prompt in prompts]
+    named = [own.get("task_file") or own.get("task", "") for own in facts]
+    if not all(named):
+        path = paths[named.index("")]
+        raise ValueError(f"{path} does not say its task; give one with --task=NAME.")
+    if len(set(named)) > 1:
+        raise ValueError(
+            f"the prompts are of different tasks, {', '.join(sorted(set(named)))}; say which one "
+            "to score with --task=NAME."
+        )
+    return named[0]
 
 
 def predict(args: argparse.Namespace) -> int:

@@ -34,6 +34,7 @@ _ROOMS = (
     "spjax.methods",
     "spjax.training.optimizers",
     "spjax.training.run",
+    "spjax.training.waywardness",
     "spjax.data.tasks.files",
 )
 _OPTIONAL_ROOMS = ("spjax.training.pretrain",)

@@ -220,12 +220,13 @@ def join(groups: Sequence[Soft]) -> Injection:
     """The injection of all runs, whatever each of them puts into the forward pass.
 
     Args:
-      groups: every array with a leading axis of the runs of the group, whose trees are alike.
+      groups: every array with a leading axis of the runs of the group, whose trees are alike; one
+        that puts nothing in is of one run.
 
     Returns:
       An injection whose runs are those of the first group, then those of the second, and so on.
     """
-    counts = [jax.tree.leaves(soft)[0].shape[0] for soft in groups]
+    counts = [leaves[0].shape[0] if (leaves := jax.tree.leaves(soft)) else 1 for soft in groups]
     prompt_RD, offsets_NS = _join_prompts(groups, counts)
     bias_RD, bias_N2 = _join_biases(groups, counts)
     sees = [(int(soft.sees_text), PROMPT_SEES.index(soft.sees_prompt)) for soft in groups]

@@ -7,14 +7,15 @@ import types
 import numpy as np
 import pytest
 
-from spjax import cli, cli_predict
+from spjax import cli, cli_predict, cli_prompts
+from spjax.analysis import interpretation
 from spjax.checkpoints import prompts
 from spjax.checkpoints.prompts import Prompt
 from spjax.data import batching
 from spjax.data.tasks import files as task_files
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models import decoding, quantization
-from spjax.training import loop, mesh, scoring
+from spjax.training import ensembling, loop, mesh, scoring
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 
@@ -116,8 +117,32 @@ def test_mistakes(call, files, tmp_path):
         assert code == 2 and err.startswith("spjax: error:") and message in err, err
 
 
+def test_prompts_of_one_task_answer_together(call, files, tmp_path):
+    rows = np.random.default_rng(1).normal(size=(3, 16)).astype(np.float32)
+    facts = {"task": "pocket_cb", "model": "pocket_50k"}
+    other = str(prompts.write(tmp_path / "other.npy", Prompt(rows, facts)))
+    both = ("eval", "--prompt", files["cb"], other, "--decoding=rank", "--split=validation")
+    code, out, err = call(*both, "--ensemble=mean")
+    found = json.loads("\n".join(out))
+    assert code == 0 and found["ensemble"]["kind"] == "mean", err
+    scores = [own["score"] for own in found["prompts"]]
+    assert found["mean_score"] == pytest.approx(np.mean(scores))
+    assert found["best_score"] == max(scores)
+    assert [own["prompt"] for own in found["prompts"]] == [files["cb"], other]
+    for args, message in [
+        (both, "2 prompts are given; say how they answer together with --ensemble: vote or mean"),
+        ((*both[:3], "--ensemble=vote"), "--ensemble wants several prompts"),
+        (("eval", "--prompt", other, files["wic"], "--ensemble=vote"), "of different tasks, pocke"),
+        ((*both[:4], "--ensemble=mean"), "give --decoding=rank with it"),
+    ]:
+        code, _, err = call(*args)
+        assert code == 2 and message in err, err
+
+
 def test_choices_are_those_of_the_library():
     assert cli_predict._KINDS == decoding.KINDS
+    assert cli_predict._ENSEMBLES == ensembling.KINDS
+    assert cli_prompts._METRICS == interpretation.METRICS
     assert cli_predict._INSERTIONS == batching.INSERTIONS
     assert cli_predict._SPLITS == task_files.SPLITS
     assert cli_predict._DTYPES == quantization.DTYPES
@@ -137,6 +162,8 @@ def test_a_prompt_file_scores_as_its_run(capsys, call, checkpoint, tmp_path):
         eval_examples=8,
     )  # fmt: skip
     (result,) = loop.train([run], [tmp_path])
+    *_, last = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert 0 < last["trainable/drift"] < last["trainable/norm"] and last["step"] == 2
     folder = scoring.score_folder(run, tmp_path, "test")
     assert folder == {"split": "test", "step": 2, **result["test"]}
     (tmp_path / "config.gin").touch()

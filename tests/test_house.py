@@ -24,11 +24,11 @@ MAY_IMPORT = {
     "config": GROUND | {"models", "checkpoints", "methods", "data", "pocket", "training"},
 }
 MAY_IMPORT["studies"] = MAY_IMPORT["config"] | {"config"}
-MAY_IMPORT["analysis"] = GROUND | {"studies"}
-MAY_IMPORT["cli_prompts"] = MAY_IMPORT["studies"] | {"studies"}
+MAY_IMPORT["analysis"] = GROUND | {"studies", "checkpoints"}  # the files of prompts
+MAY_IMPORT["cli_prompts"] = MAY_IMPORT["studies"] | {"studies", "analysis"}
 MAY_IMPORT["cli_predict"] = MAY_IMPORT["cli_prompts"] | {"cli_prompts"}
 MAY_IMPORT["cli_data"] = MAY_IMPORT["cli_prompts"] | {"cli_prompts"}
-MAY_IMPORT["cli"] = MAY_IMPORT["cli_predict"] | {"analysis", "cli_predict", "cli_data"}
+MAY_IMPORT["cli"] = MAY_IMPORT["cli_predict"] | {"cli_predict", "cli_data"}
 
 
 def imports(path):

@@ -97,7 +97,8 @@ class CachedSplit:
             order = order[np.argsort(turns, kind="stable")]
         rows = np.sort(order[: wanted.examples])
         inputs, targets = self.inputs.take(rows), self.targets.take(rows)
-        return dataclasses.replace(self, inputs=inputs, targets=targets, rows=rows)
+        kept = rows if self.rows is None else self.rows[rows]  # these may be a part themselves
+        return dataclasses.replace(self, inputs=inputs, targets=targets, rows=kept)
 
 
 def load(

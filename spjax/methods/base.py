@@ -22,9 +22,18 @@ class Method(nn.Module):
     Attributes:
       changes_weights: whether `__call__` returns other weights than the base. Such runs cannot
         share a forward pass, so their gangs have one run.
+      trained: whether there is anything to train. A method without parameters writes text around
+        the input instead (`written`), with examples that it asks for (`demonstrations`), and says
+        how it is answered (`decoding`).
     """
 
     changes_weights: ClassVar[bool] = False
+    trained: ClassVar[bool] = True
+
+    @property
+    def variant(self) -> str:
+        """What tells runs of this method apart in tables, beside the prompt's length."""
+        return ""
 
     @property
     def prompt_length(self) -> int:
@@ -118,6 +127,6 @@ def init_trainable(method: Method, base: Tree, seed: int) -> Tree:
       base: the frozen weights; initialisers look at the embedding.
       seed: of the random draws.
     """
-    params = method.init(jax.random.key(seed), base)["params"]
+    params = method.init(jax.random.key(seed), base).get("params", {})
     # A copy, because a method may start from the base itself, which must never be donated.
     return jax.tree.map(lambda x: jnp.array(x, jnp.float32, copy=True), params)

@@ -45,12 +45,13 @@ def run_seconds(run: Any, config: T5Config, lengths: tuple[int, int]) -> float:
 
     forward = forward_flops(config, run.method.prompt_length + inputs, targets)
     passes = 3 if run.method.changes_weights else 2
-    evaluations = run.steps / max(run.eval_period, 1) + 1
+    steps = run.steps if run.method.trained else 0
+    evaluations = steps / max(run.eval_period, 1) + 1
     flops = forward * (
-        passes * run.steps * run.batch_size
+        passes * steps * run.batch_size
         + evaluations * (run.eval_examples or _EXAMPLES_PER_EVALUATION)
     )
-    return flops / FLOPS_PER_SECOND + run.steps * STEP_SECONDS + RUN_SECONDS
+    return flops / FLOPS_PER_SECOND + steps * STEP_SECONDS + RUN_SECONDS
 
 
 def duration(seconds: float) -> str:

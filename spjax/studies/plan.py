@@ -107,17 +107,17 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
 
     lengths = tuple(lengths_of(run).values())
     method, method_length = methods.name_of(run.method), run.method.prompt_length
-    initializer = getattr(run.method, "initializer", None)
     labels = {
         "model": run.model,
         "method": method,
         "prompt_length": method_length,
-        "init": "" if initializer is None else _snake(type(initializer).__name__),
+        "init": _init(run),
         "task": str(run.task),
         "seed": run.seed,
     }
     alike = config.canonical(run)
     alike["computed"] = {name: getattr(run, name) for name in sorted(run.without_identity)}
+    alike["trained"] = run.method.trained
     # Dropout masks are drawn for the rows of a whole gang.
     if not run.method.changes_weights and run.dropout_rate == 0:
         alike["optimizer"] = alike["optimizer"] | {"learning_rate": None}
@@ -133,6 +133,14 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
         labels=labels,
         run=run,
     )
+
+
+def _init(run: Any) -> str:
+    """What tells runs apart beside model, method, prompt length, task and seed."""
+    initializer = getattr(run.method, "initializer", None)
+    start = "" if initializer is None else _snake(type(initializer).__name__)
+    pull = "" if run.waywardness is None else f"pull {run.waywardness.gamma:g}"
+    return " ".join(filter(None, (run.method.variant, start, pull)))
 
 
 def _snake(name: str) -> str:

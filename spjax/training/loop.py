@@ -20,9 +20,17 @@ from spjax.data.cache import CachedSplit
 from spjax.data.tasks import files
 from spjax.files import write_text
 from spjax.models import quantization
-from spjax.models.flops import forward_flops
 from spjax.models.t5 import weight_shapes
-from spjax.training import evaluation, losses, mesh, processes, run_files
+from spjax.training import (
+    drift,
+    evaluation,
+    losses,
+    mesh,
+    processes,
+    row_shapes,
+    run_files,
+    untrained,
+)
 from spjax.training import step as steps
 from spjax.training.host_memory import keep_freed_memory
 from spjax.training.run import Run
@@ -72,14 +80,6 @@ def placement_of(run: Run) -> mesh.Placement:
     return mesh.place(run.num_partitions, run.logical_axis_rules)
 
 
-# On CPU an operation of attention takes the time of two of a projection (softmax and masks), what
-# some 2,000 positions keep for the backward pass stays in its caches, and to compile one more shape
-# takes as long as so many operations. Elsewhere whole batches go at once.
-_SCORE_WEIGHT = 2.0
-_CPU_POSITIONS = 2048
-_CPU_PROGRAM = 3.0 * 40e9
-
-
 class Member:
     """One run of a gang: its data, its standing, its files."""
 
@@ -93,6 +93,7 @@ class Member:
 
     def open(self, arrays: Tree) -> Tree:
         """Opens the files; returns the arrays to go on with, from a checkpoint if there is one."""
+        self.start = None if self.method.changes_weights else arrays["trainable"]
         self.checkpoints = run_files.Checkpoints(self.folder)
         self.data = self.tasks.batches()
         if (found := self.checkpoints.latest(arrays)) is not None:
@@ -171,7 +172,8 @@ class Gang:
         self.states = jax.device_put(states, self.placement.state(states, self.base))
         self.rates_N = jnp.asarray([r.optimizer.learning_rate for r in runs], jnp.float32)
         self.rng = jax.random.key(runs[0].seed)
-        self.rows = rows_of(self.members, self.placement)
+        tasks = [member.tasks for member in self.members]
+        self.rows = row_shapes.of_gang(runs[0], tasks, self.placement)
         self.losses: list[list[jax.Array]] = [[] for _ in runs]
 
     def _start(self, members: Sequence[Member]) -> steps.TrainState:
@@ -235,11 +237,11 @@ class Gang:
         """Scores run i on its whole validation set."""
         member = self.members[i]
         limit = member.run.eval_examples
-        answer = self._answers(i, self._own(i)["trainable"], limit)
-        scores = member.tasks.score("validation", answer)
+        trainable = self._own(i)["trainable"]
+        scores = member.tasks.score("validation", self._answers(i, trainable, limit))
         member.evaluated(scores)
         named = {f"validation/{name}": value for name, value in scores.items()}
-        member.write(named)
+        member.write(named | drift.drift(member.start, trainable))
         if not member.active:
             self._deactivate(i)
 
@@ -261,47 +263,45 @@ class Gang:
         if member.standing.best_step >= 0:
             like = self._own(i)
             arrays, _ = member.checkpoints.at(member.standing.best_step, like)
-            answer = self._answers(i, arrays["trainable"])
-            if member.tasks.final == "test":
-                result["test"] = member.tasks.score("test", answer)
-            elif member.run.eval_examples:  # what is reported is of the whole split
-                result["validation"] = member.tasks.score("validation", answer)
-            result["transfer"] = member.tasks.transfer(answer)
+            _report(member, self._answers(i, arrays["trainable"]), result)
             tensors = member.method.started().collapse(arrays["trainable"], self.base)
             if tensors and processes.leads():
                 _save_tensors(member, jax.device_get(tensors), result)
-        result["seconds"] = seconds
-        text = json.dumps(result, indent=2, sort_keys=True)
-        if processes.leads():
-            write_text(member.folder / "result.json", text + "\n")
-        return result
+        return _finished(member, result, seconds)
 
 
-def rows_of(members: Sequence[Member], placement: mesh.Placement) -> packing.Rows:
-    """The shape of the packed rows of a gang, from the lengths of its examples."""
-    run = members[0].run
-    together = zip(*(member.tasks.positions() for member in members))
-    batches = [tuple(map(np.concatenate, zip(*own))) for own in together]
-    longest = tuple(map(max, zip(*(member.tasks.longest() for member in members))))
-    if run.dropout_rate:  # masks belong to a row, so each example has its own
-        rows = run.batch_size // run.microbatches
-        return packing.plain(*longest, rows)
-    config = weights.config_of(run.model, run.checkpoint)
-    on_cpu = jax.default_backend() == "cpu"
+def _report(
+    member: Member, answer: Callable[[CachedSplit], list[str]], result: dict[str, Any]
+) -> None:
+    """Scores what chose nothing."""
+    if member.tasks.final == "test":
+        result["test"] = member.tasks.score("test", answer)
+    elif member.run.eval_examples:  # what is reported is of the whole split
+        result["validation"] = member.tasks.score("validation", answer)
+    result["transfer"] = member.tasks.transfer(answer)
 
-    def cost(inputs: int, targets: int) -> float:
-        return 2 * run.steps * forward_flops(config, inputs, targets, _SCORE_WEIGHT)
 
-    return packing.choose(
-        batches,
-        cost,
-        longest=longest,
-        limit=run.row_length,
-        positions=_CPU_POSITIONS if on_cpu else 0,
-        parts=run.microbatches,
-        multiple=placement.mesh.shape["data"],
-        program=_CPU_PROGRAM if on_cpu else 0.0,
-    )
+def _finished(member: Member, result: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Writes the result, last of all files."""
+    result["seconds"] = seconds
+    text = json.dumps(result, indent=2, sort_keys=True)
+    if processes.leads():
+        write_text(member.folder / "result.json", text + "\n")
+    return result
+
+
+def _score_untrained(run: Run, folder: Path) -> dict[str, Any]:
+    """The result of a run whose method has nothing to train."""
+    started, member = time.monotonic(), Member(run, folder)
+    asked = untrained.Untrained(run, member.tasks)
+    base = base_of(run)
+    answer = asked.answers(base)
+    scores = member.tasks.score("validation", answer)
+    member.standing = run_files.Standing(best_step=0, best=scores)
+    member.status, member.message = "finished", asked.message
+    result = _facts(member, base)
+    _report(member, answer, result)
+    return _finished(member, result, time.monotonic() - started)
 
 
 def _arrays(state: steps.TrainState, i: int) -> dict[str, Any]:
@@ -345,7 +345,7 @@ def _save_tensors(member: Member, tensors: Mapping[str, Any], result: dict[str, 
 def _facts(member: Member, base: Tree) -> dict[str, Any]:
     run, standing = member.run, member.standing
     source = member.tasks.mixture.trained[0].source
-    trainable = jax.eval_shape(member.method.init, jax.random.key(0), base)["params"]
+    trainable = jax.eval_shape(member.method.init, jax.random.key(0), base).get("params", {})
     return {
         "task": str(run.task),
         **({"task_file": source} if files.is_path(source) else {}),
@@ -404,6 +404,8 @@ def train(
     processes.meet("start")  # the one that leads may have had to prepare the folders
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
+    if not all(run.method.trained for run in runs):
+        return [_score_untrained(run, folder) for run, folder in zip(runs, folders, strict=True)]
     started, told = time.monotonic(), 0.0
     gang = Gang(runs, folders)
     try:

@@ -7,6 +7,7 @@ import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +23,9 @@ from spjax.data.tasks import files, registry
 from spjax.data.tasks.info import TaskInfo
 from spjax.data.vocabulary import SENTINEL, Vocabulary, without_sentinel
 from spjax.models import T5, T5Config
-from spjax.models.decoding import Decoding, decode
+from spjax.models.decoding import Decoding, decode, label_scores
 from spjax.training import mesh
+from spjax.training.losses import token_losses
 from spjax.types import Batch, Injection, Soft, Tree, join
 
 _LEAST_ROOM = 16  # tokens; rows are padded to this times a power of two, for few compilations
@@ -48,7 +50,7 @@ class Placed:
     """A prompt with what its rows need to know.
 
     Attributes:
-      rows_PD: float32 rows; of a method without a prompt `[0, D]`.
+      rows_PD: float32 rows; none of them for a method without a prompt, or the model as it is.
       insertion: where they go, one of `batching.INSERTIONS`.
       labels: the answers that "rank" chooses from.
       sentinel: whether it was trained to begin answers with a sentinel, which they then lose.
@@ -70,7 +72,11 @@ class Placed:
 
 
 class Predictor:
-    """A frozen model and some prompts, ready to answer."""
+    """A frozen model and some prompts, ready to answer.
+
+    Attributes:
+      labels: for "rank", those of all prompts, in the order of `label_scores`.
+    """
 
     def __init__(
         self,
@@ -100,9 +106,10 @@ class Predictor:
         self.prompts, self.words, self.how, self.base = tuple(prompts), words, how, base
         self.input_length = input_length
         self._soft = jax.tree.map(jnp.asarray, join([prompt.soft for prompt in prompts]))
-        self._labels_CM, self._allowed_NC = _labels(self.prompts, words, how)
-        config = dataclasses.replace(config, dropout_rate=0.0)
-        self._decode = _program(config, how, target_length)
+        self.labels, self._labels_CM, self._allowed_NC = _labels(self.prompts, words, how)
+        self._config = dataclasses.replace(config, dropout_rate=0.0)
+        self._target_length = target_length
+        self._decode = _program(self._config, how, target_length)
 
     def encode(self, text: str) -> tuple[list[int], int]:
         """Token ids cut as in training (the first tokens, then EOS), and how many there were."""
@@ -119,24 +126,88 @@ class Predictor:
           who: the prompt of each, by its place.
           numbers: of each, from which sampling draws; by default its place.
         """
+        ids, scores = self._ask(
+            lambda base, batch, soft, numbers_B, allowed_BC: self._decode(
+                base, batch, soft, numbers_B, self._labels_CM, allowed_BC
+            ),
+            inputs, who, np.asarray(numbers or range(len(inputs)), np.int32),
+            self._allowed_NC[list(who)],
+        )  # fmt: skip
+        return [
+            Answer(self._text(row, name), None if np.isnan(score) else float(score))
+            for row, name, score in zip(ids.tolist(), who, scores, strict=True)
+        ]
+
+    def label_scores(self, inputs: Sequence[Sequence[int]], who: Sequence[int]) -> np.ndarray:
+        """Log-probability of each of `labels` after some inputs, `[B, C]`; -inf of others' labels.
+
+        Args:
+          inputs: as of `answer`.
+          who: as of `answer`.
+
+        Raises:
+          ValueError: the way of choosing answers is not "rank", so that there are no labels.
+        """
+        if self.how.kind != "rank":
+            raise ValueError(
+                f"only labels have probabilities to compare, and decoding is {self.how.kind!r}; "
+                "use 'rank'."
+            )
+        program = _scores_of_labels(self._config)
+        scores_BC = self._ask(
+            lambda base, batch, soft: program(base, batch, soft, self._labels_CM), inputs, who
+        )
+        return np.where(self._allowed_NC[list(who)], scores_BC, -np.inf)
+
+    def log_probabilities(
+        self, inputs: Sequence[Sequence[int]], who: Sequence[int], texts: Sequence[str]
+    ) -> np.ndarray:
+        """Log-probability `[B]` of a given text as the whole answer to each input.
+
+        Args:
+          inputs: as of `answer`.
+          who: as of `answer`.
+          texts: what each is answered; cut as answers are.
+        """
+        named = [
+            f"{SENTINEL} {text}" if self.prompts[name].sentinel else text
+            for text, name in zip(texts, who, strict=True)
+        ]
+        ids_BM = np.zeros((len(texts), self._target_length), np.int32)
+        for row, text in zip(ids_BM, named):
+            ids = [*self.words.encode(text), self.words.eos_id][: len(row)]
+            row[: len(ids)] = ids
+        return self._ask(_score_of_targets(self._config), inputs, who, ids_BM)
+
+    def text(self, label: int, prompt: int) -> str:
+        """One of `labels`, by its place, as an answer under a prompt."""
+        text = self.labels[label]
+        return without_sentinel(text) if self.prompts[prompt].sentinel else text
+
+    def _ask(
+        self,
+        program: Callable[..., Any],
+        inputs: Sequence[Sequence[int]],
+        who: Sequence[int],
+        *of_rows: np.ndarray,
+    ) -> Any:
+        """What a program gives for some inputs, in their order.
+
+        Args:
+          program: from weights, batch, injection and what is given for each row to arrays.
+          inputs: as of `answer`.
+          who: as of `answer`.
+          *of_rows: arrays with a row for each input.
+        """
         rows = 1 << (len(inputs) - 1).bit_length()  # powers of two, for few compilations
         padded = [min(i, len(inputs) - 1) for i in range(rows)]
         batch, order = self._batch([inputs[i] for i in padded], [who[i] for i in padded])
         order = [padded[i] for i in order]
-        numbers = numbers or range(len(inputs))
-        place = mesh.of(self.base)
-        ids, scores = jax.device_get(
-            self._decode(
-                self.base, place.put_batch(batch), self._soft,
-                np.asarray([numbers[i] for i in order], np.int32),
-                self._labels_CM, self._allowed_NC[[who[i] for i in order]],
-            )
-        )  # fmt: skip
-        found = {
-            i: Answer(self._text(row, who[i]), None if np.isnan(score) else float(score))
-            for i, row, score in zip(order, ids.tolist(), scores, strict=True)
-        }
-        return [found[i] for i in range(len(inputs))]
+        placed = mesh.of(self.base).put_batch(batch)
+        found = program(self.base, placed, self._soft, *(array[order] for array in of_rows))
+        places = {number: place for place, number in enumerate(order)}
+        back = [places[i] for i in range(len(inputs))]
+        return jax.tree.map(lambda array: array[back], jax.device_get(found))
 
     def _text(self, ids: Sequence[int], prompt: int) -> str:
         text = self.words.decode(ids)
@@ -253,6 +324,29 @@ def _program(config: T5Config, how: Decoding, max_length: int) -> Callable[..., 
     return jax.jit(run)
 
 
+@functools.lru_cache(maxsize=8)
+def _scores_of_labels(config: T5Config) -> Callable[..., jax.Array]:
+    model = T5(config)
+
+    def run(base: Tree, batch: Batch, soft: Injection, labels_CM: jax.Array) -> jax.Array:
+        return label_scores(model, base, batch, soft, labels_CM)
+
+    return jax.jit(run)
+
+
+@functools.lru_cache(maxsize=8)
+def _score_of_targets(config: T5Config) -> Callable[..., jax.Array]:
+    model = T5(config)
+
+    def run(base: Tree, batch: Batch, soft: Injection, targets_BM: jax.Array) -> jax.Array:
+        real_BM = (targets_BM > 0).astype(jnp.int32)
+        asked = batch.replace(targets_BM=targets_BM, target_segments_BM=real_BM)
+        losses_BM = token_losses(model.apply({"params": base}, asked, soft), targets_BM)
+        return -jnp.sum(jnp.where(real_BM > 0, losses_BM, 0.0), axis=-1)
+
+    return jax.jit(run)
+
+
 def _as_split(inputs: Sequence[Sequence[int]]) -> CachedSplit:
     """Token ids in the form that batching reads; nothing is on disk."""
     offsets = np.cumsum([0, *map(len, inputs)])
@@ -263,8 +357,8 @@ def _as_split(inputs: Sequence[Sequence[int]]) -> CachedSplit:
 
 def _labels(
     prompts: Sequence[Placed], words: Vocabulary, how: Decoding
-) -> tuple[np.ndarray, np.ndarray]:
-    """labels_CM of all prompts, and allowed_NC: which are whose."""
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """All prompts' labels, labels_CM, and allowed_NC: which are whose."""
     own = [
         [f"{SENTINEL} {label}" if prompt.sentinel else label for label in prompt.labels]
         for prompt in prompts
@@ -275,7 +369,8 @@ def _labels(
     for row, label in zip(labels_CM, ids):
         row[: len(label)] = label
     allowed = [[name in labels for name in names] for labels in own]
-    return labels_CM, np.asarray(allowed, bool).reshape(len(prompts), len(names))
+    allowed_NC = np.asarray(allowed, bool).reshape(len(prompts), len(names))
+    return tuple(names), labels_CM, allowed_NC
 
 
 def check(

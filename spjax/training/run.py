@@ -14,6 +14,7 @@ from spjax.models import quantization
 from spjax.training import mesh
 from spjax.training.losses import NORMALIZERS
 from spjax.training.optimizers import Optimizer
+from spjax.training.waywardness import Waywardness, target_of
 
 _WHOLE_NUMBERS = {
     1: ("steps", "batch_size", "eval_period", "eval_batch_size", "row_length", "num_partitions",
@@ -60,6 +61,7 @@ class Run:
         and a mesh axis.
       microbatches: parts in which an update's examples are gone through, to save memory.
       remat: whether layers are computed again in the backward pass, to save memory.
+      waywardness: `@Waywardness()` pulls the prompt to the words of a text; None leaves it free.
     """
 
     task: str | FileTask
@@ -87,6 +89,7 @@ class Run:
     logical_axis_rules: Any = "data_parallel"
     microbatches: int = 1
     remat: bool = False
+    waywardness: Waywardness | None = None
 
     def __post_init__(self) -> None:
         """Checks names and ranges, so that a study fails before it trains anything."""
@@ -130,6 +133,7 @@ class Run:
         self._check_mesh()
         if not isinstance(factor, str | None):
             _check("loss_normalizing_factor", factor, float, lambda x: x > 0, "a positive number")
+        target_of(self)
 
     def _check_mesh(self) -> None:
         mesh.check(self.num_partitions, self.logical_axis_rules)
@@ -152,9 +156,11 @@ class Run:
     def without_identity(self) -> frozenset[str]:
         """Settings that decide where and in what order the same numbers are computed.
 
-        Dropout masks are drawn for each microbatch, so with dropout these change the numbers.
+        Dropout masks are drawn for each microbatch, so with dropout these change the numbers. A
+        penalty that is not there decides nothing either.
         """
         names = {"num_partitions", "logical_axis_rules", "microbatches", "remat"}
+        names |= {"waywardness"} if self.waywardness is None else set()
         return frozenset(names - {"microbatches"} if self.dropout_rate else names)
 
     @property

@@ -133,7 +133,7 @@ class RunData:
         """Scores of always answering with the commonest training target of each task."""
         found = {}
         for info in self.mixture.scored:
-            data, train = self.split(info, self.final), self._train_of(info)
+            data, train = self.split(info, self.final), self.train_of(info)
             values = metrics.majority(info, train.examples, data.examples)
             found[info] = {**values, "score": metrics.score(values, info.selection)}
         return averaged(found)
@@ -145,10 +145,16 @@ class RunData:
             return self.mixture.trained.index(info)
         return formats.index(info.format) if info.format in formats else 0
 
-    def _train_of(self, info: TaskInfo) -> CachedSplit:
-        """Its training examples, or those of the task that it is another part of."""
+    def scored_splits(self, info: TaskInfo) -> list[CachedSplit]:
+        """All splits of a task that are scored."""
+        own = [split for (name, _), split in self._splits.items() if name == info.name]
+        return [split for split in own if split.split != "train"]
+
+    def train_of(self, info: TaskInfo) -> CachedSplit:
+        """Its training examples, or those of the task that it is another part of, or any."""
         alike = [other for other in self.mixture.trained if other.format == info.format]
-        return self.split(info if info in alike else alike[0], "train")
+        own = info if info in alike else (alike or self.mixture.trained)[0]
+        return self.split(own, "train")
 
 
 def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:

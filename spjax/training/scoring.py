@@ -9,8 +9,10 @@ from typing import Any
 import jax
 
 from spjax.data import cache, slots
+from spjax.data.cache import CachedSplit
 from spjax.data.tasks import registry
-from spjax.training import evaluation, loop, run_data, run_files
+from spjax.data.tasks.info import TaskInfo
+from spjax.training import evaluation, loop, run_data, run_files, untrained
 from spjax.training import step as steps
 from spjax.training.prediction import Predictor
 from spjax.training.run import Run
@@ -29,6 +31,10 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
     """
     member = loop.Member(run, folder)
     base = loop.base_of(run)
+    if not run.method.trained:
+        split = split or member.tasks.final
+        answer = untrained.Untrained(run, member.tasks).answers(base)
+        return {"split": split, "step": 0, **member.tasks.score(split, answer)}
     state = jax.eval_shape(lambda: steps.init_state([run], [member.method], base))
     like = {"trainable": state.trainable, "optimizer": state.optimizer}
     like = loop.placement_of(run).one_of(like, base)
@@ -70,6 +76,20 @@ def score_prompt(
     Raises:
       ValueError: an unknown task or split, or one whose targets are not known.
     """
+    info, data = labelled(predictor, task, split, target_length, vocabulary)
+    texts = []
+    for start in range(0, data.num_examples, batch_size):
+        end = min(start + batch_size, data.num_examples)
+        inputs = [data.inputs[i] for i in range(start, end)]
+        answers = predictor.answer(inputs, [0] * len(inputs), range(start, end))
+        texts += [answer.text for answer in answers]
+    return {"split": data.split, **run_data.score(info, texts, data.examples)}
+
+
+def labelled(
+    predictor: Predictor, task: str, split: str, target_length: int = 0, vocabulary: str = ""
+) -> tuple[TaskInfo, CachedSplit]:
+    """A task and a split of it that can be scored; arguments and errors as of `score_prompt`."""
     info = registry.get(task)
     split = split or run_data.transfer_split(info)
     if split in info.unlabelled:
@@ -85,10 +105,4 @@ def score_prompt(
     data = cache.load(info, split, lengths, vocabulary=vocabulary)
     if slots.is_template(template := predictor.prompts[0].insertion):
         data = slots.place(data, template, predictor.words)
-    texts = []
-    for start in range(0, data.num_examples, batch_size):
-        end = min(start + batch_size, data.num_examples)
-        inputs = [data.inputs[i] for i in range(start, end)]
-        answers = predictor.answer(inputs, [0] * len(inputs), range(start, end))
-        texts += [answer.text for answer in answers]
-    return {"split": split, **run_data.score(info, texts, data.examples)}
+    return info, data

@@ -21,6 +21,7 @@ import optax
 from spjax.checkpoints import weights as frozen
 from spjax.methods.base import Method, apply_gang, init_trainable
 from spjax.models import T5, T5Config
+from spjax.training import waywardness
 from spjax.training.losses import imitation_losses, run_losses, token_losses
 from spjax.training.mesh import Placement
 from spjax.training.optimizers import Optimizer
@@ -58,6 +59,7 @@ class Program:
       loss_normalizing_factor: as in `Run`.
       remat: as in `Run`.
       placement: where weights, rows and state lie; None for wherever they are.
+      wayward: what the prompts are pulled to.
     """
 
     config: T5Config
@@ -68,6 +70,7 @@ class Program:
     loss_normalizing_factor: float | str | None
     remat: bool = False
     placement: Placement | None = None
+    wayward: waywardness.Target | None = None
 
     @property
     def changes_weights(self) -> bool:
@@ -82,7 +85,7 @@ class Program:
         all of them, and all prompt lengths, share one compilation.
         """
         methods = self.methods if self.changes_weights else ()
-        return dataclasses.replace(self, methods=methods, optimizer=None)
+        return dataclasses.replace(self, methods=methods, optimizer=None, wayward=None)
 
 
 def program_of(run: Run, method: Method, placement: Placement | None = None) -> Program:
@@ -91,7 +94,8 @@ def program_of(run: Run, method: Method, placement: Placement | None = None) -> 
     config = dataclasses.replace(config, dropout_rate=run.dropout_rate)
     optimizer = dataclasses.replace(run.optimizer, learning_rate=0.0)
     loss = (run.z_loss, run.label_smoothing, run.loss_normalizing_factor)
-    return Program(config, (method.started(),), optimizer, *loss, run.remat, placement)
+    how = (run.remat, placement, waywardness.target_of(run))
+    return Program(config, (method.started(),), optimizer, *loss, *how)
 
 
 def groups_of(methods: Sequence[Method]) -> list[list[int]]:
@@ -110,11 +114,18 @@ def init_state(runs: Sequence[Run], resolved: Sequence[Method], base: Tree) -> T
       resolved: the method of each.
       base: the frozen weights.
     """
-    own = [init_trainable(m, base, r.seed) for r, m in zip(runs, resolved, strict=True)]
+    return init_group(resolved, [run.seed for run in runs], runs[0].optimizer, base)
+
+
+def init_group(
+    methods: Sequence[Method], seeds: Sequence[int], optimizer: Optimizer, base: Tree
+) -> TrainState:
+    """The state at step 0 of runs whose methods, resolved, have trees of the same shapes."""
+    own = [init_trainable(m, base, seed) for m, seed in zip(methods, seeds, strict=True)]
     trainable = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
-    slots = jax.vmap(runs[0].optimizer.make(0.0).init)(trainable)
-    steps_N = jnp.zeros(len(runs), jnp.int32)
-    return TrainState(trainable, slots, steps_N, jnp.ones(len(runs), bool))
+    slots = jax.vmap(optimizer.make(0.0).init)(trainable)
+    steps_N = jnp.zeros(len(own), jnp.int32)
+    return TrainState(trainable, slots, steps_N, jnp.ones(len(own), bool))
 
 
 def soft_tokens(program: Program, trainables: Sequence[Tree], base: Tree) -> Any:
@@ -268,6 +279,8 @@ def advance(
         return _floats(soft_tokens(program, trainables, base))[0]
 
     (grads,) = jax.vjp(soft, trainables)[1](values)
+    if program.wayward is not None:
+        grads, losses_N = waywardness.pulled(program, trainables, base, grads, losses_N)
 
     def one(grad: Tree, own: TrainState, rate: Array, loss: Array) -> TrainState:
         if warmup := program.optimizer.warmup_steps:

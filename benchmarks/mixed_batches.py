@@ -1,0 +1,162 @@
+"""Examples a second of a bank of prompts in mixed batches: `python -m benchmarks.mixed_batches`.
+
+One frozen pocket_800k and six prompts, of as many tasks and of lengths from 1 to 150, answer a
+stream of requests in random order, greedily. Three ways take turns, and the median of the rounds
+counts, so that other load on the machine hits all alike:
+
+    mixed     every batch as it comes, each row with its own prompt
+    separate  every batch as it comes, split by task: what a server without a bank can do at the
+              same delay
+    sorted    all requests sorted by task first, so that batches are full: only where all of them
+              are there from the start
+
+Answers must be equal. Texts are those of the tasks' test splits; prompts are drawn from the
+vocabulary (their content costs nothing). Prints a table and writes
+`benchmarks/results/mixed_batches.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from spjax.checkpoints import weights
+from spjax.data import cache, vocabulary
+from spjax.data.tasks import registry
+from spjax.models import get_size
+from spjax.models.decoding import Decoding
+from spjax.training.prediction import Placed, Predictor
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "benchmarks" / "results" / "mixed_batches.json"
+MODEL = "pocket_800k"
+BANK = {"boolq": 1, "cb": 5, "copa": 20, "rte": 50, "wic": 100, "sentiment": 150}  # prompt lengths
+KINDS = ("mixed", "separate", "sorted")
+BATCH_SIZES = (8, 32, 128)
+REQUESTS, TARGET_LENGTH = 768, 8
+Request = tuple[int, list[int]]  # whose prompt, and token ids
+
+
+def bank(model: str = MODEL, lengths: dict[str, int] = BANK) -> Predictor:
+    """The model with a prompt for each task."""
+    base, rng = weights.load(model, ""), np.random.default_rng(0)
+    table_VD = np.asarray(base["token_embedder"]["embedding"], np.float32)
+    prompts = [Placed(table_VD[rng.integers(3, len(table_VD), n)]) for n in lengths.values()]
+    longest = max(registry.get(f"pocket_{name}").input_length for name in lengths)
+    words = vocabulary.load("pocket")
+    config = get_size(model)
+    return Predictor(config, base, prompts, words, Decoding(), longest, TARGET_LENGTH)
+
+
+def requests(count: int, lengths: dict[str, int] = BANK) -> list[Request]:
+    """Test inputs of all tasks in random order, as many of each."""
+    splits = [cache.load(f"pocket_{name}", "test") for name in lengths]
+    found = [
+        (who, np.asarray(split.inputs[i]).tolist())
+        for who, split in enumerate(splits)
+        for i in range(count // len(splits))
+    ]
+    return [found[i] for i in np.random.default_rng(1).permutation(len(found))]
+
+
+def batches(kind: str, asked: Sequence[Request], size: int) -> Iterator[list[int]]:
+    """Numbers of the requests that are answered at once, one way."""
+    order = list(range(len(asked)))
+    if kind == "sorted":
+        order.sort(key=lambda i: asked[i][0])
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        if kind == "mixed":
+            yield part
+            continue
+        for who in sorted({asked[i][0] for i in part}):
+            yield [i for i in part if asked[i][0] == who]
+
+
+def answers(predictor: Predictor, kind: str, asked: Sequence[Request], size: int) -> list[str]:
+    """What is written for each request, in the order of the requests."""
+    found = {}
+    for part in batches(kind, asked, size):
+        texts = predictor.answer([asked[i][1] for i in part], [asked[i][0] for i in part])
+        found |= {i: answer.text for i, answer in zip(part, texts, strict=True)}
+    return [found[i] for i in range(len(asked))]
+
+
+def measure(predictor: Predictor, asked: Sequence[Request], size: int, rounds: int) -> list[dict]:
+    """Requests a second of each way, and whether all of them give the same answers."""
+    first = {kind: answers(predictor, kind, asked, size) for kind in KINDS}  # compiles too
+    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for _ in range(rounds):
+        for kind in KINDS:
+            start = time.perf_counter()
+            answers(predictor, kind, asked, size)
+            seconds[kind].append(time.perf_counter() - start)
+    return [
+        {
+            "kind": kind,
+            "batch_size": size,
+            "batches": len(list(batches(kind, asked, size))),
+            "per_s": len(asked) / statistics.median(seconds[kind]),
+            "equal_answers": first[kind] == first["mixed"],
+        }
+        for kind in KINDS
+    ]
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    return {
+        "cpu": cpu[0].partition(": ")[2] if cpu else platform.machine(),
+        "cores": os.cpu_count(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in ("jax", "numpy", "flax")},
+        "commit": commit.stdout.strip(),
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the figures, and those of mixed batches as multiples of the other ways."""
+    print(f"{'batch':>5}  {'way':<9}{'batches':>8}{'requests/s':>12}{'mixed over it':>15}")
+    for size in sorted({figure["batch_size"] for figure in result["figures"]}):
+        own = [figure for figure in result["figures"] if figure["batch_size"] == size]
+        for figure in own:
+            ratio = own[0]["per_s"] / figure["per_s"]
+            wrong = "" if figure["equal_answers"] else "  OTHER ANSWERS"
+            print(
+                f"{size:>5}  {figure['kind']:<9}{figure['batches']:>8}{figure['per_s']:>12.0f}"
+                f"{ratio:>15.2f}{wrong}"
+            )
+
+
+def main() -> None:
+    """Prints the table and writes the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    predictor, asked = bank(), requests(REQUESTS)
+    result = {"machine": machine(), "model": MODEL, "prompt_lengths": BANK,
+              "requests": len(asked), "figures": []}  # fmt: skip
+    for size in BATCH_SIZES:
+        result["figures"] += measure(predictor, asked, size, args.rounds)
+    show(result)
+    OUT.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Table 3 of Lester et al. 2021 for a study: prompts that differ in their seed, voting.
+
+    python -m experiments.extensions.ensemble STUDY_FOLDER
+
+Beside the majority vote over what prompts write, the mean of their probabilities over the labels,
+where the task has labels. Scores of single prompts are those of greedy answers. Writes ensemble.md
+and ensemble.json into the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.extensions import stored
+from spjax.data.tasks import registry
+from spjax.training import ensembling, run_data
+
+ALIKE = ("arm", "model", "model_parameters", "method", "prompt_length", "init", "task")
+
+
+def groups(found: Sequence[stored.Stored]) -> list[list[stored.Stored]]:
+    """Runs that differ in their seed alone, where there are several, by size of the model."""
+    alike: dict[tuple[Any, ...], list[stored.Stored]] = {}
+    for item in found:
+        alike.setdefault(tuple(item.row[name] for name in ALIKE), []).append(item)
+    several = [own for own in alike.values() if len(own) > 1]
+    return sorted(several, key=lambda own: (own[0].row["model_parameters"], own[0].row["task"]))
+
+
+def measure(own: Sequence[stored.Stored]) -> dict[str, Any]:
+    """Scores in percent of some prompts together and alone."""
+    run, first = own[0].run, own[0].row
+    info = registry.get(run.task)
+    given, names = [item.prompt for item in own], [item.row["key"] for item in own]
+    split = run_data.transfer_split(info)
+    how = (names, run.task, split, run.eval_batch_size, 0, run.vocabulary)
+    voted = ensembling.score(stored.predictor(run, given), "vote", *how)
+    row = {name: first[name] for name in ALIKE}
+    row |= {"prompts": len(own), "split": split}
+    row |= {name: voted[f"{name}_score"] for name in ("mean", "best")}
+    row["vote"] = voted["ensemble"]["score"]
+    if info.labels:
+        ranked = stored.predictor(run, given, "rank")
+        row["probability"] = ensembling.score(ranked, "mean", *how)["ensemble"]["score"]
+    return row
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """One line for each model and task."""
+    lines = ["| model | task | prompts | mean | best | vote | mean probability |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    for row in rows:
+        scores = [f"{row[name]:.1f}" for name in ("mean", "best", "vote")]
+        scores.append(f"{row['probability']:.1f}" if "probability" in row else "-")
+        cells = [row["model"], row["task"], str(row["prompts"]), *scores]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints the table and writes both files."""
+    folder = Path(arguments[0])
+    rows = [measure(own) for own in groups(stored.runs(folder))]
+    text = markdown(rows)
+    (folder / "ensemble.json").write_text(json.dumps(rows, indent=2) + "\n")
+    (folder / "ensemble.md").write_text(f"# Prompts of several seeds together\n\n{text}")
+    print(text)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,106 @@
+"""What the prompts of a study are made of, and what they lose as words.
+
+    python -m experiments.extensions.interpretation STUDY_FOLDER
+
+For each model, initialisation and task, over the seeds: how tight the clusters of nearest words
+are beside those around random vectors (Lester et al. 2021, section 7), the best rank of a label
+word and the share of labels that are the nearest word of some row, the score, that of the prompt
+with each row replaced by its nearest word, and for prompts that were pulled to a text the share of
+its words that is left (Khashabi et al. 2022). Writes interpretation.md and interpretation.json into
+the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.extensions import stored
+from spjax.analysis import interpretation
+from spjax.data import vocabulary
+from spjax.data.tasks import registry
+from spjax.models import quantization
+from spjax.training import loop, run_data, scoring
+
+ALIKE = ("model", "model_parameters", "prompt_length", "init", "task")
+COLUMNS = {
+    "cluster": "cluster", "random": "of random", "label_rank": "best label rank",
+    "labels_nearest": "labels nearest", "row_norm": "row norm", "score": "score",
+    "discretised": "as words", "lost": "lost by the pull", "recovered": "text left",
+}  # fmt: skip
+
+
+def look(item: stored.Stored) -> dict[str, Any]:
+    """The figures of one run; scores in percent."""
+    run, info = item.run, registry.get(item.run.task)
+    words = vocabulary.load(run.vocabulary)
+    table = loop.base_of(run)["token_embedder"]["embedding"]
+    embedding_VD = np.asarray(quantization.dequantize(table), np.float32)
+    text = run.waywardness.text if run.waywardness else ""
+    shown = {"labels": info.class_labels, "text": text}
+    found = interpretation.examine(item.prompt, embedding_VD, words, **shown)
+    row = {name: item.row[name] for name in (*ALIKE, "seed")}
+    row |= {"cluster": found["cluster"]["mean"], "random": found["cluster"]["random_vectors"]}
+    row["row_norm"] = found["row_norm"]["mean"]
+    if labels := found.get("labels"):
+        ranks = [own["rank"] for own in labels.values()]
+        row |= {"label_rank": min(ranks), "labels_nearest": float(np.mean(np.equal(ranks, 1)))}
+    if text:
+        row["pull"] = run.waywardness.gamma
+        row["recovered"] = found["text"]["recovered"] / found["text"]["tokens"]
+    split = run_data.transfer_split(info)
+    how = (run.task, split, run.eval_batch_size, 0, run.vocabulary)
+    made = interpretation.discretised(item.prompt, embedding_VD, words, "cosine")
+    for name, prompt in (("score", item.prompt), ("discretised", made)):
+        asked = stored.predictor(run, [prompt])
+        row[name] = scoring.score_prompt(asked, *how)["score"]
+    row["words"] = made.provenance["words"]
+    return row
+
+
+def add_losses(rows: Sequence[dict[str, Any]]) -> None:
+    """Notes for pulled prompts the score that the same run has over them without a pull."""
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[name] for name in ("model", "prompt_length", "task", "seed"))
+
+    free = {place(row): row["score"] for row in rows if row.get("pull") == 0}
+    for row in rows:
+        if row.get("pull") and place(row) in free:
+            row["lost"] = free[place(row)] - row["score"]
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """Means over the seeds, one line for each model, initialisation, length and task."""
+    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        alike.setdefault(tuple(row[name] for name in ALIKE), []).append(row)
+    head = ["model", "P", "init", "task", *COLUMNS.values()]
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    for key, own in sorted(alike.items(), key=lambda pair: pair[0][1:]):
+        cells = [key[0], str(key[2]), *key[3:]]
+        for name in COLUMNS:
+            values = [row[name] for row in own if name in row]
+            cells.append(f"{np.mean(values):.2f}" if values else "-")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints the table and writes both files."""
+    folder = Path(arguments[0])
+    rows = [look(item) for item in stored.runs(folder)]
+    add_losses(rows)
+    text = markdown(rows)
+    (folder / "interpretation.json").write_text(json.dumps(rows, indent=2) + "\n")
+    (folder / "interpretation.md").write_text(f"# What prompts are made of\n\n{text}")
+    print(text)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,60 @@
+"""The prompts that a study has left, and predictors over their frozen models."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from spjax import config
+from spjax.analysis import statistics
+from spjax.checkpoints import prompts, weights
+from spjax.checkpoints.prompts import Prompt
+from spjax.data import vocabulary
+from spjax.data.tasks import registry
+from spjax.models.decoding import Decoding
+from spjax.training import loop, prediction
+from spjax.training.prediction import Predictor
+from spjax.training.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """A finished run and its prompt.
+
+    Attributes:
+      row: of the study's results.csv.
+      run: what its folder's config.gin says.
+      prompt: of its best step.
+    """
+
+    row: dict[str, Any]
+    run: Run
+    prompt: Prompt
+
+
+def runs(study_folder: Path) -> list[Stored]:
+    """All finished runs of a study that have a prompt, each once.
+
+    Raises:
+      ValueError: the folder holds no study's results.
+    """
+    table = statistics.load(study_folder).drop_duplicates("key")
+    found = []
+    for row in table.to_dict("records"):
+        folder = study_folder / "runs" / row["key"]
+        if (folder / prompts.RUN_FILE).is_file():
+            run = config.load("Run", [(folder / "config.gin").absolute()])
+            found.append(Stored(row, run, prompts.read(folder)))
+    return found
+
+
+def predictor(run: Run, given: Sequence[Prompt], kind: str = "greedy") -> Predictor:
+    """A run's frozen model with some prompts of its task."""
+    info = registry.get(run.task)
+    placed = [prediction.place(prompt, labels=info.labels) for prompt in given]
+    model = weights.config_of(run.model, run.checkpoint)
+    lengths = (run.input_length or info.input_length, run.target_length or info.target_length)
+    words = vocabulary.load(run.vocabulary)
+    return Predictor(model, loop.base_of(run), placed, words, Decoding(kind), *lengths)

@@ -1,0 +1,101 @@
+"""The tables of experiments/extensions, from runs that never were."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from experiments.extensions import ensemble, interpretation, stored
+from spjax.checkpoints import prompts
+from spjax.checkpoints.prompts import Prompt
+from spjax.methods.prompt_tuning import PromptTuning
+from spjax.models.decoding import Decoding
+from spjax.studies import results
+from spjax.training import ensembling, scoring
+from spjax.training.optimizers import Adafactor
+from spjax.training.run import Run
+from spjax.training.waywardness import Waywardness
+
+
+@pytest.fixture
+def study(tmp_path, checkpoint):
+    """Three runs, two of them with a prompt, as a sweep leaves them."""
+    from spjax import config
+
+    run = Run("pocket_cb", "pocket_50k", PromptTuning(length=3), Adafactor(0.3), checkpoint)
+    runs = [
+        run,
+        dataclasses.replace(run, seed=1, waywardness=Waywardness("the cup and a dog")),
+        dataclasses.replace(run, seed=2),
+    ]
+    columns = dict.fromkeys(results.COLUMNS, "")
+    lines = [",".join(columns)]
+    for i, run in enumerate(runs):
+        folder = tmp_path / "runs" / f"key{i}"
+        folder.mkdir(parents=True)
+        (folder / "config.gin").write_text(config.config_str(run))
+        if i < 2:
+            rows = np.random.default_rng(i).normal(size=(3, 16)).astype(np.float32)
+            facts = {"task": "pocket_cb", "model": "pocket_50k"}
+            prompts.write(folder / "prompt.npy", Prompt(rows, facts))
+        values = {
+            "study": "s", "arm": "prompts", "key": f"key{i}", "model": "pocket_50k",
+            "model_parameters": 5, "task": "pocket_cb", "method": "prompt_tuning",
+            "prompt_length": 3, "init": "text", "seed": i, "status": "finished",
+            "test_score": 50.0, "majority_score": 40.0, "ceiling": 100.0,
+        }  # fmt: skip
+        lines.append(",".join(str(values.get(name, "")) for name in columns))
+    (tmp_path / "results.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_prompts_that_differ_in_their_seed_vote(study, monkeypatch, capsys):
+    def score(predictor, kind, names, task, split, *how):
+        assert names == ["key0", "key1"] and (task, split) == ("pocket_cb", "test")
+        assert predictor.how == Decoding("rank" if kind == "mean" else "greedy")
+        return {"mean_score": 50.0, "best_score": 60.0, "ensemble": {"score": 70.0 + len(kind)}}
+
+    monkeypatch.setattr(ensembling, "score", score)
+    ensemble.main([str(study)])
+    line = "| pocket_50k | pocket_cb | 2 | 50.0 | 60.0 | 74.0 | 74.0 |"
+    assert line in capsys.readouterr().out
+    assert line in (study / "ensemble.md").read_text()
+    (row,) = json.loads((study / "ensemble.json").read_text())
+    assert row["prompts"] == 2 and row["probability"] == 74.0 and row["split"] == "test"
+
+
+def test_prompts_and_their_words_are_scored(study, monkeypatch, capsys):
+    def score(predictor, *how):
+        table = np.asarray(predictor.base["token_embedder"]["embedding"])
+        rows = predictor.prompts[0].rows_PD
+        words = all((table == row).all(axis=1).any() for row in rows)
+        return {"score": 10.0 if words else 90.0}
+
+    monkeypatch.setattr(scoring, "score_prompt", score)
+    interpretation.main([str(study)])
+    rows = json.loads((study / "interpretation.json").read_text())
+    assert [(row["score"], row["discretised"]) for row in rows] == [(90.0, 10.0)] * 2
+    assert [("recovered" in row) for row in rows] == [False, True]
+    assert all(row["label_rank"] >= 1 and len(row["words"].split()) == 3 for row in rows)
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 4 and out[2].startswith("| pocket_50k | 3 | text | pocket_cb |")
+    assert out[2].endswith("| 90.00 | 10.00 | - | 0.00 |")
+
+
+def test_what_a_pull_costs():
+    same = {"model": "m", "prompt_length": 3, "task": "t", "seed": 0}
+    rows = [
+        {**same, "score": 80.0, "pull": 0.0}, {**same, "score": 75.0, "pull": 0.1},
+        {**same, "score": 50.0}, {**same, "seed": 1, "score": 1.0, "pull": 0.1},
+    ]  # fmt: skip
+    interpretation.add_losses(rows)
+    assert [row.get("lost") for row in rows] == [None, 5.0, None, None]
+
+
+def test_what_is_stored(study):
+    found = stored.runs(study)
+    assert [item.row["key"] for item in found] == ["key0", "key1"]
+    assert found[1].run.waywardness.text == "the cup and a dog"
+    with pytest.raises(ValueError, match="no results.csv"):
+        stored.runs(study / "absent")
