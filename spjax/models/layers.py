@@ -91,10 +91,44 @@ class Attention(nn.Module):
         """Keys and values `[B, H, L, K]` of the positions that may be attended to."""
         return self._heads(self.key(x_BLD)), self._heads(self.value(x_BLD))
 
+    def sources(self, x_BLD: Array, queries: int) -> KeysValues | jax.Array:
+        """What few queries attend to: keys and values, or what these are projections of.
+
+        A product with a key is (q Wk') x for a position x. With fewer queries than `head_dim`, as
+        in cross-attention to short targets, it takes less to project each query to every head's
+        view of x than every position to its key and value.
+
+        Args:
+          x_BLD: positions that may be attended to.
+          queries: how many attend in each row, at most.
+        """
+        c = self.config
+        frozen = isinstance(self.key.variables["params"]["kernel"], quantization.Quantized)
+        few = queries * (c.emb_dim - c.head_dim) < c.emb_dim * c.head_dim
+        return x_BLD if few and not frozen else self.keys_values(x_BLD)
+
+    def _kernel(self, projection: Dense) -> jax.Array:
+        """A projection's kernel `[D, H, K]`."""
+        c = self.config
+        kernel = jnp.asarray(projection.variables["params"]["kernel"], c.dtype)
+        return kernel.reshape(-1, c.num_heads, c.head_dim)
+
+    def _logits(self, query_BHQK: jax.Array, sources: KeysValues | jax.Array) -> jax.Array:
+        if isinstance(sources, tuple):
+            return jnp.einsum("bhqk,bhlk->bhql", query_BHQK, sources[0])
+        folded = jnp.einsum("bhqk,dhk->bhqd", query_BHQK, self._kernel(self.key))
+        return jnp.einsum("bhqd,bld->bhql", folded, sources)
+
+    def _mixed(self, weights_BHQL: jax.Array, sources: KeysValues | jax.Array) -> jax.Array:
+        if isinstance(sources, tuple):
+            return jnp.einsum("bhql,bhlk->bhqk", weights_BHQL, sources[1])
+        mixed = jnp.einsum("bhql,bld->bhqd", weights_BHQL, sources)
+        return jnp.einsum("bhqd,dhk->bhqk", mixed, self._kernel(self.value))
+
     def __call__(
         self,
         x_BQD: Array,
-        keys_values: KeysValues,
+        sources: KeysValues | Array,
         bias: Array,
         use_dropout: bool,
         prefix: KeysValues | None = None,
@@ -103,7 +137,7 @@ class Attention(nn.Module):
 
         Args:
           x_BQD: queries' inputs.
-          keys_values: from `keys_values`, each `[B, H, L, K]`.
+          sources: from `keys_values` or `sources`.
           bias: added to the logits, broadcastable to `[B, H, Q, R + L]`.
           use_dropout: whether attention weights are dropped.
           prefix: further keys and values `[R, H, K]`, the same for all rows of the batch; `bias`
@@ -112,21 +146,20 @@ class Attention(nn.Module):
         Returns:
           `[B, Q, D]`.
         """
-        keys, values = keys_values
         query = self._heads(self.query(x_BQD))
-        logits = jnp.einsum("bhqk,bhlk->bhql", query, keys)
+        logits = self._logits(query, sources)
         if prefix is not None:
             # Products of their own: the table is not copied for each row of the batch.
-            more_keys, more_values = (jnp.asarray(x, keys.dtype) for x in prefix)
+            more_keys, more_values = (jnp.asarray(x, query.dtype) for x in prefix)
             more = jnp.einsum("bhqk,rhk->bhqr", query, more_keys)
             logits = jnp.concatenate([more, logits], axis=-1)
-        weights = jax.nn.softmax(logits.astype(jnp.float32) + bias).astype(keys.dtype)
+        weights = jax.nn.softmax(logits.astype(jnp.float32) + bias).astype(query.dtype)
         weights = dropout(self, self.config.dropout_rate, weights, use_dropout)
         if prefix is None:
-            mixed = jnp.einsum("bhql,bhlk->bhqk", weights, values)
+            mixed = self._mixed(weights, sources)
         else:
             own, weights = jnp.split(weights, [more_keys.shape[0]], axis=-1)
-            mixed = jnp.einsum("bhql,bhlk->bhqk", weights, values)
+            mixed = self._mixed(weights, sources)
             mixed = mixed + jnp.einsum("bhqr,rhk->bhqk", own, more_values)
         mixed = mixed.swapaxes(1, 2)
         return self.out(mixed.reshape(*mixed.shape[:-2], -1))

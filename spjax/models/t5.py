@@ -76,12 +76,18 @@ class DecoderLayer(nn.Module):
         """Keys and values of the encoding, computed once before decoding."""
         return carry, self.encoder_decoder_attention.keys_values(encoded_BLD)
 
+    def cross_sources(self, encoded_BLD: Array, queries: int) -> KeysValues | jax.Array:
+        """What so few target positions attend to; see `Attention.sources`."""
+        if self.is_initializing():
+            return self.encoder_decoder_attention.keys_values(encoded_BLD)
+        return self.encoder_decoder_attention.sources(encoded_BLD, queries)
+
     def _block(
         self,
         x_BMD: Array,
         normed_BMD: Array,
         self_kv: KeysValues,
-        cross_kv: KeysValues,
+        cross: KeysValues | Array,
         biases: tuple[Array, Array],
         prefixes: Prefixes,
         use_dropout: bool,
@@ -90,7 +96,7 @@ class DecoderLayer(nn.Module):
         y = self.self_attention(normed_BMD, self_kv, biases[0], use_dropout, prefixes[0])
         x_BMD = x_BMD + dropout(self, rate, y, use_dropout)
         y = self.pre_cross_attention_layer_norm(x_BMD)
-        y = self.encoder_decoder_attention(y, cross_kv, biases[1], use_dropout, prefixes[1])
+        y = self.encoder_decoder_attention(y, cross, biases[1], use_dropout, prefixes[1])
         x_BMD = x_BMD + dropout(self, rate, y, use_dropout)
         y = self.mlp(self.pre_mlp_layer_norm(x_BMD), use_dropout)
         return x_BMD + dropout(self, rate, y, use_dropout)
@@ -106,13 +112,13 @@ class DecoderLayer(nn.Module):
         """All target positions at once (training)."""
         y = self.pre_self_attention_layer_norm(x_BMD)
         self_kv = self.self_attention.keys_values(y)
-        cross_kv = self.encoder_decoder_attention.keys_values(encoded_BLD)
-        return self._block(x_BMD, y, self_kv, cross_kv, biases, prefixes, use_dropout), None
+        cross = self.cross_sources(encoded_BLD, x_BMD.shape[1])
+        return self._block(x_BMD, y, self_kv, cross, biases, prefixes, use_dropout), None
 
     def step(
         self,
         x_B1D: Array,
-        cross_kv: KeysValues,
+        cross: KeysValues | Array,
         cached: KeysValues,
         index: Array,
         biases: tuple[Array, Array],
@@ -126,7 +132,7 @@ class DecoderLayer(nn.Module):
             cached,
             new,
         )
-        return self._block(x_B1D, y, cached, cross_kv, biases, prefixes, False), cached
+        return self._block(x_B1D, y, cached, cross, biases, prefixes, False), cached
 
 
 class Stack(nn.Module):
@@ -174,11 +180,11 @@ class Stack(nn.Module):
     def _placed(self, x_BLD: jax.Array) -> jax.Array:
         return self.constrain(x_BLD, "batch", "length", "embed") if self.constrain else x_BLD
 
-    def cross_keys_values(self, encoded_BLD: Array) -> Any:
-        """Every layer's keys and values of the encoding: a list, or stacked arrays if scanned."""
+    def cross_sources(self, encoded_BLD: Array, queries: int) -> Any:
+        """What every layer attends to of the encoding: a list, or stacked arrays if scanned."""
         if self.config.scan_layers:
             return self.layers.cross_keys_values(None, encoded_BLD)[1]
-        return [block.cross_keys_values(None, encoded_BLD)[1] for block in self.blocks]
+        return [block.cross_sources(encoded_BLD, queries) for block in self.blocks]
 
     def step(
         self,
@@ -194,8 +200,8 @@ class Stack(nn.Module):
             x_B1D, cached = self.layers.step(x_B1D, cross, cached, index, biases, prefix)
         else:
             new = []
-            for i, (block, cross_kv, kv) in enumerate(zip(self.blocks, cross, cached, strict=True)):
-                x_B1D, kv = block.step(x_B1D, cross_kv, kv, index, biases, _layer(prefix, i))
+            for i, (block, own, kv) in enumerate(zip(self.blocks, cross, cached, strict=True)):
+                x_B1D, kv = block.step(x_B1D, own, kv, index, biases, _layer(prefix, i))
                 new.append(kv)
             cached = new
         return self.final_norm(x_B1D), cached
@@ -390,14 +396,14 @@ class T5(nn.Module):
         return self.decoder.head(y_BMD)
 
     def start_decoding(self, encoded_BLD: Array, max_length: int) -> tuple[Any, Any]:
-        """Keys and values of the encoding, and an empty cache for `max_length` positions."""
+        """What is attended to of the encoding, and an empty cache for `max_length` positions."""
         c = self.config
         shape = (encoded_BLD.shape[0], c.num_heads, max_length, c.head_dim)
         if c.scan_layers:
             shape = (c.num_decoder_layers, *shape)
         empty = (jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype))
         cached = empty if c.scan_layers else [empty] * c.num_decoder_layers
-        return self.decoder.cross_keys_values(encoded_BLD), cached
+        return self.decoder.cross_sources(encoded_BLD, max_length), cached
 
     def decode_step(
         self,
