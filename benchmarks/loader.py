@@ -16,10 +16,8 @@ so that other load on the machine hits all alike. Prints a table and writes
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -31,11 +29,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import machine
+
 ROOT = Path(__file__).resolve().parents[1]
 TASK = "taskless_super_glue_boolq_v102"
 DATASET = "super_glue/boolq:1.0.2"
 RECORDS = 9_427
 LENGTHS = {"inputs": 512, "targets": 8}
+PACKAGES = ("jax", "numpy", "grain", "seqio", "tensorflow", "tensorflow-datasets")
 KINDS = ("spjax", "seqio cached", "seqio source")
 BATCH_SIZES = (32, 128)
 EPOCHS = 10  # over which memory is watched
@@ -220,21 +221,6 @@ def step(folder: Path, what: str, *args: Any) -> dict[str, Any]:
     return memory(folder) if what == "memory" else measure(what, args[0], folder, args[1])
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    packages = ("jax", "numpy", "grain", "seqio", "tensorflow", "tensorflow-datasets")
-    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    return {
-        "cpu": cpu[0].partition(": ")[2] if cpu else platform.machine(),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in packages},
-        "commit": commit.stdout.strip(),
-    }
-
-
 def main() -> None:
     """Prints the table and writes the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -248,7 +234,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as made:
         folder = args.folder.absolute() if args.folder else Path(made)
-        result = {"machine": machine(), "records": RECORDS, "lengths": LENGTHS, "figures": []}
+        facts = machine.describe(*PACKAGES)
+        result = {"machine": facts, "records": RECORDS, "lengths": LENGTHS, "figures": []}
         fresh = not folder.joinpath("seqio").exists()
         if fresh:
             run(folder, "prepare")

@@ -60,7 +60,8 @@ class Study:
             )
         if self.gang_width < 0:
             raise ValueError(
-                f"Study.gang_width is {self.gang_width}; it must be 0 (the planner's choice) or more."
+                f"Study.gang_width is {self.gang_width}; it must be 0 (the planner's choice) or "
+                "more."
             )
 
 

@@ -20,9 +20,9 @@ from spjax.data.cache import CachedSplit
 from spjax.data.tasks import files
 from spjax.files import write_text
 from spjax.models import quantization
-from spjax.models.flops import forward_flops
 from spjax.models.t5 import weight_shapes
-from spjax.training import drift, evaluation, losses, mesh, processes, run_files, untrained
+from spjax.training import drift, evaluation, losses, mesh, processes, row_shapes, run_files
+from spjax.training import untrained
 from spjax.training import step as steps
 from spjax.training.host_memory import keep_freed_memory
 from spjax.training.run import Run
@@ -70,14 +70,6 @@ def placement_of(run: Run) -> mesh.Placement:
       ValueError: they do not fit the devices.
     """
     return mesh.place(run.num_partitions, run.logical_axis_rules)
-
-
-# On CPU an operation of attention takes the time of two of a projection (softmax and masks), what
-# some 2,000 positions keep for the backward pass stays in its caches, and to compile one more shape
-# takes as long as so many operations. Elsewhere whole batches go at once.
-_SCORE_WEIGHT = 2.0
-_CPU_POSITIONS = 2048
-_CPU_PROGRAM = 3.0 * 40e9
 
 
 class Member:
@@ -172,7 +164,8 @@ class Gang:
         self.states = jax.device_put(states, self.placement.state(states, self.base))
         self.rates_N = jnp.asarray([r.optimizer.learning_rate for r in runs], jnp.float32)
         self.rng = jax.random.key(runs[0].seed)
-        self.rows = rows_of(self.members, self.placement)
+        tasks = [member.tasks for member in self.members]
+        self.rows = row_shapes.of_gang(runs[0], tasks, self.placement)
         self.losses: list[list[jax.Array]] = [[] for _ in runs]
 
     def _start(self, members: Sequence[Member]) -> steps.TrainState:
@@ -301,33 +294,6 @@ def _score_untrained(run: Run, folder: Path) -> dict[str, Any]:
     result = _facts(member, base)
     _report(member, answer, result)
     return _finished(member, result, time.monotonic() - started)
-
-
-def rows_of(members: Sequence[Member], placement: mesh.Placement) -> packing.Rows:
-    """The shape of the packed rows of a gang, from the lengths of its examples."""
-    run = members[0].run
-    together = zip(*(member.tasks.positions() for member in members))
-    batches = [tuple(map(np.concatenate, zip(*own))) for own in together]
-    longest = tuple(map(max, zip(*(member.tasks.longest() for member in members))))
-    if run.dropout_rate:  # masks belong to a row, so each example has its own
-        rows = run.batch_size // run.microbatches
-        return packing.plain(*longest, rows)
-    config = weights.config_of(run.model, run.checkpoint)
-    on_cpu = jax.default_backend() == "cpu"
-
-    def cost(inputs: int, targets: int) -> float:
-        return 2 * run.steps * forward_flops(config, inputs, targets, _SCORE_WEIGHT)
-
-    return packing.choose(
-        batches,
-        cost,
-        longest=longest,
-        limit=run.row_length,
-        positions=_CPU_POSITIONS if on_cpu else 0,
-        parts=run.microbatches,
-        multiple=placement.mesh.shape["data"],
-        program=_CPU_PROGRAM if on_cpu else 0.0,
-    )
 
 
 def _arrays(state: steps.TrainState, i: int) -> dict[str, Any]:

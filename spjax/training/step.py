@@ -114,11 +114,18 @@ def init_state(runs: Sequence[Run], resolved: Sequence[Method], base: Tree) -> T
       resolved: the method of each.
       base: the frozen weights.
     """
-    own = [init_trainable(m, base, r.seed) for r, m in zip(runs, resolved, strict=True)]
+    return init_group(resolved, [run.seed for run in runs], runs[0].optimizer, base)
+
+
+def init_group(
+    methods: Sequence[Method], seeds: Sequence[int], optimizer: Optimizer, base: Tree
+) -> TrainState:
+    """The state at step 0 of runs whose methods, resolved, have trees of the same shapes."""
+    own = [init_trainable(m, base, seed) for m, seed in zip(methods, seeds, strict=True)]
     trainable = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
-    slots = jax.vmap(runs[0].optimizer.make(0.0).init)(trainable)
-    steps_N = jnp.zeros(len(runs), jnp.int32)
-    return TrainState(trainable, slots, steps_N, jnp.ones(len(runs), bool))
+    slots = jax.vmap(optimizer.make(0.0).init)(trainable)
+    steps_N = jnp.zeros(len(own), jnp.int32)
+    return TrainState(trainable, slots, steps_N, jnp.ones(len(own), bool))
 
 
 def soft_tokens(program: Program, trainables: Sequence[Tree], base: Tree) -> Any:

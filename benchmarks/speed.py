@@ -1,0 +1,286 @@
+"""Training and evaluation beside PEFT on PyTorch: `python -m benchmarks.speed`.
+
+Both sides get the same examples in the same batches of 32, the same model shape and no dropout, and
+train a prompt. Their rounds take turns in one run, so that other load on the machine hits both;
+ratios are of medians. Inputs have the lengths of BoolQ, RTE and WiC (`benchmarks.lengths`), for
+the pocket model those of its own tasks. PEFT runs in the interpreter `--torch_python`, at the best
+of the settings that `--threads` names; without one, only our side is measured.
+
+Prints a table and writes `benchmarks/results/speed_{device}.json`. On an accelerator activations
+are bfloat16 and PEFT is left out. `benchmarks.column` measures a whole column of runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import lengths, machine
+from benchmarks.peft_peer import Peer
+from spjax.data import batching, packing
+from spjax.data.cache import CachedSplit, Ragged
+from spjax.methods.initializers import SampledVocabulary
+from spjax.methods.prompt_tuning import PromptTuning
+from spjax.models import get_size
+from spjax.models.flops import forward_flops
+from spjax.models.t5 import init_weights
+from spjax.training import evaluation, row_shapes, step
+from spjax.training.host_memory import keep_freed_memory
+from spjax.training.optimizers import Adafactor
+from spjax.types import Batch
+
+BATCH = 32
+NEW_TOKENS = 4
+CASES = [
+    *((model, task, prompt) for model, tasks in (
+        ("t5_1_1_small", ("boolq", "rte", "wic")),
+        ("pocket_800k", ("pocket_boolq", "pocket_rte", "pocket_wic")),
+    ) for task in tasks for prompt in (20, 100)),
+]  # fmt: skip
+RESULTS = Path(__file__).parent / "results"
+
+
+class Ours:
+    """A prompt over a model with random weights, and batches of some examples."""
+
+    def __init__(self, model: str, task: str, prompt: int, steps: int) -> None:
+        on_cpu = jax.default_backend() == "cpu"
+        self.config = dataclasses.replace(
+            get_size(model), dtype="float32" if on_cpu else "bfloat16"
+        )
+        inputs, targets = lengths.draw(task, steps * BATCH)
+        self.split = as_split(inputs, targets)
+        self.base = init_weights(self.config, jax.random.key(0))
+        if not on_cpu:
+            self.base = jax.tree.map(lambda x: x.astype(jnp.bfloat16), self.base)
+        self.method = PromptTuning(length=prompt, initializer=SampledVocabulary())
+        self.layout = batching.make_layout([self.split], prompt_length=prompt)
+        self.indices = np.arange(steps * BATCH).reshape(steps, BATCH)
+        needs = [
+            (self.split.inputs.lengths[i] + prompt, self.split.targets.lengths[i])
+            for i in self.indices
+        ]
+        longest = tuple(int(max(own.max() for own in kind)) for kind in zip(*needs))
+        self.rows = row_shapes.fastest(needs, longest, self.config, steps=30_000)
+        self.real = sum(int(own.sum()) for own, _ in needs)
+        counts = [int(packing.place(*own, self.rows)[0].max()) + 1 for own in needs]
+        self.computed = self.rows.length * sum(sum(self.rows.split(n)) for n in counts)
+        optimizer = Adafactor(0.3)
+        state = step.init_group([self.method], [0], optimizer, self.base)
+        self.states = (state,)
+        program = (self.config, (self.method.started(),))
+        self.program = step.Program(*program, dataclasses.replace(optimizer, learning_rate=0.0),
+                                    0.0, 0.0, None)  # fmt: skip
+
+    def train(self) -> float:
+        """Seconds of a round over all batches, their assembly included."""
+        start = time.perf_counter()
+        for indices in self.indices:
+            batch = batching.rows(self.split, indices, self.layout)
+            chunks = [Batch(**chunk) for chunk in packing.pack(batch, self.rows)]
+            self.states, _ = step.update(
+                self.program, self.states, self.base, chunks, np.ones(1, np.float32),
+                jnp.full(1, 0.3), jax.random.key(0),
+            )  # fmt: skip
+        jax.block_until_ready(self.states)
+        return time.perf_counter() - start
+
+    def answer(self) -> float:
+        """Seconds of greedy answers to all examples."""
+        start = time.perf_counter()
+        trainable = jax.tree.map(lambda x: x[0], self.states[0].trainable)
+        layout = dataclasses.replace(self.layout, target_length=NEW_TOKENS)
+        evaluation.predict(
+            self.config, self.method.started(), trainable, self.base, _Words(), layout, BATCH,
+            0, self.split,
+        )  # fmt: skip
+        return time.perf_counter() - start
+
+    def flops(self) -> float:
+        """Useful operations of a round: of real positions, forward and for their gradients."""
+        needs = zip(self.split.inputs.lengths, self.split.targets.lengths)
+        prompt = self.layout.prompt_length
+        return 2 * sum(forward_flops(self.config, int(x) + prompt, int(y)) for x, y in needs)
+
+
+class _Words:
+    def decode(self, ids: list[int]) -> str:
+        return " ".join(map(str, ids))
+
+
+def as_split(inputs: list[np.ndarray], targets: list[np.ndarray]) -> CachedSplit:
+    """Examples in the form that batching reads."""
+    def ragged(rows: list[np.ndarray]) -> Ragged:
+        return Ragged(np.concatenate(rows), np.cumsum([0, *map(len, rows)]))
+
+    cut = {"inputs": 1024, "targets": 1024}
+    return CachedSplit("", "", Path(), cut, ragged(inputs), ragged(targets))
+
+
+def matmul_rate(size: int = 1024) -> float:
+    """Operations a second of a square product in the activations' dtype: the machine's ceiling."""
+    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    size = size if dtype == jnp.float32 else 8192
+    x = jnp.ones((size, size), dtype)
+    product = jax.jit(lambda x: x @ x)
+    product(x).block_until_ready()
+    times = []
+    for _ in range(10):
+        start = time.perf_counter()
+        product(x).block_until_ready()
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / min(times)
+
+
+def turns(sides: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Median seconds of each side; their rounds take turns, the first of each not counted."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds + 1):
+        for name, side in sides.items():
+            times[name].append(side())
+    return {name: statistics.median(own[1:]) for name, own in times.items()}
+
+
+def case(
+    model: str, task: str, prompt: int, peer: Peer | None, threads: list[int], options: Any
+) -> dict[str, Any]:
+    """Figures of one model, kind of examples and prompt length."""
+    steps = options.steps if model.startswith("t5") else 8 * options.steps
+    ours = Ours(model, task, prompt, steps)
+    found: dict[str, Any] = {"model": model, "task": task, "prompt": prompt,
+                             "rows": dataclasses.asdict(ours.rows), "examples": steps * BATCH}
+    training_sides = {"ours": ours.train, "matmul": lambda: 1 / matmul_rate()}
+    answering_sides = {"ours": ours.answer}
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "examples.npz")
+        inputs, targets = lengths.draw(task, steps * BATCH)
+        lengths.save(path, inputs, targets)
+        shape = {"model": dataclasses.asdict(get_size(model)), "prompt_length": prompt}
+        job = shape | {"examples": path, "batch_size": BATCH, "steps": steps, "warmup": 0}
+        if peer:
+            for count in threads:
+                for do, sides in (("train", training_sides), ("generate", answering_sides)):
+                    own = job | {"do": do, "threads": count, "max_new_tokens": NEW_TOKENS}
+                    sides[f"peft {count}"] = functools.partial(_asked, peer, own)
+        trained = turns(training_sides, options.rounds)
+        answered = turns(answering_sides, options.rounds)
+    rate = 1 / trained.pop("matmul")
+    found["train_examples_s"] = {name: steps * BATCH / took for name, took in trained.items()}
+    found["answer_examples_s"] = {name: steps * BATCH / took for name, took in answered.items()}
+    found["packing_efficiency"] = ours.real / ours.computed
+    found["matmul_gflop_s"] = rate / 1e9
+    found["share_of_matmul"] = ours.flops() / trained["ours"] / rate
+    for what in ("train", "answer"):
+        speeds = found[f"{what}_examples_s"]
+        theirs = [speed for name, speed in speeds.items() if name != "ours"]
+        found[f"{what}_ratio"] = speeds["ours"] / max(theirs) if theirs else None
+    return found
+
+
+def _asked(peer: Peer, job: dict[str, Any]) -> float:
+    return peer.ask(job)["seconds"][0]
+
+
+def memory(model: str, task: str, prompt: int) -> dict[str, int]:
+    """Peak resident bytes of our training steps, measured in this (fresh) process."""
+    ours = Ours(model, task, prompt, 2)
+    ours.train()
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (proc(5))
+    ours.train()
+    weights = sum(x.nbytes for x in jax.tree.leaves(ours.base))
+    return {"before": before, "peak": _status("VmHWM"), "weights": weights}
+
+
+def _status(field: str) -> int:
+    text = Path("/proc/self/status").read_text()
+    return 1024 * int(text.split(f"{field}:")[1].split()[0])
+
+
+def memories(torch_python: str, task: str, prompt: int) -> dict[str, Any]:
+    """Peak memory of both sides' training steps, Small, each in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.speed", "--memory_of", task, str(prompt)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = {"task": task, "prompt": prompt, "ours": json.loads(done.stdout.splitlines()[-1])}
+    if torch_python:
+        with tempfile.TemporaryDirectory() as folder, Peer(torch_python) as peer:
+            path = str(Path(folder) / "examples.npz")
+            lengths.save(path, *lengths.draw(task, 2 * BATCH))
+            found["peft"] = peer.ask({
+                "do": "memory", "model": dataclasses.asdict(get_size("t5_1_1_small")),
+                "prompt_length": prompt, "examples": path, "batch_size": BATCH, "steps": 2,
+            })  # fmt: skip
+        found["ratio"] = found["ours"]["peak"] / found["peft"]["peak"]
+    return found
+
+
+def main() -> None:
+    """Prints the table and writes the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--torch_python", default="", help="an interpreter with the torch extra")
+    parser.add_argument("--steps", type=int, default=2, help="batches of a round of T5 1.1 Small")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of PyTorch")
+    parser.add_argument("--only", default="", help="model or task")
+    parser.add_argument("--memory_of", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    keep_freed_memory()
+    if options.memory_of:
+        print(json.dumps(memory("t5_1_1_small", options.memory_of[0], int(options.memory_of[1]))))
+        return
+    device = jax.devices()[0].device_kind.replace(" ", "_").lower()
+    facts = machine.describe("jax", "jaxlib", "numpy")
+    result: dict[str, Any] = {"machine": facts, "device": device, "cases": [], "memory": []}
+    peer = Peer(options.torch_python) if options.torch_python else None
+    print(f"{'model':14}{'task':14}{'prompt':>7}{'train':>9}{'x PEFT':>8}{'packed':>8}{'matmul':>8}"
+          f"{'answers':>9}{'x PEFT':>8}")  # fmt: skip
+    for model, task, prompt in CASES:
+        if options.only in ("", model, task):
+            # The small model is at its best with all threads; the peer settles it for pocket ones.
+            threads = options.threads if model.startswith("pocket") else options.threads[-1:]
+            result["cases"].append(case(model, task, prompt, peer, threads, options))
+            _show(result["cases"][-1])
+    if peer:
+        shape = dataclasses.asdict(get_size("pocket_50k"))
+        with tempfile.TemporaryDirectory() as folder:
+            job = {"do": "save", "folder": folder, "model": shape}
+            result["versions"] = peer.ask(job)["versions"]
+        peer.close()
+    if device == "cpu" and not options.only:
+        result["memory"] = [memories(options.torch_python, task, 20) for task in ("boolq", "wic")]
+        for found in result["memory"]:
+            print(f"peak memory, Small, {found['task']}: {found['ours']['peak'] / 1e9:.2f} GB, "
+                  f"over PEFT's {found.get('ratio', float('nan')):.2f}")  # fmt: skip
+    RESULTS.mkdir(exist_ok=True)
+    name = f"speed_{device}{'_' + options.only if options.only else ''}.json"
+    (RESULTS / name).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _show(found: dict[str, Any]) -> None:
+    ratios = {what: found[f"{what}_ratio"] or float("nan") for what in ("train", "answer")}
+    speeds = {what: found[f"{what}_examples_s"]["ours"] for what in ratios}
+    print(
+        f"{found['model']:14}{found['task']:14}{found['prompt']:7}"
+        f"{speeds['train']:9.1f}{ratios['train']:8.2f}"
+        f"{found['packing_efficiency']:8.2f}{found['share_of_matmul']:8.2f}"
+        f"{speeds['answer']:9.1f}{ratios['answer']:8.2f}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The shape of packed rows, chosen from the lengths of a gang's examples and for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from spjax.checkpoints import weights
+from spjax.data import packing
+from spjax.models import T5Config
+from spjax.models.flops import forward_flops
+from spjax.training.mesh import Placement
+from spjax.training.run import Run
+from spjax.training.run_data import RunData
+
+# On CPU an operation of attention takes the time of two of a projection (softmax and masks), what
+# some 2,000 positions keep for the backward pass stays in its caches, and to compile one more shape
+# takes as long as so many operations. Elsewhere whole batches go at once.
+_SCORE_WEIGHT = 2.0
+_CPU_POSITIONS = 2048
+_CPU_PROGRAM = 3.0 * 40e9
+
+
+def of_gang(run: Run, tasks: Sequence[RunData], placement: Placement) -> packing.Rows:
+    """The shape of the rows of a gang.
+
+    Args:
+      run: the first of the gang.
+      tasks: the data of each run.
+      placement: rows of a chunk are a multiple of the devices along `data`.
+    """
+    together = zip(*(own.positions() for own in tasks))
+    batches = [tuple(map(np.concatenate, zip(*own))) for own in together]
+    longest = tuple(map(max, zip(*(own.longest() for own in tasks))))
+    if run.dropout_rate:  # masks belong to a row, so each example has its own
+        return packing.plain(*longest, run.batch_size // run.microbatches)
+    config = weights.config_of(run.model, run.checkpoint)
+    return fastest(
+        batches, longest, config, steps=run.steps, limit=run.row_length, parts=run.microbatches,
+        multiple=placement.mesh.shape["data"],
+    )  # fmt: skip
+
+
+def fastest(
+    batches: Sequence[tuple[np.ndarray, np.ndarray]],
+    longest: tuple[int, int],
+    config: T5Config,
+    *,
+    steps: int,
+    limit: int = 1024,
+    parts: int = 1,
+    multiple: int = 1,
+) -> packing.Rows:
+    """The shape in which some batches should train fastest on this kind of device.
+
+    Args:
+      batches: as for `packing.choose`, like `longest`, `limit`, `parts` and `multiple`.
+      longest: encoder and decoder positions.
+      config: of the model.
+      steps: of the training, which has to be worth the compilations.
+      limit: most positions of a row.
+      parts: chunks of a batch, at the least.
+      multiple: what the rows of a chunk are a multiple of.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+
+    def cost(inputs: int, targets: int) -> float:
+        return 2 * steps * forward_flops(config, inputs, targets, _SCORE_WEIGHT)
+
+    return packing.choose(
+        batches, cost, longest=longest, limit=limit, parts=parts, multiple=multiple,
+        positions=_CPU_POSITIONS if on_cpu else 0, program=_CPU_PROGRAM if on_cpu else 0.0,
+    )  # fmt: skip
