@@ -1,8 +1,8 @@
 """What the pocket tasks give away: scores of readers that understand nothing.
 
 The majority baseline always says the commonest training target. The overlap baseline sees only
-which share of the words of the query (question, hypothesis, answer) occurs in the text, and says the
-label that this share has most often in the training data. For ReCoRD it guesses among the entities.
+which share of the words of the query (question, hypothesis, answer) occurs in the text, and says
+the label that this share has most often in the training data. For ReCoRD it guesses among the entities.
 
     python -m experiments.pocket.baselines
 

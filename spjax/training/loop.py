@@ -21,8 +21,16 @@ from spjax.data.tasks import files
 from spjax.files import write_text
 from spjax.models import quantization
 from spjax.models.t5 import weight_shapes
-from spjax.training import drift, evaluation, losses, mesh, processes, row_shapes, run_files
-from spjax.training import untrained
+from spjax.training import (
+    drift,
+    evaluation,
+    losses,
+    mesh,
+    processes,
+    row_shapes,
+    run_files,
+    untrained,
+)
 from spjax.training import step as steps
 from spjax.training.host_memory import keep_freed_memory
 from spjax.training.run import Run

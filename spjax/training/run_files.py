@@ -48,12 +48,14 @@ class Checkpoints:
             ]
         )
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=keep, enable_async_checkpointing=False, read_only=read_only
+            preservation_policy=keep, enable_async_checkpointing=not read_only, read_only=read_only
         )
         self._manager = ocp.CheckpointManager((folder / "checkpoints").absolute(), options=options)
 
     def save(self, arrays: Tree, standing: Standing) -> None:
-        """Writes a checkpoint; one that is there for the same step is left alone.
+        """Writes a checkpoint in the background; one of the same step is left alone.
+
+        An error of the one before is raised here, or by `at` and `close`.
 
         Args:
           arrays: trainable parameters and optimizer slots.
@@ -84,6 +86,7 @@ class Checkpoints:
 
     def at(self, step: int, like: Tree) -> tuple[Tree, Standing]:
         """Arrays and standing of a step that was kept."""
+        self._manager.wait_until_finished()
         found = self._manager.restore(
             step,
             args=ocp.args.Composite(
