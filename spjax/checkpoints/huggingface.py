@@ -117,7 +117,7 @@ def stored(folder: str | Path) -> Leaves:
         if name in _TABLES:
             leaves[EMBEDDING] = files[_table(files)]
         elif name != _HEAD and name != _UNUSED:
-            new_name, turned = _rename(name)
+            new_name, turned = own_name(name)
             leaves[new_name] = transpose(array) if turned else array
     if not config.logits_via_embedding:
         own = _has_own_head(content, files)
@@ -132,7 +132,7 @@ def tensors(leaves: Mapping[str, Stored]) -> Leaves:
     result = {_TABLES[0]: leaves[EMBEDDING]}
     for name, array in leaves.items():
         if name != EMBEDDING:
-            new_name, turned = _hub_name(name)
+            new_name, turned = hub_name(name)
             result[new_name] = transpose(array) if turned else array
     return result
 
@@ -166,7 +166,7 @@ def config_json(config: T5Config, dtype: str) -> dict[str, Any]:
     }
 
 
-def _hub_name(name: str) -> tuple[str, bool]:
+def hub_name(name: str) -> tuple[str, bool]:
     """Hugging Face's name of a T5X parameter, and whether its axes are swapped."""
     for hub, own in _FINAL_NORMS.items():
         if name == own:
@@ -189,7 +189,7 @@ def _hub_name(name: str) -> tuple[str, bool]:
     return f"{block}.0.SelfAttention.{letter}.weight", True
 
 
-def _rename(name: str) -> tuple[str, bool]:
+def own_name(name: str) -> tuple[str, bool]:
     """T5X's name of a tensor, and whether its axes are swapped; unknown names stay."""
     if name in _FINAL_NORMS:
         return _FINAL_NORMS[name], False

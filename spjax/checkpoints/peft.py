@@ -18,6 +18,7 @@ from spjax.files import replacing, write_text
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TENSOR = "prompt_embeddings"
 _TABLES = ("PROMPT_TUNING", "P_TUNING")
+ADAPTERS = ("LORA", "IA3", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING")  # of `adapters`
 _REASONS = {
     "PREFIX_TUNING": "it holds keys and values for the decoder's layers, not rows of an input",
     "MULTITASK_PROMPT_TUNING": "its rows are multiplied by factors of each task",
@@ -62,7 +63,7 @@ def read(folder: Path) -> tuple[np.ndarray, dict[str, str], str]:
     Raises:
       ValueError: another kind of adapter, a pickle, or files that contradict each other.
     """
-    config = _config(folder)
+    config = config_of(folder)
     kind = config.get("peft_type")
     if kind not in _TABLES:
         reason = _REASONS.get(str(kind), "it is not a table of rows")
@@ -70,7 +71,7 @@ def read(folder: Path) -> tuple[np.ndarray, dict[str, str], str]:
             f"the adapter in {folder} is of type {kind!r}: {reason}. Only "
             f"{' and '.join(_TABLES)} can be read as a prompt."
         )
-    tensors, header = array_files.read_safetensors(_weights(folder))
+    tensors, header = array_files.read_safetensors(weights_of(folder))
     if TENSOR not in tensors:
         raise ValueError(
             f"{folder / WEIGHTS} has no tensor {TENSOR!r}, only {sorted(tensors)}. Save the "
@@ -93,8 +94,14 @@ def write(folder: Path, rows_PD: np.ndarray, provenance: Mapping[str, str]) -> N
         file that it does not know; `base_model` is the model's name on the Hugging Face hub.
 
     Raises:
-      ValueError: the folder is there and not empty.
+      ValueError: the folder is there and not empty, or PEFT has no place for the prompt.
     """
+    place = provenance.get("insertion", "front")
+    if place != "front":
+        raise ValueError(
+            f"the prompt was trained at {place!r}, and PEFT puts every prompt in front of the "
+            "text, where this one means nothing. Write it as npy or safetensors."
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; choose another name.")
     with replacing(folder) as made:
@@ -143,7 +150,17 @@ def _readme(rows_PD: np.ndarray, provenance: Mapping[str, str]) -> str:
     )
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def is_adapter(path: Path) -> bool:
+    """Whether this is a folder with an adapter of one of the kinds in `ADAPTERS`."""
+    return (path / CONFIG).is_file() and config_of(path).get("peft_type") in ADAPTERS
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The content of `adapter_config.json`.
+
+    Raises:
+      ValueError: it cannot be read, or holds no object.
+    """
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -154,7 +171,12 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _weights(folder: Path) -> Path:
+def weights_of(folder: Path) -> Path:
+    """The file of an adapter's tensors.
+
+    Raises:
+      ValueError: there is none, or a pickle instead.
+    """
     if (folder / WEIGHTS).is_file():
         return folder / WEIGHTS
     if (folder / "adapter_model.bin").is_file():

@@ -20,6 +20,7 @@ from spjax.files import write_text
 T5X_NAME = "encoder/prompt/prompt/prompt"
 T5X_FILE = T5X_NAME.replace("/", ".")
 RUN_FILE, RUN_RESULT, RUN_CONFIG = "prompt.npy", "result.json", "config.gin"
+RUN_TENSORS, RUN_PROMPTS = "tuned.safetensors", "prompts"
 _TENSOR = "prompt"
 _TENSORS = (_TENSOR, peft.TENSOR, T5X_NAME, T5X_FILE, f"target.{T5X_FILE}")
 # What a T5X checkpoint's folder has in it: the older format's index, or Orbax's files.
@@ -125,8 +126,11 @@ def write(path: Path | str, prompt: Prompt, format: str = "npy") -> Path:
 def convert(source: Path | str, out: Path | str, format: str, base_model: str = "") -> Path:
     """Reads a prompt and writes it in another format, bit for bit, with its provenance.
 
+    What is no prompt (factors of kernels, prefixes) goes between `tuned.safetensors` of a run and
+    adapters of PEFT, see `spjax.checkpoints.adapters`.
+
     Args:
-      source: anything that `read` takes.
+      source: anything that `read` takes, or what is no prompt.
       out: where `write` puts it.
       format: one of `FORMATS`.
       base_model: the frozen model's name on the Hugging Face hub, for PEFT; "" for unknown.
@@ -137,11 +141,71 @@ def convert(source: Path | str, out: Path | str, format: str, base_model: str = 
     Raises:
       ValueError: as `read` and `write`.
     """
+    path = Path(source)
+    if tuned := path if peft.is_adapter(path) else _tuned_file(path):
+        return _convert_tensors(tuned, out, format, base_model)
     prompt = read(source)
     if base_model:
         provenance = {**prompt.provenance, "base_model": base_model}
         prompt = dataclasses.replace(prompt, provenance=provenance)
     return write(out, prompt, format)
+
+
+def _tuned_file(path: Path) -> Path | None:
+    """What a run left that is no prompt: the file itself, or in a folder without a prompt."""
+    if path.is_dir():
+        alone = not (path / RUN_FILE).is_file() and (path / RUN_TENSORS).is_file()
+        return path / RUN_TENSORS if alone else None
+    return path if path.name == RUN_TENSORS else None
+
+
+def _convert_tensors(source: Path, out: Path | str, format: str, base_model: str) -> Path:
+    from spjax.checkpoints import adapters  # it brings JAX, which nothing else needs
+
+    found = adapters.read(source) if source.is_dir() else array_files.read_safetensors(source)
+    tensors, provenance = found
+    if base_model:
+        provenance = {**provenance, "base_model": base_model}
+    provenance.pop("format", None)
+    if format == "peft":
+        adapters.write(Path(out), tensors, provenance)
+    elif format == "safetensors":
+        array_files.write_safetensors(Path(out), tensors, provenance)
+    else:
+        raise ValueError(
+            f"{source} holds more than one prompt ({', '.join(sorted(tensors)[:3])}, ...), which "
+            f"does not go into the format {format!r}. Use peft or safetensors."
+        )
+    return Path(out)
+
+
+def write_run(
+    folder: Path, tensors: Mapping[str, np.ndarray], provenance: dict[str, str], tasks: list[str]
+) -> None:
+    """Writes what inference needs of a finished run into its folder.
+
+    A prompt goes to `prompt.npy`, prompts of several tasks to `prompts/<task>.npy`; everything else
+    (keys and values of a prefix, an input bias, factors of kernels) to `tuned.safetensors`.
+
+    Args:
+      folder: of the run.
+      tensors: as `spjax.methods.base.Method.collapse` gives them.
+      provenance: of the run.
+      tasks: names of the trained tasks, in order.
+    """
+    others = {name: np.asarray(x) for name, x in tensors.items() if name != _TENSOR}
+    if others:
+        array_files.write_safetensors(folder / RUN_TENSORS, others, provenance)
+    prompt = tensors.get(_TENSOR)
+    if prompt is None:
+        return
+    if prompt.ndim == 2:
+        write(folder / RUN_FILE, Prompt(np.asarray(prompt), provenance))
+        return
+    for rows_PD, task in zip(prompt, tasks, strict=True):
+        path = folder / RUN_PROMPTS / (re.sub(r"[^\w.:-]", "_", task) + ".npy")
+        path.parent.mkdir(exist_ok=True)
+        write(path, Prompt(np.asarray(rows_PD), {**provenance, "task": task}))
 
 
 def provenance_of_run(result: Mapping[str, Any], config_text: str) -> dict[str, str]:
@@ -176,8 +240,8 @@ def _read_folder(folder: Path) -> Prompt:
             return _read_file(newest)
     if (folder / RUN_RESULT).is_file():
         raise ValueError(
-            f"the run in {folder} has left no {RUN_FILE}: its method has no prompt, or it "
-            "diverged before its first evaluation."
+            f"the run in {folder} has left no {RUN_FILE}: its method has no prompt or one for each "
+            f"task (in {RUN_PROMPTS}/), or it diverged before its first evaluation."
         )
     if any((folder / name).exists() for name in _T5X_MARKS):
         return _read_t5x(folder)

@@ -16,6 +16,7 @@ from typing import Iterator, Mapping, Sequence
 import grain
 import numpy as np
 
+from spjax.data import slots
 from spjax.data.cache import CachedSplit
 
 Batch = dict[str, np.ndarray]
@@ -34,20 +35,32 @@ class Layout:
     Attributes:
       prompt_length: slots in each row; 0 for methods without soft tokens.
       insertion: "front", "after_first" (after the first token) or "end" (after the text, before
-        its EOS).
+        its EOS); or a template, whose slots are in the ids of the splits (`spjax.data.slots`).
       input_length: room for text, EOS included.
       target_length: room for the target, EOS included.
+      tasks: names of tasks and their numbers in a batch's `tasks_BG`; 0 for those not named.
     """
 
     prompt_length: int
     insertion: str
     input_length: int
     target_length: int
+    tasks: tuple[tuple[str, int], ...] = ()
 
     @property
     def row_length(self) -> int:
         """Positions of an input row."""
         return self.prompt_length + self.input_length
+
+    @property
+    def inline(self) -> bool:
+        """Whether slots are among the ids of the splits."""
+        return slots.is_template(self.insertion)
+
+    @property
+    def slots_beside(self) -> int:
+        """Slots that come on top of the ids of the splits."""
+        return 0 if self.inline else self.prompt_length
 
 
 def make_layout(
@@ -58,31 +71,35 @@ def make_layout(
     input_length: int = 0,
     target_length: int = 0,
     row_length: int = 0,
+    tasks: tuple[tuple[str, int], ...] = (),
 ) -> Layout:
     """A layout that holds every example of some splits.
 
     Args:
       splits: those it has to hold.
       prompt_length: slots in each row.
-      insertion: one of `INSERTIONS`.
+      insertion: one of `INSERTIONS`, or a template.
       input_length: room for text; 0 for the longest text rounded up to 16 (targets to 4), but at
         most what the splits were cut to.
       target_length: room for targets; likewise.
       row_length: the most positions a row may have; 0 for no limit.
+      tasks: as in `Layout`.
 
     Raises:
       ValueError: an unknown insertion, a negative length, a length too short for the examples, or
         a prompt longer than the row allows.
     """
-    if insertion not in INSERTIONS:
+    inline = slots.is_template(insertion)
+    if insertion not in INSERTIONS and not inline:
         raise ValueError(f"unknown insertion {insertion!r}; choose one of {', '.join(INSERTIONS)}")
     if prompt_length < 0:
         raise ValueError(f"the prompt length is {prompt_length}; it must be 0 or more")
     layout = Layout(
         prompt_length,
         insertion,
-        _room(splits, "inputs", input_length),
+        _room(splits, "inputs", input_length, prompt_length if inline else 0),
         _room(splits, "targets", target_length),
+        tasks,
     )
     if row_length and layout.row_length > row_length:
         raise ValueError(
@@ -100,6 +117,7 @@ def train_iterator(
     *,
     batch_size: int,
     seed: int = 0,
+    sample_splits: bool = False,
 ) -> grain.DatasetIterator:
     """Endless batches of one or more splits, each reshuffled in every epoch of its own.
 
@@ -113,6 +131,7 @@ def train_iterator(
       layout: of the rows, as `make_layout` makes it for these splits.
       batch_size: examples in a batch.
       seed: of the order; 0 or more.
+      sample_splits: whether each batch is of some of the splits only, see `few_streams`.
 
     Raises:
       ValueError: a split is empty, or a bad batch size or seed.
@@ -128,8 +147,10 @@ def train_iterator(
 
     def batch(number: int) -> Batch:
         positions = np.arange(number * batch_size, (number + 1) * batch_size)
+        few = sample_splits and len(splits) > 1
+        places = few_streams(rates, seed, positions) if few else mixed(shares, seed, positions)
         parts = []
-        for split, count, own in zip(splits, counts, mixed(shares, seed, positions)):
+        for split, count, own in zip(splits, counts, places):
             if len(own):
                 parts.append(rows(split, shuffled(count, seed, own), layout))
         return parts[0] if len(parts) == 1 else _joined(parts)
@@ -161,7 +182,7 @@ def eval_batches(
     """
     _check_batch_size(batch_size)
     total = min(limit or split.num_examples, split.num_examples)
-    lengths = split.inputs.lengths[:total] + layout.prompt_length
+    lengths = split.inputs.lengths[:total] + layout.slots_beside
     order = np.argsort(lengths, kind="stable")
     starts = range(0, total, batch_size)
     longest = [int(lengths[order[start : start + batch_size]].max()) for start in starts]
@@ -259,6 +280,27 @@ def mixed(shares: Sequence[int], seed: int, positions: np.ndarray) -> list[np.nd
     ]
 
 
+def few_streams(rates: Sequence[float], seed: int, positions: np.ndarray) -> list[np.ndarray]:
+    """As `mixed`, but a batch is of few streams, as many of each, as Wang et al. 2023 sample them.
+
+    How many is drawn uniformly from two up, then which, by their rates; what does not divide goes
+    to one of them. Some places of a stream are never used.
+
+    Args:
+      rates: how often each stream is drawn, in proportion.
+      seed: of the draws.
+      positions: int64, all those of a batch, in order.
+    """
+    rng = np.random.default_rng([seed, int(positions[0])])
+    number = int(rng.integers(2, len(rates) + 1))
+    shares = np.asarray(rates, np.float64) / np.sum(rates)
+    chosen = rng.choice(len(rates), number, replace=False, p=shares)
+    sizes = np.full(number, len(positions) // number)
+    sizes[rng.integers(number)] += len(positions) % number
+    counts = dict(zip(chosen.tolist(), sizes.tolist()))
+    return [positions[: counts.get(i, 0)] for i in range(len(rates))]
+
+
 def shuffled(count: int, seed: int, positions: np.ndarray) -> np.ndarray:
     """Indices of the examples at some places of the endless stream of a split.
 
@@ -287,13 +329,13 @@ def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> Batch:
       layout: must have room for them, as `make_layout` sees to.
 
     Returns:
-      The arrays of `spjax.types.Batch`, with G = 1 and runs and tasks 0.
+      The arrays of `spjax.types.Batch`, with G = 1, runs 0 and the task's number.
     """
-    prompt = layout.prompt_length
+    prompt = layout.slots_beside
     starts_B1 = split.inputs.offsets[indices][:, None]
     lengths_B1 = split.inputs.offsets[indices + 1][:, None] - starts_B1
     # Text before the prompt: none, the first token, or all but EOS; EOS always comes after it.
-    before = {"front": 0, "after_first": 1, "end": layout.input_length}[layout.insertion]
+    before = {"front": 0, "after_first": 1, "end": layout.input_length}.get(layout.insertion, 0)
     before_B1 = np.minimum(before, lengths_B1 - 1)
     position_L = np.arange(layout.row_length)
     slots_BL = position_L - before_B1
@@ -305,14 +347,17 @@ def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> Batch:
     target_M = np.arange(layout.target_length)
     target_real_BM = target_M < target_lengths_B1
     none_BG = np.zeros((len(indices), 1), np.int32)
+    inputs_BL = _gather(split.inputs.values, starts_B1 + text_BL, real_BL & ~is_slot_BL)
+    if layout.inline:
+        is_slot_BL, slots_BL = inputs_BL < 0, -1 - inputs_BL
     return {
-        "inputs_BL": _gather(split.inputs.values, starts_B1 + text_BL, real_BL & ~is_slot_BL),
+        "inputs_BL": np.maximum(inputs_BL, 0),
         "slots_BL": np.where(is_slot_BL, slots_BL, -1).astype(np.int32),
         "input_segments_BL": real_BL.astype(np.int32),
         "targets_BM": _gather(split.targets.values, target_starts_B1 + target_M, target_real_BM),
         "target_segments_BM": target_real_BM.astype(np.int32),
         "runs_BG": none_BG,
-        "tasks_BG": none_BG.copy(),
+        "tasks_BG": none_BG + np.int32(dict(layout.tasks).get(split.task, 0)),
     }
 
 
@@ -339,8 +384,9 @@ def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def _room(splits: Sequence[CachedSplit], feature: str, length: int) -> int:
+def _room(splits: Sequence[CachedSplit], feature: str, length: int, slots_among: int = 0) -> int:
     longest = max((int(getattr(s, feature).lengths.max(initial=1)) for s in splits), default=1)
+    longest = max(longest - slots_among, 1)
     if length == 0:
         cut = max((split.lengths[feature] for split in splits), default=longest)
         multiple = _MULTIPLES[feature]

@@ -23,7 +23,7 @@ def get(name: str) -> type[Method]:
     """The class of a method.
 
     Args:
-      name: file name without `.py`; the class is its CamelCase form.
+      name: file name without `.py`; the class has the same letters, in any case.
 
     Raises:
       ValueError: there is no such method; the message lists those there are.
@@ -31,7 +31,8 @@ def get(name: str) -> type[Method]:
     if name not in names():
         raise ValueError(f"unknown method {name!r}; known methods: {', '.join(names())}.")
     module = importlib.import_module(f"{__name__}.{name}")
-    return getattr(module, "".join(part.title() for part in name.split("_")))
+    wanted = name.replace("_", "")
+    return next(value for key, value in vars(module).items() if key.lower() == wanted)
 
 
 def name_of(method: Method) -> str:

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from spjax.types import Injection, Tree, join_prompts
+from spjax.types import Injection, Soft, Tree, join
 
 Encode = Callable[[str], Sequence[int]]
 
@@ -42,36 +42,56 @@ class Method(nn.Module):
 
     @property
     def insertion(self) -> str:
-        """Where the slots go: "front", "after_first" or "end"."""
+        """Where the slots go: "front", "after_first", "end", or a template with `{p:n}` in it."""
         return "front"
 
-    def resolve(self, labels: Sequence[str], encode: Encode) -> Method:
+    @property
+    def samples_tasks(self) -> bool:
+        """Whether each batch of a mixture is of some of its tasks only, drawn anew."""
+        return False
+
+    def resolve(self, labels: Sequence[str], encode: Encode, tasks: int = 1) -> Method:
         """Fills in what depends on the task and vocabulary, such as label words for initialisers.
 
         Args:
           labels: label words of the task.
           encode: text to token ids, without EOS.
+          tasks: how many tasks are mixed in training.
 
         Returns:
           A method ready to be initialised.
         """
-        del labels, encode
+        del labels, encode, tasks
         return self
 
     def started(self) -> Method:
         """The method without what only decides initial values, so that runs share programs."""
         return self
 
-    def __call__(self, base: Tree) -> tuple[Tree, jax.Array | None]:
+    def __call__(self, base: Tree) -> tuple[Tree, Soft | None]:
         """What the trainable parameters do to a forward pass.
 
         Args:
           base: the frozen weights.
 
         Returns:
-          The weights to run with, and the prompt `[P, D]` to put in the slots (or None).
+          The weights to run with, and what goes into the forward pass beside them (or None).
         """
         raise NotImplementedError
+
+    def collapse(self, trainable: Tree, base: Tree) -> dict[str, jax.Array]:
+        """What inference needs of a finished run, and nothing that served training only.
+
+        Args:
+          trainable: parameters of one run.
+          base: the frozen weights.
+
+        Returns:
+          Arrays by name: those of the run's `Soft` ("prompt", "prefix/cross/keys", "added");
+          where weights are changed, what the method says.
+        """
+        _, soft = self.apply({"params": trainable}, base)
+        return {} if soft is None else soft.arrays()
 
 
 def apply_gang(
@@ -89,12 +109,14 @@ def apply_gang(
     """
     if methods[0].changes_weights:
         (method,), (trainable,) = methods, trainables
-        return method.apply({"params": jax.tree.map(lambda x: x[0], trainable)}, base)
+        own = jax.tree.map(lambda x: x[0], trainable)
+        weights, one = method.apply({"params": own}, base)
+        return weights, None if one is None else join([jax.tree.map(lambda x: x[None], one)])
 
-    def prompts(method: Method, trainable: Tree) -> jax.Array:
+    def soft(method: Method, trainable: Tree) -> Soft:
         return jax.vmap(lambda own: method.apply({"params": own}, base)[1])(trainable)
 
-    return base, join_prompts([prompts(*group) for group in zip(methods, trainables, strict=True)])
+    return base, join([soft(*group) for group in zip(methods, trainables, strict=True)])
 
 
 def init_trainable(method: Method, base: Tree, seed: int) -> Tree:

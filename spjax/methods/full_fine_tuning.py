@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import flax.linen as nn
+import jax
 
 from spjax.methods.base import Method
 from spjax.models import quantization
@@ -12,7 +13,10 @@ from spjax.types import Tree
 
 
 class FullFineTuning(Method):
-    """The trainable tree is a copy of the base, which itself stays as it was."""
+    """The trainable tree is a copy of the base, which itself stays as it was.
+
+    Trains `W` numbers, all those of the model.
+    """
 
     changes_weights: ClassVar[bool] = True
 
@@ -30,3 +34,8 @@ class FullFineTuning(Method):
             )
         return {name: self.param(name, lambda _, part=part: part)
                 for name, part in base.items()}, None
+
+    def collapse(self, trainable: Tree, base: Tree) -> dict[str, jax.Array]:
+        """Nothing: a copy of the whole model is kept in the checkpoint only."""
+        del trainable, base
+        return {}

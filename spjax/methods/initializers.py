@@ -151,8 +151,10 @@ class Text:
 class FromFile:
     """A prompt saved before: an `.npy` array `[P, D]` (with or without that extension).
 
+    The prompt of a finished run as the start of another is prompt transfer (SPoT, Vu et al. 2022).
+
     Attributes:
-      path: the file.
+      path: the file, or the folder of a run with one in it.
     """
 
     path: str
@@ -169,7 +171,9 @@ class FromFile:
           ValueError: the file is missing, is not an array, or has another shape.
         """
         del rng
-        return jnp.asarray(read_prompt(Path(self.path), (length, embedding_VD.shape[1])))
+        path = Path(self.path)
+        path = path / "prompt.npy" if path.is_dir() else path
+        return jnp.asarray(read_prompt(path, (length, embedding_VD.shape[1])))
 
 
 def read_prompt(path: Path, shape: tuple[int, int]) -> np.ndarray:

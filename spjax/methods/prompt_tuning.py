@@ -6,10 +6,11 @@ from typing import Any, Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from spjax.methods.base import Encode, Method
 from spjax.methods.initializers import SampledVocabulary, Uniform
-from spjax.types import Tree
+from spjax.types import PROMPT_SEES, Soft, Tree
 
 
 class PromptTuning(Method):
@@ -17,17 +18,29 @@ class PromptTuning(Method):
 
     The rows take part in the encoder like embedded words: relative positions, masks and dropout
     follow from the stream. Besides the paper's place in front of the input, the released code's
-    places after the first token and at the end (before EOS) can be chosen.
+    places after the first token and at the end (before EOS) can be chosen, and what the rows may
+    attend to (its `extended/masks.py`; text always sees them).
+
+    Trains `S * P * D` numbers; S is 1 unless each task of a mixture has its own prompt.
 
     Attributes:
       length: P.
       initializer: one of `spjax.methods.initializers`.
       place: "front", "after_first" or "end".
+      per_task: whether each task of a mixture has a prompt of its own.
+      sees_text: whether rows attend to the text.
+      sees_prompt: which rows a row attends to: "all", "before" (itself and those before it) or
+        "itself".
+      tasks: S, filled in by `resolve`.
     """
 
     length: int = 100
     initializer: Any = SampledVocabulary()
     place: str = "front"
+    per_task: bool = False
+    sees_text: bool = True
+    sees_prompt: str = "all"
+    tasks: int = 1
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
@@ -38,6 +51,11 @@ class PromptTuning(Method):
         if self.place not in ("front", "after_first", "end"):
             raise ValueError(
                 f"PromptTuning.place is {self.place!r}; use 'front', 'after_first' or 'end'."
+            )
+        if self.sees_prompt not in PROMPT_SEES:
+            raise ValueError(
+                f"PromptTuning.sees_prompt is {self.sees_prompt!r}; use one of "
+                f"{', '.join(PROMPT_SEES)}."
             )
         super().__post_init__()
 
@@ -51,19 +69,30 @@ class PromptTuning(Method):
         """The chosen place."""
         return self.place
 
-    def resolve(self, labels: Sequence[str], encode: Encode) -> PromptTuning:
-        """Encodes label words or text of the initializer."""
-        return self.clone(initializer=self.initializer.resolve(labels, encode))
+    def resolve(
+        self, labels: Sequence[str], encode: Encode, tasks: int = 1
+    ) -> PromptTuning:
+        """Encodes label words or text of the initializer, and counts the tasks."""
+        initializer = self.initializer.resolve(labels, encode)
+        return self.clone(initializer=initializer, tasks=tasks if self.per_task else 1)
 
     def started(self) -> PromptTuning:
         """The same for every initializer."""
         return self.clone(initializer=Uniform())
 
     @nn.compact
-    def __call__(self, base: Tree) -> tuple[Tree, jax.Array]:
-        """The base as it is, and `prompt_PD`."""
+    def __call__(self, base: Tree) -> tuple[Tree, Soft]:
+        """The base as it is, and `prompt_PD`, or `prompt_SPD` where tasks have their own."""
         embedding_VD = base["token_embedder"]["embedding"]
-        prompt_PD = self.param(
-            "prompt", lambda rng: self.initializer(rng, self.length, embedding_VD)
-        )
-        return base, prompt_PD
+
+        def one(rng: jax.Array) -> jax.Array:
+            return self.initializer(rng, self.length, embedding_VD)
+
+        def start(rng: jax.Array) -> jax.Array:
+            if not self.per_task:
+                return one(rng)
+            return jnp.stack([one(own) for own in jax.random.split(rng, self.tasks)])
+
+        prompt = self.param("prompt", start)
+        sees = {"sees_text": self.sees_text, "sees_prompt": self.sees_prompt}
+        return base, Soft(prompt=prompt, **sees)

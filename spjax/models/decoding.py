@@ -189,8 +189,9 @@ def _write(
     def one(carry: Any) -> Any:
         index, tokens_B, ended_B, written_BM, cached = carry
         logits_BV, cached = model.apply(
-            params, tokens_B, index, cross, cached, valid_BL, method=T5.decode_step
-        )
+            params, tokens_B, index, cross, cached, valid_BL, injection, batch.runs_BG,
+            method=T5.decode_step,
+        )  # fmt: skip
         tokens_B = jnp.where(ended_B, 0, choose(logits_BV, index)).astype(jnp.int32)
         written_BM = jax.lax.dynamic_update_slice_in_dim(
             written_BM, tokens_B[:, None], index, axis=1
@@ -286,6 +287,7 @@ def beam_search(
     axis = 1 if model.config.scan_layers else 0  # of the rows
     cross, cached = jax.tree.map(lambda x: jnp.repeat(x, num_beams, axis=axis), started)
     valid_XL = jnp.repeat(valid_BL, num_beams, axis=0)
+    runs_X1 = jnp.repeat(jnp.asarray(batch.runs_BG), num_beams, axis=0)
     rows = encoded_BLD.shape[0]
 
     def one(beams: _Beams) -> _Beams:
@@ -293,7 +295,7 @@ def beam_search(
         last_BW = jnp.where(beams.index == 0, 0, last_BW)
         logits_XV, cached = model.apply(
             params, last_BW.reshape(-1), beams.index, cross, beams.cached, valid_XL,
-            method=T5.decode_step,
+            injection, runs_X1, method=T5.decode_step,
         )  # fmt: skip
         logs_BWV = jax.nn.log_softmax(logits_XV).reshape(rows, num_beams, -1)
         beams, parents_BW = _extend(beams, logs_BWV, length_penalty, rule)
@@ -407,7 +409,7 @@ def label_scores(
         targets_BM = jnp.broadcast_to(label_M, (encoded_BLD.shape[0], label_M.shape[0]))
         real_BM = (targets_BM > 0).astype(jnp.int32)
         asked = batch.replace(targets_BM=targets_BM, target_segments_BM=real_BM)
-        logits = model.apply(params, encoded_BLD, valid_BL, asked, method=T5.decode)
+        logits = model.apply(params, encoded_BLD, valid_BL, asked, injection, method=T5.decode)
         log_probabilities = jax.nn.log_softmax(logits)
         own = jnp.take_along_axis(log_probabilities, targets_BM[..., None], axis=-1)[..., 0]
         return jnp.sum(own * real_BM.astype(own.dtype), axis=-1)

@@ -1,4 +1,4 @@
-"""The parts of T5: projections, attention with keys and values as arguments, MLP, biases."""
+"""The parts of T5: projections, attention with keys and values as arguments, MLP, biases, masks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 
 from spjax.models import quantization
 from spjax.models.sizes import T5Config
-from spjax.types import Array
+from spjax.types import PROMPT_SEES, Array
 
 NEGATIVE = -1e10
+_FAR = 128  # from this distance on, all positions share a bucket
 KeysValues = tuple[jax.Array, jax.Array]
 
 _attention_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
@@ -91,25 +92,43 @@ class Attention(nn.Module):
         return self._heads(self.key(x_BLD)), self._heads(self.value(x_BLD))
 
     def __call__(
-        self, x_BQD: Array, keys_values: KeysValues, bias: Array, use_dropout: bool
+        self,
+        x_BQD: Array,
+        keys_values: KeysValues,
+        bias: Array,
+        use_dropout: bool,
+        prefix: KeysValues | None = None,
     ) -> jax.Array:
-        """Attends from Q positions to L positions.
+        """Attends from Q positions to L positions, and to R rows of a prefix.
 
         Args:
           x_BQD: queries' inputs.
           keys_values: from `keys_values`, each `[B, H, L, K]`.
-          bias: added to the logits, broadcastable to `[B, H, Q, L]`.
+          bias: added to the logits, broadcastable to `[B, H, Q, R + L]`.
           use_dropout: whether attention weights are dropped.
+          prefix: further keys and values `[R, H, K]`, the same for all rows of the batch; `bias`
+            says which row may see which. None for none (R = 0).
 
         Returns:
           `[B, Q, D]`.
         """
         keys, values = keys_values
         query = self._heads(self.query(x_BQD))
-        logits = jnp.einsum("bhqk,bhlk->bhql", query, keys).astype(jnp.float32)
-        weights = jax.nn.softmax(logits + bias).astype(keys.dtype)
+        logits = jnp.einsum("bhqk,bhlk->bhql", query, keys)
+        if prefix is not None:
+            # Products of their own: the table is not copied for each row of the batch.
+            more_keys, more_values = (jnp.asarray(x, keys.dtype) for x in prefix)
+            more = jnp.einsum("bhqk,rhk->bhqr", query, more_keys)
+            logits = jnp.concatenate([more, logits], axis=-1)
+        weights = jax.nn.softmax(logits.astype(jnp.float32) + bias).astype(keys.dtype)
         weights = dropout(self, self.config.dropout_rate, weights, use_dropout)
-        mixed = jnp.einsum("bhql,bhlk->bhqk", weights, values).swapaxes(1, 2)
+        if prefix is None:
+            mixed = jnp.einsum("bhql,bhlk->bhqk", weights, values)
+        else:
+            own, weights = jnp.split(weights, [more_keys.shape[0]], axis=-1)
+            mixed = jnp.einsum("bhql,bhlk->bhqk", weights, values)
+            mixed = mixed + jnp.einsum("bhqr,rhk->bhqk", own, more_values)
+        mixed = mixed.swapaxes(1, 2)
         return self.out(mixed.reshape(*mixed.shape[:-2], -1))
 
 
@@ -138,6 +157,26 @@ class Mlp(nn.Module):
         return Dense(c.emb_dim, c.dtype, name="wo")(hidden)
 
 
+class Embedder(nn.Module):
+    """The embedding table, shared by encoder and decoder (and by the head where tied)."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        """Creates `embedding` `[V, D]`."""
+        shape = (self.config.vocab_size, self.config.emb_dim)
+        init = nn.initializers.normal(stddev=1.0)
+        self.embedding = self.param("embedding", init, shape, jnp.float32)
+
+    def __call__(self, tokens: Array) -> jax.Array:
+        """Embeds ids of any shape; not scaled, as in T5."""
+        return quantization.take(self.embedding, tokens, self.config.dtype)
+
+    def attend(self, x: Array) -> jax.Array:
+        """Logits by the transposed table."""
+        return quantization.dot(x, quantization.transpose(self.embedding), "float32")
+
+
 def relative_buckets(distances: np.ndarray, bidirectional: bool) -> np.ndarray:
     """T5's buckets of relative positions (32 buckets, maximum distance 128).
 
@@ -148,7 +187,7 @@ def relative_buckets(distances: np.ndarray, bidirectional: bool) -> np.ndarray:
     Returns:
       Bucket numbers in [0, 32), same shape.
     """
-    buckets, max_distance, result = 32, 128, np.zeros_like(distances)
+    buckets, max_distance, result = 32, _FAR, np.zeros_like(distances)
     n = -distances
     if bidirectional:
         buckets //= 2
@@ -168,17 +207,59 @@ class RelativeBias(nn.Module):
     config: T5Config
     bidirectional: bool
 
-    @nn.compact
-    def __call__(self, length: int) -> jax.Array:
-        """Bias `[H, length, length]` (query, key), float32."""
+    def setup(self) -> None:
+        """Creates the table."""
         init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
         shape = (self.config.num_heads, 32)
-        table_HZ = self.param("rel_embedding", init, shape, jnp.float32).astype(jnp.float32)
+        self.table_HZ = self.param("rel_embedding", init, shape, jnp.float32)
+
+    def __call__(self, length: int) -> jax.Array:
+        """Bias `[H, length, length]` (query, key), float32."""
         positions = np.arange(length)
-        buckets = relative_buckets(positions[None, :] - positions[:, None], self.bidirectional)
+        return self._biases(positions[None, :] - positions[:, None])
+
+    def before(self, distances: Array) -> jax.Array:
+        """Bias `[B, H, Q, R]` of keys that stand `distances` `[B, Q, R]` before the queries."""
+        biases_HT = self._biases(-np.arange(_FAR + 1))
+        return jnp.take(biases_HT, jnp.minimum(distances, _FAR), axis=1).swapaxes(0, 1)
+
+    def _biases(self, distances: np.ndarray) -> jax.Array:
+        buckets = relative_buckets(distances, self.bidirectional)
+        table_HZ = self.table_HZ.astype(jnp.float32)
         return jnp.take(table_HZ, jnp.asarray(buckets, jnp.int32), axis=1)
 
 
 def mask_bias(allowed: Array) -> jax.Array:
     """0 where attention is allowed and -1e10 where it is not, with an axis for the heads."""
     return jnp.where(allowed, 0.0, NEGATIVE)[:, None].astype(jnp.float32)
+
+
+def places_in_segments(segments_BL: Array) -> jax.Array:
+    """How many positions each one stands after the first of its segment, int32 `[B, L]`."""
+    same_BLL = segments_BL[:, :, None] == segments_BL[:, None, :]
+    places_L = jnp.arange(segments_BL.shape[1], dtype=jnp.int32)
+    return places_L - jnp.argmax(same_BLL, axis=-1).astype(jnp.int32)
+
+
+def seen_by_slots(slots_BL: Array, sees_BL2: Array) -> jax.Array:
+    """Which positions each one may attend to, as far as slots see only a part of the stream.
+
+    The choices are those of google-research/prompt-tuning (`extended/masks.py`); text sees all.
+
+    Args:
+      slots_BL: -1 where the position is text.
+      sees_BL2: what slots of each position's run see, as `Injection.sees_N2` says it.
+
+    Returns:
+      bool `[B, L, L]` (query, key).
+    """
+    is_slot_BL = slots_BL >= 0
+    places_L = jnp.arange(slots_BL.shape[1])
+    rule_BL1 = sees_BL2[..., 1:]
+    slot_to_slot = jnp.where(
+        rule_BL1 == PROMPT_SEES.index("before"),
+        places_L[None, :] <= places_L[:, None],
+        (rule_BL1 == PROMPT_SEES.index("all")) | (places_L[None, :] == places_L[:, None]),
+    )
+    by_slot = jnp.where(is_slot_BL[:, None, :], slot_to_slot, sees_BL2[..., :1] > 0)
+    return by_slot | ~is_slot_BL[:, :, None]

@@ -14,22 +14,25 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from spjax.models import quantization
 from spjax.models.layers import (
     NEGATIVE,
     Attention,
     Dense,
+    Embedder,
     KeysValues,
     Mlp,
     RelativeBias,
     RMSNorm,
     dropout,
     mask_bias,
+    places_in_segments,
+    seen_by_slots,
 )
 from spjax.models.sizes import T5Config
-from spjax.types import Array, Batch, Injection, prompt_rows
+from spjax.types import Array, Batch, Injection, bias_rows, per_segment, prompt_rows
 
 Constrain = Callable[..., jax.Array]
+Prefixes = tuple[KeysValues | None, KeysValues | None]  # of self- and cross-attention
 
 EMBEDDING = "token_embedder/embedding"  # T5X's name of the table that all tokens are looked up in
 
@@ -40,12 +43,14 @@ class EncoderLayer(nn.Module):
     config: T5Config
 
     @nn.compact
-    def __call__(self, x_BLD: Array, bias: Array, use_dropout: bool) -> tuple[jax.Array, None]:
+    def __call__(
+        self, x_BLD: Array, bias: Array, prefix: KeysValues | None, use_dropout: bool
+    ) -> tuple[jax.Array, None]:
         """Returns the new stream (and nothing, for `scan`)."""
         c = self.config
         y = RMSNorm(c.dtype, name="pre_attention_layer_norm")(x_BLD)
         attention = Attention(c, name="attention")
-        y = attention(y, attention.keys_values(y), bias, use_dropout)
+        y = attention(y, attention.keys_values(y), bias, use_dropout, prefix)
         x_BLD = x_BLD + dropout(self, c.dropout_rate, y, use_dropout)
         y = RMSNorm(c.dtype, name="pre_mlp_layer_norm")(x_BLD)
         y = Mlp(c, name="mlp")(y, use_dropout)
@@ -78,25 +83,31 @@ class DecoderLayer(nn.Module):
         self_kv: KeysValues,
         cross_kv: KeysValues,
         biases: tuple[Array, Array],
+        prefixes: Prefixes,
         use_dropout: bool,
     ) -> jax.Array:
         rate = self.config.dropout_rate
-        y = self.self_attention(normed_BMD, self_kv, biases[0], use_dropout)
+        y = self.self_attention(normed_BMD, self_kv, biases[0], use_dropout, prefixes[0])
         x_BMD = x_BMD + dropout(self, rate, y, use_dropout)
         y = self.pre_cross_attention_layer_norm(x_BMD)
-        y = self.encoder_decoder_attention(y, cross_kv, biases[1], use_dropout)
+        y = self.encoder_decoder_attention(y, cross_kv, biases[1], use_dropout, prefixes[1])
         x_BMD = x_BMD + dropout(self, rate, y, use_dropout)
         y = self.mlp(self.pre_mlp_layer_norm(x_BMD), use_dropout)
         return x_BMD + dropout(self, rate, y, use_dropout)
 
     def __call__(
-        self, x_BMD: Array, encoded_BLD: Array, biases: tuple[Array, Array], use_dropout: bool
+        self,
+        x_BMD: Array,
+        encoded_BLD: Array,
+        biases: tuple[Array, Array],
+        prefixes: Prefixes,
+        use_dropout: bool,
     ) -> tuple[jax.Array, None]:
         """All target positions at once (training)."""
         y = self.pre_self_attention_layer_norm(x_BMD)
         self_kv = self.self_attention.keys_values(y)
         cross_kv = self.encoder_decoder_attention.keys_values(encoded_BLD)
-        return self._block(x_BMD, y, self_kv, cross_kv, biases, use_dropout), None
+        return self._block(x_BMD, y, self_kv, cross_kv, biases, prefixes, use_dropout), None
 
     def step(
         self,
@@ -105,6 +116,7 @@ class DecoderLayer(nn.Module):
         cached: KeysValues,
         index: Array,
         biases: tuple[Array, Array],
+        prefixes: Prefixes,
     ) -> tuple[jax.Array, KeysValues]:
         """One target position, with keys and values `[B, H, M, K]` of those before it."""
         y = self.pre_self_attention_layer_norm(x_B1D)
@@ -114,7 +126,7 @@ class DecoderLayer(nn.Module):
             cached,
             new,
         )
-        return self._block(x_B1D, y, cached, cross_kv, biases, False), cached
+        return self._block(x_B1D, y, cached, cross_kv, biases, prefixes, False), cached
 
 
 class Stack(nn.Module):
@@ -148,15 +160,15 @@ class Stack(nn.Module):
         if self.decoder and not c.logits_via_embedding:
             self.logits_dense = Dense(c.vocab_size, "float32")
 
-    def run(self, x_BLD: Array, *shared: Any, use_dropout: bool) -> jax.Array:
-        """Dropout, all layers, final norm, dropout."""
+    def run(self, x_BLD: Array, *shared: Any, prefix: Any, use_dropout: bool) -> jax.Array:
+        """Dropout, all layers (layer i with row i of `prefix`), final norm, dropout."""
         rate = self.config.dropout_rate
         x_BLD = self._placed(dropout(self, rate, x_BLD, use_dropout))
         if self.config.scan_layers:
-            x_BLD, _ = self.layers(x_BLD, *shared, use_dropout)
+            x_BLD, _ = self.layers(x_BLD, *shared, prefix, use_dropout)
         else:
-            for block in self.blocks:
-                x_BLD = self._placed(block(x_BLD, *shared, use_dropout)[0])
+            for i, block in enumerate(self.blocks):
+                x_BLD = self._placed(block(x_BLD, *shared, _layer(prefix, i), use_dropout)[0])
         return dropout(self, rate, self.final_norm(x_BLD), use_dropout)
 
     def _placed(self, x_BLD: jax.Array) -> jax.Array:
@@ -169,15 +181,21 @@ class Stack(nn.Module):
         return [block.cross_keys_values(None, encoded_BLD)[1] for block in self.blocks]
 
     def step(
-        self, x_B1D: Array, cross: Any, cached: Any, index: Array, biases: tuple[Array, Array]
+        self,
+        x_B1D: Array,
+        cross: Any,
+        cached: Any,
+        index: Array,
+        biases: tuple[Array, Array],
+        prefix: Any,
     ) -> tuple[jax.Array, Any]:
         """One decoding position through all layers; returns the normed stream and new cache."""
         if self.config.scan_layers:
-            x_B1D, cached = self.layers.step(x_B1D, cross, cached, index, biases)
+            x_B1D, cached = self.layers.step(x_B1D, cross, cached, index, biases, prefix)
         else:
             new = []
-            for block, cross_kv, kv in zip(self.blocks, cross, cached, strict=True):
-                x_B1D, kv = block.step(x_B1D, cross_kv, kv, index, biases)
+            for i, (block, cross_kv, kv) in enumerate(zip(self.blocks, cross, cached, strict=True)):
+                x_B1D, kv = block.step(x_B1D, cross_kv, kv, index, biases, _layer(prefix, i))
                 new.append(kv)
             cached = new
         return self.final_norm(x_B1D), cached
@@ -187,19 +205,30 @@ class Stack(nn.Module):
         return self.logits_dense(y_BMD)
 
 
+def _layer(prefix: Any, i: int) -> Any:
+    return jax.tree.map(lambda x: x[i], prefix)
+
+
+def _tables(injection: Injection | None, site: str) -> KeysValues | None:
+    """Every layer's keys and values of the prefixes at one of `spjax.types.SITES`."""
+    found = injection.prefix.get(site) if injection is not None else None
+    return None if found is None else (found.keys, found.values)
+
+
 def _rematerialised(layer: type[nn.Module]) -> Any:
     """`layer` that keeps only its inputs for the backward pass and computes the rest again."""
-    last = 3 if layer is EncoderLayer else 4  # `use_dropout`, counted from `self`
+    last = 4 if layer is EncoderLayer else 5  # `use_dropout`, counted from `self`
     return nn.remat(layer, static_argnums=(last,), methods=["__call__"])
 
 
 def _scanned(layer: Any, count: int, decoder: bool) -> Any:
     """`layer` looped over parameters stacked on axis 1, as in T5X's scanned T5."""
     broadcast, rngs = nn.broadcast, {"params": True, "dropout": True}
-    calls = {"__call__": (broadcast,) * (3 if decoder else 2)}
+    shared = (broadcast,) * (2 if decoder else 1)
+    calls = {"__call__": (*shared, 0, broadcast)}
     if decoder:
         calls["cross_keys_values"] = (broadcast,)
-        calls["step"] = (0, 0, broadcast, broadcast)
+        calls["step"] = (0, 0, broadcast, broadcast, 0)
     methods = {
         name: {
             "variable_axes": {"params": 1},
@@ -246,29 +275,95 @@ class T5(nn.Module):
           encoded_BLD and valid_BL (bool, False at padding).
         """
         segments = jnp.asarray(batch.input_segments_BL)
+        x_BLD = self._embedded(batch, injection)
+        valid_BL = segments > 0
+        allowed = (segments[:, :, None] == segments[:, None, :]) & valid_BL[:, None, :]
+        if injection is not None and injection.sees_N2 is not None:
+            sees_BL2 = jnp.asarray(injection.sees_N2)[per_segment(batch.runs_BG, segments)]
+            allowed = allowed & seen_by_slots(jnp.asarray(batch.slots_BL), sees_BL2)
+        bias = mask_bias(allowed) + self.encoder.relpos_bias(segments.shape[1])[None]
+        bias = self._with_prefix(bias, "encoder", injection, batch.runs_BG, segments)
+        prefix = _tables(injection, "encoder")
+        return self.encoder.run(x_BLD, bias, prefix=prefix, use_dropout=use_dropout), valid_BL
+
+    def _embedded(self, batch: Batch, injection: Injection | None) -> jax.Array:
+        """x_BLD: words, with soft tokens in their slots and input biases added."""
         x_BLD = self.token_embedder(jnp.asarray(batch.inputs_BL))
-        if injection is not None:
+        if injection is not None and injection.prompt_RD is not None:
             rows_BL = prompt_rows(batch, injection)
             soft_BLD = jnp.take(injection.prompt_RD, jnp.maximum(rows_BL, 0), axis=0)
             x_BLD = jnp.where((rows_BL >= 0)[..., None], soft_BLD.astype(x_BLD.dtype), x_BLD)
-        valid_BL = segments > 0
-        allowed = (segments[:, :, None] == segments[:, None, :]) & valid_BL[:, None, :]
-        bias = mask_bias(allowed) + self.encoder.relpos_bias(segments.shape[1])[None]
-        return self.encoder.run(x_BLD, bias, use_dropout=use_dropout), valid_BL
+        if injection is not None and injection.bias_RD is not None:
+            places_BL = places_in_segments(jnp.asarray(batch.input_segments_BL))
+            rows_BL = bias_rows(batch, places_BL, injection)
+            added_BLD = jnp.take(injection.bias_RD, jnp.maximum(rows_BL, 0), axis=0)
+            added_BLD = added_BLD.astype(x_BLD.dtype)
+            x_BLD = jnp.where((rows_BL >= 0)[..., None], x_BLD + added_BLD, x_BLD)
+        return x_BLD
+
+    def _with_prefix(
+        self,
+        bias: Array,
+        site: str,
+        injection: Injection | None,
+        runs_BG: Array,
+        segments: Array,
+        first: Array | int = 0,
+    ) -> Array:
+        """`bias` of L keys with that of a site's prefix before it, `[B, H, Q, R + L]`.
+
+        Args:
+          bias: broadcastable to `[B, H, Q, L]`.
+          site: one of `spjax.types.SITES`; cross-attention knows no positions.
+          injection: the soft tokens.
+          runs_BG: run of each segment.
+          segments: of the Q queries.
+          first: added to the place that each query has in its segment.
+        """
+        if injection is None or site not in injection.prefix:
+            return bias
+        prefix, runs_BQ = injection.prefix[site], per_segment(runs_BG, segments)
+        more = mask_bias(runs_BQ[..., None] == jnp.asarray(prefix.runs_R))
+        if site != "cross":
+            stack = self.encoder if site == "encoder" else self.decoder
+            places_BQ = places_in_segments(segments) + first
+            more = more + stack.relpos_bias.before(places_BQ[..., None] + prefix.before_R)
+        shape = jnp.broadcast_shapes(bias.shape[:3], more.shape[:3])
+        parts = [jnp.broadcast_to(x, (*shape, x.shape[3])) for x in (more, bias)]
+        return jnp.concatenate(parts, axis=-1)
 
     def decode(
-        self, encoded_BLD: Array, valid_BL: Array, batch: Batch, use_dropout: bool = False
+        self,
+        encoded_BLD: Array,
+        valid_BL: Array,
+        batch: Batch,
+        injection: Injection | None = None,
+        use_dropout: bool = False,
     ) -> jax.Array:
-        """Logits of every target token given the true tokens before it.
+        """Logits_BMV of every target token, float32; arguments are those of `decode_hidden`."""
+        return self._logits(
+            self.decode_hidden(encoded_BLD, valid_BL, batch, injection, use_dropout)
+        )
+
+    def decode_hidden(
+        self,
+        encoded_BLD: Array,
+        valid_BL: Array,
+        batch: Batch,
+        injection: Injection | None = None,
+        use_dropout: bool = False,
+    ) -> jax.Array:
+        """The last hidden layer at every target position given the true tokens before it.
 
         Args:
           encoded_BLD: from `encode`.
           valid_BL: from `encode`.
           batch: targets and segments; input tokens are not looked at.
+          injection: the soft tokens, of which the prefixes count here.
           use_dropout: needs a `dropout` rng.
 
         Returns:
-          logits_BMV, float32.
+          y_BMD, normed, which the output head reads.
         """
         segments = jnp.asarray(batch.target_segments_BM)
         y_BMD = self.token_embedder(shift_right(jnp.asarray(batch.targets_BM), segments))
@@ -277,8 +372,16 @@ class T5(nn.Module):
         self_bias = mask_bias(same) + self.decoder.relpos_bias(segments.shape[1])[None]
         sources = jnp.asarray(batch.input_segments_BL)
         cross = (segments[:, :, None] == sources[:, None, :]) & valid_BL[:, None, :]
-        biases = (self_bias, mask_bias(cross))
-        return self._logits(self.decoder.run(y_BMD, encoded_BLD, biases, use_dropout=use_dropout))
+        of = (injection, batch.runs_BG, segments)
+        biases = (
+            self._with_prefix(self_bias, "decoder", *of),
+            self._with_prefix(mask_bias(cross), "cross", *of),
+        )
+        prefix = (_tables(injection, "decoder"), _tables(injection, "cross"))
+        y_BMD = self.decoder.run(
+            y_BMD, encoded_BLD, biases, prefix=prefix, use_dropout=use_dropout
+        )
+        return y_BMD
 
     def _logits(self, y_BMD: Array) -> jax.Array:
         if self.config.logits_via_embedding:
@@ -297,7 +400,14 @@ class T5(nn.Module):
         return self.decoder.cross_keys_values(encoded_BLD), cached
 
     def decode_step(
-        self, tokens_B: Array, index: Array, cross: Any, cached: Any, valid_BL: Array
+        self,
+        tokens_B: Array,
+        index: Array,
+        cross: Any,
+        cached: Any,
+        valid_BL: Array,
+        injection: Injection | None = None,
+        runs_B1: Array | None = None,
     ) -> tuple[jax.Array, Any]:
         """Logits of the token at position `index` given the one before it and the cache.
 
@@ -307,6 +417,8 @@ class T5(nn.Module):
           cross: from `start_decoding`.
           cached: from `start_decoding` or the step before.
           valid_BL: which input positions may be attended to.
+          injection: the soft tokens, of which the prefixes count here.
+          runs_B1: run of each row; needed where there are prefixes.
 
         Returns:
           logits_BV and the new cache.
@@ -315,37 +427,29 @@ class T5(nn.Module):
         bias_HMM = self.decoder.relpos_bias(length)
         row_H1M = jax.lax.dynamic_slice_in_dim(bias_HMM, index, 1, axis=1)
         past = jnp.where(jnp.arange(length) <= index, 0.0, NEGATIVE)
-        biases = (row_H1M[None] + past, mask_bias(valid_BL[:, None, :]))
+        of = (injection, runs_B1, jnp.ones((len(tokens_B), 1), jnp.int32), index)
+        biases = (
+            self._with_prefix(row_H1M[None] + past, "decoder", *of),
+            self._with_prefix(mask_bias(valid_BL[:, None, :]), "cross", *of),
+        )
+        prefix = (_tables(injection, "decoder"), _tables(injection, "cross"))
         x_B1D = self.token_embedder(tokens_B[:, None])
-        y_B1D, cached = self.decoder.step(x_B1D, cross, cached, index, biases)
+        y_B1D, cached = self.decoder.step(x_B1D, cross, cached, index, biases, prefix)
         return self._logits(y_B1D)[:, 0], cached
 
     def __call__(
         self, batch: Batch, injection: Injection | None = None, use_dropout: bool = False
     ) -> jax.Array:
         """Teacher-forced logits_BMV, float32."""
+        return self.with_hidden(batch, injection, use_dropout)[0]
+
+    def with_hidden(
+        self, batch: Batch, injection: Injection | None = None, use_dropout: bool = False
+    ) -> tuple[jax.Array, jax.Array]:
+        """Teacher-forced logits_BMV, float32, and the hidden layer y_BMD they come from."""
         encoded_BLD, valid_BL = self.encode(batch, injection, use_dropout)
-        return self.decode(encoded_BLD, valid_BL, batch, use_dropout)
-
-
-class Embedder(nn.Module):
-    """The embedding table, shared by encoder and decoder (and by the head where tied)."""
-
-    config: T5Config
-
-    def setup(self) -> None:
-        """Creates `embedding` `[V, D]`."""
-        shape = (self.config.vocab_size, self.config.emb_dim)
-        init = nn.initializers.normal(stddev=1.0)
-        self.embedding = self.param("embedding", init, shape, jnp.float32)
-
-    def __call__(self, tokens: Array) -> jax.Array:
-        """Embeds ids of any shape; not scaled, as in T5."""
-        return quantization.take(self.embedding, tokens, self.config.dtype)
-
-    def attend(self, x: Array) -> jax.Array:
-        """Logits by the transposed table."""
-        return quantization.dot(x, quantization.transpose(self.embedding), "float32")
+        y_BMD = self.decode_hidden(encoded_BLD, valid_BL, batch, injection, use_dropout)
+        return self._logits(y_BMD), y_BMD
 
 
 def shift_right(targets_BM: Array, segments_BM: Array) -> jax.Array:

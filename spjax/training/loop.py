@@ -7,7 +7,7 @@ import functools
 import json
 import time
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -264,9 +264,9 @@ class Gang:
             like = self._own(i)
             arrays, _ = member.checkpoints.at(member.standing.best_step, like)
             _report(member, self._answers(i, arrays["trainable"]), result)
-            _, prompt = member.method.started().apply({"params": arrays["trainable"]}, self.base)
-            if prompt is not None and processes.leads():
-                _save_prompt(member.folder, np.asarray(prompt), result)
+            tensors = member.method.started().collapse(arrays["trainable"], self.base)
+            if tensors and processes.leads():
+                _save_tensors(member, jax.device_get(tensors), result)
         return _finished(member, result, seconds)
 
 
@@ -334,11 +334,12 @@ def _common_program(members: Sequence[Member], firsts: Sequence[Member]) -> step
     return programs.pop()
 
 
-def _save_prompt(folder: Path, prompt_PD: np.ndarray, result: dict[str, Any]) -> None:
-    config = folder / "config.gin"
+def _save_tensors(member: Member, tensors: Mapping[str, Any], result: dict[str, Any]) -> None:
+    config = member.folder / "config.gin"
     text = config.read_text() if config.is_file() else ""
     facts = prompts.provenance_of_run(result, text)
-    prompts.write(folder / prompts.RUN_FILE, prompts.Prompt(prompt_PD, facts))
+    tasks = [info.name for info in member.tasks.mixture.trained]
+    prompts.write_run(member.folder, tensors, facts, tasks)
 
 
 def _facts(member: Member, base: Tree) -> dict[str, Any]:

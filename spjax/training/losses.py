@@ -43,6 +43,28 @@ def token_losses(
     return loss_BM + z_loss * jnp.square(log_z_BM)
 
 
+def imitation_losses(
+    student: tuple[Array, Array], teacher: tuple[Array, Array]
+) -> jax.Array:
+    """How far the answers of a student are from a teacher's, at every target token.
+
+    The divergence KL(teacher || student) of the next token, and the mean squared difference of the
+    last hidden layer (Wang et al. 2023, section 3.1; which layers it means is not said there).
+
+    Args:
+      student: logits_BMV and y_BMD.
+      teacher: likewise; it gets no gradient.
+
+    Returns:
+      losses_BM, float32.
+    """
+    logits, hidden = (x.astype(jnp.float32) for x in student)
+    their_logits, their_hidden = (jax.lax.stop_gradient(x).astype(jnp.float32) for x in teacher)
+    own, wanted = jax.nn.log_softmax(logits), jax.nn.log_softmax(their_logits)
+    divergence_BM = jnp.sum(jnp.exp(wanted) * (wanted - own), axis=-1)
+    return divergence_BM + jnp.mean(jnp.square(hidden - their_hidden), axis=-1)
+
+
 def run_losses(
     losses_BM: Array,
     segments_BM: Array,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spjax.checkpoints import weights
+from spjax.checkpoints import array_files, weights
+from spjax.checkpoints import prompts as prompt_files
 from spjax.checkpoints.prompts import Prompt
-from spjax.data import batching
+from spjax.data import batching, slots
 from spjax.data.cache import CachedSplit
 from spjax.data.cache_files import Ragged
 from spjax.data.tasks import files, registry
@@ -25,7 +26,7 @@ from spjax.models import T5, T5Config
 from spjax.models.decoding import Decoding, decode, label_scores
 from spjax.training import mesh
 from spjax.training.losses import token_losses
-from spjax.types import Batch, Injection, Tree
+from spjax.types import Batch, Injection, Soft, Tree, join
 
 _LEAST_ROOM = 16  # tokens; rows are padded to this times a power of two, for few compilations
 INPUT_LENGTH, TARGET_LENGTH = 512, 64  # where no task says
@@ -49,16 +50,25 @@ class Placed:
     """A prompt with what its rows need to know.
 
     Attributes:
-      rows_PD: float32 rows; none of them for the frozen model as it is.
+      rows_PD: float32 rows; none of them for a method without a prompt, or the model as it is.
       insertion: where they go, one of `batching.INSERTIONS`.
       labels: the answers that "rank" chooses from.
       sentinel: whether it was trained to begin answers with a sentinel, which they then lose.
+      tensors: what else a run puts into the forward pass, by the names of `Soft.arrays`: keys and
+        values of a prefix, rows added to embeddings.
     """
 
     rows_PD: np.ndarray
     insertion: str = "front"
     labels: tuple[str, ...] = ()
     sentinel: bool = False
+    tensors: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def soft(self) -> Soft:
+        """All of it, with an axis for one run."""
+        rows = {"prompt": self.rows_PD} if len(self.rows_PD) else {}
+        return Soft.of({name: jnp.asarray(x)[None] for name, x in {**self.tensors, **rows}.items()})
 
 
 class Predictor:
@@ -95,11 +105,7 @@ class Predictor:
         check(config, prompts, words, how, input_length, target_length)
         self.prompts, self.words, self.how, self.base = tuple(prompts), words, how, base
         self.input_length = input_length
-        starts = np.cumsum([0, *(len(prompt.rows_PD) for prompt in prompts)])[:-1]
-        table_RD = np.concatenate([prompt.rows_PD for prompt in prompts])
-        if not len(table_RD):  # nothing can be looked up in an empty table, not even in vain
-            table_RD = np.zeros((1, config.emb_dim), np.float32)
-        self._soft = Injection(jnp.asarray(table_RD), jnp.asarray(starts[:, None], jnp.int32))
+        self._soft = jax.tree.map(jnp.asarray, join([prompt.soft for prompt in prompts]))
         self.labels, self._labels_CM, self._allowed_NC = _labels(self.prompts, words, how)
         self._config = dataclasses.replace(config, dropout_rate=0.0)
         self._target_length = target_length
@@ -211,8 +217,9 @@ class Predictor:
         self, inputs: Sequence[Sequence[int]], who: Sequence[int]
     ) -> tuple[Batch, list[int]]:
         """Rows of all prompts, prompt by prompt, and which input each row is."""
-        split, room = _as_split(inputs), _LEAST_ROOM
-        while room < max(map(len, inputs)):
+        ids = [self._placed(own, self.prompts[name]) for own, name in zip(inputs, who)]
+        split, room = _as_split(ids), _LEAST_ROOM
+        while room < max(sum(token >= 0 for token in own) for own in ids):
             room *= 2
         parts, order = {}, []
         for number, prompt in enumerate(self.prompts):
@@ -221,6 +228,12 @@ class Predictor:
             parts[number] = batching.rows(split, np.asarray(own, np.int64), layout)
             order += own
         return Batch(**batching.gang(parts)), order
+
+    def _placed(self, ids: Sequence[int], prompt: Placed) -> Sequence[int]:
+        """An input with the slots of a prompt that has a template; without, as it is."""
+        if not slots.is_template(prompt.insertion):
+            return ids
+        return slots.around(ids, prompt.insertion, self.words)
 
 
 def place(prompt: Prompt, insertion: str = "", labels: Sequence[str] = ()) -> Placed:
@@ -235,6 +248,39 @@ def place(prompt: Prompt, insertion: str = "", labels: Sequence[str] = ()) -> Pl
     task = task_of(prompt)
     labels = tuple(labels) or (task.labels if task else ())
     return Placed(prompt.rows_PD, where, labels, bool(task and task.sentinel))
+
+
+def place_run(folder: Path | str, labels: Sequence[str] = ()) -> Placed:
+    """What a finished run put into the forward pass, as it left it in its folder.
+
+    Args:
+      folder: of a run whose method leaves the weights alone and has one prompt for all tasks.
+      labels: as of `place`.
+
+    Raises:
+      ValueError: the run has left nothing of the kind.
+    """
+    folder = Path(folder)
+    path = folder / prompt_files.RUN_TENSORS
+    has_prompt = (folder / prompt_files.RUN_FILE).is_file()
+    if has_prompt and not path.is_file():
+        return place(prompt_files.read(folder), labels=labels)
+    found, provenance = array_files.read_safetensors(path)
+    tensors = {name: x for name, x in found.items() if name == "added" or "prefix/" in name}
+    if has_prompt:
+        placed = place(prompt_files.read(folder), labels=labels)
+        return dataclasses.replace(placed, tensors=tensors)
+    if not tensors:
+        raise ValueError(
+            f"{path} holds {', '.join(sorted(found)[:3])}, ..., which cannot share a frozen model "
+            "with other runs. Score the run itself with `spjax eval`, or take its prompts one by "
+            "one."
+        )
+    width = tensors["added"].shape[1] if "added" in tensors else 0
+    nothing = Prompt(np.zeros((1, width or 1), np.float32), provenance, str(path))
+    placed = place(nothing, labels=labels)
+    rows_PD = np.zeros((0, width), np.float32)
+    return dataclasses.replace(placed, rows_PD=rows_PD, tensors=tensors)
 
 
 def task_of(prompt: Prompt) -> TaskInfo | None:
@@ -349,10 +395,17 @@ def check(
         if length < 2:
             raise ValueError(f"the {name} length is {length}; it must be 2 or more.")
     for prompt in prompts:
-        if prompt.insertion not in batching.INSERTIONS:
+        if slots.is_template(prompt.insertion):
+            rows = slots.parse(prompt.insertion).length
+            if rows != len(prompt.rows_PD):
+                raise ValueError(
+                    f"the template {prompt.insertion!r} has room for {rows} rows and the prompt "
+                    f"has {len(prompt.rows_PD)}; give the template it was trained with."
+                )
+        elif prompt.insertion not in batching.INSERTIONS:
             allowed = ", ".join(batching.INSERTIONS)
             raise ValueError(f"unknown insertion {prompt.insertion!r}; choose one of {allowed}.")
-        if prompt.rows_PD.shape[1] != config.emb_dim:
+        if len(prompt.rows_PD) and prompt.rows_PD.shape[1] != config.emb_dim:
             raise ValueError(
                 f"a prompt has rows of width {prompt.rows_PD.shape[1]} and the model is "
                 f"{config.emb_dim} wide; a prompt fits only the model it was trained with."

@@ -37,7 +37,7 @@ class Run:
     Attributes:
       task: name of a task or mixture, `@FileTask()` for one of your own, or the path of its file.
       model: name of a size, or "auto" for the shape of what `checkpoint` holds.
-      method: a tuning method, for example `@PromptTuning()`.
+      method: an object of one of the classes in `spjax.methods`.
       optimizer: `@Adafactor()` or `@AdamW()`.
       checkpoint: weights of the frozen model; "" for those that ship with the pocket sizes.
       steps: updates.
@@ -99,9 +99,9 @@ class Run:
         weights.check_model(self.model, self.checkpoint)
         quantization.check_dtype(self.weights_dtype)
         if not isinstance(self.method, methods.Method):
+            known = (f"@{methods.get(name).__name__}()" for name in methods.names())
             raise ValueError(
-                f"Run.method is {self.method!r}; bind a method, for example @PromptTuning(). "
-                f"Known methods: {', '.join(methods.names())}."
+                f"Run.method is {self.method!r}; bind a method: one of {', '.join(known)}."
             )
         if not isinstance(self.optimizer, Optimizer):
             raise ValueError(

@@ -10,7 +10,7 @@ import numpy as np
 
 from spjax import metrics
 from spjax.checkpoints import weights
-from spjax.data import batching, cache, vocabulary
+from spjax.data import batching, cache, slots, vocabulary
 from spjax.data.cache import CachedSplit
 from spjax.data.tasks import registry
 from spjax.data.tasks.formats import Format
@@ -39,18 +39,26 @@ class RunData:
         self.words = vocabulary.load(run.vocabulary)
         _check_vocabulary(self.words, run)
         self.final = _final(self.mixture)
-        self.method: Method = run.method.resolve(self.mixture.class_labels, self.words.encode)
+        self.method: Method = run.method.resolve(
+            self.mixture.class_labels, self.words.encode, len(self.mixture.trained)
+        )
         wanted = needed(run)
         cache.ensure_all(wanted)
         self._splits = {
             (info.name, split): cache.load(info, split, lengths, vocabulary=vocabulary)
             for info, split, lengths, vocabulary in wanted
         }
+        if slots.is_template(template := self.method.insertion):
+            self._splits = {
+                key: slots.place(split, template, self.words)
+                for key, split in self._splits.items()
+            }
         self.layout = batching.make_layout(
             list(self._splits.values()),
             prompt_length=self.method.prompt_length,
             insertion=self.method.insertion,
             row_length=run.row_length,
+            tasks=tuple((info.name, self._number(info)) for info in self.mixture.tasks),
         )
 
     def split(self, info: TaskInfo, split: str) -> CachedSplit:
@@ -74,6 +82,7 @@ class RunData:
             self.layout,
             batch_size=self.run.batch_size,
             seed=self.run.seed,
+            sample_splits=self.method.samples_tasks,
         )
 
     def positions(self, batches: int = 32) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -86,7 +95,7 @@ class RunData:
         for i, split in enumerate(splits):
             own = owners == i
             chosen = rng.integers(split.num_examples, size=int(own.sum()))
-            inputs[own] = split.inputs.lengths[chosen] + self.layout.prompt_length
+            inputs[own] = split.inputs.lengths[chosen] + self.layout.slots_beside
             targets[own] = split.targets.lengths[chosen]
         return list(zip(inputs, targets))
 
@@ -95,7 +104,7 @@ class RunData:
         splits = [self.split(info, "train") for info in self.mixture.trained]
         inputs = max(int(split.inputs.lengths.max()) for split in splits)
         targets = max(int(split.targets.lengths.max()) for split in splits)
-        return inputs + self.layout.prompt_length, targets
+        return inputs + self.layout.slots_beside, targets
 
     def score(
         self, split: str, answer: Callable[[CachedSplit], list[str]]
@@ -128,6 +137,13 @@ class RunData:
             values = metrics.majority(info, train.examples, data.examples)
             found[info] = {**values, "score": metrics.score(values, info.selection)}
         return averaged(found)
+
+    def _number(self, info: TaskInfo) -> int:
+        """Place among the trained tasks, whose prompt it has: its own, or that of one like it."""
+        formats = [other.format for other in self.mixture.trained]
+        if info in self.mixture.trained:
+            return self.mixture.trained.index(info)
+        return formats.index(info.format) if info.format in formats else 0
 
     def scored_splits(self, info: TaskInfo) -> list[CachedSplit]:
         """All splits of a task that are scored."""

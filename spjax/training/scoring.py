@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from spjax.data import cache
+from spjax.data import cache, slots
 from spjax.data.cache import CachedSplit
 from spjax.data.tasks import registry
 from spjax.data.tasks.info import TaskInfo
@@ -102,4 +102,7 @@ def labelled(
         "inputs": predictor.input_length,
         "targets": target_length or info.target_length,
     }
-    return info, cache.load(info, split, lengths, vocabulary=vocabulary)
+    data = cache.load(info, split, lengths, vocabulary=vocabulary)
+    if slots.is_template(template := predictor.prompts[0].insertion):
+        data = slots.place(data, template, predictor.words)
+    return info, data

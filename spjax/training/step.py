@@ -22,7 +22,7 @@ from spjax.checkpoints import weights as frozen
 from spjax.methods.base import Method, apply_gang, init_trainable
 from spjax.models import T5, T5Config
 from spjax.training import waywardness
-from spjax.training.losses import run_losses, token_losses
+from spjax.training.losses import imitation_losses, run_losses, token_losses
 from spjax.training.mesh import Placement
 from spjax.training.optimizers import Optimizer
 from spjax.training.run import Run
@@ -188,14 +188,20 @@ def gang_losses(
     use_dropout = program.config.dropout_rate > 0
     place = program.placement
     spread = None if place is None or place.alone else place.constrain
-    logits_BMV = T5(program.config, program.remat, spread).apply(
-        {"params": weights}, batch, injection, use_dropout, rngs={"dropout": rng}
-    )
+    model = functools.partial(
+        T5(program.config, program.remat, spread).apply, {"params": weights},
+        method=T5.with_hidden, rngs={"dropout": rng},
+    )  # fmt: skip
+    found = model(batch, injection, use_dropout)
     losses_BM = token_losses(
-        logits_BMV, batch.targets_BM, program.z_loss, program.label_smoothing
+        found[0], batch.targets_BM, program.z_loss, program.label_smoothing
     )
     segments_BM = batch.target_segments_BM
     runs_BM = per_segment(batch.runs_BG, segments_BM)
+    if injection is not None and injection.teacher_RD is not None:
+        teacher = injection.replace(prompt_RD=injection.teacher_RD, teacher_RD=None)
+        imitation_BM = imitation_losses(found, model(batch, teacher))
+        losses_BM = losses_BM + jnp.asarray(injection.distill_N)[runs_BM] * imitation_BM
     return run_losses(
         losses_BM, segments_BM, runs_BM, totals_N, program.loss_normalizing_factor
     )

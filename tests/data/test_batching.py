@@ -269,3 +269,20 @@ def test_bad_settings_are_refused(options: dict[str, Any], message: str, make_sp
 def test_empty_split_is_refused(make_split: Any) -> None:
     with pytest.raises(ValueError, match="task/train has no examples to train on"):
         iterator(make_split([]))
+
+
+def test_batches_of_few_splits() -> None:
+    sizes = []
+    for number in range(200):
+        positions = np.arange(number * 10, number * 10 + 10)
+        found = batching.few_streams([6, 3, 1], 5, positions)
+        again = batching.few_streams([6, 3, 1], 5, positions)
+        assert all(map(np.array_equal, found, again))
+        assert all(np.isin(own, positions).all() for own in found)
+        sizes.append([len(own) for own in found])
+    counts = np.array(sizes)
+    assert (counts.sum(axis=1) == 10).all()
+    # Two or three streams, as many of each as goes.
+    assert {tuple(sorted(row)) for row in sizes} == {(0, 5, 5), (3, 3, 4)}
+    used = (counts > 0).mean(axis=0)
+    assert used[0] > used[1] > used[2] > 0.5

@@ -1,64 +1,241 @@
+"""What every method in `spjax/methods/` must do; the folder is enumerated."""
+
+import functools
 import inspect
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import BASE, CONFIG, TARGET, forward, moved, packed, row, rows, small, stacked
+from tiny import written
 
-from spjax import methods
-from spjax.methods import initializers
+from spjax import config, methods, trees
+from spjax.checkpoints import array_files
 from spjax.methods.base import apply_gang, init_trainable
-from spjax.models import T5Config
-from spjax.models.t5 import init_weights
+from spjax.methods.initializers import Uniform
+from spjax.models import T5
+from spjax.training import step as steps
+from spjax.training.optimizers import Adafactor
+from spjax.training.run_files import Checkpoints, Standing
+from spjax.types import Soft, join
 
-TINY = T5Config(64, 16, 2, 8, 24, 1, 1)
-BASE = init_weights(TINY, jax.random.key(0))
-TABLE = np.asarray(BASE["token_embedder"]["embedding"])
-WORDS = {"good": (5, 6), "bad": (7,), "so so": (8, 9, 10), "": ()}
-
-
-def small(name):
-    """Each method with few soft tokens, where it has any."""
-    cls = methods.get(name)
-    return cls(length=4) if "length" in inspect.signature(cls).parameters else cls()
+ALL = methods.names()
+EVERY = [name for name in ALL if methods.get(name).trained]
+OPTIMIZER = Adafactor(0.0, weight_decay_rate=0.0)
+GANGING = [name for name in EVERY if not methods.get(name).changes_weights]
 
 
-@pytest.mark.parametrize("name", methods.names())
+def close(found, expected):
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@functools.cache
+def alone(name, length=3, seed=0):
+    """A method, parameters of one run, and its logits for one row."""
+    method = small(name, length=length)
+    return method, moved(method, seed)
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_the_interface(name):
-    method = small(name).resolve(("good", "bad"), WORDS.__getitem__)
+    method = small(name)
     assert methods.name_of(method) == name and inspect.getdoc(methods.get(name))
     trainable = init_trainable(method, BASE, seed=0)
-    weights, prompt = method.apply({"params": trainable}, BASE)
+    weights, soft = jax.eval_shape(lambda own: method.apply({"params": own}, BASE), trainable)
     assert jax.tree.map(jnp.shape, weights) == jax.tree.map(jnp.shape, BASE)
-    shape = None if prompt is None else prompt.shape
+    shape = None if soft is None or soft.prompt is None else soft.prompt.shape
     assert shape == ((method.prompt_length, 16) if method.prompt_length else None)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(trainable))
     again = init_trainable(method, BASE, seed=0)
     assert all(map(np.array_equal, jax.tree.leaves(trainable), jax.tree.leaves(again)))
-    assert method.started() == method.started()
-
-
-@pytest.mark.parametrize("name", methods.names())
-def test_the_trainable_tree_shares_no_memory_with_the_base(name):
+    assert hash(method.started()) == hash(small(name).started())
     # Its buffers are donated to the step; the base must survive that.
-    trainable = init_trainable(small(name), BASE, seed=0)
     own = {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(trainable)}
     assert not own & {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(BASE)}
 
 
-TRAINED = [name for name in methods.names() if methods.get(name).trained]
+@pytest.mark.parametrize("name", EVERY)
+def test_parameters_are_as_many_as_the_docstring_says(name):
+    method = small(name)
+    sizes = {
+        "P": 3, "M": 5, "R": 2, "S": 1, "D": CONFIG.emb_dim, "H": CONFIG.num_heads,
+        "K": CONFIG.head_dim, "F": CONFIG.mlp_dim, "E": CONFIG.num_encoder_layers,
+        "L": CONFIG.num_decoder_layers, "W": trees.count(BASE),
+    }  # fmt: skip
+    formulas = re.findall(r"`([^`]*)`", inspect.getdoc(type(method)).partition("Trains ")[2])
+    counts = []
+    for text in formulas:
+        if re.fullmatch(r"[A-Z\d *+()]+", text) and set(re.findall("[A-Z]", text)) <= set(sizes):
+            counts.append(eval(text, {}, sizes))
+    assert trees.count(init_trainable(method, BASE, 0)) in counts, (formulas, counts)
 
 
-@pytest.mark.parametrize("name", [n for n in TRAINED if not methods.get(n).changes_weights])
-def test_a_gang_stacks_prompts(name):
-    own = [init_trainable(small(name), BASE, seed) for seed in (0, 1, 2)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
-    weights, injection = apply_gang([small(name)], [stacked], BASE)
-    assert weights is BASE
-    for run, tree in enumerate(own):
-        start = int(injection.offsets_NS[run, 0])
-        rows = injection.prompt_RD[start : start + small(name).prompt_length]
-        np.testing.assert_array_equal(rows, small(name).apply({"params": tree}, BASE)[1])
+def program(method):
+    return steps.Program(CONFIG, (method,), OPTIMIZER, 0.0, 0.0, None)
+
+
+def first_state(method):
+    trainable = stacked(init_trainable(method, BASE, 0))
+    slots = jax.vmap(OPTIMIZER.make(0.0).init)(trainable)
+    return steps.TrainState(trainable, slots, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+
+
+def updated(method, state):
+    batch = rows([method.prompt_length] * 2)
+    batch = batch.replace(runs_BG=batch.runs_BG * 0)
+    rates = jnp.full(1, 0.01, jnp.float32)
+    asked = [batch], jnp.ones(1, jnp.float32), rates, jax.random.key(0)
+    states, losses = steps.update(program(method), (state,), BASE, *asked)
+    return states[0], float(losses[0])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_own_parameter_moves_and_nothing_else_and_training_goes_on(name, tmp_path):
+    method, before = small(name), trees.flatten(jax.tree.map(np.array, BASE))
+    state, first = updated(method, first_state(method))
+    start = jax.tree.map(np.array, state.trainable)
+    arrays = jax.tree.map(lambda x: x[0], {"trainable": state.trainable, "slots": state.optimizer})
+    files = Checkpoints(tmp_path)
+    files.save(jax.tree.map(np.asarray, arrays), Standing(step=1))
+    last, second = updated(method, state)
+    assert second < first
+    # The second step, because LoRA's A stands still until B has left 0. Without weight decay
+    # only what has a gradient moves.
+    for path, leaf in trees.flatten(last.trainable).items():
+        went = np.asarray(leaf) != trees.flatten(start)[path]
+        # Words that do not occur and distances longer than the text have none, nor has a ReLU
+        # that is shut.
+        assert went.any() if "embedding" in path or "head_" in path else went.all(), path
+    for path, leaf in trees.flatten(BASE).items():
+        np.testing.assert_array_equal(leaf, before[path])
+    found, _ = files.latest(jax.tree.map(jnp.zeros_like, arrays))
+    files.close()
+    found = jax.tree.map(lambda x: jnp.asarray(x)[None], found)
+    ones = jnp.ones(1, jnp.int32), jnp.ones(1, bool)
+    resumed, again = updated(method, steps.TrainState(found["trainable"], found["slots"], *ones))
+    assert again == second
+    jax.tree.map(np.testing.assert_array_equal, resumed.trainable, last.trainable)
+
+
+@pytest.mark.parametrize("name", GANGING)
+def test_gang_and_packed_rows_equal_single_runs(name):
+    runs = [alone(name, 2, 0), alone(name, 2, 1), alone(name, 4, 2)]
+    groups = (runs[0][0], runs[2][0])
+    trainables = (stacked(runs[0][1], runs[1][1]), stacked(runs[2][1]))
+    batch = rows([method.prompt_length for method, _ in runs])
+    together = forward(groups, trainables, batch)
+    one_row = forward(groups, trainables, packed(batch))[0]
+    expected = []
+    for i, (method, own) in enumerate(runs):
+        single = forward([method], [stacked(own)], row(batch, i))[0]
+        real = np.asarray(batch.target_segments_BM[i]) > 0
+        close(together[i][real], single[real])
+        expected.append(single[real])
+    close(one_row, np.concatenate(expected))
+    assert np.abs(together[0] - together[1]).max() > 0.01  # runs do differ
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if name not in GANGING])
+def test_packed_rows_equal_single_rows_where_weights_change(name):
+    method, own = alone(name)
+    batch = rows([method.prompt_length] * 2)
+    batch = batch.replace(runs_BG=batch.runs_BG * 0)
+    apart = forward([method], [stacked(own)], batch)
+    one_row = forward([method], [stacked(own)], packed(batch))[0]
+    close(one_row, apart[np.asarray(batch.target_segments_BM) > 0])
+
+
+def test_runs_of_all_methods_share_a_batch():
+    runs = [alone(name) for name in GANGING]
+    batch = rows([method.prompt_length for method, _ in runs])
+    mixed = [method for method, _ in runs], [stacked(own) for _, own in runs]
+    together, answers = forward(*mixed, batch), written(*mixed, batch)
+    for i, (method, own) in enumerate(runs):
+        one = [method], [stacked(own)], row(batch, i)
+        real = np.asarray(batch.target_segments_BM[i]) > 0
+        close(together[i][real], forward(*one)[0][real])
+        np.testing.assert_array_equal(answers[i], written(*one)[0])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_cached_decoding_equals_teacher_forcing(name):
+    method, own = alone(name)
+    batch = row(rows([method.prompt_length]), 0)
+    ids = written([method], [stacked(own)], batch)
+    asked = batch.replace(targets_BM=ids, target_segments_BM=np.ones_like(ids))
+    best = forward([method], [stacked(own)], asked).argmax(-1)
+    ended = np.cumsum(ids == 1, axis=1) - (ids == 1) > 0
+    np.testing.assert_array_equal(np.where(ended, 0, best), ids)
+    assert ids.shape == (1, TARGET)
+
+
+@pytest.mark.parametrize("name", GANGING)
+def test_what_is_written_of_a_run_is_enough_to_answer(name, tmp_path):
+    method, own = alone(name)
+    tensors = jax.tree.map(np.asarray, method.collapse(own, BASE))
+    array_files.write_safetensors(tmp_path / "tuned.safetensors", tensors, {})
+    read, _ = array_files.read_safetensors(tmp_path / "tuned.safetensors")
+    again = Soft.of(read)
+    batch = row(rows([method.prompt_length]), 0)
+    injection = join([jax.tree.map(lambda x: x[None], again)])
+    logits = jax.jit(T5(CONFIG).apply)({"params": BASE}, batch, injection)
+    close(logits, forward([method], [stacked(own)], batch))
+
+
+TOY = '''
+"""A toy."""
+
+from spjax.methods.base import Method
+from spjax.types import Soft
+
+
+class ToyShift(Method):
+    """One number for all. Trains `1` number."""
+
+    def setup(self):
+        self.shift = self.param("shift", lambda _: 0.0)
+
+    def __call__(self, base):
+        width = base["token_embedder"]["embedding"].shape[1]
+        return base, Soft(added=self.shift * __import__("jax").numpy.ones((1, width)))
+'''
+
+
+def test_a_method_is_added_by_its_file_alone(tmp_path, monkeypatch):
+    (tmp_path / "toy_shift.py").write_text(TOY)
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    assert methods.names() == tuple(sorted((*ALL, "toy_shift")))
+    method = small("toy_shift")
+    assert methods.name_of(method) == "toy_shift"
+    batch = row(rows([0]), 0)
+    own = init_trainable(method, BASE, 0)
+    plain = jax.jit(T5(CONFIG).apply)({"params": BASE}, batch)
+    close(forward([method], [stacked(own)], batch), plain)
+    config.register_all.cache_clear()
+    files = ["gin_configs/models/pocket.gin", "gin_configs/runs/pocket.gin"]
+    bindings = ["Run.method = @ToyShift()", "MODEL_SIZE = 'pocket_50k'"]
+    bindings += ["MIXTURE_OR_TASK_NAME = 'pocket_cb'"]
+    assert config.load("Run", files, bindings).method_name == "toy_shift"
+
+
+def test_no_method_is_named_outside_its_file():
+    root = Path(methods.__file__).parents[1]
+    names = [re.escape(word) for name in ALL for word in (name, methods.get(name).__name__)]
+    pattern = re.compile(rf"\b({'|'.join(names)})\b")
+    # PEFT's own names, and the two arms that the paper's figures compare.
+    allowed = {root / "checkpoints" / "peft.py", root / "checkpoints" / "adapters.py"}
+    allowed.add(root / "analysis" / "statistics.py")
+    wrong = []
+    for path in root.rglob("*.py"):
+        if path.parent.name == "methods" or path in allowed:
+            continue
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if pattern.search(line):
+                wrong.append(f"{path.name}:{number}: {line.strip()}")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_unknown_method():
@@ -66,86 +243,69 @@ def test_unknown_method():
         methods.get("lara")
 
 
-def test_bad_hyper_parameters():
-    cls = methods.get("prompt_tuning")
-    with pytest.raises(ValueError, match="PROMPT_LENGTH is 0"):
-        cls(length=0)
-    with pytest.raises(ValueError, match="place is 'middle'.*'after_first'"):
-        cls(place="middle")
+@pytest.mark.parametrize(
+    "name, settings, message",
+    [
+        ("prompt_tuning", {"length": 0}, "PROMPT_LENGTH is 0"),
+        ("prompt_tuning", {"place": "middle"}, "place is 'middle'.*'after_first'"),
+        ("prompt_tuning", {"sees_prompt": "some"}, "sees_prompt is 'some'.*before"),
+        ("input_bias", {"length": 1.5}, "InputBias.length is 1.5"),
+        ("prefix_tuning", {"hidden": -1}, "PrefixTuning.hidden is -1"),
+        ("prefix_tuning", {"sites": ("middle",)}, "sites is .'middle',.*cross"),
+        ("p_tuning", {"hidden": 0}, "PTuning.hidden is 0"),
+        ("p_tuning", {"encoder": "gru"}, "PTuning.encoder is 'gru'; use one of lstm, mlp"),
+        ("p_tuning", {"template": "{inputs}"}, "template is '{inputs}'; it has no rows"),
+        ("multitask_prompt_tuning", {"rank": 0}, "MultitaskPromptTuning.rank is 0"),
+        ("multitask_prompt_tuning", {"task_rate": 0}, "task_rate is 0; it must be above 0"),
+        ("multitask_prompt_tuning", {"distillation": 0}, "leave the teachers out"),
+        ("lora", {"rank": 0}, "LoRA.rank is 0"),
+        ("lora", {"alpha": 0}, "LoRA.alpha is 0"),
+        ("lora", {"kernels": ()}, "LoRA.kernels is .*query"),
+    ],
+)
+def test_bad_hyper_parameters(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        methods.get(name)(**settings)
 
 
-def start(initializer, length=4, labels=("good", "bad")):
-    resolved = initializer.resolve(labels, WORDS.__getitem__)
-    return np.asarray(resolved(jax.random.key(3), length, jnp.asarray(TABLE)))
+def test_full_fine_tuning_refuses_int8():
+    from spjax.models import quantization
+
+    with pytest.raises(ValueError, match="base is in int8"):
+        small("full_fine_tuning").init(jax.random.key(0), quantization.quantize_tree(BASE))
 
 
-def test_uniform_ranges():
-    paper = start(initializers.Uniform(), 400)
-    released = start(initializers.Uniform(0.0, 0.5), 400)
-    assert -0.5 <= paper.min() < -0.45 and 0.45 < paper.max() < 0.5
-    assert 0.0 <= released.min() < 0.05 and 0.45 < released.max() < 0.5
+def test_a_gang_is_one_table():
+    own = [alone("prompt_tuning", 3, seed)[1] for seed in (0, 1)]
+    weights, injection = apply_gang([small("prompt_tuning")], [stacked(*own)], BASE)
+    assert weights is BASE and injection.offsets_NS.tolist() == [[0], [3]]
+    np.testing.assert_array_equal(injection.prompt_RD[3:], own[1]["prompt"])
 
 
-def test_sampled_vocabulary_takes_different_words_of_the_population():
-    prompt = start(initializers.SampledVocabulary(10), 10)
-    rows = [np.flatnonzero((TABLE == row).all(axis=1)).item() for row in prompt]
-    assert sorted(rows) == list(range(10))
-    assert start(initializers.SampledVocabulary(10), 12).shape == (12, 16)
+def test_a_target_stage_starts_from_the_average_of_its_source(tmp_path):
+    source = small("multitask_prompt_tuning").clone(tasks=3)
+    tensors = source.collapse(moved(source, 0), BASE)
+    assert tensors["prompt"].shape == (3, 3, 16)
+    file = tmp_path / "tuned.safetensors"
+    array_files.write_safetensors(file, jax.tree.map(np.asarray, tensors), {})
+    target = small("multitask_prompt_tuning", source=str(tmp_path)).clone(tasks=2)
+    found = target.collapse(init_trainable(target, BASE, 0), BASE)
+    close(found["u"], np.stack([tensors["u"].mean(0)] * 2))
+    close(found["prompt"][1], tensors["shared"] * (tensors["u"].mean(0) @ tensors["v"].mean(0)))
+    longer = small("multitask_prompt_tuning", source=str(file), length=4)
+    with pytest.raises(ValueError, match="have shapes .*length, rank and model must be those"):
+        init_trainable(longer, BASE, 0)
+    missing = small("multitask_prompt_tuning", source=str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="cannot read the factors of a source run"):
+        init_trainable(missing, BASE, 0)
 
 
-def test_the_paper_s_population_and_its_share_of_a_small_table():
-    def drawn(rows):
-        table = jnp.arange(rows, dtype=jnp.float32)[:, None]
-        return initializers.SampledVocabulary()(jax.random.key(0), 150, table)
-
-    assert 4500 < drawn(32128).max() < 5000
-    assert 160 < drawn(1152).max() < 180
-
-
-def test_class_labels_are_means_and_the_rest_is_sampled():
-    prompt = start(initializers.ClassLabels(population=10))
-    np.testing.assert_allclose(prompt[0], TABLE[[5, 6]].mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(prompt[1], TABLE[7], rtol=1e-6)
-    sampled = start(initializers.SampledVocabulary(10))
-    np.testing.assert_array_equal(prompt[2:], sampled[2:])
-    chosen = start(initializers.ClassLabels(labels=("so so",)), 1)
-    np.testing.assert_allclose(chosen[0], TABLE[[8, 9, 10]].mean(axis=0), rtol=1e-6)
-
-
-def test_class_labels_without_labels():
-    with pytest.raises(ValueError, match="needs label words, and the task has none.*CLASS_LABELS"):
-        start(initializers.ClassLabels(), labels=())
-
-
-def test_bad_class_labels():
-    with pytest.raises(ValueError, match="CLASS_LABELS is the text 'good'"):
-        start(initializers.ClassLabels(labels="good"))
-    with pytest.raises(ValueError, match="label word '' has no tokens"):
-        start(initializers.ClassLabels(labels=("good", "")))
-
-
-def test_text_fills_rows_in_order_and_is_cut():
-    prompt = start(initializers.Text("so so"))
-    np.testing.assert_array_equal(prompt[:3], TABLE[[8, 9, 10]])
-    np.testing.assert_array_equal(start(initializers.Text("so so"), 2), TABLE[[8, 9]])
-    with pytest.raises(ValueError, match="has no tokens"):
-        start(initializers.Text(""))
-
-
-def test_file(tmp_path):
-    prompt = np.arange(64, dtype=np.float32).reshape(4, 16)
-    np.save(tmp_path / "p.npy", prompt)
-    np.testing.assert_array_equal(start(initializers.FromFile(str(tmp_path / "p.npy"))), prompt)
-    with pytest.raises(ValueError, match=r"shape \(4, 16\), but the run needs \(5, 16\)"):
-        start(initializers.FromFile(str(tmp_path / "p.npy")), 5)
-    with pytest.raises(ValueError, match="cannot read a prompt"):
-        start(initializers.FromFile(str(tmp_path / "missing.npy")))
-    np.save(tmp_path / "bad.npy", np.array([{}], object), allow_pickle=True)
-    (tmp_path / "empty.npy").touch()
-    np.save(tmp_path / "text.npy", np.array(["a"]))
-    for name in ("bad", "empty", "text"):
-        with pytest.raises(ValueError, match="cannot read a prompt"):
-            start(initializers.FromFile(str(tmp_path / f"{name}.npy")), 1)
-    np.save(tmp_path / "nan.npy", np.full((4, 16), np.nan, np.float32))
-    with pytest.raises(ValueError, match="has NaN or infinite numbers"):
-        start(initializers.FromFile(str(tmp_path / "nan.npy")))
+def test_the_rate_of_the_factors_is_a_multiple():
+    # Adafactor's first step has the size of the rate, whatever the gradient.
+    method = small("multitask_prompt_tuning", task_rate=3.0, initializer=Uniform())
+    state, _ = updated(method, first_state(method))
+    before = method.collapse(init_trainable(method, BASE, 0), BASE)
+    after = method.collapse(jax.tree.map(lambda x: x[0], state.trainable), BASE)
+    size = {k: np.sqrt(np.mean((after[k] - before[k]) ** 2)) for k in ("shared", "u", "v")}
+    assert size["u"] / size["shared"] == pytest.approx(3, rel=1e-3)
+    assert size["v"] / size["shared"] == pytest.approx(3, rel=1e-3)

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 
 from spjax import trees
-from spjax.checkpoints import prompts
+from spjax.checkpoints import adapters, prompts
 from spjax.checkpoints.prompts import Prompt
+from spjax.methods.ia3 import IA3
+from spjax.methods.lora import LoRA
+from spjax.methods.multitask_prompt_tuning import MultitaskPromptTuning
+from spjax.methods.p_tuning import PTuning
 from spjax.models import T5, T5Config
 from spjax.models.t5 import weight_shapes
 from spjax.training.losses import token_losses
-from spjax.types import Batch, join_prompts
+from spjax.types import Batch, Soft, join, join_prompts
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -152,3 +156,152 @@ def test_p_tuning_is_read_as_its_table(tmp_path):
     model.save_pretrained(tmp_path)
     table = model.get_prompt_embedding_to_save("default").detach().numpy()
     assert prompts.read(tmp_path).rows_PD.tobytes() == table[:LENGTH].tobytes()
+
+
+def logits_of(data, weights_tree, soft=None, task=0):
+    """Teacher-forced logits of spjax, with slots in front where there is a prompt."""
+    ids, mask, labels = data
+    length = 0 if soft is None or soft.prompt is None else soft.prompt.shape[-2]
+    front = np.ones((ROWS, length), np.int64)
+    slots = np.hstack([front * np.arange(length), np.full_like(ids, -1)])
+    zero = np.zeros((ROWS, 1))
+    text = (np.hstack([front, ids]), slots, np.hstack([front, mask]), labels, labels > 0)
+    batch = Batch(*(jnp.asarray(part, jnp.int32) for part in (*text, zero, zero + task)))
+    injection = None if soft is None else join([jax.tree.map(lambda x: jnp.asarray(x)[None], soft)])
+    return np.asarray(jax.jit(T5(CONFIG).apply)({"params": weights_tree}, batch, injection))
+
+
+def randomised(model, names):
+    """Gives the parameters whose names contain one of `names` numbers that are not trivial."""
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if any(part in name for part in names):
+            parameter.data = 0.3 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def lstm(state, layer, suffix):
+    """PyTorch's gates of one direction as Flax has them."""
+    names = [f"lstm_head.{part}_l{layer}{suffix}" for part in ("weight_ih", "weight_hh")]
+    inner, outer = ([m.T for m in np.split(state[name], 4)] for name in names)
+    both = (state[f"lstm_head.{part}_l{layer}{suffix}"] for part in ("bias_ih", "bias_hh"))
+    bias = np.split(sum(both), 4)
+    cell = {}
+    for i, gate in enumerate("ifgo"):
+        cell[f"i{gate}"] = {"kernel": inner[i]}
+        cell[f"h{gate}"] = {"kernel": outer[i], "bias": bias[i]}
+    return {"cell": cell}
+
+
+@pytest.mark.parametrize("encoder", ["lstm", "mlp"])
+def test_p_tuning_writes_the_same_rows(tmp_path, data, encoder):
+    config = peft.PromptEncoderConfig(
+        task_type="SEQ_2_SEQ_LM", num_virtual_tokens=LENGTH, encoder_hidden_size=6,
+        encoder_reparameterization_type=encoder.upper(), num_transformer_submodules=1,
+    )  # fmt: skip
+    model = peft.get_peft_model(frozen(), config).eval()
+    table = model.get_prompt_embedding_to_save("default").detach().numpy()
+    state = {k: v.numpy() for k, v in model.prompt_encoder["default"].state_dict().items()}
+    heads = sorted({int(name.split(".")[1]) for name in state if name.startswith("mlp_head.")})
+    names = [*(f"head_{i}" for i in range(len(heads) - 1)), "head_out"]
+    own = {
+        name: {"kernel": state[f"mlp_head.{i}.weight"].T, "bias": state[f"mlp_head.{i}.bias"]}
+        for name, i in zip(names, heads)
+    }
+    if encoder == "lstm":
+        for layer in (0, 1):
+            own[f"lstm_{layer}_forward"] = lstm(state, layer, "")
+            own[f"lstm_{layer}_backward"] = lstm(state, layer, "_reverse")
+    own["seed"] = state["embedding.weight"]
+    method, base = PTuning(length=LENGTH, encoder=encoder, hidden=6), weights()
+    shapes = jax.eval_shape(lambda: method.init(jax.random.key(0), base)["params"])
+    assert jax.tree.map(np.shape, own) == jax.tree.map(np.shape, shapes)
+    soft = method.apply({"params": own}, base)[1]
+    np.testing.assert_allclose(soft.prompt, table, atol=1e-5)
+    np.testing.assert_allclose(logits_of(data, base, soft), theirs(model, data)[1], atol=1e-4)
+
+
+def changed(method, prefix, name, tensors):
+    """Weights that a method makes of tensors as a run leaves them."""
+    own = {k.removeprefix(prefix): v for k, v in tensors.items()}
+    return method.apply({"params": {name: trees.unflatten(own)}}, weights())[0]
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_lora_both_ways(tmp_path, data, rslora):
+    config = peft.LoraConfig(
+        task_type="SEQ_2_SEQ_LM", r=2, lora_alpha=6, use_rslora=rslora,
+        target_modules=["q", "v", "wi_0", "wo"],
+    )  # fmt: skip
+    model = randomised(peft.get_peft_model(frozen(), config), ["lora_"])
+    model.save_pretrained(tmp_path / "a")
+    tensors, _ = adapters.read(tmp_path / "a")
+    method = LoRA(rank=2, alpha=2, kernels=("query", "value", "wi_0", "wo"))
+    logits = logits_of(data, changed(method, "lora/", "factors", tensors))
+    np.testing.assert_allclose(logits, theirs(model, data)[1], atol=1e-4)
+    safetensors = prompts.convert(tmp_path / "a", tmp_path / "tuned.safetensors", "safetensors")
+    prompts.convert(safetensors, tmp_path / "b", "peft")
+    again = peft.PeftModel.from_pretrained(frozen(), str(tmp_path / "b")).eval()
+    np.testing.assert_allclose(logits, theirs(again, data)[1], atol=1e-4)
+    assert np.abs(logits - logits_of(data, weights())).max() > 0.1
+    alpha = method.clone(alpha=6.0, rslora=rslora)  # the scale that PEFT has beside the factors
+    assert alpha.scale == pytest.approx(6 / (2**0.5 if rslora else 2))
+
+
+def test_ia3_both_ways(tmp_path, data):
+    config = peft.IA3Config(
+        task_type="SEQ_2_SEQ_LM", target_modules=["k", "v", "wo"], feedforward_modules=["wo"]
+    )
+    model = randomised(peft.get_peft_model(frozen(), config), ["ia3_"])
+    model.save_pretrained(tmp_path / "a")
+    tensors, _ = adapters.read(tmp_path / "a")
+    logits = logits_of(data, changed(IA3(), "ia3/", "scales", tensors))
+    np.testing.assert_allclose(logits, theirs(model, data)[1], atol=1e-4)
+    adapters.write(tmp_path / "b", tensors, {})
+    again = peft.PeftModel.from_pretrained(frozen(), str(tmp_path / "b")).eval()
+    np.testing.assert_allclose(logits, theirs(again, data)[1], atol=1e-4)
+
+
+def test_multitask_prompts_both_ways(tmp_path, data):
+    config = peft.MultitaskPromptTuningConfig(
+        task_type="SEQ_2_SEQ_LM", num_virtual_tokens=LENGTH, num_tasks=3, num_ranks=2,
+        num_transformer_submodules=1,
+    )  # fmt: skip
+    model = peft.get_peft_model(frozen(), config)
+    model = randomised(model, ["embedding", "prefix_task"])
+    model.save_pretrained(tmp_path / "a")
+    tensors, _ = adapters.read(tmp_path / "a")
+    adapters.write(tmp_path / "b", tensors, {})
+    again = peft.PeftModel.from_pretrained(frozen(), str(tmp_path / "b")).eval()
+    method = MultitaskPromptTuning(length=LENGTH, rank=2, tasks=3, task_rate=1.0)
+    own = {"factors": {name: tensors[name] for name in ("shared", "u", "v")}}
+    soft = method.apply({"params": own}, weights())[1]
+    np.testing.assert_allclose(soft.prompt, tensors["prompt"], atol=1e-6)
+    ids, mask, labels = map(torch.tensor, data)
+    for task in (0, 2):
+        logits = logits_of(data, weights(), soft, task)
+        for made in (model, again):
+            asked = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+            out = made(**asked, task_ids=torch.full((ROWS,), task))
+            np.testing.assert_allclose(logits, out.logits.detach().numpy(), atol=1e-4)
+
+
+def test_decoder_prefixes_both_ways(tmp_path, data):
+    config = peft.PrefixTuningConfig(
+        task_type="SEQ_2_SEQ_LM", num_virtual_tokens=LENGTH, token_dim=24, num_attention_heads=3
+    )
+    model = randomised(peft.get_peft_model(frozen(), config), ["prompt_encoder"])
+    model.save_pretrained(tmp_path / "a")
+    tensors, _ = adapters.read(tmp_path / "a")
+    # With an even number of layers PEFT gives two of them one prefix.
+    np.testing.assert_array_equal(*tensors["prefix/decoder/keys"])
+    logits = logits_of(data, weights(), Soft.of(tensors))
+    np.testing.assert_allclose(logits, theirs(model, data)[1], atol=1e-4)
+    rng = np.random.default_rng(0)
+    own = {name: rng.normal(size=x.shape).astype(np.float32) for name, x in tensors.items()}
+    adapters.write(tmp_path / "b", own, {})
+    again = peft.PeftModel.from_pretrained(frozen(), str(tmp_path / "b")).eval()
+    logits = logits_of(data, weights(), Soft.of(own))
+    np.testing.assert_allclose(logits, theirs(again, data)[1], atol=1e-4)
+    back, _ = adapters.read(tmp_path / "b")
+    assert all(np.array_equal(back[name], own[name]) for name in own)

@@ -1,6 +1,7 @@
 """Body of a process with 8 simulated devices: prints figures of every set of rules as JSON."""
 
 import functools
+import inspect
 import json
 import math
 import sys
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spjax import methods
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.initializers import Uniform
 from spjax.methods.prompt_tuning import PromptTuning
@@ -83,6 +85,49 @@ def two_steps(method, place, parts=1, remat=False, scan=False, runs=2):
     }
 
 
+@functools.cache
+def weights():
+    return jax.jit(init_weights, static_argnums=0)(TINY, jax.random.key(0))
+
+
+def losses_of(own, place):
+    """Losses of two steps of a gang with one run for each method."""
+    base = weights()
+    starts = [jax.jit(method.init)(jax.random.key(1), base)["params"] for method in own]
+    base = jax.device_put(base, place.weights(base))
+    states = []
+    for start in starts:
+        trainable = jax.tree.map(lambda x: x[None], start)
+        slots = jax.vmap(AdamW().make(0.0).init)(trainable)
+        counts = jnp.zeros(1, jnp.int32), jnp.ones(1, bool)
+        states.append(step.TrainState(trainable, slots, *counts))
+    states = jax.device_put(tuple(states), place.state(tuple(states), base))
+    program = step.Program(TINY, tuple(own), AdamW(0.0), 0.0, 0.0, None, False, place)
+    runs = (np.arange(8, dtype=np.int32) % len(own))[:, None]
+    prompted = np.array([method.prompt_length > 0 for method in own])[runs]
+    data = batch()
+    data = data.replace(runs_BG=runs, slots_BL=np.where(prompted, data.slots_BL, -1))
+    rates, totals, found = jnp.full(len(own), 0.01), np.ones(len(own), np.float32), []
+    for _ in range(2):
+        states, losses_N = step.update(
+            program, states, base, [place.put_batch(data)], totals, rates, jax.random.key(0)
+        )
+        found.append(np.asarray(losses_N).tolist())
+    return found
+
+
+def of_every_method(alone, place):
+    """Losses on one device and on all, of all methods that share a gang and of each other."""
+    every = []
+    for name in methods.names():
+        known = inspect.signature(methods.get(name)).parameters
+        small = {"length": 2, "hidden": 4, "initializer": Uniform()}
+        every.append(methods.get(name)(**{k: small[k] for k in small if k in known}))
+    gangs = [[method] for method in every if method.changes_weights]
+    gangs.append([method for method in every if not method.changes_weights])
+    return [[losses_of(own, alone), losses_of(own, place)] for own in gangs]
+
+
 def on_a_device(arrays):
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in arrays)
 
@@ -99,7 +144,8 @@ def main():
     found["prompt/pairs/2"] = two_steps(prompt, mesh.place(2, PAIRS))
     found["prompt/scan"] = two_steps(prompt, mesh.place(2, "fsdp"), scan=True)
     found["prompt/all"] = two_steps(prompt, mesh.place(2, "fsdp"), 4, True)
-    json.dump(found, sys.stdout)
+    methods_found = of_every_method(alone, mesh.place(4, "tensor_parallel"))
+    json.dump({"rules": found, "methods": methods_found}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from spjax import config
+from spjax import config, methods
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models import get_size
 from spjax.models.t5 import weight_shapes
@@ -32,13 +32,28 @@ def environment(devices, **values):
 
 
 @pytest.fixture(scope="module")
-def cases():
+def found():
     """What `mesh_cases.py` found on 8 simulated devices."""
     command = [sys.executable, str(HERE / "mesh_cases.py")]
     place = environment(8, PYTHONPATH=str(HERE.parents[1]))
     done = subprocess.run(command, env=place, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+@pytest.fixture
+def cases(found):
+    """The losses and sizes of each set of rules."""
+    return found["rules"]
+
+
+def test_every_method_has_the_losses_of_one_device(found):
+    runs = 0
+    for alone, there in found["methods"]:
+        np.testing.assert_allclose(there, alone, rtol=1e-5)
+        assert (np.array(alone[0]) != alone[1]).all()
+        runs += len(alone[0])
+    assert runs == len(methods.names())
 
 
 def test_every_rule_set_gives_the_losses_of_one_device(cases):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import subprocess
 import sys
 
@@ -45,8 +46,9 @@ def examples(prompt, lengths, seed):
 
 
 def method_of(name, length):
-    options = {"length": length, "initializer": Uniform()} if name == "prompt_tuning" else {}
-    return methods.get(name)(**options)
+    known = inspect.signature(methods.get(name)).parameters
+    options = {"length": length, "initializer": Uniform(), "hidden": 5}
+    return methods.get(name)(**{key: options[key] for key in options if key in known})
 
 
 def gang(name, prompts, normalizer=None):

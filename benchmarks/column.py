@@ -1,0 +1,149 @@
+"""A column of the paper's Figure 3(a) for one pocket model: `python -m benchmarks.column`.
+
+Six prompt lengths x three seeds on one task, three ways, each from an empty cache of compiled
+programs: one sweep; `spjax train` run by run; PEFT on PyTorch run by run (`--torch_python`), as a
+script that loads the model, trains and evaluates as often on as many examples. A process for each
+run, so imports count. The two slow ways are measured for one seed and multiplied by three, unless
+`--all_seeds` is given (which is kind to the first of them: later seeds find programs compiled).
+
+Prints the ratios and writes `benchmarks/results/column.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import lengths, machine
+from benchmarks.peft_peer import Peer
+
+LENGTHS = (1, 5, 20, 50, 100, 150)
+SEEDS = (0, 1, 2)
+MODEL, TASK = "pocket_200k", "pocket_wic"
+STEPS, EVERY, BATCH = 120, 40, 16
+ROOT = Path(__file__).parents[1]
+FILES = ("models/pocket", "runs/pocket", "methods/prompt_tuning")
+SETTINGS = {
+    "MODEL_SIZE": MODEL, "MIXTURE_OR_TASK_NAME": TASK, "TRAIN_STEPS": STEPS,
+    "EVAL_PERIOD": EVERY, "BATCH_SIZE": BATCH,
+}  # fmt: skip
+
+
+def study(folder: Path) -> Path:
+    """The gin file of the sweep."""
+    files = [f"gin_configs/{name}.gin" for name in FILES]
+    path = folder / "column.gin"
+    path.write_text(
+        "Study.name = 'column'\nStudy.arms = [@column/Arm()]\n"
+        "Study.figures = ['score_over_length']\n"
+        f"column/Arm.name = 'prompt'\ncolumn/Arm.gin_files = {files}\n"
+        f"column/Arm.bindings = {SETTINGS}\n"
+        f"column/Arm.axes = {{'PROMPT_LENGTH': {list(LENGTHS)}, 'SEED': {list(SEEDS)}}}\n"
+    )
+    return path
+
+
+def timed(command: list[str], cache: Path) -> float:
+    """Seconds of a command that keeps its caches in a folder."""
+    environment = os.environ | {"SPJAX_CACHE": str(cache)}
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
+    return time.perf_counter() - start
+
+
+def fresh(folder: Path, name: str) -> Path:
+    """A cache with the task's tokens and nothing compiled."""
+    made = folder / f"cache_{name}"
+    shutil.copytree(folder / "cache", made, ignore=shutil.ignore_patterns("xla"))
+    return made
+
+
+def run_by_run(folder: Path, seeds: tuple[int, ...]) -> float:
+    """Seconds of `spjax train`, one process a run."""
+    cache, total = fresh(folder, "train"), 0.0
+    for seed in seeds:
+        for length in LENGTHS:
+            command = [sys.executable, "-m", "spjax.cli", "train"]
+            command += [f"--gin_file=gin_configs/{name}.gin" for name in FILES]
+            values = SETTINGS | {"PROMPT_LENGTH": length, "SEED": seed,
+                                 "MODEL_DIR": str(folder / f"run_{length}_{seed}")}  # fmt: skip
+            command += [f"--gin.{name}={value!r}" for name, value in values.items()]
+            total += timed(command, cache)
+    return total
+
+
+def peft(folder: Path, python: str, seeds: tuple[int, ...], threads: int) -> float:
+    """Seconds of PEFT, one process a run."""
+    weights = folder / "huggingface"
+    ours = [sys.executable, "-m", "spjax.cli", "convert"]
+    shipped = ROOT / "spjax" / "pocket" / "weights" / f"{MODEL}.safetensors"
+    timed([*ours, str(shipped), str(weights), "--format=huggingface"], folder / "cache")
+    for split, count in (("examples", 4096), ("validation", validation_size())):
+        lengths.save(folder / f"{split}.npz", *lengths.draw(TASK, count))
+    total = 0.0
+    for _ in seeds:
+        for length in LENGTHS:
+            start = time.perf_counter()
+            with Peer(python) as peer:
+                peer.ask({
+                    "do": "run", "folder": str(weights), "prompt_length": length,
+                    "examples": str(folder / "examples.npz"), "batch_size": BATCH,
+                    "validation": str(folder / "validation.npz"), "steps": STEPS,
+                    "eval_every": EVERY, "eval_batch_size": 64, "max_new_tokens": 4,
+                    "threads": threads,
+                })  # fmt: skip
+            total += time.perf_counter() - start
+    return total
+
+
+def validation_size() -> int:
+    """Examples that our runs evaluate on."""
+    from spjax.data import cache
+
+    return cache.load(TASK, "validation").num_examples
+
+
+def main() -> None:
+    """Prints the ratios and writes the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--torch_python", default="", help="an interpreter with the torch extra")
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch; 1 is best at this size")
+    parser.add_argument("--all_seeds", action="store_true")
+    options = parser.parse_args()
+    seeds = SEEDS if options.all_seeds else SEEDS[:1]
+    result: dict[str, Any] = {
+        "machine": machine.describe("jax", "jaxlib"), "model": MODEL, "task": TASK,
+        "lengths": LENGTHS, "seeds": SEEDS, "steps": STEPS, "batch_size": BATCH,
+        "seeds_of_the_slow_ways": seeds,
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        ours = [sys.executable, "-m", "spjax.cli"]
+        timed([*ours, "cache", f"--task={TASK}"], folder / "cache")
+        share = len(SEEDS) / len(seeds)
+        sweep = [*ours, "sweep", f"--gin_file={study(folder)}", f"--output_dir={folder / 'out'}"]
+        result["sweep_s"] = timed(sweep, fresh(folder, "sweep"))
+        print(f"sweep: {result['sweep_s']:.0f} s", flush=True)
+        result["train_s"] = share * run_by_run(folder, seeds)
+        result["train_ratio"] = result["train_s"] / result["sweep_s"]
+        print(f"spjax train: {result['train_s']:.0f} s, {result['train_ratio']:.1f} x", flush=True)
+        if options.torch_python:
+            result["peft_s"] = share * peft(folder, options.torch_python, seeds, options.threads)
+            result["peft_ratio"] = result["peft_s"] / result["sweep_s"]
+            print(f"PEFT: {result['peft_s']:.0f} s, {result['peft_ratio']:.1f} x", flush=True)
+    path = Path(__file__).parent / "results" / "column.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

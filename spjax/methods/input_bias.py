@@ -1,0 +1,41 @@
+"""A bias on the encoder's input: the control with as many parameters as a prompt."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+
+from spjax.methods.base import Method
+from spjax.types import Soft, Tree
+
+
+class InputBias(Method):
+    """Rows that are added to the embeddings of the text, instead of standing beside them.
+
+    Row i mod P is added to token i of each example, so one row is a bias on every token, and as
+    many rows as the text has tokens are one for each place. Nothing is attended to that was not
+    there before: what a prompt of the same number of parameters does better than this, it owes to
+    its own positions. It starts at 0, so training starts from the frozen model itself. The control
+    is this project's own.
+
+    Trains `P * D` numbers.
+
+    Attributes:
+      length: P.
+    """
+
+    length: int = 100
+
+    def __post_init__(self) -> None:
+        """Checks the hyper-parameter."""
+        if type(self.length) is not int or self.length < 1:
+            raise ValueError(
+                f"InputBias.length is {self.length!r}; it must be a whole number of at least 1."
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, base: Tree) -> tuple[Tree, Soft]:
+        """The base as it is, and the rows `[P, D]`."""
+        width = base["token_embedder"]["embedding"].shape[1]
+        bias_PD = self.param("bias", nn.initializers.zeros, (self.length, width))
+        return base, Soft(added=bias_PD)

@@ -1,0 +1,100 @@
+"""LoRA (Hu et al. 2022): a trainable low-rank change of some kernels of a frozen model."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from spjax import trees
+from spjax.methods.base import Method
+from spjax.types import Array, Tree
+
+KERNELS = ("query", "key", "value", "out", "wi", "wi_0", "wi_1", "wo")
+# The released code's initial values: uniform within 1 / sqrt(fan in).
+_start_a = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=0)
+
+
+class LoRA(Method):
+    """W becomes W + scale * A B, with A `[in, R]` random and B `[R, out]` 0 at the start.
+
+    `scale` is `alpha / rank` (section 4.1), or `alpha / sqrt(rank)` for rsLoRA (Kalajdzievski
+    2023). No dropout on the input of A, which the released code has as an option. The sum is
+    formed in each step in float32; nothing is merged into the base.
+
+    Trains R times the sum of width and height of each changed kernel: with query and value
+    `2 * R * (D + H * K) * (E + 2 * L)` numbers, where E and L are the layers of encoder and
+    decoder.
+
+    Attributes:
+      rank: R.
+      alpha: of the scale.
+      kernels: which are changed, in all layers: some of `KERNELS`.
+      rslora: whether the scale falls with the root of the rank only.
+    """
+
+    changes_weights: ClassVar[bool] = True
+
+    rank: int = 8
+    alpha: float = 8.0
+    kernels: Sequence[str] = ("query", "value")
+    rslora: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the hyper-parameters."""
+        if type(self.rank) is not int or self.rank < 1:
+            raise ValueError(
+                f"LoRA.rank is {self.rank!r}; it must be a whole number of at least 1."
+            )
+        if not self.alpha > 0:
+            raise ValueError(f"LoRA.alpha is {self.alpha!r}; it must be a number above 0.")
+        self.kernels = (self.kernels,) if isinstance(self.kernels, str) else tuple(self.kernels)
+        if not self.kernels or not set(self.kernels) <= set(KERNELS):
+            raise ValueError(
+                f"LoRA.kernels is {self.kernels!r}; use one or more of {', '.join(KERNELS)}."
+            )
+        super().__post_init__()
+
+    @property
+    def scale(self) -> float:
+        """What A B is multiplied by."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+    @nn.compact
+    def __call__(self, base: Tree) -> tuple[Tree, None]:
+        """The changed weights, and nothing beside them."""
+        weights = trees.flatten(base)
+        found = {name: leaf for name, leaf in weights.items() if _kernel_of(name) in self.kernels}
+        factors = self.param("factors", lambda rng: trees.unflatten(self._start(rng, found)))
+        factors = trees.flatten(factors)
+        for name, kernel in found.items():
+            a, b = factors[f"{name}/a"], factors[f"{name}/b"]
+            change = self.scale * (a @ b if a.ndim == 2 else jnp.einsum("ilr,rlo->ilo", a, b))
+            weights[name] = kernel.astype(jnp.float32) + change
+        return trees.unflatten(weights), None
+
+    def _start(self, rng: Array, kernels: dict[str, Array]) -> dict[str, jax.Array]:
+        """A and B of each kernel; where layers are stacked on axis 1, so are they."""
+        found = {}
+        for name, own in zip(kernels, jax.random.split(rng, len(kernels))):
+            first, *layers, last = kernels[name].shape
+            found[f"{name}/a"] = _start_a(own, (first, *layers, self.rank), jnp.float32)
+            found[f"{name}/b"] = jnp.zeros((self.rank, *layers, last), jnp.float32)
+        return found
+
+    def collapse(self, trainable: Tree, base: Tree) -> dict[str, jax.Array]:
+        """A and B of each kernel under its name, the scale multiplied into B."""
+        del base
+        found = trees.flatten(trainable["factors"])
+        return {
+            f"lora/{name}": leaf * self.scale if name.endswith("/b") else leaf
+            for name, leaf in found.items()
+        }
+
+
+def _kernel_of(name: str) -> str:
+    *_, module, leaf = name.split("/")
+    return module if leaf == "kernel" else ""

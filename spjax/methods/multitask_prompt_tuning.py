@@ -1,0 +1,182 @@
+"""Multitask prompt tuning (Wang et al. 2023): one prompt for all tasks, times factors of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from spjax.methods.base import Encode, Method
+from spjax.methods.initializers import FromFile, SampledVocabulary, Uniform
+from spjax.types import Soft, Tree
+
+_FACTORS = ("shared", "u", "v")
+_FILE = "tuned.safetensors"
+
+
+class MultitaskPromptTuning(Method):
+    """The prompt of task s is `shared` times, element by element, the low-rank matrix `u_s v_s`.
+
+    Source stage: `source` is empty, and the tasks of a mixture are trained together; `shared`
+    starts as a prompt does, and every `u_s v_s` near 1, so that all tasks start from it (the paper
+    does not say how it starts; PEFT's factors of 0.02 make every prompt start near 0). Target
+    stage: `source` is the folder of such a run; `shared` and the average over its tasks of u and of
+    v are where all target tasks start (section 3.2). Both stages train both parts. Afterwards each
+    task has a plain prompt.
+
+    With `teachers`, a plain prompt of each source task (runs of prompt tuning), the loss has a term
+    that imitates the model's answers under them: logits and last hidden layer (section 3.1). Each
+    batch is of a random number of the tasks, at least two.
+
+    The paper has two learning rates. Here the run's is that of `shared`, and u and v are stored
+    divided by `task_rate`, which makes theirs so many times larger with an optimizer whose steps
+    do not depend on the scale of the gradient, as Adafactor's and Adam's.
+
+    Trains `P * D + S * R * (P + D)` numbers.
+
+    Attributes:
+      length: P.
+      rank: R; the paper's is 1.
+      initializer: of the shared prompt, one of `spjax.methods.initializers`.
+      source: folder of a run of the source stage, or its file `tuned.safetensors`; "" for none.
+      teachers: a prompt for each source task, in the order of the mixture: run folders or `.npy`
+        files with prompts of the same length; empty for no imitation.
+      distillation: weight of the imitation in the loss.
+      sample_tasks: whether each batch of a mixture is of some of its tasks only.
+      task_rate: learning rate of u and v over that of the shared prompt (the paper: 0.4 over 0.3).
+      tasks: S, filled in by `resolve`.
+    """
+
+    length: int = 100
+    rank: int = 1
+    initializer: Any = SampledVocabulary()
+    source: str = ""
+    teachers: Sequence[str] = ()
+    distillation: float = 0.9
+    sample_tasks: bool = True
+    task_rate: float = 4 / 3
+    tasks: int = 1
+
+    def __post_init__(self) -> None:
+        """Checks the hyper-parameters."""
+        for name in ("length", "rank"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(
+                    f"MultitaskPromptTuning.{name} is {value!r}; it must be a whole number of at "
+                    "least 1."
+                )
+        if not self.task_rate > 0:
+            raise ValueError(
+                f"MultitaskPromptTuning.task_rate is {self.task_rate!r}; it must be above 0."
+            )
+        if not self.distillation > 0:
+            raise ValueError(
+                f"MultitaskPromptTuning.distillation is {self.distillation!r}; it must be above 0. "
+                "For no imitation leave the teachers out."
+            )
+        one = isinstance(self.teachers, str)
+        self.teachers = (self.teachers,) if one else tuple(self.teachers)
+        super().__post_init__()
+
+    @property
+    def samples_tasks(self) -> bool:
+        """As the hyper-parameter says."""
+        return self.sample_tasks
+
+    @property
+    def prompt_length(self) -> int:
+        """P."""
+        return self.length
+
+    def resolve(
+        self, labels: Sequence[str], encode: Encode, tasks: int = 1
+    ) -> MultitaskPromptTuning:
+        """Encodes label words or text of the initializer, and counts the tasks.
+
+        Raises:
+          ValueError: there are teachers, and not as many as tasks.
+        """
+        if self.teachers and len(self.teachers) != tasks:
+            raise ValueError(
+                f"MultitaskPromptTuning.teachers has {len(self.teachers)} prompts for {tasks} "
+                "tasks; give one for each task of the mixture, in its order."
+            )
+        return self.clone(initializer=self.initializer.resolve(labels, encode), tasks=tasks)
+
+    def started(self) -> MultitaskPromptTuning:
+        """The same for every initializer and source."""
+        return self.clone(initializer=Uniform(), source="")
+
+    @nn.compact
+    def __call__(self, base: Tree) -> tuple[Tree, Soft]:
+        """The base as it is, and `prompt_SPD`, or `prompt_PD` where there is one task."""
+        found = self.param("factors", lambda rng: self._start(rng, base))
+        shared_PD, u_SPR, v_SRD = self._factors(found)
+        prompt_SPD = shared_PD * (u_SPR @ v_SRD)
+        soft = Soft(prompt=prompt_SPD if self.tasks > 1 else prompt_SPD[0])
+        if not self.teachers:
+            return base, soft
+        embedding_VD = base["token_embedder"]["embedding"]
+        rows = [FromFile(path)(None, self.length, embedding_VD) for path in self.teachers]
+        teacher = jnp.stack(rows) if self.tasks > 1 else rows[0]
+        return base, soft.replace(teacher=teacher, distillation=self.distillation)
+
+    def collapse(self, trainable: Tree, base: Tree) -> dict[str, jax.Array]:
+        """The plain prompts, and the factors that a target stage starts from."""
+        factors = self._factors(trainable["factors"])
+        prompts = super(MultitaskPromptTuning, self.clone(teachers=())).collapse(trainable, base)
+        return {**prompts, **dict(zip(_FACTORS, factors))}
+
+    def _factors(self, found: Tree) -> tuple[jax.Array, jax.Array, jax.Array]:
+        return found["shared"], self.task_rate * found["u"], self.task_rate * found["v"]
+
+    def _start(self, rng: jax.Array, base: Tree) -> dict[str, jax.Array]:
+        embedding_VD = base["token_embedder"]["embedding"]
+        width = embedding_VD.shape[1]
+        if self.source:
+            shared_PD, u_SPR, v_SRD = _read(self.source, (self.length, self.rank, width))
+            u_PR, v_RD = u_SPR.mean(axis=0), v_SRD.mean(axis=0)
+            u_SPR = np.broadcast_to(u_PR, (self.tasks, *u_PR.shape))
+            v_SRD = np.broadcast_to(v_RD, (self.tasks, *v_RD.shape))
+        else:
+            for_shared, for_u, for_v = jax.random.split(rng, 3)
+            shared_PD = self.initializer(for_shared, self.length, embedding_VD)
+            first_R = jnp.eye(1, self.rank)[0]
+            u_SPR = first_R + _noise(for_u, (self.tasks, self.length, self.rank))
+            v_SRD = first_R[:, None] + _noise(for_v, (self.tasks, self.rank, width))
+        u, v = jnp.asarray(u_SPR) / self.task_rate, jnp.asarray(v_SRD) / self.task_rate
+        return {"shared": jnp.asarray(shared_PD), "u": u, "v": v}
+
+
+def _noise(rng: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return 0.02 * jax.random.normal(rng, shape)
+
+
+def _read(source: str, sizes: tuple[int, int, int]) -> list[np.ndarray]:
+    """shared_PD, u_SPR and v_SRD of a finished run."""
+    path = Path(source)
+    path = path / _FILE if path.is_dir() else path
+    try:
+        found = safetensors.numpy.load_file(path)
+        factors = [found[name] for name in _FACTORS]
+    except (OSError, KeyError, safetensors.SafetensorError) as error:
+        raise ValueError(
+            f"cannot read the factors of a source run from {path}: {error!r}. Give the folder of a "
+            "finished run of this method."
+        ) from error
+    length, rank, width = sizes
+    tasks = len(factors[1])
+    wanted = [(length, width), (tasks, length, rank), (tasks, rank, width)]
+    if [factor.shape for factor in factors] != wanted:
+        raise ValueError(
+            f"the factors in {path} have shapes {[factor.shape for factor in factors]}, but the "
+            f"run needs {wanted}: length, rank and model must be those of the source run."
+        )
+    return factors

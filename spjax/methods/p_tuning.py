@@ -1,0 +1,91 @@
+"""P-tuning (Liu et al. 2021): a prompt that a small network writes, anywhere in the text."""
+
+from __future__ import annotations
+
+import re
+
+import flax.linen as nn
+
+from spjax.methods.base import Method
+from spjax.types import Soft, Tree
+
+ENCODERS = ("lstm", "mlp")
+
+
+class PTuning(Method):
+    """P seed vectors through an LSTM or an MLP; after training only their table of rows is kept.
+
+    The prompt encoder is the paper's (section 3.2): a bidirectional LSTM of two layers and an MLP
+    with ReLU, or an MLP alone. Widths are those of Hugging Face PEFT: the LSTM has `hidden` units
+    in each direction and its head is 2 M - 2 M - D, the MLP is M - M - D. Neither has dropout, and
+    a gate of the LSTM has one bias where PyTorch adds two. The model stays frozen, which the
+    paper's own experiments on SuperGLUE do not always do.
+
+    Trains `P * D + 8 * M * (D + M + 1) + 8 * M * (3 * M + 1) + (2 * M + 1) * (2 * M + D)` numbers
+    with the LSTM and `P * D + (D + 1) * M + (M + 1) * (M + D)` with the MLP, where M is `hidden`.
+
+    Attributes:
+      length: P, the rows in front of the text; not used with a template.
+      template: where rows stand among fields and words, as `spjax.data.slots` explains:
+        "{p:3} {premise} ? {p:2} answer: {p:1} {hypothesis}"; "" for in front of the text.
+      encoder: "lstm" or "mlp".
+      hidden: M.
+    """
+
+    length: int = 100
+    template: str = ""
+    encoder: str = "lstm"
+    hidden: int = 128
+
+    def __post_init__(self) -> None:
+        """Checks the hyper-parameters."""
+        for name in ("length", "hidden"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(
+                    f"PTuning.{name} is {value!r}; it must be a whole number of at least 1."
+                )
+        if self.encoder not in ENCODERS:
+            raise ValueError(
+                f"PTuning.encoder is {self.encoder!r}; use one of {', '.join(ENCODERS)}."
+            )
+        if self.template and not self.prompt_length:
+            raise ValueError(
+                f"PTuning.template is {self.template!r}; it has no rows of the prompt. Write them "
+                "as {p:3}, or leave the template out."
+            )
+        super().__post_init__()
+
+    @property
+    def prompt_length(self) -> int:
+        """P: the rows of the template, or `length`."""
+        if not self.template:
+            return self.length
+        return sum(int(count) for count in re.findall(r"\{p:(\d+)\}", self.template))
+
+    @property
+    def insertion(self) -> str:
+        """The template, or "front"."""
+        return self.template or "front"
+
+    @nn.compact
+    def __call__(self, base: Tree) -> tuple[Tree, Soft]:
+        """The base as it is, and the rows that the network writes, `[P, D]`."""
+        width = base["token_embedder"]["embedding"].shape[1]
+        shape = (self.prompt_length, width)
+        x_PX = self.param("seed", nn.initializers.normal(1.0), shape)
+        if self.encoder == "lstm":
+            for layer in range(2):
+                x_PX = self._both_directions(layer)(x_PX)
+            x_PX = nn.relu(nn.Dense(2 * self.hidden, name="head_0")(x_PX))
+        else:
+            for layer in range(2):
+                x_PX = nn.relu(nn.Dense(self.hidden, name=f"head_{layer}")(x_PX))
+        return base, Soft(prompt=nn.Dense(width, name="head_out")(x_PX))
+
+    def _both_directions(self, layer: int) -> nn.Bidirectional:
+        ways = [
+            nn.RNN(nn.OptimizedLSTMCell(self.hidden, parent=None), name=f"lstm_{layer}_{way}")
+            for way in ("forward", "backward")
+        ]
+        return nn.Bidirectional(*ways)
