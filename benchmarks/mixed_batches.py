@@ -19,19 +19,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
+from benchmarks import machine
 from spjax.checkpoints import weights
 from spjax.data import cache, vocabulary
 from spjax.data.tasks import registry
@@ -39,8 +34,7 @@ from spjax.models import get_size
 from spjax.models.decoding import Decoding
 from spjax.training.prediction import Placed, Predictor
 
-ROOT = Path(__file__).resolve().parents[1]
-OUT = ROOT / "benchmarks" / "results" / "mixed_batches.json"
+OUT = machine.ROOT / "benchmarks" / "results" / "mixed_batches.json"
 MODEL = "pocket_800k"
 BANK = {"boolq": 1, "cb": 5, "copa": 20, "rte": 50, "wic": 100, "sentiment": 150}  # prompt lengths
 KINDS = ("mixed", "separate", "sorted")
@@ -115,21 +109,6 @@ def measure(predictor: Predictor, asked: Sequence[Request], size: int, rounds: i
     ]
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    return {
-        "cpu": cpu[0].partition(": ")[2] if cpu else platform.machine(),
-        "cores": os.cpu_count(),
-        "devices": [device.device_kind for device in jax.devices()],
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in ("jax", "numpy", "flax")},
-        "commit": commit.stdout.strip(),
-    }
-
-
 def show(result: dict[str, Any]) -> None:
     """Prints the figures, and those of mixed batches as multiples of the other ways."""
     print(f"{'batch':>5}  {'way':<9}{'batches':>8}{'requests/s':>12}{'mixed over it':>15}")
@@ -150,7 +129,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     predictor, asked = bank(), requests(REQUESTS)
-    result = {"machine": machine(), "model": MODEL, "prompt_lengths": BANK,
+    facts = machine.describe("jax", "numpy", "flax")
+    result = {"machine": facts, "model": MODEL, "prompt_lengths": BANK,
               "requests": len(asked), "figures": []}  # fmt: skip
     for size in BATCH_SIZES:
         result["figures"] += measure(predictor, asked, size, args.rounds)
