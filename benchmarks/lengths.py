@@ -65,6 +65,17 @@ def draw(name: str, count: int, seed: int = 0) -> Examples:
     return inputs, targets
 
 
+def longest(name: str) -> tuple[int, int]:
+    """The most tokens of an input and of a target."""
+    if name in QUANTILES:
+        first, second, _ = _LABELS[name]
+        return min(QUANTILES[name][-1], LONGEST), max(len(first), len(second))
+    from spjax.data import cache
+
+    split = cache.load(name, "train")
+    return int(split.inputs.lengths.max()), int(split.targets.lengths.max())
+
+
 def _pocket(name: str, count: int, rng: np.random.Generator) -> Examples:
     """Examples of a pocket task in random order, over again where there are too few."""
     from spjax.data import cache

@@ -45,8 +45,10 @@ def train(args: argparse.Namespace) -> int:
     from spjax import config
     from spjax.checkpoints import weights
     from spjax.studies import folder as disk
+    from spjax.studies.executors import local
     from spjax.training import processes
 
+    local.keep_memory()
     processes.start()
     leads = processes.leads()
     run, folder = _with_folder("Run", args)

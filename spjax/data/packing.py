@@ -128,15 +128,18 @@ def _ranges(starts_N: np.ndarray, counts_N: np.ndarray) -> np.ndarray:
     return np.arange(counts_N.sum()) + np.repeat(starts_N - before_N, counts_N)
 
 
-def plain(length: int, target_length: int, rows: int) -> Rows:
+def plain(length: int, target_length: int, rows: int, multiple: int = 1) -> Rows:
     """One example a row, all rows at once.
 
     Args:
       length: room for the longest inputs and their prompt.
       target_length: room for the longest targets.
       rows: examples in a batch.
+      multiple: what the rows of a chunk are a multiple of; those that are left over are empty.
     """
-    return Rows(length, target_length, 1, (rows,))
+    room = next((n for n in ROW_LENGTHS if n >= length), length)
+    target_room = next((n for n in _TARGETS if n >= target_length), target_length)
+    return Rows(room, target_room, 1, (-(-rows // multiple) * multiple,))
 
 
 def choose(
@@ -162,26 +165,27 @@ def choose(
       multiple: rows of a chunk are a multiple of this, as devices that share them.
       program: cost of compiling one more size of chunk.
     """
-    best: tuple[float, Rows] | None = None
+    best, chosen = float("inf"), None
     most = max(longest[0], limit)
+    totals = [(int(inputs.sum()), int(targets.sum())) for inputs, targets in batches]
     lengths = [n for n in ROW_LENGTHS if longest[0] <= n <= most] or [longest[0]]
     for length in lengths:
         # Longer rows waste less at their end and cost more in attention.
-        if best and length > 8 * lengths[0]:
-            break
         for target_length in sorted({max(longest[1], n) for n in _TARGETS}):
             shape = Rows(length, target_length, max(1, length // _POSITIONS_PER_SEGMENT), (1,))
+            row = cost(length, target_length)
+            least = [max(-(-x // length), -(-y // target_length)) for x, y in totals]
+            if np.mean(least) * row + program >= best:
+                continue  # not even without any waste
             counts = [int(place(*batch, shape)[0].max()) + 1 for batch in batches]
             for chunks in _chunks(max(counts), length, positions, parts, multiple):
                 rows = dataclasses.replace(shape, chunks=chunks)
                 padded = float(np.mean([sum(rows.split(count)) for count in counts]))
-                price = padded * cost(length, target_length) + program * len(chunks)
-                if best is None or price < best[0]:
-                    best = (price, rows)
-            if max(int(batch[1].sum()) for batch in batches) <= target_length:
-                break  # more room for targets cannot help
-    assert best is not None
-    return best[1]
+                price = padded * row + program * len(chunks)
+                if price < best:
+                    best, chosen = price, rows
+    assert chosen is not None
+    return chosen
 
 
 def _chunks(
@@ -193,9 +197,8 @@ def _chunks(
         return max(1, round(number / multiple)) * multiple
 
     in_parts = -(-rows // parts)
-    whole = -(-in_parts // multiple) * multiple
-    if not positions or in_parts * length <= positions:
-        return [(whole,)]
-    big = rounded(positions / length)
+    big = -(-in_parts // multiple) * multiple
+    if positions and in_parts * length > positions:
+        big = rounded(positions / length)
     small = rounded(big / _SMALLEST_SHARE)
     return [(big,)] if small == big else [(big,), (big, small)]

@@ -17,14 +17,20 @@ def forward_flops(
       score_weight: what an operation between two positions counts, against one with a weight;
         more than 1 where what is wanted is time.
     """
-    inner = config.num_heads * config.head_dim
-    attention = 4 * config.emb_dim * inner
-    mlp = (len(config.mlp_activations) + 1) * config.emb_dim * config.mlp_dim
+    width, inner = config.emb_dim, config.num_heads * config.head_dim
+    attention = 4 * width * inner
+    mlp = (len(config.mlp_activations) + 1) * width * config.mlp_dim
     encoder = config.num_encoder_layers * (attention + mlp) * inputs
-    # Cross-attention projects keys and values once per encoder position.
+    # Cross-attention projects every encoder position to its key and value, or where that takes
+    # less, every decoder position to all heads' views of the encoding (`Attention.sources`).
+    projected = 2 * width * inner * inputs + 2 * inner * inputs * targets * score_weight
+    folded = 2 * width * inner * targets
+    folded += 2 * config.num_heads * width * inputs * targets * score_weight
     decoder = config.num_decoder_layers * (
-        (1.5 * attention + mlp) * targets + 0.5 * attention * inputs
+        (1.5 * attention + mlp) * targets + min(projected, folded)
     )
-    scores = 2 * inner * config.num_encoder_layers * (inputs**2 + targets**2 + inputs * targets)
-    logits = config.vocab_size * config.emb_dim * targets
+    scores = 2 * inner * (
+        config.num_encoder_layers * inputs**2 + config.num_decoder_layers * targets**2
+    )
+    logits = config.vocab_size * width * targets
     return 2.0 * (encoder + decoder + score_weight * scores + logits)

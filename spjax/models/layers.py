@@ -103,9 +103,9 @@ class Attention(nn.Module):
           queries: how many attend in each row, at most.
         """
         c = self.config
-        frozen = isinstance(self.key.variables["params"]["kernel"], quantization.Quantized)
+        quantized = isinstance(self.key.variables["params"]["kernel"], quantization.Quantized)
         few = queries * (c.emb_dim - c.head_dim) < c.emb_dim * c.head_dim
-        return x_BLD if few and not frozen else self.keys_values(x_BLD)
+        return x_BLD if few and not quantized else self.keys_values(x_BLD)
 
     def _kernel(self, projection: Dense) -> jax.Array:
         """A projection's kernel `[D, H, K]`."""
@@ -152,6 +152,9 @@ class Attention(nn.Module):
             # Products of their own: the table is not copied for each row of the batch.
             more_keys, more_values = (jnp.asarray(x, query.dtype) for x in prefix)
             more = jnp.einsum("bhqk,rhk->bhqr", query, more_keys)
+            # Not left to the bias: keys of another run, which diverges, may outweigh it.
+            seen = bias[..., : more_keys.shape[0]] > NEGATIVE / 2
+            more = jnp.where(seen, more, jnp.zeros((), more.dtype))
             logits = jnp.concatenate([more, logits], axis=-1)
         weights = jax.nn.softmax(logits.astype(jnp.float32) + bias).astype(query.dtype)
         weights = dropout(self, self.config.dropout_rate, weights, use_dropout)

@@ -91,7 +91,8 @@ def saturation(
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) or not rates:
                 raise
-            break
+            # Room for longer targets and texts than those that were timed.
+            return max(rates[-1][0] // 2, multiple * length), rates
         rates.append((rows * length, rows * length / took))
         if len(rates) > 1 and rates[-1][1] < _RISE * rates[-2][1]:
             return rates[-2][0], rates

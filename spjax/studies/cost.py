@@ -40,10 +40,9 @@ def run_seconds(run: Any, config: T5Config, lengths: tuple[int, int]) -> float:
       config: shape of its model.
       lengths: the most input tokens, without prompt, and target tokens.
     """
-    inputs, targets = (math.ceil(_TYPICAL_SHARE * length) for length in lengths)
     from spjax.models.flops import forward_flops
 
-    forward = forward_flops(config, run.method.prompt_length + inputs, targets)
+    forward = forward_flops(config, *typical(run.method.prompt_length, lengths))
     passes = 3 if run.method.changes_weights else 2
     steps = run.steps if run.method.trained else 0
     evaluations = steps / max(run.eval_period, 1) + 1

@@ -122,6 +122,8 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
     if not run.method.changes_weights and run.dropout_rate == 0:
         alike["optimizer"] = alike["optimizer"] | {"learning_rate": None}
         alike |= dict.fromkeys(_OF_ONE_RUN)
+        if run.waywardness is not None:  # to a text, in the task's vocabulary
+            alike["vocabulary"] = run.vocabulary
     return RunSpec(
         key=key,
         arms=(arm,),

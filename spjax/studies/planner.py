@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,16 +22,16 @@ def widths(specs: Sequence[RunSpec], gang_width: int = 0) -> Callable[[RunSpec],
     in one warm process.
 
     Args:
-      specs: the runs that are to be planned.
+      specs: the runs that are to be planned; those that share a gang with no other, as runs that
+        change the weights, are not measured.
       gang_width: the same for all; 0 to measure, on accelerators.
     """
     if gang_width or not local.has_accelerator():
         return lambda spec: gang_width or 1
-    found: dict[str, int] = {}
-    for spec in specs:
-        if spec.gang not in found:
-            found[spec.gang] = calibrated(spec)
-    return lambda spec: max(1, found[spec.gang] // spec.positions)
+    shared = {gang for gang, count in Counter(spec.gang for spec in specs).items() if count > 1}
+    found = {spec.gang: spec for spec in specs if spec.gang in shared}
+    sizes = {gang: calibrated(spec) for gang, spec in found.items()}
+    return lambda spec: max(1, sizes.get(spec.gang, 0) // spec.positions)
 
 
 def calibrated(spec: RunSpec) -> int:

@@ -32,7 +32,6 @@ from spjax.training import (
     untrained,
 )
 from spjax.training import step as steps
-from spjax.training.host_memory import keep_freed_memory
 from spjax.training.run import Run
 from spjax.training.run_data import RunData
 from spjax.types import Batch, Tree
@@ -90,6 +89,7 @@ class Member:
         self.standing, self.status, self.message = run_files.Standing(), "running", ""
         self.scores: dict[str, float] = {}
         self.log: run_files.MetricsLog | None = None
+        self.checkpoints: run_files.Checkpoints | None = None
 
     def open(self, arrays: Tree) -> Tree:
         """Opens the files; returns the arrays to go on with, from a checkpoint if there is one."""
@@ -195,13 +195,13 @@ class Gang:
     def train_step(self) -> None:
         """One update of every active run; the others take no part."""
         active = [i for i, member in enumerate(self.members) if member.active]
-        merged = batching.gang({i: next(self.members[i].data) for i in active})
-        segments_BM, factor = merged["target_segments_BM"], self.program.loss_normalizing_factor
-        runs_BM = merged["runs_BG"] + np.zeros_like(segments_BM)
-        totals_N = losses.run_totals(segments_BM, runs_BM, len(self.members), factor)
-        chunks = [
-            self.placement.put_batch(Batch(**chunk)) for chunk in packing.pack(merged, self.rows)
-        ]
+        batches = {i: next(self.members[i].data) for i in active}
+        totals_N = np.ones(len(self.members), np.float32)
+        for i, batch in batches.items():  # of its own rows, whatever the others' targets are
+            factor = self.program.loss_normalizing_factor
+            totals_N[i] = losses.total(batch["target_segments_BM"], factor)
+        packed = packing.pack(batching.gang(batches), self.rows)
+        chunks = [self.placement.put_batch(Batch(**chunk)) for chunk in packed]
         self.states, losses_N = steps.update(
             self.program, self.states, self.base, chunks, totals_N, self.rates_N, self.rng
         )
@@ -283,6 +283,8 @@ def _report(
 
 def _finished(member: Member, result: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Writes the result, last of all files."""
+    if member.checkpoints is not None:
+        member.checkpoints.wait()
     result["seconds"] = seconds
     text = json.dumps(result, indent=2, sort_keys=True)
     if processes.leads():
@@ -382,7 +384,8 @@ def train(
     """Trains a gang of runs (often of one) to the end and writes their folders.
 
     A run whose folder holds checkpoints continues from the last one, with the numbers it would
-    have had without the interruption. `result.json` is written last.
+    have had without the interruption (in a gang of other runs, but for the order of sums).
+    `result.json` is written last.
 
     Args:
       runs: must share model, checkpoint, optimizer (but for the rate) and loss.
@@ -396,7 +399,6 @@ def train(
     Raises:
       ValueError: the runs do not fit together, or their data or weights cannot be read.
     """
-    keep_freed_memory()
     tell = on_progress if on_progress and processes.leads() else lambda progress: None
     total = max(run.steps for run in runs)
     tell(Progress(0, total, "loading"))
@@ -404,7 +406,12 @@ def train(
     processes.meet("start")  # the one that leads may have had to prepare the folders
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-    if not all(run.method.trained for run in runs):
+    if len({run.method.trained for run in runs}) > 1:
+        raise ValueError(
+            "the runs of a gang must all have something to train, or none of them; these differ: "
+            f"{sorted({run.method_name for run in runs})}."
+        )
+    if not runs[0].method.trained:
         return [_score_untrained(run, folder) for run, folder in zip(runs, folders, strict=True)]
     started, told = time.monotonic(), 0.0
     gang = Gang(runs, folders)

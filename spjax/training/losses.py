@@ -79,7 +79,7 @@ def run_losses(
       segments_BM: 0 at padding, which counts for nothing.
       runs_BM: which run each token belongs to.
       totals_N: what to divide by, of the whole batch, of which these rows may be a part.
-      normalizer: as in `run_totals`.
+      normalizer: as in `total`.
 
     Returns:
       losses_N.
@@ -91,45 +91,32 @@ def run_losses(
     return jnp.sum(jnp.where(real_NBM, losses_BM, 0.0), axis=(1, 2)) / totals_N
 
 
-def run_totals(
-    segments_BM: np.ndarray,
-    runs_BM: np.ndarray,
-    runs: int,
-    normalizer: float | str | None = None,
-) -> np.ndarray:
-    """What the sum of each run's losses is divided by.
+def total(segments_BM: np.ndarray, normalizer: float | str | None = None) -> float:
+    """What the sum of a run's losses is divided by.
 
     Args:
-      segments_BM: of the whole batch, before it is packed.
-      runs_BM: which run each token belongs to.
-      runs: N.
+      segments_BM: of the run's whole batch, before it is packed.
       normalizer: None (sum over tokens, T5X's default), a number to divide by, or one of
         `NORMALIZERS`, as T5X's `LOSS_NORMALIZING_FACTOR`. The total of target tokens counts the
         padding of the rows as they are, which are trimmed to the longest target.
-
-    Returns:
-      totals_N, float32.
 
     Raises:
       ValueError: the normalizer is unknown.
     """
     if normalizer is None:
-        return np.ones(runs, np.float32)
+        return 1.0
     if isinstance(normalizer, (int, float)):
-        return np.full(runs, normalizer, np.float32)
+        return float(normalizer)
     if normalizer == "NUM_TOTAL_TARGET_TOKENS":
-        weights_BM = np.ones(segments_BM.shape)
-    elif normalizer == "NUM_REAL_TARGET_TOKENS":
-        weights_BM = segments_BM > 0
-    elif normalizer == "AVERAGE_PER_SEQUENCE":
-        weights_BM = np.where(segments_BM > 0, _sequence_weights(segments_BM), 0.0)
-    else:
-        raise ValueError(
-            f"loss_normalizing_factor {normalizer!r} is unknown; use None, a number, or one of "
-            f"{', '.join(NORMALIZERS)}."
-        )
-    totals_N = np.bincount(np.ravel(runs_BM), np.ravel(weights_BM), runs)
-    return np.maximum(totals_N, 1.0).astype(np.float32)
+        return float(segments_BM.size)
+    if normalizer == "NUM_REAL_TARGET_TOKENS":
+        return float(max(np.sum(segments_BM > 0), 1))
+    if normalizer == "AVERAGE_PER_SEQUENCE":
+        return float(max(sum(len(set(row) - {0}) for row in segments_BM.tolist()), 1))
+    raise ValueError(
+        f"loss_normalizing_factor {normalizer!r} is unknown; use None, a number, or one of "
+        f"{', '.join(NORMALIZERS)}."
+    )
 
 
 def _own(runs_BM: Array, runs: int) -> jax.Array:

@@ -35,7 +35,8 @@ def of_gang(run: Run, tasks: Sequence[RunData], placement: Placement) -> packing
     batches = [tuple(map(np.concatenate, zip(*own))) for own in together]
     longest = tuple(map(max, zip(*(own.longest() for own in tasks))))
     if run.dropout_rate:  # masks belong to a row, so each example has its own
-        return packing.plain(*longest, run.batch_size // run.microbatches)
+        rows = run.batch_size // run.microbatches
+        return packing.plain(*longest, rows, placement.mesh.shape["data"])
     config = weights.config_of(run.model, run.checkpoint)
     return fastest(
         batches, longest, config, steps=run.steps, limit=run.row_length, parts=run.microbatches,

@@ -85,7 +85,7 @@ class RunData:
             sample_splits=self.method.samples_tasks,
         )
 
-    def positions(self, batches: int = 32) -> list[tuple[np.ndarray, np.ndarray]]:
+    def positions(self, batches: int = 16) -> list[tuple[np.ndarray, np.ndarray]]:
         """Encoder and decoder positions of the examples of some typical batches."""
         splits = [self.split(info, "train") for info in self.mixture.trained]
         rates = np.asarray(self.mixture.rates, np.float64)

@@ -86,7 +86,7 @@ class Checkpoints:
 
     def at(self, step: int, like: Tree) -> tuple[Tree, Standing]:
         """Arrays and standing of a step that was kept."""
-        self._manager.wait_until_finished()
+        self.wait()
         found = self._manager.restore(
             step,
             args=ocp.args.Composite(
@@ -94,6 +94,10 @@ class Checkpoints:
             ),
         )
         return found.arrays, Standing(**found.standing)
+
+    def wait(self) -> None:
+        """Waits for what is being written, and raises its error."""
+        self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits for what is being written."""

@@ -176,7 +176,7 @@ def gang_losses(
       own: from `soft_tokens`.
       base: the frozen weights.
       batch: rows of all runs, or some of them.
-      totals_N: what each run's loss is divided by, of all its rows; see `run_totals`.
+      totals_N: what each run's loss is divided by, of all its rows; see `losses.total`.
       rng: dropout key.
 
     Returns:
@@ -334,7 +334,7 @@ def update(
       states: of each group, before the step; their arrays are given up.
       base: the frozen weights.
       chunks: rows of all runs.
-      totals_N: from `run_totals`, of all rows.
+      totals_N: from `losses.total`, of each run's batch.
       rates_N: learning rate of each run.
       rng: key of the gang; the step's number and the chunk's are folded in here.
 

@@ -39,7 +39,8 @@ def test_there_and_back(tmp_path, tensors):
     assert set(found) <= {"prompt"}
     with pytest.raises(ValueError, match="exists and is not an empty folder"):
         prompts.convert(file, folder, "peft")
-    with pytest.raises(ValueError, match="more than one prompt .*does not go into the format 'npy'"):
+    refused = "more than one prompt .*does not go into the format 'npy'"
+    with pytest.raises(ValueError, match=refused):
         prompts.convert(file, tmp_path / "x.npy", "npy")
 
 

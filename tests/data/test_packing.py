@@ -111,12 +111,20 @@ def test_the_cheapest_shape_wastes_little():
 def test_a_shape_serves_devices_parts_and_the_longest_example():
     batches = sampled(np.arange(60, 200), [2, 3])
     assert all(size % 8 == 0 for size in chosen(batches, multiple=8).chunks)
-    whole, parts = chosen(batches, positions=0), chosen(batches, positions=0, parts=4)
+    few = {"positions": 0, "program": 1e9}
+    whole, parts = chosen(batches, **few), chosen(batches, parts=4, **few)
     assert len(whole.chunks) == len(parts.chunks) == 1
     assert parts.length * parts.chunks[0] < whole.length * whole.chunks[0] / 3
     assert chosen(batches, longest=(2000, 300)).length == 2000
     assert chosen(batches, longest=(600, 300)).target_length == 300
     assert chosen(batches, limit=192).length <= 200
+
+
+def test_smaller_chunks_serve_batches_of_other_sizes():
+    batches = sampled(np.arange(60, 200), [2, 3])
+    rows = chosen(batches, positions=0)
+    big, small = rows.chunks
+    assert small < big and rows.split(big + 1) == [big, small]
 
 
 def test_packing_takes_little_time(many_runs=16):

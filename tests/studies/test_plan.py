@@ -131,14 +131,19 @@ def test_a_gang_is_as_wide_as_its_biggest_run_allows():
 
 
 def test_width_is_one_on_cpu_and_measured_elsewhere(monkeypatch):
-    (spec,) = plan.expand(Study("s", [Arm("a", FILES, {}, RUN)]))
+    two = plan.expand(Study("s", [Arm("a", FILES, {"SEED": [0, 1]}, RUN)]))
+    spec = two[0]
     monkeypatch.setattr(planner.local, "has_accelerator", lambda: False)
-    assert planner.widths([spec])(spec) == 1 and planner.widths([spec], 3)(spec) == 3
+    assert planner.widths(two)(spec) == 1 and planner.widths(two, 3)(spec) == 3
     monkeypatch.setattr(planner.local, "has_accelerator", lambda: True)
     monkeypatch.setattr(planner, "calibrated", lambda spec: 5 * spec.positions + 1)
-    assert planner.widths([spec])(spec) == 5 and planner.widths([spec], 3)(spec) == 3
+    assert planner.widths(two)(spec) == 5 and planner.widths(two, 3)(spec) == 3
     monkeypatch.setattr(planner, "calibrated", lambda spec: 7)
-    assert planner.widths([spec])(spec) == 1
+    assert planner.widths(two)(spec) == 1
+    monkeypatch.setattr(planner, "calibrated", lambda spec: pytest.fail("measured"))
+    full = (*FILES[:2], "gin_configs/methods/full_fine_tuning.gin")
+    alone = plan.expand(Study("s", [Arm("a", full, {"SEED": [0, 1]}, RUN)]))
+    assert planner.widths(alone)(alone[0]) == 1
 
 
 def test_calibration_stops_where_throughput_does_or_memory_is_full():
@@ -149,7 +154,7 @@ def test_calibration_stops_where_throughput_does_or_memory_is_full():
 
     assert calibration.saturation(lambda rows, length: max(rows, 8) * 1.0, 100)[0] == 800
     positions, rates = calibration.saturation(limited, 100, multiple=4)
-    assert positions == 1600 and [count for count, _ in rates] == [400, 800, 1600]
+    assert positions == 800 and [count for count, _ in rates] == [400, 800, 1600]
     assert calibration.saturation(lambda rows, length: 1.0, 2**18)[0] == 2**20
     with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
         calibration.saturation(limited, 100, multiple=32)

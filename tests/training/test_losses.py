@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from spjax.training.losses import run_losses, run_totals, token_losses
+from spjax.training.losses import run_losses, token_losses, total
 
 
 def logits(seed=0):
@@ -41,19 +41,26 @@ RUNS = np.array([[0, 0, 0], [1, 0, 0]], np.int32)
 
 
 @pytest.mark.parametrize(
+    ("normalizer", "sums"), [(None, [51.0, 8.0]), ("AVERAGE_PER_SEQUENCE", [1.5 + 24.0, 8.0])]
+)
+def test_every_run_sums_its_own_tokens(normalizer, sums):
+    totals = np.array([2.0, 4.0], np.float32)
+    found = run_losses(LOSSES, SEGMENTS, RUNS, totals, normalizer)
+    np.testing.assert_allclose(found, np.array(sums) / totals)
+
+
+@pytest.mark.parametrize(
     ("normalizer", "expected"),
     [
-        (None, [51.0, 8.0]),
-        (4.0, [12.75, 2.0]),
-        ("NUM_REAL_TARGET_TOKENS", [51.0 / 4, 8.0]),
-        ("NUM_TOTAL_TARGET_TOKENS", [51.0 / 5, 8.0]),
-        ("AVERAGE_PER_SEQUENCE", [(1.5 + 24.0) / 2, 8.0]),
+        (None, 1.0),
+        (4.0, 4.0),
+        ("NUM_REAL_TARGET_TOKENS", 5.0),
+        ("NUM_TOTAL_TARGET_TOKENS", 6.0),
+        ("AVERAGE_PER_SEQUENCE", 3.0),
     ],
 )
-def test_every_run_sums_its_own_tokens(normalizer, expected):
-    totals = run_totals(SEGMENTS, RUNS, 2, normalizer)
-    found = run_losses(LOSSES, SEGMENTS, RUNS, totals, normalizer)
-    np.testing.assert_allclose(found, expected)
+def test_what_a_run_s_loss_is_divided_by(normalizer, expected):
+    assert total(SEGMENTS, normalizer) == expected
 
 
 def test_one_run_s_nan_stays_its_own():
@@ -64,4 +71,4 @@ def test_one_run_s_nan_stays_its_own():
 
 def test_unknown_normalizer():
     with pytest.raises(ValueError, match="loss_normalizing_factor 'MEAN' is unknown"):
-        run_totals(SEGMENTS, RUNS, 2, "MEAN")
+        total(SEGMENTS, "MEAN")

@@ -29,6 +29,14 @@ def has_accelerator() -> bool:
     return bool(found) and os.environ.get("JAX_PLATFORMS", "") != "cpu"
 
 
+def keep_memory() -> None:
+    """On CPU, lets the memory of a training step serve the next; before JAX starts its threads."""
+    from spjax.training.host_memory import keep_freed_memory
+
+    if not has_accelerator():
+        keep_freed_memory()
+
+
 def default_workers() -> int:
     """One for each core; one in all where an accelerator would have to be shared."""
     return 1 if has_accelerator() else len(cores())

@@ -1,0 +1,120 @@
+"""Where the time of a training step goes: `python -m benchmarks.step_profile [MODEL]`.
+
+Traces the gradients of a chunk of packed rows, as `benchmarks.speed` makes them, with JAX's own
+profiler, and adds up the operations of the compiled program by kind. Prints a table and writes
+`benchmarks/results/profile_{model}.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import gzip
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.speed import BATCH, Ours
+from spjax.data import batching, packing
+from spjax.training import step
+from spjax.training.host_memory import keep_freed_memory
+from spjax.types import Batch
+
+ROUNDS = 5
+_NAME = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.*)$")
+_CALLS = re.compile(r"(?:calls|to_apply)=%?([\w.\-]+)")
+
+
+def kinds(hlo: str) -> dict[str, str]:
+    """The kind of each operation of a compiled program, by its name."""
+    bodies: dict[str, list[str]] = collections.defaultdict(list)
+    lines, current = {}, ""
+    for line in hlo.splitlines():
+        if line.rstrip().endswith("{") and not line.startswith(" "):
+            current = line.removeprefix("ENTRY ").lstrip("%").split(" ")[0]
+        elif found := _NAME.match(line):
+            bodies[current].append(found[2])
+            lines[found[1]] = found[2]
+    return {name: _kind([text, *_body(text, bodies)]) for name, text in lines.items()}
+
+
+def _body(text: str, bodies: dict[str, list[str]]) -> list[str]:
+    inner = []
+    for called in _CALLS.findall(text):
+        for line in bodies.get(called, []):
+            inner += [line, *_body(line, bodies)]
+    return inner
+
+
+def _kind(texts: list[str]) -> str:
+    products = [text for text in texts if re.search(r" (dot|convolution)\(", text)]
+    if any(text.split("[")[1].split("]")[0].count(",") >= 2 for text in products):
+        return "attention: products, softmax, masks"
+    if products:
+        return "products with weights"
+    if any(" exponential(" in text or " divide(" in text for text in texts):
+        return "softmax and losses"
+    if any(re.search(r" (gather|scatter)\(", text) for text in texts):
+        return "looking up embeddings and soft tokens"
+    if all(re.search(r" (copy|transpose|bitcast|parameter|reshape|fusion)\(", t) for t in texts):
+        return "copies and transposes"
+    return "activations, norms, sums"
+
+
+def profile(model: str, task: str, prompt: int) -> dict[str, Any]:
+    """Milliseconds a chunk by kind of operation, and the chunk's shape."""
+    ours = Ours(model, task, prompt, 1)
+    batch = batching.rows(ours.split, np.arange(BATCH), ours.layout)
+    chunk = Batch(**packing.pack(batch, ours.rows)[0])
+    own, key, _ = step.start(ours.program, ours.states, ours.base, jax.random.key(0))
+
+    def sums() -> Any:
+        return [jnp.zeros_like(own.prompt_RD)], jnp.zeros(1)
+
+    args = (own, ours.base, chunk, np.ones(1, np.float32), key)
+    lowered = step.compiled_gradients(ours.program.of_the_model).lower(*args, sums())
+    compiled = lowered.compile()
+    jax.block_until_ready(compiled(*args, sums()))
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(ROUNDS):
+                jax.block_until_ready(compiled(*args, sums()))
+        (path,) = Path(folder).rglob("*.trace.json.gz")
+        events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    known, total = kinds(compiled.as_text()), collections.Counter()
+    for event in events:
+        if event.get("ph") == "X" and "hlo_op" in event.get("args", {}):
+            kind = known.get(event["args"]["hlo_op"], "other")
+            total[kind] += event["dur"] / 1e3 / ROUNDS
+    return {
+        "model": model, "task": task, "prompt": prompt, "rows": list(chunk.inputs_BL.shape),
+        "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
+        "milliseconds": dict(total.most_common()),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Prints the table and writes the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", default="t5_1_1_small")
+    options = parser.parse_args()
+    keep_freed_memory()
+    task = "pocket_boolq" if options.model.startswith("pocket") else "boolq"
+    found = profile(options.model, task, 20) | {"machine": machine.describe("jax", "jaxlib")}
+    whole = sum(found["milliseconds"].values())
+    print(f"{options.model}, rows {found['rows']}, {task}, a prompt of 20")
+    for kind, took in found["milliseconds"].items():
+        print(f"{took:9.1f} ms {took / whole:6.1%}  {kind}")
+    path = Path(__file__).parent / "results" / f"profile_{options.model}.json"
+    path.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
