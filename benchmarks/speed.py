@@ -2,9 +2,10 @@
 
 Both sides get the same examples in the same batches of 32, the same model shape and no dropout, and
 train a prompt. Their rounds take turns in one run, so that other load on the machine hits both;
-ratios are of medians. Packing efficiency is that of 256 batches that chose nothing. Inputs have the
-lengths of BoolQ, RTE and WiC (`benchmarks.lengths`), for the pocket model those of its own tasks. PEFT runs in the interpreter `--torch_python`, at the best
-of the threads that `--threads` names and of its dtypes; without one, only our side is measured.
+ratios are of medians. Inputs have the lengths of BoolQ, RTE and WiC (`benchmarks.lengths`), for the
+pocket model those of its own tasks; packing efficiency is that of 256 batches that chose nothing.
+PEFT runs in the interpreter `--torch_python`, at the best of the threads that `--threads` names and
+of its dtypes; without one, only our side is measured.
 
 Prints a table and writes `benchmarks/results/speed_{device}.json`. On an accelerator activations
 are bfloat16 and PEFT is left out. `benchmarks.column` measures a whole column of runs.
@@ -46,6 +47,7 @@ from spjax.types import Batch
 
 BATCH = 32
 NEW_TOKENS = 4
+ANSWERS = 4  # times as many examples are answered as are trained on in a round
 CASES = [
     *((model, task, prompt) for model, tasks in (
         ("t5_1_1_small", ("boolq", "rte", "wic")),
@@ -63,7 +65,7 @@ class Ours:
         self.config = dataclasses.replace(
             get_size(model), dtype="float32" if on_cpu else "bfloat16"
         )
-        inputs, targets = lengths.draw(task, steps * BATCH)
+        inputs, targets = lengths.draw(task, ANSWERS * steps * BATCH)
         self.split = as_split(inputs, targets)
         self.base = init_weights(self.config, jax.random.key(0))
         if not on_cpu:
@@ -109,7 +111,8 @@ class Ours:
 
     def flops(self) -> float:
         """Useful operations of a round: of real positions, forward and for their gradients."""
-        needs = zip(self.split.inputs.lengths, self.split.targets.lengths)
+        trained = slice(0, self.indices.size)
+        needs = zip(self.split.inputs.lengths[trained], self.split.targets.lengths[trained])
         prompt = self.layout.prompt_length
         return 2 * sum(forward_flops(self.config, int(x) + prompt, int(y)) for x, y in needs)
 
@@ -181,8 +184,7 @@ def case(
     answering_sides = {"ours": ours.answer}
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "examples.npz")
-        inputs, targets = lengths.draw(task, steps * BATCH)
-        lengths.save(path, inputs, targets)
+        lengths.save(path, *lengths.draw(task, ANSWERS * steps * BATCH))
         shape = {"model": dataclasses.asdict(get_size(model)), "prompt_length": prompt}
         job = shape | {"examples": path, "batch_size": BATCH, "steps": steps, "warmup": 0}
         if peer:
@@ -195,7 +197,8 @@ def case(
         answered = turns(answering_sides, options.rounds)
     rate = 1 / trained.pop("matmul")
     found["train_examples_s"] = {name: steps * BATCH / took for name, took in trained.items()}
-    found["answer_examples_s"] = {name: steps * BATCH / took for name, took in answered.items()}
+    count = ANSWERS * steps * BATCH
+    found["answer_examples_s"] = {name: count / took for name, took in answered.items()}
     found["packing_efficiency"] = ours.efficiency
     found["matmul_gflop_s"] = rate / 1e9
     found["share_of_matmul"] = ours.flops() / trained["ours"] / rate

@@ -162,20 +162,21 @@ def train_iterator(
 
 
 def eval_batches(
-    split: CachedSplit, layout: Layout, batch_size: int, *, limit: int = 0
+    split: CachedSplit, layout: Layout, batch_size: int, *, limit: int = 0, positions: int = 0
 ) -> Iterator[tuple[Batch, np.ndarray]]:
     """The examples of a split by length, so that few positions are padding.
 
     Args:
       split: what to evaluate.
       layout: of the rows; must have room for the split.
-      batch_size: rows in a batch.
+      batch_size: most rows in a batch.
       limit: how many examples to take from the start; 0 for all.
+      positions: of the encoder in a batch, about; 0 for as many as there are.
 
     Returns:
       An iterator of (batch, indices of its examples). Rows have one of at most three lengths
-      (`ROW_LENGTHS`). A batch always has `batch_size` rows; those beyond its examples repeat the
-      last of them, with nothing to predict (`target_segments_BM` is 0).
+      (`ROW_LENGTHS`), and batches of one length have equally many rows; those beyond a batch's
+      examples repeat the last of them, with nothing to predict (`target_segments_BM` is 0).
 
     Raises:
       ValueError: a bad batch size.
@@ -184,17 +185,19 @@ def eval_batches(
     total = min(limit or split.num_examples, split.num_examples)
     lengths = split.inputs.lengths[:total] + layout.slots_beside
     order = np.argsort(lengths, kind="stable")
-    starts = range(0, total, batch_size)
-    longest = [int(lengths[order[start : start + batch_size]].max()) for start in starts]
+    ends = range(min(batch_size, total), total + batch_size, batch_size)
+    room = few_lengths([int(lengths[order[min(end, total) - 1]]) for end in ends if total])
 
     def batches() -> Iterator[tuple[Batch, np.ndarray]]:
-        for start, length in zip(starts, few_lengths(longest)):
-            indices = order[start : start + batch_size]
-            filled = np.pad(indices, (0, batch_size - len(indices)), mode="edge")
-            room = length - layout.prompt_length
-            batch = rows(split, filled, dataclasses.replace(layout, input_length=room))
-            batch["target_segments_BM"][len(indices) :] = 0
-            yield batch, indices
+        for length in dict.fromkeys(room):
+            size = min(batch_size, max(1, positions // length)) if positions else batch_size
+            alike = order[room.index(length) * batch_size :][: room.count(length) * batch_size]
+            own = dataclasses.replace(layout, input_length=length - layout.prompt_length)
+            for start in range(0, len(alike), size):
+                indices = alike[start : start + size]
+                batch = rows(split, np.pad(indices, (0, size - len(indices)), mode="edge"), own)
+                batch["target_segments_BM"][len(indices) :] = 0
+                yield batch, indices
 
     return batches()
 

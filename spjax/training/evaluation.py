@@ -16,7 +16,7 @@ from spjax.data.vocabulary import Vocabulary
 from spjax.methods.base import Method, apply_gang
 from spjax.models import T5, T5Config
 from spjax.models.decoding import greedy
-from spjax.training import mesh
+from spjax.training import mesh, row_shapes
 from spjax.types import Batch, Injection, Tree, padded
 
 
@@ -77,9 +77,12 @@ def predict(
     room = max(8, 1 << (layout.target_length - 1).bit_length())
     decode = _decoder(dataclasses.replace(config, dropout_rate=0.0), room)
     most, place = np.int32(layout.target_length), mesh.of(base)
+    batches = batching.eval_batches(
+        split, layout, batch_size, limit=limit, positions=row_shapes.positions_at_once()
+    )
     written = [
         (decode(weights, injection, place.put_batch(Batch(**batch)), most), indices)
-        for batch, indices in batching.eval_batches(split, layout, batch_size, limit=limit)
+        for batch, indices in batches
     ]
     texts: dict[int, str] = {}
     for ids, indices in written:

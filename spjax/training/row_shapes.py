@@ -23,6 +23,11 @@ _CPU_POSITIONS = 2048
 _CPU_PROGRAM = 3.0 * 40e9
 
 
+def positions_at_once() -> int:
+    """Encoder positions that should go through the model at a time; 0 for any number."""
+    return _CPU_POSITIONS if jax.default_backend() == "cpu" else 0
+
+
 def of_gang(run: Run, tasks: Sequence[RunData], placement: Placement) -> packing.Rows:
     """The shape of the rows of a gang.
 
@@ -72,5 +77,5 @@ def fastest(
 
     return packing.choose(
         batches, cost, longest=longest, limit=limit, parts=parts, multiple=multiple,
-        positions=_CPU_POSITIONS if on_cpu else 0, program=_CPU_PROGRAM if on_cpu else 0.0,
+        positions=positions_at_once(), program=_CPU_PROGRAM if on_cpu else 0.0,
     )  # fmt: skip

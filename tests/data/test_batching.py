@@ -191,6 +191,17 @@ def test_each_evaluation_sees_each_example_once_by_length(many: Any) -> None:
         assert (lengths == many.inputs.lengths[indices] + 1).all()
 
 
+def test_evaluation_batches_of_few_positions(many: Any) -> None:
+    layout = batching.make_layout([many], prompt_length=1)
+    batches = list(batching.eval_batches(many, layout, 16, positions=64))
+    order = np.concatenate([indices for _, indices in batches])
+    assert sorted(order.tolist()) == list(range(50))
+    for batch, indices in batches:
+        assert batch["inputs_BL"].size <= max(64, batch["inputs_BL"].shape[1])
+        assert 0 < len(indices) <= len(batch["inputs_BL"])
+    assert len({batch["inputs_BL"].shape for batch, _ in batches}) <= 3
+
+
 def test_evaluation_limit(many: Any) -> None:
     batches = list(batching.eval_batches(many, batching.make_layout([many]), 16, limit=20))
     order = np.concatenate([indices for _, indices in batches])
