@@ -2,7 +2,8 @@
 
 The majority baseline always says the commonest training target. The overlap baseline sees only
 which share of the words of the query (question, hypothesis, answer) occurs in the text, and says
-the label that this share has most often in the training data. For ReCoRD it guesses among the entities.
+the label that this share has most often in the training data. For ReCoRD it guesses among the
+entities.
 
     python -m experiments.pocket.baselines
 
