@@ -204,18 +204,6 @@ def bias_rows(batch: Batch, places_BL: Array, injection: Injection) -> Array:
     return jnp.where((count_BL > 0) & (batch.input_segments_BL > 0), rows_BL, -1)
 
 
-def join_prompts(groups: Sequence[Array]) -> Injection:
-    """The injection of runs of one task, in groups whose prompts have the same length.
-
-    Args:
-      groups: prompts_NPD, one prompt for each run of a group.
-
-    Returns:
-      An injection whose runs are those of the first group, then those of the second, and so on.
-    """
-    return join([Soft(prompt=prompts_NPD) for prompts_NPD in groups])
-
-
 def join(groups: Sequence[Soft]) -> Injection:
     """The injection of all runs, whatever each of them puts into the forward pass.
 

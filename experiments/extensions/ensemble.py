@@ -9,7 +9,6 @@ and ensemble.json into the folder.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,10 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     """Prints the table and writes both files."""
     folder = Path(arguments[0])
     rows = [measure(own) for own in groups(stored.runs(folder))]
-    text = markdown(rows)
-    (folder / "ensemble.json").write_text(json.dumps(rows, indent=2) + "\n")
-    (folder / "ensemble.md").write_text(f"# Prompts of several seeds together\n\n{text}")
-    print(text)
+    stored.write(folder, "ensemble", "Prompts of several seeds together", rows, markdown(rows))
 
 
 if __name__ == "__main__":

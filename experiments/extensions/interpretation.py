@@ -12,7 +12,6 @@ the folder.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,10 +95,7 @@ def main(arguments: Sequence[str]) -> None:
     folder = Path(arguments[0])
     rows = [look(item) for item in stored.runs(folder)]
     add_losses(rows)
-    text = markdown(rows)
-    (folder / "interpretation.json").write_text(json.dumps(rows, indent=2) + "\n")
-    (folder / "interpretation.md").write_text(f"# What prompts are made of\n\n{text}")
-    print(text)
+    stored.write(folder, "interpretation", "What prompts are made of", rows, markdown(rows))
 
 
 if __name__ == "__main__":

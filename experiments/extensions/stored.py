@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,3 +59,10 @@ def predictor(run: Run, given: Sequence[Prompt], kind: str = "greedy") -> Predic
     lengths = (run.input_length or info.input_length, run.target_length or info.target_length)
     words = vocabulary.load(run.vocabulary)
     return Predictor(model, loop.base_of(run), placed, words, Decoding(kind), *lengths)
+
+
+def write(folder: Path, name: str, title: str, rows: Sequence[dict[str, Any]], text: str) -> None:
+    """Prints a table of a study and writes it, and its rows as JSON, to the study's folder."""
+    (folder / f"{name}.json").write_text(json.dumps(rows, indent=2) + "\n")
+    (folder / f"{name}.md").write_text(f"# {title}\n\n{text}")
+    print(text)

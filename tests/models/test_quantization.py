@@ -16,7 +16,7 @@ from spjax.models import T5, T5Config, quantization
 from spjax.models.decoding import greedy
 from spjax.models.quantization import Quantized
 from spjax.models.t5 import weight_shapes
-from spjax.types import Batch, join_prompts
+from spjax.types import Batch, Soft, join
 
 CONFIG = T5Config(40, 16, 2, 8, 24, 2, 2)
 TIED = dataclasses.replace(CONFIG, mlp_activations=("relu",), logits_via_embedding=True)
@@ -69,7 +69,7 @@ def run(config, weights):
     prompt_PD = np.random.default_rng(2).normal(size=(4, 16)).astype("float32")
 
     def loss(prompt):
-        logits = model.apply({"params": weights}, rows, join_prompts([prompt[None]]))
+        logits = model.apply({"params": weights}, rows, join([Soft(prompt[None])]))
         own = jnp.take_along_axis(jax.nn.log_softmax(logits), rows.targets_BM[..., None], -1)
         return -jnp.sum(own), logits
 
@@ -123,7 +123,7 @@ def test_no_float_copy_is_kept_while_computing():
     rounded, rows, model = quantization.quantize_tree(weights), batch(), T5(config)
 
     def loss(prompt, base):
-        logits = model.apply({"params": base}, rows, join_prompts([prompt[None]]))
+        logits = model.apply({"params": base}, rows, join([Soft(prompt[None])]))
         return jnp.sum(jax.nn.logsumexp(logits, -1))
 
     def decode(base):

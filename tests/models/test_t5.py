@@ -10,7 +10,7 @@ from spjax.models import SIZES, T5, T5Config, get_size
 from spjax.models.decoding import greedy, label_scores
 from spjax.models.layers import relative_buckets
 from spjax.models.t5 import init_weights, shift_right, weight_shapes
-from spjax.types import Batch, Injection, prompt_rows, join_prompts
+from spjax.types import Batch, Injection, Soft, join, prompt_rows
 
 TINY = T5Config(64, 16, 3, 8, 24, 2, 3)
 UNGATED = dataclasses.replace(TINY, mlp_activations=("relu",), logits_via_embedding=True)
@@ -35,7 +35,7 @@ def weights_of(config, seed=0):
 
 
 def prompts(runs=1, length=2, width=16):
-    return join_prompts([jax.random.normal(jax.random.key(9), (runs, length, width))])
+    return join([Soft(jax.random.normal(jax.random.key(9), (runs, length, width)))])
 
 
 def test_published_parameter_counts():

@@ -18,7 +18,7 @@ from spjax.methods.p_tuning import PTuning
 from spjax.models import T5, T5Config
 from spjax.models.t5 import weight_shapes
 from spjax.training.losses import token_losses
-from spjax.types import Batch, Soft, join, join_prompts
+from spjax.types import Batch, Soft, join
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -104,7 +104,7 @@ def ours(data):
     base = weights()
 
     def loss(rows_PD):
-        logits = T5(CONFIG).apply({"params": base}, batch, join_prompts([rows_PD[None]]))
+        logits = T5(CONFIG).apply({"params": base}, batch, join([Soft(rows_PD[None])]))
         return jnp.mean(token_losses(logits, batch.targets_BM)), logits
 
     return jax.jit(jax.value_and_grad(loss, has_aux=True))
