@@ -40,7 +40,7 @@ from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models import get_size
 from spjax.models.flops import forward_flops
 from spjax.models.t5 import init_weights
-from spjax.training import evaluation, row_shapes, step
+from spjax.training import evaluation, mesh, row_shapes, step
 from spjax.training.host_memory import keep_freed_memory
 from spjax.training.optimizers import Adafactor
 from spjax.types import Batch
@@ -58,28 +58,24 @@ RESULTS = Path(__file__).parent / "results"
 
 
 class Ours:
-    """A prompt over a model with random weights, and batches of some examples."""
+    """Runs of a prompt over a model with random weights, and batches of some examples."""
 
-    def __init__(self, model: str, task: str, prompt: int, steps: int) -> None:
-        on_cpu = jax.default_backend() == "cpu"
-        self.config = dataclasses.replace(
-            get_size(model), dtype="float32" if on_cpu else "bfloat16"
-        )
-        inputs, targets = lengths.draw(task, ANSWERS * steps * BATCH)
+    def __init__(self, model: str, task: str, prompt: int, steps: int, runs: int = 1) -> None:
+        self.config = mesh.for_devices(get_size(model))
+        inputs, targets = lengths.draw(task, max(ANSWERS, runs) * steps * BATCH)
         self.split = as_split(inputs, targets)
         self.base = init_weights(self.config, jax.random.key(0))
-        if not on_cpu:
-            self.base = jax.tree.map(lambda x: x.astype(jnp.bfloat16), self.base)
+        self.base = jax.tree.map(lambda x: x.astype(self.config.dtype), self.base)
         self.method = PromptTuning(length=prompt, initializer=SampledVocabulary())
         self.layout = batching.make_layout([self.split], prompt_length=prompt)
-        self.indices = np.arange(steps * BATCH).reshape(steps, BATCH)
+        self.indices = np.arange(steps * runs * BATCH).reshape(steps, runs, BATCH)
         # The shape is chosen as a training chooses it, from other examples than are timed.
-        others = needs_of(task, prompt, 16, seed=1)
+        others = needs_of(task, prompt, 16, seed=1, size=runs * BATCH)
         longest = (int(lengths.longest(task)[0]) + prompt, int(lengths.longest(task)[1]))
         self.rows = row_shapes.fastest(others, longest, self.config, steps=30_000)
         self.efficiency = efficiency(self.rows, needs_of(task, prompt, 256, seed=2))
         optimizer = Adafactor(0.3)
-        state = step.init_group([self.method], [0], optimizer, self.base)
+        state = step.init_group([self.method] * runs, list(range(runs)), optimizer, self.base)
         self.states = (state,)
         program = (self.config, (self.method.started(),))
         self.program = step.Program(*program, dataclasses.replace(optimizer, learning_rate=0.0),
@@ -88,12 +84,13 @@ class Ours:
     def train(self) -> float:
         """Seconds of a round over all batches, their assembly included."""
         start = time.perf_counter()
+        runs = self.indices.shape[1]
         for indices in self.indices:
-            batch = batching.rows(self.split, indices, self.layout)
-            chunks = [Batch(**chunk) for chunk in packing.pack(batch, self.rows)]
+            own = [batching.rows(self.split, part, self.layout) for part in indices]
+            packed = packing.pack(batching.gang(dict(enumerate(own))), self.rows)
             self.states, _ = step.update(
-                self.program, self.states, self.base, chunks, np.ones(1, np.float32),
-                jnp.full(1, 0.3), jax.random.key(0),
+                self.program, self.states, self.base, [Batch(**chunk) for chunk in packed],
+                np.ones(runs, np.float32), jnp.full(runs, 0.3), jax.random.key(0),
             )  # fmt: skip
         jax.block_until_ready(self.states)
         return time.perf_counter() - start
@@ -117,11 +114,11 @@ class Ours:
         return 2 * sum(forward_flops(self.config, int(x) + prompt, int(y)) for x, y in needs)
 
 
-def needs_of(task: str, prompt: int, batches: int, seed: int) -> list[Any]:
+def needs_of(task: str, prompt: int, batches: int, seed: int, size: int = BATCH) -> list[Any]:
     """Encoder and decoder positions of the examples of some batches."""
-    inputs, targets = lengths.draw(task, batches * BATCH, seed)
+    inputs, targets = lengths.draw(task, batches * size, seed)
     own = np.array([len(x) + prompt for x in inputs]), np.array([len(y) for y in targets])
-    return list(zip(*(part.reshape(batches, BATCH) for part in own)))
+    return list(zip(*(part.reshape(batches, size) for part in own)))
 
 
 def efficiency(rows: packing.Rows, needs: list[Any]) -> dict[str, float]:
@@ -223,14 +220,15 @@ def memory(model: str, task: str, prompt: int) -> dict[str, int]:
     """Peak resident bytes of our training steps, measured in this (fresh) process."""
     ours = Ours(model, task, prompt, 2)
     ours.train()
-    before = _status("VmRSS")
+    before = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (proc(5))
     ours.train()
     weights = sum(x.nbytes for x in jax.tree.leaves(ours.base))
-    return {"before": before, "peak": _status("VmHWM"), "weights": weights}
+    return {"before": before, "peak": status("VmHWM"), "weights": weights}
 
 
-def _status(field: str) -> int:
+def status(field: str) -> int:
+    """Bytes that the kernel reports for this process, such as `VmHWM` (proc(5))."""
     text = Path("/proc/self/status").read_text()
     return 1024 * int(text.split(f"{field}:")[1].split()[0])
 

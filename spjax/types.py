@@ -153,19 +153,6 @@ def per_segment(values_BG: Array, segments_BL: Array) -> Array:
     return jnp.take_along_axis(values_BG, jnp.maximum(segments_BL - 1, 0), axis=1)
 
 
-def microbatches(batch: Batch, count: int) -> Batch:
-    """The rows of a batch in `count` parts, along a new leading axis.
-
-    Every count-th row, not a run of them: rows that lie on a device are then spread over all parts,
-    and none moves to another device.
-
-    Args:
-      batch: a multiple of `count` rows.
-      count: of parts.
-    """
-    return jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1), batch)
-
-
 def prompt_rows(batch: Batch, injection: Injection) -> Array:
     """Rows of `injection.prompt_RD` that belong at each input position, -1 where it is text.
 

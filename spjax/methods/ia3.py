@@ -36,7 +36,8 @@ class IA3(Method):
         )
         for name, scale in trees.flatten(scales).items():
             over_rows = name.endswith("wo/kernel")
-            weights[name] = weights[name] * (scale[..., None] if over_rows else scale)
+            kernel = weights[name].astype(jnp.float32)
+            weights[name] = kernel * (scale[..., None] if over_rows else scale)
         return trees.unflatten(weights), None
 
     def collapse(self, trainable: Tree, base: Tree) -> dict[str, jax.Array]:

@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from spjax import trees
+from spjax.models import T5Config
 from spjax.types import Tree
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
@@ -294,6 +295,16 @@ def of(tree: Any) -> Placement:
     """The mesh that some arrays lie on, with rows over `data`."""
     sharding = jax.tree.leaves(tree)[0].sharding
     return Placement(sharding.mesh) if isinstance(sharding, NamedSharding) else place()
+
+
+def for_devices(config: T5Config) -> T5Config:
+    """The model with activations in bfloat16 on accelerators, as they are on CPU.
+
+    Logits, softmax, norms and losses are computed in float32 everywhere.
+    """
+    if jax.default_backend() == "cpu":
+        return config
+    return dataclasses.replace(config, dtype="bfloat16")
 
 
 def keep_compiled_programs(folder: Path) -> None:

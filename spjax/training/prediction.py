@@ -107,7 +107,7 @@ class Predictor:
         self.input_length = input_length
         self._soft = jax.tree.map(jnp.asarray, join([prompt.soft for prompt in prompts]))
         self.labels, self._labels_CM, self._allowed_NC = _labels(self.prompts, words, how)
-        self._config = dataclasses.replace(config, dropout_rate=0.0)
+        self._config = mesh.for_devices(dataclasses.replace(config, dropout_rate=0.0))
         self._target_length = target_length
         self._decode = _program(self._config, how, target_length)
 

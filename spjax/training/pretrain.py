@@ -38,7 +38,7 @@ from spjax.training import denoising, mesh, pretrain_checks, processes
 from spjax.training.losses import token_losses
 from spjax.training.pretrain_data import Batches, CorpusBatches, Documents, Shuffled
 from spjax.training.run_files import drop_after
-from spjax.types import Batch, Tree, microbatches
+from spjax.types import Batch, Tree
 
 KEPT_PERCENT = (0, 1, 5, 10)  # of the pocket ladder
 DECAYS = ("linear", "rsqrt")
@@ -288,7 +288,12 @@ def _summed(config: Pretrain, batch: Batch, compute: Callable[..., Tree], start:
     def add(sums: Tree, part: Batch) -> tuple[Tree, None]:
         return jax.tree.map(jnp.add, sums, compute(part, total)), None
 
-    return jax.lax.scan(add, start, microbatches(batch, count))[0]
+    # Every count-th row, not a run of them: rows that lie on a device are then spread over all
+    # parts, and none moves to another device.
+    parts = jax.tree.map(
+        lambda x: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1), batch
+    )
+    return jax.lax.scan(add, start, parts)[0]
 
 
 def _places(place: mesh.Placement, params: Tree, state: Any, sharding_only: bool = False) -> Any:

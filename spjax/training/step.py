@@ -21,9 +21,8 @@ import optax
 from spjax.checkpoints import weights as frozen
 from spjax.methods.base import Method, apply_gang, init_trainable
 from spjax.models import T5, T5Config
-from spjax.training import waywardness
+from spjax.training import mesh, waywardness
 from spjax.training.losses import imitation_losses, run_losses, token_losses
-from spjax.training.mesh import Placement
 from spjax.training.optimizers import Optimizer
 from spjax.training.run import Run
 from spjax.types import Array, Batch, Tree, padded, per_segment
@@ -69,7 +68,7 @@ class Program:
     label_smoothing: float
     loss_normalizing_factor: float | str | None
     remat: bool = False
-    placement: Placement | None = None
+    placement: mesh.Placement | None = None
     wayward: waywardness.Target | None = None
 
     @property
@@ -88,10 +87,10 @@ class Program:
         return dataclasses.replace(self, methods=methods, optimizer=None, wayward=None)
 
 
-def program_of(run: Run, method: Method, placement: Placement | None = None) -> Program:
+def program_of(run: Run, method: Method, placement: mesh.Placement | None = None) -> Program:
     """The program of a run whose method has been resolved, on a mesh."""
     config = frozen.config_of(run.model, run.checkpoint)
-    config = dataclasses.replace(config, dropout_rate=run.dropout_rate)
+    config = mesh.for_devices(dataclasses.replace(config, dropout_rate=run.dropout_rate))
     optimizer = dataclasses.replace(run.optimizer, learning_rate=0.0)
     loss = (run.z_loss, run.label_smoothing, run.loss_normalizing_factor)
     how = (run.remat, placement, waywardness.target_of(run))

@@ -16,7 +16,7 @@ from spjax.data import batching, packing
 from spjax.methods.initializers import Uniform
 from spjax.models import T5Config
 from spjax.models.t5 import init_weights
-from spjax.training import losses, step
+from spjax.training import losses, mesh, step
 from spjax.training.optimizers import Adafactor
 from spjax.types import Batch
 
@@ -140,6 +140,30 @@ def test_no_gradient_of_a_frozen_weight_is_computed(name):
     forward = flops(functools.partial(step.gang_losses, program.of_the_model), own, *args)
     share = whole / forward
     assert share > 2.7 if name == "full_fine_tuning" else share < 2.4
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_activations_may_be_bfloat16(name, monkeypatch):
+    """As on accelerators: what is trained, its gradients, losses and logits stay float32."""
+    assert mesh.for_devices(CONFIG) is CONFIG
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    config = mesh.for_devices(CONFIG)
+    assert config.dtype == "bfloat16"
+    base = jax.tree.map(lambda x: x.astype(jnp.bfloat16), init_weights(config, jax.random.key(0)))
+    method = method_of(name, 4)
+    program = step.Program(config, (method,), Adafactor(0.3), 0.0, 0.0, None)
+    state = jax.eval_shape(lambda: step.init_group([method], [0], Adafactor(0.3), base))
+    batch = Batch(**examples(4, [60] * 8, 0))
+
+    def one(states, base):
+        own, key, sums = step.start(program, states, base, jax.random.key(0))
+        totals = np.ones(1, np.float32)
+        sums = step.add_gradients(program.of_the_model, own, base, batch, totals, key, sums)
+        return step.advance(program, states, base, sums, np.ones(1, np.float32))
+
+    (new,), losses_N = jax.eval_shape(one, (state,), base)
+    assert losses_N.dtype == jnp.float32
+    assert jax.tree.map(lambda x: x.dtype, new) == jax.tree.map(lambda x: x.dtype, state)
 
 
 def test_memory_of_a_step_serves_the_next(tmp_path):

@@ -1,0 +1,159 @@
+"""Large models and gangs on an accelerator: `python -m benchmarks.accelerators`.
+
+Gradients of a prompt of 100 before 512 tokens for T5 1.1 XL and XXL, base in bfloat16 and in int8:
+share of the measured rate of products, and peak memory; each case in a process of its own. Then
+gangs of 1, 2, 4, ... runs over T5 1.1 Small and Base (inputs as long as BoolQ's), until twice the
+runs gain less than a tenth. Weights are random. TensorFlow and PyTorch are not needed.
+
+Prints the tables and writes `benchmarks/results/accelerators_{device}.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import machine, speed
+from spjax import trees
+from spjax.models import T5Config, get_size, quantization
+from spjax.models.flops import forward_flops
+from spjax.models.t5 import weight_shapes
+from spjax.studies.calibration import rows_of
+from spjax.training import mesh, step
+from spjax.types import Injection, padded
+
+PROMPT, TARGETS, STEPS = 100, 8, 5
+RISE = 1.1
+FULL = "RESOURCE_EXHAUSTED"
+
+
+def random_weights(config: T5Config, dtype: str) -> Any:
+    """Random weights of a model in bfloat16 or int8, made leaf by leaf where they stay."""
+    found = {}
+    for number, (name, leaf) in enumerate(trees.flatten(weight_shapes(config)).items()):
+        key, axis = jax.random.key(number), quantization.shared_axis(name)
+        if dtype == "int8" and axis is not None:
+            scales = [1 if i == axis % leaf.ndim else n for i, n in enumerate(leaf.shape)]
+            values = jax.random.randint(key, leaf.shape, -127, 128, jnp.int8)
+            found[name] = quantization.Quantized(values, jnp.full(scales, 1e-4))
+        else:
+            kind = jnp.float32 if dtype == "int8" else jnp.bfloat16
+            found[name] = 0.02 * jax.random.normal(key, leaf.shape, kind)
+    return trees.unflatten(found)
+
+
+def large(model: str, dtype: str, rows: int, text: int) -> dict[str, Any]:
+    """Seconds of the gradients of some rows, their share of the ceiling, and peak bytes."""
+    config = mesh.for_devices(get_size(model))
+    base = random_weights(config, dtype)
+    program = step.Program(config, (), None, 0.0, 0.0, None)
+    soft = Injection(jnp.zeros((PROMPT, config.emb_dim)), np.zeros((1, 1), np.int32))
+    soft, length = padded(soft), PROMPT + text
+    batch = rows_of(length, rows, config.vocab_size)
+    targets_BM = np.full((rows, TARGETS), 5, np.int32)
+    ones_BL, ones_BM = np.ones_like(batch.inputs_BL), np.ones_like(targets_BM)
+    batch = batch.replace(  # one example a row
+        input_segments_BL=ones_BL, targets_BM=targets_BM, target_segments_BM=ones_BM
+    )
+    through, times = step.compiled_gradients(program), []
+    for _ in range(1 + STEPS):  # the first compiles
+        sums = ([jnp.zeros_like(soft.prompt_RD)], jnp.zeros(1))
+        start = time.perf_counter()
+        jax.block_until_ready(
+            through(soft, base, batch, np.ones(1, np.float32), jax.random.key(0), sums)
+        )
+        times.append(time.perf_counter() - start)
+    useful = 2 * rows * forward_flops(config, length, TARGETS)
+    peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return {
+        "model": model, "base": dtype, "rows": rows, "positions": length, "seconds": min(times[1:]),
+        "share_of_matmul": useful / min(times[1:]) / speed.matmul_rate(),
+        "weight_bytes": sum(x.nbytes for x in jax.tree.leaves(base)),
+        "peak_bytes": peak or speed.status("VmHWM"),
+    }  # fmt: skip
+
+
+def gangs(rate: Callable[[int], float]) -> list[dict[str, float]]:
+    """Examples a second of 1, 2, 4, ... runs, until twice the runs hardly gain or do not fit.
+
+    Args:
+      rate: of so many runs; raises `jax.errors.JaxRuntimeError` where memory does not suffice.
+    """
+    found: list[dict[str, float]] = []
+    while True:
+        runs = 1 << len(found)
+        try:
+            found.append({"runs": runs, "examples_s": rate(runs)})
+        except jax.errors.JaxRuntimeError as error:
+            if FULL not in str(error) or not found:
+                raise
+            return found
+        if len(found) > 1 and found[-1]["examples_s"] < RISE * found[-2]["examples_s"]:
+            return found
+
+
+def rate_of(model: str, runs: int) -> float:
+    """Examples a second of a gang, assembly of its batches included."""
+    ours = speed.Ours(model, "boolq", 20, steps=2, runs=runs)
+    ours.train()  # compiles
+    return ours.indices.size / min(ours.train() for _ in range(3))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints the tables and writes the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--large", nargs="*", default=["t5_1_1_xl", "t5_1_1_xxl"])
+    parser.add_argument("--gangs", nargs="*", default=["t5_1_1_small", "t5_1_1_base"])
+    parser.add_argument("--rows", type=int, default=8, help="of the large models")
+    parser.add_argument("--text", type=int, default=512, help="tokens beside the prompt")
+    parser.add_argument("--results", type=Path, default=speed.RESULTS)
+    parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.case:
+        print(json.dumps(large(*options.case, options.rows, options.text)))
+        return
+    result: dict[str, Any] = {"machine": machine.describe("jax", "jaxlib"), "large": []}
+    for model in options.large:
+        for dtype in ("bfloat16", "int8"):
+            sizes = ["--rows", str(options.rows), "--text", str(options.text)]
+            command = [sys.executable, "-m", "benchmarks.accelerators", "--case", model, dtype]
+            done = subprocess.run([*command, *sizes], capture_output=True, text=True)
+            if done.returncode and FULL not in done.stderr:
+                raise SystemExit(f"{model} in {dtype} failed:\n{done.stderr[-2000:]}")
+            lines = done.stdout.splitlines()
+            own = json.loads(lines[-1]) if not done.returncode else {"model": model, "base": dtype}
+            result["large"].append(own)
+            print(_told(own), flush=True)
+    result["device"] = jax.devices()[0].device_kind  # only now: the cases need its memory
+    result["gangs"] = {}
+    for model in options.gangs:
+        result["gangs"][model] = gangs(lambda runs: rate_of(model, runs))
+        for own in result["gangs"][model]:
+            print(f"{model:14} {own['runs']:4} runs {own['examples_s']:10.1f} examples/s")
+    name = result["device"].replace(" ", "_").lower()
+    path = options.results / f"accelerators_{name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _told(own: dict[str, Any]) -> str:
+    if "seconds" not in own:
+        return f"{own['model']:14} {own['base']:9} does not fit into memory"
+    return (
+        f"{own['model']:14} {own['base']:9} {own['rows']:3} rows of {own['positions']}"
+        f" {own['seconds']:8.3f} s  {own['share_of_matmul']:6.1%} of the rate of products"
+        f"  weights {own['weight_bytes'] / 1e9:6.2f} GB, peak {own['peak_bytes'] / 1e9:6.2f} GB"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+import json
+
+import jax
+import pytest
+
+from benchmarks import accelerators as bench
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_a_large_model_is_timed(dtype, capsys):
+    bench.main(["--case", "pocket_50k", dtype, "--rows", "2", "--text", "10"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["positions"] == 10 + bench.PROMPT and found["seconds"] > 0
+    whole = 2 * 49_000 if dtype == "bfloat16" else 49_000  # bytes of the matrices, about
+    assert whole < found["weight_bytes"] < 1.4 * whole < found["peak_bytes"]
+
+
+def test_gangs_grow_while_they_gain():
+    rates = {1: 10.0, 2: 19.0, 4: 25.0, 8: 26.0}
+    assert [own["runs"] for own in bench.gangs(rates.__getitem__)] == [1, 2, 4, 8]
+
+
+def test_gangs_end_where_memory_is_full():
+    def rate(runs):
+        if runs >= full:
+            raise jax.errors.JaxRuntimeError(f"{bench.FULL}: out of memory")
+        return float(runs)
+
+    full = 4
+    assert bench.gangs(rate)[-1] == {"runs": 2, "examples_s": 2.0}
+    full = 1
+    with pytest.raises(jax.errors.JaxRuntimeError, match=bench.FULL):
+        bench.gangs(rate)
