@@ -3,4 +3,5 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/install.sh test
-exec .venv/bin/python -m pytest -q -n 2 "$@"
+# A file's tests stay in one process, which makes its fixtures and compiles its programs once.
+exec .venv/bin/python -m pytest -q -n 2 --dist=loadfile --no-loadscope-reorder "$@"

@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -223,25 +222,30 @@ def test_the_cache_of_beam_that_stays_holds_every_corpus(tmp_path, workers, plac
     assert found == ["info.test.json", "info.train.json", "info.train.json"]
 
 
-WRITE_C4 = """
-import sys
-import tensorflow_datasets as tfds
-FIELDS = ("content-length", "content-type", "text", "timestamp", "url")
-with tfds.core.registered.skip_registration():
-    class C4(tfds.core.GeneratorBasedBuilder):  # TFDS's own would crawl the web
-        VERSION = tfds.core.Version("2.2.0")
-        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="en")]
-        def _info(self):
-            features = {name: tfds.features.Text() for name in FIELDS}
-            features = tfds.features.FeaturesDict(features)
-            return tfds.core.DatasetInfo(builder=self, features=features)
-        def _split_generators(self, manager):
-            return {"train": self._generate_examples()}
-        def _generate_examples(self):
-            for i, text in enumerate(sys.argv[2:]):
-                yield i, {name: text if name == "text" else "x" for name in FIELDS}
-C4(data_dir=sys.argv[1], config="en").download_and_prepare()
-"""
+def write_c4(folder, texts):
+    """A prepared folder, as TFDS would write it."""
+    import tensorflow_datasets as tfds
+
+    names = ("content-length", "content-type", "text", "timestamp", "url")
+    rows = [{name: text if name == "text" else "x" for name in names} for text in texts]
+    with tfds.core.registered.skip_registration():
+
+        class C4(tfds.core.GeneratorBasedBuilder):  # TFDS's own would crawl the web
+            VERSION = tfds.core.Version("2.2.0")
+            BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="en")]
+
+            def _info(self):
+                features = tfds.features.FeaturesDict({n: tfds.features.Text() for n in names})
+                return tfds.core.DatasetInfo(builder=self, features=features)
+
+            def _split_generators(self, manager):
+                return {"train": self._generate_examples()}
+
+            def _generate_examples(self):
+                yield from enumerate(rows)
+
+    tfds.disable_progress_bar()
+    C4(data_dir=folder, config="en").download_and_prepare()
 
 
 def command(*args):
@@ -358,7 +362,7 @@ def test_a_model_is_adapted_to_a_corpus(notes, tmp_path, capsys, monkeypatch, ch
 
 def test_c4_is_read_by_its_name(tmp_path, capsys, monkeypatch):
     texts = [text.strip() for text in TEXTS[:3]] + ["", "the end"]
-    subprocess.run([sys.executable, "-c", WRITE_C4, str(tmp_path), *texts], check=True)
+    write_c4(tmp_path, texts)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     flags = (f"--cache_dir={tmp_path / 'cache'}", "--num_workers=1")
     assert command("--corpus=c4", *flags) == 0, capsys.readouterr().err
@@ -394,17 +398,25 @@ seqio.TaskRegistry.add(
 
 
 def test_any_seqio_task_is_a_corpus(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    from spjax.data import build_corpus
+
+    def here(request, count, lock, log):  # a start of TensorFlow less
+        build_corpus.build({**request, "worker": 0, "workers": count})
+
+    monkeypatch.setattr(corpus_builders, "run_workers", here)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # where a process would find the task
+    assert str(tmp_path) in cache.builder_environment()["PYTHONPATH"].split(os.pathsep)
     flags = (f"--cache_dir={tmp_path / 'cache'}", "--num_workers=1")
     (tmp_path / "own_tasks.py").write_text(SEQIO_TASK.replace("EXTRA", "100"))
     assert command("--corpus=own=seqio:own_tasks:own_text", *flags) == 0, capsys.readouterr().err
     corpus = corpora.load("own", "pocket", cache_dir=tmp_path / "cache")
     found, words = [corpus[n].tolist() for n in range(len(corpus))], vocabulary.load("pocket")
     assert found == [words.encode("the bird"), words.encode("an old house")]
-    (tmp_path / "bad_tasks.py").write_text(SEQIO_TASK.replace("EXTRA", "50"))
-    answer = told(capsys, monkeypatch, tmp_path, "seqio:bad_tasks:own_text")
-    assert "'own_text' has another vocabulary (1102 ids)" in answer["invalid"]
+    bad = SEQIO_TASK.replace("EXTRA", "50").replace("own_text", "bad_text")
+    (tmp_path / "bad_tasks.py").write_text(bad)
+    answer = told(capsys, monkeypatch, tmp_path, "seqio:bad_tasks:bad_text")
+    assert "'bad_text' has another vocabulary (1102 ids)" in answer["invalid"]
 
 
 @pytest.mark.skipif("SPJAX_BEAM_PYTHON" not in os.environ, reason="a Python with Apache Beam")

@@ -69,8 +69,12 @@ UNTRAINED = _unlike(tuple(n for n in KINDS if "train" not in registry.get(n).spl
 
 @pytest.fixture(scope="module", autouse=True)
 def folders(shared_cache: Path) -> Iterator[Path]:
-    """Prepared folders of all datasets, and token caches of `KINDS`, once for all processes."""
-    folder = shared_cache.parent / "tfds"
+    """Prepared folders of all datasets, and token caches of `KINDS`, once for all processes.
+
+    And `told.json` beside them: what `PROGRAM` is told without them, by the same start of
+    TensorFlow.
+    """
+    folder, empty = shared_cache.parent / "tfds", shared_cache.parent / "empty"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TFDS_DATA_DIR", str(folder))
         patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -78,10 +82,16 @@ def folders(shared_cache: Path) -> Iterator[Path]:
         with open(shared_cache.parent / "tfds.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.exists():
-                program = [sys.executable, tfds_folders.__file__, str(folder) + ".unfinished"]
-                done = subprocess.run(program, capture_output=True, text=True)
+                empty.mkdir(exist_ok=True)
+                unfinished = f"{folder}.unfinished"
+                path = {"TFDS_DATA_DIR": str(empty), "PYTHONPATH": os.pathsep.join(sys.path)}
+                done = subprocess.run(
+                    [sys.executable, "-c", PROGRAM, unfinished, *UNPREPARED],
+                    capture_output=True, text=True, cwd=empty, env={**os.environ, **path},
+                )  # fmt: skip
                 assert done.returncode == 0, done.stderr[-3000:]
-                Path(str(folder) + ".unfinished").rename(folder)
+                (folder.parent / "told.json").write_text(done.stdout.splitlines()[-1])
+                Path(unfinished).rename(folder)
         cache.ensure((*KINDS, *VARIANTS), LENGTHS, num_workers=2)
         yield folder
 
@@ -218,17 +228,21 @@ def answers(name: str, split: str, prompt: Path, run: Run, capsys: Any) -> list[
     return found
 
 
+UNPREPARED = ("taskless_super_glue_boolq_v102", "samsum_v100", "xsum_v110", "glue_cola_v002")
 PROGRAM = """
 import json, socket, sys
 
 def no_network(*args, **options):
     raise OSError("no network in tests")
 
+from tests.data import tfds_folders
+folder, *names = sys.argv[1:]
+tfds_folders.write(folder)
 socket.getaddrinfo = no_network
 from spjax.data import build_cache, seqio_tasks
 from spjax.data.tasks import templates
 told = {}
-for task in sys.argv[1:]:
+for task in names:
     wanted = {"task": task, "split": "validation", "lengths": {"inputs": 8, "targets": 2},
               "vocabulary": "t5", "key": {}, "folder": "never"}
     try:
@@ -249,19 +263,9 @@ print(json.dumps(told))
 
 
 @pytest.fixture(scope="module")
-def told(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def told(folders: Path) -> dict[str, str]:
     """What a user reads who has no prepared folder, by task."""
-    empty = tmp_path_factory.mktemp("empty")
-    names = ["taskless_super_glue_boolq_v102", "samsum_v100", "xsum_v110", "glue_cola_v002"]
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *names],
-        capture_output=True,
-        text=True,
-        cwd=empty,
-        env={**os.environ, "TFDS_DATA_DIR": str(empty), "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    return json.loads(run.stdout.splitlines()[-1])
+    return json.loads((folders.parent / "told.json").read_text())
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,11 @@
 """Writes small folders of every dataset of the table that TFDS has, as TFDS itself would.
 
-`python tests/data/tfds_folders.py FOLDER`: TFDS's own builders write them, so names, versions,
-features and files are the real ones; only the records are made here instead of downloaded. Many
-are awkward. Imports TensorFlow, so tests start it in another process.
+TFDS's own builders write them, so names, versions, features and files are the real ones; only the
+records are made here instead of downloaded. Many are awkward. `write` imports TensorFlow, so tests
+call it in another process.
 """
 
 import itertools
-import sys
-from pathlib import Path
 from unittest import mock
 
 SPLITS = ("train", "validation", "test")
@@ -221,7 +219,7 @@ def datasets() -> dict[str, dict[str, Records]]:
     }
 
 
-def write(folder: Path) -> None:
+def write(folder: str) -> None:
     """Writes them all below a folder."""
     import tensorflow_datasets as tfds
 
@@ -234,7 +232,3 @@ def write(folder: Path) -> None:
         made = mock.patch.object(builder, "_split_generators", lambda *_, made=numbered: made)
         with old, made:
             builder.download_and_prepare()
-
-
-if __name__ == "__main__":
-    write(Path(sys.argv[1]))

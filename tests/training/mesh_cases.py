@@ -5,7 +5,6 @@ import inspect
 import json
 import math
 import sys
-import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +22,11 @@ from spjax.trees import stack_layers
 from spjax.types import Batch
 
 TINY = T5Config(64, 16, 4, 8, 32, 1, 1)
-CASES = [("data_parallel", 1), ("tensor_parallel", 4), ("fsdp", 1), ("fsdp", 2)]
+# `prompt/all` below has fsdp over both axes.
+CASES = {
+    "prompt": [("data_parallel", 1), ("tensor_parallel", 4), ("fsdp", 1)],
+    "full": [("tensor_parallel", 4), ("fsdp", 2)],
+}
 PAIRS = [["batch", "data"], ["mlp", "model"]]
 
 
@@ -134,21 +137,19 @@ def on_a_device(arrays):
 
 
 def main():
-    jax.config.update("jax_disable_most_optimizations", True)  # as in the other tests
     # What is compiled to be looked at is not compiled again to be run.
-    jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp())
+    jax.config.update("jax_compilation_cache_dir", sys.argv[1])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     alone = mesh.Placement(mesh.make_mesh(1))
     prompt, full = PromptTuning(length=2, initializer=Uniform()), FullFineTuning()
     found = {}
     for name, method, runs in (("prompt", prompt, 2), ("full", full, 1)):
         found[f"{name}/alone"] = two_steps(method, alone, runs=runs)
-        for rules, partitions in CASES:
+        for rules, partitions in CASES[name]:
             place = mesh.place(partitions, rules)
             found[f"{name}/{rules}/{partitions}"] = two_steps(method, place, runs=runs)
     found["prompt/pairs/2"] = two_steps(prompt, mesh.place(2, PAIRS))
-    found["prompt/scan"] = two_steps(prompt, mesh.place(2, "fsdp"), scan=True)
-    found["prompt/all"] = two_steps(prompt, mesh.place(2, "fsdp"), 4, True)
+    found["prompt/all"] = two_steps(prompt, mesh.place(2, "fsdp"), 4, remat=True, scan=True)
     methods_found = of_every_method(alone, mesh.place(4, "tensor_parallel"))
     json.dump({"rules": found, "methods": methods_found}, sys.stdout)
 
