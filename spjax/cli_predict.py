@@ -305,7 +305,7 @@ class _Bank:
         from spjax.training import loop, mesh, prediction, scoring
 
         args = self.args
-        dtype = args.weights_dtype or _DTYPES[0]
+        dtype = args.weights_dtype or (self.run.weights_dtype if self.run else _DTYPES[0])
         if self.run:
             place = {name: getattr(args, name) for name in ("num_partitions", "logical_axis_rules")}
             run = dataclasses.replace(
