@@ -39,9 +39,9 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     scored.add_argument("run_folder", nargs="?", help="a finished run; or else give --prompt")
     scored.add_argument(
         "--prompt", metavar="FILE", nargs="+", action="extend", default=[],
-        help="a prompt file, adapter or run folder; several with --ensemble",
+        help="a prompt file, adapter or run folder; several answer in the same batches",
     )  # fmt: skip
-    scored.add_argument("--ensemble", choices=_ENSEMBLES, help="what several prompts say together")
+    scored.add_argument("--ensemble", choices=_ENSEMBLES, help="what all of them say together")
     scored.add_argument("--task", help="the prompt's own by default")
     scored.add_argument("--split", default="", choices=_SPLITS, help="test if it has labels")
     _add_shared(scored)
@@ -88,11 +88,6 @@ def evaluate(args: argparse.Namespace) -> int:
         raise ValueError("give either the folder of a finished run or --prompt=FILE.")
     if args.ensemble and len(args.prompt) < 2:
         raise ValueError("--ensemble wants several prompts: --prompt FILE FILE ...")
-    if len(args.prompt) > 1 and not args.ensemble:
-        raise ValueError(
-            f"{len(args.prompt)} prompts are given; say how they answer together with --ensemble: "
-            f"{' or '.join(_ENSEMBLES)}."
-        )
     found = _evaluate_prompts(args) if args.prompt else _evaluate_run(args)
     print(json.dumps(found, indent=2))
     return 0
@@ -127,43 +122,32 @@ def _evaluate_prompts(args: argparse.Namespace) -> dict[str, Any]:
     from spjax.data.tasks import registry
     from spjax.training import ensembling, scoring
 
-    prompts = _read_prompts(args.prompt)
-    name = args.task or _task_of(args.prompt, prompts)
-    info = registry.get(name)
-    args.input_length = args.input_length or info.input_length
-    args.target_length = args.target_length or info.target_length
+    bank = _Bank(args, args.prompt)
+    names = bank.tasks(args.task, args.ensemble)
+    infos = [registry.get(name) for name in names]
     beside = weights.vocabulary_of(args.checkpoint)
-    pocket = (args.model or prompts[0].provenance.get("model", "")).startswith("pocket")
-    own = "pocket" if pocket else info.vocabulary
+    pocket = (args.model or bank.facts[0].get("model", "")).startswith("pocket")
+    own = "pocket" if pocket else infos[0].vocabulary
     args.vocabulary = args.vocabulary or beside or own
     _check_batch_size(args.batch_size)
     if args.ensemble == "mean" and args.decoding != "rank":
         raise ValueError(
             "--ensemble=mean averages the probabilities of labels; give --decoding=rank with it."
         )
-    predictor = _predictor(args, prompts, info.labels)
-    how = (name, args.split, args.batch_size, args.target_length, args.vocabulary)
+    predictor = bank.predictor(infos)
+    how = (args.split, args.batch_size, args.target_length, args.vocabulary)
     if args.ensemble:
-        scores = ensembling.score(predictor, args.ensemble, args.prompt, *how)
-        return {"task": info.name, **scores}
-    step = prompts[0].provenance.get("step", "")
-    known = {"step": int(step)} if step.isdecimal() else {}
-    return {"task": info.name, **known, **scoring.score_prompt(predictor, *how)}
-
-
-def _task_of(paths: Sequence[str], prompts: Sequence[Any]) -> str:
-    """The task that all prompts name."""
-    facts = [prompt.provenance for prompt in prompts]
-    named = [own.get("task_file") or own.get("task", "") for own in facts]
-    if not all(named):
-        path = paths[named.index("")]
-        raise ValueError(f"{path} does not say its task; give one with --task=NAME.")
-    if len(set(named)) > 1:
-        raise ValueError(
-            f"the prompts are of different tasks, {', '.join(sorted(set(named)))}; say which one "
-            "to score with --task=NAME."
-        )
-    return named[0]
+        scores = ensembling.score(predictor, args.ensemble, args.prompt, names[0], *how)
+        return {"task": infos[0].name, **scores}
+    found = scoring.score_prompts(predictor, names, *how)
+    for scores, facts in zip(found, bank.facts, strict=True):
+        step = facts.get("step", "")
+        scores |= {"step": int(step)} if step.isdecimal() else {}
+    if len(found) == 1:
+        return found[0]
+    mean = sum(scores["score"] for scores in found) / len(found)
+    together = [{"prompt": path, **own} for path, own in zip(args.prompt, found)]
+    return {"prompts": together, "mean_score": mean}
 
 
 def predict(args: argparse.Namespace) -> int:
@@ -173,10 +157,11 @@ def predict(args: argparse.Namespace) -> int:
     _check_batch_size(args.batch_size)
     names, paths = _named(args.prompt, args.prompt_column)
     with _opened(args.input) as stream:  # before the weights are read
-        predictor = _predictor(args, _read_prompts(paths))
+        predictor = _Bank(args, paths).predictor()
         source = "stdin" if args.input == "-" else args.input
+        shown = dict(zip(names, (prompt.shown for prompt in predictor.prompts)))
         rows = lines.read(
-            stream, args.format or "", args.input, args.input_column, args.prompt_column, names
+            stream, args.format or "", args.input, args.input_column, args.prompt_column, shown
         )
         bad, first = 0, 0
         while batch := list(itertools.islice(rows, args.batch_size)):
@@ -196,11 +181,17 @@ def _answer(
         if row.problem:
             _note(f"{source}:{row.line}: {row.problem}")
             continue
-        ids, length = predictor.encode(row.text)
-        if length > len(ids):
-            _note(f"{source}:{row.line}: {length} tokens were cut to {len(ids)}")
+        own = names.index(row.prompt) if row.prompt else 0
+        try:
+            ids, length = predictor.encode(row.text if row.parts is None else row.parts, own)
+        except ValueError as error:  # the prompt's template shows something that is not there
+            _note(f"{source}:{row.line}: {error}")
+            continue
+        most = predictor.most(own)[0]
+        if length > most:
+            _note(f"{source}:{row.line}: {length} tokens were cut to {most}")
         inputs.append(ids)
-        who.append(names.index(row.prompt) if row.prompt else 0)
+        who.append(own)
         good.append(i)
     numbers = [first + i for i in good]
     found = dict(zip(good, predictor.answer(inputs, who, numbers) if inputs else ()))
@@ -215,45 +206,148 @@ def _answer(
     return len(rows) - len(good)
 
 
-def _predictor(
-    args: argparse.Namespace, prompts: Sequence[Any], labels: Sequence[str] = ()
-) -> Any:
-    """The model that prompts were trained with, or the one that is asked for."""
-    from spjax.checkpoints import weights
-    from spjax.models.decoding import Decoding
-    from spjax.models.t5 import weight_shapes
-    from spjax.training import mesh, prediction
+class _Bank:
+    """What is given with --prompt, and the frozen model that is asked under all of it.
 
-    how = Decoding(
-        args.decoding, args.num_beams, args.length_penalty, args.temperature, args.top_k, args.seed
-    )
-    models = list(dict.fromkeys(p.provenance.get("model", "") for p in prompts))
-    own = models[0] if len(models) == 1 else ""
-    model = args.model or own or ("auto" if args.checkpoint else "")
-    if not model:
+    Attributes:
+      facts: the provenance of each.
+    """
+
+    def __init__(self, args: argparse.Namespace, paths: Sequence[str]) -> None:
+        """Reads what is small.
+
+        Raises:
+          ValueError: something of it cannot be read, or not answer beside the rest.
+        """
+        from spjax.checkpoints import tuned
+
+        self.args, self.paths = args, paths
+        runs = [_changing(path) for path in paths]
+        if any(runs) and len(paths) > 1:
+            path = paths[[run is not None for run in runs].index(True)]
+            raise ValueError(
+                f"the method of the run in {path} changes the weights, so no other prompt can "
+                "share a forward pass with it; give it alone."
+            )
+        self.run = runs[0]
+        self.stored = [] if self.run else [tuned.read(path) for path in paths]
+        self.facts = [x.provenance for x in self.stored] or [_facts_of(paths[0])]
+
+    def tasks(self, given: str, together: str) -> list[str]:
+        """The task that each is scored on: the given one, else its own."""
+        if given:
+            return [given] * len(self.facts)
+        named = [facts.get("task_file") or facts.get("task", "") for facts in self.facts]
+        if not all(named):
+            path = self.paths[named.index("")]
+            raise ValueError(f"{path} does not say its task; give one with --task=NAME.")
+        if together and len(set(named)) > 1:
+            raise ValueError(
+                f"the prompts are of different tasks, {', '.join(sorted(set(named)))}; say which "
+                "one to score with --task=NAME."
+            )
+        return named
+
+    def predictor(self, infos: Sequence[Any] = ()) -> Any:
+        """The model that they were trained with, or the one that is asked for.
+
+        Args:
+          infos: the task of each; its own by default.
+        """
+        from spjax.checkpoints import weights
+        from spjax.models.decoding import Decoding
+        from spjax.training import prediction
+
+        args = self.args
+        how = Decoding(
+            args.decoding, args.num_beams, args.length_penalty, args.temperature, args.top_k,
+            args.seed,
+        )  # fmt: skip
+        model = args.model or self._model() or ("auto" if args.checkpoint else "")
+        if not model:
+            models = [facts.get("model", "") for facts in self.facts]
+            raise ValueError(
+                f"the prompts do not say one model (they say {models}); give it with --model=SIZE."
+            )
+        checkpoint = args.checkpoint or (self.run.checkpoint if self.run else "")
+        words = find_vocabulary(args.vocabulary, model, checkpoint)
+        config = weights.config_of(model, checkpoint)
+        placed = self._placed(infos)
+        inputs, targets = (max(own.lengths[i] for own in placed) for i in (0, 1))
+        prediction.check(config, placed, words, how, inputs, targets)  # before weights are read
+        base = self._base(model, checkpoint, config)
+        return prediction.Predictor(config, base, placed, words, how, inputs, targets)
+
+    def _model(self) -> str:
+        models = {facts.get("model", "") for facts in self.facts}
+        return models.pop() if len(models) == 1 else ""
+
+    def _placed(self, infos: Sequence[Any]) -> list[Any]:
+        from spjax.checkpoints.tuned import Tuned
+        from spjax.training import prediction
+
+        args = self.args
+        stored = self.stored or [Tuned({}, self.facts[0], self.paths[0])]
+        labels = [label.strip() for label in args.labels.split(",")] if args.labels else ()
+        placed = []
+        for i, one in enumerate(stored):
+            info = infos[i] if infos else prediction.task_of(one)
+            own = prediction.place(one, args.insertion, labels or (info.labels if info else ()))
+            usual = prediction.INPUT_LENGTH, prediction.TARGET_LENGTH
+            inputs, targets = (info.input_length, info.target_length) if info else usual
+            lengths = args.input_length or inputs, args.target_length or targets
+            placed.append(dataclasses.replace(own, lengths=lengths))
+        return placed
+
+    def _base(self, model: str, checkpoint: str, config: Any) -> Any:
+        from spjax.checkpoints import weights
+        from spjax.models.t5 import weight_shapes
+        from spjax.training import loop, mesh, prediction, scoring
+
+        args = self.args
+        dtype = args.weights_dtype or (self.run.weights_dtype if self.run else _DTYPES[0])
+        if self.run:
+            place = {name: getattr(args, name) for name in ("num_partitions", "logical_axis_rules")}
+            run = dataclasses.replace(
+                self.run, model=model, checkpoint=checkpoint, weights_dtype=dtype, **place
+            )
+            return scoring.weights_of(run, Path(self.paths[0]), loop.base_of(run))
+        places = mesh.place(args.num_partitions, args.logical_axis_rules)
+        shardings = places.weights(weight_shapes(config))
+        base = weights.load(model, checkpoint, dtype, shardings)
+        digest = weights.digest(base)
+        for one in self.stored:
+            for doubt in prediction.doubts(one, model, digest):
+                _note(doubt)
+        return base
+
+
+def _changing(path: str) -> Any:
+    """The finished run in a folder if its method changes weights, else None."""
+    from spjax import config
+    from spjax.studies import folder as disk
+
+    folder = Path(path)
+    left = (folder / name for name in ("prompt.npy", "prompts"))
+    if any(x.exists() for x in left) or disk.result(folder) is None:
+        return None
+    if not (folder / "config.gin").is_file():
+        return None
+    run = config.load("Run", [(folder / "config.gin").absolute()])
+    if not run.method.trained:
         raise ValueError(
-            f"the prompts do not say one model (they say {models}); give it with --model=SIZE."
+            f"the run in {folder} has trained nothing: it writes text around each input. Score it "
+            "with `spjax eval` and its folder, without --prompt."
         )
-    words = find_vocabulary(args.vocabulary, model, args.checkpoint)
-    config = weights.config_of(model, args.checkpoint)
-    tasks = [task for task in map(prediction.task_of, prompts) if task]
-    if args.labels:
-        labels = [label.strip() for label in args.labels.split(",")]
-    placed = [prediction.place(prompt, args.insertion, labels) for prompt in prompts]
-    lengths = (
-        args.input_length or max((t.input_length for t in tasks), default=prediction.INPUT_LENGTH),
-        args.target_length
-        or max((t.target_length for t in tasks), default=prediction.TARGET_LENGTH),
-    )
-    prediction.check(config, placed, words, how, *lengths)  # before the weights are read
-    places = mesh.place(args.num_partitions, args.logical_axis_rules)
-    shardings = places.weights(weight_shapes(config))
-    base = weights.load(model, args.checkpoint, args.weights_dtype or _DTYPES[0], shardings)
-    digest = weights.digest(base)
-    for prompt in prompts:
-        for doubt in prediction.doubts(prompt, model, digest):
-            _note(doubt)
-    return prediction.Predictor(config, base, placed, words, how, *lengths)
+    return run if run.method.changes_weights else None
+
+
+def _facts_of(path: str) -> dict[str, str]:
+    """What the prompt of a run would say of it."""
+    from spjax.checkpoints import prompts
+    from spjax.studies import folder as disk
+
+    return prompts.provenance_of_run(disk.result(Path(path)), "")
 
 
 def _named(given: Sequence[str], column: str) -> tuple[list[str], list[str]]:
@@ -273,12 +367,6 @@ def _named(given: Sequence[str], column: str) -> tuple[list[str], list[str]]:
             f"with --prompt_column every --prompt is NAME=FILE, no name twice, not {list(given)}."
         )
     return names, [path for _, _, path in pairs]
-
-
-def _read_prompts(paths: Sequence[str]) -> list[Any]:
-    from spjax.checkpoints import prompts
-
-    return [prompts.read(path) for path in paths]
 
 
 @contextlib.contextmanager

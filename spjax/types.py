@@ -69,6 +69,21 @@ class Soft:
     sees_prompt: str = flax.struct.field(default="all", pytree_node=False)
     distillation: float = flax.struct.field(default=0.0, pytree_node=False)
 
+    @property
+    def sees(self) -> dict[str, Any]:
+        """What its slots see, as far as that is not everything, by the names of the attributes."""
+        everything = type(self)()
+        return {
+            name: getattr(self, name)
+            for name in ("sees_text", "sees_prompt")
+            if getattr(self, name) != getattr(everything, name)
+        }
+
+    @staticmethod
+    def has(name: str) -> bool:
+        """Whether `arrays` could have an array of this name."""
+        return name in ("prompt", "added") or name.startswith("prefix/")
+
     def arrays(self) -> dict[str, Array]:
         """Its arrays by name, for example "prompt" and "prefix/cross/keys"."""
         found = {

@@ -1,5 +1,6 @@
 """`spjax predict` and `spjax eval`."""
 
+import dataclasses
 import io
 import json
 import types
@@ -7,14 +8,16 @@ import types
 import numpy as np
 import pytest
 
-from spjax import cli, cli_predict, cli_prompts
+from spjax import cli, cli_predict, cli_prompts, config
 from spjax.analysis import interpretation
 from spjax.checkpoints import prompts
 from spjax.checkpoints.prompts import Prompt
 from spjax.data import batching
 from spjax.data.tasks import files as task_files
+from spjax.methods.hard_prompt import HardPrompt
+from spjax.methods.lora import LoRA
 from spjax.methods.prompt_tuning import PromptTuning
-from spjax.models import decoding, quantization
+from spjax.models import decoding, get_size, quantization
 from spjax.training import ensembling, loop, mesh, scoring
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
@@ -130,13 +133,127 @@ def test_prompts_of_one_task_answer_together(call, files, tmp_path):
     assert found["best_score"] == max(scores)
     assert [own["prompt"] for own in found["prompts"]] == [files["cb"], other]
     for args, message in [
-        (both, "2 prompts are given; say how they answer together with --ensemble: vote or mean"),
         ((*both[:3], "--ensemble=vote"), "--ensemble wants several prompts"),
         (("eval", "--prompt", other, files["wic"], "--ensemble=vote"), "of different tasks, pocke"),
         ((*both[:4], "--ensemble=mean"), "give --decoding=rank with it"),
     ]:
         code, _, err = call(*args)
         assert code == 2 and message in err, err
+
+
+@pytest.fixture
+def bank(tmp_path):
+    """Run folders and files of all kinds of soft tokens, on two tasks."""
+    rng = np.random.default_rng(0)
+
+    def drawn(*shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    config = get_size("pocket_50k")
+    size = (config.num_heads, config.head_dim)
+    prefix = {
+        f"prefix/{site}/{part}": drawn(layers, 3, *size)
+        for site, layers in (
+            ("encoder", config.num_encoder_layers), ("decoder", config.num_decoder_layers)
+        )
+        for part in ("keys", "values")
+    }  # fmt: skip
+    template = "{p:2} {premise} ? {p:1} {hypothesis}"
+    made = {
+        "front": ("wic", {"prompt": drawn(5, 16)}, {}),
+        "blind": ("wic", {"prompt": drawn(4, 16)}, {"sees_text": False}),
+        "slots": ("cb", {"prompt": drawn(3, 16)}, {
+            "insertion": template, "fields": "hypothesis premise",
+        }),
+        "prefix": ("cb", prefix, {}),
+        "added": ("wic", {"added": drawn(2, 16)}, {}),
+        "two": ("cb", {"added": drawn(1, 16), "prompt": drawn(2, 16)}, {}),
+    }  # fmt: skip
+    for name, (task, tensors, facts) in made.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        facts = {"task": f"pocket_{task}", "model": "pocket_50k", "best_step": 7, **facts}
+        prompts.write_run(folder, tensors, prompts.provenance_of_run(facts, ""), [])
+    return {name: (task, str(tmp_path / name)) for name, (task, *_) in made.items()}
+
+
+@pytest.mark.parametrize("decoding", ["greedy", "rank"])
+def test_a_bank_of_all_methods_answers_as_one_at_a_time(call, bank, tmp_path, decoding):
+    path, how = tmp_path / "in.jsonl", f"--decoding={decoding}"
+    pairs = ("the fox sees a dog", "the old house is big " * 40), ("it is cold", "a dog is old")
+    rows = [
+        {"inputs": f"hypothesis: {a} premise: {b}", "prompt": name}
+        for a, b in pairs
+        for name in bank
+    ]
+    rows += [{"hypothesis": a, "premise": b, "prompt": "slots"} for a, b in pairs]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    named = [f"--prompt={name}={folder}" for name, (_, folder) in bank.items()]
+    code, out, err = call("predict", str(path), *named, "--prompt_column=prompt", how)
+    found = [json.loads(line) for line in out]
+    assert code == 0 and len({row["prediction"] for row in found}) > 1, err
+    assert "tokens were cut to" in err
+    for name, (_, folder) in bank.items():
+        own = [row for row in found if row["prompt"] == name]
+        path.write_text("".join(json.dumps({**row, "prompt": ""}) + "\n" for row in own))
+        code, out, _ = call("predict", str(path), f"--prompt={folder}", how)
+        for row, alone in zip(own, map(json.loads, out), strict=True):
+            assert alone["prediction"] == row["prediction"], name
+            assert alone.get("score", 0) == pytest.approx(row.get("score", 0), abs=1e-4)
+    # As text or as JSON fields, a template shows the same.
+    assert [row["prediction"] for row in found[-2:]] == [
+        row["prediction"] for row in found[:-2] if row["prompt"] == "slots"
+    ]
+    path.write_text('{"premise": "a", "prompt": "slots"}\n{"inputs": "a", "prompt": "slots"}\n')
+    code, out, err = call("predict", str(path), *named, "--prompt_column=prompt", how)
+    assert code == 1 and not out and ":1: neither a field 'inputs' nor all of 'premise', " in err
+    assert ":2: there is no 'premise', which the prompt's template shows" in err
+
+
+def test_a_bank_is_scored_as_one_at_a_time(call, bank):
+    # The two tasks of the bank, and rows of all of it in every batch.
+    names = ("front", "slots", "prefix", "blind")
+    args = ("--split=validation", "--decoding=rank", "--batch_size=64")
+    code, out, err = call("eval", "--prompt", *(bank[name][1] for name in names), *args)
+    found = json.loads("\n".join(out))
+    assert code == 0, err
+    for name, own in zip(names, found["prompts"], strict=True):
+        task, folder = bank[name]
+        code, out, _ = call("eval", "--prompt", folder, *args)
+        alone = json.loads("\n".join(out))
+        assert own == {"prompt": folder, **alone} and alone["task"] == f"pocket_{task}"
+    assert found["mean_score"] == pytest.approx(np.mean([x["score"] for x in found["prompts"]]))
+    # An ensemble too gives each prompt its own view of the text.
+    code, out, _ = call("eval", "--prompt", bank["prefix"][1], bank["slots"][1], *args,
+                        "--ensemble=vote")  # fmt: skip
+    together = json.loads("\n".join(out))["prompts"]
+    assert [own["score"] for own in together] == [
+        own["score"] for own in found["prompts"][2:0:-1]
+    ]
+
+
+def test_what_changes_weights_answers_alone(call, capsys, checkpoint, files, tmp_path):
+    run = Run(
+        task="pocket_cb", model="pocket_50k", method=LoRA(rank=2), optimizer=Adafactor(0.3),
+        checkpoint=checkpoint, steps=2, eval_period=2, batch_size=4, eval_examples=8,
+    )  # fmt: skip
+    loop.train([run], [tmp_path / "run"])
+    (tmp_path / "run" / "config.gin").write_text(config.config_str(run))
+    folder = str(tmp_path / "run")
+    scores = scoring.score_folder(run, tmp_path / "run", "validation")
+    assert cli.main(["eval", "--prompt", folder, "--split=validation"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"task": "pocket_cb", **scores}
+    (tmp_path / "in.txt").write_text("the fox\n")
+    code, out, _ = call("predict", str(tmp_path / "in.txt"), f"--prompt={folder}")
+    assert code == 0 and len(out) == 1
+    code, _, err = call("eval", "--prompt", files["cb"], folder)
+    assert code == 2 and f"the run in {folder} changes the weights, so no other" in err
+    code, _, err = call("eval", f"--prompt={folder}/tuned.safetensors")
+    assert code == 2 and "it changes weights, so it cannot share a forward pass" in err
+    untrained = dataclasses.replace(run, method=HardPrompt())
+    (tmp_path / "run" / "config.gin").write_text(config.config_str(untrained))
+    code, _, err = call("predict", str(tmp_path / "in.txt"), f"--prompt={folder}")
+    assert code == 2 and "has trained nothing: it writes text around each input" in err
 
 
 def test_choices_are_those_of_the_library():
@@ -157,7 +274,8 @@ def test_prompts_that_say_no_model(capsys, tmp_path):
 
 def test_a_prompt_file_scores_as_its_run(capsys, call, checkpoint, tmp_path):
     run = Run(
-        task="pocket_cb", model="pocket_50k", method=PromptTuning(length=3, place="end"),
+        task="pocket_cb", model="pocket_50k",
+        method=PromptTuning(length=3, place="end", sees_text=False, sees_prompt="before"),
         optimizer=Adafactor(0.3), checkpoint=checkpoint, steps=2, eval_period=2, batch_size=4,
         eval_examples=8,
     )  # fmt: skip

@@ -6,6 +6,7 @@ import pytest
 
 from spjax import config, methods
 from spjax.methods.initializers import ClassLabels, Uniform
+from spjax.methods.prompt_tuning import PromptTuning
 
 ROOT = Path(__file__).parents[1]
 FILES = [
@@ -121,6 +122,13 @@ def test_equal_keys_mean_equal_texts(one, other, tmp_path):
     assert config.config_str(first) == config.config_str(second)
     again = config.load("Run", [gin_file(tmp_path, config.config_str(second))])
     assert config.run_key(again) == config.run_key(first)
+
+
+def test_what_methods_learned_later_leaves_keys_of_older_runs_alone(tmp_path):
+    names = {"class", "length", "initializer", "place"}
+    assert set(config.canonical(PromptTuning(length=3))) == names
+    blind = PromptTuning(length=3, sees_text=False)
+    assert set(config.canonical(blind)) == {*names, "sees_text"}
 
 
 def test_canonical_refuses_objects():

@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "config": GROUND | {"models", "checkpoints", "methods", "data", "pocket", "training"},
 }
 MAY_IMPORT["studies"] = MAY_IMPORT["config"] | {"config"}
-MAY_IMPORT["analysis"] = GROUND | {"studies", "checkpoints"}  # the files of prompts
+# The names of the two arms of the paper's figures, and the files of prompts.
+MAY_IMPORT["analysis"] = GROUND | {"studies", "methods", "checkpoints"}
 MAY_IMPORT["cli_prompts"] = MAY_IMPORT["studies"] | {"studies", "analysis"}
 MAY_IMPORT["cli_predict"] = MAY_IMPORT["cli_prompts"] | {"cli_prompts"}
 MAY_IMPORT["cli_data"] = MAY_IMPORT["cli_prompts"] | {"cli_prompts"}

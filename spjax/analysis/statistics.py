@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-PROMPT_TUNING = "prompt_tuning"
-FULL_FINE_TUNING = "full_fine_tuning"
+from spjax import methods
+
+PROMPT_TUNING, FULL_FINE_TUNING = methods.PAPER, methods.PAPER_FULL
 INITIALISATION_ARM = "initialisation"
 SCORE = "test_score"
 PAPER_LENGTH = 100  # the default prompt length, Lester et al. 2021 §3

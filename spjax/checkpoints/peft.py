@@ -102,6 +102,12 @@ def write(folder: Path, rows_PD: np.ndarray, provenance: Mapping[str, str]) -> N
             f"the prompt was trained at {place!r}, and PEFT puts every prompt in front of the "
             "text, where this one means nothing. Write it as npy or safetensors."
         )
+    if blind := [name for name in ("sees_text", "sees_prompt") if name in provenance]:
+        raise ValueError(
+            f"the prompt was trained with {blind[0]} = {provenance[blind[0]]}, and with PEFT every "
+            "row attends to everything, where this one means nothing. Write it as npy or "
+            "safetensors."
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; choose another name.")
     with replacing(folder) as made:

@@ -49,6 +49,11 @@ class Prompt:
     provenance: dict[str, str] = dataclasses.field(default_factory=dict)
     origin: str = "memory"
 
+    @property
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The rows under the name that `spjax.types.Soft.arrays` has for them."""
+        return {_TENSOR: self.rows_PD}
+
     def __post_init__(self) -> None:
         """Checks what every format relies on."""
         if self.rows_PD.ndim != 2 or 0 in self.rows_PD.shape:
@@ -218,7 +223,10 @@ def provenance_of_run(result: Mapping[str, Any], config_text: str) -> dict[str, 
     Returns:
       Strings; what the run does not tell is left out.
     """
-    names = ("model", "task", "task_file", "method", "insertion", "seed", "base_sha256")
+    names = (
+        "model", "task", "task_file", "method", "insertion", "fields", "sees_text", "sees_prompt",
+        "seed", "base_sha256",
+    )  # fmt: skip
     found = {name: result.get(name) for name in names}
     found["step"] = result.get("best_step")
     for split in ("validation", "test"):

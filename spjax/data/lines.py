@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 FORMATS = ("text", "jsonl")
@@ -20,6 +20,7 @@ class Row:
       line: its number, from 1.
       text: the input; "" where there is a problem.
       prompt: what its prompt column says; "" without one.
+      parts: texts of the fields that its prompt asks for, by name; None where `text` is the input.
       fields: the whole JSON object, empty if it cannot be used; None for a line of text.
       problem: why the line cannot be used; "" if it can.
     """
@@ -27,6 +28,7 @@ class Row:
     line: int
     text: str = ""
     prompt: str = ""
+    parts: dict[str, str] | None = None
     fields: dict[str, Any] | None = None
     problem: str = ""
 
@@ -37,7 +39,7 @@ def read(
     name: str = "",
     input_column: str = "inputs",
     prompt_column: str = "",
-    prompts: Iterable[str] = (),
+    prompts: Iterable[str] | Mapping[str, Sequence[str]] = (),
 ) -> Iterator[Row]:
     """Rows in the order of the lines, each as soon as its line is there.
 
@@ -49,7 +51,8 @@ def read(
       input_column: the JSON field with the text.
       prompt_column: the JSON field with the name of the prompt; "" if rows have none. Only JSON
         lines have columns, so with one the format is theirs.
-      prompts: the names it may hold.
+      prompts: the names it may hold, each with the fields that its template shows if it has one;
+        a JSON object with all of these needs no text. Without a prompt column the name is "".
 
     Returns:
       An iterator of rows, bad ones with their `problem`.
@@ -61,7 +64,7 @@ def read(
         first = next(numbered, None)
         numbered = itertools.chain([first] if first else [], numbered)
         format = "jsonl" if first and _is_object(first[1]) else "text"
-    known = tuple(prompts)
+    known = prompts if isinstance(prompts, Mapping) else dict.fromkeys(prompts, ())
     for line, data in numbered:
         try:
             text = data.decode("utf-8").rstrip("\r\n")
@@ -76,7 +79,7 @@ def read(
 
 
 def _json_row(
-    line: int, text: str, input_column: str, prompt_column: str, known: tuple[str, ...]
+    line: int, text: str, input_column: str, prompt_column: str, known: Mapping[str, Sequence[str]]
 ) -> Row:
     fields = json.loads(text)
     if not isinstance(fields, dict):
@@ -87,7 +90,16 @@ def _json_row(
         prompt = _field(fields, prompt_column)
         if prompt not in known:
             raise ValueError(f"unknown prompt {prompt!r}; the known ones are {', '.join(known)}")
-    return Row(line, _field(fields, input_column), prompt, fields)
+    shown = known.get(prompt, ())
+    if shown and set(shown) <= set(fields):
+        parts = {name: _field(fields, name) for name in shown}
+        return Row(line, prompt=prompt, parts=parts, fields=fields)
+    if shown and input_column not in fields:
+        raise ValueError(
+            f"neither a field {input_column!r} nor all of {', '.join(map(repr, shown))}, which the "
+            f"prompt's template shows, only {', '.join(map(repr, fields)) or 'none'}"
+        )
+    return Row(line, _field(fields, input_column), prompt, fields=fields)
 
 
 def _field(fields: dict[str, Any], column: str) -> str:

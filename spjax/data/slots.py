@@ -94,7 +94,7 @@ def place(split: CachedSplit, text: str, words: Vocabulary) -> CachedSplit:
     """
     template = parse(text)
     texts = [example["inputs_text"] for example in split.examples]
-    names = _common_names(texts)
+    names = names_of(texts)
     if unknown := sorted(set(template.fields) - {*names, WHOLE}):
         raise ValueError(
             f"the template {text!r} shows {unknown[0]!r}, which texts of {split.task} do not have. "
@@ -107,30 +107,43 @@ def place(split: CachedSplit, text: str, words: Vocabulary) -> CachedSplit:
     return dataclasses.replace(split, inputs=Ragged(values, offsets))
 
 
-def around(ids: Sequence[int], text: str, words: Vocabulary) -> list[int]:
-    """One input as a template with no field but `{inputs}` makes it, EOS last.
+def place_one(
+    given: str | Mapping[str, str],
+    text: str,
+    names: Sequence[str],
+    words: Vocabulary,
+    length: int,
+) -> tuple[list[int], int]:
+    """One input as `place` makes it, and how many words and EOS it had before it was cut.
 
     Args:
-      ids: of the input, EOS last; what has slots already comes back as it is.
+      given: the task's text, or the texts of the template's fields.
       text: the template.
+      names: what `names_of` found in the texts that the prompt was trained on, so that a field ends
+        where it ended there; where nobody knows, the template's own fields.
       words: the vocabulary.
+      length: most tokens of words, EOS included.
 
     Raises:
-      ValueError: the template shows other fields, which cannot be told from a text alone.
+      ValueError: a field of the template is missing.
     """
-    if any(token < 0 for token in ids):
-        return list(ids)
     template = parse(text)
-    if set(template.fields) != {WHOLE}:
+    if isinstance(given, str):
+        fields = _fields(given, [*names] or template.fields, words)
+    else:
+        fields = {name: words.encode(given[name]) for name in template.fields if name in given}
+    if missing := [name for name in template.fields if name not in fields]:
         raise ValueError(
-            f"the template {text!r} shows fields of a task, which cannot be told from single "
-            "texts. Score the prompt on the task, or train one with {inputs} only."
+            f"there is no {missing[0]!r}, which the prompt's template shows; write it as "
+            f"'{missing[0]}: ...' in the text, as its task does, or as a JSON field"
         )
-    return _ids(template, {WHOLE: list(ids[:-1])}, words, 2**31)
+    shown = sum(len(fields[name]) for name in template.fields)
+    anchors = sum(len(words.encode(value)) for kind, value in template.parts if kind == "words")
+    return _ids(template, fields, words, length - 1), shown + anchors + 1
 
 
-def _common_names(texts: Sequence[str]) -> list[str]:
-    """Names in all texts, in the order of the first."""
+def names_of(texts: Sequence[str]) -> list[str]:
+    """Names of fields in all texts, in the order of the first."""
     found = [dict.fromkeys(_NAME.findall(text)) for text in texts]
     return [name for name in (found or [{}])[0] if all(name in own for own in found)]
 

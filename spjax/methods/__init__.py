@@ -11,6 +11,8 @@ import pkgutil
 from spjax.methods.base import Method
 
 _HELPERS = ("base", "initializers")
+# The two ways of tuning that Lester et al. 2021 compare, as their figures need them.
+PAPER, PAPER_FULL = "prompt_tuning", "full_fine_tuning"
 
 
 def names() -> tuple[str, ...]:

@@ -41,6 +41,11 @@ class Method(nn.Module):
         return 0
 
     @property
+    def length_in_tables(self) -> int:
+        """P of the docstring: `length`, be it of slots or of something else, or else the slots."""
+        return getattr(self, "length", self.prompt_length)
+
+    @property
     def insertion(self) -> str:
         """Where the slots go: "front", "after_first", "end", or a template with `{p:n}` in it."""
         return "front"

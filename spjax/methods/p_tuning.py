@@ -64,6 +64,11 @@ class PTuning(Method):
         return sum(int(count) for count in re.findall(r"\{p:(\d+)\}", self.template))
 
     @property
+    def length_in_tables(self) -> int:
+        """P, of the template too."""
+        return self.prompt_length
+
+    @property
     def insertion(self) -> str:
         """The template, or "front"."""
         return self.template or "front"

@@ -65,6 +65,15 @@ class PromptTuning(Method):
         return self.length
 
     @property
+    def without_identity(self) -> frozenset[str]:
+        """What says nothing of a run that is as the paper's: runs from before it was there count.
+
+        Their folders have keys that know nothing of it.
+        """
+        usual = {"per_task": False, "sees_text": True, "sees_prompt": "all", "tasks": 1}
+        return frozenset(name for name, value in usual.items() if getattr(self, name) == value)
+
+    @property
     def insertion(self) -> str:
         """The chosen place."""
         return self.place

@@ -106,11 +106,11 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
     from spjax.training.run_data import lengths_of
 
     lengths = tuple(lengths_of(run).values())
-    method, method_length = methods.name_of(run.method), run.method.prompt_length
+    method, slots = methods.name_of(run.method), run.method.prompt_length
     labels = {
         "model": run.model,
         "method": method,
-        "prompt_length": method_length,
+        "prompt_length": run.method.length_in_tables,
         "init": _init(run),
         "task": str(run.task),
         "seed": run.seed,
@@ -130,7 +130,7 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
         text=config.config_str(run),
         group=(run.model, method, labels["prompt_length"], run.batch_size),
         gang=json.dumps(alike, sort_keys=True),
-        positions=run.batch_size * cost.typical(method_length, lengths)[0],
+        positions=run.batch_size * cost.typical(slots, lengths)[0],
         seconds=cost.run_seconds(run, weights.config_of(run.model, run.checkpoint), lengths),
         labels=labels,
         run=run,

@@ -47,13 +47,16 @@ def mean(scores_NC: np.ndarray) -> int:
 
 
 def answer(
-    predictor: Predictor, inputs: Sequence[Sequence[int]], numbers: Sequence[int], kind: str
+    predictor: Predictor,
+    inputs: Sequence[Sequence[Sequence[int]]],
+    numbers: Sequence[int],
+    kind: str,
 ) -> tuple[list[list[str]], list[str]]:
     """What each prompt answers, and what they answer together.
 
     Args:
       predictor: a model and the prompts; for "mean" it ranks labels.
-      inputs: token ids of each example.
+      inputs: of each prompt, token ids of each example as `Predictor.encode` gives them for it.
       numbers: of each example, from which sampling draws.
       kind: one of `KINDS`.
 
@@ -65,9 +68,9 @@ def answer(
     """
     if kind not in KINDS:
         raise ValueError(f"unknown ensemble {kind!r}; use one of {', '.join(KINDS)}.")
-    count, total = len(predictor.prompts), len(inputs)
+    count, total = len(predictor.prompts), len(numbers)
     who = np.repeat(np.arange(count), total).tolist()
-    asked = list(inputs) * count
+    asked = [ids for own in inputs for ids in own]
     if kind == "mean":
         scores_NBC = predictor.label_scores(asked, who).reshape(count, total, -1)
         own = [
@@ -83,14 +86,16 @@ def answer(
 
 
 def _scores_of_ties(
-    predictor: Predictor, inputs: Sequence[Sequence[int]], columns: Sequence[Sequence[str]]
+    predictor: Predictor,
+    inputs: Sequence[Sequence[Sequence[int]]],
+    columns: Sequence[Sequence[str]],
 ) -> list[Sequence[float]]:
     """Log-probabilities of the answers where votes are equal, zeros elsewhere."""
     count = len(predictor.prompts)
     scores: list[Sequence[float]] = [(0.0,) * count] * len(columns)
     tied = [i for i, texts in enumerate(columns) if _is_tied(texts)]
     if tied:
-        asked = [inputs[i] for i in tied for _ in range(count)]
+        asked = [own[i] for i in tied for own in inputs]
         texts = [text for i in tied for text in columns[i]]
         found = predictor.log_probabilities(asked, [*range(count)] * len(tied), texts)
         for i, row in zip(tied, found.reshape(len(tied), count).tolist()):
@@ -128,13 +133,18 @@ def score(
     Raises:
       ValueError: as `answer` and `scoring.score_prompt`.
     """
-    info, data = scoring.labelled(predictor, task, split, target_length, vocabulary)
+    asked = [
+        scoring.labelled(predictor, task, split, target_length, vocabulary, n)
+        for n in range(len(names))
+    ]
+    info, data = asked[0]
     own: list[list[str]] = [[] for _ in predictor.prompts]
     together: list[str] = []
     stride = max(1, batch_size // len(own))
     for start in range(0, data.num_examples, stride):
         numbers = range(start, min(start + stride, data.num_examples))
-        parts, texts = answer(predictor, [data.inputs[i] for i in numbers], numbers, kind)
+        inputs = [[split.inputs[i] for i in numbers] for _, split in asked]
+        parts, texts = answer(predictor, inputs, numbers, kind)
         for found, part in zip(own, parts):
             found += part
         together += texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -145,10 +146,10 @@ class Member:
         self.checkpoints.save(arrays, self.standing)
 
     def close(self) -> None:
-        """Flushes the files."""
-        if self.log:
-            self.log.close()
-        self.checkpoints.close()
+        """Flushes the files; an error of one leaves none of them open."""
+        with contextlib.ExitStack() as closing:
+            for files in filter(None, (self.checkpoints, self.log)):
+                closing.callback(files.close)
 
 
 class Gang:
@@ -168,13 +169,23 @@ class Gang:
         runs = [member.run for member in self.members]
         self.placement = placement_of(runs[0])
         self.base = base_of(runs[0])
-        states = tuple(self._start([given[i] for i in group]) for group in groups)
-        self.states = jax.device_put(states, self.placement.state(states, self.base))
         self.rates_N = jnp.asarray([r.optimizer.learning_rate for r in runs], jnp.float32)
         self.rng = jax.random.key(runs[0].seed)
         tasks = [member.tasks for member in self.members]
         self.rows = row_shapes.of_gang(runs[0], tasks, self.placement)
         self.losses: list[list[jax.Array]] = [[] for _ in runs]
+        try:
+            states = tuple(self._start([given[i] for i in group]) for group in groups)
+            self.states = jax.device_put(states, self.placement.state(states, self.base))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Flushes the files of all runs; an error of one is raised when all are closed."""
+        with contextlib.ExitStack() as closing:
+            for member in self.members:
+                closing.callback(member.close)
 
     def _start(self, members: Sequence[Member]) -> steps.TrainState:
         """The state of a group, from the checkpoints of its runs where there are any."""
@@ -348,13 +359,17 @@ def _facts(member: Member, base: Tree) -> dict[str, Any]:
     run, standing = member.run, member.standing
     source = member.tasks.mixture.trained[0].source
     trainable = jax.eval_shape(member.method.init, jax.random.key(0), base).get("params", {})
+    _, soft = jax.eval_shape(member.method.apply, {"params": trainable}, base)
+    fields = member.tasks.fields
     return {
         "task": str(run.task),
         **({"task_file": source} if files.is_path(source) else {}),
         "model": run.model,
         "method": run.method_name,
-        "prompt_length": member.method.prompt_length,
+        "prompt_length": member.method.length_in_tables,
         "insertion": member.method.insertion,
+        **({"fields": " ".join(fields)} if fields else {}),
+        **(soft.sees if soft else {}),
         "seed": run.seed,
         "model_parameters": trees.count(base),
         "trainable_parameters": trees.count(trainable),
@@ -430,8 +445,7 @@ def train(
             results.append(gang.finish(i, (time.monotonic() - started) / len(runs)))
         return [results[i] for i in gang.order]
     finally:
-        for member in gang.members:
-            member.close()
+        gang.close()
 
 
 def _at_boundary(gang: Gang, i: int) -> None:

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spjax.checkpoints import array_files, weights
-from spjax.checkpoints import prompts as prompt_files
+from spjax.checkpoints import weights
 from spjax.checkpoints.prompts import Prompt
+from spjax.checkpoints.tuned import Tuned
 from spjax.data import batching, slots
 from spjax.data.cache import CachedSplit
 from spjax.data.cache_files import Ragged
@@ -51,11 +51,15 @@ class Placed:
 
     Attributes:
       rows_PD: float32 rows; none of them for a method without a prompt, or the model as it is.
-      insertion: where they go, one of `batching.INSERTIONS`.
+      insertion: where they go, one of `batching.INSERTIONS` or a template.
       labels: the answers that "rank" chooses from.
       sentinel: whether it was trained to begin answers with a sentinel, which they then lose.
       tensors: what else a run puts into the forward pass, by the names of `Soft.arrays`: keys and
         values of a prefix, rows added to embeddings.
+      sees: what its rows see where that is not everything, as `Soft.sees`.
+      fields: names in the texts it was trained on, for a template (`slots.names_of`).
+      lengths: its own most tokens of an input and of an answer, EOS included, where it shares
+        batches with tasks of other lengths; 0 for those of all.
     """
 
     rows_PD: np.ndarray
@@ -63,12 +67,22 @@ class Placed:
     labels: tuple[str, ...] = ()
     sentinel: bool = False
     tensors: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    sees: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fields: tuple[str, ...] = ()
+    lengths: tuple[int, int] = (0, 0)
 
     @property
     def soft(self) -> Soft:
         """All of it, with an axis for one run."""
         rows = {"prompt": self.rows_PD} if len(self.rows_PD) else {}
-        return Soft.of({name: jnp.asarray(x)[None] for name, x in {**self.tensors, **rows}.items()})
+        found = {name: jnp.asarray(x)[None] for name, x in {**self.tensors, **rows}.items()}
+        return Soft.of(found).replace(**self.sees)
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The fields of a text that a template shows; none without one."""
+        template = slots.is_template(self.insertion)
+        return slots.parse(self.insertion).fields if template else ()
 
 
 class Predictor:
@@ -111,10 +125,27 @@ class Predictor:
         self._target_length = target_length
         self._decode = _program(self._config, how, target_length)
 
-    def encode(self, text: str) -> tuple[list[int], int]:
-        """Token ids cut as in training (the first tokens, then EOS), and how many there were."""
+    def encode(self, text: str | Mapping[str, str], who: int = 0) -> tuple[list[int], int]:
+        """Token ids of an input cut as in training, and how many there were.
+
+        Args:
+          text: the input, or what a template shows of it by name (`Placed.shown`).
+          who: its prompt; with a template, slots are among the ids, as `slots.place` puts them.
+
+        Raises:
+          ValueError: the template shows something that the text has not.
+        """
+        prompt, most = self.prompts[who], self.most(who)[0]
+        if prompt.shown:
+            return slots.place_one(text, prompt.insertion, prompt.fields, self.words, most)
         ids = self.words.encode(text)
-        return ids[: self.input_length - 1] + [self.words.eos_id], len(ids) + 1
+        return ids[: most - 1] + [self.words.eos_id], len(ids) + 1
+
+    def most(self, who: int) -> tuple[int, int]:
+        """Most tokens of an input and of an answer of a prompt, EOS included."""
+        inputs, targets = self.prompts[who].lengths
+        everyone = self.input_length, self._target_length
+        return min(inputs or everyone[0], everyone[0]), min(targets or everyone[1], everyone[1])
 
     def answer(
         self, inputs: Sequence[Sequence[int]], who: Sequence[int], numbers: Sequence[int] = ()
@@ -122,7 +153,7 @@ class Predictor:
         """The answers to some inputs, computed as one batch.
 
         Args:
-          inputs: token ids of each, EOS last, at most `input_length`; at least one input.
+          inputs: token ids of each, as `encode` gives them for its prompt; at least one input.
           who: the prompt of each, by its place.
           numbers: of each, from which sampling draws; by default its place.
         """
@@ -210,6 +241,8 @@ class Predictor:
         return jax.tree.map(lambda array: array[back], jax.device_get(found))
 
     def _text(self, ids: Sequence[int], prompt: int) -> str:
+        if self.how.kind != "rank":  # what comes later was not asked for
+            ids = ids[: self.most(prompt)[1]]
         text = self.words.decode(ids)
         return without_sentinel(text) if self.prompts[prompt].sentinel else text
 
@@ -217,9 +250,8 @@ class Predictor:
         self, inputs: Sequence[Sequence[int]], who: Sequence[int]
     ) -> tuple[Batch, list[int]]:
         """Rows of all prompts, prompt by prompt, and which input each row is."""
-        ids = [self._placed(own, self.prompts[name]) for own, name in zip(inputs, who)]
-        split, room = _as_split(ids), _LEAST_ROOM
-        while room < max(sum(token >= 0 for token in own) for own in ids):
+        split, room = _as_split(inputs), _LEAST_ROOM
+        while room < max(sum(token >= 0 for token in own) for own in inputs):
             room *= 2
         parts, order = {}, []
         for number, prompt in enumerate(self.prompts):
@@ -229,14 +261,8 @@ class Predictor:
             order += own
         return Batch(**batching.gang(parts)), order
 
-    def _placed(self, ids: Sequence[int], prompt: Placed) -> Sequence[int]:
-        """An input with the slots of a prompt that has a template; without, as it is."""
-        if not slots.is_template(prompt.insertion):
-            return ids
-        return slots.around(ids, prompt.insertion, self.words)
 
-
-def place(prompt: Prompt, insertion: str = "", labels: Sequence[str] = ()) -> Placed:
+def place(prompt: Prompt | Tuned, insertion: str = "", labels: Sequence[str] = ()) -> Placed:
     """A prompt as it was read, with what its provenance says where nothing is given.
 
     Args:
@@ -244,46 +270,22 @@ def place(prompt: Prompt, insertion: str = "", labels: Sequence[str] = ()) -> Pl
       insertion: one of `batching.INSERTIONS`; "" for the prompt's own, else "front".
       labels: what "rank" chooses from; the labels of the prompt's task by default.
     """
-    where = insertion or prompt.provenance.get("insertion", "front")
-    task = task_of(prompt)
-    labels = tuple(labels) or (task.labels if task else ())
-    return Placed(prompt.rows_PD, where, labels, bool(task and task.sentinel))
+    facts, task, tensors = prompt.provenance, task_of(prompt), dict(prompt.tensors)
+    sees = {name: facts[name] for name in ("sees_text", "sees_prompt") if name in facts}
+    if "sees_text" in sees:
+        sees["sees_text"] = sees["sees_text"] == "True"
+    return Placed(
+        tensors.pop("prompt", np.zeros((0, 0), np.float32)),
+        insertion or facts.get("insertion", "front"),
+        tuple(labels) or (task.labels if task else ()),
+        bool(task and task.sentinel),
+        tensors,
+        sees,
+        tuple(facts.get("fields", "").split()),
+    )
 
 
-def place_run(folder: Path | str, labels: Sequence[str] = ()) -> Placed:
-    """What a finished run put into the forward pass, as it left it in its folder.
-
-    Args:
-      folder: of a run whose method leaves the weights alone and has one prompt for all tasks.
-      labels: as of `place`.
-
-    Raises:
-      ValueError: the run has left nothing of the kind.
-    """
-    folder = Path(folder)
-    path = folder / prompt_files.RUN_TENSORS
-    has_prompt = (folder / prompt_files.RUN_FILE).is_file()
-    if has_prompt and not path.is_file():
-        return place(prompt_files.read(folder), labels=labels)
-    found, provenance = array_files.read_safetensors(path)
-    tensors = {name: x for name, x in found.items() if name == "added" or "prefix/" in name}
-    if has_prompt:
-        placed = place(prompt_files.read(folder), labels=labels)
-        return dataclasses.replace(placed, tensors=tensors)
-    if not tensors:
-        raise ValueError(
-            f"{path} holds {', '.join(sorted(found)[:3])}, ..., which cannot share a frozen model "
-            "with other runs. Score the run itself with `spjax eval`, or take its prompts one by "
-            "one."
-        )
-    width = tensors["added"].shape[1] if "added" in tensors else 0
-    nothing = Prompt(np.zeros((1, width or 1), np.float32), provenance, str(path))
-    placed = place(nothing, labels=labels)
-    rows_PD = np.zeros((0, width), np.float32)
-    return dataclasses.replace(placed, rows_PD=rows_PD, tensors=tensors)
-
-
-def task_of(prompt: Prompt) -> TaskInfo | None:
+def task_of(prompt: Prompt | Tuned) -> TaskInfo | None:
     """The task that a prompt was trained on, None where that is not known here."""
     if "task_file" in prompt.provenance:
         return files.outline(prompt.provenance["task_file"])
@@ -291,7 +293,7 @@ def task_of(prompt: Prompt) -> TaskInfo | None:
     return registry.get(name) if name.partition(":")[0] in registry.names() else None
 
 
-def doubts(prompt: Prompt, model: str, base_sha256: str) -> list[str]:
+def doubts(prompt: Prompt | Tuned, model: str, base_sha256: str) -> list[str]:
     """What speaks against using a prompt with some weights, in words.
 
     Args:
@@ -405,13 +407,28 @@ def check(
         elif prompt.insertion not in batching.INSERTIONS:
             allowed = ", ".join(batching.INSERTIONS)
             raise ValueError(f"unknown insertion {prompt.insertion!r}; choose one of {allowed}.")
-        if len(prompt.rows_PD) and prompt.rows_PD.shape[1] != config.emb_dim:
-            raise ValueError(
-                f"a prompt has rows of width {prompt.rows_PD.shape[1]} and the model is "
-                f"{config.emb_dim} wide; a prompt fits only the model it was trained with."
-            )
+        _check_shapes(config, prompt)
         if how.kind == "rank" and not (prompt.labels and all(prompt.labels)):
             raise ValueError(
                 f"the labels to rank are {list(prompt.labels)}; give at least one, none of them "
                 "empty, with --labels=A,B."
+            )
+
+
+def _check_shapes(config: T5Config, prompt: Placed) -> None:
+    for name, table in {"prompt": prompt.rows_PD, **prompt.tensors}.items():
+        if name.startswith("prefix/"):
+            stack = "encoder" if "/encoder/" in name else "decoder"
+            layers = getattr(config, f"num_{stack}_layers")
+            found = (table.shape[0], *table.shape[2:])
+            needed = (layers, config.num_heads, config.head_dim)
+            if found != needed:
+                raise ValueError(
+                    f"{name} is of layers, heads and head size {found} and the model has {needed}; "
+                    "a prefix fits only the model it was trained with."
+                )
+        elif len(table) and table.shape[1] != config.emb_dim:
+            raise ValueError(
+                f"a prompt has rows of width {table.shape[1]} and the model is "
+                f"{config.emb_dim} wide; a prompt fits only the model it was trained with."
             )

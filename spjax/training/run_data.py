@@ -27,6 +27,7 @@ class RunData:
     Attributes:
       mixture: the tasks.
       words: the vocabulary.
+      fields: names of the fields in the training texts, where the method has a template.
       method: the run's, with initial values that follow from labels and vocabulary.
       layout: of rows that hold every example.
       final: the split whose scores are reported: "test", or "validation" where a task has no
@@ -48,7 +49,10 @@ class RunData:
             (info.name, split): cache.load(info, split, lengths, vocabulary=vocabulary)
             for info, split, lengths, vocabulary in wanted
         }
+        self.fields: tuple[str, ...] = ()
         if slots.is_template(template := self.method.insertion):
+            trained = (self.split(info, "train").examples for info in self.mixture.trained)
+            self.fields = tuple(slots.names_of([x["inputs_text"] for xs in trained for x in xs]))
             self._splits = {
                 key: slots.place(split, template, self.words)
                 for key, split in self._splits.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from spjax.data import cache, slots
 from spjax.data.cache import CachedSplit
 from spjax.data.tasks import registry
 from spjax.data.tasks.info import TaskInfo
+from spjax.methods.base import Method, apply_gang
 from spjax.training import evaluation, loop, run_data, run_files, untrained
 from spjax.training import step as steps
 from spjax.training.prediction import Predictor
 from spjax.training.run import Run
+from spjax.types import Tree
 
 
 def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
@@ -35,38 +38,39 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
         split = split or member.tasks.final
         answer = untrained.Untrained(run, member.tasks).answers(base)
         return {"split": split, "step": 0, **member.tasks.score(split, answer)}
-    state = jax.eval_shape(lambda: steps.init_state([run], [member.method], base))
-    like = {"trainable": state.trainable, "optimizer": state.optimizer}
-    like = loop.placement_of(run).one_of(like, base)
-    checkpoints = run_files.Checkpoints(folder, read_only=True)
-    found = checkpoints.latest(like)
-    if found is None or found[1].best_step < 0:
-        raise ValueError(f"{folder} has no checkpoint of a best step; train the run again.")
-    arrays, _ = checkpoints.at(found[1].best_step, like)
+    trainable, step = _best(run, member.method, folder, base)
     program, tasks = steps.program_of(run, member.method), member.tasks
 
     answer = functools.partial(
-        evaluation.predict, program.config, member.method.started(), arrays["trainable"], base,
+        evaluation.predict, program.config, member.method.started(), trainable, base,
         tasks.words, tasks.layout, run.eval_batch_size, 0,
     )  # fmt: skip
     split = split or tasks.final
     scores = tasks.score(split, answer)
-    return {"split": split, "step": found[1].best_step, **scores}
+    return {"split": split, "step": step, **scores}
 
 
-def score_prompt(
+def score_prompt(predictor: Predictor, task: str, *how: Any, **more: Any) -> dict[str, Any]:
+    """As `score_prompts`, of the first prompt, and without the task's name."""
+    (found,) = score_prompts(predictor, [task], *how, **more)
+    return {name: value for name, value in found.items() if name != "task"}
+
+
+def score_prompts(
     predictor: Predictor,
-    task: str,
+    tasks: Sequence[str],
     split: str,
     batch_size: int,
     target_length: int = 0,
     vocabulary: str = "",
-) -> dict[str, Any]:
-    """The split, metrics of a predictor's first prompt on it in percent, and `score`.
+) -> list[dict[str, Any]]:
+    """Task, split, metrics in percent and `score` of each prompt on a task of its own.
+
+    Examples of all of them stand in the same batches.
 
     Args:
-      predictor: the model and its prompt.
-      task: name of a task.
+      predictor: the model and its prompts.
+      tasks: name of a task for each prompt.
       split: "train", "validation" or "test"; "" for test, or validation if nobody knows the
         targets of the test split.
       batch_size: examples decoded at a time.
@@ -76,20 +80,37 @@ def score_prompt(
     Raises:
       ValueError: an unknown task or split, or one whose targets are not known.
     """
-    info, data = labelled(predictor, task, split, target_length, vocabulary)
-    texts = []
-    for start in range(0, data.num_examples, batch_size):
-        end = min(start + batch_size, data.num_examples)
-        inputs = [data.inputs[i] for i in range(start, end)]
-        answers = predictor.answer(inputs, [0] * len(inputs), range(start, end))
-        texts += [answer.text for answer in answers]
-    return {"split": data.split, **run_data.score(info, texts, data.examples)}
+    sets = [
+        labelled(predictor, task, split, target_length, vocabulary, n)
+        for n, task in enumerate(tasks)
+    ]
+    texts: list[list[str]] = [[] for _ in sets]
+    asked = [(n, i) for n, (_, data) in enumerate(sets) for i in range(data.num_examples)]
+    asked.sort(key=lambda pair: pair[1])  # in turns, so that batches hold all tasks
+    for start in range(0, len(asked), batch_size):
+        part = asked[start : start + batch_size]
+        inputs = [sets[n][1].inputs[i] for n, i in part]
+        answers = predictor.answer(inputs, [n for n, _ in part], [i for _, i in part])
+        for (n, _), answer in zip(part, answers, strict=True):
+            texts[n].append(answer.text)
+    return [
+        {"task": info.name, "split": data.split, **run_data.score(info, own, data.examples)}
+        for (info, data), own in zip(sets, texts)
+    ]
 
 
 def labelled(
-    predictor: Predictor, task: str, split: str, target_length: int = 0, vocabulary: str = ""
+    predictor: Predictor,
+    task: str,
+    split: str,
+    target_length: int = 0,
+    vocabulary: str = "",
+    who: int = 0,
 ) -> tuple[TaskInfo, CachedSplit]:
-    """A task and a split of it that can be scored; arguments and errors as of `score_prompt`."""
+    """A task and a split of it that can be scored, with the inputs as one prompt reads them.
+
+    Arguments and errors are those of `score_prompts`; `who` is the prompt.
+    """
     info = registry.get(task)
     split = split or run_data.transfer_split(info)
     if split in info.unlabelled:
@@ -99,10 +120,41 @@ def labelled(
             "`spjax predict`."
         )
     lengths = {
-        "inputs": predictor.input_length,
+        "inputs": predictor.most(who)[0],
         "targets": target_length or info.target_length,
     }
     data = cache.load(info, split, lengths, vocabulary=vocabulary)
-    if slots.is_template(template := predictor.prompts[0].insertion):
+    if slots.is_template(template := predictor.prompts[who].insertion):
         data = slots.place(data, template, predictor.words)
     return info, data
+
+
+def weights_of(run: Run, folder: Path, base: Tree) -> Tree:
+    """The weights of a finished run that changes them, at its best step.
+
+    Args:
+      run: what the folder's `config.gin` says.
+      folder: of the run.
+      base: its frozen weights.
+
+    Raises:
+      ValueError: the run has no checkpoint of its best step.
+    """
+    trainable, _ = _best(run, run.method, folder, base)
+    weights, _ = jax.jit(apply_gang, static_argnums=0)(
+        (run.method,), (jax.tree.map(lambda x: x[None], trainable),), base
+    )
+    return weights
+
+
+def _best(run: Run, method: Method, folder: Path, base: Tree) -> tuple[Tree, int]:
+    """Trainable parameters of a run's best step, and that step."""
+    state = jax.eval_shape(lambda: steps.init_state([run], [method], base))
+    like = {"trainable": state.trainable, "optimizer": state.optimizer}
+    like = loop.placement_of(run).one_of(like, base)
+    checkpoints = run_files.Checkpoints(folder, read_only=True)
+    found = checkpoints.latest(like)
+    if found is None or found[1].best_step < 0:
+        raise ValueError(f"{folder} has no checkpoint of a best step; train the run again.")
+    arrays, _ = checkpoints.at(found[1].best_step, like)
+    return arrays["trainable"], found[1].best_step

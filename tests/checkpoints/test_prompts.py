@@ -362,3 +362,9 @@ def test_written_adapter(tmp_path):
     assert "base_model: google/t5-small-lm-adapt\n---" in (again / "README.md").read_text()
     for made in (path, path / peft.CONFIG):
         assert made.stat().st_mode & 0o400 and not made.name.startswith(".")
+
+
+def test_peft_has_no_way_to_say_what_rows_see(tmp_path):
+    prompt = Prompt(np.ones((2, 4), np.float32), {"sees_prompt": "before"})
+    with pytest.raises(ValueError, match="trained with sees_prompt = before, and with PEFT every"):
+        prompts.write(tmp_path / "adapter", prompt, "peft")

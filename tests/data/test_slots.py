@@ -72,13 +72,28 @@ def test_the_longest_field_is_cut(split, vocabulary):
     assert spelled(cut, vocabulary)[-3:] == ["answer:", 5, "the bird sings"]
 
 
-def test_one_text_with_the_whole_of_it(vocabulary):
-    ids = [*vocabulary.encode("the bird"), 1]
-    placed = slots.around(ids, "{p:2} {inputs} {p:1}", vocabulary)
-    assert placed == [-1, -2, *ids[:-1], -3, 1]
-    assert slots.around(placed, "{p:2} {inputs} {p:1}", vocabulary) == placed
-    with pytest.raises(ValueError, match="cannot be told from single texts"):
-        slots.around(ids, TEMPLATE, vocabulary)
+def test_one_text_is_placed_as_in_its_split(split, vocabulary):
+    names = slots.names_of(TEXTS)
+    assert names == ["hypothesis", "premise"]
+    for length in (64, 16):
+        short = dataclasses.replace(split, lengths={"inputs": length, "targets": 16})
+        for template in (TEMPLATE, "{p:2} {inputs} {p:1}", "{hypothesis} {p:1}"):
+            placed = slots.place(short, template, vocabulary)
+            for i, text in enumerate(TEXTS):
+                one = text, template, names, vocabulary
+                ids, before = slots.place_one(*one, length)
+                assert ids == placed.inputs[i].tolist()
+                whole = slots.place_one(*one, 1000)[0]
+                assert before == sum(token >= 0 for token in whole)
+    # Where nobody knows the names of the task, those of the template count.
+    ids, _ = slots.place_one(TEXTS[0], TEMPLATE, (), vocabulary, 64)
+    assert ids == slots.place(split, TEMPLATE, vocabulary).inputs[0].tolist()
+    fields = {"premise": "the bird sits in the old tree and sings a song",
+              "hypothesis": "the bird sings"}  # fmt: skip
+    assert slots.place_one(fields, TEMPLATE, names, vocabulary, 64)[0] == ids
+    for given in ("the bird", {"premise": "the bird"}):
+        with pytest.raises(ValueError, match="there is no '.*', which the prompt's template shows"):
+            slots.place_one(given, TEMPLATE, names, vocabulary, 64)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ from spjax.checkpoints import array_files
 from spjax.methods.base import apply_gang, init_trainable
 from spjax.methods.initializers import Uniform
 from spjax.models import T5
+from spjax.studies import folder as disk
+from spjax.studies import plan, results, worker
+from spjax.studies.study import Arm, Study
 from spjax.training import step as steps
 from spjax.training.optimizers import Adafactor
 from spjax.training.run_files import Checkpoints, Standing
@@ -46,6 +49,8 @@ def test_the_interface(name):
     trainable = init_trainable(method, BASE, seed=0)
     weights, soft = jax.eval_shape(lambda own: method.apply({"params": own}, BASE), trainable)
     assert jax.tree.map(jnp.shape, weights) == jax.tree.map(jnp.shape, BASE)
+    bound = "length" in inspect.signature(methods.get(name)).parameters
+    assert method.length_in_tables == (3 if bound else 0)
     shape = None if soft is None or soft.prompt is None else soft.prompt.shape
     assert shape == ((method.prompt_length, 16) if method.prompt_length else None)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(trainable))
@@ -221,13 +226,47 @@ def test_a_method_is_added_by_its_file_alone(tmp_path, monkeypatch):
     assert config.load("Run", files, bindings).method_name == "toy_shift"
 
 
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A method in a folder that counts as part of the methods'; the gin text that chooses it."""
+    (tmp_path / "toy_shift.py").write_text(TOY)
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    config.register_all.cache_clear()
+    (tmp_path / "toy_shift.gin").write_text("Run.method = @ToyShift()\n")
+    return str(tmp_path / "toy_shift.gin")
+
+
+def test_the_sweep_takes_a_method_from_its_file_alone(toy, tmp_path, monkeypatch, checkpoint):
+    monkeypatch.chdir(Path(methods.__file__).parents[2])
+    files = ("gin_configs/models/pocket.gin", "gin_configs/runs/pocket.gin", toy)
+    fixed = {"MODEL_SIZE": "pocket_50k", "MIXTURE_OR_TASK_NAME": "pocket_cb", "TRAIN_STEPS": 1}
+    fixed |= {"INITIAL_CHECKPOINT_PATH": checkpoint, "Run.eval_examples": 4}
+    specs = plan.expand(Study("toys", [Arm("toys", files, {"SEED": [0, 1]}, fixed)]))
+    assert [spec.labels["method"] for spec in specs] == ["toy_shift"] * 2
+    (gang,) = plan.gangs(specs, lambda spec: 2)
+    for spec in gang:
+        disk.prepare(spec.folder(tmp_path), spec.text)
+    worker.train_folders([spec.folder(tmp_path) for spec in gang], lambda progress: None)
+    rows = results.rows("toys", specs, tmp_path)
+    found = {(row["method"], row["trainable_parameters"], row["status"]) for row in rows}
+    assert found == {("toy_shift", 1, "finished")} and len(rows) == 2
+
+
+def test_these_tests_take_a_method_from_its_file_alone(toy, tmp_path):
+    test_the_interface("toy_shift")
+    test_parameters_are_as_many_as_the_docstring_says("toy_shift")
+    test_every_own_parameter_moves_and_nothing_else_and_training_goes_on("toy_shift", tmp_path)
+    test_gang_and_packed_rows_equal_single_runs("toy_shift")
+    test_cached_decoding_equals_teacher_forcing("toy_shift")
+    test_what_is_written_of_a_run_is_enough_to_answer("toy_shift", tmp_path)
+
+
 def test_no_method_is_named_outside_its_file():
     root = Path(methods.__file__).parents[1]
     names = [re.escape(word) for name in ALL for word in (name, methods.get(name).__name__)]
     pattern = re.compile(rf"\b({'|'.join(names)})\b")
-    # PEFT's own names, and the two arms that the paper's figures compare.
+    # PEFT's own names. Programs that time or study certain methods stand outside of this folder.
     allowed = {root / "checkpoints" / "peft.py", root / "checkpoints" / "adapters.py"}
-    allowed.add(root / "analysis" / "statistics.py")
     wrong = []
     for path in root.rglob("*.py"):
         if path.parent.name == "methods" or path in allowed:

@@ -67,7 +67,7 @@ def test_a_given_answer_has_the_probability_it_is_ranked_by(ask):
 def test_a_vote_counts_the_answers_that_prompts_give_alone(ask, kind):
     predictor = ask(kind)
     inputs = [predictor.encode(text)[0] for text in TEXTS]
-    own, together = ensembling.answer(predictor, inputs, range(5), "vote")
+    own, together = ensembling.answer(predictor, [inputs] * 3, range(5), "vote")
     for prompt, texts in zip(ask.own, own, strict=True):
         alone = ask(kind, [prompt]).answer(inputs, [0] * 5)
         assert [answer.text for answer in alone] == texts
@@ -86,7 +86,7 @@ def test_a_vote_counts_the_answers_that_prompts_give_alone(ask, kind):
 def test_the_mean_is_over_the_prompts_of_each_example(ask):
     predictor = ask("rank")
     inputs = [predictor.encode(text)[0] for text in TEXTS]
-    own, together = ensembling.answer(predictor, inputs, range(5), "mean")
+    own, together = ensembling.answer(predictor, [inputs] * 3, range(5), "mean")
     chances = 0
     for name in range(3):
         scores = predictor.label_scores(inputs, [name] * 5)
@@ -97,6 +97,6 @@ def test_the_mean_is_over_the_prompts_of_each_example(ask):
 
 def test_mistakes(ask):
     with pytest.raises(ValueError, match="unknown ensemble 'most'; use one of vote, mean"):
-        ensembling.answer(ask("rank"), [[1]], [0], "most")
+        ensembling.answer(ask("rank"), [[[1]]] * 3, [0], "most")
     with pytest.raises(ValueError, match="decoding is 'greedy'; use 'rank'"):
-        ensembling.answer(ask("greedy"), [[1]], [0], "mean")
+        ensembling.answer(ask("greedy"), [[[1]]] * 3, [0], "mean")

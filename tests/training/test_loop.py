@@ -11,7 +11,7 @@ from spjax.data import vocabulary
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.initializers import SampledVocabulary, Uniform
 from spjax.methods.prompt_tuning import PromptTuning
-from spjax.training import loop, run_data
+from spjax.training import loop, run_data, run_files
 from spjax.training.optimizers import Adafactor
 
 
@@ -154,6 +154,32 @@ def test_full_fine_tuning_trains_a_copy(run, tmp_path):
     assert weights.digest(loop.base_of(run)) == before
     assert result["trainable_parameters"] == result["model_parameters"]
     assert not (tmp_path / "prompt.npy").exists()
+
+
+def test_all_files_are_closed_when_one_cannot_be(run, tmp_path, monkeypatch):
+    closed = []
+
+    def close(files):
+        closed.append(files)
+        raise OSError("full")
+
+    monkeypatch.setattr(run_files.Checkpoints, "close", close)
+    folders, runs = [tmp_path / "a", tmp_path / "b"], [run, dataclasses.replace(run, seed=1)]
+    with pytest.raises(OSError, match="full"):
+        loop.Gang(runs, folders).close()
+    assert len(closed) == 2
+    opened = loop.Member.open
+
+    def fails(member, arrays):
+        if member.folder == folders[1]:
+            raise ValueError("damaged")
+        return opened(member, arrays)
+
+    monkeypatch.setattr(loop.Member, "open", fails)
+    monkeypatch.setattr(run_files.Checkpoints, "close", lambda files: closed.append(files))
+    with pytest.raises(ValueError, match="damaged"):
+        loop.Gang(runs, folders)
+    assert len(closed) == 3
 
 
 def test_gangs_that_do_not_fit(run, tmp_path):

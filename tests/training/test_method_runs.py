@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from spjax.checkpoints import array_files, prompts
+from spjax.checkpoints import array_files, prompts, tuned
 from spjax.data.tasks import registry, tables
 from spjax.methods.initializers import FromFile, Uniform
 from spjax.methods.multitask_prompt_tuning import MultitaskPromptTuning
@@ -91,7 +91,7 @@ def test_unequal_prefixes_train_in_a_gang_and_answer_from_what_they_leave(brief,
     assert {name.split("/")[1] for name in found} == {"encoder", "decoder", "cross"}
     # Both answer in one batch as they were scored, beside a prompt and in each other's company.
     data = run_data.RunData(runs[0])
-    bank = [prediction.place_run(tmp_path / name) for name in "ab"]
+    bank = [prediction.place(tuned.read(tmp_path / name)) for name in "ab"]
     bank.append(Placed(np.ones((4, 16), np.float32)))
     predictor = Predictor(
         get_size(brief.model), loop.base_of(brief), bank, data.words, Decoding(),
