@@ -77,7 +77,7 @@ def checked(results: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("the results have no rows: no run has finished yet; let the sweep go on")
     results = results.copy()
     for name in ("arm", "init"):
-        results[name] = results[name].fillna("").astype(str)
+        results[name] = results[name].astype(object).fillna("").astype(str)
     for name in (SCORE, "majority_score", "ceiling"):
         results[name] = pd.to_numeric(results[name]).replace([np.inf, -np.inf], np.nan)
     results["prompt_length"] = results["prompt_length"].fillna(0).astype(int)
