@@ -44,8 +44,9 @@ def markdown(results: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> str:
     cells, notes = examples.curves(results)
     counts = sorted(int(count) for count in cells["examples"].dropna().unique())
     head = ["model", "line", *map(str, counts)]
-    lines = ["Test score in %, mean ± standard deviation (ddof=1) over draws of the examples, by "
-             f"their number; mean of {' and '.join(cells['tasks'].iloc[0].split())}.", ""]  # fmt: skip
+    tasks = " and ".join(cells["tasks"].iloc[0].split())
+    what = "mean ± standard deviation (ddof=1) over draws of the examples, by their number"
+    lines = [f"Test score in %, {what}; mean of {tasks}.", ""]
     lines += [f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * len(counts)]
     for (model, line), part in cells.groupby(["model", "line"], sort=False):
         own = {int(row.examples): f"{row.mean:.1f} ± {row.std:.1f}" for row in part.itertuples()}

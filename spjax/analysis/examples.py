@@ -40,7 +40,7 @@ def curves(results: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def by_seed(results: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
-    """Suite scores in percent for each model and line, a row for each seed, a column for each count.
+    """Suite scores in percent for each model and line, a row a seed, a column a count.
 
     Args:
       results: as in `curves`.

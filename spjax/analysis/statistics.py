@@ -292,7 +292,7 @@ def _notes(runs: pd.DataFrame, cells: pd.DataFrame, tasks: tuple[str, ...]) -> l
     tried = int(runs["rates"].max()) if "rates" in runs.columns else 1
     if tried > 1:
         notes.append(
-            f"Learning rates: each line's and size's best of up to {tried} by mean validation score."
+            f"Learning rates: each line's and size's best of {tried} by mean validation score."
         )
     absent = sorted(set(runs["task"]) - set(tasks))
     if absent:

@@ -27,7 +27,7 @@ def test_validation_chooses_and_test_is_reported():
     suite = statistics.suite(statistics.main_runs(results))
     (cell,) = suite.cells.itertuples()
     assert (cell.mean, cell.seeds, cell.line) == (50.0, 2, "P = 20")
-    note = "Learning rates: each line's and size's best of up to 3 by mean validation score."
+    note = "Learning rates: each line's and size's best of 3 by mean validation score."
     assert suite.notes == (note,)
     assert statistics.initialisation_runs(results)["learning_rate"].unique() == [0.3]
 
