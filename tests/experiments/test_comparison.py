@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.extensions import data_efficiency, stored, transfer
+from experiments.extensions import data_efficiency, ensemble, interpretation, stored, transfer
+from spjax.analysis import statistics
 from spjax.checkpoints.prompts import Prompt
 from spjax.studies import plan
 from spjax.studies.study import load_study
@@ -114,3 +115,25 @@ def test_starts_are_told_apart_by_their_files():
     inits = {spec.labels["init"] for spec in specs("transfer")}
     tasks = {spec.labels["task"] for spec in specs("transfer_sources")}
     assert inits == {"uniform"} | {f"from_file {task}" for task in tasks}
+
+
+KEPT = ROOT / "experiments/extensions/results"
+
+
+@pytest.mark.parametrize("folder", sorted(KEPT.glob("*")), ids=lambda folder: folder.name)
+def test_kept_tables_are_those_of_the_kept_results(folder):
+    results, name = statistics.load(folder), folder.name
+    own = folder / f"{name}.json"
+    rows = json.loads(own.read_text()) if own.is_file() else []
+    if name == "data_efficiency":
+        text = data_efficiency.markdown(results, data_efficiency.advantages(results))
+    elif name == "transfer":
+        found = {(row["source"], row["target"]): row for row in transfer.gains(results)}
+        assert all(row["gain"] == pytest.approx(found[row["source"], row["target"]]["gain"])
+                   for row in rows)  # fmt: skip
+        text = transfer.markdown(rows, transfer.correlations(rows))
+    elif name in ("ensemble", "interpretation"):
+        text = {"ensemble": ensemble, "interpretation": interpretation}[name].markdown(rows)
+    else:
+        return
+    assert (folder / f"{name}.md").read_text().endswith(text)
