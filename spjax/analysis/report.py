@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from spjax.analysis import claims, figures, statistics, tables, transfer
+from spjax.analysis import claims, figures, rates, statistics, tables, transfer
 
 
 def finish(study_folder: Path, study: Any) -> str:
@@ -18,8 +18,8 @@ def finish(study_folder: Path, study: Any) -> str:
     paths = [path for draw in draws for path in draw(results, folder / "figures")]
     found = claims.check(results)
     transferred = transfer.markdown(results)
-    parts = [tables.markdown(results), *([transferred] if transferred else [])]
-    _write(folder / "table.md", study.name, "\n".join(parts))
+    parts = [tables.markdown(results), transferred, rates.markdown(results)]
+    _write(folder / "table.md", study.name, "\n".join(filter(None, parts)))
     _write(folder / "claims.md", f"{study.name}: claims", claims.markdown(found))
     width = max(len(claim.verdict) for claim in found)
     verdicts = [f"{claim.id}  {claim.verdict:<{width}}  {claim.statement}" for claim in found]

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from spjax import methods
+from spjax.analysis import rates
 
 PROMPT_TUNING, FULL_FINE_TUNING = methods.PAPER, methods.PAPER_FULL
 INITIALISATION_ARM = "initialisation"
@@ -76,7 +77,7 @@ def checked(results: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("the results have no rows: no run has finished yet; let the sweep go on")
     results = results.copy()
     for name in ("arm", "init"):
-        results[name] = results[name].fillna("").astype(str)
+        results[name] = results[name].astype(object).fillna("").astype(str)
     for name in (SCORE, "majority_score", "ceiling"):
         results[name] = pd.to_numeric(results[name]).replace([np.inf, -np.inf], np.nan)
     results["prompt_length"] = results["prompt_length"].fillna(0).astype(int)
@@ -128,9 +129,9 @@ def main_runs(results: pd.DataFrame) -> pd.DataFrame:
     A configuration that belongs to the ablation and to the main arm is trained once and listed
     under either name, so ablation rows with the main arm's initialisation fill its holes. Runs that
     only `arm` or `init` tells apart become variants, that is lines of their own; ValueError when
-    not even these do.
+    not even these do. Of several learning rates only the chosen one is left (`rates.chosen`).
     """
-    results = checked(results)
+    results = rates.chosen(checked(results))
     ablation = results["arm"] == INITIALISATION_ARM
     main, extra = results[~ablation], results[ablation]
     if not (main["method"] == PROMPT_TUNING).any():
@@ -147,7 +148,7 @@ def main_runs(results: pd.DataFrame) -> pd.DataFrame:
 
 def initialisation_runs(results: pd.DataFrame) -> pd.DataFrame:
     """Prompt-tuning runs at the default length; the line is the initialisation."""
-    results = checked(results)
+    results = rates.chosen(checked(results))
     runs = results[results["method"] == PROMPT_TUNING]
     runs = runs[runs["prompt_length"] == default_length(results)]
     # The ablation's own run goes before the main arm's of the same initialisation.
@@ -217,8 +218,8 @@ def _with_lines(runs: pd.DataFrame) -> pd.DataFrame:
     runs["variant"] = runs["method"]
     cell = ["variant", "model", "prompt_length", "task", "seed"]
     for column in ("arm", "init"):
-        doubled = runs.loc[runs.duplicated(cell, keep=False), "method"].unique()
-        several = runs["method"].isin(doubled)
+        doubled = runs.groupby(cell)[column].transform("nunique") > 1
+        several = runs["method"].isin(runs.loc[doubled, "method"])
         runs.loc[several, "variant"] += " " + runs.loc[several, column]
     doubled = runs[runs.duplicated(cell, keep=False)]
     if len(doubled):
@@ -288,6 +289,11 @@ def _task_constant(runs: pd.DataFrame, column: str, tasks: Iterable[str]) -> flo
 
 def _notes(runs: pd.DataFrame, cells: pd.DataFrame, tasks: tuple[str, ...]) -> list[str]:
     notes = []
+    tried = int(runs["rates"].max()) if "rates" in runs.columns else 1
+    if tried > 1:
+        notes.append(
+            f"Learning rates: each line's and size's best of {tried} by mean validation score."
+        )
     absent = sorted(set(runs["task"]) - set(tasks))
     if absent:
         notes.append(f"Not averaged, since not measured everywhere: {', '.join(absent)}.")

@@ -37,7 +37,8 @@ class RunSpec:
         nothing is dropped out, and model, optimizer (but for its rate) and loss are the same.
       positions: encoder positions of its batch, about; what decides how wide its gang should be.
       seconds: estimated time on one core, with its share of its group's compilation.
-      labels: what tables show of it: model, method, prompt_length, init, task, seed.
+      labels: what tables show of it: model, method, prompt_length, init, task, seed and
+        learning_rate, which is None where nothing is trained.
       run: the `spjax.training.run.Run` itself.
     """
 
@@ -114,6 +115,7 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
         "init": _init(run),
         "task": str(run.task),
         "seed": run.seed,
+        "learning_rate": run.optimizer.learning_rate if run.method.trained else None,
     }
     alike = config.canonical(run)
     alike["computed"] = {name: getattr(run, name) for name in sorted(run.without_identity)}
@@ -141,6 +143,8 @@ def _init(run: Any) -> str:
     """What tells runs apart beside model, method, prompt length, task and seed."""
     initializer = getattr(run.method, "initializer", None)
     start = "" if initializer is None else _snake(type(initializer).__name__)
+    if path := getattr(initializer, "path", ""):
+        start += f" {Path(path).stem}"
     pull = "" if run.waywardness is None else f"pull {run.waywardness.gamma:g}"
     return " ".join(filter(None, (run.method.variant, start, pull)))
 

@@ -24,6 +24,7 @@ COLUMNS: dict[str, type] = {
     "prompt_length": int,
     "init": str,
     "seed": int,
+    "learning_rate": float,
     "trainable_parameters": int,
     "best_step": int,
     "steps": int,

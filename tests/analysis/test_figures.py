@@ -20,8 +20,9 @@ def results(results):
 
 
 def test_registry_is_the_folder():
-    assert figures.names() == ("score_over_length", "score_over_size")
-    with pytest.raises(ValueError, match="unknown figure 'pie': known are score_over_length, sco"):
+    names = ("score_over_examples", "score_over_length", "score_over_parameters", "score_over_size")
+    assert figures.names() == names
+    with pytest.raises(ValueError, match="unknown figure 'pie': known are score_over_examples, sc"):
         figures.get("pie")
     with pytest.raises(ValueError, match="unknown figure '_style'"):
         figures.get("_style")

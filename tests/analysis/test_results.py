@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from spjax.analysis import claims, statistics, tables
+from spjax.analysis import claims, rates, statistics, tables
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(path.parent for path in ROOT.glob("experiments/*/results/*/results.csv"))
@@ -16,9 +16,12 @@ def test_there_are_results():
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_tables_are_those_of_the_results(folder):
     results = statistics.load(folder)
-    assert (folder / "table.md").read_text().endswith(tables.markdown(results))
-    assert (folder / "claims.md").read_text().endswith(claims.markdown(claims.check(results)))
     assert (results["status"] == "finished").all()
+    if (folder / "table.md").is_file():  # else the study has a table of its own
+        written = (folder / "table.md").read_text()
+        assert tables.markdown(results) in written and rates.markdown(results) in written
+        found = claims.markdown(claims.check(results))
+        assert (folder / "claims.md").read_text().endswith(found)
 
 
 def test_the_readme_s_numbers_are_in_the_claims():

@@ -1,0 +1,73 @@
+"""How many examples each way of tuning saves over each other (Le Scao & Rush 2021).
+
+    python -m experiments.extensions.data_efficiency STUDY_FOLDER
+
+Writes data_efficiency.md and data_efficiency.json into the folder.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.extensions import stored
+from spjax.analysis import examples, statistics
+
+EXPLANATION = """
+An advantage is the area between two curves over the height of the window of scores that both
+reach: examples that the first saves, on average over these scores, ± the standard deviation over
+all pairs of curves without one of their seeds each. "-": no score is reached by both.
+"""
+
+
+def advantages(results: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row for each model and pair of lines, examples saved by the first over the second."""
+    found = examples.by_seed(results)
+    rows = []
+    for (model, more), (other, less) in itertools.combinations(found, 2):
+        if model == other:
+            value, error = examples.advantage(found[model, more], found[model, less])
+            row = {"model": model, "line": more, "over": less}
+            known = {"examples": value, "error": error}
+            rows.append(row | {k: None if math.isnan(v) else v for k, v in known.items()})
+    return rows
+
+
+def markdown(results: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> str:
+    """Scores at each number of examples, and the advantages."""
+    cells, notes = examples.curves(results)
+    counts = sorted(int(count) for count in cells["examples"].dropna().unique())
+    head = ["model", "line", *map(str, counts)]
+    tasks = " and ".join(cells["tasks"].iloc[0].split())
+    what = "mean ± standard deviation (ddof=1) over draws of the examples, by their number"
+    lines = [f"Test score in %, {what}; mean of {tasks}.", ""]
+    lines += [f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * len(counts)]
+    for (model, line), part in cells.groupby(["model", "line"], sort=False):
+        own = {int(row.examples): f"{row.mean:.1f} ± {row.std:.1f}" for row in part.itertuples()}
+        shown = [model, line, *(own.get(count, "-") for count in counts)]
+        lines.append(f"| {' | '.join(shown)} |")
+    lines += ["", "| model | line | over | examples saved |", "| --- | --- | --- | ---: |"]
+    for row in rows:
+        saved = "-" if row["examples"] is None else f"{row['examples']:.0f}"
+        saved += "" if row["error"] is None else f" ± {row['error']:.0f}"
+        lines.append(f"| {row['model']} | {row['line']} | {row['over']} | {saved} |")
+    return "\n".join([*lines, EXPLANATION, *(f"- {note}" for note in notes)]).rstrip() + "\n"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints the tables and writes both files."""
+    folder = Path(arguments[0])
+    results = statistics.load(folder)
+    rows = advantages(results)
+    title = "What examples are worth"
+    stored.write(folder, "data_efficiency", title, rows, markdown(results, rows))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,114 @@
+"""Score over the number of examples: curves, and how many examples one way of tuning is worth.
+
+How many examples a run had is in the name of its task (`pocket_boolq:n100:seed1`, of which `seed1`
+is the draw), or in its variant, where a method only shows examples (`k=4`).
+"""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from spjax.analysis import statistics
+
+_EXAMPLES, _DRAW, _SHOWN = r":n(\d+)", r":seed(\d+)", r"\bk=(\d+)"
+
+
+def curves(results: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Mean over tasks and spread over seeds of every line and model at each number of examples.
+
+    Args:
+      results: the rows of results.csv. Runs of the same number and another draw of examples count
+        as seeds.
+
+    Returns:
+      Columns as `statistics.Suite.cells`, and `examples`, `tasks` (joined by spaces), `majority`
+      and `ceiling`; ordered by line, model and examples. Runs on all examples are left out, unless
+      all are: then `examples` is missing. And what a reader has to know.
+    """
+    found = _counted(statistics.checked(results))
+    parts, notes = [], []
+    for count, part in found.groupby("examples", dropna=found["examples"].notna().any()):
+        suite = statistics.suite(statistics.main_runs(part))
+        facts = {"tasks": " ".join(suite.tasks), "majority": suite.majority}
+        parts.append(suite.cells.assign(examples=count, ceiling=suite.ceiling, **facts))
+        where = "" if pd.isna(count) else f"{count:.0f} examples: "
+        notes += [where + note for note in suite.notes]
+    cells = pd.concat(parts, ignore_index=True)
+    order = ["line", "model_parameters", "examples"]
+    return cells.sort_values(order, ignore_index=True), notes
+
+
+def by_seed(results: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """Suite scores in percent for each model and line, a row a seed, a column a count.
+
+    Args:
+      results: as in `curves`.
+    """
+    parts = []
+    for count, part in _counted(statistics.checked(results)).groupby("examples"):
+        runs = statistics.main_runs(part)
+        scores = runs.groupby(["model", "line", "seed", "task"])[statistics.SCORE].mean()
+        means = scores.unstack("task").mean(axis=1, skipna=False)
+        parts.append(means.rename(int(count)))
+    table = pd.concat(parts, axis=1)
+    return {key: part.droplevel([0, 1]) for key, part in table.groupby(level=["model", "line"])}
+
+
+def advantage(more: pd.DataFrame, less: pd.DataFrame) -> tuple[float, float]:
+    """How many examples `more` saves over `less`, as in Le Scao & Rush 2021, section 4.
+
+    Each curve is the mean over seeds, and never falls: a score reached with fewer examples counts
+    for all larger numbers. At a given score one curve needs so many examples more than the other;
+    this is averaged over all scores that both reach, and is thus the area between the curves over
+    the height of that window.
+
+    Args:
+      more: scores in percent, a row for each seed, a column for each number of examples.
+      less: likewise; its numbers of examples may be others.
+
+    Returns:
+      Examples saved, and the standard deviation (ddof=1) over all pairs of curves from which one
+      seed each was left out, NaN with a single seed. Both are NaN where the windows do not meet.
+    """
+    more, less = more.dropna(axis=1, how="all"), less.dropna(axis=1, how="all")
+    value = _between(more, less)
+    if min(len(more), len(less)) < 2:
+        return value, float("nan")
+    pairs = itertools.product(more.index, less.index)
+    others = [_between(more.drop(index=i), less.drop(index=j)) for i, j in pairs]
+    return value, float(np.std(others, ddof=1))
+
+
+def _between(more: pd.DataFrame, less: pd.DataFrame) -> float:
+    curves = [(part.columns.to_numpy(float), np.maximum.accumulate(part.mean().to_numpy()))
+              for part in (more, less)]  # fmt: skip
+    low, high = max(y[0] for _, y in curves), min(y[-1] for _, y in curves)
+    if not high > low:
+        return float("nan")
+    ours, theirs = (_area(x, y, low, high) for x, y in curves)
+    return (theirs - ours) / (high - low)
+
+
+def _area(x: np.ndarray, y: np.ndarray, low: float, high: float) -> float:
+    """The integral of x over y from `low` to `high`, of a broken line whose y never falls."""
+    area = 0.0
+    for x0, x1, y0, y1 in zip(x, x[1:], y, y[1:]):
+        start, end = max(y0, low), min(y1, high)
+        if end > start:
+            middle = ((start + end) / 2 - y0) / (y1 - y0)
+            area += (end - start) * (x0 + middle * (x1 - x0))
+    return area
+
+
+def _counted(results: pd.DataFrame) -> pd.DataFrame:
+    """Adds `examples`; takes them, and the draw, out of `task` and `init`."""
+    task, init = results["task"], results["init"]
+    shown = pd.to_numeric(init.str.extract(_SHOWN)[0])
+    drawn = pd.to_numeric(task.str.extract(_DRAW)[0])
+    return results.assign(
+        examples=shown.fillna(pd.to_numeric(task.str.extract(_EXAMPLES)[0])),
+        seed=drawn.fillna(results["seed"]).astype(int),
+        task=task.str.partition(":")[0],
+        init=init.str.replace(_SHOWN, "", regex=True).str.strip(),
+    )

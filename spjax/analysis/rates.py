@@ -1,0 +1,78 @@
+"""Which learning rate is reported where the arms of a study try several.
+
+Every arm, method, prompt length and initialisation has one choice for each model: the rate with the
+best validation score, averaged over tasks and seeds. Test scores have no part in it, and those of
+the other rates are not shown.
+"""
+
+import pandas as pd
+
+CHOICE = ["arm", "method", "prompt_length", "init", "model", "model_parameters"]
+_RATE, _VALIDATION = "learning_rate", "validation_score"
+
+
+def chosen(results: pd.DataFrame) -> pd.DataFrame:
+    """The runs at the chosen rates, with a column `rates`: how many were compared.
+
+    Args:
+      results: the rows of results.csv, with clean types (`statistics.checked`).
+    """
+    if not {_RATE, _VALIDATION} <= set(results.columns):
+        return results
+    found = compared(results)
+    keys = [*CHOICE, _RATE]
+    kept = found.loc[found["chosen"], [*keys, "rates"]]
+    results = results.drop(columns="rates", errors="ignore")
+    return results.reset_index().merge(kept, on=keys).set_index("index").sort_index()
+
+
+def compared(results: pd.DataFrame) -> pd.DataFrame:
+    """A row for each choice and rate, in order: mean scores in percent, runs, rates, chosen.
+
+    Of equal means the lower rate is chosen. A run that diverged before it was ever scored counts as
+    0, and a rate that has not been run as often as another cannot be chosen yet.
+
+    Args:
+      results: as in `chosen`.
+    """
+    counted = results.assign(**{_VALIDATION: results[_VALIDATION].fillna(0.0)})
+    groups = counted.groupby([*CHOICE, _RATE], dropna=False)
+    found = groups[[_VALIDATION, "test_score"]].mean()
+    found = found.assign(runs=groups.size()).reset_index()
+    choice = [found[name] for name in CHOICE]
+    complete = found["runs"] == found["runs"].groupby(choice).transform("max")
+    order = found[_VALIDATION].round(9).where(complete)
+    best = order.groupby(choice).idxmax()
+    rates = found.groupby(CHOICE)["runs"].transform("size")
+    return found.assign(chosen=found.index.isin(best), rates=rates)
+
+
+def markdown(results: pd.DataFrame) -> str:
+    """The choices as a table, "" where no arm tries several rates.
+
+    Args:
+      results: as in `chosen`.
+    """
+    if not {_RATE, _VALIDATION} <= set(results.columns):
+        return ""
+    found = compared(results)
+    found = found[found["rates"] > 1].sort_values([*CHOICE[:4], "model_parameters", _RATE])
+    if found.empty:
+        return ""
+    head = "Learning rates: the mean validation score of each, and the test score of the **best**."
+    lines = ["| arm | method | model | validation at each rate | test |",
+             "| --- | --- | --- | --- | ---: |"]  # fmt: skip
+    for key, tried in found.groupby(CHOICE, sort=False):
+        facts = dict(zip(CHOICE, key))
+        best = tried[tried["chosen"]].iloc[0]
+        edge = best[_RATE] in (tried[_RATE].min(), tried[_RATE].max())
+        cells = ", ".join(_cell(row) for row in tried.itertuples())
+        test = f"{best['test_score']:.1f}" + (" (end of the grid)" if edge else "")
+        shown = [facts["arm"], facts["method"], facts["model"], cells, test]
+        lines.append(f"| {' | '.join(shown)} |")
+    return "\n".join([head, "", *lines]) + "\n"
+
+
+def _cell(row) -> str:
+    text = f"{row.learning_rate:g}: {row.validation_score:.1f}"
+    return f"**{text}**" if row.chosen else text

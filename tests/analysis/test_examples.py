@@ -1,0 +1,87 @@
+"""Curves over numbers of examples and the area between them, against hand-made numbers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from spjax.analysis import examples
+
+
+def curve(**seeds):
+    """Scores of each seed at 10, 100 and 200 examples."""
+    return pd.DataFrame(seeds, index=[10, 100, 200]).T
+
+
+def test_area_of_parallel_curves():
+    # Scores 50, 60, 70 at 10, 100, 200; the other has them at 20, 110, 210.
+    more = curve(a=[50.0, 60.0, 70.0])
+    less = more.rename(columns=lambda count: count + 10)
+    value, error = examples.advantage(more, less)
+    assert value == pytest.approx(10) and np.isnan(error)
+    assert examples.advantage(less, more)[0] == pytest.approx(-10)
+
+
+def test_area_is_over_the_shared_scores_only():
+    # More: 60 at 10, 80 at 100. Less: 50 at 10, 70 at 100, and 70 ever after.
+    more, less = curve(a=[60.0, 80.0, 80.0]), curve(a=[50.0, 70.0, 70.0])
+    # Between 60 and 70 it is 10 to 55 examples against 55 to 100: 45 fewer at every score.
+    assert examples.advantage(more, less)[0] == pytest.approx(45)
+
+
+def test_a_curve_never_falls():
+    dented = curve(a=[50.0, 70.0, 60.0])
+    assert examples.advantage(dented, curve(a=[50.0, 70.0, 70.0]))[0] == 0
+
+
+def test_no_shared_score_is_no_number():
+    value, error = examples.advantage(curve(a=[80.0] * 3), curve(a=[50.0, 60.0, 70.0]))
+    assert np.isnan(value) and np.isnan(error)
+
+
+def test_error_leaves_out_one_seed_of_each():
+    more = curve(a=[50.0, 60.0, 70.0], b=[50.0, 70.0, 70.0])
+    less = curve(a=[50.0, 60.0, 70.0], b=[50.0, 60.0, 70.0])
+    # Without b there is no difference; without a 70 is reached at 100: half of 100 examples less
+    # on average over the upper ten points, half of 45 less over the lower ten.
+    own = (10 * (55 - 32.5) + 10 * (150 - 77.5)) / 20
+    value, error = examples.advantage(more, less)
+    assert error == pytest.approx(np.std([0, 0, own, own], ddof=1))
+    assert 0 < value < own
+
+
+def results():
+    rows = []
+    for method, init, base in (("prompt_tuning", "", 50.0), ("hard_prompt", "rank k=10", 40.0)):
+        for count in (10, 100):
+            for draw in (0, 1):
+                shown = method == "hard_prompt"
+                rows.append({
+                    "arm": method, "model": "m", "model_parameters": 5, "method": method,
+                    "task": "a" if shown else f"a:n{count}:balanced:seed{draw}",
+                    "prompt_length": 0 if shown else 20, "seed": draw if shown else 0,
+                    "init": f"rank k={count}" if shown else init, "status": "finished",
+                    "test_score": base + count / 10 + draw, "majority_score": 30.0,
+                    "ceiling": 100.0,
+                })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_counts_come_from_tasks_and_variants():
+    cells, notes = examples.curves(results())
+    assert notes == []
+    found = {(row.line, row.examples): (row.mean, row.seeds) for row in cells.itertuples()}
+    assert found == {
+        ("P = 20", 10): (51.5, 2), ("P = 20", 100): (60.5, 2),
+        ("hard prompt", 10): (41.5, 2), ("hard prompt", 100): (50.5, 2),
+    }  # fmt: skip
+    assert set(cells["tasks"]) == {"a"}
+    seeds = examples.by_seed(results())
+    assert seeds["m", "P = 20"].loc[1].to_dict() == {10: 52.0, 100: 61.0}
+    assert set(seeds) == {("m", "P = 20"), ("m", "hard prompt")}
+
+
+def test_runs_on_all_examples_are_left_out():
+    whole = results().iloc[:1].assign(task="a", seed=7)
+    cells, _ = examples.curves(pd.concat([results(), whole]))
+    assert len(cells) == 4
+    (cell,) = examples.curves(whole)[0].itertuples()
+    assert np.isnan(cell.examples)

@@ -1,0 +1,79 @@
+"""Which learning rate is reported, against hand-made numbers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from spjax.analysis import rates, statistics, tables
+
+
+def rows(rate, validation, test, **changes):
+    """Runs of two seeds at one rate, whose validation scores are one above and one below."""
+    values = {
+        "arm": "prompts", "model": "m", "model_parameters": 1000, "task": "a",
+        "method": "prompt_tuning", "prompt_length": 20, "init": "", "status": "finished",
+        "test_score": test, "majority_score": 30.0, "ceiling": 100.0, "learning_rate": rate,
+        "validation_score": validation,
+    } | changes  # fmt: skip
+    scores = [values["validation_score"] + shift for shift in (-1, 1)]
+    return [values | {"seed": i, "validation_score": score} for i, score in enumerate(scores)]
+
+
+# At 0.3 validation is best, and the test score is not.
+GRID = [*rows(0.1, 60, 90.0), *rows(0.3, 70, 50.0), *rows(1.0, 65, 95.0)]
+
+
+def test_validation_chooses_and_test_is_reported():
+    results = pd.DataFrame(GRID)
+    suite = statistics.suite(statistics.main_runs(results))
+    (cell,) = suite.cells.itertuples()
+    assert (cell.mean, cell.seeds, cell.line) == (50.0, 2, "P = 20")
+    note = "Learning rates: each line's and size's best of 3 by mean validation score."
+    assert suite.notes == (note,)
+    assert statistics.initialisation_runs(results)["learning_rate"].unique() == [0.3]
+
+
+def test_each_size_and_arm_has_a_choice_of_its_own():
+    larger = {"model": "n", "model_parameters": 2000}
+    other = {"arm": "full", "method": "full_fine_tuning", "prompt_length": 0}
+    results = pd.DataFrame([
+        *GRID, *rows(0.1, 80, 1.0, **larger), *rows(0.3, 70, 2.0, **larger),
+        *rows(0.01, 20, 3.0, **other), *rows(0.001, 30, 4.0, **other),
+    ])  # fmt: skip
+    kept = rates.chosen(statistics.checked(results))
+    found = kept.groupby(["arm", "model"])["learning_rate"].unique().to_dict()
+    assert found == {("prompts", "m"): [0.3], ("prompts", "n"): [0.1], ("full", "m"): [0.001]}
+    assert len(kept) == 6
+
+
+def test_ties_gaps_and_lost_runs():
+    equal = pd.DataFrame([*rows(0.3, 70, 1.0), *rows(0.1, 70, 2.0)])
+    assert set(rates.chosen(equal)["learning_rate"]) == {0.1}
+    begun = pd.DataFrame([*rows(0.1, 60, 1.0), rows(0.3, 90, 2.0)[0]])
+    assert set(rates.chosen(begun)["learning_rate"]) == {0.1}
+    lost = pd.DataFrame([*rows(0.1, 60, 1.0), *rows(0.3, 90, 2.0)])
+    lost.loc[3, "validation_score"] = np.nan  # the mean is now 44.5
+    assert set(rates.chosen(lost)["learning_rate"]) == {0.1}
+
+
+def test_without_rates_nothing_is_chosen(results):
+    assert rates.chosen(results) is results
+    assert rates.markdown(results) == ""
+    nothing = pd.DataFrame(rows(np.nan, 50, 40.0, method="hard_prompt", prompt_length=0))
+    assert len(rates.chosen(nothing)) == 2
+    assert rates.markdown(nothing) == ""
+
+
+def test_table_of_choices():
+    lines = rates.markdown(pd.DataFrame(GRID)).splitlines()
+    cells = "0.1: 60.0, **0.3: 70.0**, 1: 65.0"
+    assert lines[-1] == f"| prompts | prompt_tuning | m | {cells} | 50.0 |"
+    lines = rates.markdown(pd.DataFrame(GRID[:4])).splitlines()
+    assert lines[-1].endswith("| 50.0 (end of the grid) |")
+    assert "Learning rates" in tables.table(pd.DataFrame(GRID))
+
+
+@pytest.mark.parametrize("shuffle", [1, 2])
+def test_order_of_rows_decides_nothing(shuffle):
+    results = pd.DataFrame(GRID)
+    found = rates.chosen(results.sample(frac=1, random_state=shuffle)).sort_index()
+    pd.testing.assert_frame_equal(found, rates.chosen(results))

@@ -1,0 +1,139 @@
+"""The tables of data efficiency and transfer, from results that never were, and the study files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.extensions import data_efficiency, ensemble, interpretation, stored, transfer
+from spjax.analysis import statistics
+from spjax.checkpoints.prompts import Prompt
+from spjax.studies import plan
+from spjax.studies.study import load_study
+
+ROOT = Path(__file__).parents[2]
+FACTS = {
+    "arm": "a", "model": "m", "model_parameters": 5, "method": "prompt_tuning",
+    "prompt_length": 2, "init": "", "status": "finished", "majority_score": 30.0, "ceiling": 100.0,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def in_clone(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def specs(name):
+    study, _ = load_study([f"experiments/extensions/{name}.gin"])
+    return plan.expand(study)
+
+
+def test_all_trained_methods_have_as_many_rates_steps_and_examples():
+    from spjax import methods
+
+    found = specs("methods")
+    assert {spec.labels["method"] for spec in found} == set(methods.names())
+    budgets = {}
+    for spec in (spec for spec in found if spec.run.method.trained):
+        run = spec.run
+        budget = (run.steps, run.batch_size, run.eval_period, str(run.task), run.seed, run.model)
+        budgets.setdefault(spec.arms, []).append((budget, run.optimizer.learning_rate))
+    counts = {arm: sorted(budget for budget, _ in own) for arm, own in budgets.items()}
+    assert all(own == counts["prompts",] for own in counts.values())
+    assert {len({rate for _, rate in own}) for own in budgets.values()} == {3}
+
+
+def test_examples_saved(tmp_path, capsys):
+    rows = []
+    for method, length, better in (("prompt_tuning", 2, 10.0), ("full_fine_tuning", 0, 0.0)):
+        for count, score in ((10, 50.0), (110, 70.0)):
+            for draw in (0, 1, 2):
+                task = f"pocket_cb:n{count}:seed{draw}"
+                own = {"task": task, "method": method, "test_score": score + better, "seed": 0}
+                rows.append(FACTS | own | {"arm": method, "prompt_length": length})
+    pd.DataFrame(rows).to_csv(tmp_path / "results.csv", index=False)
+    data_efficiency.main([str(tmp_path)])
+    text = capsys.readouterr().out
+    assert text in (tmp_path / "data_efficiency.md").read_text() + "\n"
+    assert "| m | P = 2 | 60.0 ± 0.0 | 80.0 ± 0.0 |" in text
+    # From 60 to 70 points: 10 to 60 examples against 60 to 110.
+    (row,) = json.loads((tmp_path / "data_efficiency.json").read_text())
+    assert (row["line"], row["over"], row["examples"]) == ("P = 2", "full fine-tuning", 50)
+    assert "| m | P = 2 | full fine-tuning | 50 ± 0 |" in text
+
+
+def item(task, seed, rows):
+    return stored.Stored({"task": task, "seed": seed, "key": "k"}, None, Prompt(rows))
+
+
+def study_of_starts(scores):
+    rows = []
+    for (init, task), value in scores.items():
+        for seed in (1, 2):
+            own = {"init": init, "task": task, "seed": seed, "test_score": value + seed}
+            rows.append(FACTS | own)
+    return pd.DataFrame(rows)
+
+
+def test_gains_and_likeness_of_tasks(tmp_path, monkeypatch, capsys):
+    directions = {"a": [1.0, 0.0], "b": [0.6, 0.8], "c": [0.0, 1.0]}
+    found = [
+        item(task, seed, np.array([row, row], np.float32) * (1 + seed))
+        for task, row in directions.items()
+        for seed in (0, 1)
+    ]
+    monkeypatch.setattr(stored, "runs", lambda folder: found)
+    scores = {("uniform", task): 50.0 for task in directions}
+    for source, one in directions.items():
+        for target, other in directions.items():
+            gain = 10 * float(np.dot(one, other))
+            scores[f"from_file {source}", target] = 50.0 + gain
+    study_of_starts(scores).to_csv(tmp_path / "results.csv", index=False)
+    transfer.main(["sources", str(tmp_path)])
+    text = capsys.readouterr().out
+    # Seeds add 1.5 to all scores.
+    assert "| a | b | 51.5 | 57.5 | +6.0 ± 0.0 | 0.60 | 0.60 |" in text
+    assert "| cosine of mean rows | +1.00 | +1.00 | +1.00 |" in text
+    assert (tmp_path / "figures" / "gain_over_likeness.png").is_file()
+    rows = json.loads((tmp_path / "transfer.json").read_text())
+    assert len(rows) == 9 and {row["average"] for row in rows if row["source"] == row["target"]}
+
+
+def test_sources_are_named_after_their_tasks(tmp_path, monkeypatch):
+    found = [item("a", 0, np.ones((2, 3), np.float32)), item("a", 1, np.zeros((2, 3), np.float32))]
+    monkeypatch.setattr(stored, "runs", lambda folder: found)
+    transfer.main([str(tmp_path)])
+    assert (np.load(tmp_path / "prompts" / "a.npy") == 1).all()
+    monkeypatch.setattr(stored, "runs", lambda folder: [found[0]] * 2)
+    with pytest.raises(ValueError, match="several prompts of seed 0 for a task"):
+        transfer.main([str(tmp_path)])
+
+
+def test_starts_are_told_apart_by_their_files():
+    inits = {spec.labels["init"] for spec in specs("transfer")}
+    tasks = {spec.labels["task"] for spec in specs("transfer_sources")}
+    assert inits == {"uniform"} | {f"from_file {task}" for task in tasks}
+
+
+KEPT = ROOT / "experiments/extensions/results"
+
+
+@pytest.mark.parametrize("folder", sorted(KEPT.glob("*")), ids=lambda folder: folder.name)
+def test_kept_tables_are_those_of_the_kept_results(folder):
+    results, name = statistics.load(folder), folder.name
+    own = folder / f"{name}.json"
+    rows = json.loads(own.read_text()) if own.is_file() else []
+    if name == "data_efficiency":
+        text = data_efficiency.markdown(results, data_efficiency.advantages(results))
+    elif name == "transfer":
+        found = {(row["source"], row["target"]): row for row in transfer.gains(results)}
+        assert all(row["gain"] == pytest.approx(found[row["source"], row["target"]]["gain"])
+                   for row in rows)  # fmt: skip
+        text = transfer.markdown(rows, transfer.correlations(rows))
+    elif name in ("ensemble", "interpretation"):
+        text = {"ensemble": ensemble, "interpretation": interpretation}[name].markdown(rows)
+    else:
+        return
+    assert (folder / f"{name}.md").read_text().endswith(text)
