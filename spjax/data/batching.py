@@ -7,11 +7,10 @@ wherever it is inserted, so texts are never cut to make room for it.
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import functools
 import itertools
-from typing import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import grain
 import numpy as np
@@ -26,6 +25,7 @@ _ENDLESS = 2**31  # batches; Grain wants a length
 # Rows are a little longer than they need to be so that tasks share compiled programs.
 _MULTIPLES = {"inputs": 16, "targets": 4}
 ROW_LENGTHS = (*range(16, 128, 16), *range(128, 320, 32), *range(320, 1025, 64))
+_MOST_LENGTHS, _SAVING = 4, 13 / 14  # of rows in an evaluation: each is a compilation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,8 +174,8 @@ def eval_batches(
       positions: of the encoder in a batch, about; 0 for as many as there are.
 
     Returns:
-      An iterator of (batch, indices of its examples). Rows have one of at most three lengths
-      (`ROW_LENGTHS`), and batches of one length have equally many rows; those beyond a batch's
+      An iterator of (batch, indices of its examples). Rows have one of a few lengths
+      (`few_lengths`), and batches of one length have equally many rows; those beyond a batch's
       examples repeat the last of them, with nothing to predict (`target_segments_BM` is 0).
 
     Raises:
@@ -185,50 +185,55 @@ def eval_batches(
     total = min(limit or split.num_examples, split.num_examples)
     lengths = split.inputs.lengths[:total] + layout.slots_beside
     order = np.argsort(lengths, kind="stable")
-    ends = range(min(batch_size, total), total + batch_size, batch_size)
-    room = few_lengths([int(lengths[order[min(end, total) - 1]]) for end in ends if total])
+
+    def size_of(length: int) -> int:
+        return min(batch_size, max(1, positions // length)) if positions else batch_size
 
     def batches() -> Iterator[tuple[Batch, np.ndarray]]:
-        for length in dict.fromkeys(room):
-            size = min(batch_size, max(1, positions // length)) if positions else batch_size
-            alike = order[room.index(length) * batch_size :][: room.count(length) * batch_size]
+        first = 0
+        for length, count in few_lengths(lengths, size_of):
+            alike, size = order[first : first + count], size_of(length)
             own = dataclasses.replace(layout, input_length=length - layout.prompt_length)
-            for start in range(0, len(alike), size):
+            for start in range(0, count, size):
                 indices = alike[start : start + size]
                 batch = rows(split, np.pad(indices, (0, size - len(indices)), mode="edge"), own)
                 batch["target_segments_BM"][len(indices) :] = 0
                 yield batch, indices
+            first += count
 
     return batches()
 
 
-def few_lengths(longest: Sequence[int]) -> list[int]:
-    """The row length of each of some batches: one of at most three, those that waste least.
+def few_lengths(lengths: np.ndarray, size_of: Callable[[int], int]) -> list[tuple[int, int]]:
+    """Row lengths that together waste least, and how many of the examples have each.
 
-    A further length is used where it saves a tenth of all positions.
+    A further length, up to four, is used where it saves a fourteenth of all positions.
 
     Args:
-      longest: positions that each batch needs, in ascending order.
+      lengths: positions that each example needs.
+      size_of: rows in a batch of some length; the last batch of a length is filled up.
+
+    Returns:
+      Pairs (length, examples), shorter ones first. Each length is one of `ROW_LENGTHS`, or the
+      greatest that is needed.
     """
-    needed = [next((n for n in ROW_LENGTHS if n >= need), need) for need in longest]
-    best = [max(needed, default=0)] * len(needed)
-    for count in (2, 3):
-        found = min(
-            (_stepped(needed, ends) for ends in _ends(sorted(set(needed)), count)),
-            key=sum, default=best,
-        )  # fmt: skip
-        if sum(found) < 0.9 * sum(best):
+    needed = np.sort([next((n for n in ROW_LENGTHS if n >= need), need) for need in lengths])
+    values, counts = np.unique(needed, return_counts=True)
+    upto = np.cumsum(counts)
+
+    def filled(ends: Sequence[int]) -> list[tuple[int, int]]:
+        return list(zip(values[list(ends)].tolist(), np.diff(upto[list(ends)], prepend=0).tolist()))
+
+    def cost(found: list[tuple[int, int]]) -> int:
+        return sum(-(-count // size_of(n)) * size_of(n) * n for n, count in found)
+
+    best = filled([len(values) - 1]) if len(values) else []
+    for more in range(1, _MOST_LENGTHS):
+        chosen = itertools.combinations(range(len(values) - 1), more)
+        found = min((filled([*ends, len(values) - 1]) for ends in chosen), key=cost, default=best)
+        if cost(found) < _SAVING * cost(best):
             best = found
     return best
-
-
-def _ends(values: Sequence[int], count: int) -> Iterator[tuple[int, ...]]:
-    """Choices of `count` row lengths that hold everything."""
-    return ((*chosen, values[-1]) for chosen in itertools.combinations(values[:-1], count - 1))
-
-
-def _stepped(needed: Sequence[int], ends: Sequence[int]) -> list[int]:
-    return [ends[bisect.bisect_left(ends, need)] for need in needed]
 
 
 def gang(batches: Mapping[int, Batch]) -> Batch:

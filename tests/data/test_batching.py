@@ -209,23 +209,23 @@ def test_evaluation_limit(many: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("longest", "lengths"),
+    ("lengths", "size", "expected"),
     [
-        ([], []),
-        ([30, 31, 47], [32, 32, 48]),
-        ([100, 300, 320], [112, 320, 320]),
-        ([110, 112, 125, 126], [128] * 4),  # 112 for two would save a sixteenth
-        ([20, 21, 47, 48], [32, 32, 48, 48]),
-        ([10, 100, 1000], [112, 112, 1024]),
-        ([30, 100, 200], [32, 112, 224]),
-        ([10, 100, 500, 1000], [112, 112, 512, 1024]),
-        ([2000], [2000]),
+        ([], 1, []),
+        ([47, 30, 31], 1, [(32, 2), (48, 1)]),
+        ([100, 300, 320], 1, [(112, 1), (320, 2)]),
+        ([110, 112, 125, 126], 1, [(128, 4)]),  # 112 for two would save a sixteenth
+        ([30, 100, 200], 1, [(32, 1), (112, 1), (224, 1)]),
+        ([10, 100, 500, 1000], 1, [(112, 2), (512, 1), (1024, 1)]),
+        ([10] * 90 + [60] * 40 + [120] * 40 + [240] * 39 + [250], 1,
+         [(16, 90), (64, 40), (128, 40), (256, 40)]),
+        ([30, 30, 30, 100], 4, [(112, 4)]),  # two batches would be filled up to four rows each
+        ([30] * 8 + [100], 4, [(32, 8), (112, 1)]),
+        ([2000], 1, [(2000, 1)]),
     ],
-)
-def test_evaluations_use_few_row_lengths(longest: list[int], lengths: list[int]) -> None:
-    found = batching.few_lengths(longest)
-    assert all(need <= have for need, have in zip(longest, found)) and len(set(found)) <= 3
-    assert found == lengths
+)  # fmt: skip
+def test_evaluations_use_few_row_lengths(lengths, size, expected):
+    assert batching.few_lengths(np.array(lengths), lambda length: size) == expected
 
 
 def test_gang_keeps_every_run_s_rows(many: Any) -> None:

@@ -1,0 +1,76 @@
+"""The kept figures as tables, as docs/speed.md shows them: `python -m benchmarks.tables`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+NAMES = {"pocket_boolq": "BoolQ", "pocket_rte": "RTE", "pocket_wic": "WiC",
+         "boolq": "BoolQ", "rte": "RTE", "wic": "WiC"}  # fmt: skip
+MODELS = {"t5_1_1_small": "T5 1.1 Small", "pocket_800k": "pocket_800k"}
+
+
+def kept(name: str) -> dict[str, Any]:
+    """What a benchmark has written."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def speed() -> str:
+    """Training and answers beside PEFT, prompts of 20 / 100."""
+    lines = [
+        "| model, lengths of | training examples/s | over PEFT | packed | share of matmul rate"
+        " | answers/s | over PEFT |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for model, title in MODELS.items():
+        cases = kept(f"speed_cpu_{model}")["cases"]
+        for task in dict.fromkeys(case["task"] for case in cases):
+            own = sorted((c for c in cases if c["task"] == task), key=lambda c: c["prompt"])
+
+            def pair(shown: str, values: list[float]) -> str:
+                return " / ".join(format(value, shown) for value in values)
+
+            columns = [
+                pair(".1f", [c["train_examples_s"]["ours"] for c in own]),
+                pair(".1f", [c["train_ratio"] for c in own]),
+                pair(".2f", [c["packing_efficiency"]["encoder"] for c in own]),
+                pair(".2f", [c["share_of_matmul"] for c in own]),
+                pair(".1f", [c["answer_examples_s"]["ours"] for c in own]),
+                pair(".1f", [c["answer_ratio"] for c in own]),
+            ]
+            lines.append(f"| {title}, {NAMES[task]} | {' | '.join(columns)} |")
+    return "\n".join(lines)
+
+
+def memory() -> str:
+    """Peak memory of a training step of T5 1.1 Small, over PEFT's."""
+    lines = ["| lengths of, prompt | peak | PEFT's | ratio |", "| --- | --- | --- | --- |"]
+    for own in kept("speed_cpu_t5_1_1_small")["memory"]:
+        ours, theirs = (own[side]["peak"] / 1e9 for side in ("ours", "peft"))
+        lines.append(
+            f"| {NAMES[own['task']]}, {own['prompt']} | {ours:.2f} GB | {theirs:.2f} GB"
+            f" | {own['ratio']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def profile(model: str) -> str:
+    """Where the time of a chunk goes."""
+    found = kept(f"profile_{model}")
+    whole = sum(found["milliseconds"].values())
+    lines = [f"| {MODELS[model]}, rows {found['rows']} | share |", "| --- | --- |"]
+    for kind, took in found["milliseconds"].items():
+        if took / whole >= 0.005:
+            lines.append(f"| {kind} | {took / whole:.0%} |")
+    return "\n".join(lines)
+
+
+def all_tables() -> list[str]:
+    """Every table of docs/speed.md that is made of kept figures."""
+    return [speed(), memory(), *(profile(model) for model in MODELS)]
+
+
+if __name__ == "__main__":
+    print("\n\n".join(all_tables()))
