@@ -12,12 +12,17 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 
 
+def processor(text: str) -> dict[str, str]:
+    """The last processor of a /proc/cpuinfo."""
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
 def describe(*packages: str) -> dict[str, Any]:
     """Processor, load, versions of Python and some packages, and the commit."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    facts = dict(line.split("\t: ", 1) for line in lines if "\t: " in line)
+    facts = processor(info.read_text() if info.exists() else "")
     flags = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
     return {
         "cpu": facts.get("model name", platform.machine()),

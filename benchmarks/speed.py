@@ -38,6 +38,7 @@ from spjax.data.cache import CachedSplit, Ragged
 from spjax.methods.initializers import SampledVocabulary
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models import get_size
+from spjax.models.decoding import EOS
 from spjax.models.flops import forward_flops
 from spjax.models.t5 import init_weights
 from spjax.training import evaluation, mesh, row_shapes, step
@@ -69,7 +70,7 @@ class Ours:
         self.method = PromptTuning(length=prompt, initializer=SampledVocabulary())
         self.layout = batching.make_layout([self.split], prompt_length=prompt)
         self.indices = np.arange(steps * runs * BATCH).reshape(steps, runs, BATCH)
-        # The shape is chosen as a training chooses it, from other examples than are timed.
+        # The shape is chosen as for a long training, from other examples than are timed.
         others = needs_of(task, prompt, 16, seed=1, size=runs * BATCH)
         longest = (int(lengths.longest(task)[0]) + prompt, int(lengths.longest(task)[1]))
         self.rows = row_shapes.fastest(others, longest, self.config, steps=30_000)
@@ -77,6 +78,7 @@ class Ours:
         optimizer = Adafactor(0.3)
         state = step.init_group([self.method] * runs, list(range(runs)), optimizer, self.base)
         self.states = (state,)
+        self.untrained = jax.tree.map(lambda x: np.array(x[0]), state.trainable)
         program = (self.config, (self.method.started(),))
         self.program = step.Program(*program, dataclasses.replace(optimizer, learning_rate=0.0),
                                     0.0, 0.0, None)  # fmt: skip
@@ -96,15 +98,16 @@ class Ours:
         return time.perf_counter() - start
 
     def answer(self) -> float:
-        """Seconds of greedy answers to all examples."""
+        """Seconds of greedy answers to all examples with the prompt as it was at the start."""
         start = time.perf_counter()
-        trainable = jax.tree.map(lambda x: x[0], self.states[0].trainable)
         layout = dataclasses.replace(self.layout, target_length=NEW_TOKENS)
-        evaluation.predict(
-            self.config, self.method.started(), trainable, self.base, _Words(), layout, BATCH,
+        texts = evaluation.predict(
+            self.config, self.method.started(), self.untrained, self.base, _Words(), layout, BATCH,
             0, self.split,
         )  # fmt: skip
-        return time.perf_counter() - start
+        took = time.perf_counter() - start
+        check_decoded(max(len(text.split()) for text in texts))
+        return took
 
     def flops(self) -> float:
         """Useful operations of a round: of real positions, forward and for their gradients."""
@@ -133,7 +136,13 @@ def efficiency(rows: packing.Rows, needs: list[Any]) -> dict[str, float]:
 
 class _Words:
     def decode(self, ids: list[int]) -> str:
-        return " ".join(map(str, ids))
+        return " ".join(map(str, ids[: ids.index(EOS)] if EOS in ids else ids))
+
+
+def check_decoded(tokens: int) -> None:
+    """Both sides must write as many tokens, which random weights hardly ever end early."""
+    if tokens != NEW_TOKENS:
+        raise RuntimeError(f"a side has written {tokens} tokens instead of {NEW_TOKENS}")
 
 
 def as_split(inputs: list[np.ndarray], targets: list[np.ndarray]) -> CachedSplit:
@@ -213,7 +222,9 @@ def dtypes() -> list[str]:
 
 
 def _asked(peer: Peer, job: dict[str, Any]) -> float:
-    return peer.ask(job)["seconds"][0]
+    answer = peer.ask(job)
+    check_decoded(answer.get("decoded", NEW_TOKENS))
+    return answer["seconds"][0]
 
 
 def memory(model: str, task: str, prompt: int) -> dict[str, int]:

@@ -25,6 +25,7 @@ _ENDLESS = 2**31  # batches; Grain wants a length
 # Rows are a little longer than they need to be so that tasks share compiled programs.
 _MULTIPLES = {"inputs": 16, "targets": 4}
 ROW_LENGTHS = (*range(16, 128, 16), *range(128, 320, 32), *range(320, 1025, 64))
+_BEYOND = 256  # a multiple of longer ones
 _MOST_LENGTHS, _SAVING = 4, 13 / 14  # of rows in an evaluation: each is a compilation
 
 
@@ -214,11 +215,11 @@ def few_lengths(lengths: np.ndarray, size_of: Callable[[int], int]) -> list[tupl
       size_of: rows in a batch of some length; the last batch of a length is filled up.
 
     Returns:
-      Pairs (length, examples), shorter ones first. Each length is one of `ROW_LENGTHS`, or the
-      greatest that is needed.
+      Pairs (length, examples), shorter ones first.
     """
-    needed = np.sort([next((n for n in ROW_LENGTHS if n >= need), need) for need in lengths])
-    values, counts = np.unique(needed, return_counts=True)
+    beyond = np.minimum(-(-lengths // _BEYOND) * _BEYOND, max(lengths, default=0))
+    needed = [next((n for n in ROW_LENGTHS if n >= own), far) for own, far in zip(lengths, beyond)]
+    values, counts = np.unique(np.asarray(needed, np.int64), return_counts=True)
     upto = np.cumsum(counts)
 
     def filled(ends: Sequence[int]) -> list[tuple[int, int]]:

@@ -26,8 +26,7 @@ class Rows:
       length: L, positions of the encoder.
       target_length: M, positions of the decoder.
       segments: G, most examples in a row.
-      chunks: rows that go through the model at a time, the biggest number first; the smallest is
-        what the rows of a batch are filled up to.
+      chunks: rows that go through the model at a time: one number, or a big and a small one.
     """
 
     length: int
@@ -36,13 +35,13 @@ class Rows:
     chunks: tuple[int, ...]
 
     def split(self, rows: int) -> list[int]:
-        """The chunks that hold so many rows, as few as there are."""
-        counts = []
-        for size in self.chunks[:-1]:
-            counts += [size] * (rows // size)
-            rows %= size
-        smallest = self.chunks[-1]
-        return counts + [smallest] * -(-rows // smallest)
+        """The chunks that hold so many rows; small ones where they save at least one of them."""
+        big, small = self.chunks[0], self.chunks[-1]
+        whole, rest = divmod(rows, big)
+        few = -(-rest // small)
+        if rest and big - few * small < small:
+            return [big] * (whole + 1)
+        return [big] * whole + [small] * few
 
 
 def place(
@@ -198,7 +197,9 @@ def _chunks(
 
     in_parts = -(-rows // parts)
     big = -(-in_parts // multiple) * multiple
-    if positions and in_parts * length > positions:
+    if not positions:
+        return [(big,)]
+    if in_parts * length > positions:
         big = rounded(positions / length)
     small = rounded(big / _SMALLEST_SHARE)
     return [(big,)] if small == big else [(big,), (big, small)]

@@ -104,16 +104,15 @@ def calibrate(run: Run) -> dict[str, Any]:
     """`positions`, what was measured and where; from the cache if it was measured before."""
     place = loop.placement_of(run)
     program = steps.program_of(run, run.method, place).of_the_model
-    device = jax.devices()[0].device_kind
+    device, length = jax.devices()[0].device_kind, min(run.row_length, 512)
     facts = (
         device, jax.device_count(), jax.__version__, dataclasses.asdict(program.config),
-        run.weights_dtype, run.num_partitions, str(run.logical_axis_rules), run.remat,
+        run.weights_dtype, run.num_partitions, str(run.logical_axis_rules), run.remat, length,
     )  # fmt: skip
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     path = default_cache_dir() / "calibration" / f"{digest}.json"
     if path.is_file():
         return json.loads(path.read_text())
-    length = min(run.row_length, 512)
     positions, rates = saturation(seconds_of(run), length, place.mesh.shape["data"])
     found = {"positions": positions, "rates": rates, "device": device, "model": run.model}
     path.parent.mkdir(parents=True, exist_ok=True)

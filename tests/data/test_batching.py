@@ -222,10 +222,11 @@ def test_evaluation_limit(many: Any) -> None:
         ([30, 30, 30, 100], 4, [(112, 4)]),  # two batches would be filled up to four rows each
         ([30] * 8 + [100], 4, [(32, 8), (112, 1)]),
         ([2000], 1, [(2000, 1)]),
+        ([1030, 1031, *[1279] * 4, 1999, 2000], 1, [(1280, 6), (2000, 2)]),
     ],
 )  # fmt: skip
 def test_evaluations_use_few_row_lengths(lengths, size, expected):
-    assert batching.few_lengths(np.array(lengths), lambda length: size) == expected
+    assert batching.few_lengths(np.array(lengths, int), lambda length: size) == expected
 
 
 def test_gang_keeps_every_run_s_rows(many: Any) -> None:

@@ -122,9 +122,18 @@ def test_a_shape_serves_devices_parts_and_the_longest_example():
 
 def test_smaller_chunks_serve_batches_of_other_sizes():
     batches = sampled(np.arange(60, 200), [2, 3])
-    rows = chosen(batches, positions=0)
-    big, small = rows.chunks
-    assert small < big and rows.split(big + 1) == [big, small]
+    assert len(chosen(batches, positions=0).chunks) == 1  # accelerators take batches whole
+    big, small = chosen(batches, positions=1000).chunks
+    assert small < big
+
+
+@pytest.mark.parametrize(
+    "rows, chunks",
+    [(0, []), (3, [4]), (12, [4, 4, 4]), (13, [17]), (17, [17]), (18, [17, 4]), (33, [17, 17])],
+)
+def test_small_chunks_are_used_where_they_save_one(rows, chunks):
+    assert packing.Rows(96, 8, 12, (17, 4)).split(rows) == chunks
+    assert packing.Rows(96, 8, 12, (17,)).split(rows) == [17] * -(-rows // 17)
 
 
 def test_packing_takes_little_time(many_runs=16):
