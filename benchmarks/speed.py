@@ -136,6 +136,7 @@ def efficiency(rows: packing.Rows, needs: list[Any]) -> dict[str, float]:
 
 class _Words:
     def decode(self, ids: list[int]) -> str:
+        ids = ids[:NEW_TOKENS]  # the rest is room
         return " ".join(map(str, ids[: ids.index(EOS)] if EOS in ids else ids))
 
 

@@ -308,6 +308,10 @@ def for_devices(config: T5Config) -> T5Config:
 
 
 def keep_compiled_programs(folder: Path) -> None:
-    """Lets JAX keep compiled programs on disk for other processes, unless it has a folder."""
+    """Lets JAX keep compiled programs on disk for other processes, unless it has a folder.
+
+    Small ones too: a run has some forty of them, which together take a quarter of a warm start.
+    """
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
