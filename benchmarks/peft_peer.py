@@ -171,7 +171,9 @@ def memory(job: Job) -> dict[str, Any]:
     return {"before": before, "peak": peak, "step": peak - before}
 
 
-def _generate(model: Any, examples: list[Any], size: int, new: int) -> list[list[int]]:
+def _generate(
+    model: Any, examples: list[Any], size: int, new: int, least: int = 0
+) -> list[list[int]]:
     """Greedy output ids of each example, the decoder's start token first."""
     import torch
 
@@ -181,21 +183,26 @@ def _generate(model: Any, examples: list[Any], size: int, new: int) -> list[list
         for chunk in _chunks(examples, size):
             batch = collate(chunk)
             batch.pop("labels")
-            found = model.generate(**batch, max_new_tokens=new, do_sample=False, num_beams=1)
+            found = model.generate(
+                **batch, min_new_tokens=least, max_new_tokens=new, do_sample=False, num_beams=1
+            )
             outputs.extend(found.tolist())
     return outputs
 
 
 def generate(job: Job) -> dict[str, Any]:
-    """Seconds of each round of greedy decoding over all examples, and the most tokens decoded."""
+    """Seconds of each round of greedy decoding over all examples, and the most tokens decoded.
+
+    Random weights may end a text at once; here none ends before it is full.
+    """
     model, *_ = _setup(job)
     examples, size = read(job["examples"]), job["batch_size"]
     new = job["max_new_tokens"]
-    _generate(model, examples[: size * job.get("warmup", 1)], size, new)
+    _generate(model, examples[: size * job.get("warmup", 1)], size, new, new)
     seconds = []
     for _ in range(job.get("rounds", 1)):
         start = time.perf_counter()
-        outputs = _generate(model, examples, size, new)
+        outputs = _generate(model, examples, size, new, new)
         seconds.append(time.perf_counter() - start)
     longest = max(map(len, outputs)) - 1
     return {"seconds": seconds, "examples": len(examples), "decoded": longest}
