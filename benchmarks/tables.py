@@ -20,9 +20,9 @@ def kept(name: str) -> dict[str, Any]:
 def speed() -> str:
     """Training and answers beside PEFT, prompts of 20 / 100."""
     lines = [
-        "| model, lengths of | training examples/s | over PEFT | packed | share of matmul rate"
-        " | answers/s | over PEFT |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| model, lengths of | training examples/s | over PEFT | packed | PEFT's"
+        " | share of matmul rate | answers/s | over PEFT |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for model, title in MODELS.items():
         cases = kept(f"speed_cpu_{model}")["cases"]
@@ -36,6 +36,7 @@ def speed() -> str:
                 pair(".1f", [c["train_examples_s"]["ours"] for c in own]),
                 pair(".1f", [c["train_ratio"] for c in own]),
                 pair(".2f", [c["packing_efficiency"]["encoder"] for c in own]),
+                pair(".2f", [c["packing_efficiency"]["padded"] for c in own]),
                 pair(".2f", [c["share_of_matmul"] for c in own]),
                 pair(".1f", [c["answer_examples_s"]["ours"] for c in own]),
                 pair(".1f", [c["answer_ratio"] for c in own]),
@@ -67,9 +68,24 @@ def profile(model: str) -> str:
     return "\n".join(lines)
 
 
+def waiting() -> str:
+    """A column of runs beside one sweep, and how long a user waits."""
+    column, seconds = kept("column"), kept("startup")["seconds"]
+    runs = f"{len(column['lengths'])} lengths x {len(column['seeds'])} seeds of {column['model']}"
+    return "\n".join([
+        "| | measured | asked |",
+        "| --- | --- | --- |",
+        f"| {runs} run by run, over one sweep: `spjax train` | {column['train_ratio']:.1f} | 2 |",
+        f"| the same with PEFT, over the sweep | {column['peft_ratio']:.1f} | 8 |",
+        f"| `spjax --help` | {seconds['help']:.2f} s | 0.3 s |",
+        f"| first step of a pocket run, nothing compiled before | {seconds['cold']:.1f} s | 10 s |",
+        f"| the same, compiled by a run before | {seconds['warm']:.1f} s | 4 s |",
+    ])  # fmt: skip
+
+
 def all_tables() -> list[str]:
     """Every table of docs/speed.md that is made of kept figures."""
-    return [speed(), memory(), *(profile(model) for model in MODELS)]
+    return [speed(), waiting(), memory(), *(profile(model) for model in MODELS)]
 
 
 if __name__ == "__main__":
