@@ -163,7 +163,7 @@ def test_a_sweep_has_them_as_an_arm():
     ]  # fmt: skip
     cells = statistics.suite(statistics.main_runs(pd.DataFrame(rows))).cells
     assert sorted(cells["line"]) == [
-        "hard prompt design rank k=0", "hard prompt design rank k=0 '{input} answer:'",
-        "hard prompt design rank k=2", "hard prompt design rank k=2 '{input} answer:'",
+        "hard prompt rank k=0", "hard prompt rank k=0 '{input} answer:'",
+        "hard prompt rank k=2", "hard prompt rank k=2 '{input} answer:'",
     ]  # fmt: skip
     assert set(cells["mean"]) == {50.5} and set(cells["seeds"]) == {2}
