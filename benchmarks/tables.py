@@ -73,7 +73,7 @@ def waiting() -> str:
     column, seconds = kept("column"), kept("startup")["seconds"]
     runs = f"{len(column['lengths'])} lengths x {len(column['seeds'])} seeds of {column['model']}"
     return "\n".join([
-        "| | measured | asked |",
+        "| | measured | aim |",
         "| --- | --- | --- |",
         f"| {runs} run by run, over one sweep: `spjax train` | {column['train_ratio']:.1f} | 2 |",
         f"| the same with PEFT, over the sweep | {column['peft_ratio']:.1f} | 8 |",

@@ -6,11 +6,15 @@ import pytest
 
 from benchmarks import speed, tables
 
-DOCS = Path(tables.__file__).parents[1] / "docs" / "speed.md"
+ROOT = Path(tables.__file__).parents[1]
 
 
 def test_the_docs_show_the_kept_figures():
-    text = DOCS.read_text()
+    readme, column = (ROOT / "README.md").read_text(), tables.kept("column")
+    assert tables.speed() in readme
+    assert f"{column['train_ratio']:.1f} times as long" in readme
+    assert f"{column['peft_ratio']:.1f} times with PEFT" in readme
+    text = (ROOT / "docs" / "speed.md").read_text()
     for table in tables.all_tables():
         assert table in text, f"run `python -m benchmarks.tables`; docs/speed.md lacks\n{table}"
 
