@@ -96,8 +96,9 @@ def evaluate(args: argparse.Namespace) -> int:
 def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
     from spjax import config
     from spjax.studies import folder as disk
-    from spjax.training import scoring
+    from spjax.training import mesh, scoring
 
+    mesh.keep_compiled_programs()
     folder = Path(args.run_folder)
     if disk.result(folder) is None:
         raise ValueError(f"{folder} holds no finished run; train it first with `spjax train`.")
@@ -256,8 +257,9 @@ class _Bank:
         """
         from spjax.checkpoints import weights
         from spjax.models.decoding import Decoding
-        from spjax.training import prediction
+        from spjax.training import mesh, prediction
 
+        mesh.keep_compiled_programs()
         args = self.args
         how = Decoding(
             args.decoding, args.num_beams, args.length_penalty, args.temperature, args.top_k,

@@ -16,7 +16,7 @@ import numpy as np
 
 from spjax import trees
 from spjax.checkpoints import prompts, weights
-from spjax.data import batching, cache, packing
+from spjax.data import batching, packing
 from spjax.data.cache import CachedSplit
 from spjax.data.tasks import files
 from spjax.files import write_text
@@ -417,7 +417,7 @@ def train(
     tell = on_progress if on_progress and processes.leads() else lambda progress: None
     total = max(run.steps for run in runs)
     tell(Progress(0, total, "loading"))
-    mesh.keep_compiled_programs(cache.default_cache_dir() / "xla")
+    mesh.keep_compiled_programs()
     processes.meet("start")  # the one that leads may have had to prepare the folders
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -20,6 +19,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from spjax import trees
+from spjax.data.cache import default_cache_dir
 from spjax.models import T5Config
 from spjax.types import Tree
 
@@ -307,11 +307,11 @@ def for_devices(config: T5Config) -> T5Config:
     return dataclasses.replace(config, dtype="bfloat16")
 
 
-def keep_compiled_programs(folder: Path) -> None:
-    """Lets JAX keep compiled programs on disk for other processes, unless it has a folder.
+def keep_compiled_programs() -> None:
+    """Lets JAX keep compiled programs in the cache folder for other processes, unless it has one.
 
     Small ones too: a run has some forty of them, which together take a quarter of a warm start.
     """
     if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_compilation_cache_dir", str(default_cache_dir() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
