@@ -14,7 +14,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,11 @@ from spjax import trees
 from spjax.models import T5Config, get_size, quantization
 from spjax.models.flops import forward_flops
 from spjax.models.t5 import weight_shapes
-from spjax.studies.calibration import rows_of
+from spjax.studies.calibration import least_seconds, rows_of
 from spjax.training import mesh, step
 from spjax.types import Injection, padded
 
-PROMPT, TARGETS, STEPS = 100, 8, 5
+PROMPT, TARGETS = 100, 8
 RISE = 1.1
 FULL = "RESOURCE_EXHAUSTED"
 
@@ -65,19 +64,12 @@ def large(model: str, dtype: str, rows: int, text: int) -> dict[str, Any]:
     batch = batch.replace(  # one example a row
         input_segments_BL=ones_BL, targets_BM=targets_BM, target_segments_BM=ones_BM
     )
-    through, times = step.compiled_gradients(program), []
-    for _ in range(1 + STEPS):  # the first compiles
-        sums = ([jnp.zeros_like(soft.prompt_RD)], jnp.zeros(1))
-        start = time.perf_counter()
-        jax.block_until_ready(
-            through(soft, base, batch, np.ones(1, np.float32), jax.random.key(0), sums)
-        )
-        times.append(time.perf_counter() - start)
+    seconds = least_seconds(program, soft, base, batch)
     useful = 2 * rows * forward_flops(config, length, TARGETS)
     peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     return {
-        "model": model, "base": dtype, "rows": rows, "positions": length, "seconds": min(times[1:]),
-        "share_of_matmul": useful / min(times[1:]) / speed.matmul_rate(),
+        "model": model, "base": dtype, "rows": rows, "positions": length, "seconds": seconds,
+        "share_of_matmul": useful / seconds / speed.matmul_rate(),
         "weight_bytes": sum(x.nbytes for x in jax.tree.leaves(base)),
         "peak_bytes": peak or speed.status("VmHWM"),
     }  # fmt: skip

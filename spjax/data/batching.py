@@ -205,6 +205,11 @@ def eval_batches(
     return batches()
 
 
+def smallest(sizes: Sequence[int], need: int, beyond: int) -> int:
+    """The first of some ascending sizes that suffices, `beyond` if none does."""
+    return next((size for size in sizes if size >= need), beyond)
+
+
 def few_lengths(lengths: np.ndarray, size_of: Callable[[int], int]) -> list[tuple[int, int]]:
     """Row lengths that together waste least, and how many of the examples have each.
 
@@ -218,7 +223,7 @@ def few_lengths(lengths: np.ndarray, size_of: Callable[[int], int]) -> list[tupl
       Pairs (length, examples), shorter ones first.
     """
     beyond = np.minimum(-(-lengths // _BEYOND) * _BEYOND, max(lengths, default=0))
-    needed = [next((n for n in ROW_LENGTHS if n >= own), far) for own, far in zip(lengths, beyond)]
+    needed = [smallest(ROW_LENGTHS, own, far) for own, far in zip(lengths, beyond)]
     values, counts = np.unique(np.asarray(needed, np.int64), return_counts=True)
     upto = np.cumsum(counts)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from spjax.data.batching import ROW_LENGTHS, Batch
+from spjax.data.batching import ROW_LENGTHS, Batch, smallest
 
 _TARGETS = (4, 8, 16, 32, 64, 128, 256)
 _POSITIONS_PER_SEGMENT = 8  # of a row; bounds G, which costs nothing, without looking at the texts
@@ -136,8 +136,8 @@ def plain(length: int, target_length: int, rows: int, multiple: int = 1) -> Rows
       rows: examples in a batch.
       multiple: what the rows of a chunk are a multiple of; those that are left over are empty.
     """
-    room = next((n for n in ROW_LENGTHS if n >= length), length)
-    target_room = next((n for n in _TARGETS if n >= target_length), target_length)
+    room = smallest(ROW_LENGTHS, length, length)
+    target_room = smallest(_TARGETS, target_length, target_length)
     return Rows(room, target_room, 1, (-(-rows // multiple) * multiple,))
 
 

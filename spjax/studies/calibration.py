@@ -25,7 +25,7 @@ from spjax.files import write_text
 from spjax.training import loop
 from spjax.training import step as steps
 from spjax.training.run import Run
-from spjax.types import Batch, Injection, padded
+from spjax.types import Batch, Injection, Tree, padded
 
 _RISE = 1.1  # what twice the rows must gain to be worth it
 _EXAMPLE, _TARGETS = 64, 4  # positions of an example in the rows that are timed
@@ -56,20 +56,24 @@ def seconds_of(run: Run) -> Callable[[int, int], float]:
     program = steps.program_of(run, run.method, place).of_the_model
     soft = padded(Injection(jnp.zeros((1, program.config.emb_dim)), np.zeros((1, 1), np.int32)))
     soft = jax.device_put(soft, place.everywhere)
-    through = steps.compiled_gradients(program)
 
     def measured(rows: int, length: int) -> float:
         batch = place.put_batch(rows_of(length, rows, program.config.vocab_size))
-        totals_N, key = np.ones(1, np.float32), jax.random.key(0)
-        times = []
-        for _ in range(1 + _STEPS):  # the first compiles
-            sums = ([jnp.zeros_like(soft.prompt_RD)], jnp.zeros(1))
-            start = time.perf_counter()
-            jax.block_until_ready(through(soft, base, batch, totals_N, key, sums))
-            times.append(time.perf_counter() - start)
-        return min(times[1:])
+        return least_seconds(program, soft, base, batch)
 
     return measured
+
+
+def least_seconds(program: steps.Program, soft: Injection, base: Tree, batch: Batch) -> float:
+    """The shortest of some times of the gradients of a chunk, for one run with a prompt."""
+    through, times = steps.compiled_gradients(program), []
+    totals_N, key = np.ones(1, np.float32), jax.random.key(0)
+    for _ in range(1 + _STEPS):  # the first compiles
+        sums = ([jnp.zeros_like(soft.prompt_RD)], jnp.zeros(1))
+        start = time.perf_counter()
+        jax.block_until_ready(through(soft, base, batch, totals_N, key, sums))
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
 
 
 def saturation(

@@ -22,6 +22,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from spjax.studies.executors import local
+
 _PROGRESS_SECONDS = 0.5
 
 
@@ -54,18 +56,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     def send(**event: Any) -> None:
         events.write(json.dumps(event) + "\n")
 
-    _on_cpu_keep_memory()
+    local.keep_memory()
     module, _, name = args.train.partition(":")
     train = getattr(importlib.import_module(module), name)
     send(type="ready")
     while True:
         _work(train, [Path(folder) for folder in orders.get()["folders"]], send)
-
-
-def _on_cpu_keep_memory() -> None:
-    from spjax.studies.executors import local
-
-    local.keep_memory()
 
 
 def _listen(orders: queue.SimpleQueue[dict[str, Any]]) -> None:

@@ -358,8 +358,8 @@ def _save_tensors(member: Member, tensors: Mapping[str, Any], result: dict[str, 
 def _facts(member: Member, base: Tree) -> dict[str, Any]:
     run, standing = member.run, member.standing
     source = member.tasks.mixture.trained[0].source
-    trainable = jax.eval_shape(member.method.init, jax.random.key(0), base).get("params", {})
-    _, soft = jax.eval_shape(member.method.apply, {"params": trainable}, base)
+    made = jax.eval_shape(member.method.init_with_output, jax.random.key(0), base)
+    (_, soft), trainable = made[0], made[1].get("params", {})
     fields = member.tasks.fields
     return {
         "task": str(run.task),
