@@ -121,6 +121,12 @@ class Member:
         impatient = 0 < run.patience <= standing.stale
         return standing.step >= run.steps or impatient
 
+    def until_due(self) -> int:
+        """Steps to the next evaluation, checkpoint or the end."""
+        run, done = self.run, self.standing.step
+        periods = filter(None, (run.eval_period, run.checkpoint_period))
+        return min(run.steps - done, *(period - done % period for period in periods))
+
     def due(self) -> tuple[bool, bool]:
         """Whether an evaluation, and whether a checkpoint, is due at this step."""
         run, done = self.run, self.standing.step
@@ -173,6 +179,7 @@ class Gang:
         self.rng = jax.random.key(runs[0].seed)
         tasks = [member.tasks for member in self.members]
         self.rows = row_shapes.of_gang(runs[0], tasks, self.placement)
+        self.at_once = row_shapes.steps_at_once(self.program.config, self.rows)
         self.losses: list[list[jax.Array]] = [[] for _ in runs]
         try:
             states = tuple(self._start([given[i] for i in group]) for group in groups)
@@ -203,22 +210,34 @@ class Gang:
         group, place = self._places[i]
         return _arrays(self.states[group], place)
 
-    def train_step(self) -> None:
-        """One update of every active run; the others take no part."""
+    def train(self) -> None:
+        """Updates of every active run, as many as go in one dispatch; the others take no part."""
         active = [i for i, member in enumerate(self.members) if member.active]
+        count = min(self.members[i].until_due() for i in active)
+        given = [self._batch(active) for _ in range(min(count, self.at_once))]
+        sizes = {tuple(len(chunk["inputs_BL"]) for chunk in chunks) for chunks, _ in given}
+        # One compilation: always as many steps at once, of chunks of the same sizes.
+        stacked = 1 < self.at_once == len(given) and len(sizes) == 1
+        if stacked:
+            given = [jax.tree.map(lambda *own: np.stack(own), *given)]
+        update = steps.updates if stacked else steps.update
+        for packed, totals in given:
+            chunks = [self.placement.put_batch(Batch(**chunk), stacked) for chunk in packed]
+            self.states, found = update(
+                self.program, self.states, self.base, chunks, totals, self.rates_N, self.rng
+            )
+            for i in active:
+                self.members[i].standing.step += len(found) if stacked else 1
+                self.losses[i].append(found)
+
+    def _batch(self, active: Sequence[int]) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
+        """The next chunks of rows of these runs, and what the loss of each run is divided by."""
         batches = {i: next(self.members[i].data) for i in active}
         totals_N = np.ones(len(self.members), np.float32)
         for i, batch in batches.items():  # of its own rows, whatever the others' targets are
             factor = self.program.loss_normalizing_factor
             totals_N[i] = losses.total(batch["target_segments_BM"], factor)
-        packed = packing.pack(batching.gang(batches), self.rows)
-        chunks = [self.placement.put_batch(Batch(**chunk)) for chunk in packed]
-        self.states, losses_N = steps.update(
-            self.program, self.states, self.base, chunks, totals_N, self.rates_N, self.rng
-        )
-        for i in active:
-            self.members[i].standing.step += 1
-            self.losses[i].append(losses_N)
+        return packing.pack(batching.gang(batches), self.rows), totals_N
 
     def check_losses(self, i: int) -> None:
         """Logs run i's mean loss since the last check; notes whether the step had to stop it."""
@@ -226,7 +245,8 @@ class Gang:
         self.losses[i] = []
         group, place = self._places[i]
         if bool(self.states[group].active_N[place]):
-            mean = float(np.mean([losses_N[i] for losses_N in since]))
+            found = [losses.reshape(-1, len(self.members))[:, i] for losses in since]
+            mean = float(np.mean(np.concatenate(found)))
             member.write({"train/loss": mean})
             return
         member.standing.step = int(self.states[group].step_N[place])
@@ -432,7 +452,7 @@ def train(
     gang = Gang(runs, folders)
     try:
         while any(member.active for member in gang.members):
-            gang.train_step()
+            gang.train()
             for i, member in enumerate(gang.members):
                 if member.active and any(member.due()):
                     tell(_progress(gang, total, "evaluating"))

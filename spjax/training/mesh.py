@@ -220,18 +220,18 @@ class Placement:
 
         return jax.tree.map(one, state, self.state(state, base))
 
-    def rows(self, count: int) -> NamedSharding:
-        """Rows of a batch are spread by the rule for `batch`, where their number allows it."""
-        return self.sharding(("batch",), (count,))
-
-    def put_batch(self, batch: Any) -> Any:
+    def put_batch(self, batch: Any, stacked: bool = False) -> Any:
         """Moves the arrays of a batch to the devices.
+
+        Rows are spread by the rule for `batch`, where their number allows it.
 
         Args:
           batch: arrays with one number of rows, the same in all processes; each process sends
             the rows of its own devices only.
+          stacked: whether rows are the second axis, behind one of steps.
         """
-        sharding = self.rows(jax.tree.leaves(batch)[0].shape[0])
+        shape = jax.tree.leaves(batch)[0].shape[: 1 + stacked]
+        sharding = self.sharding((None, "batch") if stacked else ("batch",), shape)
         if jax.process_count() == 1:
             return jax.device_put(batch, sharding)
         # Making rows costs less than sending them, so every process makes them all.

@@ -21,11 +21,26 @@ from spjax.training.run_data import RunData
 _SCORE_WEIGHT = 2.0
 _CPU_POSITIONS = 2048
 _CPU_PROGRAM = 3.0 * 40e9
+# An accelerator is done with a step of so many operations before the host has sent the next one.
+_SHORT_STEP = 1e12
+_STEPS_AT_ONCE = 10
 
 
 def positions_at_once() -> int:
     """Encoder positions that should go through the model at a time; 0 for any number."""
     return _CPU_POSITIONS if jax.default_backend() == "cpu" else 0
+
+
+def steps_at_once(config: T5Config, rows: packing.Rows) -> int:
+    """Steps that should go to the device in one dispatch.
+
+    One on CPU, which computes a loop over steps no faster, and for models whose steps are long
+    enough: these compile the model once for gangs of all methods, where a loop over steps holds
+    methods and optimizer too.
+    """
+    operations = 2 * max(rows.chunks) * forward_flops(config, rows.length, rows.target_length)
+    short = jax.default_backend() != "cpu" and operations < _SHORT_STEP
+    return _STEPS_AT_ONCE if short else 1
 
 
 def of_gang(run: Run, tasks: Sequence[RunData], placement: Placement) -> packing.Rows:

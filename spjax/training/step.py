@@ -347,3 +347,42 @@ def update(
         key = jax.random.fold_in(rng, number) if program.config.dropout_rate else rng
         sums = through(own, base, chunk, totals_N, key, sums)
     return last(states, base, sums, rates_N)
+
+
+def updates(
+    program: Program,
+    states: tuple[TrainState, ...],
+    base: Tree,
+    chunks_T: Sequence[Batch],
+    totals_TN: Array,
+    rates_N: Array,
+    rng: Array,
+) -> tuple[tuple[TrainState, ...], jax.Array]:
+    """T steps of every active run in one dispatch: a loop on the device.
+
+    Args:
+      program: what is computed.
+      states: of each group, before the steps; their arrays are given up.
+      base: the frozen weights.
+      chunks_T: rows of all runs; every leaf has a leading axis of the steps.
+      totals_TN: as `update`, of each step.
+      rates_N: learning rate of each run.
+      rng: as `update`.
+
+    Returns:
+      The states after the steps, and losses_TN before each of them.
+    """
+    return _compiled_updates(program)(states, base, chunks_T, totals_TN, rates_N, rng)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_updates(program: Program) -> Callable[..., Any]:
+    def steps(
+        states: Any, base: Tree, chunks_T: Any, totals_TN: Array, rates_N: Array, rng: Array
+    ) -> Any:
+        def one(states: Any, given: tuple[Any, Array]) -> Any:
+            return update(program, states, base, *given, rates_N, rng)
+
+        return jax.lax.scan(one, states, (list(chunks_T), totals_TN))
+
+    return jax.jit(steps, donate_argnums=(0,))

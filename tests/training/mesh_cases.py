@@ -111,11 +111,15 @@ def losses_of(own, place):
     prompted = np.array([method.prompt_length > 0 for method in own])[runs]
     data = batch()
     data = data.replace(runs_BG=runs, slots_BL=np.where(prompted, data.slots_BL, -1))
-    rates, totals, found = jnp.full(len(own), 0.01), np.ones(len(own), np.float32), []
-    for _ in range(2):
-        states, losses_N = step.update(
-            program, states, base, [place.put_batch(data)], totals, rates, jax.random.key(0)
-        )
+    rates, totals_TN, found = jnp.full(len(own), 0.01), np.ones((2, len(own)), np.float32), []
+    rest = rates, jax.random.key(0)
+    if not place.alone:  # both in one dispatch
+        chunks_T = [place.put_batch(jax.tree.map(lambda x: np.stack([x, x]), data), stacked=True)]
+        _, losses_TN = step.updates(program, states, base, chunks_T, totals_TN, *rest)
+        return np.asarray(losses_TN).tolist()
+    for totals_N in totals_TN:
+        chunks = [place.put_batch(data)]
+        states, losses_N = step.update(program, states, base, chunks, totals_N, *rest)
         found.append(np.asarray(losses_N).tolist())
     return found
 

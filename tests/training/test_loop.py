@@ -12,6 +12,7 @@ from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.initializers import SampledVocabulary, Uniform
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.training import loop, run_data, run_files
+from spjax.training import step as steps
 from spjax.training.optimizers import Adafactor
 
 
@@ -73,7 +74,7 @@ def test_only_the_prompt_moves_and_it_does(run, tmp_path):
     gang = loop.Gang([run], [tmp_path])
     start = np.asarray(gang.states[0].trainable["prompt"][0])
     assert jax.tree.map(np.shape, gang.states[0].trainable) == {"prompt": (1, 3, 16)}
-    gang.train_step()
+    gang.train()
     assert np.abs(np.asarray(gang.states[0].trainable["prompt"][0]) - start).min() > 0
     assert method.prompt_length == 3
 
@@ -136,6 +137,39 @@ def test_a_diverging_run_stops_alone(run, tmp_path):
     (alone,) = loop.train([good], [tmp_path / "alone"])
     np.testing.assert_allclose(losses(tmp_path / "good"), losses(tmp_path / "alone"), rtol=1e-5)
     assert alone["test"] == results[0]["test"]
+
+
+def at_once(monkeypatch, count):
+    """As on an accelerator; returns a list to which every such dispatch is added."""
+    known, found = steps.updates, []
+    monkeypatch.setattr(loop.row_shapes, "steps_at_once", lambda *_: count)
+    monkeypatch.setattr(steps, "updates", lambda *args: found.append(args[4]) or known(*args))
+    return found
+
+
+@pytest.mark.parametrize("method, dropout", [(PromptTuning(length=3), 0.1), (FullFineTuning(), 0)])
+def test_several_steps_in_one_dispatch(run, tmp_path, monkeypatch, method, dropout):
+    rate = Adafactor(0.01)
+    run = dataclasses.replace(run, steps=5, eval_period=5, optimizer=rate)
+    run = dataclasses.replace(run, method=method, dropout_rate=dropout)
+    (one,) = loop.train([run], [tmp_path / "one"])
+    found = at_once(monkeypatch, 2)
+    (several,) = loop.train([run], [tmp_path / "several"])
+    assert [len(totals_TN) for totals_TN in found] == [2, 2]  # the last step is a single one
+    np.testing.assert_allclose(*(losses(tmp_path / name) for name in ("one", "several")), rtol=1e-5)
+    for name in ("steps", "best_step"):
+        assert one[name] == several[name]
+
+
+def test_a_run_that_diverges_within_a_dispatch(run, tmp_path, monkeypatch):
+    good = dataclasses.replace(run, steps=4, eval_period=4)
+    bad = dataclasses.replace(good, optimizer=Adafactor(float("inf")))
+    loop.train([good], [tmp_path / "alone"])
+    found = at_once(monkeypatch, 4)
+    results = loop.train([good, bad], [tmp_path / "good", tmp_path / "bad"])
+    assert len(found) == 1 and [r["status"] for r in results] == ["finished", "diverged"]
+    assert "became NaN or infinite at step 1;" in results[1]["message"]
+    np.testing.assert_allclose(losses(tmp_path / "good"), losses(tmp_path / "alone"), rtol=1e-5)
 
 
 def test_patience_stops_early_and_the_earliest_best_step_counts(run, tmp_path, monkeypatch):
