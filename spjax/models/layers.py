@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spjax.models import quantization
+from spjax.models import fused, quantization
 from spjax.models.sizes import T5Config
 from spjax.types import PROMPT_SEES, Array
 
@@ -147,6 +147,8 @@ class Attention(nn.Module):
           `[B, Q, D]`.
         """
         query = self._heads(self.query(x_BQD))
+        if self._fused(query, sources, use_dropout) and prefix is None:
+            return self._joined(fused.attention(query, *sources, bias))
         logits = self._logits(query, sources)
         if prefix is not None:
             # Products of their own: the table is not copied for each row of the batch.
@@ -164,8 +166,19 @@ class Attention(nn.Module):
             own, weights = jnp.split(weights, [more_keys.shape[0]], axis=-1)
             mixed = self._mixed(weights, sources)
             mixed = mixed + jnp.einsum("bhqr,rhk->bhqk", own, more_values)
-        mixed = mixed.swapaxes(1, 2)
-        return self.out(mixed.reshape(*mixed.shape[:-2], -1))
+        return self._joined(mixed)
+
+    def _joined(self, mixed_BHQK: jax.Array) -> jax.Array:
+        mixed_BQHK = mixed_BHQK.swapaxes(1, 2)
+        return self.out(mixed_BQHK.reshape(*mixed_BQHK.shape[:-2], -1))
+
+    def _fused(self, query: jax.Array, sources: KeysValues | jax.Array, use_dropout: bool) -> bool:
+        """Whether attention goes without logits: where these are many, of an even number."""
+        c, count = self.config, query.shape[2]
+        dropped = use_dropout and c.dropout_rate > 0
+        if not c.fused_attention or dropped or not isinstance(sources, tuple):
+            return False
+        return sources[0].shape[2] == count >= fused.LEAST and count % 2 == 0
 
 
 _ACTIVATIONS = {

@@ -90,7 +90,8 @@ class Program:
 def program_of(run: Run, method: Method, placement: mesh.Placement | None = None) -> Program:
     """The program of a run whose method has been resolved, on a mesh."""
     config = frozen.config_of(run.model, run.checkpoint)
-    config = mesh.for_devices(dataclasses.replace(config, dropout_rate=run.dropout_rate))
+    config = dataclasses.replace(config, dropout_rate=run.dropout_rate)
+    config = mesh.for_devices(config, frozen=not method.changes_weights)
     optimizer = dataclasses.replace(run.optimizer, learning_rate=0.0)
     loss = (run.z_loss, run.label_smoothing, run.loss_normalizing_factor)
     how = (run.remat, placement, waywardness.target_of(run))
