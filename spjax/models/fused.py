@@ -1,4 +1,4 @@
-"""Attention that keeps no logits: cuDNN's kernel, where the device has one that agrees with ours."""
+"""Attention that keeps no logits: cuDNN's kernel, on devices where it agrees with ours."""
 
 from __future__ import annotations
 
