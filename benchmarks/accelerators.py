@@ -1,9 +1,10 @@
 """Large models and gangs on an accelerator: `python -m benchmarks.accelerators`.
 
-Gradients of a prompt of 100 before 512 tokens for T5 1.1 XL and XXL, base in bfloat16 and in int8:
-share of the measured rate of products, and peak memory; each case in a process of its own. Then
-gangs of 1, 2, 4, ... runs over T5 1.1 Small and Base (inputs as long as BoolQ's), until twice the
-runs gain less than a tenth. Weights are random. TensorFlow and PyTorch are not needed.
+Gradients of a prompt of 100 before 512 tokens for T5 1.1 XL and XXL, base in bfloat16 and in int8,
+attention by cuDNN and by XLA: share of the measured rate of products, and peak memory; each case in
+a process of its own. Then gangs of 1, 2, 4, ... runs over T5 1.1 Small and Base (inputs as long as
+BoolQ's), until twice the runs gain less than a tenth. Weights are random; TensorFlow and PyTorch
+are not needed.
 
 Prints the tables and writes `benchmarks/results/accelerators_{device}.json`.
 """
@@ -11,6 +12,8 @@ Prints the tables and writes `benchmarks/results/accelerators_{device}.json`.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -51,9 +54,13 @@ def random_weights(config: T5Config, dtype: str) -> Any:
     return trees.unflatten(found)
 
 
-def large(model: str, dtype: str, rows: int, text: int) -> dict[str, Any]:
+def large(model: str, dtype: str, attention: str, rows: int, text: int) -> dict[str, Any]:
     """Seconds of the gradients of some rows, their share of the ceiling, and peak bytes."""
     config = mesh.for_devices(get_size(model))
+    told = {"model": model, "base": dtype, "attention": attention}
+    if attention == "cudnn" and not config.fused_attention:
+        return told
+    config = dataclasses.replace(config, fused_attention=attention == "cudnn")
     base = random_weights(config, dtype)
     program = step.Program(config, (), None, 0.0, 0.0, None)
     soft = Injection(jnp.zeros((PROMPT, config.emb_dim)), np.zeros((1, 1), np.int32))
@@ -68,7 +75,7 @@ def large(model: str, dtype: str, rows: int, text: int) -> dict[str, Any]:
     useful = 2 * rows * forward_flops(config, length, TARGETS)
     peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     return {
-        "model": model, "base": dtype, "rows": rows, "positions": length, "seconds": seconds,
+        **told, "rows": rows, "positions": length, "seconds": seconds,
         "share_of_matmul": useful / seconds / speed.matmul_rate(),
         "weight_bytes": sum(x.nbytes for x in jax.tree.leaves(base)),
         "peak_bytes": peak or speed.status("VmHWM"),
@@ -96,7 +103,7 @@ def gangs(rate: Callable[[int], float]) -> list[dict[str, float]]:
 
 def rate_of(model: str, runs: int) -> float:
     """Examples a second of a gang, assembly of its batches included."""
-    ours = speed.Ours(model, "boolq", 20, steps=2, runs=runs)
+    ours = speed.Ours(model, "boolq", 20, steps=10, runs=runs)
     ours.train()  # compiles
     return ours.indices.size / min(ours.train() for _ in range(3))
 
@@ -109,21 +116,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=8, help="of the large models")
     parser.add_argument("--text", type=int, default=512, help="tokens beside the prompt")
     parser.add_argument("--results", type=Path, default=speed.RESULTS)
-    parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.case:
         print(json.dumps(large(*options.case, options.rows, options.text)))
         return
     result: dict[str, Any] = {"machine": machine.describe("jax", "jaxlib"), "large": []}
     for model in options.large:
-        for dtype in ("bfloat16", "int8"):
+        for case in itertools.product((model,), ("bfloat16", "int8"), ("cudnn", "xla")):
             sizes = ["--rows", str(options.rows), "--text", str(options.text)]
-            command = [sys.executable, "-m", "benchmarks.accelerators", "--case", model, dtype]
+            command = [sys.executable, "-m", "benchmarks.accelerators", "--case", *case]
             done = subprocess.run([*command, *sizes], capture_output=True, text=True)
             if done.returncode and FULL not in done.stderr:
-                raise SystemExit(f"{model} in {dtype} failed:\n{done.stderr[-2000:]}")
+                raise SystemExit(f"{' '.join(case)} failed:\n{done.stderr[-2000:]}")
             lines = done.stdout.splitlines()
-            own = json.loads(lines[-1]) if not done.returncode else {"model": model, "base": dtype}
+            full = dict(zip(("model", "base", "attention"), case)) | {"full": True}
+            own = json.loads(lines[-1]) if not done.returncode else full
             result["large"].append(own)
             print(_told(own), flush=True)
     result["device"] = jax.devices()[0].device_kind  # only now: the cases need its memory
@@ -138,10 +146,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _told(own: dict[str, Any]) -> str:
+    name = f"{own['model']:14} {own['base']:9} {own['attention']:5}"
     if "seconds" not in own:
-        return f"{own['model']:14} {own['base']:9} does not fit into memory"
+        return f"{name} {'does not fit into memory' if 'full' in own else 'not on this device'}"
     return (
-        f"{own['model']:14} {own['base']:9} {own['rows']:3} rows of {own['positions']}"
+        f"{name} {own['rows']:3} rows of {own['positions']}"
         f" {own['seconds']:8.3f} s  {own['share_of_matmul']:6.1%} of the rate of products"
         f"  weights {own['weight_bytes'] / 1e9:6.2f} GB, peak {own['peak_bytes'] / 1e9:6.2f} GB"
     )

@@ -35,7 +35,7 @@ from spjax.training import (
 from spjax.training import step as steps
 from spjax.training.run import Run
 from spjax.training.run_data import RunData
-from spjax.types import Batch, Tree
+from spjax.types import Tree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,21 +214,13 @@ class Gang:
         """Updates of every active run, as many as go in one dispatch; the others take no part."""
         active = [i for i, member in enumerate(self.members) if member.active]
         count = min(self.members[i].until_due() for i in active)
-        given = [self._batch(active) for _ in range(min(count, self.at_once))]
-        sizes = {tuple(len(chunk["inputs_BL"]) for chunk in chunks) for chunks, _ in given}
-        # One compilation: always as many steps at once, of chunks of the same sizes.
-        stacked = 1 < self.at_once == len(given) and len(sizes) == 1
-        if stacked:
-            given = [jax.tree.map(lambda *own: np.stack(own), *given)]
-        update = steps.updates if stacked else steps.update
-        for packed, totals in given:
-            chunks = [self.placement.put_batch(Batch(**chunk), stacked) for chunk in packed]
-            self.states, found = update(
-                self.program, self.states, self.base, chunks, totals, self.rates_N, self.rng
-            )
-            for i in active:
-                self.members[i].standing.step += len(found) if stacked else 1
-                self.losses[i].append(found)
+        batches = [self._batch(active) for _ in range(min(count, self.at_once))]
+        self.states, found = steps.run(
+            self.program, self.states, self.base, batches, self.rates_N, self.rng, self.at_once
+        )
+        for i in active:
+            self.members[i].standing.step += len(batches)
+            self.losses[i].extend(found)
 
     def _batch(self, active: Sequence[int]) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
         """The next chunks of rows of these runs, and what the loss of each run is divided by."""

@@ -350,40 +350,56 @@ def update(
     return last(states, base, sums, rates_N)
 
 
-def updates(
+def run(
     program: Program,
     states: tuple[TrainState, ...],
     base: Tree,
-    chunks_T: Sequence[Batch],
-    totals_TN: Array,
+    batches: Sequence[tuple[Sequence[dict[str, Array]], Array]],
     rates_N: Array,
     rng: Array,
-) -> tuple[tuple[TrainState, ...], jax.Array]:
-    """T steps of every active run in one dispatch: a loop on the device.
+    at_once: int = 1,
+) -> tuple[tuple[TrainState, ...], list[jax.Array]]:
+    """A step of every active run for each of some batches.
 
     Args:
       program: what is computed.
       states: of each group, before the steps; their arrays are given up.
       base: the frozen weights.
-      chunks_T: rows of all runs; every leaf has a leading axis of the steps.
-      totals_TN: as `update`, of each step.
+      batches: of each step the chunks of rows, on the host, and what `losses.total` says.
       rates_N: learning rate of each run.
       rng: as `update`.
+      at_once: so many batches with chunks of the same sizes go to the device in one dispatch.
 
     Returns:
-      The states after the steps, and losses_TN before each of them.
+      The states after the steps, and losses before them: losses_TN, or losses_N of each step.
     """
-    return _compiled_updates(program)(states, base, chunks_T, totals_TN, rates_N, rng)
+    sizes = {tuple(len(chunk["inputs_BL"]) for chunk in chunks) for chunks, _ in batches}
+    stacked = 1 < at_once == len(batches) and len(sizes) == 1
+    place = program.placement
+    losses = []
+    for chunks, totals in [_stack(batches)] if stacked else batches:
+        rows = [Batch(**chunk) for chunk in chunks]
+        rows = rows if place is None else [place.put_batch(own, stacked) for own in rows]
+        steps = _compiled_updates(program) if stacked else functools.partial(update, program)
+        states, found = steps(states, base, rows, totals, rates_N, rng)
+        losses.append(found)
+    return states, losses
+
+
+def _stack(batches: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *own: np.stack(own), *batches)
 
 
 @functools.lru_cache(maxsize=8)
 def _compiled_updates(program: Program) -> Callable[..., Any]:
+    """`update` for batches with a leading axis of steps, as a loop on the device."""
+
     def steps(
         states: Any, base: Tree, chunks_T: Any, totals_TN: Array, rates_N: Array, rng: Array
     ) -> Any:
         def one(states: Any, given: tuple[Any, Array]) -> Any:
             return update(program, states, base, *given, rates_N, rng)
 
-        return jax.lax.scan(one, states, (list(chunks_T), totals_TN))
+        return jax.lax.scan(one, states, (chunks_T, totals_TN))
 
     return jax.jit(steps, donate_argnums=(0,))

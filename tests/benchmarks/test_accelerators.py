@@ -9,11 +9,19 @@ from benchmarks import machine
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_a_large_model_is_timed(dtype, capsys):
-    bench.main(["--case", "pocket_50k", dtype, "--rows", "2", "--text", "10"])
+    bench.main(["--case", "pocket_50k", dtype, "xla", "--rows", "2", "--text", "10"])
     found = json.loads(capsys.readouterr().out)
     assert found["positions"] == 10 + bench.PROMPT and found["seconds"] > 0
     whole = 2 * 49_000 if dtype == "bfloat16" else 49_000  # bytes of the matrices, about
     assert whole < found["weight_bytes"] < 1.4 * whole
+
+
+def test_what_a_device_has_not_is_said(capsys):
+    bench.main(["--case", "pocket_50k", "int8", "cudnn"])
+    found = json.loads(capsys.readouterr().out)
+    assert bench._told(found).split() == [
+        "pocket_50k", "int8", "cudnn", "not", "on", "this", "device"
+    ]  # fmt: skip
 
 
 def test_gangs_grow_while_they_gain():

@@ -1,5 +1,6 @@
 """Body of a process with 8 simulated devices: prints figures of every set of rules as JSON."""
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -111,17 +112,13 @@ def losses_of(own, place):
     prompted = np.array([method.prompt_length > 0 for method in own])[runs]
     data = batch()
     data = data.replace(runs_BG=runs, slots_BL=np.where(prompted, data.slots_BL, -1))
-    rates, totals_TN, found = jnp.full(len(own), 0.01), np.ones((2, len(own)), np.float32), []
-    rest = rates, jax.random.key(0)
-    if not place.alone:  # both in one dispatch
-        chunks_T = [place.put_batch(jax.tree.map(lambda x: np.stack([x, x]), data), stacked=True)]
-        _, losses_TN = step.updates(program, states, base, chunks_T, totals_TN, *rest)
-        return np.asarray(losses_TN).tolist()
-    for totals_N in totals_TN:
-        chunks = [place.put_batch(data)]
-        states, losses_N = step.update(program, states, base, chunks, totals_N, *rest)
-        found.append(np.asarray(losses_N).tolist())
-    return found
+    rates, totals_N = jnp.full(len(own), 0.01), np.ones(len(own), np.float32)
+    chunk = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
+    at_once = 1 if place.alone else 2
+    _, found = step.run(
+        program, states, base, [([chunk], totals_N)] * 2, rates, jax.random.key(0), at_once
+    )
+    return np.concatenate([np.atleast_2d(x) for x in found]).tolist()
 
 
 def of_every_method(alone, place):
