@@ -25,6 +25,22 @@ def shared_cache(tmp_path_factory):
         yield folder
 
 
+@pytest.fixture
+def few_examples(monkeypatch):
+    """What is scored has 32 examples at the most: fewer rows, of fewer shapes to compile for."""
+    from spjax.data import cache
+    from spjax.data.tasks.info import FewShot
+
+    known = cache.load
+
+    def load(task, split, *args, **named):
+        found = known(task, split, *args, **named)
+        few = split == "train" or found.num_examples <= 32
+        return found if few else found.few(FewShot(32, seed=0, balanced=True))
+
+    monkeypatch.setattr(cache, "load", load)
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """Random weights of the smallest pocket size, stored exactly."""

@@ -22,6 +22,8 @@ from spjax.training import ensembling, loop, mesh, scoring
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 
+pytestmark = pytest.mark.usefixtures("few_examples")
+
 TEXTS = ["the fox sees a dog", "it is cold", "", "the old house"]
 
 

@@ -17,6 +17,8 @@ from spjax.data.tasks.files import FileTask
 from spjax.training import prediction
 from spjax.training.run import Run
 
+pytestmark = pytest.mark.usefixtures("few_examples")
+
 ROWS = [{"input": f"the {i} é birds", "target": ("no", "yes")[i % 2]} for i in range(200)]
 LABELS = {"labels": ("no", "yes")}
 

@@ -10,6 +10,8 @@ from spjax.models.decoding import Decoding
 from spjax.training import ensembling
 from spjax.training.prediction import Placed, Predictor
 
+pytestmark = pytest.mark.usefixtures("few_examples")
+
 TEXTS = ["the fox", "a dog sees the old house near the river", "it is cold " * 9, "no", ""]
 LABELS = ("True", "False", "entailment")
 

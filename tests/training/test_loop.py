@@ -15,6 +15,8 @@ from spjax.training import loop, run_data, run_files
 from spjax.training import step as steps
 from spjax.training.optimizers import Adafactor
 
+pytestmark = pytest.mark.usefixtures("few_examples")
+
 
 def losses(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

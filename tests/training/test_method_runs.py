@@ -16,6 +16,8 @@ from spjax.models.decoding import Decoding
 from spjax.training import loop, prediction, run_data, scoring
 from spjax.training.prediction import Placed, Predictor
 
+pytestmark = pytest.mark.usefixtures("few_examples")
+
 MIXTURE = {"pocket_pair": {"rates": {"pocket_cb": 3, "pocket_copa": 1}}}
 TEMPLATE = "{p:3} {premise} ? {p:2} answer: {p:1} {hypothesis}"
 

@@ -12,6 +12,8 @@ from spjax.methods.initializers import ClassLabels
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.training import loop, run_data, scoring
 
+pytestmark = pytest.mark.usefixtures("few_examples")
+
 MIXTURES = {
     "pocket_mixture": {
         "rates": {"pocket_cb": 3, "pocket_copa": 1},

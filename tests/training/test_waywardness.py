@@ -18,6 +18,8 @@ from spjax.training.optimizers import Adafactor
 from spjax.training.waywardness import Target, Waywardness, penalties, pulled, target_of
 from spjax.types import Injection
 
+pytestmark = pytest.mark.usefixtures("few_examples")
+
 TINY = T5Config(64, 16, 4, 8, 32, 1, 1)
 BASE = init_weights(TINY, jax.random.key(0))
 TARGET = Target((5, 9, 7, 11), 0.25)
