@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from spjax.analysis import examples
+from spjax.analysis.figures import score_over_examples
 
 
 def curve(**seeds):
@@ -85,3 +86,8 @@ def test_runs_on_all_examples_are_left_out():
     assert len(cells) == 4
     (cell,) = examples.curves(whole)[0].itertuples()
     assert np.isnan(cell.examples)
+
+
+def test_names_of_ticks_do_not_overlap():
+    ticks = {1.0: "0", 2.0: "2", 8.0: "8", 10.0: "10", 12.0: "12", 16.0: "16"}
+    assert score_over_examples._apart(ticks) == ["0", "2", "8", "", "", "16"]

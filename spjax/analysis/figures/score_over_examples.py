@@ -12,6 +12,7 @@ from spjax.analysis.figures import _panels, _style
 
 ALL = 1.0  # where runs stand that have all examples of their tasks
 NONE = 0.5  # and those that have none, as a share of the fewest
+CLOSE = 1.6  # times as many examples as at the tick before leave no room for another name
 
 
 def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
@@ -26,10 +27,20 @@ def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
     with _style.style():
         figure, panels = _panels.draw(cells, references, "Training examples", notes)
         names = ["all" if pd.isna(count) else f"{count:.0f}" for count in cells["examples"]]
-        ticks = dict(zip(cells["place"], names))
+        ticks = dict(sorted(zip(cells["place"], names)))
         for axes in panels.values():
-            axes.set_xticks(list(ticks), list(ticks.values()))
+            axes.set_xticks(list(ticks), _apart(ticks))
         tasks = cells["tasks"].iloc[0].split()
         next(iter(panels.values())).set_ylabel(_style.score_label(tasks))
         table = cells[[*_style.NUMBERS, "examples", "tasks", "majority", "ceiling"]]
         return _style.save(figure, table, folder, "score_over_examples")
+
+
+def _apart(ticks: dict[float, str]) -> list[str]:
+    """The names of ascending ticks, without those that would stand in the one before."""
+    names, last = [], 0.0
+    for place, name in ticks.items():
+        far = place > last * CLOSE
+        names.append(name if far else "")
+        last = place if far else last
+    return names
