@@ -100,6 +100,7 @@ def tasks(args: argparse.Namespace) -> int:
     from spjax.data import overview
     from spjax.data.tasks import files, registry
 
+    known = args.name.partition(":")[0] in registry.names() and not registry.is_mixture(args.name)
     if args.gin_file:
         info = registry.get(_file_task(args))
     elif args.gin_bindings:
@@ -107,7 +108,7 @@ def tasks(args: argparse.Namespace) -> int:
             f"the binding {args.gin_bindings[0]!r} is given and no gin file that uses it; add "
             "--gin_file=gin_configs/tasks/file.gin and name the file with --gin.TASK_FILE=PATH."
         )
-    elif files.is_path(args.name) or args.name.partition(":")[0] in registry.names():
+    elif files.is_path(args.name) or known:
         info = registry.get(args.name)
     else:
         print(_several(args))
@@ -126,7 +127,7 @@ def _several(args: argparse.Namespace) -> str:
     from spjax.data import overview
     from spjax.data.tasks import registry
 
-    if args.name.partition(":")[0] in registry.mixture_names():
+    if registry.is_mixture(args.name):
         told = overview.mixture_facts(registry.mixture(args.name))
     else:
         told = overview.listing(args.name)

@@ -3,16 +3,18 @@
     python -m experiments.extensions.transfer SOURCES_FOLDER
     python -m experiments.extensions.transfer SOURCES_FOLDER STUDY_FOLDER
 
-The first call writes the prompts of seed 0 to SOURCES_FOLDER/prompts/, named after their tasks. The
-second, after the study that starts from them, compares for each pair of tasks the gain of that
+The first call writes what runs of seed 0 have left (prompts, or what a target stage starts from) to
+SOURCES_FOLDER/prompts/, named after their tasks. The second, after the study that starts from them, compares for each pair of tasks the gain of that
 start over the one at random (test scores in points, same seeds) with the likeness of the source's
 prompt and the target's own prompts of other seeds: the cosine of mean rows, and the mean cosine of
-all pairs of rows (Vu et al. 2022, section 4.2). It writes transfer.md, transfer.json and a figure
-into STUDY_FOLDER.
+all pairs of rows (Vu et al. 2022, section 4.2). The study's other arms stand beside the start at random
+and the start with the best validation score. It writes transfer.md, transfer.json and a figure into
+STUDY_FOLDER.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,28 +28,28 @@ from spjax.analysis import interpretation, statistics
 from spjax.analysis.figures import _style
 from spjax.checkpoints import prompts
 
-START = "from_file "
+ARM, START = "starts", "from_file "
 MEASURES = {"average": "cosine of mean rows", "per_token": "mean cosine of rows"}
 
 
 def collect(folder: Path) -> None:
-    """Writes the prompts of seed 0 under the names of their tasks.
+    """Copies what runs of seed 0 have left, under the names of their tasks.
 
     Raises:
       ValueError: two of them are of the same task.
     """
-    found = [item for item in stored.runs(folder) if item.row["seed"] == 0]
-    tasks = [item.row["task"] for item in found]
-    if len(set(tasks)) < len(tasks):
+    table = statistics.load(folder)
+    table = table[table["seed"] == 0]
+    if table["task"].duplicated().any():
         raise ValueError(
-            f"{folder} has several prompts of seed 0 for a task, of {sorted(set(tasks))}: the "
-            "sources of a transfer are prompts of one model, one for each task."
+            f"{folder} has several runs of seed 0 for a task, of {sorted(set(table['task']))}: the "
+            "sources of a transfer are of one model, one for each task."
         )
-    for item in found:
-        path = folder / "prompts" / f"{item.row['task']}.npy"
-        path.parent.mkdir(exist_ok=True)
-        prompts.write(path, item.prompt)
-        print(path)
+    (folder / "prompts").mkdir(exist_ok=True)
+    for key, task in zip(table["key"], table["task"]):
+        for name in (prompts.RUN_FILE, prompts.RUN_TENSORS):
+            if (source := folder / "runs" / key / name).is_file():
+                print(shutil.copyfile(source, folder / "prompts" / f"{task}{source.suffix}"))
 
 
 def likeness(found: Sequence[stored.Stored]) -> dict[tuple[str, str], dict[str, float]]:
@@ -67,6 +69,7 @@ def likeness(found: Sequence[stored.Stored]) -> dict[tuple[str, str], dict[str, 
 
 def gains(results: pd.DataFrame) -> list[dict[str, Any]]:
     """A row for each target and start: mean score, gain over the start at random, and its error."""
+    results = results[results["arm"] == ARM]
     table = results.pivot_table(values=statistics.SCORE, index=["task", "seed"], columns="init")
     starts = [name for name in table.columns if name.startswith(START)]
     (random,) = (name for name in table.columns if name not in starts)
@@ -114,6 +117,27 @@ def markdown(rows: Sequence[dict[str, Any]], found: dict[str, dict[str, float]])
     return "\n".join(lines) + "\n"
 
 
+def other_arms(results: pd.DataFrame) -> str:
+    """A table of the study's other arms, on the tasks that they have; "" if there are none."""
+    starts, others = results[results["arm"] == ARM], results[results["arm"] != ARM]
+    lines: list[str] = []
+    for task, part in others.groupby("task"):
+        own = starts[starts["task"] == task]
+        from_task = own["init"].str.startswith(START)
+        foreign = own[from_task & (own["init"] != START + task)]
+        best = foreign.groupby("init")["validation_score"].mean().idxmax()
+        columns = {"at random": own[~from_task], "best source": foreign[foreign["init"] == best]}
+        columns |= dict(iter(part.groupby("arm")))
+        if not lines:
+            head = " | ".join(columns)
+            lines += ["", f"| target | {head} |", "| --- |" + " ---: |" * len(columns)]
+        scores = [runs[statistics.SCORE] for runs in columns.values()]
+        cells = [f"{own.mean():.1f} ± {own.sem():.1f}" for own in scores]
+        lines.append(f"| {task} | {' | '.join(cells)} |")
+    note = "Test score, ± the standard error over seeds. Best source: of other tasks, by validation."
+    return "\n".join([*lines, "", note, ""]) if lines else ""
+
+
 def draw(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     """Gain over likeness, a marker a target; hollow where a task starts from itself."""
     table = pd.DataFrame(rows)
@@ -144,11 +168,13 @@ def main(arguments: Sequence[str]) -> None:
     if not studies:
         return collect(sources)
     alike = likeness(stored.runs(sources))
-    rows = gains(statistics.load(studies[0]))
+    results = statistics.load(studies[0])
+    rows = gains(results)
     rows = [row | alike[row["source"], row["target"]] for row in rows]
     found = correlations(rows)
     draw(rows, studies[0])
-    stored.write(studies[0], "transfer", "Starts from other tasks", rows, markdown(rows, found))
+    text = markdown(rows, found) + other_arms(results)
+    stored.write(studies[0], "transfer", "Starts from other tasks", rows, text)
 
 
 if __name__ == "__main__":

@@ -98,3 +98,19 @@ def test_a_mixture_is_no_task_and_its_name_says_what_it_is() -> None:
         registry.get("squad_to_mrqa")
     whole, other = registry.mixture("squad_to_mrqa"), registry.mixture("squad_v010_allanswers")
     assert other.identity == "3.0.0" and "bio_asq" in whole.identity
+
+
+def test_tasks_are_mixed_by_a_plus() -> None:
+    found = registry.mixture("pocket_boolq:n10+pocket_rte")
+    assert [info.name for info in found.trained] == ["pocket_boolq:n10", "pocket_rte"]
+    assert found.rates == (1, 1) and found.scored == found.trained and not found.transfer
+    assert registry.is_mixture("pocket_boolq+pocket_rte") and not registry.is_mixture("a+b.csv")
+    for name, message in [
+        ("pocket_cb+pocket_cb", "'pocket_cb\\+pocket_cb' has pocket_cb twice"),
+        ("pocket_cb+x", "unknown task 'x'"),
+        ("pocket_cb+squad_to_mrqa", "is a mixture, and one task is wanted"),
+        ("pocket_cb+super_glue_axb_v102", "has no training examples"),
+        ("pocket_cb+", "unknown task ''"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            registry.mixture(name)

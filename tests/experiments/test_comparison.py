@@ -15,7 +15,7 @@ from spjax.studies.study import load_study
 
 ROOT = Path(__file__).parents[2]
 FACTS = {
-    "arm": "a", "model": "m", "model_parameters": 5, "method": "prompt_tuning",
+    "arm": "starts", "model": "m", "model_parameters": 5, "method": "prompt_tuning",
     "prompt_length": 2, "init": "", "status": "finished", "majority_score": 30.0, "ceiling": 100.0,
 }  # fmt: skip
 
@@ -101,18 +101,46 @@ def test_gains_and_likeness_of_tasks(tmp_path, monkeypatch, capsys):
     assert len(rows) == 9 and {row["average"] for row in rows if row["source"] == row["target"]}
 
 
-def test_sources_are_named_after_their_tasks(tmp_path, monkeypatch):
-    found = [item("a", 0, np.ones((2, 3), np.float32)), item("a", 1, np.zeros((2, 3), np.float32))]
-    monkeypatch.setattr(stored, "runs", lambda folder: found)
+def test_what_runs_have_left_is_named_after_their_tasks(tmp_path, capsys):
+    runs = [("k0", "a", 0, "prompt.npy"), ("k1", "a", 1, "prompt.npy")]
+    runs += [("k2", "a+b", 0, "tuned.safetensors")]
+    for key, _, _, name in runs:
+        (tmp_path / "runs" / key).mkdir(parents=True)
+        (tmp_path / "runs" / key / name).write_text(key)
+
+    def write(table):
+        rows = [FACTS | dict(key=key, task=task, seed=seed, test_score=1.0)
+                for key, task, seed, _ in table]  # fmt: skip
+        pd.DataFrame(rows).to_csv(tmp_path / "results.csv", index=False)
+
+    write(runs)
     transfer.main([str(tmp_path)])
-    assert (np.load(tmp_path / "prompts" / "a.npy") == 1).all()
-    monkeypatch.setattr(stored, "runs", lambda folder: [found[0]] * 2)
-    with pytest.raises(ValueError, match="several prompts of seed 0 for a task"):
+    found = {path.name: path.read_text() for path in (tmp_path / "prompts").iterdir()}
+    assert found == {"a.npy": "k0", "a+b.safetensors": "k2"}
+    assert "a+b.safetensors" in capsys.readouterr().out
+    write([*runs, ("k3", "a", 0, "prompt.npy")])
+    with pytest.raises(ValueError, match="several runs of seed 0 for a task"):
         transfer.main([str(tmp_path)])
 
 
+def test_other_arms_stand_beside_the_best_of_other_tasks():
+    starts = {"uniform": (50, 0), "from_file a": (90, 99), "from_file b": (60, 70),
+              "from_file c": (80, 60)}  # fmt: skip
+    rows = [
+        FACTS | {"task": "a", "init": init, "seed": seed, "test_score": test + seed,
+                 "validation_score": validation}
+        for init, (test, validation) in starts.items() for seed in (0, 2)
+    ]  # fmt: skip
+    assert transfer.other_arms(pd.DataFrame(rows)) == ""
+    other = FACTS | {"arm": "more", "task": "a", "init": "", "validation_score": 0.0}
+    rows += [other | {"seed": seed, "test_score": 70.0 + seed} for seed in (0, 2)]
+    text = transfer.other_arms(pd.DataFrame(rows))
+    assert "| target | at random | best source | more |" in text
+    assert "| a | 51.0 ± 1.0 | 61.0 ± 1.0 | 71.0 ± 1.0 |" in text
+
+
 def test_starts_are_told_apart_by_their_files():
-    inits = {spec.labels["init"] for spec in specs("transfer")}
+    inits = {spec.labels["init"] for spec in specs("transfer") if spec.arms == ("starts",)}
     tasks = {spec.labels["task"] for spec in specs("transfer_sources")}
     assert inits == {"uniform"} | {f"from_file {task}" for task in tasks}
 
@@ -131,7 +159,7 @@ def test_kept_tables_are_those_of_the_kept_results(folder):
         found = {(row["source"], row["target"]): row for row in transfer.gains(results)}
         assert all(row["gain"] == pytest.approx(found[row["source"], row["target"]]["gain"])
                    for row in rows)  # fmt: skip
-        text = transfer.markdown(rows, transfer.correlations(rows))
+        text = transfer.markdown(rows, transfer.correlations(rows)) + transfer.other_arms(results)
     elif name in ("ensemble", "interpretation"):
         text = {"ensemble": ensemble, "interpretation": interpretation}[name].markdown(rows)
     else:

@@ -52,8 +52,10 @@ def mixture_names() -> tuple[str, ...]:
 
 
 def is_mixture(task: str | FileTask | TaskInfo) -> bool:
-    """Whether this is the name of a mixture, variants included."""
-    return isinstance(task, str) and task.partition(":")[0] in _mixtures()
+    """Whether this is the name of a mixture, variants included, or of tasks with "+" between."""
+    if not isinstance(task, str) or files.is_path(task):
+        return False
+    return "+" in task or task.partition(":")[0] in _mixtures()
 
 
 def get(task: str | FileTask | TaskInfo) -> TaskInfo:
@@ -94,10 +96,11 @@ def _named(name: str) -> TaskInfo:
 def mixture(task: str | FileTask | TaskInfo) -> Mixture:
     """A mixture by its name, or a task (see `get`) as a mixture of itself alone.
 
-    Variants after the name of a mixture are those of each of its tasks.
+    Variants after the name of a mixture are those of each of its tasks. Names of tasks with "+"
+    between them are a mixture of equal parts.
 
     Raises:
-      ValueError: as `get`, or the task has no training examples.
+      ValueError: as `get`, a task has no training examples, or one occurs twice.
     """
     if isinstance(task, str) and not files.is_path(task):
         return _named_mixture(task)
@@ -106,6 +109,8 @@ def mixture(task: str | FileTask | TaskInfo) -> Mixture:
 
 @functools.cache
 def _named_mixture(name: str) -> Mixture:
+    if "+" in name:
+        return _together(name)
     base, *variants = name.split(":")
     if base not in _mixtures():
         return _alone(get(name))
@@ -123,6 +128,13 @@ def _named_mixture(name: str) -> Mixture:
     )
     transfer = tuple(vary(task, whole) for task in row.get("transfer", ()))
     return Mixture(name, trained, tuple(rates.values()), scored, transfer)
+
+
+def _together(name: str) -> Mixture:
+    parts = [_alone(get(part)).trained[0] for part in name.split("+")]
+    if twice := {info.name for info in parts if parts.count(info) > 1}:
+        raise ValueError(f"{name!r} has {' and '.join(sorted(twice))} twice.")
+    return Mixture(name, tuple(parts), (1,) * len(parts), tuple(parts))
 
 
 def _alone(info: TaskInfo) -> Mixture:
