@@ -4,12 +4,12 @@
     python -m experiments.extensions.transfer SOURCES_FOLDER STUDY_FOLDER
 
 The first call writes what runs of seed 0 have left (prompts, or what a target stage starts from) to
-SOURCES_FOLDER/prompts/, named after their tasks. The second, after the study that starts from them, compares for each pair of tasks the gain of that
-start over the one at random (test scores in points, same seeds) with the likeness of the source's
-prompt and the target's own prompts of other seeds: the cosine of mean rows, and the mean cosine of
-all pairs of rows (Vu et al. 2022, section 4.2). The study's other arms stand beside the start at random
-and the start with the best validation score. It writes transfer.md, transfer.json and a figure into
-STUDY_FOLDER.
+SOURCES_FOLDER/prompts/, named after their tasks. The second, after the study that starts from them,
+compares for each pair of tasks the gain of that start over the one at random (test scores in
+points, same seeds) with the likeness of the source's prompt and the target's own prompts of other
+seeds: the cosine of mean rows, and the mean cosine of all pairs of rows (Vu et al. 2022, section
+4.2). The study's other arms stand beside the start at random and the start with the best validation
+score. It writes transfer.md, transfer.json and a figure into STUDY_FOLDER.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def other_arms(results: pd.DataFrame) -> str:
         scores = [runs[statistics.SCORE] for runs in columns.values()]
         cells = [f"{own.mean():.1f} ± {own.sem():.1f}" for own in scores]
         lines.append(f"| {task} | {' | '.join(cells)} |")
-    note = "Test score, ± the standard error over seeds. Best source: of other tasks, by validation."
+    note = "Test score, ± standard error over seeds. Best source: of other tasks, by validation."
     return "\n".join([*lines, "", note, ""]) if lines else ""
 
 
