@@ -1,5 +1,6 @@
 """All tests run on four simulated CPU devices with strict dtype promotion, and share caches."""
 
+import gc
 import os
 
 # The older of XLA's code generators compiles programs of this size in half the time.
@@ -15,6 +16,11 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_disable_most_optimizations", True)
 
 
+# What is compiled and traced lives on, so that looking for garbage often takes a tenth of the time.
+gc.freeze()
+gc.set_threshold(100_000, 50, 1000)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def shared_cache(tmp_path_factory):
     """One token cache for all tests and test processes."""
@@ -27,7 +33,7 @@ def shared_cache(tmp_path_factory):
 
 @pytest.fixture
 def few_examples(monkeypatch):
-    """What is scored has 32 examples at the most: fewer rows, of fewer shapes to compile for."""
+    """What is scored has 30 examples at the most: fewer rows, of fewer shapes to compile for."""
     from spjax.data import cache
     from spjax.data.tasks.info import FewShot
 
@@ -35,8 +41,8 @@ def few_examples(monkeypatch):
 
     def load(task, split, *args, **named):
         found = known(task, split, *args, **named)
-        few = split == "train" or found.num_examples <= 32
-        return found if few else found.few(FewShot(32, seed=0, balanced=True))
+        few = split == "train" or found.num_examples <= 30
+        return found if few else found.few(FewShot(30, seed=0, balanced=True))
 
     monkeypatch.setattr(cache, "load", load)
 

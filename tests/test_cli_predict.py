@@ -42,7 +42,8 @@ def files(tmp_path):
 @pytest.fixture
 def call(capsys, checkpoint):
     def run(*args):
-        code = cli.main([*args, f"--checkpoint={checkpoint}", "--target_length=4"])
+        short = ["--target_length=4"] if args[0] == "predict" else []
+        code = cli.main([*args, f"--checkpoint={checkpoint}", *short])
         out, err = capsys.readouterr()
         return code, out.split("\n")[:-1], err
 

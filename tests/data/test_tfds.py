@@ -92,7 +92,7 @@ def folders(shared_cache: Path) -> Iterator[Path]:
                 assert done.returncode == 0, done.stderr[-3000:]
                 (folder.parent / "told.json").write_text(done.stdout.splitlines()[-1])
                 Path(unfinished).rename(folder)
-        cache.ensure((*KINDS, *VARIANTS), LENGTHS, num_workers=2)
+        cache.ensure((*KINDS, *VARIANTS), LENGTHS)
         yield folder
 
 

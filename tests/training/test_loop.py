@@ -155,11 +155,9 @@ def at_once(monkeypatch, count):
     return found
 
 
-@pytest.mark.parametrize("method, dropout", [(PromptTuning(length=3), 0.1), (FullFineTuning(), 0)])
-def test_several_steps_in_one_dispatch(run, tmp_path, monkeypatch, method, dropout):
-    rate = Adafactor(0.01)
-    run = dataclasses.replace(run, steps=5, eval_period=5, optimizer=rate)
-    run = dataclasses.replace(run, method=method, dropout_rate=dropout)
+def test_several_steps_in_one_dispatch(run, tmp_path, monkeypatch):
+    """Of all methods: `mesh_cases.py`."""
+    run = dataclasses.replace(run, steps=5, eval_period=5, dropout_rate=0.1)
     (one,) = loop.train([run], [tmp_path / "one"])
     found = at_once(monkeypatch, 2)
     (several,) = loop.train([run], [tmp_path / "several"])

@@ -21,8 +21,6 @@ from spjax.training.prediction import Placed, Predictor
 from spjax.training.run_data import RunData
 from spjax.training.untrained import Untrained
 
-pytestmark = pytest.mark.usefixtures("few_examples")
-
 TEMPLATE = "read: {input} so it is"
 
 
