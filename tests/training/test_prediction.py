@@ -50,10 +50,9 @@ def test_a_mixed_batch_answers_as_one_prompt_at_a_time(base, kind):
     assert len({answer.text for answer in together}) >= 3
     for name in range(3):
         alone = predictor(base, own[name : name + 1], how)
-        for i, (other, _) in enumerate(pairs):
-            if other != name:
-                continue
-            (answer,) = alone.answer([inputs[i]], [0], [10 + i])
+        mine = [i for i, (other, _) in enumerate(pairs) if other == name]
+        answers = alone.answer([inputs[i] for i in mine], [0] * len(mine), [10 + i for i in mine])
+        for i, answer in zip(mine, answers, strict=True):
             assert answer.text == together[i].text
             if kind in ("beam", "rank"):
                 assert answer.score == pytest.approx(together[i].score, abs=1e-4)

@@ -20,7 +20,7 @@ from spjax.training import losses, mesh, step
 from spjax.training.optimizers import Adafactor
 from spjax.types import Batch
 
-CONFIG = T5Config(64, 16, 4, 8, 32, 2, 2)
+CONFIG = T5Config(64, 16, 4, 8, 32, 1, 1)
 BASE = init_weights(CONFIG, jax.random.key(0))
 LENGTHS = {0: [5, 9, 4, 7], 1: [6, 3, 8, 8]}  # text of each run's examples
 
