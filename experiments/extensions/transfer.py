@@ -36,15 +36,17 @@ def collect(folder: Path) -> None:
     """Copies what runs of seed 0 have left, under the names of their tasks.
 
     Raises:
-      ValueError: two of them are of the same task.
+      ValueError: two of them are of the same task, or there are none.
     """
     table = statistics.load(folder)
-    table = table[table["seed"] == 0]
+    table = table[(table["seed"] == 0) & (table["status"] == "finished")]
     if table["task"].duplicated().any():
         raise ValueError(
             f"{folder} has several runs of seed 0 for a task, of {sorted(set(table['task']))}: the "
             "sources of a transfer are of one model, one for each task."
         )
+    if table.empty:
+        raise ValueError(f"{folder} has no finished run of seed 0.")
     (folder / "prompts").mkdir(exist_ok=True)
     for key, task in zip(table["key"], table["task"]):
         for name in (prompts.RUN_FILE, prompts.RUN_TENSORS):

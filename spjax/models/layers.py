@@ -173,12 +173,12 @@ class Attention(nn.Module):
         return self.out(mixed_BQHK.reshape(*mixed_BQHK.shape[:-2], -1))
 
     def _fused(self, query: jax.Array, sources: KeysValues | jax.Array, use_dropout: bool) -> bool:
-        """Whether attention goes without logits: where these are many, of an even number."""
+        """Whether attention goes through cuDNN: that of whole rows to themselves, mostly."""
         c, count = self.config, query.shape[2]
         dropped = use_dropout and c.dropout_rate > 0
-        if not c.fused_attention or dropped or not isinstance(sources, tuple):
+        if c.attention != "cudnn" or dropped or not isinstance(sources, tuple):
             return False
-        return sources[0].shape[2] == count >= fused.LEAST and count % 2 == 0
+        return count % fused.MULTIPLE == 0 and sources[0].shape[2] % fused.MULTIPLE == 0
 
 
 _ACTIVATIONS = {

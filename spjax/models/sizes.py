@@ -21,8 +21,8 @@ class T5Config:
       logits_via_embedding: tied output head, scaled by `1 / sqrt(emb_dim)` (T5 1.0).
       dropout_rate: used only where a call asks for dropout; masks are shared by all positions.
       dtype: of activations, "float32" or "bfloat16"; float16 overflows in T5 and is refused.
-      fused_attention: whether long self-attention goes through `spjax.models.fused`, which gives
-        the relative bias no gradient.
+      attention: "xla", or "cudnn" for rows whose length is a multiple of `fused.MULTIPLE`; the
+        relative bias then has no gradient.
       scan_layers: loop over stacked layers (fast to compile; slow on CPU) or unroll them.
     """
 
@@ -37,7 +37,7 @@ class T5Config:
     logits_via_embedding: bool = False
     dropout_rate: float = 0.0
     dtype: str = "float32"
-    fused_attention: bool = False
+    attention: str = "xla"
     scan_layers: bool = False
 
     def __post_init__(self) -> None:

@@ -179,7 +179,9 @@ class Gang:
         self.rng = jax.random.key(runs[0].seed)
         tasks = [member.tasks for member in self.members]
         self.rows = row_shapes.of_gang(runs[0], tasks, self.placement)
-        self.at_once = row_shapes.steps_at_once(self.program.config, self.rows)
+        self.at_once = row_shapes.steps_at_once(
+            self.program.config, self.rows, runs[0].microbatches
+        )
         self.losses: list[list[jax.Array]] = [[] for _ in runs]
         try:
             states = tuple(self._start([given[i] for i in group]) for group in groups)

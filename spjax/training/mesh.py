@@ -20,7 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from spjax import trees
 from spjax.data.cache import default_cache_dir
-from spjax.models import T5Config, fused
+from spjax.models import T5Config
 from spjax.types import Tree
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
@@ -297,20 +297,14 @@ def of(tree: Any) -> Placement:
     return Placement(sharding.mesh) if isinstance(sharding, NamedSharding) else place()
 
 
-def for_devices(config: T5Config, frozen: bool = True) -> T5Config:
-    """The model as it is computed here: on accelerators with activations in bfloat16.
+def for_devices(config: T5Config) -> T5Config:
+    """The model with activations in bfloat16 on accelerators, as they are on CPU.
 
-    Logits, softmax, norms and losses are computed in float32 everywhere. Where a GPU's own
-    attention kernel agrees with ours, long rows go through it.
-
-    Args:
-      config: of the model.
-      frozen: whether nobody asks for gradients of its weights.
+    Logits, softmax, norms and losses are computed in float32 everywhere.
     """
     if jax.default_backend() == "cpu":
         return config
-    kernel = frozen and fused.agrees(config.head_dim)
-    return dataclasses.replace(config, dtype="bfloat16", fused_attention=kernel)
+    return dataclasses.replace(config, dtype="bfloat16")
 
 
 def keep_compiled_programs() -> None:

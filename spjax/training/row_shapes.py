@@ -31,16 +31,16 @@ def positions_at_once() -> int:
     return _CPU_POSITIONS if jax.default_backend() == "cpu" else 0
 
 
-def steps_at_once(config: T5Config, rows: packing.Rows) -> int:
+def steps_at_once(config: T5Config, rows: packing.Rows, parts: int = 1) -> int:
     """Steps that should go to the device in one dispatch.
 
     One on CPU, which computes a loop over steps no faster, and for models whose steps are long
     enough: these compile the model once for gangs of all methods, where a loop over steps holds
-    methods and optimizer too.
+    methods and optimizer too. One as well where batches go in parts, which is to save memory.
     """
     operations = 2 * max(rows.chunks) * forward_flops(config, rows.length, rows.target_length)
     short = jax.default_backend() != "cpu" and operations < _SHORT_STEP
-    return _STEPS_AT_ONCE if short else 1
+    return _STEPS_AT_ONCE if short and parts == 1 else 1
 
 
 def of_gang(run: Run, tasks: Sequence[RunData], placement: Placement) -> packing.Rows:

@@ -10,7 +10,7 @@ from spjax import methods
 from spjax.checkpoints import weights
 from spjax.data.tasks import files, registry
 from spjax.data.tasks.files import FileTask
-from spjax.models import quantization
+from spjax.models import fused, quantization
 from spjax.training import mesh
 from spjax.training.losses import NORMALIZERS
 from spjax.training.optimizers import Optimizer
@@ -61,6 +61,8 @@ class Run:
         and a mesh axis.
       microbatches: parts in which an update's examples are gone through, to save memory.
       remat: whether layers are computed again in the backward pass, to save memory.
+      attention: "xla", or "cudnn" on NVIDIA GPUs (see docs/speed.md), for methods that leave the
+        weights alone, without dropout.
       waywardness: `@Waywardness()` pulls the prompt to the words of a text; None leaves it free.
     """
 
@@ -89,6 +91,7 @@ class Run:
     logical_axis_rules: Any = "data_parallel"
     microbatches: int = 1
     remat: bool = False
+    attention: str = "xla"
     waywardness: Waywardness | None = None
 
     def __post_init__(self) -> None:
@@ -144,6 +147,16 @@ class Run:
             )
         if not isinstance(self.remat, bool):
             raise ValueError(f"Run.remat is {self.remat!r}; it must be True or False.")
+        if self.attention not in fused.KINDS:
+            raise ValueError(
+                f"Run.attention is {self.attention!r}; use one of {', '.join(fused.KINDS)}."
+            )
+        if self.attention == "cudnn" and (self.method.changes_weights or self.dropout_rate):
+            raise ValueError(
+                "Run.attention is 'cudnn', which has no gradient of the relative bias and drops "
+                f"nothing; it cannot serve {self.method_name} with a dropout of "
+                f"{self.dropout_rate}. Use 'xla'."
+            )
 
     @property
     def vocabulary(self) -> str:
@@ -159,7 +172,7 @@ class Run:
         Dropout masks are drawn for each microbatch, so with dropout these change the numbers. A
         penalty that is not there decides nothing either.
         """
-        names = {"num_partitions", "logical_axis_rules", "microbatches", "remat"}
+        names = {"num_partitions", "logical_axis_rules", "microbatches", "remat", "attention"}
         names |= {"waywardness"} if self.waywardness is None else set()
         return frozenset(names - {"microbatches"} if self.dropout_rate else names)
 

@@ -20,7 +20,7 @@ import optax
 
 from spjax.checkpoints import weights as frozen
 from spjax.methods.base import Method, apply_gang, init_trainable
-from spjax.models import T5, T5Config
+from spjax.models import T5, T5Config, fused
 from spjax.training import mesh, waywardness
 from spjax.training.losses import imitation_losses, run_losses, token_losses
 from spjax.training.optimizers import Optimizer
@@ -90,8 +90,11 @@ class Program:
 def program_of(run: Run, method: Method, placement: mesh.Placement | None = None) -> Program:
     """The program of a run whose method has been resolved, on a mesh."""
     config = frozen.config_of(run.model, run.checkpoint)
-    config = dataclasses.replace(config, dropout_rate=run.dropout_rate)
-    config = mesh.for_devices(config, frozen=not method.changes_weights)
+    fused.check(run.attention, config.num_heads, run.num_partitions)
+    config = dataclasses.replace(
+        config, dropout_rate=run.dropout_rate, attention=run.attention
+    )
+    config = mesh.for_devices(config)
     optimizer = dataclasses.replace(run.optimizer, learning_rate=0.0)
     loss = (run.z_loss, run.label_smoothing, run.loss_normalizing_factor)
     how = (run.remat, placement, waywardness.target_of(run))
@@ -368,7 +371,8 @@ def run(
       batches: of each step the chunks of rows, on the host, and what `losses.total` says.
       rates_N: learning rate of each run.
       rng: as `update`.
-      at_once: so many batches with chunks of the same sizes go to the device in one dispatch.
+      at_once: so many batches go to the device in one dispatch, if there are as many and their
+        chunks have the same sizes; else one after another.
 
     Returns:
       The states after the steps, and losses before them: losses_TN, or losses_N of each step.

@@ -107,6 +107,8 @@ def test_tasks_are_mixed_by_a_plus() -> None:
     assert registry.is_mixture("pocket_boolq+pocket_rte") and not registry.is_mixture("a+b.csv")
     for name, message in [
         ("pocket_cb+pocket_cb", "'pocket_cb\\+pocket_cb' has pocket_cb twice"),
+        ("pocket_cb:n10+pocket_cb", "has pocket_cb twice"),
+        ("a.csv+pocket_cb", "files cannot be mixed by a '\\+': 'a.csv' in"),
         ("pocket_cb+x", "unknown task 'x'"),
         ("pocket_cb+squad_to_mrqa", "is a mixture, and one task is wanted"),
         ("pocket_cb+super_glue_axb_v102", "has no training examples"),
@@ -114,3 +116,5 @@ def test_tasks_are_mixed_by_a_plus() -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             registry.mixture(name)
+    with pytest.raises(ValueError, match="is a mixture, and one task is wanted: pocket_cb, pock"):
+        registry.get("pocket_cb+pocket_wic")

@@ -1,8 +1,6 @@
-"""Attention without logits: called as cuDNN wants it, with the numbers of the plain one."""
+"""Attention by cuDNN: called as it wants to be, with the numbers of XLA's."""
 
 import dataclasses
-import functools
-import logging
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +8,9 @@ import numpy as np
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
+from benchmarks import accelerators
 from spjax.models import T5, T5Config, fused
 from spjax.models.t5 import init_weights
-from spjax.training import mesh
 from spjax.types import Batch, Injection
 
 CONFIG = T5Config(64, 32, 4, 8, 64, 2, 1, dtype="bfloat16")
@@ -29,10 +27,8 @@ def calls(monkeypatch):
         return known(query, *rest, implementation="xla", **named)
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", attend)
-    fused.agrees.cache_clear()
     with jax.numpy_dtype_promotion("standard"):  # JAX's own function needs it
         yield found
-    fused.agrees.cache_clear()
 
 
 def batch(length):
@@ -64,13 +60,13 @@ def through(config, length, how=lambda function, *args: jax.jit(function)(*args)
 
 
 def test_the_model_has_the_same_numbers(calls):
-    config = dataclasses.replace(CONFIG, fused_attention=True)
-    for own, plain in zip(through(config, 70), through(CONFIG, 70), strict=True):
+    config = dataclasses.replace(CONFIG, attention="cudnn")
+    for own, plain in zip(through(config, 128), through(CONFIG, 128), strict=True):
         own, plain = np.asarray(own), np.asarray(plain)
         np.testing.assert_allclose(own, plain, atol=0.03 * np.abs(plain).max())
-    assert calls == [(2, 70, 4, 8)] * 2  # the encoder's layers; nothing else is that long
+    assert calls == [(2, 128, 4, 8)] * 2  # the encoder's layers; the decoder has 4 positions
     calls.clear()
-    for length in (63, 71):  # too short; odd
+    for length in (64, 192):  # not a multiple of 128
         through(config, length, jax.eval_shape)
     assert not calls
 
@@ -90,24 +86,28 @@ def test_it_lowers_to_cudnn_s_kernels(monkeypatch):
     assert "__cudnn$fmhaScaleBiasSoftmaxBackward" in text
 
 
-def test_it_is_used_where_it_agrees(calls, monkeypatch, caplog):
-    assert not fused.agrees(8)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    fused.agrees.cache_clear()
-    with caplog.at_level(logging.WARNING):
-        assert mesh.for_devices(CONFIG).fused_attention and not caplog.messages
-    assert not mesh.for_devices(CONFIG, frozen=False).fused_attention
-    known = jax.nn.dot_product_attention
-    wrong = functools.partial(lambda *args, scale, **named: known(*args, scale=0.5, **named))
-    monkeypatch.setattr(jax.nn, "dot_product_attention", wrong)
-    fused.agrees.cache_clear()
-    assert not mesh.for_devices(CONFIG).fused_attention
-    assert "cuDNN's attention is not used: it is off by" in caplog.text
+def test_the_benchmark_sees_what_is_wrong(calls, monkeypatch):
+    monkeypatch.setattr(accelerators.fused, "MULTIPLE", 512)  # two lengths
+    assert accelerators.disagreement(8) < 0.02
+    right = fused.attention
+
+    @jax.custom_vjp
+    def gradients_lost(*args):
+        return right(*args)
+
+    def back(shapes, ahead):
+        return *(jnp.full_like(x, jnp.nan) for x in shapes), None
+
+    gradients_lost.defvjp(lambda *args: (right(*args), args[:3]), back)
+    monkeypatch.setattr(fused, "attention", gradients_lost)
+    assert np.isnan(accelerators.disagreement(8))
 
 
-def test_a_device_without_the_kernel_goes_without(monkeypatch, caplog):
+def test_where_it_cannot_be_used(monkeypatch):
+    fused.check("xla", 6, 4)
+    with pytest.raises(ValueError, match="'cudnn', which needs an NVIDIA GPU, and JAX runs on cpu"):
+        fused.check("cudnn", 6, 1)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    fused.agrees.cache_clear()
-    assert not fused.agrees(8)
-    fused.agrees.cache_clear()
-    assert "cuDNN's attention is not used: " in caplog.text
+    fused.check("cudnn", 6, 2)
+    with pytest.raises(ValueError, match=r"num_partitions \(4\) does not divide the 6 heads"):
+        fused.check("cudnn", 6, 4)

@@ -96,7 +96,7 @@ def weights():
 
 
 def losses_of(own, place):
-    """Losses of two steps of a gang with one run for each method."""
+    """Losses of three steps of a gang with one run for each method."""
     base = weights()
     starts = [jax.jit(method.init)(jax.random.key(1), base)["params"] for method in own]
     base = jax.device_put(base, place.weights(base))
@@ -114,11 +114,14 @@ def losses_of(own, place):
     data = data.replace(runs_BG=runs, slots_BL=np.where(prompted, data.slots_BL, -1))
     rates, totals_N = jnp.full(len(own), 0.01), np.ones(len(own), np.float32)
     chunk = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
-    at_once = 1 if place.alone else 2
-    _, found = step.run(
-        program, states, base, [([chunk], totals_N)] * 2, rates, jax.random.key(0), at_once
-    )
-    return np.concatenate([np.atleast_2d(x) for x in found]).tolist()
+    found, at_once = [], 1 if place.alone else 2
+    for count in (2, 1):  # the third step starts from the state that the loop has left
+        batches = [([chunk], totals_N)] * count
+        states, losses = step.run(
+            program, states, base, batches, rates, jax.random.key(0), at_once
+        )
+        found += [np.atleast_2d(x) for x in losses]
+    return np.concatenate(found).tolist()
 
 
 def of_every_method(alone, place):

@@ -165,6 +165,8 @@ def test_several_steps_in_one_dispatch(run, tmp_path, monkeypatch):
     np.testing.assert_allclose(*(losses(tmp_path / name) for name in ("one", "several")), rtol=1e-5)
     for name in ("steps", "best_step"):
         assert one[name] == several[name]
+    prompts = [np.load(tmp_path / name / "prompt.npy") for name in ("one", "several")]
+    np.testing.assert_allclose(*prompts, atol=1e-4)
 
 
 def test_a_run_that_diverges_within_a_dispatch(run, tmp_path, monkeypatch):
@@ -248,6 +250,9 @@ def test_gangs_that_do_not_fit(run, tmp_path):
         ({"row_length": 3}, "a prompt of 3 is longer than the row allows"),
         ({"loss_normalizing_factor": 0}, "loss_normalizing_factor is 0; it must be a positive"),
         ({"loss_normalizing_factor": "MEAN"}, "loss_normalizing_factor is 'MEAN'"),
+        ({"attention": "flash"}, "Run.attention is 'flash'; use one of xla, cudnn"),
+        ({"attention": "cudnn", "dropout_rate": 0.1}, "cannot serve prompt_tuning with a dropout"),
+        ({"attention": "cudnn", "method": FullFineTuning()}, "no gradient of the relative bias"),
     ],
 )
 def test_bad_settings(run, change, message):

@@ -130,3 +130,8 @@ def test_a_vocabulary_of_another_model():
     small = dataclasses.replace(get_size("pocket_50k"), vocab_size=100)
     with pytest.raises(ValueError, match="embedding only 100 rows"):
         Predictor(small, {}, placed(), vocabulary.load("pocket"), Decoding())
+
+
+def test_a_prompt_of_several_tasks_has_no_task_of_its_own():
+    for name in ("pocket_boolq+pocket_rte", "pocket_boolq:n10+pocket_rte"):
+        assert prediction.task_of(Prompt(np.ones((1, 16), np.float32), {"task": name})) is None

@@ -12,7 +12,7 @@ from spjax.analysis.figures import _panels, _style
 
 ALL = 1.0  # where runs stand that have all examples of their tasks
 NONE = 0.5  # and those that have none, as a share of the fewest
-CLOSE = 1.6  # times as many examples as at the tick before leave no room for another name
+CLOSE = 1.6  # times as many examples at the next tick leave no room for another name
 
 
 def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
@@ -37,10 +37,10 @@ def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def _apart(ticks: dict[float, str]) -> list[str]:
-    """The names of ascending ticks, without those that would stand in the one before."""
-    names, last = [], 0.0
-    for place, name in ticks.items():
-        far = place > last * CLOSE
-        names.append(name if far else "")
+    """The names of ascending ticks, without those that would stand in the next one."""
+    names, last = [], float("inf")
+    for place, name in reversed(ticks.items()):
+        far = place * CLOSE < last
+        names.insert(0, name if far else "")
         last = place if far else last
     return names

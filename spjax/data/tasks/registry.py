@@ -78,6 +78,9 @@ def get(task: str | FileTask | TaskInfo) -> TaskInfo:
 
 
 def _named(name: str) -> TaskInfo:
+    if "+" in name:
+        tasks = ", ".join(name.split("+"))
+        raise ValueError(f"{name!r} is a mixture, and one task is wanted: {tasks}.")
     base, *variants = name.split(":")
     if base in _mixtures():
         tasks = ", ".join(_mixtures()[base]["rates"])
@@ -131,10 +134,14 @@ def _named_mixture(name: str) -> Mixture:
 
 
 def _together(name: str) -> Mixture:
-    parts = [_alone(get(part)).trained[0] for part in name.split("+")]
-    if twice := {info.name for info in parts if parts.count(info) > 1}:
+    names = name.split("+")
+    if paths := [part for part in names if files.is_path(part)]:
+        raise ValueError(f"files cannot be mixed by a '+': {paths[0]!r} in {name!r}.")
+    tasks = [part.partition(":")[0] for part in names]
+    if twice := {task for task in tasks if tasks.count(task) > 1}:
         raise ValueError(f"{name!r} has {' and '.join(sorted(twice))} twice.")
-    return Mixture(name, tuple(parts), (1,) * len(parts), tuple(parts))
+    parts = tuple(_alone(get(part)).trained[0] for part in names)
+    return Mixture(name, parts, (1,) * len(parts), parts)
 
 
 def _alone(info: TaskInfo) -> Mixture:
