@@ -71,7 +71,7 @@ def test_an_override_reaches_every_arm_that_uses_it():
     [
         ("TRIAN_STEPS = 7", "nothing uses the binding 'TRIAN_STEPS'; did you mean 'TRAIN_STEPS'"),
         ("AdamW.learning_rate = 1", "nothing uses the binding 'AdamW.learning_rate'; did you mean"),
-        ("Run.stepz = 7", "Run has no parameter 'stepz'; did you mean 'steps'.* Known: batch_size"),
+        ("Run.stepz = 7", "Run has no parameter 'stepz'; did you mean 'steps'.* Known: attention"),
         ("Run.method = @PromptTunin()", "unknown name 'PromptTunin'; did you mean 'PromptTuning'"),
         ("MODEL_SIZE = pocket_51k", "unknown model size .*pocket_12m.* Did you mean 'pocket_50k'"),
         ("TASKS = ['pocket_bolq']", "unknown task 'pocket_bolq'. Did you mean 'pocket_boolq'"),
