@@ -115,7 +115,8 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
         )
     run = config.load("Run", [(folder / "config.gin").absolute()])
     place = {name: getattr(args, name) for name in ("num_partitions", "logical_axis_rules")}
-    return scoring.score_folder(dataclasses.replace(run, **place), folder, args.split)
+    run = dataclasses.replace(run, attention="xla", **place)  # it may have trained elsewhere
+    return scoring.score_folder(run, folder, args.split)
 
 
 def _evaluate_prompts(args: argparse.Namespace) -> dict[str, Any]:

@@ -150,6 +150,7 @@ def choose(
     positions: int,
     parts: int = 1,
     multiple: int = 1,
+    unit: int = 1,
     program: float = 0.0,
 ) -> Rows:
     """The shape in which some batches cost least.
@@ -162,12 +163,14 @@ def choose(
       positions: encoder positions in a chunk, about; 0 for whole batches at once.
       parts: chunks that a batch is gone through in, at the least.
       multiple: rows of a chunk are a multiple of this, as devices that share them.
+      unit: row lengths are a multiple of this.
       program: cost of compiling one more size of chunk.
     """
     best, chosen = float("inf"), None
     most = max(longest[0], limit)
     totals = [(int(inputs.sum()), int(targets.sum())) for inputs, targets in batches]
-    lengths = [n for n in ROW_LENGTHS if longest[0] <= n <= most] or [longest[0]]
+    lengths = [n for n in ROW_LENGTHS if longest[0] <= n <= most and n % unit == 0]
+    lengths = lengths or [-(-longest[0] // unit) * unit]
     for length in lengths:
         # Longer rows waste less at their end and cost more in attention.
         for target_length in sorted({max(longest[1], n) for n in _TARGETS}):

@@ -9,7 +9,7 @@ import numpy as np
 
 from spjax.checkpoints import weights
 from spjax.data import packing
-from spjax.models import T5Config
+from spjax.models import T5Config, fused
 from spjax.models.flops import forward_flops
 from spjax.training.mesh import Placement
 from spjax.training.run import Run
@@ -61,6 +61,7 @@ def of_gang(run: Run, tasks: Sequence[RunData], placement: Placement) -> packing
     return fastest(
         batches, longest, config, steps=run.steps, limit=run.row_length, parts=run.microbatches,
         multiple=placement.mesh.shape["data"],
+        unit=fused.MULTIPLE if run.attention == "cudnn" else 1,
     )  # fmt: skip
 
 
@@ -73,6 +74,7 @@ def fastest(
     limit: int = 1024,
     parts: int = 1,
     multiple: int = 1,
+    unit: int = 1,
 ) -> packing.Rows:
     """The shape in which some batches should train fastest on this kind of device.
 
@@ -84,6 +86,7 @@ def fastest(
       limit: most positions of a row.
       parts: chunks of a batch, at the least.
       multiple: what the rows of a chunk are a multiple of.
+      unit: what the length of a row is a multiple of.
     """
     on_cpu = jax.default_backend() == "cpu"
 
@@ -91,6 +94,6 @@ def fastest(
         return 2 * steps * forward_flops(config, inputs, targets, _SCORE_WEIGHT)
 
     return packing.choose(
-        batches, cost, longest=longest, limit=limit, parts=parts, multiple=multiple,
+        batches, cost, longest=longest, limit=limit, parts=parts, multiple=multiple, unit=unit,
         positions=positions_at_once(), program=_CPU_PROGRAM if on_cpu else 0.0,
     )  # fmt: skip

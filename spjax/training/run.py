@@ -151,11 +151,15 @@ class Run:
             raise ValueError(
                 f"Run.attention is {self.attention!r}; use one of {', '.join(fused.KINDS)}."
             )
-        if self.attention == "cudnn" and (self.method.changes_weights or self.dropout_rate):
+        if self.attention == "cudnn" and self.method.changes_weights:
             raise ValueError(
-                "Run.attention is 'cudnn', which has no gradient of the relative bias and drops "
-                f"nothing; it cannot serve {self.method_name} with a dropout of "
-                f"{self.dropout_rate}. Use 'xla'."
+                "Run.attention is 'cudnn', which has no gradient of the relative bias, and "
+                f"{self.method_name} changes the weights. Use 'xla'."
+            )
+        if self.attention == "cudnn" and self.dropout_rate:
+            raise ValueError(
+                "Run.attention is 'cudnn', which drops no attention weights, and DROPOUT_RATE is "
+                f"{self.dropout_rate}. Use 'xla' or no dropout."
             )
 
     @property

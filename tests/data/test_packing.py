@@ -155,3 +155,9 @@ def test_gangs_of_unequal_rows_pack():
     assert merged["runs_BG"][:, 0].tolist() == [1, 1, 4]
     assert sorted(examples(packing.pack({**merged, "runs_BG": np.arange(3)[:, None]},
                                         packing.Rows(10, 4, 3, (1,))))) == [0, 1, 2]  # fmt: skip
+
+
+def test_row_lengths_of_a_unit():
+    for longest in (100, 1100):  # beyond the usual lengths too
+        found = chosen(sampled([60, 70, longest], [4]), unit=128)
+        assert found.length % 128 == 0 and found.length >= longest

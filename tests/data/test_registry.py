@@ -109,6 +109,7 @@ def test_tasks_are_mixed_by_a_plus() -> None:
         ("pocket_cb+pocket_cb", "'pocket_cb\\+pocket_cb' has pocket_cb twice"),
         ("pocket_cb:n10+pocket_cb", "has pocket_cb twice"),
         ("a.csv+pocket_cb", "files cannot be mixed by a '\\+': 'a.csv' in"),
+        ("pocket_cb+a.csv", "files cannot be mixed by a '\\+': 'a.csv' in"),
         ("pocket_cb+x", "unknown task 'x'"),
         ("pocket_cb+squad_to_mrqa", "is a mixture, and one task is wanted"),
         ("pocket_cb+super_glue_axb_v102", "has no training examples"),

@@ -88,8 +88,10 @@ def test_it_lowers_to_cudnn_s_kernels(monkeypatch):
 
 def test_the_benchmark_sees_what_is_wrong(calls, monkeypatch):
     monkeypatch.setattr(accelerators.fused, "MULTIPLE", 512)  # two lengths
-    assert accelerators.disagreement(8) < 0.02
+    assert accelerators.disagreement(8) < 0.05
     right = fused.attention
+    monkeypatch.setattr(fused, "attention", lambda q, k, v, bias: right(q, k, v, 0.9 * bias))
+    assert accelerators.disagreement(8) > 0.1
 
     @jax.custom_vjp
     def gradients_lost(*args):

@@ -251,7 +251,7 @@ def test_gangs_that_do_not_fit(run, tmp_path):
         ({"loss_normalizing_factor": 0}, "loss_normalizing_factor is 0; it must be a positive"),
         ({"loss_normalizing_factor": "MEAN"}, "loss_normalizing_factor is 'MEAN'"),
         ({"attention": "flash"}, "Run.attention is 'flash'; use one of xla, cudnn"),
-        ({"attention": "cudnn", "dropout_rate": 0.1}, "cannot serve prompt_tuning with a dropout"),
+        ({"attention": "cudnn", "dropout_rate": 0.1}, "DROPOUT_RATE is 0.1. Use"),
         ({"attention": "cudnn", "method": FullFineTuning()}, "no gradient of the relative bias"),
     ],
 )

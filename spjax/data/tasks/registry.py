@@ -53,9 +53,11 @@ def mixture_names() -> tuple[str, ...]:
 
 def is_mixture(task: str | FileTask | TaskInfo) -> bool:
     """Whether this is the name of a mixture, variants included, or of tasks with "+" between."""
-    if not isinstance(task, str) or files.is_path(task):
+    if not isinstance(task, str):
         return False
-    return "+" in task or task.partition(":")[0] in _mixtures()
+    if "+" in task:  # which a file's name may have
+        return not files.is_path(task) or re.split("[:+]", task)[0] in _tasks()
+    return not files.is_path(task) and task.partition(":")[0] in _mixtures()
 
 
 def get(task: str | FileTask | TaskInfo) -> TaskInfo:
@@ -105,7 +107,7 @@ def mixture(task: str | FileTask | TaskInfo) -> Mixture:
     Raises:
       ValueError: as `get`, a task has no training examples, or one occurs twice.
     """
-    if isinstance(task, str) and not files.is_path(task):
+    if is_mixture(task) or (isinstance(task, str) and not files.is_path(task)):
         return _named_mixture(task)
     return _alone(get(task))  # not remembered, since files change
 
