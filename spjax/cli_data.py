@@ -100,7 +100,6 @@ def tasks(args: argparse.Namespace) -> int:
     from spjax.data import overview
     from spjax.data.tasks import files, registry
 
-    known = args.name.partition(":")[0] in registry.names() and not registry.is_mixture(args.name)
     if args.gin_file:
         info = registry.get(_file_task(args))
     elif args.gin_bindings:
@@ -108,7 +107,7 @@ def tasks(args: argparse.Namespace) -> int:
             f"the binding {args.gin_bindings[0]!r} is given and no gin file that uses it; add "
             "--gin_file=gin_configs/tasks/file.gin and name the file with --gin.TASK_FILE=PATH."
         )
-    elif files.is_path(args.name) or known:
+    elif files.is_path(args.name) or registry.is_task(args.name):
         info = registry.get(args.name)
     else:
         print(_several(args))

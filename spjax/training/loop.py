@@ -239,8 +239,8 @@ class Gang:
         self.losses[i] = []
         group, place = self._places[i]
         if bool(self.states[group].active_N[place]):
-            found = [losses.reshape(-1, len(self.members))[:, i] for losses in since]
-            mean = float(np.mean(np.concatenate(found)))
+            own = [found.reshape(-1, len(self.members))[:, i] for found in since]
+            mean = float(np.mean(np.concatenate(own)))
             member.write({"train/loss": mean})
             return
         member.standing.step = int(self.states[group].step_N[place])

@@ -290,8 +290,7 @@ def task_of(prompt: Prompt | Tuned) -> TaskInfo | None:
     if "task_file" in prompt.provenance:
         return files.outline(prompt.provenance["task_file"])
     name = prompt.provenance.get("task", "")
-    known = name.partition(":")[0] in registry.names() and not registry.is_mixture(name)
-    return registry.get(name) if known else None
+    return registry.get(name) if registry.is_task(name) else None
 
 
 def doubts(prompt: Prompt | Tuned, model: str, base_sha256: str) -> list[str]:

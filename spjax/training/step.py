@@ -91,10 +91,8 @@ def program_of(run: Run, method: Method, placement: mesh.Placement | None = None
     """The program of a run whose method has been resolved, on a mesh."""
     config = frozen.config_of(run.model, run.checkpoint)
     fused.check(run.attention, config.num_heads, run.num_partitions)
-    config = dataclasses.replace(
-        config, dropout_rate=run.dropout_rate, attention=run.attention
-    )
-    config = mesh.for_devices(config)
+    own = {"dropout_rate": run.dropout_rate, "attention": run.attention}
+    config = mesh.for_devices(dataclasses.replace(config, **own))
     optimizer = dataclasses.replace(run.optimizer, learning_rate=0.0)
     loss = (run.z_loss, run.label_smoothing, run.loss_normalizing_factor)
     how = (run.remat, placement, waywardness.target_of(run))

@@ -48,3 +48,9 @@ def test_what_a_processor_can_do_is_found():
     found = machine.processor(text)
     assert found["flags"].split() == ["fpu", "avx2", "amx_bf16"]
     assert found["model name"] == "Some CPU @ 2 GHz"
+
+
+def test_nothing_asked_for_is_no_failure(tmp_path):
+    bench.main(["--large", "--gangs", "--results", str(tmp_path)])
+    (path,) = tmp_path.glob("accelerators_*.json")
+    assert json.loads(path.read_text())["large"] == []

@@ -51,6 +51,11 @@ def mixture_names() -> tuple[str, ...]:
     return tuple(_mixtures())
 
 
+def is_task(name: str) -> bool:
+    """Whether this is the name of one task, whatever variants follow it."""
+    return "+" not in name and name.partition(":")[0] in _tasks()
+
+
 def is_mixture(task: str | FileTask | TaskInfo) -> bool:
     """Whether this is the name of a mixture, variants included, or of tasks with "+" between."""
     if not isinstance(task, str):
