@@ -1,7 +1,7 @@
 """The process that fills the token cache: `python -m spjax.data.build_cache` with a request.
 
-The only program that imports TensorFlow. `spjax.data.cache` starts it, once for all the splits that
-it misses, because starting TensorFlow takes longer than building a split.
+`spjax.data.cache` starts it, once for all the splits that it misses. It imports TensorFlow where a
+split has records of TFDS, and nowhere else.
 
 Reads from standard input the JSON `[{"folder", "key", "task", "split", "lengths", "vocabulary"}]`
 and writes to standard output, as its last line, the JSON `{"built": n}`, `{"error": message}` where
@@ -14,10 +14,11 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
-from spjax.data import cache_files
+from spjax.data import cache_files, plain_tokens
 from spjax.data.tasks import registry
 
 
@@ -28,17 +29,22 @@ def build(request: Sequence[dict[str, Any]]) -> int:
       OSError: a folder cannot be written.
       ValueError: the records of a task cannot be found or used.
     """
-    from spjax.data import seqio_tasks  # here, because it starts TensorFlow
-
     for wanted in request:
-        task = seqio_tasks.build(
-            registry.get(wanted["task"]),
-            training=wanted["split"] == "train",
-            vocabulary=wanted["vocabulary"],
+        info = registry.get(wanted["task"])
+        examples = _tokenizer(info.source)(
+            info, wanted["split"], wanted["lengths"], wanted["vocabulary"]
         )
-        examples = seqio_tasks.examples(task, wanted["split"], wanted["lengths"])
         cache_files.write(Path(wanted["folder"]), wanted["key"], examples)
     return len(request)
+
+
+def _tokenizer(source: str) -> Callable[..., Iterator[Any]]:
+    """Returns the `examples` function of the module that reads a task's source."""
+    if source.startswith(plain_tokens.SOURCES):
+        return plain_tokens.examples
+    from spjax.data import seqio_tasks  # here, because it starts TensorFlow
+
+    return seqio_tasks.examples
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Tokenised splits on disk: built once with seqio in another process, read without TensorFlow.
+"""Tokenised splits on disk: built once in another process, read without TensorFlow.
 
 A split's folder is named by a key made of everything its content depends on: the task's row, the
 split, the lengths, the vocabulary's fingerprint, the layout of the files and the source code that
@@ -30,7 +30,7 @@ from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from spjax.data import cache_files, vocabulary as vocabularies
+from spjax.data import cache_files, plain_tokens, vocabulary as vocabularies
 from spjax.data.cache_files import Ragged
 from spjax.data.tasks import files, registry
 from spjax.data.tasks.files import FileTask
@@ -209,7 +209,9 @@ def source_fingerprint(source: str) -> str:
       source: a task's `source`; for the pocket world all of `spjax/pocket` counts.
     """
     tasks = _PACKAGE / "data" / "tasks"
-    paths = [_PACKAGE / "data" / "seqio_tasks.py", *sorted(tasks.glob("templates*.py"))]
+    plain = source.startswith(plain_tokens.SOURCES)
+    tokenizer = "plain_tokens.py" if plain else "seqio_tasks.py"
+    paths = [_PACKAGE / "data" / tokenizer, *sorted(tasks.glob("templates*.py"))]
     if source.startswith(files.SOURCE):
         paths += [tasks / "files.py", tasks / "file_rows.py"]
     if source.startswith("pocket:"):

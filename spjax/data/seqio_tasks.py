@@ -18,8 +18,8 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from spjax.data import tfds_folders, vocabulary as vocabularies
-from spjax.data.tasks import files, registry, templates
+from spjax.data import plain_tokens, tfds_folders, vocabulary as vocabularies
+from spjax.data.tasks import registry, templates
 from spjax.data.tasks.info import TaskInfo
 
 _ROWS_PER_CALL = 256  # records or examples that pass between TensorFlow and Python at once
@@ -59,18 +59,20 @@ def register_all() -> None:
 
 
 def examples(
-    task: seqio.Task, split: str, lengths: Mapping[str, int]
+    info: TaskInfo, split: str, lengths: Mapping[str, int], vocabulary: str = ""
 ) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, Any]]]:
-    """Token ids of inputs and targets, and the raw fields, of every example of a split in order.
+    """Yields ids of inputs and targets, and the raw fields, of every example of a split in order.
 
     Args:
-      task: as made by `build`.
+      info: the row of the task.
       split: one of its splits.
       lengths: the most `inputs` and `targets` ids, EOS included.
+      vocabulary: name or path of another vocabulary than the task's own.
 
     Raises:
       ValueError: TFDS has not prepared the records and cannot, or a template refuses one.
     """
+    task = build(info, training=split == "train", vocabulary=vocabulary)
     if isinstance(task.source, seqio.TfdsDataSource):
         tfds_folders.require(task.source.tfds_dataset.name)
     dataset = task.get_dataset(sequence_length=dict(lengths), split=split, shuffle=False)
@@ -154,17 +156,10 @@ def _source(info: TaskInfo, splits: Sequence[str]) -> seqio.DataSource:
         theirs = dict(info.source_splits)
         named = {split: theirs.get(split, split) for split in splits}
         return seqio.TfdsDataSource(name, splits=named)
-    assert kind in ("pocket", "files"), info.source
 
     def dataset_fn(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         del shuffle_files, seed  # the order is the source's; batching shuffles
-        if kind == "files":
-            records = files.records(info.source, split)
-        else:
-            from spjax.pocket import tasks
-
-            records = tasks.TASKS[name].records(split)
-        return tf.data.Dataset.from_tensor_slices(_columns(records))
+        return tf.data.Dataset.from_tensor_slices(_columns(plain_tokens.records(info.source, split)))
 
     return seqio.FunctionDataSource(dataset_fn, splits=splits)
 

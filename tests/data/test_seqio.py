@@ -80,11 +80,11 @@ def test_majority_is_the_world_s(name: str) -> None:
 
 PROGRAM = """
 import json, sys
-from spjax.data import seqio_tasks, vocabulary
+from spjax.data import plain_tokens, seqio_tasks, vocabulary
 from spjax.data.tasks import registry
 import seqio, tensorflow as tf
 
-vocabulary_path, = sys.argv[1:]
+vocabulary_path = sys.argv[1]
 ours = vocabulary.load(vocabulary_path)
 theirs = seqio.SentencePieceVocabulary(vocabulary_path, extra_ids=100)
 texts = ["the bird", "", " two  spaces ", "a <extra_id_0> b<extra_id_7> c", 'quotes "x" \\n é']
@@ -112,21 +112,35 @@ made = {training: [
     {key: value.decode() for key, value in row.items()}
     for row in seqio_tasks.to_text(dataset, info=info, training=training).as_numpy_iterator()
 ] for training in (True, False)}
-copa = seqio_tasks.build(registry.get("pocket_copa"), training=False)
-rows = seqio_tasks.examples(copa, "validation", {"inputs": 8, "targets": 2})
-cut = [(inputs.tolist(), targets.tolist()) for inputs, targets, _ in rows]
+def tokens(module, name, split, lengths):
+    rows = module.examples(registry.get(name), split, lengths)
+    return [(inputs.tolist(), targets.tolist(), fields) for inputs, targets, fields in rows]
+
+cut = [row[:2] for row in tokens(seqio_tasks, "pocket_copa", "validation", {"inputs": 8, "targets": 2})]
+split_by = {"pocket_wsc": "train", "pocket_record": "train"}
+file = sys.argv[2]
+compared = [n for n in registry.names() if n.startswith("pocket")] + ["pocket_copa:sentinel", file]
+unequal = [
+    name for name in compared for lengths in ({"inputs": 24, "targets": 3}, {"inputs": 512, "targets": 64})
+    if tokens(plain_tokens, name, split_by.get(name, "validation"), lengths)
+    != tokens(seqio_tasks, name, split_by.get(name, "validation"), lengths)
+]
 seqio_tasks.register_all()
 seqio_tasks.register_all()
 names = sorted(seqio.TaskRegistry.names())
 print(json.dumps({"same_ids": same_ids, "same_text": same_text, "train": made[True],
-                  "eval": made[False], "records": records, "names": names, "cut": cut}))
+                  "eval": made[False], "records": records, "names": names, "cut": cut,
+                  "unequal": unequal, "compared": len(compared)}))
 """
 
 
 @pytest.fixture(scope="module")
-def in_tensorflow(vocabulary_path: Path) -> dict[str, Any]:
+def in_tensorflow(vocabulary_path: Path, tmp_path_factory) -> dict[str, Any]:
+    file = tmp_path_factory.mktemp("file") / "rows.jsonl"
+    rows = [{"input": f"two  spaces é {i}\n", "target": "x" * (i % 9 + 1)} for i in range(60)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(vocabulary_path)],
+        [sys.executable, "-c", PROGRAM, str(vocabulary_path), str(file)],
         capture_output=True,
         text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
@@ -145,6 +159,10 @@ def test_texts_too_long_are_cut_before_eos(in_tensorflow: dict[str, Any]) -> Non
     for number, (inputs, targets) in enumerate(in_tensorflow["cut"]):
         assert inputs == [*whole.inputs[number][:7], 1]
         assert targets == [whole.targets[number][0], 1]
+
+
+def test_pocket_tasks_and_files_need_no_seqio(in_tensorflow: dict[str, Any]) -> None:
+    assert in_tensorflow["compared"] >= 11 and in_tensorflow["unequal"] == []
 
 
 @pytest.mark.parametrize("kind", ["train", "eval"])

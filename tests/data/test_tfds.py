@@ -240,7 +240,7 @@ folder, *names = sys.argv[1:]
 tfds_folders.write(folder)
 socket.getaddrinfo = no_network
 from spjax.data import build_cache, seqio_tasks
-from spjax.data.tasks import templates
+from spjax.data.tasks import registry, templates
 told = {}
 for task in names:
     wanted = {"task": task, "split": "validation", "lengths": {"inputs": 8, "targets": 2},
@@ -255,7 +255,7 @@ def refuse(fields, **options):
 
 templates.TEMPLATES["glue"] = refuse
 try:
-    build_cache.build([{**wanted, "task": "pocket_copa", "vocabulary": "pocket"}])
+    next(seqio_tasks.examples(registry.get("pocket_copa"), "validation", wanted["lengths"]))
 except ValueError as error:
     told["refused"] = str(error)
 print(json.dumps(told))
