@@ -15,7 +15,6 @@ REQUIRES = [
     "flax>=0.12.8,<0.13",
     "gin-config>=0.5.0,<0.6",  # spjax/config.py reads its private tables
     "grain>=0.2.18,<0.3",
-    "importlib_resources>=7.1,<8",  # tensorflow-datasets prepares nothing without, and says not so
     "jax>=0.10.2,<0.11",
     "matplotlib>=3.11,<4",
     "ml_dtypes>=0.6,<1",
@@ -25,23 +24,33 @@ REQUIRES = [
     "orbax-checkpoint>=0.12.8,<0.13",
     "pandas>=3.0,<4",
     "pyarrow>=26.0,<27",
-    "requests>=2.32,<3",
     "rich>=15.0,<16",
-    "rouge-score>=0.1.2,<0.2",
-    "sacrebleu>=2.6,<3",
     "safetensors>=0.8.0,<0.9",
     "scipy>=1.17,<2",
     "sentencepiece>=0.2.3,<0.3",
-    "seqio>=0.0.20,<0.0.21",
     "tensorboardX>=2.6.5,<3",
     "tensorstore>=0.1.86,<0.2",
+]
+# Published datasets, text corpora for pre-training, and the metrics of summaries and translations.
+TFDS = [
+    "importlib_resources>=7.1,<8",  # tensorflow-datasets fails silently without
+    "rouge-score>=0.1.2,<0.2",
+    "sacrebleu>=2.6,<3",
+    "seqio>=0.0.20,<0.0.21",
     "tensorflow>=2.21,<2.22",
     "tensorflow-datasets>=4.9.10,<5",
     "tensorflow-text>=2.21,<2.22",
 ]
 EXTRAS = {
+    "tfds": TFDS,
     # scikit-learn is what our own metrics are compared with.
-    "test": ["pytest>=9.2,<10", "pytest-xdist>=3.8,<4", "scikit-learn>=1.9,<2"],
+    "test": [
+        *TFDS,
+        "pytest>=9.2,<10",
+        "pytest-xdist>=3.8,<4",
+        "scikit-learn>=1.9,<2",
+        "setuptools>=77",  # builds the wheel that is tested
+    ],
     # Checkpoints behind hf://, gs://, s3:// and http:// (T5X's need none of these).
     "hub": ["huggingface_hub>=1.0,<3"],
     "gcs": ["gcsfs>=2025.9"],
@@ -51,6 +60,8 @@ EXTRAS = {
     "torch": ["torch>=2.13.0,<2.14", "transformers>=5.23,<6", "peft>=0.21.2,<0.22"],
 }
 
+SHIPPED = {f"spjax.shipped.{name}": name for name in ("gin_configs", "experiments")}
+
 setuptools.setup(
     name="spjax",
     version=VERSION,
@@ -59,8 +70,11 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=setuptools.find_packages(include=["spjax", "spjax.*"]),
+    # The gin files stay at the top of the tree and are installed inside the package.
+    package_dir={"spjax": "spjax", **SHIPPED},
+    packages=[*setuptools.find_packages(include=["spjax", "spjax.*"]), *SHIPPED],
     package_data={
+        **{name: ["*/*.gin"] for name in SHIPPED},
         "spjax": ["py.typed"],
         "spjax.data": ["t5.model"],
         "spjax.pocket": ["vocabulary.model", "weights/*.safetensors", "weights/*.json"],

@@ -11,6 +11,7 @@ import difflib
 import functools
 import hashlib
 import importlib
+import importlib.resources
 import inspect
 import itertools
 import json
@@ -102,9 +103,13 @@ def register_all() -> None:
 
 
 def default_search_paths() -> list[Path]:
-    """Where gin files are looked for: the working directory, then the clone spjax is run from."""
+    """Returns the working directory, then the folder with the `gin_configs` of spjax.
+
+    That is the clone that spjax is run from, or the files that were installed with it.
+    """
     clone = Path(__file__).resolve().parent.parent
-    return [Path.cwd()] + ([clone] if (clone / "gin_configs").is_dir() else [])
+    installed = Path(str(importlib.resources.files("spjax"))) / "shipped"
+    return [Path.cwd(), clone if (clone / "gin_configs").is_dir() else installed]
 
 
 def find_file(name: str | Path, search_paths: Iterable[str | Path] = ()) -> Path:

@@ -7,10 +7,10 @@ them, knows these itself. The packages here are optional; an error names the one
 from __future__ import annotations
 
 import functools
-import importlib
 from pathlib import Path
-from types import ModuleType
 from typing import Any, BinaryIO
+
+from spjax import extras
 
 HUB = "hf://"
 # What a frozen model needs of a repository; the same weights also stand there in pickles.
@@ -41,7 +41,7 @@ def _snapshot(path: str) -> str:
             f"{path!r} names no repository of the Hugging Face hub; write hf://ORGANISATION/NAME, "
             "if need be with @REVISION."
         )
-    hub = _import("huggingface_hub", path, "hub")
+    hub = extras.import_module("huggingface_hub", "hub", path)
     try:
         return str(hub.snapshot_download(name, revision=revision or None, allow_patterns=_WANTED))
     except (OSError, ValueError) as error:  # the hub's own errors are of these kinds
@@ -96,27 +96,14 @@ def is_file(path: str | Path) -> bool:
 def _system(url: str) -> tuple[Any, str]:
     """fsspec's file system of a URL, and the path in it."""
     scheme = url.partition("://")[0]
-    fsspec = _import("fsspec", url, _PACKAGES.get(scheme, "gcs"))
+    fsspec = extras.import_module("fsspec", _PACKAGES.get(scheme, "gcs"), url)
     try:
         return fsspec.core.url_to_fs(url)
     except ImportError as error:  # it names the package
-        raise ValueError(
-            f"cannot read {url}: {error}. {_install(_PACKAGES.get(scheme, ''))}"
-        ) from error
+        extra = _PACKAGES.get(scheme)
+        remedy = extras.how_to_install(extra) if extra else "Install it with pip."
+        raise ValueError(f"cannot read {url}: {error}. {remedy}") from error
     except ValueError as error:
         raise ValueError(
             f"cannot read {url}: {error}. Use a local path, gs://, s3://, hf:// or http(s)://."
         ) from error
-
-
-def _import(package: str, path: str, extra: str) -> ModuleType:
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ValueError(
-            f"{path} needs the package {package}, which is not installed. {_install(extra)}"
-        ) from error
-
-
-def _install(extra: str) -> str:
-    return f"Install it: pip install 'spjax[{extra}]'." if extra else "Install it with pip."

@@ -1,6 +1,6 @@
-"""From a task to batches: seqio tasks, the token cache, and batches with slots.
+"""From a task to batches: tokenised tasks, the token cache, and batches with slots.
 
-Only `seqio_tasks.py` and `build_cache.py` import TensorFlow, and nothing imports those two: the
-cache starts them in a process of their own. Everything else here needs numpy, SentencePiece and
-Grain.
+`seqio_tasks.py`, `tfds_folders.py` and the builders of corpora import TensorFlow, in processes of
+their own that the cache starts for published datasets (the extra `tfds`). Everything else here
+needs numpy, SentencePiece and Grain.
 """

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from spjax import extras
 from spjax.data import cache_files, plain_tokens
 from spjax.data.tasks import registry
 
@@ -42,6 +43,7 @@ def _tokenizer(source: str) -> Callable[..., Iterator[Any]]:
     """Returns the `examples` function of the module that reads a task's source."""
     if source.startswith(plain_tokens.SOURCES):
         return plain_tokens.examples
+    extras.require("tfds", f"the source {source}", *extras.TFDS_PACKAGES)
     from spjax.data import seqio_tasks  # here, because it starts TensorFlow
 
     return seqio_tasks.examples

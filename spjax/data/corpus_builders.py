@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from spjax import extras
 from spjax.data import cache, corpus_files
 from spjax.files import write_text
 
@@ -68,9 +69,10 @@ def run_workers(
 
     Raises:
       OSError: the folder cannot be written.
-      ValueError: the text cannot be found or used.
+      ValueError: the text cannot be found or used, or seqio and TensorFlow are not installed.
       RuntimeError: a process failed in an unforeseen way.
     """
+    extras.require("tfds", "building a corpus", *extras.TFDS_PACKAGES)
     workers: list[_Worker] = []
     noted = time.monotonic()
     try:

@@ -9,6 +9,8 @@ from typing import Hashable, Sequence
 
 import numpy as np
 
+from spjax import extras
+
 Scores = dict[str, float]
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -50,8 +52,7 @@ def rouge(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
     `rouge_mean`; its older `rouge` takes the median of a thousand random resamplings, which
     differs in the second decimal from call to call.
     """
-    from rouge_score import rouge_scorer  # here, because it loads nltk
-
+    rouge_scorer = extras.import_module("rouge_score.rouge_scorer", "tfds", "the metric 'rouge'")
     names = ("rouge1", "rouge2", "rougeLsum")
     scorer = rouge_scorer.RougeScorer(names)
     found = [
@@ -63,8 +64,7 @@ def rouge(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
 
 def bleu(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
     """Corpus BLEU of sacrebleu with T5's settings: its `intl` tokenizer, capitals kept."""
-    import sacrebleu  # here, because of the time it takes
-
+    sacrebleu = extras.import_module("sacrebleu", "tfds", "the metric 'bleu'")
     found = sacrebleu.corpus_bleu(
         list(predictions),
         [list(targets)],

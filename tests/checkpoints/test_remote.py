@@ -72,12 +72,12 @@ def test_a_repository_of_the_hub(folder, hub):
 def test_what_is_not_installed_is_named(monkeypatch):
     remote._snapshot.cache_clear()
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    message = r"hf://google/tiny needs the package huggingface_hub.*pip install 'spjax\[hub\]'"
+    message = r"hf://google/tiny needs the package huggingface_hub.*pip install -e '/.*\[hub\]'"
     with pytest.raises(ValueError, match=message):
         weights.find("auto", "hf://google/tiny")
     for scheme, package, extra in [("gs", "gcsfs", "gcs"), ("s3", "s3fs", "s3")]:
         monkeypatch.setitem(sys.modules, package, None)
-        with pytest.raises(ValueError, match=rf"{package}.*pip install 'spjax\[{extra}\]'"):
+        with pytest.raises(ValueError, match=rf"{package}.*pip install -e '/.*\[{extra}\]'"):
             remote.names(f"{scheme}://bucket/model")
     with pytest.raises(ValueError, match="cannot read nothing://a: .*Use a local path, gs://"):
         remote.names("nothing://a")

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from spjax import extras
 from spjax.data.tasks import file_rows
 from spjax.data.tasks.formats import Format
 from spjax.data.tasks.info import TaskInfo, not_drawn
@@ -38,6 +39,7 @@ _POSTPROCESSORS = {  # what each metric compares
     "spearman_corrcoef": "string_to_float",
 }
 _CORRELATIONS = ("pearson_corrcoef", "spearman_corrcoef")  # their targets are numbers
+_METRIC_PACKAGES = {"rouge": "rouge_score", "bleu": "sacrebleu"}  # of the extra "tfds"
 _CLASSES = {"f1_with_invalid": 2, "mean_3class_f1": 3}  # labels that a metric is for
 _REPORTED = 10  # bad rows that are named
 _PATH = re.compile(rf"(?i:(.+(?:{'|'.join(map(re.escape, file_rows.ENDINGS))})))((?::\w+)*)")
@@ -248,6 +250,8 @@ def _check_metrics(task: FileTask) -> None:
         allowed = "; or ".join(dict.fromkeys(groups))
         raise ValueError(f"FileTask.metrics is {task.metrics!r}; {which} {allowed}.")
     for name in task.metrics:
+        if name in _METRIC_PACKAGES:
+            extras.require("tfds", f"the metric {name!r}", _METRIC_PACKAGES[name])
         if _CLASSES.get(name, len(task.labels)) != len(task.labels):
             raise ValueError(
                 f"FileTask.metrics has {name!r}, which is for {_CLASSES[name]} labels, but "

@@ -1,0 +1,100 @@
+"""The wheel: what is installed from it works outside the clone."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spjax import extras
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ("spjax", "gin_configs", "experiments")
+FLAGS = [
+    *("--gin_file=gin_configs/models/pocket.gin", "--gin_file=gin_configs/runs/pocket.gin"),
+    "--gin_file=gin_configs/methods/prompt_tuning.gin",
+    *("--gin.MODEL_SIZE=pocket_50k", "--gin.MIXTURE_OR_TASK_NAME=pocket_sentiment"),
+    *("--gin.TRAIN_STEPS=2", "--gin.EVAL_PERIOD=2", "--gin.PROMPT_LENGTH=3"),
+    "--gin.Run.eval_examples=8",
+]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder for PYTHONPATH with nothing but what the wheel installs."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
+    skipped = shutil.ignore_patterns("__pycache__", "results", "*.egg-info")
+    for name in SOURCES:
+        shutil.copytree(ROOT / name, source / name, ignore=skipped)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    command = [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(out), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = out.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(out), str(wheel)], check=True)
+    return out
+
+
+def run(installed, folder, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+def test_it_trains_outside_the_clone(installed, tmp_path):
+    where = run(installed, tmp_path, "-c", "import spjax; print(spjax.__file__)")
+    assert where.stdout.startswith(str(installed))
+    done = run(installed, tmp_path, "-m", "spjax.cli", "train", *FLAGS, "--gin.MODEL_DIR=run")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run/result.json").is_file()
+
+
+def test_it_has_every_gin_file(installed, tmp_path):
+    def names(root):
+        return {
+            str(path.relative_to(root))
+            for name in ("gin_configs", "experiments")
+            for path in (root / name).glob("*/*.gin")
+        }
+
+    assert names(installed / "spjax/shipped") == names(ROOT) != set()
+    quickstart = "--gin_file=experiments/pocket/quickstart.gin"
+    planned = run(installed, tmp_path, "-m", "spjax.cli", "sweep", quickstart, "--dry_run")
+    assert planned.returncode == 0 and "32 runs" in planned.stdout, planned.stderr
+
+
+def test_a_missing_extra_is_named_with_a_command_that_installs_it(monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match=rf"^this needs the package no_such. .*'{ROOT}\[tfds\]'"):
+        extras.require("tfds", "this", "numpy", "no_such")
+    with pytest.raises(ValueError, match="^this needs the package no_such .No module named"):
+        extras.import_module("no_such", "tfds", "this")
+    monkeypatch.setattr(extras, "_PROJECT", tmp_path)  # as where there is no clone
+    monkeypatch.setattr(
+        "importlib.metadata.requires",
+        lambda name: ["jax>=0.10", 'seqio<1,>=0.0.20; extra == "tfds"', 'torch>2; extra == "torch"'],
+    )
+    with pytest.raises(ValueError, match="pip install 'seqio<1,>=0.0.20'$"):
+        extras.require("tfds", "this", "no_such")
+
+
+def test_records_of_tfds_need_the_extra(monkeypatch):
+    from spjax.data import build_cache
+
+    monkeypatch.setattr(extras, "TFDS_PACKAGES", ("no_such",))
+    wanted = {"task": "super_glue_boolq_v102", "split": "test", "lengths": {}, "vocabulary": "t5"}
+    with pytest.raises(ValueError, match="the source tfds:super_glue.* needs the package no_such"):
+        build_cache.build([wanted])
+
+
+def test_a_metric_without_its_package_is_refused_before_training(monkeypatch, tmp_path):
+    from spjax.data.tasks import files
+
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"input": "a", "target": "b"}\n')
+    monkeypatch.setitem(files._METRIC_PACKAGES, "rouge", "no_such")
+    with pytest.raises(ValueError, match="the metric 'rouge' needs the package no_such"):
+        files.FileTask(str(file), metrics=("rouge",))
