@@ -104,7 +104,7 @@ class Ours:
         layout = dataclasses.replace(self.layout, target_length=NEW_TOKENS)
         texts = evaluation.predict(
             self.config, self.method.started(), self.untrained, self.base, _Words(), layout, BATCH,
-            0, self.split,
+            self.split,
         )  # fmt: skip
         took = time.perf_counter() - start
         check_decoded(max(len(text.split()) for text in texts))

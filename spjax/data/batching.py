@@ -163,7 +163,7 @@ def train_iterator(
 
 
 def eval_batches(
-    split: CachedSplit, layout: Layout, batch_size: int, *, limit: int = 0, positions: int = 0
+    split: CachedSplit, layout: Layout, batch_size: int, *, positions: int = 0
 ) -> Iterator[tuple[Batch, np.ndarray]]:
     """The examples of a split by length, so that few positions are padding.
 
@@ -171,7 +171,6 @@ def eval_batches(
       split: what to evaluate.
       layout: of the rows; must have room for the split.
       batch_size: most rows in a batch.
-      limit: how many examples to take from the start; 0 for all.
       positions: of the encoder in a batch, about; 0 for as many as there are.
 
     Returns:
@@ -183,8 +182,7 @@ def eval_batches(
       ValueError: a bad batch size.
     """
     _check_batch_size(batch_size)
-    total = min(limit or split.num_examples, split.num_examples)
-    lengths = split.inputs.lengths[:total] + layout.slots_beside
+    lengths = split.inputs.lengths + layout.slots_beside
     order = np.argsort(lengths, kind="stable")
 
     def size_of(length: int) -> int:

@@ -26,7 +26,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -95,7 +95,42 @@ class CachedSplit:
                 turns.append(seen[target])
                 seen[target] += 1
             order = order[np.argsort(turns, kind="stable")]
-        rows = np.sort(order[: wanted.examples])
+        return self._at(np.sort(order[: wanted.examples]))
+
+    def sample(
+        self, most: int, seed: int, group: Callable[[Mapping[str, Any]], Any] | None = None
+    ) -> CachedSplit:
+        """A random part in which every target has the share that it has in the split.
+
+        Every example is in it with the same probability, so that scores of it are on average those
+        of the whole.
+
+        Args:
+          most: examples, or fewer where the next group would be too many; the split itself if it
+            has no more. A first group of more is taken all the same.
+          seed: of the draw.
+          group: a hashable key of an example; examples of one key come together or not at all.
+        """
+        if most >= self.num_examples:
+            return self
+        groups: dict[Any, list[int]] = {}
+        for row, example in enumerate(self.examples):
+            groups.setdefault(group(example) if group else row, []).append(row)
+        members = list(groups.values())
+        rng = np.random.default_rng(seed)
+        alike: dict[str, list[int]] = {}
+        for i in rng.permutation(len(members)).tolist():
+            alike.setdefault(self.examples[members[i][0]]["targets_text"], []).append(i)
+        turns = np.empty(len(members))
+        for same in alike.values():  # evenly from 0 to 1, with a random start
+            turns[same] = (np.arange(len(same)) + rng.random()) / len(same)
+        chosen: list[int] = []
+        for i in np.argsort(turns, kind="stable"):
+            if not chosen or len(chosen) + len(members[i]) <= most:
+                chosen += members[i]
+        return self._at(np.sort(chosen))
+
+    def _at(self, rows: np.ndarray) -> CachedSplit:
         inputs, targets = self.inputs.take(rows), self.targets.take(rows)
         kept = rows if self.rows is None else self.rows[rows]  # these may be a part themselves
         return dataclasses.replace(self, inputs=inputs, targets=targets, rows=kept)

@@ -10,7 +10,7 @@ SQuAD v1.1 script.
 from __future__ import annotations
 
 import collections
-from typing import Any, Callable, Mapping, Protocol, Sequence
+from typing import Any, Callable, Hashable, Mapping, Protocol, Sequence
 
 import numpy as np
 
@@ -30,6 +30,8 @@ from spjax.metrics.postprocessors import (
     label,
     multirc,
     qa,
+    query,
+    question,
     record,
     string_to_float,
     text,
@@ -135,6 +137,9 @@ POSTPROCESSORS: dict[str, Callable[[str, Example, Sequence[str]], tuple[Any, Any
     "text": text,
     "wsc": wsc,
 }
+
+# What a metric counts as one where that is several examples, by post-processor.
+GROUPS: dict[str, Callable[[Example], Hashable]] = {"multirc": question, "record": query}
 
 METRICS: dict[str, Callable[[Sequence[Any], Sequence[Any]], Scores]] = {
     "accuracy": accuracy,

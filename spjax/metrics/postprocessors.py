@@ -26,15 +26,24 @@ def multirc(
 ) -> tuple[tuple[Hashable, int], int]:
     """As `label`; the target carries its question, over which exact match is taken."""
     target, predicted = label(prediction, example, labels)
-    return (example["idx"]["question"], target), predicted
+    return (question(example), target), predicted
+
+
+def question(example: Example) -> Hashable:
+    """The question of an answer of MultiRC."""
+    return example["idx"]["question"]
+
+
+def query(example: Example) -> Hashable:
+    """The query of an answer of ReCoRD."""
+    return example["idx"]["passage"], example["idx"]["query"]
 
 
 def record(
     prediction: str, example: Example, labels: Sequence[str]
 ) -> tuple[tuple[Hashable, list[str]], str]:
     """The text itself; the target is the query it belongs to and all gold answers."""
-    group = (example["idx"]["passage"], example["idx"]["query"])
-    return (group, qa(prediction, example, labels)[0]), prediction
+    return (query(example), qa(prediction, example, labels)[0]), prediction
 
 
 def qa(prediction: str, example: Example, labels: Sequence[str]) -> tuple[list[str], str]:

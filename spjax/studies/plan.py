@@ -19,7 +19,8 @@ from spjax.studies.study import Study
 # What the runs of a gang may differ in; a longer one goes on without the others.
 _OF_ONE_RUN = (
     "task", "method", "seed", "steps", "batch_size", "eval_period", "patience",
-    "checkpoint_period", "eval_batch_size", "eval_examples", "input_length", "target_length",
+    "checkpoint_period", "eval_batch_size", "eval_examples", "eval_seed", "input_length",
+    "target_length",
 )  # fmt: skip
 
 

@@ -48,7 +48,6 @@ def predict(
     words: Vocabulary,
     layout: batching.Layout,
     batch_size: int,
-    limit: int,
     split: CachedSplit,
 ) -> list[str]:
     """The texts that the model writes for the examples of a split, each decoded once.
@@ -61,7 +60,6 @@ def predict(
       words: the vocabulary of the split.
       layout: shape of the rows.
       batch_size: examples decoded at a time.
-      limit: most examples, from the start of the split; 0 for all.
       split: what to read.
 
     Returns:
@@ -78,7 +76,7 @@ def predict(
     decode = _decoder(dataclasses.replace(config, dropout_rate=0.0), room)
     most, place = np.int32(layout.target_length), mesh.of(base)
     batches = batching.eval_batches(
-        split, layout, batch_size, limit=limit, positions=row_shapes.positions_at_once()
+        split, layout, batch_size, positions=row_shapes.positions_at_once()
     )
     # Simulated devices share the host's threads: programs that are under way together, each waiting
     # for its own parts to meet, can take the threads from one another until XLA gives up.

@@ -259,26 +259,23 @@ class Gang:
         self.states = (*self.states[:group], state, *self.states[group + 1 :])
 
     def evaluate(self, i: int) -> None:
-        """Scores run i on its whole validation set."""
+        """Scores run i on the validation examples that it is chosen by."""
         member = self.members[i]
-        limit = member.run.eval_examples
         trainable = self._own(i)["trainable"]
-        scores = member.tasks.score("validation", self._answers(i, trainable, limit))
+        scores = member.tasks.evaluate(self._answers(i, trainable))
         member.evaluated(scores)
         named = {f"validation/{name}": value for name, value in scores.items()}
         member.write(named | drift.drift(member.start, trainable))
         if not member.active:
             self._deactivate(i)
 
-    def _answers(
-        self, i: int, trainable: Tree, limit: int = 0
-    ) -> Callable[[CachedSplit], list[str]]:
+    def _answers(self, i: int, trainable: Tree) -> Callable[[CachedSplit], list[str]]:
         """What run i writes for a split with these parameters."""
         member = self.members[i]
         tasks, batch_size = member.tasks, member.run.eval_batch_size
         return functools.partial(
             evaluation.predict, self.program.config, member.method.started(), trainable, self.base,
-            tasks.words, tasks.layout, batch_size, limit,
+            tasks.words, tasks.layout, batch_size,
         )  # fmt: skip
 
     def finish(self, i: int, seconds: float) -> dict[str, Any]:
@@ -298,10 +295,10 @@ class Gang:
 def _report(
     member: Member, answer: Callable[[CachedSplit], list[str]], result: dict[str, Any]
 ) -> None:
-    """Scores what chose nothing."""
+    """Scores what chose nothing, and the whole validation set where a part of it chose."""
     if member.tasks.final == "test":
         result["test"] = member.tasks.score("test", answer)
-    elif member.run.eval_examples:  # what is reported is of the whole split
+    if member.run.eval_examples:
         result["validation"] = member.tasks.score("validation", answer)
     result["transfer"] = member.tasks.transfer(answer)
 
@@ -323,7 +320,7 @@ def _score_untrained(run: Run, folder: Path) -> dict[str, Any]:
     asked = untrained.Untrained(run, member.tasks)
     base = base_of(run)
     answer = asked.answers(base)
-    scores = member.tasks.score("validation", answer)
+    scores = member.tasks.evaluate(answer)
     member.standing = run_files.Standing(best_step=0, best=scores)
     member.status, member.message = "finished", asked.message
     result = _facts(member, base)

@@ -24,6 +24,7 @@ _WHOLE_NUMBERS = {
         "checkpoint_period",
         "seed",
         "eval_examples",
+        "eval_seed",
         "input_length",
         "target_length",
     ),
@@ -54,7 +55,9 @@ class Run:
       target_length: most tokens of target, EOS included; 0 for the task's.
       row_length: most positions of an encoder row, prompt and text together.
       eval_batch_size: examples decoded at a time.
-      eval_examples: most validation examples to score at each evaluation; 0 for all.
+      eval_examples: most validation examples of each task to score at each evaluation, drawn so
+        that every target keeps its share; 0 for all. What is reported is of all.
+      eval_seed: of that draw.
       weights_dtype: of the frozen weights in memory: "float32", "bfloat16" or "int8".
       num_partitions: devices along the mesh axis `model`; the rest are along `data`.
       logical_axis_rules: "data_parallel", "tensor_parallel", "fsdp", or pairs of a logical axis
@@ -86,6 +89,7 @@ class Run:
     row_length: int = 1024
     eval_batch_size: int = 64
     eval_examples: int = 0
+    eval_seed: int = 0
     weights_dtype: str = "float32"
     num_partitions: int = 1
     logical_axis_rules: Any = "data_parallel"
@@ -174,10 +178,11 @@ class Run:
         """Settings that decide where and in what order the same numbers are computed.
 
         Dropout masks are drawn for each microbatch, so with dropout these change the numbers. A
-        penalty that is not there decides nothing either.
+        penalty that is not there decides nothing either, nor the seed of a draw that takes all.
         """
         names = {"num_partitions", "logical_axis_rules", "microbatches", "remat", "attention"}
         names |= {"waywardness"} if self.waywardness is None else set()
+        names |= set() if self.eval_examples else {"eval_seed"}
         return frozenset(names - {"microbatches"} if self.dropout_rate else names)
 
     @property

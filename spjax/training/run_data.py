@@ -49,6 +49,7 @@ class RunData:
             (info.name, split): cache.load(info, split, lengths, vocabulary=vocabulary)
             for info, split, lengths, vocabulary in wanted
         }
+        self._parts: dict[tuple[str, str], CachedSplit] = {}
         self.fields: tuple[str, ...] = ()
         if slots.is_template(template := self.method.insertion):
             trained = (self.split(info, "train").examples for info in self.mixture.trained)
@@ -110,6 +111,17 @@ class RunData:
         targets = max(int(split.targets.lengths.max()) for split in splits)
         return inputs + self.layout.slots_beside, targets
 
+    def evaluate(self, answer: Callable[[CachedSplit], list[str]]) -> Scores:
+        """As `score`, of the validation examples by which checkpoints are chosen.
+
+        They are all of them, or a random part of each task, the same whatever the run's seed is.
+        """
+        most, seed = self.run.eval_examples, self.run.eval_seed
+        for info in self.mixture.scored if most and not self._parts else ():
+            whole, group = self.split(info, "validation"), metrics.GROUPS.get(info.postprocess)
+            self._parts[info.name, "validation"] = whole.sample(most, seed, group)
+        return self._score({**self._splits, **self._parts}, "validation", answer)
+
     def score(
         self, split: str, answer: Callable[[CachedSplit], list[str]]
     ) -> dict[str, float]:
@@ -117,13 +129,20 @@ class RunData:
 
         Args:
           split: its name.
-          answer: gives a text for each example of a split, or for the first ones.
+          answer: gives a text for each example of a split.
         """
-        found = {}
         for info in self.mixture.scored:
-            data = self.split(info, split)
-            found[info] = score(info, answer(data), data.examples)
-        return averaged(found)
+            self.split(info, split)
+        return self._score(self._splits, split, answer)
+
+    def _score(
+        self,
+        splits: Mapping[tuple[str, str], CachedSplit],
+        split: str,
+        answer: Callable[[CachedSplit], list[str]],
+    ) -> Scores:
+        parts = {info: splits[info.name, split] for info in self.mixture.scored}
+        return averaged({x: score(x, answer(part), part.examples) for x, part in parts.items()})
 
     def transfer(self, answer: Callable[[CachedSplit], list[str]]) -> dict[str, Scores]:
         """Metrics in percent and `score` of each task that is only transferred to."""
@@ -196,11 +215,11 @@ def score(info: TaskInfo, texts: Sequence[str], examples: Sequence[dict[str, Any
     Args:
       info: the task.
       texts: what the model wrote.
-      examples: raw fields of as many examples, or of more.
+      examples: raw fields of the examples that it was written for.
     """
     if info.sentinel:
         texts = [vocabulary.without_sentinel(text) for text in texts]
-    values = metrics.evaluate(info, list(texts), examples[: len(texts)])
+    values = metrics.evaluate(info, list(texts), examples)
     return {**values, "score": metrics.score(values, info.selection)}
 
 

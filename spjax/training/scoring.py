@@ -43,7 +43,7 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
 
     answer = functools.partial(
         evaluation.predict, program.config, member.method.started(), trainable, base,
-        tasks.words, tasks.layout, run.eval_batch_size, 0,
+        tasks.words, tasks.layout, run.eval_batch_size,
     )  # fmt: skip
     split = split or tasks.final
     scores = tasks.score(split, answer)

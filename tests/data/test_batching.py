@@ -202,12 +202,6 @@ def test_evaluation_batches_of_few_positions(many: Any) -> None:
     assert len({batch["inputs_BL"].shape for batch, _ in batches}) <= 3
 
 
-def test_evaluation_limit(many: Any) -> None:
-    batches = list(batching.eval_batches(many, batching.make_layout([many]), 16, limit=20))
-    order = np.concatenate([indices for _, indices in batches])
-    assert sorted(order.tolist()) == list(range(20))
-
-
 @pytest.mark.parametrize(
     ("lengths", "size", "expected"),
     [

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from spjax import metrics
+from spjax import config, metrics
 from spjax.data import cache, vocabulary
 from spjax.data.tasks import registry, tables
 from spjax.methods.initializers import ClassLabels
@@ -171,3 +171,48 @@ def test_the_score_of_glue_takes_both_parts_of_mnli_as_one():
     found = scored("taskless_glue_v002_proportional", values)
     assert found["score"] == pytest.approx(45.0)
     assert found["taskless_glue_mnli_mismatched_v002/score"] == 70
+
+
+def test_runs_are_chosen_by_the_same_random_part_of_the_validation_set(mixed):
+    def chosen(**settings):
+        run = dataclasses.replace(mixed, eval_examples=12, **settings)
+        seen = []
+
+        def answer(split):
+            seen.append(split)
+            return [example["targets_text"] for example in split.examples]
+
+        assert run_data.RunData(run).evaluate(answer)["score"] == 100  # the answers' own examples
+        return {split.task: split for split in seen}
+
+    parts, others = chosen(seed=0), chosen(seed=1)
+    whole = cache.load("pocket_cb", "validation")
+    for name in ("pocket_cb", "pocket_copa"):
+        assert parts[name].num_examples == 12 and parts[name].rows.tolist() != list(range(12))
+        assert (parts[name].rows == others[name].rows).all()
+    targets = [example["targets_text"] for example in parts["pocket_cb"].examples]
+    assert {targets.count(target) for target in set(targets)} == {4} and whole.num_examples == 30
+    assert (chosen(eval_seed=1)["pocket_cb"].rows != parts["pocket_cb"].rows).any()
+
+
+def test_validation_of_a_result_is_of_the_whole_split(run, tmp_path):
+    run = dataclasses.replace(run, steps=1, eval_period=1, eval_examples=6)
+    (result,) = loop.train([run], [tmp_path])
+    whole = scoring.score_folder(run, tmp_path, "validation")
+    assert {name: whole[name] for name in result["validation"]} == result["validation"]
+
+
+def test_the_draw_is_part_of_a_run_s_identity_only_where_there_is_one(run):
+    few, all_of_them = run, dataclasses.replace(run, eval_examples=0)
+    assert "eval_seed" in config.canonical(few)
+    assert "Run.eval_seed = 0" in config.identity(config.config_str(few))
+    assert "eval_seed" not in config.canonical(all_of_them)
+    assert "eval_seed" not in config.config_str(all_of_them)
+    other = dataclasses.replace(few, eval_seed=1)
+    assert config.run_key(other) != config.run_key(few)
+
+
+def test_scores_want_an_answer_for_each_example():
+    examples = [{"targets_text": "entailment"}] * 3
+    with pytest.raises(ValueError, match="2 predictions for 3 examples"):
+        run_data.score(registry.get("pocket_cb"), ["neutral"] * 2, examples)
