@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import ClassVar, Sequence
 
@@ -15,7 +16,9 @@ from spjax.types import Array, Tree
 
 KERNELS = ("query", "key", "value", "out", "wi", "wi_0", "wi_1", "wo")
 # The released code's initial values: uniform within 1 / sqrt(fan in).
-_start_a = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=0)
+_start_a = functools.partial(
+    nn.initializers.variance_scaling, 1 / 3, "fan_in", "uniform", in_axis=0
+)
 
 
 class LoRA(Method):
@@ -81,7 +84,8 @@ class LoRA(Method):
         found = {}
         for name, own in zip(kernels, jax.random.split(rng, len(kernels))):
             first, *layers, last = kernels[name].shape
-            found[f"{name}/a"] = _start_a(own, (first, *layers, self.rank), jnp.float32)
+            start = _start_a(batch_axis=range(1, 1 + len(layers)))  # no part of fan in
+            found[f"{name}/a"] = start(own, (first, *layers, self.rank), jnp.float32)
             found[f"{name}/b"] = jnp.zeros((self.rank, *layers, last), jnp.float32)
         return found
 
