@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -30,7 +31,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """A free name beside `path` that becomes `path` when the block ends well.
 
     Two processes that write the same path at once do not meet. Missing folders are made.
+
+    Raises:
+      OSError: it cannot be written, or something stands there that is no file, such as a device.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is a device or a pipe, which a file would replace")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         temporary = Path(folder) / path.name

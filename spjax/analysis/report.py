@@ -1,26 +1,36 @@
 """What a sweep leaves behind: figures, table and verdicts in the study folder."""
 
+from collections.abc import Iterator
+import contextlib
+import errno
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from spjax.analysis import claims, figures, rates, statistics, tables, transfer
+from spjax.files import write_text
 
 
 def finish(study_folder: Path, study: Any) -> str:
     """Draws study.figures, writes table.md and claims.md; returns the text to print.
 
     study: has `name` and `figures` (names of spjax.analysis.figures). Figures go to
-    <study_folder>/figures. Raises ValueError where results.csv or a figure's name is unusable.
+    <study_folder>/figures. Raises ValueError where results.csv or a figure's name is unusable,
+    the results are another study's, or something that is no file stands where one is written.
     """
     folder = Path(study_folder)
     results = statistics.load(folder)
+    _check_study(results, study.name, folder)
     draws = [figures.get(name) for name in study.figures]
-    paths = [path for draw in draws for path in draw(results, folder / "figures")]
+    with writing(folder):
+        paths = [path for draw in draws for path in draw(results, folder / "figures")]
     found = claims.check(results)
     transferred = transfer.markdown(results)
     parts = [tables.markdown(results), transferred, rates.markdown(results)]
-    _write(folder / "table.md", study.name, "\n".join(filter(None, parts)))
-    _write(folder / "claims.md", f"{study.name}: claims", claims.markdown(found))
+    with writing(folder):
+        _write(folder / "table.md", study.name, "\n".join(filter(None, parts)))
+        _write(folder / "claims.md", f"{study.name}: claims", claims.markdown(found))
     width = max(len(claim.verdict) for claim in found)
     verdicts = [f"{claim.id}  {claim.verdict:<{width}}  {claim.statement}" for claim in found]
     shown = [f"figure: {path}" for path in paths if path.suffix == ".png"]
@@ -28,5 +38,38 @@ def finish(study_folder: Path, study: Any) -> str:
     return "\n".join([tables.table(results), *verdicts, "", *shown])
 
 
+@contextlib.contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Explains what stands in the way of a file at a path or in a folder, with a ValueError.
+
+    A full disk stays the OSError that it is: it is no fault of what was asked for.
+    """
+    try:
+        yield
+    except (IsADirectoryError, NotADirectoryError, FileExistsError, PermissionError) as error:
+        raise _in_the_way(place, error) from error
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENAMETOOLONG):
+            raise
+        raise _in_the_way(place, error) from error
+
+
+def _in_the_way(place: Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"cannot write {error.filename or place}: {error.strerror}. Remove what stands there, or "
+        "choose another place."
+    )
+
+
+def _check_study(results: pd.DataFrame, name: str, folder: Path) -> None:
+    others = set(results["study"].astype(str)) - {name} if "study" in results.columns else ()
+    if others:
+        raise ValueError(
+            f"the rows of {folder / 'results.csv'} are of the study {', '.join(sorted(others))}, "
+            f"and study.gin beside it names {name!r}: the two do not belong together. Put the "
+            "study's own file beside them, or run the sweep again."
+        )
+
+
 def _write(path: Path, title: str, text: str) -> None:
-    path.write_text(f"# {title}\n\n{text}", encoding="utf-8")
+    write_text(path, f"# {title}\n\n{text}")

@@ -1,9 +1,13 @@
 """The printed table and what a finished sweep leaves in its folder."""
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from matplotlib.figure import Figure
 from spjax.analysis import figures, report, tables
+from spjax.analysis.figures import _style
 
 STUDY = SimpleNamespace(name="scaling", figures=figures.names())
 
@@ -61,3 +65,36 @@ def test_unknown_figure_before_anything_is_written(results, tmp_path):
     with pytest.raises(ValueError, match="unknown figure 'pie': known are"):
         report.finish(tmp_path, SimpleNamespace(name="scaling", figures=("pie",)))
     assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+
+
+def test_results_of_another_study_are_refused(results, tmp_path):
+    results.to_csv(tmp_path / "results.csv", index=False)
+    other = SimpleNamespace(name="other", figures=STUDY.figures)
+    with pytest.raises(ValueError, match="are of the study scaling, .* names 'other'"):
+        report.finish(tmp_path, other)
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "stand"),
+    [
+        ("figures", Path.touch),
+        ("figures/score_over_size.png", Path.mkdir),
+        ("figures/score_over_size.svg", os.mkfifo),
+        ("figures/score_over_size.csv", Path.mkdir),
+        ("table.md", Path.mkdir),
+        ("claims.md", os.mkfifo),
+    ],
+)
+def test_what_is_no_file_is_not_replaced(results, tmp_path, monkeypatch, name, stand):
+    # An empty figure is drawn at once.
+    monkeypatch.setattr(figures, "get", lambda name: lambda table, folder: _style.save(
+        Figure(), table[:1], folder, "score_over_size"))  # fmt: skip
+    results = results[(results["model"] == "pocket_3m") & (results["seed"] == 0)]
+    results.to_csv(tmp_path / "results.csv", index=False)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    stand(tmp_path / name)
+    one = SimpleNamespace(name="scaling", figures=["score_over_size"])
+    with pytest.raises(ValueError, match="cannot write .*Remove what stands there"):
+        report.finish(tmp_path, one)
+    assert (tmp_path / name).exists()

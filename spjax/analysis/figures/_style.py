@@ -18,6 +18,7 @@ from matplotlib.ticker import NullLocator
 import pandas as pd
 
 from spjax.analysis import statistics
+from spjax.files import replacing, write_text
 
 # Okabe & Ito 2008, https://jfly.uni-koeln.de/color/; without yellow, too pale on white, and with
 # black left for full fine-tuning. Neighbours differ in lightness too.
@@ -207,7 +208,9 @@ def save(figure: Figure, table: pd.DataFrame, folder: Path, name: str) -> list[P
     png, svg, csv = (folder / f"{name}.{ending}" for ending in ("png", "svg", "csv"))
     # Figure.savefig would draw everything twice: half a second for the panels.
     figure.set_dpi(DPI)
-    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
-    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
-    table.to_csv(csv, index=False, lineterminator="\n")
+    with replacing(png) as path:
+        FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
+    with replacing(svg) as path:
+        FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None, "Creator": None})
+    write_text(csv, table.to_csv(index=False, lineterminator="\n"))
     return [png, svg, csv]
