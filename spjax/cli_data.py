@@ -53,7 +53,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     shown.add_argument("--gin_file", action="append", default=[], help="binds FileTask, for a file")
     shown.add_argument("--gin_bindings", action="append", default=[], metavar="NAME=VALUE")
     shown.add_argument("--leaks", action="store_true", help="look for inputs in several splits")
-    shown.add_argument("--near", type=float, default=_NEAR, help="likeness of near duplicates")
+    shown.add_argument("--near", type=float, help="likeness of near duplicates, 0.8 by default")
     model = shown.add_argument_group("how a model sees it")
     model.add_argument("--model", default="", help="its size")
     model.add_argument("--checkpoint", default="", help="its weights; a vocabulary lies beside")
@@ -86,8 +86,7 @@ def cache(args: argparse.Namespace) -> int:
         )
     beam = None
     if args.beam:
-        options = shlex.split(args.pipeline_options)
-        beam = corpora.Beam(args.beam_python, options, args.seqio_cache_dir)
+        beam = corpora.Beam(args.beam_python, _options(args.pipeline_options), args.seqio_cache_dir)
     corpora.build(
         args.corpus, args.vocabulary, args.text_field, args.split, args.cache_dir,
         args.num_workers, beam, log=lambda text: print(text, flush=True),
@@ -95,11 +94,24 @@ def cache(args: argparse.Namespace) -> int:
     return 0
 
 
+def _options(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ValueError(
+            f"--pipeline_options is {text!r}: {error}. Write it as for a shell, quotes in pairs."
+        ) from error
+
+
 def tasks(args: argparse.Namespace) -> int:
     """Lists the tasks, or shows one: examples as the model sees them, lengths, labels, leaks."""
     from spjax.data import overview
     from spjax.data.tasks import files, registry
 
+    if args.near is not None and not args.leaks:
+        raise ValueError(
+            f"--near={args.near} is how alike inputs are that --leaks looks for; give --leaks too."
+        )
     if args.gin_file:
         info = registry.get(_file_task(args))
     elif args.gin_bindings:
@@ -116,7 +128,7 @@ def tasks(args: argparse.Namespace) -> int:
     print(overview.facts(info) + "\n", flush=True)
     examples = overview.examples(info)
     if args.leaks:
-        print(overview.leak_report(examples, args.near))
+        print(overview.leak_report(examples, _NEAR if args.near is None else args.near))
     else:
         print(overview.describe(info, examples, view))
     return 0

@@ -118,6 +118,8 @@ def test_leaks_of_a_file_are_shown(call, data: str, tmp_path: Path) -> None:
     (row,) = (line for line in lines if line.split()[:2] == ["test", "train"])
     assert code == 0 and "3 (75.0 %)" in row and "1 (25.0 %)" in row
     assert f"  premise: {long} now" in lines
+    code, _, err = call(*own(data), "--near=0.5")
+    assert code == 2 and "--near=0.5 is how alike inputs are that --leaks looks for" in err
     code, _, err = call(*own(data), "--leaks", "--near=2")
     assert code == 2 and "the least likeness is 2.0" in err
 
@@ -160,3 +162,9 @@ def test_a_misspelt_setting_is_refused(call, data: str) -> None:
 def test_choices_are_those_of_the_library() -> None:
     assert cli_data._INSERTIONS == batching.INSERTIONS
     assert cli_data._NEAR == leaks.NEAR
+
+
+def test_options_of_beam_with_half_a_quote(call):
+    argv = ("cache", "--corpus=a=x.txt", "--vocabulary=pocket", "--beam", "--pipeline_options='")
+    code, _, err = call(*argv)
+    assert code == 2 and "No closing quotation. Write it as for a shell, quotes in pairs" in err
