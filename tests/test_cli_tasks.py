@@ -164,7 +164,8 @@ def test_choices_are_those_of_the_library() -> None:
     assert cli_data._NEAR == leaks.NEAR
 
 
-def test_options_of_beam_with_half_a_quote(call):
-    argv = ("cache", "--corpus=a=x.txt", "--vocabulary=pocket", "--beam", "--pipeline_options='")
-    code, _, err = call(*argv)
-    assert code == 2 and "No closing quotation. Write it as for a shell, quotes in pairs" in err
+def test_options_of_beam_with_half_a_quote(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["cache", "--corpus=c4", "--vocabulary=pocket", "--beam", "--pipeline_options='"]
+    assert cli.main(argv) == 2
+    err = capsys.readouterr().err
+    assert "No closing quotation. Write it as for a shell, quotes in pairs" in err

@@ -1,0 +1,20 @@
+"""What is no file is never replaced by one."""
+
+import os
+
+import numpy as np
+import pytest
+
+from spjax import cli, files
+from spjax.checkpoints import prompts
+from spjax.checkpoints.prompts import Prompt
+
+
+def test_a_pipe_stays_a_pipe(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="a device or a pipe, which a file would replace"):
+        files.write_text(tmp_path / "pipe", "text")
+    source = prompts.write(tmp_path / "p.npy", Prompt(np.ones((2, 3), np.float32), {}))
+    code = cli.main(["convert", str(source), str(tmp_path / "pipe"), "--format=npy"])
+    assert code == 2 and "cannot write the prompt to" in capsys.readouterr().err
+    assert (tmp_path / "pipe").is_fifo() and len(list(tmp_path.iterdir())) == 3
