@@ -1,4 +1,4 @@
-"""The part of a split that an evaluation scores: random, in proportion, whole groups, repeatable."""
+"""The part of a split that an evaluation scores: random, in proportion, of whole groups."""
 
 import collections
 
