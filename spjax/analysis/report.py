@@ -62,7 +62,7 @@ def _in_the_way(place: Path, error: OSError) -> ValueError:
 
 
 def _check_study(results: pd.DataFrame, name: str, folder: Path) -> None:
-    others = set(results["study"].astype(str)) - {name} if "study" in results.columns else ()
+    others = {*map(str, results["study"].fillna(""))} - {name} if "study" in results.columns else ()
     if others:
         raise ValueError(
             f"the rows of {folder / 'results.csv'} are of the study {', '.join(sorted(others))}, "

@@ -26,6 +26,13 @@ COLUMNS = (
     *("arm", "model", "model_parameters", "task", "method", "prompt_length", "init", "seed"),
     *("status", SCORE, "majority_score", "ceiling"),
 )
+NUMBERS = (
+    *("model_parameters", "prompt_length", "seed", "trainable_parameters", "learning_rate"),
+    *(SCORE, "validation_score", "majority_score", "ceiling"),
+)
+_WHOLE = ("model_parameters", "seed")  # known of every run
+_NEVER_NEGATIVE = (*_WHOLE, "prompt_length", "trainable_parameters")
+_TEXTS = ("model", "task", "method", "status")  # known of every run too
 LISTED = 6  # cells a note names before it only counts the rest
 
 
@@ -78,9 +85,16 @@ def checked(results: pd.DataFrame) -> pd.DataFrame:
     results = results.copy()
     for name in ("arm", "init"):
         results[name] = results[name].astype(object).fillna("").astype(str)
-    for name in (SCORE, "majority_score", "ceiling"):
-        results[name] = pd.to_numeric(results[name]).replace([np.inf, -np.inf], np.nan)
+    for name in set(NUMBERS) & set(results.columns):
+        results[name] = _numbers(results[name])
     results["prompt_length"] = results["prompt_length"].fillna(0).astype(int)
+    for name in _TEXTS:
+        if (empty := results[name].isna()).any():
+            raise ValueError(
+                f"the results have nothing as {name} of row {empty.argmax() + 1}; write "
+                "results.csv again with `spjax sweep`"
+            )
+        results[name] = results[name].astype(str)
     _score_without_test(results)
     # Another form of the targets makes another line (its arm tells it apart), not another task.
     results["task"] = results["task"].str.replace(":sentinel", "")
@@ -91,6 +105,26 @@ def checked(results: pd.DataFrame) -> pd.DataFrame:
             "needed; look at the messages in the run folders' result.json"
         )
     return results
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """A column as numbers, NaN where there is none; ValueError for text and sizes that are none."""
+    numbers = pd.to_numeric(column, errors="coerce").replace([np.inf, -np.inf], np.nan)
+    whole = column.name in _WHOLE
+    bad = numbers.isna() if whole else numbers.isna() & column.notna() & ~_infinite(column)
+    bad |= numbers.abs() > 2**53  # beyond exact numbers
+    bad |= (numbers < 0) & (column.name in _NEVER_NEGATIVE)
+    if bad.any():
+        wanted = "a number" if whole else "a number or nothing"
+        raise ValueError(
+            f"the results have {column[bad].iloc[0]!r} as {column.name} of row {bad.argmax() + 1}, "
+            f"where {wanted} is wanted; write results.csv again with `spjax sweep`"
+        )
+    return numbers.astype("int64") if whole else numbers
+
+
+def _infinite(column: pd.Series) -> pd.Series:
+    return pd.to_numeric(column, errors="coerce").isin([np.inf, -np.inf])
 
 
 def _score_without_test(results: pd.DataFrame) -> None:

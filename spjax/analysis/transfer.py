@@ -41,8 +41,8 @@ def markdown(results: pd.DataFrame) -> str:
 
 
 def _values(run: dict) -> list[dict]:
-    own = json.loads(run.get("test_metrics") or "{}") or json.loads(run["validation_metrics"])
-    scored = {run["task"]: own, **json.loads(run["transfer_metrics"])}
+    own = _metrics(run, "test_metrics") or _metrics(run, "validation_metrics")
+    scored = {run["task"]: own, **_metrics(run, "transfer_metrics")}
     return [
         {"trained on": run["task"], "model": run["model"], "scored on": task, "metric": metric}
         | {"line": run["line"], "value": value}
@@ -50,6 +50,22 @@ def _values(run: dict) -> list[dict]:
         for metric, value in metrics.items()
         if metric.rpartition("/")[2] != "score"
     ]
+
+
+def _metrics(run: dict, column: str) -> dict:
+    """The JSON object of a column; ValueError where it is something else."""
+    text = run.get(column)
+    try:
+        found = json.loads(text) if isinstance(text, str) and text else {}
+    except (ValueError, RecursionError):
+        found = None
+    nested = found.values() if column == "transfer_metrics" and isinstance(found, dict) else ()
+    if not isinstance(found, dict) or not all(isinstance(metrics, dict) for metrics in nested):
+        raise ValueError(
+            f"the results have {text!r} as {column} of {run['task']}, where a JSON object is "
+            "wanted; write results.csv again with `spjax sweep`"
+        )
+    return found
 
 
 def _spread(values: pd.Series) -> str:

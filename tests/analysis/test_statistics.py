@@ -202,3 +202,21 @@ def test_sentinel_tasks_are_another_line_of_the_same_tasks():
     other = hand().assign(arm="sentinel", task=lambda rows: rows["task"] + ":sentinel")
     both = suite(pd.concat([hand(), other]))
     assert both.tasks == ("a", "b") and len(both.cells) == 2 and both.cells["seeds"].min() == 2
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("model_parameters", "x", "'x' as model_parameters of row 3, where a number is wanted"),
+        ("seed", None, "as seed of row 3, where a number is wanted"),
+        ("test_score", "x", "'x' as test_score of row 3, where a number or nothing is wanted"),
+        ("prompt_length", "1e30", "as prompt_length of row 3"),
+        ("model_parameters", -1, "-1 as model_parameters of row 3"),
+        ("task", None, "nothing as task of row 3"),
+    ],
+)
+def test_what_is_no_number_is_named(results, column, value, message):
+    results[column] = results[column].astype(object)
+    results.loc[2, column] = value
+    with pytest.raises(ValueError, match=message):
+        statistics.checked(results)

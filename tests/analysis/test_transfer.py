@@ -3,6 +3,7 @@
 import json
 
 import pandas as pd
+import pytest
 from spjax.analysis import transfer
 
 LINES = [("prompt_tuning", 20), ("full_fine_tuning", 0)]
@@ -38,3 +39,9 @@ def test_rows_are_metrics_of_tasks_and_columns_are_lines():
 def test_no_table_without_transfer():
     assert transfer.markdown(results().assign(transfer_metrics="{}")) == ""
     assert transfer.markdown(results().drop(columns="transfer_metrics")) == ""
+
+
+@pytest.mark.parametrize("text", ["3", "x", "[]", '{"a": 3}', "[" * 100_000])
+def test_metrics_that_are_no_object_are_named(text):
+    with pytest.raises(ValueError, match="as transfer_metrics of cb, where a JSON object is want"):
+        transfer._metrics({"task": "cb", "transfer_metrics": text}, "transfer_metrics")
