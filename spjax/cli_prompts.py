@@ -186,17 +186,11 @@ def find_vocabulary(given: str, model: str, checkpoint: str) -> Any:
       checkpoint: the model's weights; a SentencePiece file may lie beside them.
 
     Raises:
-      ValueError: none is known.
+      ValueError: the checkpoint does not say, or the embedding has fewer rows than it has ids.
     """
-    from spjax.checkpoints import weights
     from spjax.data import vocabulary
+    from spjax.training import model_vocabulary
 
-    if not given:
-        given = weights.vocabulary_of(checkpoint)
-        given = given or ("pocket" if model.startswith("pocket") else "")
-    if not given:
-        raise ValueError(
-            f"no vocabulary is known for the model {model!r}; give its SentencePiece file with "
-            "--vocabulary=PATH (for T5, spiece.model)."
-        )
-    return vocabulary.load(given)
+    words = vocabulary.load(given or model_vocabulary.of(model, checkpoint))
+    model_vocabulary.check_rows(words, model, checkpoint)
+    return words

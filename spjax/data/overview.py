@@ -260,8 +260,8 @@ def _ids(
     info: TaskInfo, pair: tuple[str, str], words: Vocabulary
 ) -> tuple[list[int], list[int]]:
     """Token ids of input and target, uncut."""
-    inputs, targets = ([*words.encode(text), words.eos_id] for text in pair)
-    return inputs, ([words.sentinel(0)] if info.sentinel else []) + targets
+    inputs, targets = words.encode(pair[0]), words.encode_target(pair[1], info.sentinel)
+    return [*inputs, words.eos_id], [*targets, words.eos_id]
 
 
 def _shown(title: str, info: TaskInfo, pair: tuple[str, str], view: View) -> Iterator[str]:
