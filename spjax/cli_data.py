@@ -117,7 +117,8 @@ def tasks(args: argparse.Namespace) -> int:
     if args.leaks:
         print(overview.leak_report(examples, args.near))
     else:
-        print(overview.describe(info, examples, view))
+        print(overview.describe(info, examples, view), flush=True)
+        overview.check(info, examples, view)
     return 0
 
 

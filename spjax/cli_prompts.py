@@ -188,9 +188,11 @@ def find_vocabulary(given: str, model: str, checkpoint: str) -> Any:
     Raises:
       ValueError: the checkpoint does not say, or the embedding has fewer rows than it has ids.
     """
+    from spjax.checkpoints import weights
     from spjax.data import vocabulary
     from spjax.training import model_vocabulary
 
-    words = vocabulary.load(given or model_vocabulary.of(model, checkpoint))
-    model_vocabulary.check_rows(words, model, checkpoint)
+    words = vocabulary.load(given or model_vocabulary.of(model or weights.AUTO, checkpoint))
+    if model or checkpoint:
+        model_vocabulary.check_rows(words, model or weights.AUTO, checkpoint)
     return words

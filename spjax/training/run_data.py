@@ -161,6 +161,19 @@ class RunData:
         return self.split(own, "train")
 
 
+def prepare(runs: Sequence[Run]) -> None:
+    """Finds vocabularies and builds the token caches of some runs, before anything is trained.
+
+    Raises:
+      ValueError: a vocabulary cannot be told or does not fit its model, or as `cache.ensure_all`.
+    """
+    models = {(run.model, run.checkpoint, run.vocabulary): run for run in runs}
+    for (model, checkpoint, _), run in models.items():
+        words = vocabulary.load(run.resolved_vocabulary)
+        model_vocabulary.check_rows(words, model, checkpoint)
+    cache.ensure_all(wanted for run in runs for wanted in needed(run))
+
+
 def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:
     """Task, split, lengths and vocabulary of each token cache that a run reads."""
     tasks = registry.mixture(run.task)
