@@ -74,11 +74,13 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
     """One prompt's page, and the same as data."""
     from spjax.analysis import interpretation, prompt_page
     from spjax.checkpoints import prompts
+    from spjax.training import model_vocabulary
 
     shown: dict[str, Any] = {"neighbours": args.neighbours, "metric": args.metric}
     if known := args.model or args.checkpoint:
         embedding = _embedding(args.model, args.checkpoint)
         words = find_vocabulary(args.vocabulary, args.model, args.checkpoint)
+        model_vocabulary.check_rows(words, len(embedding), args.checkpoint or args.model)
         shown |= {"embedding_VD": embedding, "words": words, "labels": _labels(args, prompt)}
         shown["text"] = args.text
     data = interpretation.examine(prompt, **shown)
@@ -192,7 +194,6 @@ def find_vocabulary(given: str, model: str, checkpoint: str) -> Any:
     from spjax.data import vocabulary
     from spjax.training import model_vocabulary
 
-    words = vocabulary.load(given or model_vocabulary.of(model or weights.AUTO, checkpoint))
-    if model or checkpoint:
-        model_vocabulary.check_rows(words, model or weights.AUTO, checkpoint)
-    return words
+    if given and not (model or checkpoint):
+        return vocabulary.load(given)
+    return model_vocabulary.load(given, model or weights.AUTO, checkpoint)

@@ -41,7 +41,7 @@ def of(model: str, checkpoint: str = "") -> str:
     if path:
         words = vocabulary.load(path)
         tokenizer_files.check(words, ADVICE)
-        check_rows(words, model, checkpoint)
+        check_rows(words, rows, checkpoint)
         if not words.says_sentinels and not _is_rounded(words.size, rows):
             raise ValueError(
                 f"the vocabulary {path} has {words.size:,} ids with T5's {words.extra_ids} "
@@ -61,19 +61,39 @@ def of(model: str, checkpoint: str = "") -> str:
     )
 
 
-def check_rows(words: Vocabulary, model: str, checkpoint: str = "") -> None:
+def load(name_or_path: str, model: str, checkpoint: str = "") -> Vocabulary:
+    """The vocabulary of a model, or another one that it has enough rows for.
+
+    Args:
+      name_or_path: as `vocabulary.load`; "" for the model's.
+      model: as of `of`.
+      checkpoint: as of `of`.
+
+    Raises:
+      ValueError: as `of`, `vocabulary.load` and `check_rows`.
+    """
+    words = vocabulary.load(name_or_path or of(model, checkpoint))
+    check_rows(words, weights.config_of(model, checkpoint).vocab_size, checkpoint or model)
+    return words
+
+
+def check_rows(words: Vocabulary, rows: int, owner: str) -> None:
     """Demands a row of the embedding for each id.
+
+    Args:
+      words: the vocabulary.
+      rows: of the embedding.
+      owner: the checkpoint or model, for the message.
 
     Raises:
       ValueError: there are fewer.
     """
-    rows = weights.config_of(model, checkpoint).vocab_size
     if words.size <= rows:
         return
     sentinels = "" if words.says_sentinels else f" {tokenizer_files.STATE_SENTINELS}"
     raise ValueError(
         f"the vocabulary {words.path} has {words.size} ids ({words.extra_ids} of them appended "
-        f"sentinels) and the embedding of {checkpoint or model} only {rows} rows. Choose a "
+        f"sentinels) and the embedding of {owner} only {rows} rows. Choose a "
         f"vocabulary and a model that belong together.{sentinels} {ADVICE}"
     )
 

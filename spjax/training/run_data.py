@@ -37,8 +37,7 @@ class RunData:
     def __init__(self, run: Run) -> None:
         """Builds the token caches that are missing, in one start of TensorFlow."""
         self.run, self.mixture = run, registry.mixture(run.task)
-        self.words = vocabulary.load(run.resolved_vocabulary)
-        model_vocabulary.check_rows(self.words, run.model, run.checkpoint)
+        self.words = model_vocabulary.load(run.vocabulary, run.model, run.checkpoint)
         self.final = _final(self.mixture)
         self.method: Method = run.method.resolve(
             self.mixture.class_labels, self.words.encode, len(self.mixture.trained)
@@ -167,10 +166,8 @@ def prepare(runs: Sequence[Run]) -> None:
     Raises:
       ValueError: a vocabulary cannot be told or does not fit its model, or as `cache.ensure_all`.
     """
-    models = {(run.model, run.checkpoint, run.vocabulary): run for run in runs}
-    for (model, checkpoint, _), run in models.items():
-        words = vocabulary.load(run.resolved_vocabulary)
-        model_vocabulary.check_rows(words, model, checkpoint)
+    for models in dict.fromkeys((run.vocabulary, run.model, run.checkpoint) for run in runs):
+        model_vocabulary.load(*models)
     cache.ensure_all(wanted for run in runs for wanted in needed(run))
 
 
