@@ -68,7 +68,8 @@ def check_labels(
                 f"the label {label!r} has {len(ids) + 1} tokens, EOS included, and a target has "
                 f"room for {most}, so that no answer can be right. {_more_room(whole)}"
             )
-        if (read := without_sentinel(words.decode(ids))) != label:
+        read = words.decode(ids)
+        if (read := without_sentinel(read) if sentinel else read) != label:
             raise ValueError(
                 f"the label {label!r} reads {read!r} once it has been tokens of the vocabulary "
                 f"{words.path}, so that no answer can be right. Write it as it reads."
@@ -178,7 +179,7 @@ def check(info: TaskInfo, split: str, counts: Counts, lengths: Mapping[str, int]
     Raises:
       ValueError: it is such a split.
     """
-    examples, name = counts["examples"], f"{info.name}/{split}"
+    examples, name = counts.get("examples", 0), f"{info.name}/{split}"
     if examples and counts["targets_lost"] == examples:
         raise ValueError(
             f"none of the {examples:,} targets of {name} can ever be answered rightly: "
