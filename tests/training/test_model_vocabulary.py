@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import pytest
+import safetensors.numpy
 from sentencepiece import sentencepiece_model_pb2
 
 from spjax import config
@@ -121,5 +122,22 @@ def test_special_ids_of_the_config_are_compared(key: str, tmp_path: Path) -> Non
     content = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(content | {key: 250}))
     with pytest.raises(ValueError, match=f"spjax cannot run: {key}=250"):
+        weights._own_config.cache_clear()
+        of(str(folder))
+
+
+def test_other_relative_position_buckets_are_refused(tmp_path: Path) -> None:
+    folder = Path(checkpoint_with(32128, tmp_path))
+    tree = weights.load("auto", str(tmp_path / "w.safetensors"))
+    table = tree["encoder"]["relpos_bias"]["rel_embedding"]
+    tree["encoder"]["relpos_bias"]["rel_embedding"] = table[:, :16]
+    weights.save(tmp_path / "other.safetensors", tree, {}, "float32")
+    with pytest.raises(ValueError, match="has 16 buckets of relative positions .* with 32"):
+        of(str(tmp_path / "other.safetensors"))
+    arrays = safetensors.numpy.load_file(folder / "model.safetensors")
+    name = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    arrays[name] = arrays[name][:16].copy()
+    safetensors.numpy.save_file(arrays, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"relative_attention_bias.weight of shape \(16, 2\)"):
         weights._own_config.cache_clear()
         of(str(folder))
