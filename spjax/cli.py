@@ -56,9 +56,10 @@ def train(args: argparse.Namespace) -> int:
     with disk.own(folder, text) if leads else contextlib.nullcontext():
         result = disk.result(folder)
         if result is None:
-            from spjax.training import loop
+            from spjax.training import loop, run_data
 
             weights.find(run.model, run.checkpoint)
+            run_data.prepare([run])  # before the folder is anything's
             if leads:
                 run = _settled("Run", folder, text)
             (result,) = loop.train([run], [folder], _print_progress)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,7 +129,8 @@ def tasks(args: argparse.Namespace) -> int:
     if args.leaks:
         print(overview.leak_report(examples, _NEAR if args.near is None else args.near))
     else:
-        print(overview.describe(info, examples, view))
+        print(overview.describe(info, examples, view), flush=True)
+        overview.check(info, examples, view)
     return 0
 
 
@@ -188,13 +188,18 @@ def texts(recipe: Any) -> tuple[Any, list[Any], Any]:
     Raises:
       ValueError: the corpus has not been built, or nothing says its vocabulary.
     """
+    from spjax.data import vocabulary
+
     if recipe.corpus:
         from spjax.data import corpora
+        from spjax.training import denoising
         from spjax.training.pretrain_data import Shuffled
 
-        corpus = corpora.load(recipe.corpus, _vocabulary(recipe))
+        words = _vocabulary(recipe)
+        if recipe.span_steps:
+            vocabulary.load(words).check_sentinels(denoising.most_spans(recipe.input_length))
+        corpus = corpora.load(recipe.corpus, words)
         return Shuffled(corpus, recipe.seed), [], Shuffled(corpus, recipe.seed, held_out=True)
-    from spjax.data import vocabulary
     from spjax.pocket import corpus as pocket
 
     pieces = vocabulary.load("pocket")
@@ -213,13 +218,16 @@ def put_vocabulary_beside(recipe: Any, folder: Path) -> None:
         from spjax.checkpoints import weights
         from spjax.data import vocabulary
 
-        shutil.copyfile(vocabulary.load(_vocabulary(recipe)).path, folder / weights.VOCABULARY)
+        vocabulary.load(_vocabulary(recipe)).copy(folder, weights.VOCABULARY)
 
 
 def _vocabulary(recipe: Any) -> str:
     from spjax.checkpoints import weights
+    from spjax.training import model_vocabulary
 
-    found = recipe.vocabulary or weights.vocabulary_of(recipe.checkpoint)
+    found = recipe.vocabulary
+    if not found and weights.vocabulary_of(recipe.checkpoint):
+        found = model_vocabulary.of(weights.AUTO, recipe.checkpoint)
     if not found:
         raise ValueError(
             f"nothing says the vocabulary of the corpus {recipe.corpus!r}: there is no "

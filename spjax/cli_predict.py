@@ -120,24 +120,19 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _evaluate_prompts(args: argparse.Namespace) -> dict[str, Any]:
-    from spjax.checkpoints import weights
     from spjax.data.tasks import registry
     from spjax.training import ensembling, scoring
 
     bank = _Bank(args, args.prompt)
     names = bank.tasks(args.task, args.ensemble)
     infos = [registry.get(name) for name in names]
-    beside = weights.vocabulary_of(args.checkpoint)
-    pocket = (args.model or bank.facts[0].get("model", "")).startswith("pocket")
-    own = "pocket" if pocket else infos[0].vocabulary
-    args.vocabulary = args.vocabulary or beside or own
     _check_batch_size(args.batch_size)
     if args.ensemble == "mean" and args.decoding != "rank":
         raise ValueError(
             "--ensemble=mean averages the probabilities of labels; give --decoding=rank with it."
         )
     predictor = bank.predictor(infos)
-    how = (args.split, args.batch_size, args.target_length, args.vocabulary)
+    how = (args.split, args.batch_size, args.target_length, str(predictor.words.path))
     if args.ensemble:
         scores = ensembling.score(predictor, args.ensemble, args.prompt, names[0], *how)
         return {"task": infos[0].name, **scores}

@@ -74,11 +74,13 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
     """One prompt's page, and the same as data."""
     from spjax.analysis import interpretation, prompt_page
     from spjax.checkpoints import prompts
+    from spjax.training import model_vocabulary
 
     shown: dict[str, Any] = {"neighbours": args.neighbours, "metric": args.metric}
     if known := args.model or args.checkpoint:
         embedding = _embedding(args.model, args.checkpoint)
         words = find_vocabulary(args.vocabulary, args.model, args.checkpoint)
+        model_vocabulary.check_rows(words, len(embedding), args.checkpoint or args.model)
         shown |= {"embedding_VD": embedding, "words": words, "labels": _labels(args, prompt)}
         shown["text"] = args.text
     data = interpretation.examine(prompt, **shown)
@@ -186,17 +188,12 @@ def find_vocabulary(given: str, model: str, checkpoint: str) -> Any:
       checkpoint: the model's weights; a SentencePiece file may lie beside them.
 
     Raises:
-      ValueError: none is known.
+      ValueError: the checkpoint does not say, or the embedding has fewer rows than it has ids.
     """
     from spjax.checkpoints import weights
     from spjax.data import vocabulary
+    from spjax.training import model_vocabulary
 
-    if not given:
-        given = weights.vocabulary_of(checkpoint)
-        given = given or ("pocket" if model.startswith("pocket") else "")
-    if not given:
-        raise ValueError(
-            f"no vocabulary is known for the model {model!r}; give its SentencePiece file with "
-            "--vocabulary=PATH (for T5, spiece.model)."
-        )
-    return vocabulary.load(given)
+    if given and not (model or checkpoint):
+        return vocabulary.load(given)
+    return model_vocabulary.load(given, model or weights.AUTO, checkpoint)

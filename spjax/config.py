@@ -358,13 +358,17 @@ def canonical(value: Any) -> Any:
 def run_key(run: Any) -> str:
     """The 12 hexadecimal digits that name a run's folder: a hash of everything that decides it.
 
-    That is its configuration, the content of the frozen weights and the version of the data.
+    That is its configuration, the content of the frozen weights and of a vocabulary that is not
+    the checkpoint's, and the version of the data.
     """
     from spjax.checkpoints import weights
+    from spjax.data import vocabulary
     from spjax.data.tasks import registry
 
     frozen = weights.fingerprint(run.model, run.checkpoint)
     parts = [canonical(run), frozen, registry.mixture(run.task).identity]
+    if run.vocabulary:
+        parts.append(vocabulary.load(run.vocabulary).fingerprint)
     text = json.dumps(parts, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

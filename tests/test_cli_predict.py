@@ -114,7 +114,7 @@ def test_mistakes(call, files, tmp_path):
         (("predict", str(lines), one, "--prompt_column=p"), "every --prompt is NAME=FILE"),
         (("predict", str(lines), one, "--batch_size=0"), "batch size is 0; it must be 1 or more"),
         (("predict", str(lines), one, "--labels=a,", "--decoding=rank"), "labels to rank are"),
-        (("predict", str(lines), one, "--model=t5_1_1_small"), "no vocabulary is known"),
+        (("predict", str(lines), one, "--model=t5_1_1_small"), "and the model is 512 wide; a prompt fits only"),
         (("eval",), "give either the folder of a finished run or --prompt"),
         (("eval", f"--prompt={nameless}"), "does not say its task; give one with --task"),
         (("eval", one, "--task=x"), "unknown task 'x'"),

@@ -68,7 +68,7 @@ def test_a_mixture_shows_its_rates(call) -> None:
 def test_a_file_shows_what_the_model_reads(call, data: str) -> None:
     code, lines, err = call(
         *own(data), "--model=pocket_50k", "--prompt_length=5", "--insertion=end",
-        "--input_length=20", "--target_length=3",
+        "--input_length=20", "--target_length=5",
     )  # fmt: skip
     assert code == 0 and not err
     text = "\n".join(lines)
@@ -83,7 +83,7 @@ def test_a_file_shows_what_the_model_reads(call, data: str) -> None:
             assert f"{label} {100 * share:.1f} %" in row
         longer = np.mean([len(words.encode(record["inputs"])) + 1 > 20 for record in rows])
         assert 0 < longer < 1 and f"{split} {100 * longer:.1f} %" in text
-    assert "longer than 20 and cut: train" in text and "longer than 3 and cut: train" in text
+    assert "longer than 20 and cut: train" in text and "longer than 5 and cut: train" in text
     assert sum(int(line.split()[1]) for line in lines if line.endswith("#")) == 2 * len(ROWS)
     # The example in the row that batching makes of its ids.
     first = files.records(info.source, "train")[0]

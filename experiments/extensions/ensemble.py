@@ -36,7 +36,7 @@ def measure(own: Sequence[stored.Stored]) -> dict[str, Any]:
     info = registry.get(run.task)
     given, names = [item.prompt for item in own], [item.row["key"] for item in own]
     split = run_data.transfer_split(info)
-    how = (names, run.task, split, run.eval_batch_size, 0, run.vocabulary)
+    how = (names, run.task, split, run.eval_batch_size, 0, run.resolved_vocabulary)
     voted = ensembling.score(stored.predictor(run, given), "vote", *how)
     row = {name: first[name] for name in ALIKE}
     row |= {"prompts": len(own), "split": split}

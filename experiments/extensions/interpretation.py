@@ -37,7 +37,7 @@ COLUMNS = {
 def look(item: stored.Stored) -> dict[str, Any]:
     """The figures of one run; scores in percent."""
     run, info = item.run, registry.get(item.run.task)
-    words = vocabulary.load(run.vocabulary)
+    words = vocabulary.load(run.resolved_vocabulary)
     table = loop.base_of(run)["token_embedder"]["embedding"]
     embedding_VD = np.asarray(quantization.dequantize(table), np.float32)
     text = run.waywardness.text if run.waywardness else ""
@@ -53,7 +53,7 @@ def look(item: stored.Stored) -> dict[str, Any]:
         row["pull"] = run.waywardness.gamma
         row["recovered"] = found["text"]["recovered"] / found["text"]["tokens"]
     split = run_data.transfer_split(info)
-    how = (run.task, split, run.eval_batch_size, 0, run.vocabulary)
+    how = (run.task, split, run.eval_batch_size, 0, run.resolved_vocabulary)
     made = interpretation.discretised(item.prompt, embedding_VD, words, "cosine")
     for name, prompt in (("score", item.prompt), ("discretised", made)):
         asked = stored.predictor(run, [prompt])

@@ -100,6 +100,9 @@ def write_huggingface(
     safetensors_files.write(folder / huggingface.WEIGHTS, tensors, dtype, metadata)
     if vocabulary:
         shutil.copyfile(vocabulary, folder / weights.VOCABULARY)
+        tokenizer = Path(vocabulary).with_name(weights.TOKENIZER_CONFIG)
+        if tokenizer.is_file():  # which may say how many sentinels there are
+            shutil.copyfile(tokenizer, folder / weights.TOKENIZER_CONFIG)
     text = json.dumps(huggingface.config_json(config, dtype), indent=2, sort_keys=True)
     write_text(folder / huggingface.CONFIG, text + "\n")
     return folder

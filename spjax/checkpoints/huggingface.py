@@ -18,6 +18,7 @@ import numpy as np
 from spjax.checkpoints import remote, safetensors_files
 from spjax.checkpoints.stored import Index, Leaves, Stored, transpose
 from spjax.models import SIZES, T5Config
+from spjax.models.layers import BUCKETS
 from spjax.models.t5 import EMBEDDING
 
 CONFIG = "config.json"
@@ -32,10 +33,14 @@ _ACTIVATIONS = {
 }
 # What transformers assumes where a key is missing, and what spjax's T5 has built in.
 _BUILT_IN = {
-    "relative_attention_num_buckets": 32,
+    "relative_attention_num_buckets": BUCKETS,
     "relative_attention_max_distance": 128,
     "layer_norm_epsilon": 1e-6,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 0,
 }
+_RELATIVE = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
 _TABLES = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _HEAD = "lm_head.weight"
 # Written by old versions of transformers, which never used it.
@@ -158,9 +163,6 @@ def config_json(config: T5Config, dtype: str) -> dict[str, Any]:
         "scale_decoder_outputs": config.logits_via_embedding,
         "is_encoder_decoder": True,
         "dropout_rate": 0.1,
-        "decoder_start_token_id": 0,
-        "pad_token_id": 0,
-        "eos_token_id": 1,
         "dtype": dtype,
         **_BUILT_IN,
     }
@@ -221,7 +223,11 @@ def _config(content: Mapping[str, Any], folder: str | Path, files: Leaves) -> T5
         f"{key}={content[key]!r} (supported: {value!r})"
         for key, value in _BUILT_IN.items()
         if content.get(key, value) != value
+        and not (content[key] is None and key.endswith("_token_id"))
     ]
+    table = files.get(_RELATIVE)
+    if table is not None and table.shape[:1] != (BUCKETS,):
+        wrong.append(f"{_RELATIVE} of shape {table.shape} (supported: {BUCKETS} buckets)")
     if kind not in ("t5", "mt5"):
         wrong.append(f"model_type={kind!r} (supported: 't5', 'mt5')")
     if activation not in _ACTIVATIONS:

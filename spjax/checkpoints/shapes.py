@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from spjax.checkpoints import lazy
 from spjax.checkpoints.stored import Stored
 from spjax.models import T5Config
+from spjax.models.layers import BUCKETS
 from spjax.models.t5 import EMBEDDING
 
 _TABLE = "encoder/relpos_bias/rel_embedding"
@@ -36,7 +37,12 @@ def config(leaves: Mapping[str, Stored], source: str) -> T5Config:
             f"{', '.join(lost)}. Name the model's size instead of 'auto', if it is a T5."
         )
     vocab_size, emb_dim = unrolled[EMBEDDING].shape
-    num_heads = unrolled[_TABLE].shape[0]
+    num_heads, buckets = unrolled[_TABLE].shape
+    if buckets != BUCKETS:
+        raise ValueError(
+            f"the model in {source} has {buckets} buckets of relative positions ({_TABLE}), and "
+            f"spjax computes with {BUCKETS}, as every published T5 does. Use another checkpoint."
+        )
     return T5Config(
         vocab_size=vocab_size,
         emb_dim=emb_dim,

@@ -21,6 +21,10 @@ from spjax.types import Tree
 SHIPPED = Path(__file__).parent.parent / "pocket" / "weights"
 AUTO = "auto"
 VOCABULARY = "spiece.model"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+_TOKENIZER_FILES = frozenset({
+    VOCABULARY, "tokenizer.json", TOKENIZER_CONFIG, "vocab.json", "merges.txt", "vocab.txt",
+})  # fmt: skip
 FORMATS = (
     "a .safetensors file of spjax; a T5X folder `checkpoint_{step}` (msgpack and zarr, or Orbax); "
     "a Hugging Face folder (config.json with model.safetensors or its index); or the URL of one "
@@ -179,11 +183,26 @@ def vocabulary_of(checkpoint: str) -> str:
     Args:
       checkpoint: path of a file or folder, or a URL; of URLs only `hf://` is looked at.
     """
+    folder = folder_of(checkpoint)
+    return str(folder / VOCABULARY) if folder and (folder / VOCABULARY).is_file() else ""
+
+
+def folder_of(checkpoint: str) -> Path | None:
+    """Where the files beside a checkpoint are; None for a URL, and without a checkpoint."""
     place = remote.local(checkpoint)
     if not checkpoint or remote.is_url(place):
-        return ""
-    folder = Path(place) if Path(place).is_dir() else Path(place).parent
-    return str(folder / VOCABULARY) if (folder / VOCABULARY).is_file() else ""
+        return None
+    return Path(place) if Path(place).is_dir() else Path(place).parent
+
+
+def tokenizer_files(checkpoint: str) -> list[str]:
+    """Names of the files in a checkpoint's folder that say how its texts become tokens.
+
+    Args:
+      checkpoint: path of a file or folder, or a URL; a file has none.
+    """
+    names = remote.names(remote.local(checkpoint)) if checkpoint else set()
+    return sorted(name for name in names if name in _TOKENIZER_FILES or name.endswith(".model"))
 
 
 def read(
@@ -217,9 +236,9 @@ def read(
 def fingerprint(model: str, checkpoint: str = "") -> str:
     """SHA-256 that names the weights a run would load, "" while there are none.
 
-    Of a file it is the hash of all bytes (and that of a vocabulary beside it); of a folder, which
-    may hold tens of gigabytes, that of every file's name, size and first 64 KiB; of a URL, that of
-    its text.
+    Of a file it is the hash of all bytes (and those of a vocabulary beside it and of what says how
+    many sentinels that has); of a folder, which may hold tens of gigabytes, that of every file's
+    name, size and first 64 KiB; of a URL, that of its text.
     """
     if remote.is_url(checkpoint):
         return hashlib.sha256(checkpoint.encode()).hexdigest()
@@ -228,6 +247,7 @@ def fingerprint(model: str, checkpoint: str = "") -> str:
     except ValueError:
         return ""
     beside = [Path(vocabulary)] if (vocabulary := vocabulary_of(checkpoint)) else []
+    beside += [p for p in (path.with_name(TOKENIZER_CONFIG),) if beside and p.is_file()]
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path, *beside]
     state = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     return _files_digest(state) if path.is_dir() else "".join(_file_digest(*s) for s in state)

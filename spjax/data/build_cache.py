@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from spjax import extras
-from spjax.data import cache_files, plain_tokens
+from spjax.data import cache_files, coverage, plain_tokens, vocabulary as vocabularies
 from spjax.data.tasks import registry
 
 
@@ -31,11 +31,12 @@ def build(request: Sequence[dict[str, Any]]) -> int:
       ValueError: the records of a task cannot be found or used.
     """
     for wanted in request:
-        info = registry.get(wanted["task"])
-        examples = _tokenizer(info.source)(
-            info, wanted["split"], wanted["lengths"], wanted["vocabulary"]
-        )
-        cache_files.write(Path(wanted["folder"]), wanted["key"], examples)
+        info, split = registry.get(wanted["task"]), wanted["split"]
+        vocabulary, lengths = wanted["vocabulary"], wanted["lengths"]
+        counter = coverage.Counter(info, split, vocabularies.load(vocabulary), lengths)
+        examples = _tokenizer(info.source)(info, split, lengths, vocabulary)
+        watched = counter.watch(examples)
+        cache_files.write(Path(wanted["folder"]), wanted["key"], watched, counter.counts)
     return len(request)
 
 

@@ -30,7 +30,7 @@ from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from spjax.data import cache_files, plain_tokens, vocabulary as vocabularies
+from spjax.data import cache_files, coverage, plain_tokens, vocabulary as vocabularies
 from spjax.data.cache_files import Ragged
 from spjax.data.tasks import files, registry
 from spjax.data.tasks.files import FileTask
@@ -155,7 +155,8 @@ def load(
 
     Raises:
       ValueError: unknown task, split or vocabulary, bad lengths, a folder that cannot be written,
-        or records that cannot be found or used.
+        records that cannot be found or used, or labels or texts of which the ids keep too little
+        (`coverage`).
       RuntimeError: the building process failed in an unforeseen way.
     """
     info = registry.get(task)
@@ -261,13 +262,17 @@ def source_fingerprint(source: str) -> str:
 class _Wanted:
     """A split that somebody wants, and what it has to be made from."""
 
-    task: str
-    source: str
+    info: TaskInfo
     split: str
     lengths: Mapping[str, int]
     vocabulary: str
     key: Mapping[str, Any]
     folder: Path
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.info.name
 
     @property
     def problem(self) -> str | None:
@@ -286,18 +291,20 @@ def _wanted(
         )
     lengths = _check_lengths(info.lengths if lengths is None else dict(lengths))
     vocabulary = vocabulary or info.vocabulary
+    words = vocabularies.load(vocabulary)
+    coverage.check_labels(info.labels, words, lengths["targets"], info.sentinel)
     key = {
         "format": cache_files.FORMAT,
         # Through JSON, so that it compares equal to what a manifest gives back.
         "task": json.loads(json.dumps(dataclasses.asdict(info))),
         "split": split,
         "lengths": lengths,
-        "vocabulary": vocabularies.load(vocabulary).fingerprint,
+        "vocabulary": words.fingerprint,
         "source": source_fingerprint(info.source),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     folder = cache_dir / info.name / f"{split}-{digest[:16]}"
-    return _Wanted(info.name, info.source, split, lengths, vocabulary, key, folder)
+    return _Wanted(info, split, lengths, vocabulary, key, folder)
 
 
 def _check_lengths(lengths: dict[str, int]) -> dict[str, int]:
@@ -314,6 +321,25 @@ def _folder(cache_dir: Path | str | None) -> Path:
 
 
 def _ensure(wanted: Sequence[_Wanted], cache_dir: Path, num_workers: int = 1) -> None:
+    _build(wanted, cache_dir, num_workers)
+    for split in wanted:
+        _tell_losses(split)
+
+
+_told: set[Path] = set()  # folders whose losses have been logged
+
+
+def _tell_losses(split: _Wanted) -> None:
+    """Refuses a split from which nothing can be learnt; logs once what its texts lose as ids."""
+    counts = cache_files.read_counts(split.folder)
+    coverage.check(split.info, split.split, counts, split.lengths)
+    text = coverage.line(split.info, split.split, counts, split.lengths)
+    if text and split.folder not in _told:
+        _told.add(split.folder)
+        _log.warning("%s", text)
+
+
+def _build(wanted: Sequence[_Wanted], cache_dir: Path, num_workers: int) -> None:
     if not any(split.problem for split in wanted):
         return
     with _locked(cache_dir) as lock:
@@ -365,7 +391,7 @@ def _remove_unfinished(cache_dir: Path) -> None:
 def _run_builder(missing: Sequence[_Wanted], cache_dir: Path, lock: int) -> None:
     request = [
         {
-            "task": split.source if split.source.startswith(files.SOURCE) else split.task,
+            "task": _name(split.info),
             "split": split.split,
             "lengths": split.lengths,
             "vocabulary": split.vocabulary,
@@ -394,6 +420,10 @@ def _run_builder(missing: Sequence[_Wanted], cache_dir: Path, lock: int) -> None
             f"the process that builds the token cache ended with status {finished.returncode}:\n"
             f"{tail}"
         )
+
+
+def _name(info: TaskInfo) -> str:
+    return info.source if info.source.startswith(files.SOURCE) else info.name
 
 
 def builder_environment() -> dict[str, str]:

@@ -3,7 +3,7 @@
     inputs.npy, targets.npy                  int32 ids of all examples, one after the other
     inputs_offsets.npy, targets_offsets.npy  int64, where each example starts, and the end
     examples.jsonl                           the raw fields of each example
-    manifest.json                            the key, the number of examples, sizes and SHA-256
+    manifest.json                            the key, counts of the examples, sizes and SHA-256
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Iterable, Mapping
 
 import numpy as np
 
-FORMAT = 1  # to be raised when the layout or the meaning of these files changes
+FORMAT = 2  # to be raised when the layout or the meaning of these files changes
 TEMPORARY = ".building-"  # folders that begin so are unfinished
 
 
@@ -59,6 +59,7 @@ def write(
     folder: Path,
     key: Mapping[str, Any],
     examples: Iterable[tuple[np.ndarray, np.ndarray, Mapping[str, Any]]],
+    counts: Mapping[str, int] | None = None,
 ) -> None:
     """Writes a split so that `folder` is whole or not there at all.
 
@@ -68,6 +69,7 @@ def write(
       folder: where the split is to be.
       key: what the split was made from, kept in the manifest.
       examples: input ids, target ids and raw fields of each example.
+      counts: what the texts lose as ids, kept in the manifest; read when all examples have been.
 
     Raises:
       OSError: the disk is full or the folder cannot be written; nothing is left behind.
@@ -75,7 +77,7 @@ def write(
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder.parent))
     try:
-        _write_files(unfinished, key, examples)
+        _write_files(unfinished, key, examples, counts or {})
         if folder.exists():
             folder.rename(unfinished / "replaced")
         unfinished_files = unfinished / "files"
@@ -114,6 +116,11 @@ def read(folder: Path) -> tuple[Ragged, Ragged]:
     return Ragged(inputs, input_offsets), Ragged(targets, target_offsets)
 
 
+def read_counts(folder: Path) -> dict[str, int]:
+    """What the texts of a folder without a `problem` lose as ids (`coverage.Counter`)."""
+    return json.loads((folder / "manifest.json").read_text())["counts"]
+
+
 def read_examples(folder: Path) -> list[dict[str, Any]]:
     """The raw fields of every example of a folder without a `problem`."""
     with open(folder / "examples.jsonl", encoding="utf-8") as lines:
@@ -133,6 +140,7 @@ def _write_files(
     unfinished: Path,
     key: Mapping[str, Any],
     examples: Iterable[tuple[np.ndarray, np.ndarray, Mapping[str, Any]]],
+    counts: Mapping[str, int],
 ) -> None:
     folder = unfinished / "files"
     folder.mkdir()
@@ -150,7 +158,8 @@ def _write_files(
         name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
         for name in _FILES
     }
-    manifest = {"key": dict(key), "num_examples": len(inputs), "files": files}
+    numbers = {"num_examples": len(inputs), "counts": dict(counts)}
+    manifest = {"key": dict(key), **numbers, "files": files}
     with open(folder / "manifest.json", "w", encoding="utf-8") as file:
         json.dump(manifest, file, indent=2, sort_keys=True)
         file.flush()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spjax.data import batching, cache, leaks
+from spjax.data import batching, cache, coverage, leaks
 from spjax.data.cache_files import Ragged
 from spjax.data.tasks import files, registry
 from spjax.data.tasks.info import Mixture, TaskInfo
@@ -124,7 +124,7 @@ def examples(info: TaskInfo) -> dict[str, list[tuple[str, str]]]:
 def describe(
     info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], view: View
 ) -> str:
-    """Sizes, labels, lengths and three examples of a task.
+    """Sizes, labels, lengths, losses (`coverage`) and three examples of a task.
 
     Args:
       info: the task.
@@ -137,6 +137,8 @@ def describe(
     }
     head = ("  split", "examples", "in the table", "targets")
     told = [_table([head, *_split_rows(info, splits)])]
+    lines = [coverage.line(info, *losses) for losses in _losses(info, splits, view)]
+    told += ["\n".join(f"  {line}" for line in lines if line)] if any(lines) else []
     for place, feature in enumerate(("inputs", "targets")):
         lengths = {split: np.array([row[place] for row in rows]) for split, rows in tokens.items()}
         told.append("\n".join(_lengths(feature, lengths, view.lengths(info)[feature])))
@@ -144,6 +146,33 @@ def describe(
     for number, pair in enumerate(splits[first][:_EXAMPLES] if first else ()):
         told.append("\n".join(_shown(f"example {number + 1} of {first}", info, pair, view)))
     return "\n\n".join(told)
+
+
+def check(info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], view: View) -> None:
+    """Refuses what a run on the task would refuse: labels and texts that do not survive as ids.
+
+    Arguments are those of `describe`.
+
+    Raises:
+      ValueError: as `coverage.check_labels` and `coverage.check`.
+    """
+    most = view.lengths(info)["targets"]
+    coverage.check_labels(info.labels, view.words, most, info.sentinel)
+    for split, counts, lengths in _losses(info, splits, view):
+        coverage.check(info, split, counts, lengths)
+
+
+def _losses(
+    info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], view: View
+) -> Iterator[tuple[str, coverage.Counts, Mapping[str, int]]]:
+    """Of each split its name, what it loses, and the lengths."""
+    lengths = view.lengths(info)
+    for split, pairs in splits.items():
+        counter = coverage.Counter(info, split, view.words, lengths)
+        for pair in pairs:
+            fields = {"inputs_text": pair[0], "targets_text": pair[1]}
+            counter.add(*_cut_ids(info, pair, view), fields)
+        yield split, counter.counts, lengths
 
 
 def leak_report(
@@ -260,17 +289,22 @@ def _ids(
     info: TaskInfo, pair: tuple[str, str], words: Vocabulary
 ) -> tuple[list[int], list[int]]:
     """Token ids of input and target, uncut."""
-    inputs, targets = ([*words.encode(text), words.eos_id] for text in pair)
-    return inputs, ([words.sentinel(0)] if info.sentinel else []) + targets
+    inputs, targets = words.encode(pair[0]), words.encode_target(pair[1], info.sentinel)
+    return [*inputs, words.eos_id], [*targets, words.eos_id]
+
+
+def _cut_ids(info: TaskInfo, pair: tuple[str, str], view: View) -> list[list[int]]:
+    """Token ids of input and target as runs read them."""
+    lengths = view.lengths(info)
+    return [
+        ids if len(ids) <= most else [*ids[: most - 1], view.words.eos_id]
+        for ids, most in zip(_ids(info, pair, view.words), (lengths["inputs"], lengths["targets"]))
+    ]
 
 
 def _shown(title: str, info: TaskInfo, pair: tuple[str, str], view: View) -> Iterator[str]:
     """An example by way of the row that batching makes of it."""
-    words, lengths = view.words, view.lengths(info)
-    cut = [
-        ids if len(ids) <= most else [*ids[: most - 1], words.eos_id]
-        for ids, most in zip(_ids(info, pair, words), (lengths["inputs"], lengths["targets"]))
-    ]
+    words, lengths, cut = view.words, view.lengths(info), _cut_ids(info, pair, view)
     inputs, targets = (Ragged(np.array(ids, np.int32), np.array([0, len(ids)])) for ids in cut)
     split = cache.CachedSplit(info.name, "", Path(), lengths, inputs, targets)
     layout = batching.make_layout(

@@ -53,10 +53,9 @@ def examples(
     words = vocabularies.load(vocabulary or info.vocabulary)
     template = templates.TEMPLATES[info.format.template]
     prefix = f"{info.format.task_name} " if info.with_task_name else ""
-    sentinel = [words.sentinel(0)] if info.sentinel else []
 
-    def ids(text: str, length: int, first: Sequence[int] = ()) -> np.ndarray:
-        return np.asarray([*first, *words.encode(text)][: length - 1] + [words.eos_id], np.int32)
+    def cut(ids: list[int], length: int) -> np.ndarray:
+        return np.asarray(ids[: length - 1] + [words.eos_id], np.int32)
 
     def examples_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         try:
@@ -75,7 +74,7 @@ def examples(
             # Through JSON, as they come back from the cache: tuples become lists.
             kept = json.loads(json.dumps(fields, sort_keys=True))
             yield (
-                ids(inputs, lengths["inputs"]),
-                ids(targets, lengths["targets"], sentinel),
+                cut(words.encode(inputs), lengths["inputs"]),
+                cut(words.encode_target(targets, info.sentinel), lengths["targets"]),
                 kept | {"inputs_text": inputs, "targets_text": targets},
             )

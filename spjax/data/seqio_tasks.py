@@ -34,6 +34,7 @@ def build(info: TaskInfo, *, training: bool, vocabulary: str = "") -> seqio.Task
       vocabulary: name or path of another vocabulary than the task's own.
     """
     splits = [name for name in info.splits if (name == "train") == training]
+    words = vocabularies.load(vocabulary or info.vocabulary)
     return seqio.Task(
         # seqio allows fewer characters than files have in their names.
         re.sub(r"[^\w.:#]", "_", f"{info.name}_{'train' if training else 'eval'}"),
@@ -41,11 +42,11 @@ def build(info: TaskInfo, *, training: bool, vocabulary: str = "") -> seqio.Task
         preprocessors=[
             functools.partial(to_text, info=info, training=training),
             seqio.preprocessors.tokenize,
-            *([_add_sentinel] if info.sentinel else []),
+            *([functools.partial(_prepend, first=words.sentinel(0))] if info.sentinel else []),
             seqio.CacheDatasetPlaceholder(),
             seqio.preprocessors.append_eos_after_trim,
         ],
-        output_features=_features(vocabulary or info.vocabulary),
+        output_features=_features(words),
     )
 
 
@@ -132,22 +133,14 @@ def to_text(
     return batches.map(apply).unbatch()
 
 
-def _features(vocabulary: str) -> dict[str, seqio.Feature]:
-    loaded = vocabularies.load(vocabulary)
-    pieces = seqio.SentencePieceVocabulary(str(loaded.path), extra_ids=loaded.extra_ids)
+def _features(words: vocabularies.Vocabulary) -> dict[str, seqio.Feature]:
+    pieces = seqio.SentencePieceVocabulary(str(words.path), extra_ids=words.extra_ids)
     return {name: seqio.Feature(pieces, add_eos=True) for name in ("inputs", "targets")}
 
 
 @seqio.map_over_dataset
 def _prepend(example: dict[str, tf.Tensor], first: int) -> dict[str, tf.Tensor]:
     return {**example, "targets": tf.concat([[first], example["targets"]], axis=0)}
-
-
-def _add_sentinel(
-    dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]
-) -> tf.data.Dataset:
-    """`<extra_id_0>`, the last id of the vocabulary, in front of every target."""
-    return _prepend(dataset, first=output_features["targets"].vocabulary.vocab_size - 1)
 
 
 def _source(info: TaskInfo, splits: Sequence[str]) -> seqio.DataSource:

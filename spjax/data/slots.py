@@ -13,6 +13,8 @@ nothing else needs to know of templates, and the token cache on disk serves all 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
 import re
 from collections.abc import Mapping, Sequence
 
@@ -22,6 +24,7 @@ from spjax.data.cache import CachedSplit
 from spjax.data.cache_files import Ragged
 from spjax.data.vocabulary import Vocabulary
 
+_log = logging.getLogger(__name__)
 WHOLE = "inputs"  # the field that is the task's whole text
 _PART = re.compile(r"\{([^{}]*)\}")
 _SLOTS = re.compile(r"p:(\d+)")
@@ -100,11 +103,19 @@ def place(split: CachedSplit, text: str, words: Vocabulary) -> CachedSplit:
             f"the template {text!r} shows {unknown[0]!r}, which texts of {split.task} do not have. "
             f"Use some of: {', '.join([*names, WHOLE])}."
         )
+    for kind, value in template.parts:
+        if kind == "words" and words.unk_id in words.encode(value):
+            _tell_unknown(text, value)
     room = split.lengths["inputs"] - 1
     rows = [_ids(template, _fields(own, names, words), words, room) for own in texts]
     offsets = np.cumsum([0, *map(len, rows)])
     values = np.concatenate([np.zeros(0, np.int32), *(np.asarray(r, np.int32) for r in rows)])
     return dataclasses.replace(split, inputs=Ragged(values, offsets))
+
+
+@functools.cache  # once for all splits
+def _tell_unknown(text: str, part: str) -> None:
+    _log.warning("the template %r has words that the vocabulary lacks (<unk>): %r", text, part)
 
 
 def place_one(

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from spjax.types import Injection, Soft, Tree, join
 
 Encode = Callable[[str], Sequence[int]]
+UNKNOWN = 2  # the id of pieces that a vocabulary lacks, in all that T5's models have
 
 
 class Method(nn.Module):

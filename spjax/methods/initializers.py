@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
 from pathlib import Path
 from typing import Sequence
 
@@ -10,9 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spjax.methods.base import Encode
+from spjax.methods.base import UNKNOWN, Encode
 from spjax.models import quantization
 from spjax.types import Array
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +91,8 @@ class ClassLabels:
         """Encodes the labels.
 
         Raises:
-          ValueError: there are no labels, they are no list, or one has no tokens.
+          ValueError: there are no labels, they are no list, one has no tokens or unknown ones, or
+            two have the same.
         """
         if isinstance(self.labels, str):
             raise ValueError(
@@ -103,10 +108,18 @@ class ClassLabels:
         if () in tokens:
             empty = words[tokens.index(())]
             raise ValueError(f"the label word {empty!r} has no tokens; choose another word.")
+        for i, (word, ids) in enumerate(zip(words, tokens)):
+            _check_known(f"the label word {word!r}", ids)
+            if ids in tokens[:i]:
+                other = words[tokens.index(ids)]
+                raise ValueError(
+                    f"the label words {other!r} and {word!r} are the same tokens; choose others."
+                )
         return dataclasses.replace(self, tokens=tokens)
 
     def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
         """A prompt `[length, D]`."""
+        _tell_dropped(len(self.tokens), length, "label words")
         means = [
             jnp.mean(quantization.take(embedding_VD, np.array(ids)), axis=0) for ids in self.tokens
         ]
@@ -133,16 +146,18 @@ class Text:
         """Encodes the text.
 
         Raises:
-          ValueError: the text has no tokens.
+          ValueError: the text has no tokens, or unknown ones.
         """
         del labels
         tokens = tuple(encode(self.text))
         if not tokens:
             raise ValueError(f"the initial text {self.text!r} has no tokens; give some words.")
+        _check_known(f"the initial text {self.text!r}", tokens)
         return dataclasses.replace(self, tokens=tokens)
 
     def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
         """A prompt `[length, D]`."""
+        _tell_dropped(len(self.tokens), length, "tokens of the initial text")
         rows = list(quantization.take(embedding_VD, np.array(self.tokens)))
         return _fill(rows, SampledVocabulary(self.population)(rng, length, embedding_VD))
 
@@ -202,6 +217,19 @@ def read_prompt(path: Path, shape: tuple[int, int]) -> np.ndarray:
     if not np.isfinite(prompt).all():
         raise ValueError(f"the prompt in {path} has NaN or infinite numbers; make it again.")
     return prompt.astype(np.float32)
+
+
+def _check_known(what: str, ids: Sequence[int]) -> None:
+    if UNKNOWN in ids:
+        raise ValueError(
+            f"{what} has pieces that the model's vocabulary lacks (<unk>); choose other words."
+        )
+
+
+@functools.cache  # once for all runs of a process
+def _tell_dropped(count: int, length: int, what: str) -> None:
+    if count > length:
+        _log.warning("a prompt of %d rows starts with the first of %d %s", length, count, what)
 
 
 def _fill(rows: list[Array], prompt_PD: jax.Array) -> jax.Array:

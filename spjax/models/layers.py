@@ -15,6 +15,7 @@ from spjax.models.sizes import T5Config
 from spjax.types import PROMPT_SEES, Array
 
 NEGATIVE = -1e10
+BUCKETS = 32  # of relative positions
 _FAR = 128  # from this distance on, all positions share a bucket
 KeysValues = tuple[jax.Array, jax.Array]
 
@@ -236,7 +237,7 @@ def relative_buckets(distances: np.ndarray, bidirectional: bool) -> np.ndarray:
     Returns:
       Bucket numbers in [0, 32), same shape.
     """
-    buckets, max_distance, result = 32, _FAR, np.zeros_like(distances)
+    buckets, max_distance, result = BUCKETS, _FAR, np.zeros_like(distances)
     n = -distances
     if bidirectional:
         buckets //= 2

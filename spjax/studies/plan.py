@@ -126,7 +126,7 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
         alike["optimizer"] = alike["optimizer"] | {"learning_rate": None}
         alike |= dict.fromkeys(_OF_ONE_RUN)
         if run.waywardness is not None:  # to a text, in the task's vocabulary
-            alike["vocabulary"] = run.vocabulary
+            alike["vocabulary"] = run.resolved_vocabulary
     return RunSpec(
         key=key,
         arms=(arm,),

@@ -101,17 +101,16 @@ def prepare_data(specs: Sequence[RunSpec]) -> None:
     """Finds the weights and builds the token caches of some runs, once for all workers.
 
     Raises:
-      ValueError: there are no such weights, or the cache cannot be written.
+      ValueError: there are no such weights, or as `run_data.prepare`.
     """
     from spjax.checkpoints import weights
-    from spjax.data import cache
     from spjax.training import run_data
 
     runs = [spec.run for spec in specs]
     for model, checkpoint in dict.fromkeys((run.model, run.checkpoint) for run in runs):
         weights.find(model, checkpoint)
     print("Preparing data ...", flush=True)
-    cache.ensure_all(wanted for run in runs for wanted in run_data.needed(run))
+    run_data.prepare(runs)
 
 
 class _Loop:

@@ -16,7 +16,7 @@ import numpy as np
 from spjax.checkpoints import weights
 from spjax.checkpoints.prompts import Prompt
 from spjax.checkpoints.tuned import Tuned
-from spjax.data import batching, slots
+from spjax.data import batching, coverage, slots
 from spjax.data.cache import CachedSplit
 from spjax.data.cache_files import Ragged
 from spjax.data.tasks import files, registry
@@ -200,13 +200,10 @@ class Predictor:
           who: as of `answer`.
           texts: what each is answered; cut as answers are.
         """
-        named = [
-            f"{SENTINEL} {text}" if self.prompts[name].sentinel else text
-            for text, name in zip(texts, who, strict=True)
-        ]
         ids_BM = np.zeros((len(texts), self._target_length), np.int32)
-        for row, text in zip(ids_BM, named):
-            ids = [*self.words.encode(text), self.words.eos_id][: len(row)]
+        for row, text, name in zip(ids_BM, texts, who, strict=True):
+            ids = self.words.encode_target(text, self.prompts[name].sentinel)
+            ids = [*ids, self.words.eos_id][: len(row)]
             row[: len(ids)] = ids
         return self._ask(_score_of_targets(self._config), inputs, who, ids_BM)
 
@@ -366,7 +363,10 @@ def _labels(
         for prompt in prompts
     ]
     names = list(dict.fromkeys(itertools.chain(*own))) if how.kind == "rank" else []
-    ids = [[*words.encode(name), words.eos_id] for name in names]
+    ids = [
+        [*words.encode_target(without_sentinel(name), name.startswith(SENTINEL)), words.eos_id]
+        for name in names
+    ]
     labels_CM = np.zeros((len(ids), max(map(len, ids), default=1)), np.int32)
     for row, label in zip(labels_CM, ids):
         row[: len(label)] = label
@@ -397,6 +397,8 @@ def check(
         if length < 2:
             raise ValueError(f"the {name} length is {length}; it must be 2 or more.")
     for prompt in prompts:
+        if how.kind == "rank":
+            coverage.check_labels(prompt.labels, words, 0, prompt.sentinel)
         if slots.is_template(prompt.insertion):
             rows = slots.parse(prompt.insertion).length
             if rows != len(prompt.rows_PD):

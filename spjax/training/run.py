@@ -11,7 +11,7 @@ from spjax.checkpoints import weights
 from spjax.data.tasks import files, registry
 from spjax.data.tasks.files import FileTask
 from spjax.models import fused, quantization
-from spjax.training import mesh
+from spjax.training import mesh, model_vocabulary
 from spjax.training.losses import NORMALIZERS
 from spjax.training.optimizers import Optimizer
 from spjax.training.waywardness import Waywardness, target_of
@@ -41,6 +41,8 @@ class Run:
       method: an object of one of the classes in `spjax.methods`.
       optimizer: `@Adafactor()` or `@AdamW()`.
       checkpoint: weights of the frozen model; "" for those that ship with the pocket sizes.
+      vocabulary: name or path of the model's vocabulary; "" for what the checkpoint says
+        (`spiece.model` beside the weights, else T5's or the pocket edition's by their size).
       steps: updates.
       batch_size: examples in an update.
       eval_period: steps between evaluations on the validation set.
@@ -74,6 +76,7 @@ class Run:
     method: Any
     optimizer: Optimizer
     checkpoint: str = ""
+    vocabulary: str = ""
     steps: int = 30_000
     batch_size: int = 32
     eval_period: int = 1000
@@ -105,6 +108,10 @@ class Run:
         registry.mixture(self.task)
         weights.check_model(self.model, self.checkpoint)
         quantization.check_dtype(self.weights_dtype)
+        if not isinstance(self.vocabulary, str):
+            raise ValueError(
+                f"Run.vocabulary is {self.vocabulary!r}; give a SentencePiece file's path."
+            )
         if not isinstance(self.method, methods.Method):
             known = (f"@{methods.get(name).__name__}()" for name in methods.names())
             raise ValueError(
@@ -167,21 +174,25 @@ class Run:
             )
 
     @property
-    def vocabulary(self) -> str:
-        """Path of the SentencePiece file beside the weights, else the task's own vocabulary."""
-        if not self.checkpoint:  # only the pocket sizes have weights of their own
-            return "pocket"
-        return weights.vocabulary_of(self.checkpoint) or registry.mixture(self.task).vocabulary
+    def resolved_vocabulary(self) -> str:
+        """Name or path of the vocabulary that belongs to the model.
+
+        Raises:
+          ValueError: the checkpoint does not say, or what it says does not agree.
+        """
+        return self.vocabulary or model_vocabulary.of(self.model, self.checkpoint)
 
     @property
     def without_identity(self) -> frozenset[str]:
         """Settings that decide where and in what order the same numbers are computed.
 
         Dropout masks are drawn for each microbatch, so with dropout these change the numbers. A
-        penalty that is not there decides nothing either, nor the seed of a draw that takes all.
+        penalty that is not there decides nothing either, nor do a vocabulary that is the
+        checkpoint's and the seed of a draw that takes all.
         """
         names = {"num_partitions", "logical_axis_rules", "microbatches", "remat", "attention"}
         names |= {"waywardness"} if self.waywardness is None else set()
+        names |= {"vocabulary"} if not self.vocabulary else set()
         names |= set() if self.eval_examples else {"eval_seed"}
         return frozenset(names - {"microbatches"} if self.dropout_rate else names)
 

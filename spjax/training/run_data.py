@@ -9,13 +9,13 @@ import grain
 import numpy as np
 
 from spjax import metrics
-from spjax.checkpoints import weights
 from spjax.data import batching, cache, slots, vocabulary
 from spjax.data.cache import CachedSplit
 from spjax.data.tasks import registry
 from spjax.data.tasks.formats import Format
 from spjax.data.tasks.info import Mixture, TaskInfo
 from spjax.methods.base import Method
+from spjax.training import model_vocabulary
 from spjax.training.run import Run
 
 Scores = dict[str, float]
@@ -37,8 +37,7 @@ class RunData:
     def __init__(self, run: Run) -> None:
         """Builds the token caches that are missing, in one start of TensorFlow."""
         self.run, self.mixture = run, registry.mixture(run.task)
-        self.words = vocabulary.load(run.vocabulary)
-        _check_vocabulary(self.words, run)
+        self.words = model_vocabulary.load(run.vocabulary, run.model, run.checkpoint)
         self.final = _final(self.mixture)
         self.method: Method = run.method.resolve(
             self.mixture.class_labels, self.words.encode, len(self.mixture.trained)
@@ -180,6 +179,17 @@ class RunData:
         return self.split(own, "train")
 
 
+def prepare(runs: Sequence[Run]) -> None:
+    """Finds vocabularies and builds the token caches of some runs, before anything is trained.
+
+    Raises:
+      ValueError: a vocabulary cannot be told or does not fit its model, or as `cache.ensure_all`.
+    """
+    for models in dict.fromkeys((run.vocabulary, run.model, run.checkpoint) for run in runs):
+        model_vocabulary.load(*models)
+    cache.ensure_all(wanted for run in runs for wanted in needed(run))
+
+
 def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:
     """Task, split, lengths and vocabulary of each token cache that a run reads."""
     tasks = registry.mixture(run.task)
@@ -187,7 +197,7 @@ def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:
     for split in dict.fromkeys(("validation", _final(tasks))):
         pairs += [(info, split) for info in tasks.scored]
     pairs += [(info, transfer_split(info)) for info in tasks.transfer]
-    lengths, words = lengths_of(run), run.vocabulary
+    lengths, words = lengths_of(run), run.resolved_vocabulary
     return [(*pair, lengths, words) for pair in pairs]
 
 
@@ -237,13 +247,3 @@ def averaged(scores: Mapping[TaskInfo, Scores]) -> Scores:
     mean = float(np.mean([np.mean(parts) for parts in datasets.values()]))
     named = {f"{info.name}/{k}": v for info, values in scores.items() for k, v in values.items()}
     return {**named, "score": mean}
-
-
-def _check_vocabulary(words: vocabulary.Vocabulary, run: Run) -> None:
-    rows = weights.config_of(run.model, run.checkpoint).vocab_size
-    if words.size > rows:
-        raise ValueError(
-            f"the vocabulary {words.path} has {words.size} ids and the embedding of {run.model} "
-            f"only {rows} rows. Choose a task and a model that belong together, or put the model's "
-            f"{weights.VOCABULARY} beside its weights."
-        )

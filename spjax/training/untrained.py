@@ -92,6 +92,10 @@ class Untrained:
             return len(words.encode(text))
 
         texts = [text for split in self.tasks.scored_splits(info) for text in self._texts(split)]
+        if words.unk_id in words.encode(written("")):
+            self.message += (
+                f"The template of {info.name} has pieces that the vocabulary lacks (<unk>). "
+            )
         longest = max(tokens(written(text)) for text in texts) + 1  # EOS
         room = self.run.row_length - longest
         if room < 0:

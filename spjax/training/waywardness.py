@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spjax.data import vocabulary
-from spjax.methods.base import apply_gang
+from spjax.methods.base import UNKNOWN, apply_gang
 from spjax.models import quantization
 from spjax.types import Array, Injection, Tree
 
@@ -64,7 +64,7 @@ def target_of(run: Any) -> Target | None:
 
     Raises:
       ValueError: the setting is of another kind, the method has no prompt, or the text has fewer
-        tokens than the prompt has rows.
+        tokens than the prompt has rows, or unknown ones.
     """
     wayward, length = run.waywardness, run.method.prompt_length
     if wayward is None:
@@ -76,11 +76,16 @@ def target_of(run: Any) -> Target | None:
             f"Run.waywardness pulls the rows of a prompt, and {run.method_name} has none. Use a "
             "method with a prompt."
         )
-    tokens = tuple(vocabulary.load(run.vocabulary).encode(wayward.text))
+    tokens = tuple(vocabulary.load(run.resolved_vocabulary).encode(wayward.text))
     if len(tokens) < length:
         raise ValueError(
             f"the text of Waywardness has {len(tokens)} tokens, {wayward.text!r}, and the prompt "
             f"{length} rows. Give a longer text, or PROMPT_LENGTH {len(tokens)} or less."
+        )
+    if UNKNOWN in tokens[:length]:
+        raise ValueError(
+            f"the text of Waywardness, {wayward.text!r}, has pieces that the model's vocabulary "
+            "lacks (<unk>); choose other words."
         )
     return Target(tokens, float(wayward.gamma))
 

@@ -83,7 +83,7 @@ def test_ensure_builds_all_that_is_missing_at_once(
 def test_what_the_content_depends_on_makes_another_folder(
     builder: Builder, load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folders = [load().folder, load(lengths={"inputs": 9, "targets": 4}).folder]
+    folders = [load().folder, load(lengths={"inputs": 9, "targets": 12}).folder]
     folders.append(load(vocabulary="pocket").folder)
     with monkeypatch.context() as patch:
         patch.setattr(cache, "source_fingerprint", lambda source: "other code")

@@ -152,8 +152,18 @@ GOOD = b'{"input": "a", "target": "yes"}\n'
          "1 of 1 rows.*\n.*d.json:1: .*; write one object on each line.* was not read$"),
         ("d.json", GOOD + json.dumps(ROWS[0], indent=2).encode(), "1 of 2 rows.*\n.*d.json:2: "),
         ("d.json", b"[" + GOOD[:-1] + b",\n" + GOOD + b"]", "1 of 1 rows.*\n.*:1: .* each line"),
-        ("d.tsv", b'input\ttarget\n"Hi" he said\ty\n',
-         'd.tsv:2: not CSV .*a cell that begins with " ends with one'),
+        ("d.csv", b'input,target\n"Hi" he said,y\n',
+         'd.csv:2: not CSV .*a cell that begins with " ends with one'),
+        ("d.tsv", b'input\ttarget\n"Hi" he said\ty\n"a ""b"" c"\ty\n', "d.tsv:2: not CSV"),
+        ("d.tsv", b'input\ttarget\n"a\tx\nb\ty\nc"\tz\nd\n',
+         "d.tsv:2: a quoted cell begins here in which each line would be a whole row: .* was not"),
+        ("d.csv", b'input,target\na,x\n"a,x\nb,y\nc",z\n', "d.csv:3: a quoted cell begins here"),
+        ("d.csv", b"input;target\na;b\n", "'input;target': its columns stand between semicolons; "
+         "save the file with commas as .csv"),
+        ("d.csv", b'"input";"target"\n"a";"b"\n', "stand between semicolons"),
+        ("d.csv", b"input\ttarget\na\tb\n", "stand between tabs"),
+        ("d.tsv", b"input,target\na,b\n", "stand between commas"),
+        ("d.csv", "input,target\na,b\n".encode("utf-16"), "d.csv' is UTF-16 text; save it as UTF-8"),
         ("d.jsonl", GOOD + b'{"input": "\xff"}', "d.jsonl:2: not UTF-8 text"),
         ("d.jsonl", b"[" * 99_999, "d.jsonl:1: nested too deeply"),
         ("d.jsonl", b'{"inputs": "a", "target": "b"}', "no field 'input', only 'inputs', 'target'"
@@ -180,6 +190,34 @@ def test_a_bad_row_is_named(name: str, content: bytes, message: str, tmp_path: P
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         FileTask(str(tmp_path / name))
+
+
+def test_a_tsv_file_without_quoting_keeps_its_rows(tmp_path: Path) -> None:
+    texts = ['"to be', "or not", 'to be"', '"that is"', 'the "question"'] * 40
+    rows = [(f"{text} {i}" if text[0] != '"' else text, "no yes".split()[i % 2])
+            for i, text in enumerate(texts)]  # fmt: skip
+    path = tmp_path / "d.tsv"
+    path.write_text("input\ttarget\n" + "".join(f"{a}\t{b}\n" for a, b in rows))
+    made = [row for split in examples(FileTask(str(path), **LABELS)).values() for row in split]
+    assert sorted((row["inputs"], row["targets"]) for row in made) == sorted(rows)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv"])
+@pytest.mark.parametrize("columns", [2, 3])
+def test_quoted_cells_of_several_lines_stay_whole(
+    ending: str, columns: int, tmp_path: Path
+) -> None:
+    texts = ["It cost 1,000\nand\tmore", "one, two\nthree", 'he said "no\nno"', "a\nb", "plain",
+             "x, y", "\n\nlines\n", "a\tb\nc\td", "1,5\n2,5", '"so"']  # fmt: skip
+    table = pandas.DataFrame({"input": texts, "target": ["no", "yes"] * 5})
+    if columns == 3:
+        table.insert(0, "", range(10))  # as Pandas writes its index
+    path = tmp_path / f"d{ending}"
+    table.to_csv(path, index=False, sep="\t" if ending == ".tsv" else ",")
+    made = examples(FileTask(str(path), **LABELS, **held(tmp_path, target="no")))["train"]
+    assert [(row["inputs"], row["targets"]) for row in made] == list(
+        zip(texts, table["target"])
+    )
 
 
 def test_a_bad_row_of_parquet_is_named(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from tests.data import tfds_folders
 
 pytest.importorskip("seqio")
 
-LENGTHS = {"inputs": 16, "targets": 4}  # of all tasks alike, so that they share compiled programs
+LENGTHS = {"inputs": 16, "targets": 8}  # of all tasks alike, so that they share compiled programs
 TFDS = tuple(name for name in registry.names() if registry.get(name).source.startswith("tfds:"))
 
 

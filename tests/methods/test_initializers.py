@@ -6,7 +6,7 @@ import pytest
 from spjax.methods import initializers
 
 TABLE = np.random.default_rng(0).normal(size=(64, 16)).astype(np.float32)
-WORDS = {"good": (5, 6), "bad": (7,), "so so": (8, 9, 10), "": ()}
+WORDS = {"good": (5, 6), "bad": (7,), "so so": (8, 9, 10), "": (), "Ω": (4, 2), "Bad": (7,)}
 
 
 def start(initializer, length=4, labels=("good", "bad")):
@@ -57,6 +57,27 @@ def test_bad_class_labels():
         start(initializers.ClassLabels(labels="good"))
     with pytest.raises(ValueError, match="label word '' has no tokens"):
         start(initializers.ClassLabels(labels=("good", "")))
+
+
+def test_words_that_the_vocabulary_lacks_or_confuses():
+    with pytest.raises(ValueError, match="label word 'Ω' has pieces that the model's vocabulary l"):
+        start(initializers.ClassLabels(labels=("good", "Ω")))
+    with pytest.raises(ValueError, match="label words 'bad' and 'Bad' are the same tokens"):
+        start(initializers.ClassLabels(labels=("bad", "Bad")))
+    with pytest.raises(ValueError, match="initial text 'Ω' has pieces that the model's vocab"):
+        start(initializers.Text("Ω"))
+
+
+def test_what_finds_no_row_is_told_once(caplog):
+    initializers._tell_dropped.cache_clear()
+    for _ in range(2):
+        start(initializers.ClassLabels(), 1)
+        start(initializers.Text("so so"), 2)
+        start(initializers.Text("so so"), 3)
+    assert [record.message for record in caplog.records] == [
+        "a prompt of 1 rows starts with the first of 2 label words",
+        "a prompt of 2 rows starts with the first of 3 tokens of the initial text",
+    ]
 
 
 def test_text_fills_rows_in_order_and_is_cut():

@@ -59,9 +59,9 @@ def test_a_vocabulary_beside_the_weights_wins(run, tmp_path):
     folder.mkdir()
     checkpoint = str(shutil.copy(run.checkpoint, folder / "w.safetensors"))
     run = dataclasses.replace(run, checkpoint=checkpoint, steps=1, eval_period=1)
-    assert run.vocabulary == "pocket"
+    assert run.resolved_vocabulary == "pocket"
     shutil.copy(vocabulary.load("pocket").path, folder / "spiece.model")
-    assert run.vocabulary == str(folder / "spiece.model")
+    assert run.resolved_vocabulary == str(folder / "spiece.model")
     (result,) = loop.train([run], [tmp_path / "run"])
     assert result["status"] == "finished"
     assert run_data.RunData(run).words.path == folder / "spiece.model"

@@ -70,6 +70,11 @@ def _embedded(base, words, text):
     return np.asarray(base["token_embedder"]["embedding"])[words.encode(text)]
 
 
+def test_a_template_that_the_vocabulary_lacks_is_told(hard):
+    hard = dataclasses.replace(hard, method=HardPrompt(template="Ω {input}"))
+    assert "template of pocket_cb has pieces" in Untrained(hard, RunData(hard)).message
+
+
 def test_demonstrations_are_balanced_and_drawn_by_the_seed(hard):
     tasks = RunData(hard)
     (shown,) = Untrained(hard, tasks)._shown.values()

@@ -70,6 +70,11 @@ def test_the_target_is_the_tokens_of_the_text(run):
     assert "waywardness" in run.without_identity and "waywardness" not in wayward.without_identity
 
 
+def test_a_text_that_the_vocabulary_lacks_is_refused(run):
+    with pytest.raises(ValueError, match="text of Waywardness, 'Ω Ω Ω Ω', has pieces that the mod"):
+        dataclasses.replace(run, waywardness=Waywardness("Ω Ω Ω Ω"))
+
+
 def test_prompts_of_single_tasks_are_refused():
     injection = Injection(jnp.zeros((6, 16)), np.zeros((1, 2), np.int32))
     with pytest.raises(ValueError, match="this method has prompts of single tasks"):

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,17 @@ from typing import Any
 ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet")
 _SHOWN = 60  # characters of a value in a message
 _UNREAD = "what follows was not read"
+_QUOTED = re.compile(r'"([^"]|"")*""([^"]|"")*"')
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}
 # In TSV too, as spreadsheets and Pandas write it; read as they stand, their marks would be text.
 _QUOTES = 'a cell that begins with " ends with one, and each " inside is written twice'
+
+_SWALLOWED = (
+    "a quoted cell begins here in which each line would be a whole row: the file may have been "
+    "written without quoting. Write it as JSON lines (.jsonl), or as a table in which quotation "
+    "marks stand around each text that has such a mark, a comma, a tab or a line break in it"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +65,8 @@ def read(path: Path, columns: Sequence[str]) -> Iterator[Row]:
             f"cannot read {str(path)!r}: {error.strerror or error}; paths are relative to the "
             "working directory."
         ) from error
-    if ending in (".csv", ".tsv"):
-        return _csv(data, "\t" if ending == ".tsv" else ",", columns)
+    if ending in _DELIMITERS:
+        return _table(data, path, columns)
     return _json(data)
 
 
@@ -104,11 +114,68 @@ def _explain(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
-def _csv(data: bytes, delimiter: str, columns: Sequence[str]) -> Iterator[Row]:
+def _table(data: bytes, path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """Rows of a CSV or TSV file, quoted or, for TSV, written without quoting."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(f"{str(path)!r} is UTF-16 text; save it as UTF-8.")
     # Bytes that are no UTF-8 become surrogates, by which their row is known.
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # that of the process
+    delimiter = _DELIMITERS[path.suffix.lower()]
+    lines = [line.rstrip("\r\n") for line in io.StringIO(text, newline="")]
+    if problem := _separator_problem(lines, delimiter, columns):
+        return iter([Row(":1", {}, problem)])
+    try:
+        swallowed, pairs_up = _first_swallowed(text, lines, delimiter), True
+    except csv.Error:
+        swallowed, pairs_up = 0, False
+    if swallowed or not pairs_up:
+        if delimiter == "\t" and _reads_without_quotes(lines, delimiter):
+            return _csv(text, delimiter, columns, csv.QUOTE_NONE)
+        if swallowed:
+            return iter([Row(f":{swallowed}", {}, f"{_SWALLOWED}; {_UNREAD}")])
+    return _csv(text, delimiter, columns)
+
+
+def _first_swallowed(text: str, lines: Sequence[str], delimiter: str) -> int:
+    """The first line of a quoted cell that seems to hold whole rows, 0 if there is none.
+
+    In a file written without quoting, a text that begins with a quotation mark and another that
+    ends with one enclose the rows between them: then each line of the cell has as many delimiters
+    as the header. So may a text of several lines by chance, but not most such texts of a file, and
+    a space follows a comma in prose. A quoted cell of one line that holds a delimiter or doubled
+    quotation marks says that the file is quoted.
+
+    Raises:
+      csv.Error: quotation marks do not pair up.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    width, last, several, rowlike = 0, 0, 0, []
+    for cells in reader:
+        first, last = last, reader.line_num
+        width = width or len(cells)
+        rows = [line.split(delimiter) for line in lines[first:last]]
+        if last - first > 1:
+            several += 1
+            if all(len(row) == width and not any(c[:1] == " " for c in row[1:]) for row in rows):
+                rowlike.append(first + 1)
+        elif len(cells) == width != len(rows[0]) or any(map(_QUOTED.fullmatch, rows[0])):
+            return 0
+    return rowlike[0] if width > 1 and 2 * len(rowlike) > several else 0
+
+
+def _reads_without_quotes(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether all lines have as many cells, at least two, and no cell speaks for quoting."""
+    rows = [line.split(delimiter) for line in lines if line]
+    quoted = any(_QUOTED.fullmatch(cell) for row in rows for cell in row)
+    return not quoted and len({len(row) for row in rows}) == 1 < len(rows[0])
+
+
+def _csv(
+    text: str, delimiter: str, columns: Sequence[str], quoting: int = csv.QUOTE_MINIMAL
+) -> Iterator[Row]:
+    source = io.StringIO(text, newline="")
+    reader = csv.reader(source, delimiter=delimiter, strict=True, quoting=quoting)
     header: list[str] | None = None
     while True:
         place = f":{reader.line_num + 1}"
@@ -133,6 +200,18 @@ def _csv(data: bytes, delimiter: str, columns: Sequence[str]) -> Iterator[Row]:
         elif len(cells) != len(header):
             problem = f"{len(cells)} cells, but the header has {len(header)}"
         yield Row(place, {} if problem else dict(zip(header, cells)), problem)
+
+
+def _separator_problem(lines: Sequence[str], delimiter: str, columns: Sequence[str]) -> str:
+    """That a header without the delimiter holds the wanted columns with other marks between."""
+    header = next(filter(None, lines), "")
+    for mark, name in {} if delimiter in header else _SEPARATORS.items():
+        if mark in header and {*columns} <= {cell.strip(' "') for cell in header.split(mark)}:
+            return (
+                f"the header is {shown(header)}: its columns stand between {name}; save the file "
+                "with commas as .csv, or with tabs as .tsv"
+            )
+    return ""
 
 
 def _header_problem(header: Sequence[str], columns: Sequence[str]) -> str:
