@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from spjax import config
+from spjax import config, locks
 from spjax.files import write_text as write
 
 _PROBE_BYTES = 1 << 20
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
-# How long a new sweep waits for a lock: its owner may be just gone, or gone with workers that
-# have not noticed yet.
-_OWNER_SECONDS, _WORKERS_SECONDS = 1.0, 10.0
+_PATIENCE_SECONDS = 1.0  # the owner of a lock may be just about to end
 
 
 def result(folder: Path, name: str = "result.json") -> dict[str, Any] | None:
@@ -170,37 +166,11 @@ def lock(folder: Path) -> Iterator[int]:
     Raises:
       ValueError: another process is at work in the folder.
     """
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        start = time.monotonic()
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                owner = os.pread(descriptor, 32, 0).decode().strip()
-                patience = _OWNER_SECONDS if _alive(owner) else _WORKERS_SECONDS
-                if time.monotonic() - start > patience:
-                    raise ValueError(
-                        f"spjax is already at work in {folder} (process {owner or 'unknown'}); "
-                        "wait for it, stop it, or choose another folder with --output_dir or "
-                        "--gin.MODEL_DIR."
-                    ) from None
-                time.sleep(0.1)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _alive(pid: str) -> bool:
-    if not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+        with locks.hold(folder / ".lock", _PATIENCE_SECONDS) as descriptor:
+            yield descriptor
+    except locks.HeldError as error:
+        raise ValueError(
+            f"spjax is already at work in {folder} ({error}); wait for it, stop it, or choose "
+            "another folder with --output_dir or --gin.MODEL_DIR."
+        ) from None

@@ -25,6 +25,7 @@ from spjax.models.t5 import weight_shapes
 from spjax.training import (
     drift,
     evaluation,
+    host_memory,
     losses,
     mesh,
     processes,
@@ -432,6 +433,7 @@ def train(
     total = max(run.steps for run in runs)
     tell(Progress(0, total, "loading"))
     mesh.keep_compiled_programs()
+    host_memory.release_programs()
     processes.meet("start")  # the one that leads may have had to prepare the folders
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)

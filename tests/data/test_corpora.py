@@ -319,16 +319,6 @@ def test_shards_of_another_number_are_left_behind(tmp_path):
     assert not list(tmp_path.glob("*-of-00003*"))
 
 
-def test_a_worker_ends_when_its_parent_is_killed(monkeypatch):
-    from spjax.data import build_corpus
-
-    found = build_corpus._while_wanted(iter(DOCUMENTS))
-    assert next(found) is DOCUMENTS[0]
-    monkeypatch.setattr(os, "getppid", lambda: 1)
-    with pytest.raises(SystemExit, match="the process that asked for this has ended"):
-        next(found)
-
-
 def test_a_model_is_adapted_to_a_corpus(notes, tmp_path, capsys, monkeypatch, checkpoint):
     """The paper's gin file with other numbers, and its weights as the start of another run."""
     monkeypatch.chdir(Path(__file__).parents[2])
