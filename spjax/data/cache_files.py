@@ -89,7 +89,7 @@ def problem(folder: Path, key: Mapping[str, Any]) -> str | None:
     if not folder.is_dir():
         return "there is none"
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         files = {name: (int(f["bytes"]), f["sha256"]) for name, f in manifest["files"].items()}
         recorded = manifest["key"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

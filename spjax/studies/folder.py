@@ -23,7 +23,7 @@ _PATIENCE_SECONDS = 1.0  # the owner of a lock may be just about to end
 def result(folder: Path, name: str = "result.json") -> dict[str, Any] | None:
     """The content of a run folder's result, None if the file is missing or damaged."""
     try:
-        content = json.loads((folder / name).read_text())
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
@@ -32,7 +32,7 @@ def result(folder: Path, name: str = "result.json") -> dict[str, Any] | None:
 def config_text(folder: Path) -> str:
     """The content of a run folder's `config.gin`, "" if there is none."""
     try:
-        return (folder / "config.gin").read_text(errors="replace")
+        return (folder / "config.gin").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 
@@ -147,13 +147,18 @@ def disk_message(problem: str, folder: Path | None = None) -> str:
     """
     reason, _, path = problem.partition(": ")
     place = path or (f"the output folder {folder}" if folder else "a file")
-    verb = "opened" if reason == os.strerror(errno.EACCES) else "written"
+    if reason == os.strerror(errno.EACCES):
+        return f"{place} cannot be opened ({reason})"
     if not (path or folder):
-        return f"{place} cannot be {verb} ({reason})"
+        return f"{place} cannot be written ({reason})"
     there = Path(path or folder).absolute()
-    there = next(parent for parent in (there, *there.parents) if parent.exists())
-    free = shutil.disk_usage(there).free / 2**20
-    return f"{place} cannot be {verb} ({reason}; {free:.0f} MiB free)"
+    # os.path's function is also false below a folder that may not be entered.
+    there = next(parent for parent in (there, *there.parents) if os.path.exists(parent))
+    try:
+        free = f"; {shutil.disk_usage(there).free / 2**20:.0f} MiB free"
+    except OSError:
+        free = ""
+    return f"{place} cannot be written ({reason}{free})"
 
 
 @contextlib.contextmanager

@@ -364,7 +364,7 @@ def _common_program(members: Sequence[Member], firsts: Sequence[Member]) -> step
 
 def _save_tensors(member: Member, tensors: Mapping[str, Any], result: dict[str, Any]) -> None:
     config = member.folder / "config.gin"
-    text = config.read_text() if config.is_file() else ""
+    text = config.read_text(encoding="utf-8") if config.is_file() else ""
     facts = prompts.provenance_of_run(result, text)
     tasks = [info.name for info in member.tasks.mixture.trained]
     prompts.write_run(member.folder, tensors, facts, tasks)

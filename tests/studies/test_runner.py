@@ -158,7 +158,7 @@ def test_a_full_disk_stops_the_sweep_and_keeps_what_is_finished(tmp_path):
 
 def test_another_folder_that_cannot_be_written_is_the_one_named(tmp_path):
     outcome = sweep(tmp_path, specs(1, fail={0: "cache"}))
-    assert outcome.stopped.startswith("/the/cache/.lock cannot be opened (Permission denied; ")
+    assert outcome.stopped.startswith("/the/cache/.lock cannot be opened (Permission denied)")
     assert str(tmp_path) not in outcome.stopped
 
 
