@@ -55,16 +55,20 @@ def discard_output() -> None:
 def quiet_background() -> Iterator[None]:
     """Leaves errors to the main thread, which raises them too, instead of printing them twice.
 
-    Orbax and TensorStore write in threads: of a full disk each of them prints a traceback.
+    Orbax and TensorStore write in threads: of a full disk each of them logs and prints tracebacks.
     """
-    before = threading.excepthook
+    from absl import logging
+
+    before, verbosity = threading.excepthook, logging.get_verbosity()
     threading.excepthook = lambda args: None
+    logging.set_verbosity(logging.FATAL)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
             yield
     finally:
         threading.excepthook = before
+        logging.set_verbosity(verbosity)
 
 
 class Interrupts:

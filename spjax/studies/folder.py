@@ -169,13 +169,43 @@ def lock(folder: Path) -> Iterator[int]:
     gone: nobody writes to a run folder that a new sweep has taken over.
 
     Raises:
-      ValueError: another process is at work in the folder.
+      ValueError: another process is at work in the folder; or an error came up and the folder is no
+        longer there.
     """
     try:
         with locks.hold(folder / ".lock", _PATIENCE_SECONDS) as descriptor:
-            yield descriptor
+            try:
+                yield descriptor
+            except Exception as error:
+                if is_gone(folder, descriptor):
+                    raise ValueError(gone_message(folder)) from error
+                raise
     except locks.HeldError as error:
         raise ValueError(
             f"spjax is already at work in {folder} ({error}); wait for it, stop it, or choose "
             "another folder with --output_dir or --gin.MODEL_DIR."
         ) from None
+
+
+def is_gone(folder: Path, descriptor: int) -> bool:
+    """Returns whether a folder was renamed or deleted since its lock was taken.
+
+    Args:
+      folder: that is locked.
+      descriptor: of its lock, from `lock`.
+    """
+    try:
+        return not os.path.samestat(os.stat(folder / ".lock"), os.fstat(descriptor))
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def gone_message(folder: Path) -> str:
+    """What to tell people of a folder that is gone."""
+    return (
+        f"the output folder {folder} was renamed or deleted while it was written to. If it was "
+        "renamed, what was saved is kept in it: the same command with its new name, or its old "
+        "name again, continues."
+    )

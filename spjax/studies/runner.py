@@ -145,6 +145,8 @@ class _Loop:
                 for worker, event in self.executor.events(_TICK_SECONDS):
                     self.handle(worker, event)
                 self.progress.show()
+                if disk.is_gone(self.folder, self.executor.lock):
+                    raise ValueError(disk.gone_message(self.folder))
                 if time.monotonic() - self.written > _RESULTS_SECONDS:
                     results.write(self.name, self.specs, self.folder)
                     self.written = time.monotonic()
