@@ -16,7 +16,9 @@ from spjax import config, locks
 from spjax.files import write_text as write
 
 _PROBE_BYTES = 1 << 20
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
+_DISK_ERRORS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+}
 _PATIENCE_SECONDS = 1.0  # the owner of a lock may be just about to end
 
 
@@ -131,9 +133,10 @@ def disk_problem(error: BaseException) -> str:
         if isinstance(seen, OSError) and seen.errno in _DISK_ERRORS:
             return f"{os.strerror(seen.errno)}: {seen.filename or ''}".rstrip(": ")
         # TensorStore reports a full disk as a ValueError.
-        if os.strerror(errno.ENOSPC) in str(seen):
-            path = re.search(r"""['"](/[^'"]+)['"]""", str(seen))
-            return f"{os.strerror(errno.ENOSPC)}: {path[1] if path else ''}".rstrip(": ")
+        for reason in (os.strerror(code) for code in sorted(_DISK_ERRORS)):
+            if not isinstance(seen, OSError) and reason in str(seen):
+                path = re.search(r"""['"](/[^'"]+)['"]""", str(seen))
+                return f"{reason}: {path[1] if path else ''}".rstrip(": ")
         seen = seen.__cause__ or seen.__context__
     return ""
 

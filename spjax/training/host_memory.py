@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import gc
@@ -61,4 +62,6 @@ def release_programs(most_maps: int = MOST_MAPS) -> bool:
 
     jax.clear_caches()
     gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)  # what the programs took lies between what stays
     return True
