@@ -60,14 +60,15 @@ def quiet_background() -> Iterator[None]:
     from absl import logging
 
     before, verbosity = threading.excepthook, logging.get_verbosity()
-    threading.excepthook = lambda args: None
+    unraisable = sys.unraisablehook
+    threading.excepthook = sys.unraisablehook = lambda args: None
     logging.set_verbosity(logging.FATAL)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
             yield
     finally:
-        threading.excepthook = before
+        threading.excepthook, sys.unraisablehook = before, unraisable
         logging.set_verbosity(verbosity)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from spjax.files import write_text
 from spjax.analysis import claims, figures, rates, statistics, tables, transfer
 
 
@@ -29,4 +30,4 @@ def finish(study_folder: Path, study: Any) -> str:
 
 
 def _write(path: Path, title: str, text: str) -> None:
-    path.write_text(f"# {title}\n\n{text}", encoding="utf-8")
+    write_text(path, f"# {title}\n\n{text}")

@@ -19,6 +19,8 @@ from typing import Any, Iterable, Mapping
 
 import numpy as np
 
+from spjax.files import sync_folder, sync_tree
+
 FORMAT = 1  # to be raised when the layout or the meaning of these files changes
 TEMPORARY = ".building-"  # folders that begin so are unfinished
 
@@ -79,7 +81,9 @@ def write(
         if folder.exists():
             folder.rename(unfinished / "replaced")
         unfinished_files = unfinished / "files"
+        sync_tree(unfinished_files)
         unfinished_files.rename(folder)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -153,8 +157,6 @@ def _write_files(
     manifest = {"key": dict(key), "num_examples": len(inputs), "files": files}
     with open(folder / "manifest.json", "w", encoding="utf-8") as file:
         json.dump(manifest, file, indent=2, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _file_problem(path: Path, size: int, digest: str) -> str | None:

@@ -13,6 +13,9 @@ import pytest
 
 from spjax.training import loop
 
+# Of Orbax, where a checkpoint is damaged: its event loop is closed before its reads have ended.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 COUNT = int(os.environ.get("SPJAX_BATTERY", "2"))
 
 
@@ -79,7 +82,7 @@ def test_every_snapshot_goes_on_to_the_same_end(run, tmp_path, monkeypatch, capl
 
     # Of a folder that another program or an older version has left so.
     rng, told = random.Random(1), 0
-    for number in range(COUNT):
+    for number in range(-(-COUNT // 2)):
         damaged = tmp_path / f"damaged{number}"
         shutil.copytree(whole, damaged)
         for name in ("result.json", "prompt.npy", "prompt.json"):
