@@ -127,7 +127,9 @@ def battery(name: str, count: int, seed: int, base: Path) -> bool:
     """Kills a command so often, a few times in each folder; prints counts."""
     rng, mark = random.Random(seed), uuid.uuid4().hex
     begin = time.monotonic()
-    assert start(name, base / "whole", mark).wait() == 0, "the undisturbed one failed"
+    if start(name, base / "whole", mark).wait():
+        print((base / "whole" / "output.txt").read_text("utf-8", "replace")[-2000:])
+        raise RuntimeError(f"the undisturbed {name} failed")
     length = time.monotonic() - begin
     wanted = ending(name, base / "whole")
     kills = same = different = orphans = failed = 0
@@ -153,12 +155,12 @@ def battery(name: str, count: int, seed: int, base: Path) -> bool:
         code = start(name, folder, mark).wait()
         found = ending(name, folder)
         failed += code != 0
-        # Paths of the output are part of neither.
         alike = code == 0 and found == wanted
         same, different = same + alike, different + (not alike)
         if not alike:
             names = sorted(x for x in {*found, *wanted} if found.get(x) != wanted.get(x))
-            print(f"  {folder}: exit status {code}, other files: {', '.join(names)}", flush=True)
+            print(f"  exit status {code}, other files: {', '.join(names[:5])}", flush=True)
+            print((folder / "output.txt").read_text("utf-8", "replace")[-2000:], flush=True)
     print(
         f"{name}: {kills} kills, {same} ends alike, {different} not ({failed} failed), "
         f"processes left after 5 s: {orphans}",
