@@ -254,6 +254,15 @@ def test_what_comes_before_the_workers_is_done_for_what_is_left(tmp_path):
     assert calls == [["000000000000", "000000000001"], ["000000000002"]]
 
 
+def test_a_folder_that_is_renamed_ends_the_sweep(tmp_path):
+    def rename(left):
+        (tmp_path / "study").rename(tmp_path / "other")
+
+    with pytest.raises(ValueError, match="study was renamed or deleted .* with its new name"):
+        sweep(tmp_path / "study", specs(2), prepare=rename)
+    assert not list(tmp_path.glob("study/runs/*"))
+
+
 def test_finished_runs_correct_the_estimate(tmp_path):
     plan = specs(5)  # each estimated at one second
     for spec in plan[:4]:
