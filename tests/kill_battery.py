@@ -104,7 +104,7 @@ def start(name: str, folder: Path, mark: str) -> subprocess.Popen:
     folder.mkdir(parents=True, exist_ok=True)
     command, environment = arguments(name, folder)
     environment = {**os.environ, **environment, MARK: mark, "PYTHONPATH": str(ROOT)}
-    with open(folder / "output.txt", "ab") as output:
+    with open(folder / "output.log", "ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "spjax.cli", *command],
             stdout=output, stderr=output, cwd=ROOT, env=environment, start_new_session=True,
@@ -128,7 +128,7 @@ def battery(name: str, count: int, seed: int, base: Path) -> bool:
     rng, mark = random.Random(seed), uuid.uuid4().hex
     begin = time.monotonic()
     if start(name, base / "whole", mark).wait():
-        print((base / "whole" / "output.txt").read_text("utf-8", "replace")[-2000:])
+        print((base / "whole" / "output.log").read_text("utf-8", "replace")[-2000:])
         raise RuntimeError(f"the undisturbed {name} failed")
     length = time.monotonic() - begin
     wanted = ending(name, base / "whole")
@@ -160,7 +160,7 @@ def battery(name: str, count: int, seed: int, base: Path) -> bool:
         if not alike:
             names = sorted(x for x in {*found, *wanted} if found.get(x) != wanted.get(x))
             print(f"  exit status {code}, other files: {', '.join(names[:5])}", flush=True)
-            print((folder / "output.txt").read_text("utf-8", "replace")[-2000:], flush=True)
+            print((folder / "output.log").read_text("utf-8", "replace")[-2000:], flush=True)
     print(
         f"{name}: {kills} kills, {same} ends alike, {different} not ({failed} failed), "
         f"processes left after 5 s: {orphans}",
