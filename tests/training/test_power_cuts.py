@@ -77,7 +77,7 @@ def test_every_snapshot_goes_on_to_the_same_end(run, tmp_path, monkeypatch, capl
     for folder in chosen:
         loop.train([run], [folder])
         assert end(folder) == wanted, folder
-    assert not caplog.records  # what counts as a checkpoint was synced in full
+    assert "cannot be read" not in caplog.text  # what counts was synced in full
     assert any(list(folder.glob("checkpoints/[0-9]*")) for folder in snapshots.folders)
 
     # Of a folder that another program or an older version has left so.
