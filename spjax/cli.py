@@ -15,29 +15,46 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax import cli_data, cli_predict, cli_prompts
+from spjax import cli_data, cli_predict, cli_prompts, console
 
-_FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
+_FAILED, _USAGE, _INTERRUPTED = 1, 2, console.INTERRUPTED
 _QUIET = {"log": lambda text: None}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit code: 0, 1 (failed), 2 (bad input), 130 (Ctrl-C)."""
+    console.open_streams()
+    with console.Interrupts() as interrupts:
+        try:
+            args = _parser().parse_args(_rewrite(sys.argv[1:] if argv is None else argv))
+            with contextlib.nullcontext() if _debugs() else console.quiet_background():
+                code = args.command(args)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+            console.discard_output()
+            return _FAILED
+        except (KeyboardInterrupt, Exception) as error:
+            # A library may have made another error of the interruption.
+            if interrupts.count or isinstance(error, KeyboardInterrupt):
+                return _say("\nspjax: interrupted; the same command continues.", _INTERRUPTED)
+            code, message = _explain(error)
+            if not message or _debugs():
+                raise
+            return _say(f"spjax: error: {message}", code)
+
+
+def _debugs() -> bool:
+    return bool(os.environ.get("SPJAX_DEBUG"))
+
+
+def _say(message: str, code: int) -> int:
+    """Writes a last message, if anybody reads it, and gives the exit code."""
     try:
-        args = _parser().parse_args(_rewrite(sys.argv[1:] if argv is None else argv))
-        return args.command(args)
-    except KeyboardInterrupt:
-        print("\nspjax: interrupted; the same command continues.", file=sys.stderr)
-        return _INTERRUPTED
-    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _FAILED
-    except Exception as error:
-        code, message = _explain(error)
-        if not message or os.environ.get("SPJAX_DEBUG"):
-            raise
-        print(f"spjax: error: {message}", file=sys.stderr)
-        return code
+        print(message, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        console.discard_output()
+    return code
 
 
 def train(args: argparse.Namespace) -> int:
@@ -253,6 +270,8 @@ def _explain(error: Exception) -> tuple[int, str]:
         return _USAGE, str(error)
     if problem := disk.disk_problem(error):
         message = disk.disk_message(problem)
+        if "cannot be opened" in message:
+            return _FAILED, f"{message}."
         return _FAILED, f"{message}; what was saved is kept; the same command continues."
     return _USAGE, str(error) if isinstance(error, ValueError) else ""
 

@@ -133,7 +133,7 @@ def _drift(path: Path) -> list[dict[str, float]]:
     log = (path if path.is_dir() else path.parent) / "metrics.jsonl"
     if not log.is_file() or not (path.is_dir() or path.name == "prompt.npy"):
         return []
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     return [
         {"step": x["step"], **{name: x[f"trainable/{name}"] for name in ("norm", "drift")}}
         for x in lines

@@ -1,8 +1,8 @@
 """What a sweep leaves behind: figures, table and verdicts in the study folder."""
 
-from collections.abc import Iterator
 import contextlib
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 

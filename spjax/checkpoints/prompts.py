@@ -329,7 +329,7 @@ def _read_side_file(path: Path, rows_PD: np.ndarray) -> dict[str, str]:
 
 def _from_run(folder: Path) -> dict[str, str]:
     config = folder / RUN_CONFIG
-    text = config.read_text() if config.is_file() else ""
+    text = config.read_text(encoding="utf-8") if config.is_file() else ""
     return provenance_of_run(_json(folder / RUN_RESULT), text)
 
 

@@ -15,13 +15,18 @@ import os
 import sys
 from typing import Any, Mapping
 
-import apache_beam as beam
-import seqio
-import tensorflow as tf
-from apache_beam.options.pipeline_options import PipelineOptions
-from seqio import beam_utils
+from spjax import parents
 
-from spjax.data import build_corpus
+if __name__ == "__main__":
+    parents.exit_with_parent()  # now, because TensorFlow takes seconds to import
+
+import apache_beam as beam  # noqa: E402
+import seqio  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from apache_beam.options.pipeline_options import PipelineOptions  # noqa: E402
+from seqio import beam_utils  # noqa: E402
+
+from spjax.data import build_corpus  # noqa: E402
 
 _MIN_SHARDS = 64  # of seqio_cache_tasks
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax import extras
+from spjax import extras, parents
 from spjax.data import cache_files, coverage, plain_tokens, vocabulary as vocabularies
 from spjax.data.tasks import registry
 
@@ -52,6 +52,7 @@ def _tokenizer(source: str) -> Callable[..., Iterator[Any]]:
 
 def main() -> int:
     """Answers the request on standard input; the exit status is 1 unless all was built."""
+    parents.exit_with_parent()
     try:
         answer = {"built": build(json.load(sys.stdin))}
     except OSError as error:

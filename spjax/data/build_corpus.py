@@ -13,7 +13,6 @@ import functools
 import gzip
 import importlib
 import json
-import os
 import re
 import sys
 import traceback
@@ -22,12 +21,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Mapping
 
-import numpy as np
-import seqio
-import tensorflow as tf
+from spjax import parents
 
-from spjax.data import corpus_files
-from spjax.data import vocabulary as vocabularies
+if __name__ == "__main__":
+    parents.exit_with_parent()  # now, because TensorFlow takes seconds to import
+
+import numpy as np  # noqa: E402
+import seqio  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from spjax.data import corpus_files  # noqa: E402
+from spjax.data import vocabulary as vocabularies  # noqa: E402
 
 # More shards would be more open files while training.
 MAX_SHARDS = 128
@@ -113,18 +117,9 @@ def build(request: Mapping[str, Any]) -> int:
     for index in range(request["worker"], count, request["workers"]):
         if not corpus_files.has_shard(folder, index, count):
             found = documents(source, task, split, index, raw=not cached)
-            corpus_files.write_shard(folder, index, count, _while_wanted(found), size)
+            corpus_files.write_shard(folder, index, count, found, size)
             built += 1
     return built
-
-
-def _while_wanted(documents: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Ends this process when the one that has started it is gone, killed perhaps."""
-    parent = os.getppid()
-    for tokens in documents:
-        if os.getppid() != parent:
-            sys.exit("the process that asked for this has ended")
-        yield tokens
 
 
 def _count(source: seqio.DataSource, spec: Mapping[str, Any]) -> int:

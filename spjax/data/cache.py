@@ -16,7 +16,6 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import json
@@ -30,6 +29,7 @@ from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from spjax import locks, parents
 from spjax.data import cache_files, coverage, plain_tokens, vocabulary as vocabularies
 from spjax.data.cache_files import Ragged
 from spjax.data.tasks import files, registry
@@ -370,16 +370,18 @@ def _build(wanted: Sequence[_Wanted], cache_dir: Path, num_workers: int) -> None
 @contextlib.contextmanager
 def _locked(cache_dir: Path) -> Iterator[int]:
     """Holds the cache's lock; the file descriptor keeps it in child processes too."""
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        lock = os.open(cache_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise _unwritable(cache_dir, error.strerror) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        try:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(locks.hold(cache_dir / ".lock"))
+        except OSError as error:
+            raise _unwritable(cache_dir, error.strerror) from error
+        except locks.HeldError as error:
+            raise ValueError(
+                f"the token cache in {str(cache_dir)!r} is locked by {error}; let it go on "
+                "(kill -CONT PROCESS) or end it (kill -KILL PROCESS)"
+            ) from None
         yield lock
-    finally:
-        os.close(lock)
 
 
 def _remove_unfinished(cache_dir: Path) -> None:
@@ -404,7 +406,8 @@ def _run_builder(missing: Sequence[_Wanted], cache_dir: Path, lock: int) -> None
         [sys.executable, "-m", "spjax.data.build_cache"],
         input=json.dumps(request),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         env=builder_environment(),
         pass_fds=(lock,),  # keeps the cache locked should this process be killed
     )
@@ -436,6 +439,8 @@ def builder_environment() -> dict[str, str]:
         # The accelerator belongs to the training process.
         "CUDA_VISIBLE_DEVICES": "-1",
         "JAX_PLATFORMS": "cpu",
+        "PYTHONIOENCODING": "utf-8",
+        parents.VARIABLE: str(os.getpid()),
     }
 
 

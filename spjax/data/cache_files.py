@@ -19,6 +19,8 @@ from typing import Any, Iterable, Mapping
 
 import numpy as np
 
+from spjax.files import sync_folder, sync_tree
+
 FORMAT = 2  # to be raised when the layout or the meaning of these files changes
 TEMPORARY = ".building-"  # folders that begin so are unfinished
 
@@ -81,7 +83,9 @@ def write(
         if folder.exists():
             folder.rename(unfinished / "replaced")
         unfinished_files = unfinished / "files"
+        sync_tree(unfinished_files)
         unfinished_files.rename(folder)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -91,7 +95,7 @@ def problem(folder: Path, key: Mapping[str, Any]) -> str | None:
     if not folder.is_dir():
         return "there is none"
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         files = {name: (int(f["bytes"]), f["sha256"]) for name, f in manifest["files"].items()}
         recorded = manifest["key"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -162,8 +166,6 @@ def _write_files(
     manifest = {"key": dict(key), **numbers, "files": files}
     with open(folder / "manifest.json", "w", encoding="utf-8") as file:
         json.dump(manifest, file, indent=2, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _file_problem(path: Path, size: int, digest: str) -> str | None:

@@ -8,7 +8,6 @@ lies at `corpora/NAME-SPLIT-VOCABULARY` in the cache folder; training needs only
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import json
 import os
@@ -18,11 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from spjax import locks
 from spjax.data import cache, corpus_builders, corpus_files
 from spjax.data import vocabulary as vocabularies
 from spjax.data.corpus_builders import Beam
 from spjax.data.corpus_files import Corpus
-from spjax.files import write_text
+from spjax.files import sync_folder, sync_tree, write_text
 
 # T5 registers these (t5/data/tasks.py).
 KNOWN = {
@@ -168,7 +168,9 @@ def build(
         corpus_builders.run_workers(request, num_workers, lock, log)
         corpus_files.finish(unfinished, key)
         shutil.rmtree(folder, ignore_errors=True)
+        sync_tree(unfinished)
         unfinished.rename(folder)
+        sync_folder(folder.parent)
         _remove_seqio(folder)
     log(describe(folder))
     return folder
@@ -215,14 +217,12 @@ def _owned(folder: Path) -> Iterator[int]:
     """Holds the lock of a corpus and gives its descriptor; explains what cannot be written."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder.parent / f".{folder.name}.lock", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with locks.hold(folder.parent / f".{folder.name}.lock", patience=0.0) as lock:
             yield lock
-        finally:
-            os.close(lock)
-    except BlockingIOError:
-        raise ValueError(f"another process is building {folder}; wait until it is done.") from None
+    except locks.HeldError as error:
+        raise ValueError(
+            f"another process is building {folder} ({error}); wait until it is done, or end it."
+        ) from None
     except OSError as error:
         raise _unwritable(folder, error.strerror or str(error)) from error
 
@@ -241,7 +241,7 @@ def _unfinished(folder: Path, key: dict[str, Any]) -> Path:
     unfinished = folder.with_name(f".unfinished-{folder.name}")
     wanted = json.dumps(key, sort_keys=True)
     try:
-        known = (unfinished / "key.json").read_text()
+        known = (unfinished / "key.json").read_text(encoding="utf-8", errors="replace")
     except OSError:
         known = ""
     if known != wanted:

@@ -95,10 +95,10 @@ def run_workers(
 
 def _start(request: Mapping[str, Any], lock: int) -> _Worker:
     # Files, not pipes: nobody reads while they work.
-    out, err = (tempfile.TemporaryFile("w+") for _ in range(2))
+    out, err = (tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") for _ in range(2))
     process = subprocess.Popen(
-        [sys.executable, "-m", "spjax.data.build_corpus"], stdin=subprocess.PIPE, text=True,
-        stdout=out, stderr=err, env=cache.builder_environment(), pass_fds=(lock,),
+        [sys.executable, "-m", "spjax.data.build_corpus"], stdin=subprocess.PIPE,
+        encoding="utf-8", stdout=out, stderr=err, env=cache.builder_environment(), pass_fds=(lock,),
     )  # fmt: skip
     with process.stdin as stream:
         stream.write(json.dumps(request))
@@ -112,6 +112,13 @@ def _read(file: TextIO) -> str:
 
 def _tail(text: str) -> str:
     return "\n".join(text.splitlines()[-20:])
+
+
+def _sealed(path: Path) -> str | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # there is none, or it is cut short
+        return None
 
 
 class Beam:
@@ -139,7 +146,7 @@ class Beam:
         seal = folder.parent / "beam.json"  # a pipeline has no half: it is run again, or not at all
         local, made = "://" not in where, Path(where) / spec["task"]
         there = not local or (made / f"info.{spec['split']}.json").is_file()
-        if there and seal.is_file() and json.loads(seal.read_text()) == where:
+        if there and _sealed(seal) == where:
             return where
         if local and spec["task"].startswith("spjax_"):  # another's holds other splits too
             shutil.rmtree(made, ignore_errors=True)
@@ -149,7 +156,8 @@ class Beam:
         request = {"spec": spec, "seqio_cache_dir": where, "pipeline_options": options}
         done = subprocess.run(
             [self.python, "-m", "spjax.data.beam_corpus"], input=json.dumps(request),
-            capture_output=True, text=True, env=cache.builder_environment(),
+            capture_output=True, encoding="utf-8", errors="replace",
+            env=cache.builder_environment(),
         )  # fmt: skip
         if "No module named 'apache_beam'" in done.stderr:
             raise ValueError(

@@ -73,7 +73,12 @@ def write_shard(
 
 def has_shard(folder: Path, index: int, count: int) -> bool:
     """Whether a shard is there and whole."""
-    return _facts_path(folder, index, count).is_file()
+    try:
+        facts = json.loads(_facts_path(folder, index, count).read_text(encoding="utf-8"))
+        whole = zip(_paths(folder, index, count), facts["bytes"], strict=True)
+        return all(path.stat().st_size == size for path, size in whole)
+    except (OSError, ValueError, KeyError, TypeError):  # a file is missing or cut short
+        return False
 
 
 def drop_other_shards(folder: Path, count: int) -> None:
@@ -102,7 +107,7 @@ def finish(folder: Path, key: Mapping[str, Any]) -> dict[str, Any]:
     counts = {int(match[2]) for match in found}
     if len(counts) != 1 or len(found) != min(counts):
         raise RuntimeError(f"{folder} holds the shards {[match[0] for match in found]} only.")
-    shards = [json.loads((folder / match[0]).read_text()) for match in found]
+    shards = [json.loads((folder / match[0]).read_text(encoding="utf-8")) for match in found]
     total = {name: sum(shard[name] for shard in shards) for name in ("documents", "tokens")}
     manifest = {"key": dict(key), **total, "shards": shards}
     write_text(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
@@ -120,16 +125,15 @@ def problem(folder: Path) -> str | None:
             for path, size in zip(_paths(folder, index, len(shards)), shard["bytes"], strict=True):
                 if path.stat().st_size != size:
                     return f"{path.name} has {path.stat().st_size} bytes instead of {size}"
+        found = manifest["key"]["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"it cannot be read ({type(error).__name__}: {error})"
-    if manifest["key"].get("format") != FORMAT:
-        return f"its format is {manifest['key'].get('format')}, not {FORMAT}"
-    return None
+    return None if found == FORMAT else f"its format is {found}, not {FORMAT}"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The content of `corpus.json`."""
-    return json.loads((folder / MANIFEST).read_text())
+    return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
 
 
 class Corpus:

@@ -7,7 +7,6 @@ They lie in the folder named by the environment variable TFDS_DATA_DIR, else in
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import urllib.error
 import urllib.request
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow_datasets as tfds
+
+from spjax import locks
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +42,7 @@ def require(name: str) -> None:
 def _alone(folder: Path) -> Iterator[None]:
     """Holds a lock, since two processes that prepare one dataset spoil each other's files."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".spjax.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locks.hold(folder / ".spjax.lock"):
         yield
 
 

@@ -6,6 +6,7 @@ rising or memory is full. The last line of the output is JSON; measured figures 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -19,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spjax import config
+from spjax import config, parents
 from spjax.data.cache import default_cache_dir
 from spjax.files import write_text
 from spjax.training import loop
@@ -115,8 +116,8 @@ def calibrate(run: Run) -> dict[str, Any]:
     )  # fmt: skip
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     path = default_cache_dir() / "calibration" / f"{digest}.json"
-    if path.is_file():
-        return json.loads(path.read_text())
+    with contextlib.suppress(OSError, ValueError):  # not there, or cut short
+        return json.loads(path.read_text(encoding="utf-8"))
     positions, rates = saturation(seconds_of(run), length, place.mesh.shape["data"])
     found = {"positions": positions, "rates": rates, "device": device, "model": run.model}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,6 +127,7 @@ def calibrate(run: Run) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints what `calibrate` finds for the run of a `config.gin`."""
+    parents.exit_with_parent()
     (path,) = argv if argv is not None else sys.argv[1:]
     run = config.load("Run", [Path(path)])
     print(json.dumps(calibrate(run)))

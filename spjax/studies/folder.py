@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from spjax import config
+from spjax import config, locks
 from spjax.files import write_text as write
 
 _PROBE_BYTES = 1 << 20
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
-# How long a new sweep waits for a lock: its owner may be just gone, or gone with workers that
-# have not noticed yet.
-_OWNER_SECONDS, _WORKERS_SECONDS = 1.0, 10.0
+_DISK_ERRORS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+}
+_PATIENCE_SECONDS = 1.0  # the owner of a lock may be just about to end
 
 
 def result(folder: Path, name: str = "result.json") -> dict[str, Any] | None:
     """The content of a run folder's result, None if the file is missing or damaged."""
     try:
-        content = json.loads((folder / name).read_text())
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
@@ -36,7 +34,7 @@ def result(folder: Path, name: str = "result.json") -> dict[str, Any] | None:
 def config_text(folder: Path) -> str:
     """The content of a run folder's `config.gin`, "" if there is none."""
     try:
-        return (folder / "config.gin").read_text(errors="replace")
+        return (folder / "config.gin").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 
@@ -135,9 +133,10 @@ def disk_problem(error: BaseException) -> str:
         if isinstance(seen, OSError) and seen.errno in _DISK_ERRORS:
             return f"{os.strerror(seen.errno)}: {seen.filename or ''}".rstrip(": ")
         # TensorStore reports a full disk as a ValueError.
-        if os.strerror(errno.ENOSPC) in str(seen):
-            path = re.search(r"""['"](/[^'"]+)['"]""", str(seen))
-            return f"{os.strerror(errno.ENOSPC)}: {path[1] if path else ''}".rstrip(": ")
+        for reason in (os.strerror(code) for code in sorted(_DISK_ERRORS)):
+            if not isinstance(seen, OSError) and reason in str(seen):
+                path = re.search(r"""['"](/[^'"]+)['"]""", str(seen))
+                return f"{reason}: {path[1] if path else ''}".rstrip(": ")
         seen = seen.__cause__ or seen.__context__
     return ""
 
@@ -151,13 +150,18 @@ def disk_message(problem: str, folder: Path | None = None) -> str:
     """
     reason, _, path = problem.partition(": ")
     place = path or (f"the output folder {folder}" if folder else "a file")
-    verb = "opened" if reason == os.strerror(errno.EACCES) else "written"
+    if reason == os.strerror(errno.EACCES):
+        return f"{place} cannot be opened ({reason})"
     if not (path or folder):
-        return f"{place} cannot be {verb} ({reason})"
+        return f"{place} cannot be written ({reason})"
     there = Path(path or folder).absolute()
-    there = next(parent for parent in (there, *there.parents) if parent.exists())
-    free = shutil.disk_usage(there).free / 2**20
-    return f"{place} cannot be {verb} ({reason}; {free:.0f} MiB free)"
+    # os.path's function is also false below a folder that may not be entered.
+    there = next(parent for parent in (there, *there.parents) if os.path.exists(parent))
+    try:
+        free = f"; {shutil.disk_usage(there).free / 2**20:.0f} MiB free"
+    except OSError:
+        free = ""
+    return f"{place} cannot be written ({reason}{free})"
 
 
 @contextlib.contextmanager
@@ -168,39 +172,43 @@ def lock(folder: Path) -> Iterator[int]:
     gone: nobody writes to a run folder that a new sweep has taken over.
 
     Raises:
-      ValueError: another process is at work in the folder.
+      ValueError: another process is at work in the folder; or an error came up and the folder is no
+        longer there.
     """
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        start = time.monotonic()
-        while True:
+        with locks.hold(folder / ".lock", _PATIENCE_SECONDS) as descriptor:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                owner = os.pread(descriptor, 32, 0).decode().strip()
-                patience = _OWNER_SECONDS if _alive(owner) else _WORKERS_SECONDS
-                if time.monotonic() - start > patience:
-                    raise ValueError(
-                        f"spjax is already at work in {folder} (process {owner or 'unknown'}); "
-                        "wait for it, stop it, or choose another folder with --output_dir or "
-                        "--gin.MODEL_DIR."
-                    ) from None
-                time.sleep(0.1)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+                yield descriptor
+            except Exception as error:
+                if is_gone(folder, descriptor):
+                    raise ValueError(gone_message(folder)) from error
+                raise
+    except locks.HeldError as error:
+        raise ValueError(
+            f"spjax is already at work in {folder} ({error}); wait for it, stop it, or choose "
+            "another folder with --output_dir or --gin.MODEL_DIR."
+        ) from None
 
 
-def _alive(pid: str) -> bool:
-    if not pid.isdigit():
-        return False
+def is_gone(folder: Path, descriptor: int) -> bool:
+    """Returns whether a folder was renamed or deleted since its lock was taken.
+
+    Args:
+      folder: that is locked.
+      descriptor: of its lock, from `lock`.
+    """
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
+        return not os.path.samestat(os.stat(folder / ".lock"), os.fstat(descriptor))
+    except FileNotFoundError:
+        return True
+    except OSError:
         return False
-    except PermissionError:
-        pass
-    return True
+
+
+def gone_message(folder: Path) -> str:
+    """What to tell people of a folder that is gone."""
+    return (
+        f"the output folder {folder} was renamed or deleted while it was written to. If it was "
+        "renamed, what was saved is kept in it: the same command with its new name, or its old "
+        "name again, continues."
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from spjax import parents
 from spjax.studies.executors import local
 from spjax.studies.plan import RunSpec
 
@@ -45,9 +47,12 @@ def calibrated(spec: RunSpec) -> int:
     """
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.gin"
-        config.write_text(spec.text)
+        config.write_text(spec.text, encoding="utf-8")
         command = [sys.executable, "-m", "spjax.studies.calibration", str(config)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace",
+            env={**os.environ, parents.VARIABLE: str(os.getpid())},
+        )  # fmt: skip
     if done.returncode:
         tail = "\n".join(done.stderr.splitlines()[-12:])
         raise RuntimeError(f"the calibration of {spec.labels['model']} failed:\n{tail}")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from spjax.files import replacing
 from spjax.studies import folder as disk
 from spjax.studies.plan import RunSpec
 
@@ -72,9 +73,8 @@ def write(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, 
     disk.write(folder / "results.csv", text.getvalue())
     kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
-    temporary = folder / ".results.parquet"
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table, schema), temporary)
-    temporary.replace(folder / "results.parquet")
+    with replacing(folder / "results.parquet") as temporary:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table, schema), temporary)
     return table
 
 

@@ -141,6 +141,8 @@ class _Loop:
             for worker in range(self.executor.workers):
                 self.executor.start(worker)
             while not self.outcome.stopped and (self.gangs or len(self.queue)):
+                if disk.is_gone(self.folder, self.executor.lock):  # before runs are put there
+                    raise ValueError(disk.gone_message(self.folder))
                 for worker, event in self.executor.events(_TICK_SECONDS):
                     self.handle(worker, event)
                 self.progress.show()

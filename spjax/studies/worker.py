@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.sched_setaffinity(0, {int(core) for core in args.cores.split(",")})
     orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
-    events = os.fdopen(args.events, "w", buffering=1)
+    events = os.fdopen(args.events, "w", buffering=1, encoding="utf-8")
 
     def send(**event: Any) -> None:
         events.write(json.dumps(event) + "\n")

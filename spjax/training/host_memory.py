@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import gc
 
 # Names of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+# A compiled program takes 10 to 20 memory maps and about half a MiB, and a run has 50 to 200 of
+# them. So many maps are those of some five runs that share no programs; Linux allows 65,530.
+MOST_MAPS = 6000
 
 
 @functools.cache
@@ -26,3 +32,36 @@ def keep_freed_memory() -> bool:
         return False
     wanted = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_ARENA_MAX, 1))
     return all([mallopt(name, value) for name, value in wanted])
+
+
+def memory_maps() -> int:
+    """The number of memory maps of this process, 0 where the system does not say."""
+    try:
+        with open("/proc/self/maps", "rb") as maps:
+            return sum(1 for _ in maps)
+    except OSError:
+        return 0
+
+
+def release_programs(most_maps: int = MOST_MAPS) -> bool:
+    """Drops every compiled program once they take too many memory maps.
+
+    JAX keeps what it has compiled for as long as the process lives, so that one which trains many
+    different runs would reach the kernel's limit of maps and fill the memory. Programs that are
+    needed again come from JAX's cache on disk.
+
+    Args:
+      most_maps: memory maps that this process may have before its programs go.
+
+    Returns:
+      Whether they were dropped.
+    """
+    if memory_maps() <= most_maps:
+        return False
+    import jax  # here, because the settings above have to come before its threads
+
+    jax.clear_caches()
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)  # what the programs took lies between what stays
+    return True

@@ -25,6 +25,7 @@ from spjax.models.t5 import weight_shapes
 from spjax.training import (
     drift,
     evaluation,
+    host_memory,
     losses,
     mesh,
     processes,
@@ -360,7 +361,7 @@ def _common_program(members: Sequence[Member], firsts: Sequence[Member]) -> step
 
 def _save_tensors(member: Member, tensors: Mapping[str, Any], result: dict[str, Any]) -> None:
     config = member.folder / "config.gin"
-    text = config.read_text() if config.is_file() else ""
+    text = config.read_text(encoding="utf-8") if config.is_file() else ""
     facts = prompts.provenance_of_run(result, text)
     tasks = [info.name for info in member.tasks.mixture.trained]
     prompts.write_run(member.folder, tensors, facts, tasks)
@@ -429,6 +430,7 @@ def train(
     total = max(run.steps for run in runs)
     tell(Progress(0, total, "loading"))
     mesh.keep_compiled_programs()
+    host_memory.release_programs()
     processes.meet("start")  # the one that leads may have had to prepare the folders
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)

@@ -31,10 +31,11 @@ import orbax.checkpoint as ocp
 
 from spjax import trees
 from spjax.checkpoints import weights
-from spjax.files import write_text
+from spjax.files import append_line, write_text
 from spjax.models import T5, T5Config
 from spjax.models.t5 import init_weights, weight_shapes
 from spjax.training import denoising, mesh, pretrain_checks, processes
+from spjax.training.checkpoint_steps import SyncedPath, restore_newest
 from spjax.training.losses import token_losses
 from spjax.training.pretrain_data import Batches, CorpusBatches, Documents, Shuffled
 from spjax.training.run_files import drop_after
@@ -335,7 +336,9 @@ def pretrain(
     """
     batches = make_batches(config, documents, lessons)
     folder, leads = folder.absolute(), processes.leads()
-    options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=2, enable_async_checkpointing=False, temporary_path_class=SyncedPath
+    )
     manager = ocp.CheckpointManager(folder / "checkpoints", options=options)
     step, params, state, number = _start(config, manager)
     if step:
@@ -354,19 +357,19 @@ def pretrain(
         params, state, figures = train_step(params, state, put(batch))
         losses.append(figures)
         step += 1
-        told = step % 100 == 0 or step == config.steps or step in config.keep
         saves = step % config.checkpoint_period == 0
-        if told or saves or _kept(config, step):
+        # At checkpoints too, so that a run which goes on from one writes the same lines.
+        told = step % 100 == 0 or step == config.steps or step in config.keep or saves
+        if told or _kept(config, step):
             mean = _mean(config, losses, step)  # nothing is kept of what has become NaN
         if told:
             seconds = time.monotonic() - clock
-            line = {"step": step, "loss": round(mean, 4), "tokens_per_s": round(tokens / seconds)}
+            line = {"step": step, "loss": round(mean, 4), "tokens": tokens}
             if leads:
-                with open(folder / "log.jsonl", "a") as file:
-                    file.write(json.dumps(line) + "\n")
+                append_line(folder / "log.jsonl", json.dumps(line))
             left = (config.steps - step) * seconds / len(losses)
             log(f"{config.model} {step}/{config.steps} loss {mean:.3f} "
-                f"{line['tokens_per_s']} tokens/s, {left / 60:.1f} min left")
+                f"{tokens / seconds:.0f} tokens/s, {left / 60:.1f} min left")
             clock, tokens, losses = time.monotonic(), 0, []
         if saves:
             saved = {"params": params, "state": state, "number": number}
@@ -384,11 +387,12 @@ def _start(config: Pretrain, manager: ocp.CheckpointManager) -> tuple[int, Tree,
     size, place, optimizer = config.size(), config.placement(), config.optimizer()
     shapes = weight_shapes(size)
     slots = jax.eval_shape(optimizer.init, shapes)
-    if (latest := manager.latest_step()) is not None:
-        params, state = _places(place, shapes, slots)
-        saved = {"params": params, "state": state, "number": 0}
-        saved = manager.restore(latest, args=ocp.args.StandardRestore(saved))
-        return latest, saved["params"], saved["state"], int(saved["number"])
+    params, state = _places(place, shapes, slots)
+    like = ocp.args.StandardRestore({"params": params, "state": state, "number": 0})
+    newest = restore_newest(manager, lambda step: manager.restore(step, args=like))
+    if newest is not None:
+        step, saved = newest
+        return step, saved["params"], saved["state"], int(saved["number"])
     if config.checkpoint:
         params = weights.load(config.model, config.checkpoint, "float32", place.weights(shapes))
     else:

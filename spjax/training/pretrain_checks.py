@@ -70,7 +70,9 @@ def check_same_corpus(name: str, fingerprint: str, folder: Path, step: int) -> N
       ValueError: the run was begun with another build of the corpus.
     """
     path = folder / _CORPUS
-    begun = json.loads(path.read_text())["fingerprint"] if step and path.is_file() else fingerprint
+    begun = fingerprint
+    if step and path.is_file():
+        begun = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
     if begun != fingerprint:
         raise ValueError(
             f"the run in {folder} has made {step} steps with another build of the corpus {name!r} "

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 _COUNT, _ID, _ADDRESS = "JAX_PROCESS_COUNT", "JAX_PROCESS_ID", "JAX_COORDINATOR_ADDRESS"
@@ -47,6 +48,13 @@ def meet(place: str) -> None:
     """Waits until every process has come to the same place."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(place)
+
+
+def all_agree(flag: bool) -> bool:
+    """Returns whether the flag is true in every process."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.all(multihost_utils.process_allgather(np.asarray(flag))))
 
 
 def _number(name: str, least: int) -> int:

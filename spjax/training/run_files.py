@@ -11,7 +11,8 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 from tensorboardX import SummaryWriter
 
-from spjax.files import write_text
+from spjax.files import append_line, write_text
+from spjax.training.checkpoint_steps import SyncedPath, restore_newest
 from spjax.types import Tree
 
 
@@ -48,7 +49,10 @@ class Checkpoints:
             ]
         )
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=keep, enable_async_checkpointing=not read_only, read_only=read_only
+            preservation_policy=keep,
+            enable_async_checkpointing=not read_only,
+            read_only=read_only,
+            temporary_path_class=SyncedPath,
         )
         self._manager = ocp.CheckpointManager((folder / "checkpoints").absolute(), options=options)
 
@@ -76,13 +80,22 @@ class Checkpoints:
         )
 
     def latest(self, like: Tree) -> tuple[Tree, Standing] | None:
-        """Arrays and standing of the last checkpoint, None if there is none.
+        """Arrays and standing of the last checkpoint that can be read, None if there is none.
+
+        That is one whose best step, which the result is made from, can be read too.
 
         Args:
           like: arrays of the expected names and shapes.
         """
-        step = self._manager.latest_step()
-        return None if step is None else self.at(step, like)
+
+        def restore(step: int) -> tuple[Tree, Standing]:
+            arrays, standing = self.at(step, like)
+            if standing.best_step not in (-1, step):
+                self.at(standing.best_step, like)
+            return arrays, standing
+
+        newest = restore_newest(self._manager, restore)
+        return None if newest is None else newest[1]
 
     def at(self, step: int, like: Tree) -> tuple[Tree, Standing]:
         """Arrays and standing of a step that was kept."""
@@ -115,8 +128,7 @@ class MetricsLog:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line; the values also become TensorBoard scalars."""
-        with open(self._path, "a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        append_line(self._path, json.dumps({"step": step, **values}))
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
@@ -128,7 +140,8 @@ class MetricsLog:
 def drop_after(path: Path, step: int) -> None:
     """Drops the lines of a log that were written after `step`, and one that was cut off."""
     if path.exists():
-        lines = path.read_text().splitlines(keepends=True)
+        text = path.read_text(encoding="utf-8", errors="replace")
+        lines = text.splitlines(keepends=True)
         write_text(path, "".join(line for line in lines if _step_of(line) <= step))
 
 

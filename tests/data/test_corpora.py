@@ -109,6 +109,45 @@ def test_a_damaged_corpus_is_refused(tmp_path, workers, place):
     assert len(corpora.load("notes", **place)) == 6
 
 
+NOTES = (b"", b"{", b"null", b"[]", b'{"key": 1}', b"\xff\xfe\x00")  # what is left of a JSON file
+
+
+@pytest.mark.parametrize("content", NOTES)
+def test_a_manifest_that_is_cut_short_is_built_again(tmp_path, workers, place, content):
+    folder = build(tmp_path, place)
+    whole = (folder / "corpus.json").read_bytes()
+    for kept in (content, whole[: len(whole) // 2]):
+        (folder / "corpus.json").write_bytes(kept)
+        with pytest.raises(ValueError, match="'notes' cannot be read in .* build it with"):
+            corpora.load("notes", **place)
+        build(tmp_path, place)
+        assert (folder / "corpus.json").read_bytes() == whole
+    assert workers.wrote == [0, 1] * 3
+
+
+CUT = ("key.json", "shard-00000-of-00002.json", "tokens-00000-of-00002.npy")
+
+
+@pytest.mark.parametrize("name", CUT)
+@pytest.mark.parametrize("content", NOTES)
+def test_an_unfinished_corpus_with_a_file_cut_short(tmp_path, workers, place, name, content):
+    workers.stops = True
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, place)
+    (half,) = (place["cache_dir"] / "corpora").glob(".*-notes-train-*/")
+    (half / name).write_bytes(content)
+    workers.stops = False
+    build(tmp_path, place)
+    assert workers.wrote == [0, 0, 1] and len(corpora.load("notes", **place)) == 6
+
+
+def test_a_seal_of_beam_that_is_cut_short_is_none(tmp_path):
+    for content in (b"", b"{", b"\xff"):
+        (tmp_path / "beam.json").write_bytes(content)
+        assert corpus_builders._sealed(tmp_path / "beam.json") is None
+    assert corpus_builders._sealed(tmp_path / "none") is None
+
+
 def test_one_builder_at_a_time(tmp_path, workers, place):
     folder = corpora.folder_of("notes", **place)
     folder.parent.mkdir(parents=True)
@@ -317,16 +356,6 @@ def test_shards_of_another_number_are_left_behind(tmp_path):
     build_corpus.build({"spec": spec, "folder": str(tmp_path), "worker": 0, "workers": 1})
     assert corpus_files.finish(tmp_path, {})["documents"] == 2
     assert not list(tmp_path.glob("*-of-00003*"))
-
-
-def test_a_worker_ends_when_its_parent_is_killed(monkeypatch):
-    from spjax.data import build_corpus
-
-    found = build_corpus._while_wanted(iter(DOCUMENTS))
-    assert next(found) is DOCUMENTS[0]
-    monkeypatch.setattr(os, "getppid", lambda: 1)
-    with pytest.raises(SystemExit, match="the process that asked for this has ended"):
-        next(found)
 
 
 def test_a_model_is_adapted_to_a_corpus(notes, tmp_path, capsys, monkeypatch, checkpoint):

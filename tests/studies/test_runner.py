@@ -158,7 +158,7 @@ def test_a_full_disk_stops_the_sweep_and_keeps_what_is_finished(tmp_path):
 
 def test_another_folder_that_cannot_be_written_is_the_one_named(tmp_path):
     outcome = sweep(tmp_path, specs(1, fail={0: "cache"}))
-    assert outcome.stopped.startswith("/the/cache/.lock cannot be opened (Permission denied; ")
+    assert outcome.stopped.startswith("/the/cache/.lock cannot be opened (Permission denied)")
     assert str(tmp_path) not in outcome.stopped
 
 
@@ -252,6 +252,15 @@ def test_what_comes_before_the_workers_is_done_for_what_is_left(tmp_path):
     sweep(tmp_path, specs(3), prepare=prepare)
     sweep(tmp_path, specs(3), prepare=prepare)
     assert calls == [["000000000000", "000000000001"], ["000000000002"]]
+
+
+def test_a_folder_that_is_renamed_ends_the_sweep(tmp_path):
+    def rename(left):
+        (tmp_path / "study").rename(tmp_path / "other")
+
+    with pytest.raises(ValueError, match="study was renamed or deleted .* with its new name"):
+        sweep(tmp_path / "study", specs(2), prepare=rename)
+    assert not list(tmp_path.glob("study/runs/*"))
 
 
 def test_finished_runs_correct_the_estimate(tmp_path):

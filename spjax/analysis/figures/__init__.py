@@ -3,11 +3,33 @@
 Files whose name starts with an underscore are no figures.
 """
 
+import contextlib
+import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
+
+
+def _import_matplotlib() -> None:
+    """Imports matplotlib, which refuses a backend in MPLBACKEND that it cannot import.
+
+    A notebook names its own one there for all the commands it starts. Figures here are drawn
+    without pyplot, so that the backend does not matter; a notebook's pyplot keeps it.
+    """
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend is not None:
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend
+
+
+_import_matplotlib()  # before a figure does
 
 Draw = Callable[[pd.DataFrame, Path], list[Path]]
 

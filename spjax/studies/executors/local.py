@@ -67,6 +67,7 @@ class Local:
         """Starts process number `worker`; it reports "ready" when it can take a gang."""
         own = cores()[worker :: self.workers] or [cores()[worker % len(cores())]]
         environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="2", PYTHONUNBUFFERED="1")
+        environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
         if self.workers > 1 and len(own) == 1:
             flags = environment.get("XLA_FLAGS", "")
             environment["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
@@ -143,5 +144,5 @@ class Local:
                 name = f"signal {-code}"
             hint = " (often: out of memory)" if name == "SIGKILL" else ""
             return f"its process was ended by {name}{hint}; see {log}"
-        tail = log.read_text(errors="replace").splitlines()[-_LOG_TAIL:]
+        tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL:]
         return f"its process ended with exit code {code}; see {log}:\n  " + "\n  ".join(tail)

@@ -1,0 +1,27 @@
+"""Ends a process whose parent is gone, killed perhaps."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+VARIABLE = "SPJAX_PARENT_PROCESS"
+_POLL_SECONDS = 0.5
+_ORPHANED = 3  # exit status
+
+
+def exit_with_parent() -> None:
+    """Watches the process named in the environment, in a thread, and ends this one after it.
+
+    Without that variable, as when a builder is started by hand, nothing is watched.
+    """
+    parent = os.environ.get(VARIABLE, "")
+    if parent.isdigit():
+        threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_POLL_SECONDS)
+    os._exit(_ORPHANED)  # the main thread may be inside a long call of TensorFlow

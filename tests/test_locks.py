@@ -1,0 +1,89 @@
+"""Who holds a lock, and processes that end with their parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from spjax import locks, parents
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def child(tmp_path):
+    """A process that has inherited a lock whose first owner has let it go."""
+    with locks.hold(tmp_path / "lock") as descriptor:
+        process = subprocess.Popen(["sleep", "60"], pass_fds=(descriptor,))
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_lock_holds_and_names_its_owner(tmp_path):
+    with locks.hold(tmp_path / "lock"):
+        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+        with pytest.raises(locks.HeldError, match=f"^process {os.getpid()}$"):
+            with locks.hold(tmp_path / "lock", patience=0.0):
+                pass
+    with locks.hold(tmp_path / "lock", patience=0.0):
+        pass
+
+
+def test_a_wait_is_told_with_the_child_that_holds_the_lock(tmp_path, child, caplog, monkeypatch):
+    monkeypatch.setattr(locks, "_NOTE_SECONDS", 0.1)
+    with pytest.raises(locks.HeldError, match=f"^process {child.pid}$"):
+        with locks.hold(tmp_path / "lock", patience=0.3):
+            pass
+    assert f"waiting for {tmp_path / 'lock'}, held by process {child.pid}" in caplog.text
+
+
+def test_a_stopped_holder_is_not_waited_for(tmp_path, child, monkeypatch):
+    monkeypatch.setattr(locks, "_NOTE_SECONDS", 0.1)
+    monkeypatch.setattr(locks, "_STOPPED_SECONDS", 0.2)
+    child.send_signal(signal.SIGSTOP)
+    with pytest.raises(locks.HeldError, match=rf"^process {child.pid} \(stopped\)$"):
+        with locks.hold(tmp_path / "lock"):
+            pass
+
+
+def test_children_of_a_killed_owner_are_waited_for(tmp_path, child):
+    path = tmp_path / "lock"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    path.write_text(f"{gone.pid}\n")
+    ender = subprocess.Popen(["sh", "-c", f"sleep 0.4; kill -9 {child.pid}"])
+    with locks.hold(path, patience=0.0):
+        assert path.read_text() == f"{os.getpid()}\n"
+    ender.wait()
+
+
+def test_a_process_ends_with_its_parent():
+    """The one in the middle is killed; the last one must notice."""
+    last = "from spjax import parents; import time; parents.exit_with_parent(); time.sleep(60)"
+    middle = (
+        "import os, subprocess, sys, time; from spjax import parents\n"
+        "env = {**os.environ, parents.VARIABLE: str(os.getpid())}\n"
+        f"print(subprocess.Popen([sys.executable, '-c', {last!r}], env=env).pid, flush=True)\n"
+        "time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", middle], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    with process, process.stdout as output:
+        pid = int(output.readline())
+        time.sleep(0.3)
+        process.kill()
+    end = time.monotonic() + 5
+    while locks._state(str(pid)):
+        assert time.monotonic() < end, "it lives on"
+        time.sleep(0.05)
+
+
+def test_nothing_is_watched_without_a_parent(monkeypatch):
+    monkeypatch.delenv(parents.VARIABLE, raising=False)
+    parents.exit_with_parent()
