@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from spjax.analysis import claims, figures, rates, statistics, tables, transfer
+from spjax.studies.folder import warn_of_damage
 
 
 def finish(study_folder: Path, study: Any) -> str:
@@ -14,6 +15,7 @@ def finish(study_folder: Path, study: Any) -> str:
     """
     folder = Path(study_folder)
     results = statistics.load(folder)
+    warn_of_damage(folder)
     draws = [figures.get(name) for name in study.figures]
     paths = [path for draw in draws for path in draw(results, folder / "figures")]
     found = claims.check(results)

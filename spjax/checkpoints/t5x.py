@@ -293,7 +293,7 @@ def _canonical(leaves: Leaves, source: str) -> Leaves:
     kept = {n: leaf for n, leaf in renamed.items() if not re.search(r"layers.*/relpos_bias/", n)}
     for name, parts in tables.items():
         first, *others = [part.read("float32") for part in parts]
-        if any(not np.array_equal(first, other) for other in others):
+        if any(not np.array_equal(first, other, equal_nan=True) for other in others):
             raise ValueError(
                 f"the layers of {source} have different tables of relative positions ({name}); T5 "
                 "shares one in each stack. This is another architecture (such as UMT5)."

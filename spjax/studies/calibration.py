@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,11 +22,13 @@ import numpy as np
 
 from spjax import config
 from spjax.data.cache import default_cache_dir
-from spjax.files import write_text
+from spjax.files import DamagedFile, read_json, write_json
 from spjax.training import loop
 from spjax.training import step as steps
 from spjax.training.run import Run
 from spjax.types import Batch, Injection, Tree, padded
+
+_log = logging.getLogger(__name__)
 
 _RISE = 1.1  # what twice the rows must gain to be worth it
 _EXAMPLE, _TARGETS = 64, 4  # positions of an example in the rows that are timed
@@ -116,11 +119,13 @@ def calibrate(run: Run) -> dict[str, Any]:
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     path = default_cache_dir() / "calibration" / f"{digest}.json"
     if path.is_file():
-        return json.loads(path.read_text())
+        try:
+            return read_json(path)
+        except DamagedFile as error:
+            _log.warning("%s; it is measured again.", error)
     positions, rates = saturation(seconds_of(run), length, place.mesh.shape["data"])
     found = {"positions": positions, "rates": rates, "device": device, "model": run.model}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(found) + "\n")
+    write_json(path, found, indent=None)
     return found
 
 

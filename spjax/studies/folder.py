@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
+import logging
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from spjax import config
+from spjax.files import DamagedFile, file_digest, read_json
 from spjax.files import write_text as write
+
+_log = logging.getLogger(__name__)
 
 _PROBE_BYTES = 1 << 20
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
@@ -25,12 +28,32 @@ _OWNER_SECONDS, _WORKERS_SECONDS = 1.0, 10.0
 
 
 def result(folder: Path, name: str = "result.json") -> dict[str, Any] | None:
-    """The content of a run folder's result, None if the file is missing or damaged."""
+    """The content of a run folder's result, None if the file is missing or, with a warning, damaged.
+
+    Such a run counts as unfinished: its last checkpoint is evaluated again.
+    """
     try:
-        content = json.loads((folder / name).read_text())
-    except (OSError, ValueError):
+        return read_json(folder / name)
+    except OSError:
         return None
-    return content if isinstance(content, dict) else None
+    except DamagedFile as error:
+        _log.warning("%s; it counts as missing, and the same command makes it again.", error)
+        return None
+
+
+def metrics_problem(folder: Path, result: Mapping[str, Any]) -> str:
+    """Why a run's `metrics.jsonl` is not the one that its result was written with; "" if it is."""
+    path, expected = folder / "metrics.jsonl", result.get("metrics_sha256")
+    if not expected or not path.is_file() or file_digest(path) == expected:
+        return ""
+    return f"{path} is damaged, or was changed: it does not have the digest in result.json"
+
+
+def warn_of_damage(folder: Path) -> None:
+    """Warns of damaged files in the run folders of a study, of which its tables know nothing."""
+    for path in sorted(folder.glob("runs/*/result.json")):
+        if problem := metrics_problem(path.parent, result(path.parent) or {}):
+            _log.warning("%s. The scores do not come from it.", problem)
 
 
 def config_text(folder: Path) -> str:
