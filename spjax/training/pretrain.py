@@ -447,8 +447,8 @@ def _finish(
     _save(config, folder / f"{config.model}.safetensors", params, about)
     card |= held_out_losses(config, params, held_out)
     if processes.leads():
-        write_json(folder / f"{config.model}.json", card)
-    return json.loads(json.dumps(card))
+        return write_json(folder / f"{config.model}.json", card)
+    return card
 
 
 def held_out_losses(
