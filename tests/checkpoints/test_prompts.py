@@ -353,6 +353,7 @@ def test_written_adapter(tmp_path):
     assert list(config) == sorted(config) and config["num_transformer_submodules"] == 1
     assert config["prompt_tuning_init"] == "RANDOM" and config["token_dim"] == 7
     tensors, header = array_files.read_safetensors(path / peft.WEIGHTS)
+    assert len(header.pop("adapter_config_sha256")) == 64
     assert list(tensors) == ["prompt_embeddings"] and header == {**FACTS, "format": "pt"}
     assert "| task | pocket_cb |" in (path / "README.md").read_text()
     again = prompts.convert(path, tmp_path / "b", "peft", "google/t5-small-lm-adapt")
