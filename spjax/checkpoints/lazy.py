@@ -21,6 +21,7 @@ from spjax import trees
 from spjax.checkpoints.stored import Index, Leaves, Stored, check_finite, stack, unstack
 from spjax.models import T5Config, quantization
 from spjax.models.quantization import Quantized
+from spjax.models.sizes import MOST_LAYERS
 from spjax.models.t5 import weight_shapes
 from spjax.types import Tree
 
@@ -36,6 +37,11 @@ def unroll(leaves: Mapping[str, Stored]) -> Leaves:
         if not match or len(stored.shape) < 2:
             unrolled[name] = stored
             continue
+        if not 1 <= stored.shape[1] <= MOST_LAYERS:
+            raise ValueError(
+                f"{name} has shape {stored.shape}, that is {stored.shape[1]} layers; there may be "
+                f"1 to {MOST_LAYERS}. Check the checkpoint."
+            )
         for i, layer in enumerate(unstack(stored)):
             unrolled[f"{match[1]}/layers_{i}/{match[2]}"] = layer
     return unrolled
