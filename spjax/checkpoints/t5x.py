@@ -250,7 +250,8 @@ def _from_spec(folder: _Folder, name: str, spec: Mapping[str, Any], version: int
         )
     array = _zarr(folder, path, version)
     shape = metadata.get("shape") if isinstance(metadata, Mapping) else None
-    if shape is not None and (not isinstance(shape, list) or tuple(shape) != array.shape):
+    shape = tuple(shape) if isinstance(shape, list | tuple) else shape
+    if shape is not None and shape != array.shape:
         raise ValueError(
             f"{name} in {folder.name} has shape {array.shape}, but the index says {shape}. "
             "Index and arrays come from different checkpoints: copy it again."
