@@ -372,8 +372,10 @@ def _opened(path: str) -> Iterator[Any]:
     if path == "-":
         yield sys.stdin.buffer
         return
+    from spjax.files import open_regular
+
     try:
-        stream = open(path, "rb")
+        stream = open_regular(path)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}. Give a file of lines.") from error
     with stream:

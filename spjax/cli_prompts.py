@@ -130,10 +130,18 @@ def _labels(args: argparse.Namespace, prompt: Any) -> tuple[str, ...]:
 
 def _drift(path: Path) -> list[dict[str, float]]:
     """What a run has logged of its prompt's norm at each evaluation; [] if this is no run."""
+    from spjax.files import parse_json_object, read_bytes
+    from spjax.studies import folder as disk
+
     log = (path if path.is_dir() else path.parent) / "metrics.jsonl"
     if not log.is_file() or not (path.is_dir() or path.name == "prompt.npy"):
         return []
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    if problem := disk.metrics_problem(log.parent, disk.result(log.parent) or {}):
+        raise ValueError(f"{problem}. Copy it again, or delete it.")
+    try:
+        lines = [parse_json_object(line) for line in read_bytes(log).splitlines()]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {log}: {error}. Delete it, or copy it again.") from error
     return [
         {"step": x["step"], **{name: x[f"trainable/{name}"] for name in ("norm", "drift")}}
         for x in lines
@@ -165,6 +173,7 @@ def convert(args: argparse.Namespace) -> int:
 def _embedding(model: str, checkpoint: str) -> Any:
     """The embedding table alone: for an inspection the other weights need not be read."""
     from spjax.checkpoints import weights
+    from spjax.checkpoints.stored import check_finite
     from spjax.models.t5 import EMBEDDING
 
     path = weights.find(model, checkpoint)
@@ -172,7 +181,9 @@ def _embedding(model: str, checkpoint: str) -> Any:
     names = (EMBEDDING, "shared.weight")  # T5X's and Hugging Face's
     for name in names:
         if name in stored:
-            return stored[name].read()
+            table = stored[name].read()
+            check_finite(table, name, path)
+            return table
     raise ValueError(
         f"{path} has no embedding table, neither {' nor '.join(names)}. Give the weights of "
         "a T5 model with --checkpoint."

@@ -1,14 +1,21 @@
-"""Files that are there in full or not at all, also after a power cut."""
+"""Files that are there in full or not at all, also after a power cut, and that tell their damage."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import json
 import os
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, BinaryIO
+
+DIGEST = "content_sha256"  # the key of a JSON object's own digest
+_WALL_TIME = "seconds"  # a key that no digest covers
+JSON_BYTES = 100 * 10**6  # as much as a safetensors header may have
 
 # Of a folder that may be written but not read, and of file systems that cannot sync folders.
 _NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}
@@ -96,3 +103,170 @@ def _sync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class DamagedFile(ValueError):
+    """A file of ours is not what was written: cut short, or with other bits."""
+
+
+def open_regular(path: Path | str) -> BinaryIO:
+    """Opens a regular file for reading bytes.
+
+    A named pipe would wait for a writer for ever, and a device may have no end.
+
+    Raises:
+      OSError: it cannot be opened, or is a folder, a pipe, a socket or a device; `strerror` says
+        which.
+    """
+    name = os.fspath(path)
+    _check_regular(os.stat(name).st_mode, name)  # first, because opening a device may act on it
+    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _check_regular(os.fstat(descriptor).st_mode, name)  # what has the name may have changed
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def check_regular(path: Path | str) -> None:
+    """Demands what `open_regular` does, for a file that a library will open.
+
+    Raises:
+      OSError: as `open_regular`.
+    """
+    _check_regular(os.stat(path).st_mode, os.fspath(path))
+
+
+def _check_regular(mode: int, name: str) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    if not stat.S_ISREG(mode):
+        kind = next((text for holds, text in _KINDS if holds(mode)), "something else")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", name)
+
+
+_KINDS = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def read_bytes(path: Path | str, limit: int | None = None) -> bytes:
+    """Reads a regular file of at most `limit` bytes.
+
+    Raises:
+      OSError: as `open_regular`; or it is longer.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if limit is not None and size > limit:
+            raise OSError(errno.EFBIG, f"it has {size} bytes, more than {limit}", os.fspath(path))
+        return file.read()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text that may be anybody's.
+
+    Raises:
+      ValueError: it is no JSON, no UTF-8, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse_json_object(text: str | bytes) -> dict[str, Any]:
+    """As `parse_json`; the value must be an object."""
+    content = parse_json(text)
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds {type(content).__name__}, not a JSON object")
+    return content
+
+
+def json_digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 in hex of a JSON object but for its wall time, however its text is laid out.
+
+    Two runs that give the same numbers have the same digest.
+    """
+    parsed = json.loads(json.dumps({key: x for key, x in content.items() if key != _WALL_TIME}))
+    text = json.dumps(parsed, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -> dict[str, Any]:
+    """Writes a JSON object with its digest under the key `DIGEST`, in full or not at all.
+
+    Returns:
+      What was written.
+
+    Raises:
+      OSError: as `write_text`.
+    """
+    sealed = {**content, DIGEST: json_digest(content)}
+    text = json.dumps(sealed, indent=indent, sort_keys=True)
+    write_text(path, text + "\n")
+    return json.loads(text)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object and checks the digest that `write_json` has put into it.
+
+    Objects without a digest, of older versions, are taken as they are.
+
+    Returns:
+      The object without its digest.
+
+    Raises:
+      OSError: it cannot be opened.
+      DamagedFile: it is no JSON object, or not the one that was written.
+    """
+    try:
+        content = parse_json_object(read_bytes(path, JSON_BYTES))
+    except ValueError as error:
+        raise DamagedFile(f"{path} is damaged or cut short: {error}") from error
+    digest = content.pop(DIGEST, None)
+    if digest is not None and digest != json_digest(content):
+        raise DamagedFile(f"{path} is damaged: its content does not have the digest it names")
+    return content
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 in hex of a file.
+
+    Raises:
+      OSError: as `open_regular`.
+    """
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_sums(path: Path, names: Sequence[str]) -> None:
+    """Writes the digests of files beside `path`, as `sha256sum -c` reads them."""
+    write_text(path, "".join(f"{file_digest(path.with_name(name))}  {name}\n" for name in names))
+
+
+def check_sum(path: Path, name: str) -> None:
+    """Demands that a file has the digest that `write_sums` has noted; none is noted, none is checked.
+
+    Args:
+      path: what `write_sums` wrote, or would have written.
+      name: of the file beside it.
+
+    Raises:
+      OSError: the file cannot be opened.
+      DamagedFile: it has another digest.
+    """
+    try:
+        lines = read_bytes(path, JSON_BYTES).decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return
+    expected = next((line[:64] for line in lines if line[64:] == f"  {name}"), "")
+    if file_digest(path.with_name(name)) != expected:
+        raise DamagedFile(
+            f"{path.with_name(name)} is damaged, or was changed: it does not have the digest in "
+            f"{path}"
+        )

@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from spjax.types import Tree
 
+_DEPTH = 64
 _LAYER = re.compile(r"^(encoder|decoder)/layers_(\d+)/(.+)$")
 _SCANNED = re.compile(r"^(encoder|decoder)/layers/(.+)$")
 
@@ -23,8 +24,21 @@ def flatten(tree: Tree) -> dict[str, Any]:
 
 
 def unflatten(leaves: dict[str, Any]) -> dict[str, Any]:
-    """Inverse of `flatten`."""
-    return flax.traverse_util.unflatten_dict(leaves, sep="/")
+    """Inverse of `flatten`.
+
+    Raises:
+      ValueError: the names are no tree's.
+    """
+    for name in leaves:
+        if name.count("/") > _DEPTH:
+            raise ValueError(f"the name {name[:60]!r}... has more than {_DEPTH} parts.")
+    try:
+        return flax.traverse_util.unflatten_dict(leaves, sep="/")
+    except TypeError as error:
+        raise ValueError(
+            f"a name among {', '.join(sorted(leaves)[:4])}, ... is that of an array and of a group "
+            "of arrays."
+        ) from error
 
 
 def count(tree: Tree) -> int:

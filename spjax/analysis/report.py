@@ -10,6 +10,7 @@ import pandas as pd
 
 from spjax.analysis import claims, figures, rates, statistics, tables, transfer
 from spjax.files import write_text
+from spjax.studies.folder import warn_of_damage
 
 
 def finish(study_folder: Path, study: Any) -> str:
@@ -22,6 +23,7 @@ def finish(study_folder: Path, study: Any) -> str:
     folder = Path(study_folder)
     results = statistics.load(folder)
     _check_study(results, study.name, folder)
+    warn_of_damage(folder)
     draws = [figures.get(name) for name in study.figures]
     with writing(folder):
         paths = [path for draw in draws for path in draw(results, folder / "figures")]

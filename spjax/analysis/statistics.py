@@ -9,6 +9,7 @@ what is drawn then says so.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+import io
 import math
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import pandas as pd
 
 from spjax import methods
 from spjax.analysis import rates
+from spjax.files import check_sum, read_bytes
+from spjax.studies.results import SUMS
 
 PROMPT_TUNING, FULL_FINE_TUNING = methods.PAPER, methods.PAPER_FULL
 INITIALISATION_ARM = "initialisation"
@@ -66,10 +69,17 @@ def load(study_folder: Path) -> pd.DataFrame:
             f"no results.csv in {study_folder}: a study folder is wanted, in which at least one "
             "run has finished; run `spjax sweep` first or name the folder it wrote to"
         )
+    again = "write it again with `spjax sweep` (finished runs are not trained again)"
     try:
-        return checked(pd.read_csv(path))
+        check_sum(path.with_name(SUMS), path.name)
+        data = read_bytes(path)
+        if data and not data.endswith(b"\n"):
+            raise ValueError("it is cut short, in the middle of a row")
+        return checked(pd.read_csv(io.BytesIO(data)))
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path} is empty: not even column names; run the sweep again") from None
+    except (OSError, ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"cannot use {path}: {error}; {again}") from error
 
 
 def checked(results: pd.DataFrame) -> pd.DataFrame:

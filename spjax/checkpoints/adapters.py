@@ -7,7 +7,7 @@ about it was tried with PEFT 0.21.2. Tensors on this side have the names that a 
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from spjax import trees
-from spjax.checkpoints import array_files, huggingface, peft
-from spjax.files import replacing, write_text
+from spjax.checkpoints import array_files, huggingface, peft, peft_configs
+from spjax.files import replacing
 
 Tensors = Mapping[str, np.ndarray]
 _MODULE = "base_model.model."
@@ -40,21 +40,19 @@ def write(folder: Path, tensors: Tensors, provenance: Mapping[str, str]) -> None
     first = sorted({name.split("/")[0] for name in tensors} - {"prompt"})
     writers = {("lora",): _lora, ("ia3",): _ia3, ("prefix",): _prefix}
     if first == ["shared", "u", "v"]:
-        made, config = _multitask(tensors)
+        arrays, config = _multitask(tensors)
     elif tuple(first) in writers:
-        made, config = writers[tuple(first)](tensors)
+        arrays, config = writers[tuple(first)](tensors)
     else:
         raise ValueError(
             f"PEFT has no adapter for {', '.join(sorted(tensors))}: it adds nothing to embeddings "
             "and holds one kind of change at a time. Keep the safetensors file."
         )
     layers = {_LAYERS: str(config["num_layers"] // 2)} if config.get("num_layers") else {}
+    config = {**_COMMON, "base_model_name_or_path": provenance.get("base_model"), **config}
     with replacing(folder) as unfinished:
-        header = {**provenance, **layers, "format": "pt"}
-        contiguous = {name: np.ascontiguousarray(x) for name, x in made.items()}
-        array_files.write_safetensors(unfinished / peft.WEIGHTS, contiguous, header)
-        config = {**_COMMON, "base_model_name_or_path": provenance.get("base_model"), **config}
-        write_text(unfinished / peft.CONFIG, json.dumps(config, indent=2, sort_keys=True))
+        contiguous = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
+        peft.write_files(unfinished, contiguous, {**provenance, **layers}, config)
 
 
 def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -77,14 +75,13 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             f"the adapter in {folder} is of type {kind!r}; what can be read here is "
             f"{', '.join(peft.ADAPTERS)}. Tables of rows are read as prompts."
         )
-    found, header = array_files.read_safetensors(peft.weights_of(folder))
-    header.pop("format", None)
+    stored, header = peft.read_files(folder, config)
     readers = {"LORA": _read_lora, "IA3": _read_ia3, "PREFIX_TUNING": _read_prefix}
     try:
-        tensors = readers.get(kind, _read_multitask)(found, config, header)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        tensors = readers.get(kind, _read_multitask)(stored, config, header)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise ValueError(
-            f"the tensors in {folder} ({sorted(found)[:4]}, ...) are not what {peft.CONFIG} "
+            f"the tensors in {folder} ({sorted(stored)[:4]}, ...) are not what {peft.CONFIG} "
             f"announces: {error!r}. Use the two files of one adapter, as PEFT wrote them."
         ) from error
     widened = {k: array_files.widen(x, f"{k} of {folder}") for k, x in tensors.items()}
@@ -116,7 +113,34 @@ def _hub_module(kernel: str) -> str:
 
 
 def _own_kernel(module: str) -> str:
-    return huggingface.own_name(f"{module}.weight")[0]
+    name, _ = huggingface.own_name(f"{module}.weight")
+    if not name.endswith("/kernel"):
+        raise ValueError(f"{module} is not a matrix of a layer of T5")
+    return name
+
+
+def _parts_of(stored: Tensors, pattern: re.Pattern) -> dict[str, re.Match]:
+    """The parts of all tensors' names; every name has to be one of an adapter's.
+
+    Raises:
+      ValueError: some are not, or there are several adapters.
+    """
+    matches = {name: pattern.fullmatch(name) for name in stored}
+    if others := sorted(name for name, match in matches.items() if match is None):
+        raise ValueError(
+            f"{', '.join(others[:3])}{', ...' if others[3:] else ''} are no factors of an adapter"
+        )
+    if len({match["adapter"] for match in matches.values()}) > 1:
+        raise ValueError("the tensors are of several adapters; save one of them alone")
+    return matches
+
+
+# Beside a tensor's own name, a state dict that PEFT has not cleaned has that of the adapter.
+_ADAPTER = r"(?:\.(?P<adapter>[^.]+))?"
+_LORA_NAME = re.compile(
+    rf"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<letter>[AB]){_ADAPTER}\.weight"
+)
+_IA3_NAME = re.compile(rf"(?:base_model\.model\.)?(?P<module>.+)\.ia3_l{_ADAPTER}")
 
 
 def _lora(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -140,18 +164,21 @@ def _lora(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return made, config
 
 
-def _read_lora(found: Tensors, config: Mapping[str, Any], _: Any) -> dict[str, np.ndarray]:
-    if config.get("use_dora") or config.get("bias", "none") != "none":
-        raise ValueError("DoRA and trained biases are not T5's LoRA")
-    if config.get("rank_pattern") or config.get("alpha_pattern"):
-        raise ValueError("ranks of single modules are not read")
-    rank = config["r"]
-    scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
-    tensors = {}
-    for name, matrix in found.items():
-        module, _, letter = name.removeprefix(_MODULE).removesuffix(".weight").rpartition(".lora_")
-        factor = matrix.T * (np.float32(scale) if letter == "B" else np.float32(1))
+def _read_lora(stored: Tensors, config: Mapping[str, Any], _: Any) -> dict[str, np.ndarray]:
+    """Factors as `[in, R]` and `[R, out]`, the scale of each module multiplied into B."""
+    tensors, letters = {}, {}
+    for name, match in _parts_of(stored, _LORA_NAME).items():
+        module, letter, matrix = match["module"], match["letter"], stored[name]
+        rank, scale = peft_configs.lora_rank_and_scale(config, module)
+        if matrix.ndim != 2 or matrix.shape["AB".index(letter)] != rank:
+            raise ValueError(f"{name} has shape {matrix.shape}, and its rank is {rank}")
+        letters.setdefault(module, set()).add(letter)
+        factor = matrix.T.astype(np.float32) * np.float32(scale if letter == "B" else 1)
         tensors[f"lora/{_own_kernel(module)}/{letter.lower()}"] = factor
+    if alone := sorted(module for module, found in letters.items() if len(found) < 2):
+        raise ValueError(f"{', '.join(alone[:3])} have one factor only, A or B")
+    if not tensors:
+        raise ValueError("there are no factors")
     return tensors
 
 
@@ -179,13 +206,21 @@ def _ia3_scales(tensors: Tensors) -> dict[str, np.ndarray]:
     return found
 
 
-def _read_ia3(found: Tensors, config: Mapping[str, Any], _: Any) -> dict[str, np.ndarray]:
+def _read_ia3(stored: Tensors, config: Mapping[str, Any], _: Any) -> dict[str, np.ndarray]:
     if list(config["feedforward_modules"]) != ["wo"] or set(config["target_modules"]) != set(
         ("k", "v", "wo")
     ):
         raise ValueError("scales of other modules than k, v and wo (of its input) are not read")
-    modules = {name.removeprefix(_MODULE).removesuffix(".ia3_l"): x for name, x in found.items()}
-    return {f"ia3/{_own_kernel(module)}": x.reshape(-1) for module, x in modules.items()}
+    tensors = {}
+    for name, match in _parts_of(stored, _IA3_NAME).items():
+        kernel, scale = _own_kernel(match["module"]), stored[name]
+        if kernel.split("/")[-2] not in ("key", "value", "wo"):
+            raise ValueError(f"{name} is no scale of k, v or wo")
+        axis = 0 if kernel.endswith("wo/kernel") else 1  # that of size 1
+        if scale.ndim != 2 or scale.shape[axis] != 1:
+            raise ValueError(f"{name} has shape {scale.shape}")
+        tensors[f"ia3/{kernel}"] = scale.reshape(-1)
+    return tensors
 
 
 def _prefix(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -215,12 +250,20 @@ def _prefix(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _read_prefix(
-    found: Tensors, config: Mapping[str, Any], header: Mapping[str, str]
+    stored: Tensors, config: Mapping[str, Any], header: Mapping[str, str]
 ) -> dict[str, np.ndarray]:
+    peft.check_names(stored, {peft.TENSOR})
+    submodules = config.get("num_transformer_submodules")
+    if submodules not in (None, 2):
+        raise ValueError(f"num_transformer_submodules is {submodules!r}; for T5 PEFT has 2")
     count, heads = config["num_layers"], config["num_attention_heads"]
     length, width = config["num_virtual_tokens"], config["token_dim"]
-    table = found[peft.TENSOR].reshape(length, 2 * count, heads, width // heads)
-    first = [4 * layer % (2 * count) for layer in range(int(header.get(_LAYERS, count)))]
+    peft.check_sizes(num_layers=count, num_attention_heads=heads, token_dim=width)
+    layers = int(header.get(_LAYERS, count))
+    if not 1 <= layers <= count:
+        raise ValueError(f"the header has {layers} {_LAYERS}, and num_layers is {count}")
+    table = stored[peft.TENSOR].reshape(length, 2 * count, heads, width // heads)
+    first = [4 * layer % (2 * count) for layer in range(layers)]
     keys, values = (table[:, [slot + i for slot in first]].swapaxes(0, 1) for i in (0, 1))
     return {"prefix/decoder/keys": keys, "prefix/decoder/values": values}
 
@@ -247,9 +290,21 @@ def _multitask(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]
     return {peft.TENSOR: shared_PD, _COLS: u_SPR, _ROWS: v_SRD}, config
 
 
-def _read_multitask(found: Tensors, config: Mapping[str, Any], _: Any) -> dict[str, np.ndarray]:
+def _read_multitask(stored: Tensors, config: Mapping[str, Any], _: Any) -> dict[str, np.ndarray]:
+    peft.check_names(stored, {peft.TENSOR, _COLS, _ROWS})
     length = config["num_virtual_tokens"]  # rows beyond are those of an unused second submodule
-    shared_PD, u_SPR, v_SRD = found[peft.TENSOR][:length], found[_COLS][:, :length], found[_ROWS]
+    peft.check_sizes(num_virtual_tokens=length)
+    table_PD, u_SPR, v_SRD = stored[peft.TENSOR], stored[_COLS], stored[_ROWS]
+    tasks, ranks = config.get("num_tasks"), config.get("num_ranks")
+    rows, width = table_PD.shape
+    if rows not in (length, 2 * length) or (u_SPR.shape, v_SRD.shape) != (
+        (tasks, rows, ranks), (tasks, ranks, width)
+    ):  # fmt: skip
+        raise ValueError(
+            f"their shapes {table_PD.shape}, {u_SPR.shape} and {v_SRD.shape} are not those of "
+            f"{length} rows for {tasks} tasks with {ranks} ranks"
+        )
+    shared_PD, u_SPR = table_PD[:length], u_SPR[:, :length]
     prompt_SPD = shared_PD * (u_SPR @ v_SRD)
     prompt = prompt_SPD if len(prompt_SPD) > 1 else prompt_SPD[0]
     return {"shared": shared_PD, "u": u_SPR, "v": v_SRD, "prompt": prompt}

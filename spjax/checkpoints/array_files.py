@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from spjax.files import replacing, sync
+from spjax.checkpoints import header_digests
+from spjax.files import DamagedFile, check_regular, open_regular, replacing, sync
 
 NPY, SAFETENSORS = ".npy", "safetensors"
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+# NumPy evaluates a header as a Python literal.
+_NPY_ERRORS = (OSError, EOFError, ValueError, TypeError, SyntaxError, RecursionError, MemoryError)
 _WIDENED = ("float32", "bfloat16", "float16", "float64")
 
 
@@ -23,7 +33,7 @@ def kind(path: Path) -> str:
       ValueError: the file cannot be read, or is in neither format.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             head = file.read(9)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}. Check the path.") from error
@@ -47,27 +57,66 @@ def read_npy(path: Path) -> np.ndarray:
       ValueError: the file is damaged, or holds Python objects.
     """
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with open_regular(path) as file:
+            _check_npy_size(file)
+            array = np.load(file, allow_pickle=False)
+    except _NPY_ERRORS as error:
         raise ValueError(
             f"cannot read the array in {path}: {error}. Copy or write the file again, as numbers."
         ) from error
     return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype("V2") else array
 
 
+def _check_npy_size(file: BinaryIO) -> None:
+    """Demands that a file is as long as its header says, before memory is asked for.
+
+    Leaves the file at its start.
+
+    Raises:
+      ValueError: it is not, or the header is damaged.
+    """
+    version = np.lib.format.read_magic(file)
+    if version not in _NPY_HEADERS:
+        raise ValueError(f"it has version {version} of the format")
+    shape, _, dtype = _NPY_HEADERS[version](file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which could run code when loaded")
+    if any(size < 0 for size in shape):
+        raise ValueError(f"its header has the shape {shape}")
+    expected = file.tell() + math.prod(shape) * dtype.itemsize
+    if (size := file.seek(0, os.SEEK_END)) != expected:
+        raise ValueError(f"it has {size} bytes, but {expected} by its header")
+    file.seek(0)
+
+
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Reads a file's tensors, and the strings of its header.
+    """Reads a file's tensors, and the strings of its header, without our checksums.
 
     Raises:
       ValueError: the file is damaged, or holds numbers that NumPy does not know.
     """
     try:
+        check_regular(path)
         with safetensors.safe_open(str(path), "np") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-    except (safetensors.SafetensorError, OSError, TypeError, AttributeError) as error:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            metadata = dict(file.metadata() or {})
+        _check_digests(tensors, metadata)
+        return tensors, metadata
+    except (safetensors.SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"cannot read the tensors in {path}: {error}. Copy or write the file again."
         ) from error
+
+
+def _check_digests(tensors: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
+    checksums = header_digests.unseal(metadata, _layout(tensors))
+    for name, expected in checksums.items():
+        if header_digests.checksums_of(tensors[name]) != expected:
+            raise DamagedFile(f"{name} does not have the checksum that the header names")
+
+
+def _layout(tensors: Mapping[str, np.ndarray]) -> header_digests.Layout:
+    return {name: (array.dtype.name, array.shape) for name, array in tensors.items()}
 
 
 def widen(array: np.ndarray, source: str) -> np.ndarray:
@@ -108,8 +157,10 @@ def write_npy(path: Path, array: np.ndarray) -> None:
 def write_safetensors(
     path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-    """Writes a safetensors file with strings in its header, in full or not at all."""
-    data = safetensors.numpy.save(dict(tensors), metadata=dict(metadata))
+    """Writes a safetensors file with strings and checksums in its header, or none at all."""
+    checksums = {name: header_digests.checksums_of(array) for name, array in tensors.items()}
+    sealed = header_digests.seal(metadata, _layout(tensors), checksums)
+    data = safetensors.numpy.save(dict(tensors), metadata=sealed)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(data)
         sync(file)

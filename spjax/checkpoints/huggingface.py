@@ -7,7 +7,6 @@ transformers' `models/t5/modeling_t5.py` stores kernels as `[out, in]`, T5X as `
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +16,10 @@ import numpy as np
 
 from spjax.checkpoints import remote, safetensors_files
 from spjax.checkpoints.stored import Index, Leaves, Stored, transpose
+from spjax.files import JSON_BYTES, parse_json_object
 from spjax.models import SIZES, T5Config
 from spjax.models.layers import BUCKETS
+from spjax.models.sizes import size_problem
 from spjax.models.t5 import EMBEDDING
 
 CONFIG = "config.json"
@@ -41,6 +42,10 @@ _BUILT_IN = {
     "decoder_start_token_id": 0,
 }
 _RELATIVE = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+_SIZES = {
+    "vocab_size": "vocab_size", "d_model": "emb_dim", "num_heads": "num_heads",
+    "d_kv": "head_dim", "d_ff": "mlp_dim", "num_layers": "num_encoder_layers",
+}  # fmt: skip
 _TABLES = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _HEAD = "lm_head.weight"
 # Written by old versions of transformers, which never used it.
@@ -230,23 +235,32 @@ def _config(content: Mapping[str, Any], folder: str | Path, files: Leaves) -> T5
         wrong.append(f"{_RELATIVE} of shape {table.shape} (supported: {BUCKETS} buckets)")
     if kind not in ("t5", "mt5"):
         wrong.append(f"model_type={kind!r} (supported: 't5', 'mt5')")
-    if activation not in _ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
         wrong.append(f"feed_forward_proj={activation!r} (supported: {', '.join(_ACTIVATIONS)})")
-    needed = ("vocab_size", "d_model", "num_heads", "d_kv", "d_ff", "num_layers")
-    if missing := [key for key in needed if not isinstance(content.get(key), int)]:
+    if missing := [key for key in _SIZES if type(content.get(key)) is not int]:
         wrong.append(f"no number for {', '.join(missing)}")
+    decoder_layers = content.get("num_decoder_layers")
+    if decoder_layers is not None and type(decoder_layers) is not int:
+        wrong.append(f"num_decoder_layers={decoder_layers!r}")
+    if not wrong and (problem := size_problem(_sizes(content))):
+        wrong.append(problem)
     if wrong:
         raise ValueError(
             f"{remote.join(folder, CONFIG)} describes a model that spjax cannot run: "
             f"{'; '.join(wrong)}. Use a T5, T5 1.1, Flan-T5 or mT5 checkpoint."
         )
-    decoder_layers = content.get("num_decoder_layers")
     return T5Config(
-        *(content[key] for key in needed),
-        num_decoder_layers=content["num_layers"] if decoder_layers is None else decoder_layers,
+        **_sizes(content),
         mlp_activations=_ACTIVATIONS[activation],
         logits_via_embedding=_is_scaled(content) and not _has_own_head(content, files),
     )
+
+
+def _sizes(content: Mapping[str, Any]) -> dict[str, int]:
+    """The sizes of a model by the names of `T5Config`'s fields."""
+    sizes = {own: content[key] for key, own in _SIZES.items()}
+    layers = content.get("num_decoder_layers")
+    return sizes | {"num_decoder_layers": content["num_layers"] if layers is None else layers}
 
 
 def _is_tied(content: Mapping[str, Any]) -> bool:
@@ -301,12 +315,12 @@ def _read_json(folder: str | Path, name: str) -> dict[str, Any]:
     path = remote.join(folder, name)
     try:
         with remote.open_binary(path) as file:
-            content = json.loads(file.read())
+            text = file.read(JSON_BYTES + 1)
+        if len(text) > JSON_BYTES:
+            raise ValueError(f"it has more than {JSON_BYTES} bytes")
+        return parse_json_object(text)
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot read {path}: {error}. Download the file again.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a JSON object. Download the file again.")
-    return content
 
 
 def _files(folder: str | Path) -> Leaves:
@@ -320,9 +334,10 @@ def _files(folder: str | Path) -> Leaves:
             "(pytorch_model.bin): save the model again with `save_pretrained` of transformers."
         )
     places = _read_json(folder, SHARDS).get("weight_map")
-    if not isinstance(places, dict):
+    if not isinstance(places, dict) or not all(isinstance(x, str) for x in places.values()):
         raise ValueError(
-            f"{remote.join(folder, SHARDS)} has no `weight_map`. Download the file again."
+            f"{remote.join(folder, SHARDS)} has no `weight_map` of names to files. Download the "
+            "file again."
         )
     shards = sorted(set(places.values()))
     if absent := sorted(set(shards) - names):

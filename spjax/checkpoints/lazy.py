@@ -18,9 +18,10 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from spjax import trees
-from spjax.checkpoints.stored import Index, Leaves, Stored, stack, unstack
+from spjax.checkpoints.stored import Index, Leaves, Stored, check_finite, stack, unstack
 from spjax.models import T5Config, quantization
 from spjax.models.quantization import Quantized
+from spjax.models.sizes import MOST_LAYERS
 from spjax.models.t5 import weight_shapes
 from spjax.types import Tree
 
@@ -36,6 +37,11 @@ def unroll(leaves: Mapping[str, Stored]) -> Leaves:
         if not match or len(stored.shape) < 2:
             unrolled[name] = stored
             continue
+        if not 1 <= stored.shape[1] <= MOST_LAYERS:
+            raise ValueError(
+                f"{name} has shape {stored.shape}, that is {stored.shape[1]} layers; there may be "
+                f"1 to {MOST_LAYERS}. Check the checkpoint."
+            )
         for i, layer in enumerate(unstack(stored)):
             unrolled[f"{match[1]}/layers_{i}/{match[2]}"] = layer
     return unrolled
@@ -82,7 +88,7 @@ def assemble(
 
     Raises:
       ValueError: names or shapes are not those of the model (all are listed), an array cannot be
-        read, or the dtype is not supported.
+        read or has numbers that are not finite, or the dtype is not supported.
     """
     quantization.check_dtype(dtype)
     unrolled = unroll(leaves)
@@ -96,13 +102,24 @@ def assemble(
     for name in sorted(unrolled, key=lambda name: -math.prod(unrolled[name].shape)):
         try:
             place = places[name] if places else sharding
-            arrays[name] = _to_devices(name, unrolled.pop(name), dtype, place)
+            leaf = _finite(unrolled.pop(name), name, source)
+            arrays[name] = _to_devices(name, leaf, dtype, place)
         except (OSError, EOFError) as error:
             raise ValueError(
                 f"cannot read {name} of {source}: {error}. The files are damaged or incomplete; "
                 "copy them again."
             ) from error
     return trees.unflatten(arrays)
+
+
+def _finite(stored: Stored, name: str, source: str) -> Stored:
+    """The same array; what is read of it is checked for NaN and infinite numbers."""
+
+    def fill(index: Index, out: np.ndarray) -> None:
+        stored.fill(index, out)
+        check_finite(out, name, source)
+
+    return Stored(stored.shape, fill)
 
 
 def _to_devices(

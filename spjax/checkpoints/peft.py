@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from spjax.checkpoints import array_files
-from spjax.files import replacing, write_text
+from spjax.checkpoints import array_files, peft_configs
+from spjax.files import JSON_BYTES, parse_json_object, read_bytes, replacing, write_text
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TENSOR = "prompt_embeddings"
+_CONFIG_DIGEST = "adapter_config_sha256"  # in the header: PEFT drops keys it does not know
 _TABLES = ("PROMPT_TUNING", "P_TUNING")
 ADAPTERS = ("LORA", "IA3", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING")  # of `adapters`
 _REASONS = {
@@ -71,14 +72,18 @@ def read(folder: Path) -> tuple[np.ndarray, dict[str, str], str]:
             f"the adapter in {folder} is of type {kind!r}: {reason}. Only "
             f"{' and '.join(_TABLES)} can be read as a prompt."
         )
-    tensors, header = array_files.read_safetensors(weights_of(folder))
+    tensors, header = read_files(folder, config)
     if TENSOR not in tensors:
         raise ValueError(
             f"{folder / WEIGHTS} has no tensor {TENSOR!r}, only {sorted(tensors)}. Save the "
             "adapter again with PEFT."
         )
+    if len(tensors) > 1:
+        raise ValueError(
+            f"{folder / WEIGHTS} has more than a table of rows: {sorted(tensors)[:5]}. spjax does "
+            "not compute with the rest; train the adapter without it."
+        )
     rows, note = _first_submodule(tensors[TENSOR], config, folder)
-    header.pop("format", None)
     if config.get("base_model_name_or_path"):
         header.setdefault("base_model", str(config["base_model_name_or_path"]))
     return rows, header, f"PEFT {kind} adapter, {note}"
@@ -110,13 +115,68 @@ def write(folder: Path, rows_PD: np.ndarray, provenance: Mapping[str, str]) -> N
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; choose another name.")
-    with replacing(folder) as made:
-        array_files.write_safetensors(
-            made / WEIGHTS, {TENSOR: rows_PD}, {**provenance, "format": "pt"}
+    config = _written_config(rows_PD, provenance.get("base_model"))
+    with replacing(folder) as unfinished:
+        write_files(unfinished, {TENSOR: rows_PD}, provenance, config)
+        write_text(unfinished / "README.md", _readme(rows_PD, provenance))
+
+
+def write_files(
+    folder: Path,
+    tensors: Mapping[str, np.ndarray],
+    header: Mapping[str, str],
+    config: Mapping[str, Any],
+) -> None:
+    """Writes the two files of an adapter; the header has a digest of the configuration."""
+    sealed = {**header, "format": "pt", _CONFIG_DIGEST: peft_configs.digest(config)}
+    array_files.write_safetensors(folder / WEIGHTS, tensors, sealed)
+    write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True))
+
+
+def read_files(
+    folder: Path, config: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors of an adapter under PEFT's names, and the strings of the header.
+
+    Args:
+      folder: of the adapter.
+      config: its configuration, of a type that is read.
+
+    Raises:
+      ValueError: the configuration changes what spjax does not compute; or the files are damaged,
+        or not of one adapter.
+    """
+    peft_configs.check(config, folder)
+    tensors, header = array_files.read_safetensors(weights_of(folder))
+    header.pop("format", None)
+    digest = header.pop(_CONFIG_DIGEST, None)
+    if digest is not None and digest != peft_configs.digest(config):
+        raise ValueError(
+            f"{folder / CONFIG} is not the one that was written with {WEIGHTS}: it is damaged, or "
+            "was changed. Copy both files again."
         )
-        config = _written_config(rows_PD, provenance.get("base_model"))
-        write_text(made / CONFIG, json.dumps(config, indent=2, sort_keys=True))
-        write_text(made / "README.md", _readme(rows_PD, provenance))
+    return tensors, header
+
+
+def check_names(tensors: Mapping[str, np.ndarray], expected: set[str]) -> None:
+    """Demands that an adapter has these tensors and no others.
+
+    Raises:
+      ValueError: some are missing or unexpected.
+    """
+    if tensors.keys() != expected:
+        raise ValueError(f"there are the tensors {sorted(tensors)[:5]}, not {sorted(expected)}")
+
+
+def check_sizes(**sizes: Any) -> None:
+    """Demands whole numbers of at least 1.
+
+    Raises:
+      ValueError: one is not.
+    """
+    for name, size in sizes.items():
+        if type(size) is not int or size < 1:
+            raise ValueError(f"{name} is {size!r}; it must be a number of at least 1")
 
 
 def _written_config(rows_PD: np.ndarray, base_model: str | None) -> dict[str, Any]:
@@ -169,12 +229,9 @@ def config_of(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        return parse_json_object(read_bytes(path, JSON_BYTES))
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot read {path}: {error}. Save the adapter again.") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} holds {type(config).__name__}, not a JSON object.")
-    return config
 
 
 def weights_of(folder: Path) -> Path:
@@ -197,12 +254,12 @@ def _first_submodule(
     table: np.ndarray, config: Mapping[str, Any], folder: Path
 ) -> tuple[np.ndarray, str]:
     length, submodules = config.get("num_virtual_tokens"), config.get("num_transformer_submodules")
-    if not isinstance(length, int) or length < 1:
+    if type(length) is not int or length < 1:
         raise ValueError(
             f"{folder / CONFIG} has num_virtual_tokens {length!r}; it must be a number of rows, "
             "at least 1."
         )
-    if not isinstance(submodules, int | None):
+    if submodules is not None and type(submodules) is not int:
         raise ValueError(
             f"{folder / CONFIG} has num_transformer_submodules {submodules!r}; it must be 1, 2 or "
             "null."
@@ -212,7 +269,7 @@ def _first_submodule(
         allowed = {length} | ({2 * length} if config.get("task_type") == "SEQ_2_SEQ_LM" else set())
     else:
         allowed = {length * submodules}
-    width = config.get("token_dim") or table.shape[-1]
+    width = config.get("token_dim") or (table.shape or (0,))[-1]
     if table.ndim != 2 or table.shape[0] not in allowed or table.shape[1] != width:
         expected = " or ".join(str((rows, width)) for rows in sorted(allowed))
         raise ValueError(

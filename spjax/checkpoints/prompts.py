@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from spjax.checkpoints import array_files, peft
-from spjax.files import write_text
+from spjax.files import read_json, write_json
 
 # The parameter's name in T5X's tree, and its file in `numpy_checkpoints/checkpoint_{step}/` of
 # google-research/prompt-tuning: an .npy file without that extension.
@@ -335,10 +334,7 @@ def _from_run(folder: Path) -> dict[str, str]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError(f"it holds {type(content).__name__}, not a JSON object")
-        return content
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"cannot read the provenance in {path}: {error}. Delete or copy that file again."
@@ -353,7 +349,7 @@ def _write_npy(path: Path, prompt: Prompt) -> Path:
     # The digest tells an interruption between the two writes, or a file that was replaced alone.
     side = {**prompt.provenance, _DIGEST: _digest(prompt.rows_PD)}
     array_files.write_npy(path, prompt.rows_PD)
-    write_text(_side_file(path), json.dumps(side, indent=2) + "\n")
+    write_json(_side_file(path), side)
     return path
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from spjax import extras
+from spjax.files import open_regular
 
 HUB = "hf://"
 # What a frozen model needs of a repository; the same weights also stand there in pickles.
@@ -60,11 +61,11 @@ def open_binary(path: str | Path) -> BinaryIO:
     """Opens a file for reading; of a URL only what is read is fetched.
 
     Raises:
-      OSError: it cannot be opened.
+      OSError: it cannot be opened, or is no regular file.
       ValueError: a package that its URL needs is not installed.
     """
     if not is_url(path):
-        return open(path, "rb")
+        return open_regular(path)
     system, inner = _system(str(path))
     # Weights are read once, in large pieces: a cache would only hold them twice.
     return system.open(inner, "rb", cache_type="none")

@@ -8,6 +8,7 @@ from spjax.checkpoints import lazy
 from spjax.checkpoints.stored import Stored
 from spjax.models import T5Config
 from spjax.models.layers import BUCKETS
+from spjax.models.sizes import size_problem
 from spjax.models.t5 import EMBEDDING
 
 _TABLE = "encoder/relpos_bias/rel_embedding"
@@ -43,14 +44,19 @@ def config(leaves: Mapping[str, Stored], source: str) -> T5Config:
             f"the model in {source} has {buckets} buckets of relative positions ({_TABLE}), and "
             f"spjax computes with {BUCKETS}, as every published T5 does. Use another checkpoint."
         )
+    sizes = {
+        "vocab_size": vocab_size,
+        "emb_dim": emb_dim,
+        "num_heads": num_heads,
+        "head_dim": unrolled[_QUERY].shape[1] // max(1, num_heads),
+        "mlp_dim": unrolled[_WO].shape[0],
+        "num_encoder_layers": _count(unrolled, "encoder"),
+        "num_decoder_layers": _count(unrolled, "decoder"),
+    }
+    if problem := size_problem(sizes):
+        raise ValueError(f"the model in {source} is no T5: {problem}. Check the checkpoint.")
     return T5Config(
-        vocab_size=vocab_size,
-        emb_dim=emb_dim,
-        num_heads=num_heads,
-        head_dim=unrolled[_QUERY].shape[1] // num_heads,
-        mlp_dim=unrolled[_WO].shape[0],
-        num_encoder_layers=_count(unrolled, "encoder"),
-        num_decoder_layers=_count(unrolled, "decoder"),
+        **sizes,
         mlp_activations=("relu",) if _is_plain(unrolled) else ("gelu", "linear"),
         logits_via_embedding="decoder/logits_dense/kernel" not in unrolled,
     )

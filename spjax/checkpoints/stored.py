@@ -9,6 +9,15 @@ from typing import Any
 
 import numpy as np
 
+# The bits of an exponent, by dtype.
+_EXPONENTS = {
+    "float32": (np.uint32, np.uint32(0x7F800000)),
+    "bfloat16": (np.uint16, np.uint16(0x7F80)),
+    "float16": (np.uint16, np.uint16(0x7C00)),
+    "float64": (np.uint64, np.uint64(0x7FF << 52)),
+}
+_FINITE_BLOCK = 1 << 18  # numbers; what is made of them stays in the processor's cache
+
 Index = tuple[slice, ...]
 Leaves = dict[str, "Stored"]
 
@@ -44,6 +53,31 @@ def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
     memory = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def check_finite(array: np.ndarray, name: str, source: str = "the checkpoint") -> None:
+    """Demands that an array of weights holds finite numbers only; takes a pass over its bits.
+
+    Args:
+      array: float32, bfloat16, float16 or float64, contiguous.
+      name: of the array, for the message.
+      source: the file or folder that it was read from, for the message.
+
+    Raises:
+      ValueError: there are NaN or infinite numbers.
+    """
+    bits, exponent = _EXPONENTS[array.dtype.name]
+    numbers = array.reshape(-1).view(bits)
+    for first in range(0, numbers.size, _FINITE_BLOCK):
+        # All bits of the exponent are set in NaN and infinity only.
+        block = numbers[first : first + _FINITE_BLOCK] & exponent
+        if block.max() == exponent:
+            wrong = int(np.sum((numbers & exponent) == exponent))
+            raise ValueError(
+                f"{name} in {source} has {wrong} of {array.size} numbers that are NaN or infinite "
+                f"(as {array.dtype}). Weights cast to float16 overflow, and a run that diverged "
+                "leaves such numbers: take the float32 or bfloat16 checkpoint from before."
+            )
 
 
 def from_array(array: np.ndarray) -> Stored:

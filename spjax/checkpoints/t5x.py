@@ -20,8 +20,9 @@ import msgpack
 import numpy as np
 import tensorstore as ts
 
-from spjax.checkpoints import lazy
+from spjax.checkpoints import lazy, zarr_metadata
 from spjax.checkpoints.stored import Index, Leaves, Stored, from_array
+from spjax.files import check_regular
 
 VERSIONS = (0, 1, 2, 3)
 INDEX = "checkpoint"
@@ -39,10 +40,14 @@ class _Folder:
     Attributes:
       name: the path or URL, for messages.
       store: the TensorStore spec of the folder, its path ending in "/".
+      limit: as many bytes as one array of it may have.
     """
 
-    def __init__(self, path: str | Path, store: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, path: str | Path, store: Mapping[str, Any] | None = None, limit: int = 0
+    ) -> None:
         self.name = str(path)
+        self.limit = limit or zarr_metadata.memory()
         if store is not None:
             self.store = dict(store)
         elif "://" in self.name:
@@ -56,12 +61,31 @@ class _Folder:
 
     def below(self, name: str) -> "_Folder":
         """A folder in it; `name` is "" or ends in "/"."""
-        return _Folder(f"{self.name.rstrip('/')}/{name}", self.at(name)) if name else self
+        path = f"{self.name.rstrip('/')}/{name}"
+        return _Folder(path, self.at(name), self.limit) if name else self
 
     def read(self, name: str, context: ts.Context | None = None) -> bytes | None:
         """Contents of a file, None where there is none."""
         result = ts.KvStore.open(self.store, context=context).result().read(name).result()
         return bytes(result.value) if result.state == "value" else None
+
+    def check_files(self) -> None:
+        """Sets the limit of a local folder by its files, none of which may be a pipe or a device.
+
+        Raises:
+          OSError: something is.
+        """
+        if self.store["driver"] != "file":
+            return
+        paths = [
+            os.path.join(parent, name)
+            for parent, _, names in os.walk(self.store["path"])
+            for name in names
+        ]
+        paths = [path for path in paths if os.path.exists(path)]  # not a link to nothing
+        for path in paths:
+            check_regular(path)
+        self.limit = min(self.limit, zarr_metadata.unpacked(sum(map(os.path.getsize, paths))))
 
     def names(self) -> list[str]:
         """All files, also those in sub-folders."""
@@ -130,6 +154,7 @@ def stored(path: str | Path) -> Leaves:
     """
     folder = _Folder(path)
     try:
+        folder.check_files()
         if (index := folder.read(INDEX)) is not None:
             return _canonical(_from_index(folder, index), folder.name)
         for item in _ORBAX_ITEMS:
@@ -152,11 +177,15 @@ def stored(path: str | Path) -> Leaves:
 def _from_index(folder: _Folder, index: bytes) -> Leaves:
     target, version = _target(folder, index)
     leaves = {}
-    for name, leaf in flax.traverse_util.flatten_dict(target, sep="/", is_leaf=_is_leaf).items():
+    try:
+        tree = flax.traverse_util.flatten_dict(target, sep="/", is_leaf=_is_leaf)
+    except _INDEX_ERRORS as error:
+        raise _damaged(folder, error) from error
+    for name, leaf in tree.items():
         if isinstance(leaf, Mapping):
             leaves[name] = _from_spec(folder, name, leaf, version)
         elif isinstance(leaf, str) and leaf.startswith(_PLACEHOLDER):
-            leaves[name] = _zarr(folder.at(leaf.removeprefix(_PLACEHOLDER) + "/"), version)
+            leaves[name] = _zarr(folder, leaf.removeprefix(_PLACEHOLDER), version)
         elif isinstance(leaf, np.ndarray):
             leaves[name] = from_array(_as_floats(leaf, version))
         elif leaf is not None:  # None: a parameter that no optimizer owned
@@ -171,12 +200,10 @@ def _target(folder: _Folder, index: bytes) -> tuple[Mapping[str, Any], int]:
     """The tree of parameters in the index, and the version of the format."""
     try:
         content = flax.serialization.msgpack_restore(index)
-    except (ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as error:
-        raise ValueError(
-            f"the index {folder.name}/{INDEX} is damaged ({error}). Copy the checkpoint again."
-        ) from error
+    except _INDEX_ERRORS as error:
+        raise _damaged(folder, error) from error
     version = content.get("version", 0) if isinstance(content, dict) else 0
-    if version not in VERSIONS:
+    if type(version) is not int or version not in VERSIONS:
         raise ValueError(
             f"{folder.name} has version {version} of the T5X format; supported are "
             f"{', '.join(map(str, VERSIONS))}. Convert it with the T5X that wrote it."
@@ -193,6 +220,20 @@ def _target(folder: _Folder, index: bytes) -> tuple[Mapping[str, Any], int]:
     return content["target"], version
 
 
+# What msgpack, Flax and NumPy raise where an index holds anything.
+_INDEX_ERRORS = (
+    ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError,
+    MemoryError, msgpack.exceptions.UnpackException,
+)  # fmt: skip
+
+
+def _damaged(folder: _Folder, error: Exception) -> ValueError:
+    return ValueError(
+        f"the index {folder.name}/{INDEX} is damaged ({type(error).__name__}: {error}). Copy the "
+        "checkpoint again."
+    )
+
+
 def _is_leaf(path: tuple[str, ...], value: Any) -> bool:
     return isinstance(value, Mapping) and "driver" in value and "kvstore" in value
 
@@ -200,15 +241,17 @@ def _is_leaf(path: tuple[str, ...], value: Any) -> bool:
 def _from_spec(folder: _Folder, name: str, spec: Mapping[str, Any], version: int) -> Stored:
     # TensorStore before 0.1.14 had `path` beside `kvstore`, later ones have it inside. Driver and
     # bucket say where the checkpoint was written, not where it is now.
-    path = spec["kvstore"].get("path") or spec.get("path")
-    if spec["driver"] != "zarr" or not path:
+    store, metadata = spec["kvstore"], spec.get("metadata", {})
+    path = (store.get("path") if isinstance(store, Mapping) else None) or spec.get("path")
+    if spec["driver"] != "zarr" or not isinstance(path, str) or not path.strip("/"):
         raise ValueError(
             f"the TensorStore spec of {name} in {folder.name} has driver {spec['driver']!r} and "
             f"path {path!r}; it needs 'zarr' and a path. Copy the checkpoint again."
         )
-    array = _zarr(folder.at(path.rstrip("/") + "/"), version)
-    shape = tuple(spec.get("metadata", {}).get("shape", array.shape))
-    if shape != array.shape:
+    array = _zarr(folder, path, version)
+    shape = metadata.get("shape") if isinstance(metadata, Mapping) else None
+    shape = tuple(shape) if isinstance(shape, list | tuple) else shape
+    if shape is not None and shape != array.shape:
         raise ValueError(
             f"{name} in {folder.name} has shape {array.shape}, but the index says {shape}. "
             "Index and arrays come from different checkpoints: copy it again."
@@ -222,7 +265,7 @@ def _from_spec(folder: _Folder, name: str, spec: Mapping[str, Any], version: int
 def _from_orbax(folder: _Folder) -> Leaves:
     ocdbt = folder.read("manifest.ocdbt") is not None
     store = {"driver": "ocdbt", "base": folder.store} if ocdbt else folder.store
-    arrays = _Folder(folder.name, store)
+    arrays = _Folder(folder.name, store, folder.limit)
     found = {}
     for file in arrays.names():
         name, _, last = file.rpartition("/")
@@ -232,15 +275,21 @@ def _from_orbax(folder: _Folder) -> Leaves:
         if inside := {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}:
             found = inside
             break
-    return {k: _zarr(arrays.at(name + "/"), 3, driver) for k, (name, driver) in found.items()}
+    return {k: _zarr(arrays, name, 3, driver) for k, (name, driver) in found.items()}
 
 
 # Both.
 
 
-def _zarr(store: Mapping[str, Any], version: int, driver: str = "zarr") -> Stored:
+def _zarr(folder: _Folder, path: str, version: int, driver: str = "zarr") -> Stored:
     """A zarr array; a chunk that is missing is an error, not zeros."""
+    path = path.strip("/")
+    if ".." in path.split("/"):
+        raise ValueError(f"the path {path!r} in {folder.name} leads out of the checkpoint.")
+    metadata = folder.below(path + "/").read(zarr_metadata.FILES[driver])
+    zarr_metadata.check(metadata, driver, path, folder.limit)
     # Spec metadata is not passed on: the array on disk knows its chunks and compressor itself.
+    store = folder.at(path + "/")
     spec = {"driver": driver, "kvstore": store, "fill_missing_data_reads": False}
     try:
         array = ts.open(spec, open=True, read=True).result()
@@ -293,7 +342,7 @@ def _canonical(leaves: Leaves, source: str) -> Leaves:
     kept = {n: leaf for n, leaf in renamed.items() if not re.search(r"layers.*/relpos_bias/", n)}
     for name, parts in tables.items():
         first, *others = [part.read("float32") for part in parts]
-        if any(not np.array_equal(first, other) for other in others):
+        if any(not np.array_equal(first, other, equal_nan=True) for other in others):
             raise ValueError(
                 f"the layers of {source} have different tables of relative positions ({name}); T5 "
                 "shares one in each stack. This is another architecture (such as UMT5)."

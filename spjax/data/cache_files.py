@@ -9,9 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any, Iterable, Mapping
 
 import numpy as np
 
-from spjax.files import sync_folder, sync_tree
+from spjax.files import file_digest, read_json, sync_folder, sync_tree, write_json
 
 FORMAT = 2  # to be raised when the layout or the meaning of these files changes
 TEMPORARY = ".building-"  # folders that begin so are unfinished
@@ -95,7 +93,7 @@ def problem(folder: Path, key: Mapping[str, Any]) -> str | None:
     if not folder.is_dir():
         return "there is none"
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = read_json(folder / "manifest.json")
         files = {name: (int(f["bytes"]), f["sha256"]) for name, f in manifest["files"].items()}
         recorded = manifest["key"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -159,13 +157,11 @@ def _write_files(
         offsets = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64)
         np.save(folder / f"{name}_offsets.npy", offsets)
     files = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
+        name: {"bytes": (folder / name).stat().st_size, "sha256": file_digest(folder / name)}
         for name in _FILES
     }
     numbers = {"num_examples": len(inputs), "counts": dict(counts)}
-    manifest = {"key": dict(key), **numbers, "files": files}
-    with open(folder / "manifest.json", "w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=2, sort_keys=True)
+    write_json(folder / "manifest.json", {"key": dict(key), **numbers, "files": files})
 
 
 def _file_problem(path: Path, size: int, digest: str) -> str | None:
@@ -173,13 +169,8 @@ def _file_problem(path: Path, size: int, digest: str) -> str | None:
         found = path.stat().st_size
         if found != size:
             return f"{path.name} has {found} bytes instead of {size}"
-        if _sha256(path) != digest:
+        if file_digest(path) != digest:
             return f"the checksum of {path.name} is wrong"
     except OSError as error:
         return f"{path.name} cannot be read ({error.strerror})"
     return None
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

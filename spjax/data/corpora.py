@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
+import logging
 import os
 import re
 import shutil
@@ -22,7 +23,9 @@ from spjax.data import cache, corpus_builders, corpus_files
 from spjax.data import vocabulary as vocabularies
 from spjax.data.corpus_builders import Beam
 from spjax.data.corpus_files import Corpus
-from spjax.files import sync_folder, sync_tree, write_text
+from spjax.files import DamagedFile, read_json, sync_folder, sync_tree, write_json
+
+_log = logging.getLogger(__name__)
 
 # T5 registers these (t5/data/tasks.py).
 KNOWN = {
@@ -152,7 +155,9 @@ def build(
             "task": _task(folder, source), "vocabulary": str(words.path.absolute())}  # fmt: skip
     key = _key(spec, words)
     with _owned(folder) as lock:
-        if corpus_files.problem(folder) is None:
+        if (reason := corpus_files.problem(folder)) and folder.exists():
+            _log.warning("the corpus in %s is built again: %s", folder, reason)
+        if reason is None:
             if corpus_files.read_manifest(folder)["key"] == key:
                 _remove_seqio(folder)  # a call may have been killed right before
                 log(f"Nothing to do: {describe(folder)}")
@@ -239,15 +244,16 @@ def _unfinished(folder: Path, key: dict[str, Any]) -> Path:
     """The folder in which a corpus grows: what is left of the same one, or a new one."""
     # Not `.building-`, which a build of token caches in the same cache folder would remove.
     unfinished = folder.with_name(f".unfinished-{folder.name}")
-    wanted = json.dumps(key, sort_keys=True)
     try:
-        known = (unfinished / "key.json").read_text(encoding="utf-8", errors="replace")
+        known = read_json(unfinished / "key.json")
     except OSError:
-        known = ""
-    if known != wanted:
+        known = {}
+    except DamagedFile as error:
+        _log.warning("%s; the corpus is built from the beginning.", error)
+        known = {}
+    if known != json.loads(json.dumps(key)):
         shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-        write_text(unfinished / "key.json", wanted)
+        write_json(unfinished / "key.json", key, indent=None)
     for path in unfinished.glob(f"*{corpus_files.TEMPORARY}"):
         path.unlink()
     return unfinished

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from spjax import extras
 from spjax.data import cache, corpus_files
-from spjax.files import write_text
+from spjax.files import DamagedFile, read_json, write_json
 
 # Of the environment with Apache Beam; sentencepiece 0.2.3 demands protobuf 7.
 BEAM_NEEDS = "apache-beam google-crc32c seqio tensorflow-text 'sentencepiece<0.2.3'"
@@ -146,7 +146,7 @@ class Beam:
         seal = folder.parent / "beam.json"  # a pipeline has no half: it is run again, or not at all
         local, made = "://" not in where, Path(where) / spec["task"]
         there = not local or (made / f"info.{spec['split']}.json").is_file()
-        if there and _sealed(seal) == where:
+        if there and _sealed_folder(seal) == where:
             return where
         if local and spec["task"].startswith("spjax_"):  # another's holds other splits too
             shutil.rmtree(made, ignore_errors=True)
@@ -167,5 +167,13 @@ class Beam:
             )
         if done.returncode:
             raise RuntimeError(f"the Beam pipeline failed:\n{_tail(done.stderr)}")
-        write_text(seal, json.dumps(where))
+        write_json(seal, {"seqio_cache_dir": where})
         return where
+
+
+def _sealed_folder(seal: Path) -> str:
+    """The folder of the caches that a pipeline has finished, "" if there is none."""
+    try:
+        return str(read_json(seal).get("seqio_cache_dir", ""))
+    except (OSError, DamagedFile):
+        return ""

@@ -2,30 +2,39 @@
 
     tokens-00003-of-00064.npy   uint16 (int32 for over 65,536 ids), all documents of a shard
     offsets-00003-of-00064.npy  int64, where each document starts, and the end
+    checks-00003-of-00064.npy   uint32, a CRC-32 for each 16 KiB of the tokens' file, and then of
+                                the offsets' file
     shard-00003-of-00064.json   how many documents, tokens and bytes; written last, so that a shard
                                 with this file is whole
     corpus.json                 what the corpus was made from, and its shards; written last
 
-There is no checksum of the tokens: reading hundreds of gigabytes to start a training is no way.
+Checksums are compared when a document is read, each one once: reading hundreds of gigabytes to
+start a training is no way. Corpora of older versions have no `checks-`, and are read as they are.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import logging
 import os
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from spjax.files import sync, write_text
+from spjax.files import DamagedFile, read_json, sync, write_json
+
+_log = logging.getLogger(__name__)
 
 FORMAT = 1  # to be raised when the layout or the meaning of these files changes
 MANIFEST = "corpus.json"
 TEMPORARY = ".tmp"
+_BLOCK = 1 << 14  # bytes that share a checksum
 _SHARD = re.compile(r"shard-(\d{5})-of-(\d{5})\.json")
 
 
@@ -61,6 +70,9 @@ def write_shard(
     with open(temporary[1], "wb") as file:
         np.save(file, np.asarray(offsets, np.int64))
         sync(file)
+    with open(temporary[2], "wb") as file:
+        np.save(file, np.concatenate([_checksums(path) for path in temporary[:2]]))
+        sync(file)
     for path, unfinished in zip(paths, temporary):
         unfinished.replace(path)
     facts = {
@@ -68,17 +80,20 @@ def write_shard(
         "tokens": offsets[-1],
         "bytes": [path.stat().st_size for path in paths],
     }
-    write_text(_facts_path(folder, index, count), json.dumps(facts) + "\n")
+    write_json(_facts_path(folder, index, count), facts, indent=None)
 
 
 def has_shard(folder: Path, index: int, count: int) -> bool:
-    """Whether a shard is there and whole."""
+    """Whether a shard is there and whole; one that is not has to be written again."""
     try:
-        facts = json.loads(_facts_path(folder, index, count).read_text(encoding="utf-8"))
-        whole = zip(_paths(folder, index, count), facts["bytes"], strict=True)
-        return all(path.stat().st_size == size for path, size in whole)
-    except (OSError, ValueError, KeyError, TypeError):  # a file is missing or cut short
+        reason = _size_problem(folder, index, count, read_json(_facts_path(folder, index, count)))
+    except FileNotFoundError:
         return False
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error)
+    if reason:
+        _log.warning("%s; the shard is written again.", reason)
+    return not reason
 
 
 def drop_other_shards(folder: Path, count: int) -> None:
@@ -107,10 +122,10 @@ def finish(folder: Path, key: Mapping[str, Any]) -> dict[str, Any]:
     counts = {int(match[2]) for match in found}
     if len(counts) != 1 or len(found) != min(counts):
         raise RuntimeError(f"{folder} holds the shards {[match[0] for match in found]} only.")
-    shards = [json.loads((folder / match[0]).read_text(encoding="utf-8")) for match in found]
+    shards = [read_json(folder / match[0]) for match in found]
     total = {name: sum(shard[name] for shard in shards) for name in ("documents", "tokens")}
     manifest = {"key": dict(key), **total, "shards": shards}
-    write_text(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    write_json(folder / MANIFEST, manifest, indent=1)
     return manifest
 
 
@@ -122,18 +137,81 @@ def problem(folder: Path) -> str | None:
         manifest = read_manifest(folder)
         shards = manifest["shards"]
         for index, shard in enumerate(shards):
-            for path, size in zip(_paths(folder, index, len(shards)), shard["bytes"], strict=True):
-                if path.stat().st_size != size:
-                    return f"{path.name} has {path.stat().st_size} bytes instead of {size}"
+            if reason := _size_problem(folder, index, len(shards), shard):
+                return reason
         found = manifest["key"]["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"it cannot be read ({type(error).__name__}: {error})"
     return None if found == FORMAT else f"its format is {found}, not {FORMAT}"
 
 
+def _size_problem(folder: Path, index: int, count: int, facts: Mapping[str, Any]) -> str:
+    """Which file of a shard has not the size that is noted of it; "" if all have."""
+    for path, size in zip(_paths(folder, index, count), facts["bytes"]):
+        found = path.stat().st_size if path.is_file() else 0
+        if found != size:
+            return f"{path.name} has {found} bytes instead of {size}"
+    return ""
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The content of `corpus.json`."""
-    return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    """The content of `corpus.json`.
+
+    Raises:
+      DamagedFile: it is damaged.
+    """
+    return read_json(folder / MANIFEST)
+
+
+class _Mapped:
+    """A memory-mapped `.npy` file whose bytes are compared with checksums where they are read."""
+
+    def __init__(self, path: Path, checksums: np.ndarray | None) -> None:
+        """Opens a file; `checksums` are its own, None where there are none."""
+        self._path, self._checksums = path, checksums
+        self._bytes = np.memmap(path, np.uint8, mode="r")
+        self._checked = np.zeros(-(-len(self._bytes) // _BLOCK), bool)
+        self._check(0, 1)  # the header
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        self._start = len(self._bytes) - array.nbytes
+        self._array = self._bytes[self._start :].view(array.dtype)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        """A part that has been compared; its start and stop are not negative."""
+        width = self._array.itemsize
+        self._check(self._start + part.start * width, self._start + part.stop * width)
+        return self._array[part]
+
+    def _check(self, begin: int, end: int) -> None:
+        if self._checksums is None:
+            return
+        for block in range(begin // _BLOCK, -(-end // _BLOCK)):
+            if self._checked[block]:
+                continue
+            data = self._bytes[block * _BLOCK : (block + 1) * _BLOCK]
+            if zlib.crc32(data) != self._checksums[block]:
+                raise DamagedFile(
+                    f"{self._path} is damaged: bytes {block * _BLOCK} to "
+                    f"{block * _BLOCK + len(data)} do not have their checksum. Copy it again, or "
+                    "delete the corpus's folder and build it again."
+                )
+            self._checked[block] = True
+
+
+def _checksums(path: Path) -> np.ndarray:
+    with open(path, "rb") as file:
+        blocks = iter(functools.partial(file.read, _BLOCK), b"")
+        return np.fromiter(map(zlib.crc32, blocks), np.uint32)
+
+
+def _open_shard(folder: Path, index: int, count: int) -> list[_Mapped]:
+    """The tokens and offsets of a shard."""
+    *paths, checks = _paths(folder, index, count)
+    if not checks.is_file():
+        return [_Mapped(path, None) for path in paths]
+    blocks = -(-paths[0].stat().st_size // _BLOCK)
+    checksums = np.load(checks, mmap_mode="r", allow_pickle=False)
+    return [_Mapped(paths[0], checksums[:blocks]), _Mapped(paths[1], checksums[blocks:])]
 
 
 class Corpus:
@@ -148,12 +226,9 @@ class Corpus:
         """Opens a folder without a `problem`."""
         self.folder, self.manifest = folder, read_manifest(folder)
         count = len(self.manifest["shards"])
-        pairs = [
-            [np.load(path, mmap_mode="r", allow_pickle=False) for path in _paths(folder, i, count)]
-            for i in range(count)
-        ]
-        self._tokens: Sequence[np.ndarray] = [pair[0] for pair in pairs]
-        self._offsets: Sequence[np.ndarray] = [pair[1] for pair in pairs]
+        pairs = [_open_shard(folder, i, count) for i in range(count)]
+        self._tokens: Sequence[_Mapped] = [pair[0] for pair in pairs]
+        self._offsets: Sequence[_Mapped] = [pair[1] for pair in pairs]
         sizes = [shard["documents"] for shard in self.manifest["shards"]]
         self._ends = np.cumsum(sizes, dtype=np.int64)
 
@@ -177,12 +252,12 @@ class Corpus:
             raise IndexError(number)
         shard = int(np.searchsorted(self._ends, number, side="right"))
         local = number - (int(self._ends[shard - 1]) if shard else 0)
-        begin, end = self._offsets[shard][local : local + 2]
+        begin, end = map(int, self._offsets[shard][local : local + 2])
         return self._tokens[shard][begin:end].astype(np.int32)
 
 
 def _paths(folder: Path, index: int, count: int) -> list[Path]:
-    names = ("tokens", "offsets")
+    names = ("tokens", "offsets", "checks")
     return [folder / f"{name}-{index:05d}-of-{count:05d}.npy" for name in names]
 
 

@@ -14,6 +14,7 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
 from spjax.data import tokenizer_files
+from spjax.files import read_bytes
 
 # The vocabularies that come with the project, relative to the package.
 SHIPPED = {
@@ -169,7 +170,7 @@ def load(name_or_path: str) -> Vocabulary:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
         raise ValueError(
             f"cannot read the vocabulary {str(path)!r}: {error.strerror}; give the path of a "

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spjax.files import open_regular
 from spjax.methods.base import UNKNOWN, Encode
 from spjax.models import quantization
 from spjax.types import Array
@@ -202,10 +203,11 @@ def read_prompt(path: Path, shape: tuple[int, int]) -> np.ndarray:
       ValueError: the file is missing, is not an array, or has another shape.
     """
     try:
-        prompt = np.load(path, allow_pickle=False)
+        with open_regular(path) as file:
+            prompt = np.load(file, allow_pickle=False)
         if not isinstance(prompt, np.ndarray) or prompt.dtype.kind != "f":
             raise ValueError("it does not hold an array of floats")
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError, OverflowError) as error:
         raise ValueError(
             f"cannot read a prompt from {path}: {error}. Give an .npy file with an array [P, D]."
         ) from error

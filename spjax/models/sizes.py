@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+MOST_LAYERS = 1000  # of a stack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +45,31 @@ class T5Config:
     scan_layers: bool = False
 
     def __post_init__(self) -> None:
+        """Checks what any model needs."""
+        if problem := size_problem(dataclasses.asdict(self)):
+            raise ValueError(f"there is no T5 of such a size: {problem}.")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(
                 f"dtype {self.dtype!r} is not supported: T5 overflows in float16. "
                 "Use 'float32' or 'bfloat16'."
             )
+
+
+# Far beyond any T5: what is larger was not meant, and would be counted up to before it fails.
+_MOST = {
+    "vocab_size": 1 << 24, "emb_dim": 1 << 17, "num_heads": 1 << 12, "head_dim": 1 << 14,
+    "mlp_dim": 1 << 20, "num_encoder_layers": MOST_LAYERS, "num_decoder_layers": MOST_LAYERS,
+}  # fmt: skip
+
+
+def size_problem(sizes: Mapping[str, Any]) -> str:
+    """Why there is no model of some sizes, by the names of `T5Config`'s fields; "" if there is."""
+    wrong = [
+        f"{name}={sizes[name]!r} (from 1 to {most})"
+        for name, most in _MOST.items()
+        if not 1 <= sizes[name] <= most
+    ]
+    return "; ".join(wrong)
 
 
 def _t5_1_1(emb_dim: int, heads: int, mlp_dim: int, layers: int) -> T5Config:

@@ -6,10 +6,10 @@ rising or memory is full. The last line of the output is JSON; measured figures 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,11 +22,13 @@ import numpy as np
 
 from spjax import config, parents
 from spjax.data.cache import default_cache_dir
-from spjax.files import write_text
+from spjax.files import DamagedFile, read_json, write_json
 from spjax.training import loop
 from spjax.training import step as steps
 from spjax.training.run import Run
 from spjax.types import Batch, Injection, Tree, padded
+
+_log = logging.getLogger(__name__)
 
 _RISE = 1.1  # what twice the rows must gain to be worth it
 _EXAMPLE, _TARGETS = 64, 4  # positions of an example in the rows that are timed
@@ -116,12 +118,14 @@ def calibrate(run: Run) -> dict[str, Any]:
     )  # fmt: skip
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     path = default_cache_dir() / "calibration" / f"{digest}.json"
-    with contextlib.suppress(OSError, ValueError):  # not there, or cut short
-        return json.loads(path.read_text(encoding="utf-8"))
+    if path.is_file():
+        try:
+            return read_json(path)
+        except DamagedFile as error:
+            _log.warning("%s; it is measured again.", error)
     positions, rates = saturation(seconds_of(run), length, place.mesh.shape["data"])
     found = {"positions": positions, "rates": rates, "device": device, "model": run.model}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(found) + "\n")
+    write_json(path, found, indent=None)
     return found
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
+import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from spjax import config, locks
+from spjax.files import DamagedFile, file_digest, read_json
 from spjax.files import write_text as write
+
+_log = logging.getLogger(__name__)
 
 _PROBE_BYTES = 1 << 20
 _DISK_ERRORS = {
@@ -23,12 +26,32 @@ _PATIENCE_SECONDS = 1.0  # the owner of a lock may be just about to end
 
 
 def result(folder: Path, name: str = "result.json") -> dict[str, Any] | None:
-    """The content of a run folder's result, None if the file is missing or damaged."""
+    """The content of a run folder's result, None if the file is missing or, with a warning, damaged.
+
+    Such a run counts as unfinished: its last checkpoint is evaluated again.
+    """
     try:
-        content = json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(folder / name)
+    except OSError:
         return None
-    return content if isinstance(content, dict) else None
+    except DamagedFile as error:
+        _log.warning("%s; it counts as missing, and the same command makes it again.", error)
+        return None
+
+
+def metrics_problem(folder: Path, result: Mapping[str, Any]) -> str:
+    """Why a run's `metrics.jsonl` is not the one that its result was written with; "" if it is."""
+    path, expected = folder / "metrics.jsonl", result.get("metrics_sha256")
+    if not expected or not path.is_file() or file_digest(path) == expected:
+        return ""
+    return f"{path} is damaged, or was changed: it does not have the digest in result.json"
+
+
+def warn_of_damage(folder: Path) -> None:
+    """Warns of damaged files in the run folders of a study, of which its tables know nothing."""
+    for path in sorted(folder.glob("runs/*/result.json")):
+        if problem := metrics_problem(path.parent, result(path.parent) or {}):
+            _log.warning("%s. The scores do not come from it.", problem)
 
 
 def config_text(folder: Path) -> str:

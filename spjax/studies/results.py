@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax.files import replacing
+from spjax.files import replacing, write_sums
 from spjax.studies import folder as disk
 from spjax.studies.plan import RunSpec
+
+SUMS = "results.sha256"
 
 # No wall times: the same runs give the same bytes, however often they were interrupted.
 COLUMNS: dict[str, type] = {
@@ -61,7 +63,7 @@ def rows(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, A
 
 
 def write(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, Any]]:
-    """Writes `results.csv` and `results.parquet`, and returns their rows."""
+    """Writes `results.csv`, `results.parquet` and their digests, and returns their rows."""
     import pyarrow
     import pyarrow.parquet
 
@@ -70,11 +72,13 @@ def write(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, 
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
+    (folder / SUMS).unlink(missing_ok=True)  # until all three belong together
     disk.write(folder / "results.csv", text.getvalue())
     kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
     with replacing(folder / "results.parquet") as temporary:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table, schema), temporary)
+    write_sums(folder / SUMS, ("results.csv", "results.parquet"))
     return table
 
 

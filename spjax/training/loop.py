@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import time
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from spjax.checkpoints import prompts, weights
 from spjax.data import batching, packing
 from spjax.data.cache import CachedSplit
 from spjax.data.tasks import files
-from spjax.files import write_text
+from spjax.files import file_digest, write_json
 from spjax.models import quantization
 from spjax.models.t5 import weight_shapes
 from spjax.training import (
@@ -309,9 +308,10 @@ def _finished(member: Member, result: dict[str, Any], seconds: float) -> dict[st
     if member.checkpoints is not None:
         member.checkpoints.wait()
     result["seconds"] = seconds
-    text = json.dumps(result, indent=2, sort_keys=True)
     if processes.leads():
-        write_text(member.folder / "result.json", text + "\n")
+        if (log := member.folder / "metrics.jsonl").is_file():
+            result["metrics_sha256"] = file_digest(log)
+        return write_json(member.folder / "result.json", result)
     return result
 
 

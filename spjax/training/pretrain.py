@@ -31,7 +31,7 @@ import orbax.checkpoint as ocp
 
 from spjax import trees
 from spjax.checkpoints import weights
-from spjax.files import append_line, write_text
+from spjax.files import append_line, write_json
 from spjax.models import T5, T5Config
 from spjax.models.t5 import init_weights, weight_shapes
 from spjax.training import denoising, mesh, pretrain_checks, processes
@@ -450,10 +450,9 @@ def _finish(
     about = {"recipe": json.dumps(card, indent=2, sort_keys=True)}
     _save(config, folder / f"{config.model}.safetensors", params, about)
     card |= held_out_losses(config, params, held_out)
-    text = json.dumps(card, indent=2, sort_keys=True)
     if processes.leads():
-        write_text(folder / f"{config.model}.json", text + "\n")
-    return json.loads(text)
+        return write_json(folder / f"{config.model}.json", card)
+    return card
 
 
 def held_out_losses(

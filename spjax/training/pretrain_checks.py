@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import numbers
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spjax.files import write_text
+from spjax.files import DamagedFile, read_json, write_json
 from spjax.training import processes
 
 if TYPE_CHECKING:
@@ -69,10 +68,15 @@ def check_same_corpus(name: str, fingerprint: str, folder: Path, step: int) -> N
     Raises:
       ValueError: the run was begun with another build of the corpus.
     """
-    path = folder / _CORPUS
-    begun = fingerprint
+    path, begun = folder / _CORPUS, fingerprint
     if step and path.is_file():
-        begun = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
+        try:
+            begun = str(read_json(path).get("fingerprint"))
+        except DamagedFile as error:
+            raise ValueError(
+                f"{error}. It says which corpus the run in {folder} was begun with; put a copy "
+                "back, or delete it if the corpus is still the same."
+            ) from error
     if begun != fingerprint:
         raise ValueError(
             f"the run in {folder} has made {step} steps with another build of the corpus {name!r} "
@@ -81,4 +85,4 @@ def check_same_corpus(name: str, fingerprint: str, folder: Path, step: int) -> N
         )
     if processes.leads():
         about = {"corpus": name, "fingerprint": fingerprint}
-        write_text(path, json.dumps(about, indent=2) + "\n")
+        write_json(path, about)

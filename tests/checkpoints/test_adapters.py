@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from spjax.checkpoints import adapters, array_files, peft, prompts
 from spjax.checkpoints.prompts import Prompt
@@ -86,13 +87,148 @@ def test_what_peft_cannot_say(tmp_path):
 def test_damaged_adapters(tmp_path):
     adapters.write(tmp_path / "a", LORA, {})
     config = peft.config_of(tmp_path / "a")
-    for change in ({"use_dora": True}, {"rank_pattern": {"q": 3}}, {"r": None}):
-        (tmp_path / "a" / peft.CONFIG).write_text(json.dumps({**config, **change}))
-        with pytest.raises(ValueError, match="are not what adapter_config.json announces"):
-            adapters.read(tmp_path / "a")
+    (tmp_path / "a" / peft.CONFIG).write_text(json.dumps({**config, "use_rslora": True}))
+    with pytest.raises(ValueError, match="is not the one that was written with adapter_model"):
+        adapters.read(tmp_path / "a")
+    (tmp_path / "a" / peft.CONFIG).write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="cannot read .*nested too deeply"):
+        adapters.read(tmp_path / "a")
     (tmp_path / "a" / peft.CONFIG).write_text(json.dumps({**config, "peft_type": "VERA"}))
     with pytest.raises(ValueError, match="is of type 'VERA'; what can be read here is LORA"):
         adapters.read(tmp_path / "a")
+
+
+LORA_CONFIG = {
+    "peft_type": "LORA", "task_type": "SEQ_2_SEQ_LM", "r": 2, "lora_alpha": 6, "bias": "none",
+    "target_modules": ["q", "wo"], "init_lora_weights": True, "use_dora": False,
+    "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None, "lora_dropout": 0.1,
+    "qalora_group_size": 16, "runtime_config": {"ephemeral_gpu_offload": False},
+}  # fmt: skip
+HUB_QUERY = "decoder.block.1.layer.1.EncDecAttention.q"
+HUB_WO = "encoder.block.0.layer.1.DenseReluDense.wo"
+WO = "encoder/layers_0/mlp/wo/kernel"
+
+
+def lora_folder(folder, ranks=(2, 2), name="base_model.model.{}.lora_{}.weight", extra=(), **keys):
+    """An adapter as PEFT saves it, not by our own writer; the factors of each module."""
+    factors, tensors = {}, dict(extra)
+    for (module, width, out), rank in zip(((HUB_QUERY, 16, 24), (HUB_WO, 32, 16)), ranks):
+        factors[module] = numbers(rank, width), numbers(out, rank)
+        tensors |= {name.format(module, x): y for x, y in zip("AB", factors[module])}
+    folder.mkdir()
+    (folder / peft.CONFIG).write_text(json.dumps({**LORA_CONFIG, **keys}))
+    safetensors.numpy.save_file(tensors, folder / peft.WEIGHTS, metadata={"format": "pt"})
+    return factors
+
+
+@pytest.mark.parametrize(
+    "ranks, name, keys, scales",
+    [
+        ((2, 2), "base_model.model.{}.lora_{}.weight", {}, (3.0, 3.0)),
+        ((2, 2), "base_model.model.{}.lora_{}.default.weight", {}, (3.0, 3.0)),
+        ((4, 4), "{}.lora_{}.weight", {"r": 4, "use_rslora": True}, (3.0, 3.0)),
+        (
+            (4, 2), "base_model.model.{}.lora_{}.weight",
+            {"rank_pattern": {r"block\.\d+\.layer\.1\..*\.q": 4}, "alpha_pattern": {"wo": 5},
+             "init_lora_weights": "eva", "eva_config": {"rho": 2.0}},
+            (1.5, 2.5),
+        ),
+    ],
+)  # fmt: skip
+def test_the_scale_of_lora_is_in_b(tmp_path, ranks, name, keys, scales):
+    factors = lora_folder(tmp_path / "a", ranks, name, **keys)
+    found, _ = adapters.read(tmp_path / "a")
+    for kernel, (a, b), scale in zip((QUERY, WO), factors.values(), scales):
+        np.testing.assert_allclose(found.pop(f"lora/{kernel}/a"), a.T, rtol=1e-6)
+        np.testing.assert_allclose(found.pop(f"lora/{kernel}/b"), scale * b.T, rtol=1e-6)
+    assert not found
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora", "loftq", "corda", "lora_ga"])
+def test_factors_of_a_changed_base_are_refused(tmp_path, start):
+    lora_folder(tmp_path / "a", init_lora_weights=start)
+    wanted = f"made with init_lora_weights = '{start}' .*path_initial_model_for_weight_conversion"
+    with pytest.raises(ValueError, match=wanted):
+        prompts.convert(tmp_path / "a", tmp_path / "b", "safetensors")
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("use_dora", True), ("bias", "lora_only"), ("lora_bias", True), ("modules_to_save", ["x"]),
+     ("trainable_token_indices", [3]), ("layer_replication", [[0, 1]]), ("megatron_config", {"a": 1}),
+     ("fan_in_fan_out", True), ("use_qalora", True), ("target_parameters", ["x"]),
+     ("init_lora_weights", "mica"), ("of_a_later_version", 1)],
+)  # fmt: skip
+def test_what_a_config_changes_is_named(tmp_path, key, value):
+    lora_folder(tmp_path / "a", **{key: value})
+    with pytest.raises(ValueError, match=f"made with {key} = .*which spjax does not compute"):
+        adapters.read(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "extra, keys, message",
+    [
+        ({"base_model.model.lm_head.weight": (8, 4)}, {}, "lm_head.weight are no factors"),
+        ({"base_model.model.shared.lora_embedding_A": (2, 8)}, {}, "are no factors"),
+        ({f"base_model.model.{HUB_WO}.lora_B.bias": (16,)}, {}, "lora_B.bias are no factors"),
+        ({f"base_model.model.{HUB_WO}.lora_magnitude_vector": (16,)}, {}, "are no factors"),
+        ({"base_model.model.lm_head.lora_A.weight": (2, 8)}, {}, "lm_head is not a matrix"),
+        ({f"base_model.model.{HUB_WO[:-1]}x.lora_A.weight": (2, 8)}, {}, "is not a matrix"),
+        ({f"{HUB_WO[:-2]}wi.lora_A.weight": (2, 8)}, {}, "wi have one factor only"),
+        ({f"{HUB_WO[:-2]}wi.lora_A.other.weight": (2, 8)}, {}, "of several adapters"),
+        ({}, {"r": 3}, "and its rank is 3"),
+        ({}, {"r": True}, "the rank of .* is True"),
+        ({}, {"lora_alpha": float("inf")}, "lora_alpha of .* is inf"),
+        ({}, {"rank_pattern": {"(.|.)*x": 2}}, "which is not read"),
+        ({}, {"rank_pattern": {"[": 2}}, "unterminated character set"),
+        ({}, {"alpha_pattern": [1]}, "not an object of patterns"),
+    ],
+)
+def test_tensors_that_are_no_factors(tmp_path, extra, keys, message):
+    lora_folder(tmp_path / "a", extra={k: numbers(*shape) for k, shape in extra.items()}, **keys)
+    with pytest.raises(ValueError, match=f"are not what adapter_config.json announces.*{message}"):
+        adapters.read(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "tensors, name, shape, change, message",
+    [
+        (IA3, "base_model.model.lm_head.weight", (2, 2), {}, "are no factors"),
+        (IA3, "base_model.model.encoder.block.0.layer.0.SelfAttention.q.ia3_l", (24, 1), {},
+         "is no scale of k, v or wo"),
+        (IA3, "base_model.model.encoder.block.1.layer.0.SelfAttention.k.ia3_l", (1, 24), {},
+         r"has shape \(1, 24\)"),
+        (IA3, "", (), {"modules_to_save": ["lm_head"]}, "made with modules_to_save"),
+        (PREFIX, "other", (2, 2), {}, "there are the tensors"),
+        (PREFIX, "", (), {"num_transformer_submodules": 1}, "for T5 PEFT has 2"),
+        (PREFIX, "", (), {"num_layers": 10**30}, "announces"),
+        (FACTORS, "other", (2, 2), {}, "there are the tensors"),
+        (FACTORS, "", (), {"num_ranks": 2}, "are not those of 5 rows for 3 tasks with 2 ranks"),
+        (FACTORS, "", (), {"num_virtual_tokens": -1}, "num_virtual_tokens is -1"),
+    ],
+)
+def test_other_adapters_that_do_not_fit(tmp_path, tensors, name, shape, change, message):
+    adapters.write(tmp_path / "a", tensors, {})
+    found, _ = array_files.read_safetensors(tmp_path / "a" / peft.WEIGHTS)
+    found |= {name: numbers(*shape)} if name else {}
+    config = peft.config_of(tmp_path / "a") | change
+    safetensors.numpy.save_file(found, tmp_path / "a" / peft.WEIGHTS)
+    (tmp_path / "a" / peft.CONFIG).write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
+        adapters.read(tmp_path / "a")
+
+
+def test_prompts_with_more_beside_them(tmp_path):
+    prompts.write(tmp_path / "a", Prompt(numbers(2, 16), {}), "peft")
+    config = peft.config_of(tmp_path / "a")
+    safetensors.numpy.save_file(
+        {peft.TENSOR: numbers(2, 16), "lm_head.weight": numbers(2, 2)}, tmp_path / "a" / peft.WEIGHTS
+    )
+    with pytest.raises(ValueError, match="more than a table of rows: .*lm_head.weight"):
+        prompts.read(tmp_path / "a")
+    (tmp_path / "a" / peft.CONFIG).write_text(json.dumps({**config, "modules_to_save": ["x"]}))
+    with pytest.raises(ValueError, match="made with modules_to_save"):
+        prompts.read(tmp_path / "a")
 
 
 def test_a_run_folder_with_no_prompt_in_it(tmp_path):

@@ -253,7 +253,7 @@ def test_damaged_folders(tmp_path):
     with pytest.raises(ValueError, match="stored as I8; weights may be stored as"):
         read(folder)
     (folder / "config.json").write_text("[]")
-    with pytest.raises(ValueError, match="is not a JSON object"):
+    with pytest.raises(ValueError, match="not a JSON object"):
         read(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(ValueError, match="cannot read .*config.json"):

@@ -58,7 +58,8 @@ def test_what_is_written_is_read(tmp_path, workers, place):
     for number in range(6):
         assert corpus[number].dtype == np.int32
         assert (corpus[number] == DOCUMENTS[number % 3]).all()
-    assert isinstance(corpus._tokens[0], np.memmap) and corpus._tokens[0].dtype == np.uint16
+    tokens = corpus._tokens[0]._array  # not in memory
+    assert isinstance(tokens, np.memmap) and tokens.dtype == np.uint16
     with pytest.raises(IndexError):
         corpus[6]
     assert corpora.load(str(corpus.folder), place["vocabulary"])[5].tolist() == corpus[5].tolist()

@@ -1,7 +1,6 @@
 """Valid files of every kind, what takes long cut off, and the counts at the end."""
 
 import json
-import os
 import sys
 from pathlib import Path
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from spjax.files import check_regular, read_bytes
+
 ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet")
 _SHOWN = 60  # characters of a value in a message
 _UNREAD = "what follows was not read"
@@ -57,9 +59,10 @@ def read(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     if ending not in ENDINGS:
         raise ValueError(f"{str(path)!r} ends in {ending!r}; give one of {', '.join(ENDINGS)}.")
     try:
+        check_regular(path)
         if ending == ".parquet":
             return _parquet(path, columns)
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise ValueError(
             f"cannot read {str(path)!r}: {error.strerror or error}; paths are relative to the "
