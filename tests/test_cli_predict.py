@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import shutil
 import types
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_bad_rows_are_reported_and_the_rest_answered(call, files, tmp_path):
     path.write_bytes(b'{"inputs": "a"}\nnonsense\n{"inputs": "b"}\n{"text": "c"}\n')
     code, out, err = call("predict", str(path), f"--prompt={files['cb']}", "--batch_size=1")
     assert code == 1 and [json.loads(line)["inputs"] for line in out] == ["a", "b"]
-    assert f"{path}:2: not a JSON object" in err and f"{path}:4: no field 'inputs'" in err
+    assert f"{path}:2: not a JSON object" in err and f"{path}:4: no field 'input'" in err
     assert "2 of 4 rows were not answered" in err
     path = tmp_path / "in.txt"
     path.write_bytes(b"a\n\xff\nb\n")
@@ -209,7 +210,7 @@ def test_a_bank_of_all_methods_answers_as_one_at_a_time(call, bank, tmp_path, de
     ]
     path.write_text('{"premise": "a", "prompt": "slots"}\n{"inputs": "a", "prompt": "slots"}\n')
     code, out, err = call("predict", str(path), *named, "--prompt_column=prompt", how)
-    assert code == 1 and not out and ":1: neither a field 'inputs' nor all of 'premise', " in err
+    assert code == 1 and not out and ":1: no field 'input' or 'inputs', nor all of 'premise', " in err
     assert ":2: there is no 'premise', which the prompt's template shows" in err
 
 
@@ -250,9 +251,16 @@ def test_what_changes_weights_answers_alone(call, capsys, checkpoint, files, tmp
     code, out, _ = call("predict", str(tmp_path / "in.txt"), f"--prompt={folder}")
     assert code == 0 and len(out) == 1
     code, _, err = call("eval", "--prompt", files["cb"], folder)
-    assert code == 2 and f"the run in {folder} changes the weights, so no other" in err
-    code, _, err = call("eval", f"--prompt={folder}/tuned.safetensors")
-    assert code == 2 and "it changes weights, so it cannot share a forward pass" in err
+    assert code == 2 and f"{folder} changes the weights, so no other" in err
+    factors = f"{folder}/tuned.safetensors"
+    assert cli.main(["convert", factors, f"{folder}-peft", "--format=peft"]) == 0
+    shutil.copy(factors, tmp_path / "alone.safetensors")
+    for adapter in (factors, f"{folder}-peft", str(tmp_path / "alone.safetensors")):
+        capsys.readouterr()
+        code, out, err = call("eval", f"--prompt={adapter}", "--split=validation")
+        assert code == 0 and json.loads("\n".join(out)) == {"task": "pocket_cb", **scores}, err
+        code, _, err = call("eval", "--prompt", files["cb"], adapter)
+        assert code == 2 and f"{adapter} changes the weights, so no other" in err
     untrained = dataclasses.replace(run, method=HardPrompt())
     (tmp_path / "run" / "config.gin").write_text(config.config_str(untrained))
     code, _, err = call("predict", str(tmp_path / "in.txt"), f"--prompt={folder}")
@@ -286,7 +294,7 @@ def test_a_prompt_file_scores_as_its_run(capsys, call, checkpoint, tmp_path):
     *_, last = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert 0 < last["trainable/drift"] < last["trainable/norm"] and last["step"] == 2
     folder = scoring.score_folder(run, tmp_path, "test")
-    assert folder == {"split": "test", "step": 2, **result["test"]}
+    assert folder == {"split": "test", "examples": 30, "step": 2, **result["test"]}
     (tmp_path / "config.gin").touch()
     for source in (tmp_path, tmp_path / "prompt.npy"):
         code = cli.main(["eval", f"--prompt={source}", f"--checkpoint={checkpoint}"])

@@ -58,6 +58,7 @@ class Placed:
         values of a prefix, rows added to embeddings.
       sees: what its rows see where that is not everything, as `Soft.sees`.
       fields: names in the texts it was trained on, for a template (`slots.names_of`).
+      row_template: what rows of its task's files were put into, `FileTask.template`; "" for others.
       lengths: its own most tokens of an input and of an answer, EOS included, where it shares
         batches with tasks of other lengths; 0 for those of all.
     """
@@ -70,6 +71,7 @@ class Placed:
     sees: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     fields: tuple[str, ...] = ()
     lengths: tuple[int, int] = (0, 0)
+    row_template: str = ""
 
     @property
     def soft(self) -> Soft:
@@ -270,7 +272,8 @@ def place(prompt: Prompt | Tuned, insertion: str = "", labels: Sequence[str] = (
       insertion: one of `batching.INSERTIONS`; "" for the prompt's own, else "front".
       labels: what "rank" chooses from; the labels of the prompt's task by default.
     """
-    facts, task, tensors = prompt.provenance, task_of(prompt), dict(prompt.tensors)
+    facts, task = prompt.provenance, task_of(prompt)
+    tensors = {name: x for name, x in prompt.tensors.items() if Soft.has(name)}
     sees = {name: facts[name] for name in ("sees_text", "sees_prompt") if name in facts}
     if "sees_text" in sees:
         sees["sees_text"] = sees["sees_text"] == "True"
@@ -282,13 +285,14 @@ def place(prompt: Prompt | Tuned, insertion: str = "", labels: Sequence[str] = (
         tensors,
         sees,
         tuple(facts.get("fields", "").split()),
+        row_template=files.template(task) if task else "",
     )
 
 
 def task_of(prompt: Prompt | Tuned) -> TaskInfo | None:
     """The task that a prompt was trained on, None where that is not known here."""
     if "task_file" in prompt.provenance:
-        return files.outline(prompt.provenance["task_file"])
+        return registry.outline(prompt.provenance["task_file"])
     name = prompt.provenance.get("task", "")
     return registry.get(name) if registry.is_task(name) else None
 

@@ -125,6 +125,10 @@ class RunData:
             found[info] = score(info, answer(data), data.examples)
         return averaged(found)
 
+    def examples(self, split: str) -> int:
+        """How many examples of a split `score` scores."""
+        return sum(self.split(info, split).num_examples for info in self.mixture.scored)
+
     def transfer(self, answer: Callable[[CachedSplit], list[str]]) -> dict[str, Scores]:
         """Metrics in percent and `score` of each task that is only transferred to."""
         found = {}

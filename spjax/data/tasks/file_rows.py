@@ -7,9 +7,9 @@ import dataclasses
 import difflib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet")
 _SHOWN = 60  # characters of a value in a message
@@ -47,17 +47,36 @@ def read(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     if ending not in ENDINGS:
         raise ValueError(f"{str(path)!r} ends in {ending!r}; give one of {', '.join(ENDINGS)}.")
     try:
-        if ending == ".parquet":
-            return _parquet(path, columns)
-        data = path.read_bytes()
+        with open(path, "rb") as stream:
+            whole = stream if ending == ".parquet" else io.BytesIO(stream.read())
+            return of_stream(whole, ending, str(path), columns)
     except OSError as error:
         raise ValueError(
             f"cannot read {str(path)!r}: {error.strerror or error}; paths are relative to the "
             "working directory."
         ) from error
+
+
+def of_stream(
+    stream: BinaryIO, ending: str, name: str, columns: Sequence[str] | None = None
+) -> Iterator[Row]:
+    """The rows of an open file or pipe in order; JSON lines as they come, others once all is read.
+
+    Args:
+      stream: its bytes.
+      ending: one of `ENDINGS`.
+      name: what it is called in messages.
+      columns: those that are wanted, as in `read`; None for all.
+
+    Raises:
+      ValueError: it is not Parquet, though `ending` says so.
+    """
+    if ending == ".parquet":
+        seekable = stream if stream.seekable() else io.BytesIO(stream.read())
+        return _parquet(seekable, name, columns)
     if ending in (".csv", ".tsv"):
-        return _csv(data, "\t" if ending == ".tsv" else ",", columns)
-    return _json(data)
+        return _csv(stream.read(), "\t" if ending == ".tsv" else ",", columns)
+    return of_lines(stream)
 
 
 def missing(column: str, columns: Sequence[str]) -> str:
@@ -73,8 +92,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + " ..."
 
 
-def _json(data: bytes) -> Iterator[Row]:
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+def of_lines(lines: Iterable[bytes]) -> Iterator[Row]:
+    """The rows of JSON lines, each as soon as its line is there."""
+    first = True
+    for number, line in enumerate(lines, 1):
+        line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         start, opened = line.lstrip()[:1], False
         if not start:
             continue
@@ -84,7 +106,8 @@ def _json(data: bytes) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:
             problem = _explain(error)
             # A list or an object over several lines: each of these would be another bad row.
-            opened = start == b"[" or line.strip() == b"{"
+            opened = line.strip() == b"{" or (first and start == b"[")
+        first = False
         if opened:
             problem += f"; write one object on each line, without [ and ] around them; {_UNREAD}"
         yield Row(f":{number}", {} if problem else fields, problem)
@@ -104,7 +127,7 @@ def _explain(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
-def _csv(data: bytes, delimiter: str, columns: Sequence[str]) -> Iterator[Row]:
+def _csv(data: bytes, delimiter: str, columns: Sequence[str] | None) -> Iterator[Row]:
     # Bytes that are no UTF-8 become surrogates, by which their row is known.
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # that of the process
@@ -135,8 +158,8 @@ def _csv(data: bytes, delimiter: str, columns: Sequence[str]) -> Iterator[Row]:
         yield Row(place, {} if problem else dict(zip(header, cells)), problem)
 
 
-def _header_problem(header: Sequence[str], columns: Sequence[str]) -> str:
-    for column in columns:
+def _header_problem(header: Sequence[str], columns: Sequence[str] | None) -> str:
+    for column in header if columns is None else columns:
         if column not in header:
             return missing(column, header)
         if header.count(column) > 1:
@@ -153,17 +176,18 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _parquet(file: BinaryIO, name: str, columns: Sequence[str] | None) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet  # here, because few need it
 
     try:
-        if problem := _header_problem(pyarrow.parquet.read_schema(path).names, columns):
+        if problem := _header_problem(pyarrow.parquet.read_schema(file).names, columns):
             return iter([Row("", {}, problem)])
-        table = pyarrow.parquet.read_table(path, columns=list(dict.fromkeys(columns)))
+        wanted = None if columns is None else list(dict.fromkeys(columns))
+        table = pyarrow.parquet.read_table(file, columns=wanted)
     except pyarrow.ArrowInvalid as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{str(path)!r} is not a Parquet file: {reason}") from error
+        raise ValueError(f"{name!r} is not a Parquet file: {reason}") from error
     return _parquet_rows(table)
 
 
