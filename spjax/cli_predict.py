@@ -20,6 +20,7 @@ from spjax.cli_bank import Bank, note
 
 _ENSEMBLES = ("vote", "mean")
 _KINDS = ("greedy", "beam", "sample", "rank")
+_MOST_ROWS = 1_000_000
 _SPLITS = ("train", "validation", "test")
 _FORMATS = ("text", "jsonl", "csv", "tsv", "parquet")
 _INSERTIONS = ("front", "after_first", "end")
@@ -251,5 +252,5 @@ def _opened(path: str) -> Iterator[Any]:
 
 
 def _check_batch_size(size: int) -> None:
-    if size < 1:
-        raise ValueError(f"the batch size is {size}; it must be 1 or more.")
+    if not 1 <= size <= _MOST_ROWS:
+        raise ValueError(f"the batch size is {size}; it must be 1 to {_MOST_ROWS}.")

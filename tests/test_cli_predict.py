@@ -11,9 +11,9 @@ import pytest
 
 from spjax import cli, cli_predict, cli_prompts, config
 from spjax.analysis import interpretation
-from spjax.checkpoints import prompts
+from spjax.checkpoints import prompts, weights
 from spjax.checkpoints.prompts import Prompt
-from spjax.data import batching
+from spjax.data import batching, input_rows
 from spjax.data.tasks import files as task_files
 from spjax.methods.hard_prompt import HardPrompt
 from spjax.methods.lora import LoRA
@@ -113,7 +113,7 @@ def test_mistakes(call, files, tmp_path):
         (("predict", "absent", one), "cannot read absent: No such file"),
         (("predict", str(lines), one, one), "2 prompts are given; say which row has which"),
         (("predict", str(lines), one, "--prompt_column=p"), "every --prompt is NAME=FILE"),
-        (("predict", str(lines), one, "--batch_size=0"), "batch size is 0; it must be 1 or more"),
+        (("predict", str(lines), one, "--batch_size=0"), "batch size is 0; it must be 1 to 1000000"),
         (("predict", str(lines), one, "--labels=a,", "--decoding=rank"), "labels to rank are"),
         (("predict", str(lines), one, "--model=t5_1_1_small"), "no vocabulary is known"),
         (("eval",), "give either the folder of a finished run or --prompt"),
@@ -245,6 +245,10 @@ def test_what_changes_weights_answers_alone(call, capsys, checkpoint, files, tmp
     (tmp_path / "run" / "config.gin").write_text(config.config_str(run))
     folder = str(tmp_path / "run")
     scores = scoring.score_folder(run, tmp_path / "run", "validation")
+    assert cli.main(["convert", folder, f"{folder}-hf", "--format=huggingface"]) == 0
+    merged = scoring.weights_of(run, tmp_path / "run", loop.base_of(run))
+    assert weights.digest(weights.load("auto", f"{folder}-hf")) == weights.digest(merged)
+    capsys.readouterr()
     assert cli.main(["eval", "--prompt", folder, "--split=validation"]) == 0
     assert json.loads(capsys.readouterr().out) == {"task": "pocket_cb", **scores}
     (tmp_path / "in.txt").write_text("the fox\n")
@@ -272,6 +276,7 @@ def test_choices_are_those_of_the_library():
     assert cli_predict._ENSEMBLES == ensembling.KINDS
     assert cli_prompts._METRICS == interpretation.METRICS
     assert cli_predict._INSERTIONS == batching.INSERTIONS
+    assert cli_predict._FORMATS == input_rows.FORMATS
     assert cli_predict._SPLITS == task_files.SPLITS
     assert cli_predict._DTYPES == quantization.DTYPES
     assert cli_predict._RULES == tuple(mesh.RULES)
@@ -285,7 +290,7 @@ def test_prompts_that_say_no_model(capsys, tmp_path):
 
 def test_a_prompt_file_scores_as_its_run(capsys, call, checkpoint, tmp_path):
     run = Run(
-        task="pocket_cb", model="pocket_50k",
+        task="pocket_cb", model="auto", weights_dtype="bfloat16",
         method=PromptTuning(length=3, place="end", sees_text=False, sees_prompt="before"),
         optimizer=Adafactor(0.3), checkpoint=checkpoint, steps=2, eval_period=2, batch_size=4,
         eval_examples=8,
@@ -295,11 +300,19 @@ def test_a_prompt_file_scores_as_its_run(capsys, call, checkpoint, tmp_path):
     assert 0 < last["trainable/drift"] < last["trainable/norm"] and last["step"] == 2
     folder = scoring.score_folder(run, tmp_path, "test")
     assert folder == {"split": "test", "examples": 30, "step": 2, **result["test"]}
-    (tmp_path / "config.gin").touch()
+    # Checkpoint, vocabulary and dtype are those of the run.
+    (tmp_path / "config.gin").write_text(config.config_str(run))
     for source in (tmp_path, tmp_path / "prompt.npy"):
-        code = cli.main(["eval", f"--prompt={source}", f"--checkpoint={checkpoint}"])
-        assert code == 0
-        assert json.loads(capsys.readouterr().out) == {"task": "pocket_cb", **folder}
+        assert cli.main(["eval", f"--prompt={source}"]) == 0
+        out, err = capsys.readouterr()
+        assert json.loads(out) == {"task": "pocket_cb", **folder} and not err
+    code, _, err = call("eval", f"--prompt={tmp_path}", "--weights_dtype=float32")
+    assert code == 0 and "the same in another dtype" in err  # what is given wins
+    config_text = (tmp_path / "config.gin").read_text()
+    (tmp_path / "config.gin").write_text("")
+    code, _, err = call("eval", f"--prompt={tmp_path}", "--vocabulary=pocket")
+    assert code == 0 and "config.gin cannot be used" in err
+    (tmp_path / "config.gin").write_text(config_text)
     code, out, _ = call("eval", f"--prompt={tmp_path / 'prompt.npy'}", "--decoding=rank")
     ranked = json.loads("\n".join(out))
     assert code == 0 and ranked["score"] != folder["score"] and ranked["accuracy"] > 0

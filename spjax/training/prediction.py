@@ -29,6 +29,7 @@ from spjax.training.losses import token_losses
 from spjax.types import Batch, Injection, Soft, Tree, join
 
 _LEAST_ROOM = 16  # tokens; rows are padded to this times a power of two, for few compilations
+_MOST_LENGTH = 2**16  # tokens; memory is taken for as many, whatever is written
 INPUT_LENGTH, TARGET_LENGTH = 512, 64  # where no task says
 
 
@@ -398,8 +399,8 @@ def check(
             f"{config.vocab_size} rows; give the vocabulary that belongs to the model."
         )
     for name, length in (("input", input_length), ("target", target_length)):
-        if length < 2:
-            raise ValueError(f"the {name} length is {length}; it must be 2 or more.")
+        if not 2 <= length <= _MOST_LENGTH:
+            raise ValueError(f"the {name} length is {length}; it must be 2 to {_MOST_LENGTH}.")
     for prompt in prompts:
         if slots.is_template(prompt.insertion):
             rows = slots.parse(prompt.insertion).length
