@@ -41,7 +41,8 @@ def test_a_sentinel_stays_with_the_prompt(tmp_path):
     source = registry.get(f"{write(tmp_path / 'own.jsonl', PLAIN)}:sentinel").source
     trained = registry.outline(source)
     assert trained.sentinel
-    assert scored_files.task(write(tmp_path / "new.jsonl", PLAIN[:2]), trained).sentinel
+    info = scored_files.task(write(tmp_path / "new.jsonl", PLAIN[:2]), trained)
+    assert info.sentinel and info == registry.get(info.source)  # as the builder of caches reads it
 
 
 PLAIN = [{"input": f"a {i} dog", "target": f"{i}"} for i in range(100)]

@@ -2,42 +2,36 @@
 
 import dataclasses
 
+import jax
 import numpy as np
-import pytest
 
 from spjax import cli, cli_prompts, config
-from spjax.checkpoints import weights
+from spjax.checkpoints import convert, weights
 from spjax.methods.full_fine_tuning import FullFineTuning
-from spjax.models.decoding import Decoding
-from spjax.training import loop, scoring
-from spjax.training.optimizers import Adafactor
-from spjax.training.prediction import Placed, Predictor
-
-pytestmark = pytest.mark.usefixtures("few_examples")
+from spjax.training import loop, run_files
+from spjax.training import step as steps
 
 
 def test_full_fine_tuning_is_exported(run, tmp_path, capsys):
-    run = dataclasses.replace(
-        run, method=FullFineTuning(), optimizer=Adafactor(0.01), steps=2, eval_period=2
-    )
-    folder = tmp_path / "run"
-    loop.train([run], [folder])
+    run = dataclasses.replace(run, method=FullFineTuning())
+    folder, base, rng = tmp_path / "run", loop.base_of(run), np.random.default_rng(0)
+    state = steps.init_state([run], [run.method], base)
+    trained = jax.tree.map(lambda x: x[0] + np.float32(rng.normal()), state.trainable)
+    slots = jax.tree.map(lambda x: x[0], state.optimizer)
+    checkpoints = run_files.Checkpoints(folder)
+    standing = run_files.Standing(step=2, best_step=2, best={"score": 1.0})
+    checkpoints.save({"trainable": trained, "optimizer": slots}, standing)
+    checkpoints.close()
     (folder / "config.gin").write_text(config.config_str(run))
-    expected = weights.digest(scoring.weights_of(run, folder, loop.base_of(run)))
-    assert expected != weights.digest(loop.base_of(run))
+    (folder / "result.json").write_text('{"method": "full_fine_tuning"}')
     for format, name in (("huggingface", "hf"), ("safetensors", "tuned.safetensors")):
         out = str(tmp_path / name)
         assert cli.main(["convert", str(folder), out, f"--format={format}"]) == 0
-        made = weights.load("auto", out)
-        assert weights.digest(made) == expected
+        assert weights.config_of("auto", out) == weights.config_of(run.model)
+        assert weights.digest(weights.load("auto", out)) == weights.digest(trained)
+    assert convert.is_weights(out)
     # A folder that can be opened without another word.
-    words = cli_prompts.find_vocabulary("", "auto", str(tmp_path / "hf"))
-    none = Placed(np.zeros((0, 16), np.float32))
-    found = Predictor(weights.config_of("auto", str(tmp_path / "hf")), made, [none], words,
-                      Decoding(), target_length=8)  # fmt: skip
-    scores = scoring.score_prompt(found, run.task, "validation", 64, vocabulary=str(words.path))
-    again = scoring.score_folder(run, folder, "validation")
-    assert scores == {name: value for name, value in again.items() if name != "step"}
+    assert cli_prompts.find_vocabulary("", "auto", str(tmp_path / "hf")).size == 1152
     capsys.readouterr()
     assert cli.main(["convert", str(folder), str(tmp_path / "x"), "--format=npy"]) == 2
     assert "weights cannot be written as 'npy'; use one of" in capsys.readouterr().err

@@ -53,7 +53,7 @@ class FileTask:
     Attributes:
       path: file of the training examples, ending in .jsonl (or .json, .ndjson), .csv, .tsv or
         .parquet; variants may follow it, as in "data.jsonl:n100:seed1". "" for a task that has no
-        training examples and can only be scored, on the files below.
+        training examples and can only be scored, on the files below; variants then follow `test`.
       validation: file of the validation examples; "" to hold out 10 % of `path`, chosen by a hash
         of the input, so that equal inputs fall into the same split and stay there.
       test: likewise. Without `path` all rows of a file are its split.
@@ -109,17 +109,18 @@ class FileTask:
         # It names the folder of a cache, where ".." would be the one above.
         first = next(iter(self._files.values()), "")
         stem = re.sub(r"[^\w.-]+|^\.+$", "_", Path(first).stem)
-        return (self.name or stem) + split_path(self.path)[1]
+        return (self.name or stem) + split_path(self.path or self.test)[1]
 
     @property
     def variants(self) -> list[str]:
         """What follows the path after colons."""
-        return split_path(self.path)[1].split(":")[1:]
+        return split_path(self.path or self.test)[1].split(":")[1:]
 
     @property
     def _files(self) -> dict[str, str]:
         """The files by split, those that are held out of the training file left out."""
-        paths = (split_path(self.path)[0], self.validation, self.test)
+        test = self.test if self.path else split_path(self.test)[0]
+        paths = (split_path(self.path)[0], self.validation, test)
         return {split: os.path.expanduser(path) for split, path in zip(SPLITS, paths) if path}
 
 
@@ -176,7 +177,8 @@ def _can_score(info: TaskInfo) -> bool:
 
 def variants(source: str) -> list[str]:
     """The variants of a source, those that draw training examples left out."""
-    return split_path(_fields(source)["path"])[1].split(":")[1:]
+    fields = _fields(source)
+    return split_path(fields["path"] or fields["test"])[1].split(":")[1:]
 
 
 def template(info: TaskInfo) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax.data.tasks import files
+from spjax.data.tasks import files, registry
 from spjax.data.tasks.files import FileTask
 from spjax.data.tasks.info import TaskInfo
 
@@ -39,11 +39,11 @@ def task(path: str, trained: TaskInfo | None = None, labels: Sequence[str] = ())
     settings = files.settings(trained) if trained else {}
     if labels and not settings.get("labels"):
         settings |= {"labels": tuple(labels), "metrics": ()}
+    marked = ":sentinel" if trained and trained.sentinel else ""
     try:
-        info = files.info(FileTask(test=place, **settings))
+        return registry.get(FileTask(test=place + marked, **settings))
     except ValueError as error:
         raise ValueError(f"{error}\nThe file is read with {_described(settings)}.") from error
-    return dataclasses.replace(info, sentinel=bool(trained and trained.sentinel))
 
 
 def note(path: str, info: TaskInfo, trained: TaskInfo | None) -> str:
