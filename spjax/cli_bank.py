@@ -64,7 +64,7 @@ class Bank:
         if task and not files.is_path(task):
             return [registry.get(task)] * len(self.facts)
         if task:
-            found = [self._of_file(task, i) for i in range(len(self.facts))]
+            found = self._of_file(task)
         else:
             named = [facts.get("task_file") or facts.get("task", "") for facts in self.facts]
             if not all(named):
@@ -80,25 +80,25 @@ class Bank:
             )
         return found
 
-    def _of_file(self, path: str, i: int) -> Any:
+    def _of_file(self, path: str) -> list[Any]:
+        """The task of each prompt over all rows of a file."""
+        from spjax.checkpoints.tuned import Tuned
         from spjax.data.tasks import scored_files
+        from spjax.training import prediction
 
         if self.args.split not in ("", scored_files.SPLIT):
             raise ValueError(
                 f"--split={self.args.split} is of a task, and all rows of {path} are scored; leave "
                 "it out. Without --task, splits are those of the prompt's own task."
             )
-        trained = self._trained_on(i)
-        info = scored_files.task(path, trained, labels_of(self.args))
-        if text := scored_files.note(path, info, trained):
+        infos, notes = [], {}
+        for facts, origin in zip(self.facts, self.paths, strict=True):
+            trained = prediction.task_of(Tuned({}, facts, origin))
+            infos.append(scored_files.task(path, trained, labels_of(self.args)))
+            notes[scored_files.note(path, infos[-1], trained)] = None
+        for text in filter(None, notes):
             note(text)
-        return info
-
-    def _trained_on(self, i: int) -> Any:
-        from spjax.checkpoints.tuned import Tuned
-        from spjax.training import prediction
-
-        return prediction.task_of(Tuned({}, self.facts[i], self.paths[i]))
+        return infos
 
     def predictor(self, infos: Sequence[Any] = ()) -> Any:
         """The model that they were trained with, or the one that the flags name.

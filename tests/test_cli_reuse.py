@@ -10,7 +10,6 @@ import pytest
 from spjax import cli
 from spjax.checkpoints import prompts
 from spjax.checkpoints.prompts import Prompt
-from spjax.data import cache, cache_files, vocabulary
 from spjax.data.tasks import files, registry
 from spjax.data.tasks.files import FileTask
 
@@ -51,30 +50,6 @@ def prompt(tmp_path):
 def written(path, facts, seed=0):
     rows = np.random.default_rng(seed).normal(size=(3, 16)).astype(np.float32)
     return str(prompts.write(path, Prompt(rows, facts)))
-
-
-@pytest.fixture(autouse=True)
-def builder(monkeypatch):
-    """Token caches of files without a start of TensorFlow."""
-
-    def build(missing, cache_dir, lock):
-        for wanted in missing:
-            words, most = vocabulary.load(wanted.vocabulary), wanted.lengths
-            ids = lambda text, kind: [*words.encode(text)[: most[kind] - 1], words.eos_id]
-            cache_files.write(
-                wanted.folder,
-                wanted.key,
-                [
-                    (
-                        np.asarray(ids(row["inputs"], "inputs")),
-                        np.asarray(ids(row["targets"], "targets")),
-                        {**row, "inputs_text": row["inputs"], "targets_text": row["targets"]},
-                    )
-                    for row in files.records(wanted.source, wanted.split)
-                ],
-            )
-
-    monkeypatch.setattr(cache, "_run_builder", build)
 
 
 @pytest.fixture
