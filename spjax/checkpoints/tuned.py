@@ -20,8 +20,8 @@ class Tuned:
     """Soft tokens of any kind, of one task, or changes of weights.
 
     Attributes:
-      tensors: float32, by the names of `spjax.types.Soft.arrays`; or beginning with one of `CHANGES`,
-        as methods that change weights collapse.
+      tensors: float32, by the names of `spjax.types.Soft.arrays`; names that begin with one of
+        `CHANGES` are those that methods which change weights collapse to.
       provenance: as of `spjax.checkpoints.prompts.Prompt`.
       origin: what it was read from, in words.
     """
@@ -69,8 +69,8 @@ def read(path: Path | str) -> Tuned:
         )
     if "prompt" in known and known["prompt"].ndim > 2:
         raise ValueError(
-            f"{path} has the prompts of {len(known['prompt'])} tasks, and it does not say of which; "
-            "take one of them out of it."
+            f"{path} has the prompts of {len(known['prompt'])} tasks, and it does not say of "
+            "which; take one of them out of it."
         )
     checked = {name: array_files.widen(x, f"{name} of {path}") for name, x in known.items()}
     return Tuned(checked, provenance, f"{path} ({', '.join(sorted(checked))})")
