@@ -15,11 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax.cli_prompts import find_vocabulary
+from spjax import cli_runs
+from spjax.cli_bank import Bank, note
 
 _ENSEMBLES = ("vote", "mean")
 _KINDS = ("greedy", "beam", "sample", "rank")
+_MOST_ROWS = 1_000_000
 _SPLITS = ("train", "validation", "test")
+_FORMATS = ("text", "jsonl", "csv", "tsv", "parquet")
 _INSERTIONS = ("front", "after_first", "end")
 _DTYPES = ("float32", "bfloat16", "int8")
 _RULES = ("data_parallel", "tensor_parallel", "fsdp")
@@ -42,11 +45,17 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="a prompt file, adapter or run folder; several answer in the same batches",
     )  # fmt: skip
     scored.add_argument("--ensemble", choices=_ENSEMBLES, help="what all of them say together")
-    scored.add_argument("--task", help="the prompt's own by default")
+    scored.add_argument(
+        "--task", default="",
+        help="the prompt's own by default; or a file, all rows of which are scored",
+    )  # fmt: skip
     scored.add_argument("--split", default="", choices=_SPLITS, help="test if it has labels")
     _add_shared(scored)
     told = add("predict", predict)
-    told.add_argument("input", nargs="?", default="-", help="text or JSON lines; - for stdin")
+    told.add_argument(
+        "input", nargs="?", default="-",
+        help="lines of text, or rows as JSON lines, CSV, TSV or Parquet; - for stdin",
+    )  # fmt: skip
     told.add_argument(
         "--prompt",
         action="append",
@@ -54,9 +63,15 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="FILE",
         help="a prompt; with --prompt_column repeatable, as NAME=FILE",
     )
-    told.add_argument("--prompt_column", default="", help="JSON field that names a row's prompt")
-    told.add_argument("--input_column", default="inputs", help="JSON field with a row's text")
-    told.add_argument("--format", choices=("text", "jsonl"), help="told from the input by default")
+    told.add_argument("--prompt_column", default="", help="column that names a row's prompt")
+    told.add_argument(
+        "--input_column", default="",
+        help="column with a row's text; those of the prompt's task by default",
+    )  # fmt: skip
+    told.add_argument(
+        "--format", choices=_FORMATS, default="",
+        help="of the input; by default told from its name, or else from its first line",
+    )  # fmt: skip
     _add_shared(told)
 
 
@@ -94,7 +109,6 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
-    from spjax import config
     from spjax.studies import folder as disk
     from spjax.training import mesh, scoring
 
@@ -113,30 +127,28 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
             f"a run folder is scored greedily, as it was while training; for "
             f"--decoding={args.decoding} give --prompt={folder / 'prompt.npy'} instead."
         )
-    run = config.load("Run", [(folder / "config.gin").absolute()])
+    run = cli_runs.load(folder)
     place = {name: getattr(args, name) for name in ("num_partitions", "logical_axis_rules")}
     run = dataclasses.replace(run, attention="xla", **place)  # it may have trained elsewhere
     return scoring.score_folder(run, folder, args.split)
 
 
 def _evaluate_prompts(args: argparse.Namespace) -> dict[str, Any]:
-    from spjax.data.tasks import registry
     from spjax.training import ensembling, scoring
 
-    bank = _Bank(args, args.prompt)
-    names = bank.tasks(args.task, args.ensemble)
-    infos = [registry.get(name) for name in names]
     _check_batch_size(args.batch_size)
     if args.ensemble == "mean" and args.decoding != "rank":
         raise ValueError(
             "--ensemble=mean averages the probabilities of labels; give --decoding=rank with it."
         )
+    bank = Bank(args, args.prompt)
+    infos = bank.tasks(args.task, args.ensemble)
     predictor = bank.predictor(infos)
-    how = (args.split, args.batch_size, args.target_length, str(predictor.words.path))
+    how = (args.split, args.batch_size, args.target_length, bank.vocabulary(infos))
     if args.ensemble:
-        scores = ensembling.score(predictor, args.ensemble, args.prompt, names[0], *how)
+        scores = ensembling.score(predictor, args.ensemble, args.prompt, infos[0], *how)
         return {"task": infos[0].name, **scores}
-    found = scoring.score_prompts(predictor, names, *how)
+    found = scoring.score_prompts(predictor, infos, *how)
     for scores, facts in zip(found, bank.facts, strict=True):
         step = facts.get("step", "")
         scores |= {"step": int(step)} if step.isdecimal() else {}
@@ -148,18 +160,22 @@ def _evaluate_prompts(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def predict(args: argparse.Namespace) -> int:
-    """Answers lines of text or JSON from a file or stdin, in order."""
-    from spjax.data import lines
+    """Answers lines of text, or rows, from a file or stdin, in order."""
+    from spjax.data import input_rows
 
     _check_batch_size(args.batch_size)
     names, paths = _named(args.prompt, args.prompt_column)
     with _opened(args.input) as stream:  # before the weights are read
-        predictor = _Bank(args, paths).predictor()
+        predictor = Bank(args, paths).predictor()
         source = "stdin" if args.input == "-" else args.input
-        shown = dict(zip(names, (prompt.shown for prompt in predictor.prompts)))
-        rows = lines.read(
-            stream, args.format or "", args.input, args.input_column, args.prompt_column, shown
-        )
+        columns = [
+            input_rows.InputColumns(prompt.row_template, args.input_column, prompt.shown)
+            for prompt in predictor.prompts
+        ]
+        rows = input_rows.read(
+            stream, dict(zip(names, columns)), format=args.format,
+            name="" if args.input == "-" else args.input, prompt_column=args.prompt_column,
+        )  # fmt: skip
         bad, first = 0, 0
         while batch := list(itertools.islice(rows, args.batch_size)):
             bad += _answer(predictor, batch, names, first, source)
@@ -176,17 +192,17 @@ def _answer(
     inputs, who, good = [], [], []
     for i, row in enumerate(rows):
         if row.problem:
-            _note(f"{source}:{row.line}: {row.problem}")
+            note(f"{source}{row.place}: {row.problem}")
             continue
         own = names.index(row.prompt) if row.prompt else 0
         try:
-            ids, length = predictor.encode(row.text if row.parts is None else row.parts, own)
+            ids, length = predictor.encode(row.input, own)
         except ValueError as error:  # the prompt's template shows something that is not there
-            _note(f"{source}:{row.line}: {error}")
+            note(f"{source}{row.place}: {error}")
             continue
         most = predictor.most(own)[0]
         if length > most:
-            _note(f"{source}:{row.line}: {length} tokens were cut to {most}")
+            note(f"{source}{row.place}: {length} tokens were cut to {most}")
         inputs.append(ids)
         who.append(own)
         good.append(i)
@@ -198,154 +214,9 @@ def _answer(
         elif i in found:
             made = {"prediction": found[i].text, "score": found[i].score}
             made = {name: value for name, value in made.items() if value is not None}
-            print(json.dumps({**row.fields, **made}, ensure_ascii=False))
+            print(json.dumps({**row.fields, **made}, ensure_ascii=False, default=str))
     sys.stdout.flush()
     return len(rows) - len(good)
-
-
-class _Bank:
-    """What is given with --prompt, and the frozen model that is asked under all of it.
-
-    Attributes:
-      facts: the provenance of each.
-    """
-
-    def __init__(self, args: argparse.Namespace, paths: Sequence[str]) -> None:
-        """Reads what is small.
-
-        Raises:
-          ValueError: something of it cannot be read, or not answer beside the rest.
-        """
-        from spjax.checkpoints import tuned
-
-        self.args, self.paths = args, paths
-        runs = [_changing(path) for path in paths]
-        if any(runs) and len(paths) > 1:
-            path = paths[[run is not None for run in runs].index(True)]
-            raise ValueError(
-                f"the method of the run in {path} changes the weights, so no other prompt can "
-                "share a forward pass with it; give it alone."
-            )
-        self.run = runs[0]
-        self.stored = [] if self.run else [tuned.read(path) for path in paths]
-        self.facts = [x.provenance for x in self.stored] or [_facts_of(paths[0])]
-
-    def tasks(self, given: str, together: str) -> list[str]:
-        """The task that each is scored on: the given one, else its own."""
-        if given:
-            return [given] * len(self.facts)
-        named = [facts.get("task_file") or facts.get("task", "") for facts in self.facts]
-        if not all(named):
-            path = self.paths[named.index("")]
-            raise ValueError(f"{path} does not say its task; give one with --task=NAME.")
-        if together and len(set(named)) > 1:
-            raise ValueError(
-                f"the prompts are of different tasks, {', '.join(sorted(set(named)))}; say which "
-                "one to score with --task=NAME."
-            )
-        return named
-
-    def predictor(self, infos: Sequence[Any] = ()) -> Any:
-        """The model that they were trained with, or the one that is asked for.
-
-        Args:
-          infos: the task of each; its own by default.
-        """
-        from spjax.checkpoints import weights
-        from spjax.models.decoding import Decoding
-        from spjax.training import mesh, prediction
-
-        mesh.keep_compiled_programs()
-        args = self.args
-        how = Decoding(
-            args.decoding, args.num_beams, args.length_penalty, args.temperature, args.top_k,
-            args.seed,
-        )  # fmt: skip
-        model = args.model or self._model() or ("auto" if args.checkpoint else "")
-        if not model:
-            models = [facts.get("model", "") for facts in self.facts]
-            raise ValueError(
-                f"the prompts do not say one model (they say {models}); give it with --model=SIZE."
-            )
-        checkpoint = args.checkpoint or (self.run.checkpoint if self.run else "")
-        words = find_vocabulary(args.vocabulary, model, checkpoint)
-        config = weights.config_of(model, checkpoint)
-        placed = self._placed(infos)
-        inputs, targets = (max(own.lengths[i] for own in placed) for i in (0, 1))
-        prediction.check(config, placed, words, how, inputs, targets)  # before weights are read
-        base = self._base(model, checkpoint, config)
-        return prediction.Predictor(config, base, placed, words, how, inputs, targets)
-
-    def _model(self) -> str:
-        models = {facts.get("model", "") for facts in self.facts}
-        return models.pop() if len(models) == 1 else ""
-
-    def _placed(self, infos: Sequence[Any]) -> list[Any]:
-        from spjax.checkpoints.tuned import Tuned
-        from spjax.training import prediction
-
-        args = self.args
-        stored = self.stored or [Tuned({}, self.facts[0], self.paths[0])]
-        labels = [label.strip() for label in args.labels.split(",")] if args.labels else ()
-        placed = []
-        for i, one in enumerate(stored):
-            info = infos[i] if infos else prediction.task_of(one)
-            own = prediction.place(one, args.insertion, labels or (info.labels if info else ()))
-            usual = prediction.INPUT_LENGTH, prediction.TARGET_LENGTH
-            inputs, targets = (info.input_length, info.target_length) if info else usual
-            lengths = args.input_length or inputs, args.target_length or targets
-            placed.append(dataclasses.replace(own, lengths=lengths))
-        return placed
-
-    def _base(self, model: str, checkpoint: str, config: Any) -> Any:
-        from spjax.checkpoints import weights
-        from spjax.models.t5 import weight_shapes
-        from spjax.training import loop, mesh, prediction, scoring
-
-        args = self.args
-        dtype = args.weights_dtype or (self.run.weights_dtype if self.run else _DTYPES[0])
-        if self.run:
-            place = {name: getattr(args, name) for name in ("num_partitions", "logical_axis_rules")}
-            run = dataclasses.replace(
-                self.run, model=model, checkpoint=checkpoint, weights_dtype=dtype, **place
-            )
-            return scoring.weights_of(run, Path(self.paths[0]), loop.base_of(run))
-        places = mesh.place(args.num_partitions, args.logical_axis_rules)
-        shardings = places.weights(weight_shapes(config))
-        base = weights.load(model, checkpoint, dtype, shardings)
-        digest = weights.digest(base)
-        for one in self.stored:
-            for doubt in prediction.doubts(one, model, digest):
-                _note(doubt)
-        return base
-
-
-def _changing(path: str) -> Any:
-    """The finished run in a folder if its method changes weights, else None."""
-    from spjax import config
-    from spjax.studies import folder as disk
-
-    folder = Path(path)
-    left = (folder / name for name in ("prompt.npy", "prompts"))
-    if any(x.exists() for x in left) or disk.result(folder) is None:
-        return None
-    if not (folder / "config.gin").is_file():
-        return None
-    run = config.load("Run", [(folder / "config.gin").absolute()])
-    if not run.method.trained:
-        raise ValueError(
-            f"the run in {folder} has trained nothing: it writes text around each input. Score it "
-            "with `spjax eval` and its folder, without --prompt."
-        )
-    return run if run.method.changes_weights else None
-
-
-def _facts_of(path: str) -> dict[str, str]:
-    """What the prompt of a run would say of it."""
-    from spjax.checkpoints import prompts
-    from spjax.studies import folder as disk
-
-    return prompts.provenance_of_run(disk.result(Path(path)), "")
 
 
 def _named(given: Sequence[str], column: str) -> tuple[list[str], list[str]]:
@@ -383,9 +254,5 @@ def _opened(path: str) -> Iterator[Any]:
 
 
 def _check_batch_size(size: int) -> None:
-    if size < 1:
-        raise ValueError(f"the batch size is {size}; it must be 1 or more.")
-
-
-def _note(text: str) -> None:
-    print(f"spjax: note: {text}", file=sys.stderr)
+    if not 1 <= size <= _MOST_ROWS:
+        raise ValueError(f"the batch size is {size}; it must be 1 to {_MOST_ROWS}.")

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from spjax import cli_runs
 
 _FORMATS = ("npy", "safetensors", "peft", "t5x", "huggingface")
 _DTYPES = ("float32", "bfloat16", "int8")
@@ -40,7 +43,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     shown.add_argument("--json", action="store_true", help="print all of it as JSON")
     made = add("convert", convert)
     made.add_argument(
-        "source", metavar="SOURCE", help="a prompt or run folder, or frozen weights in any format"
+        "source", metavar="SOURCE", help="a prompt or run folder, or weights in any format"
     )
     made.add_argument(
         "out", metavar="OUT", help="a file (npy, safetensors) or folder (peft, t5x, huggingface)"
@@ -49,9 +52,14 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--format",
         required=True,
         choices=_FORMATS,
-        help="of prompts npy, safetensors, peft, t5x; of weights safetensors, huggingface",
+        help="of prompts npy, safetensors, peft, t5x; of weights safetensors, huggingface; a run "
+        "of LoRA or IA3 gives its adapter, and with --dtype or huggingface the merged weights",
     )
-    made.add_argument("--dtype", choices=_DTYPES, help="of frozen weights; float32 by default")
+    made.add_argument("--dtype", choices=_DTYPES, help="of weights; float32 by default")
+    made.add_argument(
+        "--vocabulary", default="",
+        help="for huggingface: name or path; what belongs to the weights by default",
+    )  # fmt: skip
     made.add_argument("--base_model", default="", help="for peft: its name on the hub")
 
 
@@ -150,10 +158,11 @@ def _drift(path: Path) -> list[dict[str, float]]:
 
 
 def convert(args: argparse.Namespace) -> int:
-    """Writes a prompt, with its provenance, or frozen weights in another format.
+    """Writes a prompt, with its provenance, or weights in another format.
 
-    What is given decides; a T5X checkpoint with a prompt in it counts as weights with --dtype or
-    --format=huggingface, and as the prompt otherwise.
+    What is given decides; a T5X checkpoint with a prompt in it and a run of LoRA or IA3 count as
+    weights with --dtype or --format=huggingface, and as the prompt or adapter otherwise. The
+    weights of a run are its tuned ones.
 
     Raises:
       ValueError: the source cannot be read or does not go into this format.
@@ -161,13 +170,46 @@ def convert(args: argparse.Namespace) -> int:
     from spjax.checkpoints import convert as weights_convert
     from spjax.checkpoints import prompts
 
-    frozen = args.dtype or args.format not in prompts.FORMATS
-    if frozen or weights_convert.is_weights(args.source):
-        dtype = args.dtype or "float32"
-        print(weights_convert.convert(args.source, args.out, args.format, dtype))
+    wanted = args.dtype or args.format not in prompts.FORMATS
+    dtype = args.dtype or "float32"
+    if folder := _run_with_weights(args.source, wanted):
+        from spjax.training import export
+
+        run = cli_runs.load(folder)
+        print(export.export(run, folder, args.out, args.format, dtype, args.vocabulary))
+    elif wanted or weights_convert.is_weights(args.source):
+        words = _vocabulary_file(args) if args.format == "huggingface" else ""
+        print(weights_convert.convert(args.source, args.out, args.format, dtype, words))
     else:
         print(prompts.convert(args.source, args.out, args.format, args.base_model))
     return 0
+
+
+def _run_with_weights(source: str, wanted: Any) -> Path | None:
+    """The folder of a run whose weights are to be written, None for anything else."""
+    from spjax.checkpoints import prompts
+
+    folder = cli_runs.folder_of(source) if Path(source).is_dir() else None
+    if folder is None or wanted:
+        return folder
+    only_weights = getattr(cli_runs.method_of(folder), "changes_weights", False)
+    return folder if only_weights and not (folder / prompts.RUN_TENSORS).is_file() else None
+
+
+def _vocabulary_file(args: argparse.Namespace) -> str:
+    """The SentencePiece file that goes into a Hugging Face folder, "" where nobody knows it."""
+    from spjax.checkpoints import weights
+    from spjax.data import vocabulary
+
+    shipped = Path(args.source).absolute().parent == weights.SHIPPED
+    words = args.vocabulary or weights.vocabulary_of(args.source) or ("pocket" if shipped else "")
+    if not words:
+        print(
+            f"spjax: note: no vocabulary lies beside {args.source}, so {args.out} gets none; give "
+            "its SentencePiece file with --vocabulary=PATH.",
+            file=sys.stderr,
+        )
+    return str(vocabulary.load(words).path) if words else ""
 
 
 def _embedding(model: str, checkpoint: str) -> Any:

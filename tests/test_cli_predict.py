@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import shutil
 import types
 
 import numpy as np
@@ -10,9 +11,9 @@ import pytest
 
 from spjax import cli, cli_predict, cli_prompts, config
 from spjax.analysis import interpretation
-from spjax.checkpoints import prompts
+from spjax.checkpoints import prompts, weights
 from spjax.checkpoints.prompts import Prompt
-from spjax.data import batching
+from spjax.data import batching, input_rows
 from spjax.data.tasks import files as task_files
 from spjax.methods.hard_prompt import HardPrompt
 from spjax.methods.lora import LoRA
@@ -96,7 +97,7 @@ def test_bad_rows_are_reported_and_the_rest_answered(call, files, tmp_path):
     path.write_bytes(b'{"inputs": "a"}\nnonsense\n{"inputs": "b"}\n{"text": "c"}\n')
     code, out, err = call("predict", str(path), f"--prompt={files['cb']}", "--batch_size=1")
     assert code == 1 and [json.loads(line)["inputs"] for line in out] == ["a", "b"]
-    assert f"{path}:2: not a JSON object" in err and f"{path}:4: no field 'inputs'" in err
+    assert f"{path}:2: not a JSON object" in err and f"{path}:4: no field 'input'" in err
     assert "2 of 4 rows were not answered" in err
     path = tmp_path / "in.txt"
     path.write_bytes(b"a\n\xff\nb\n")
@@ -112,7 +113,7 @@ def test_mistakes(call, files, tmp_path):
         (("predict", "absent", one), "cannot read absent: No such file"),
         (("predict", str(lines), one, one), "2 prompts are given; say which row has which"),
         (("predict", str(lines), one, "--prompt_column=p"), "every --prompt is NAME=FILE"),
-        (("predict", str(lines), one, "--batch_size=0"), "batch size is 0; it must be 1 or more"),
+        (("predict", str(lines), one, "--batch_size=0"), "batch size is 0; it must be 1 to "),
         (("predict", str(lines), one, "--labels=a,", "--decoding=rank"), "labels to rank are"),
         (("predict", str(lines), one, "--model=t5_1_1_small"), "and the model is 512 wide; a prompt fits only"),
         (("eval",), "give either the folder of a finished run or --prompt"),
@@ -209,7 +210,7 @@ def test_a_bank_of_all_methods_answers_as_one_at_a_time(call, bank, tmp_path, de
     ]
     path.write_text('{"premise": "a", "prompt": "slots"}\n{"inputs": "a", "prompt": "slots"}\n')
     code, out, err = call("predict", str(path), *named, "--prompt_column=prompt", how)
-    assert code == 1 and not out and ":1: neither a field 'inputs' nor all of 'premise', " in err
+    assert code == 1 and not out and ":1: no field 'input' or 'inputs', nor all of 'pre" in err
     assert ":2: there is no 'premise', which the prompt's template shows" in err
 
 
@@ -244,15 +245,26 @@ def test_what_changes_weights_answers_alone(call, capsys, checkpoint, files, tmp
     (tmp_path / "run" / "config.gin").write_text(config.config_str(run))
     folder = str(tmp_path / "run")
     scores = scoring.score_folder(run, tmp_path / "run", "validation")
+    assert cli.main(["convert", folder, f"{folder}-hf", "--format=huggingface"]) == 0
+    merged = scoring.weights_of(run, tmp_path / "run", loop.base_of(run))
+    assert weights.digest(weights.load("auto", f"{folder}-hf")) == weights.digest(merged)
+    capsys.readouterr()
     assert cli.main(["eval", "--prompt", folder, "--split=validation"]) == 0
     assert json.loads(capsys.readouterr().out) == {"task": "pocket_cb", **scores}
     (tmp_path / "in.txt").write_text("the fox\n")
     code, out, _ = call("predict", str(tmp_path / "in.txt"), f"--prompt={folder}")
     assert code == 0 and len(out) == 1
     code, _, err = call("eval", "--prompt", files["cb"], folder)
-    assert code == 2 and f"the run in {folder} changes the weights, so no other" in err
-    code, _, err = call("eval", f"--prompt={folder}/tuned.safetensors")
-    assert code == 2 and "it changes weights, so it cannot share a forward pass" in err
+    assert code == 2 and f"{folder} changes the weights, so no other" in err
+    factors = f"{folder}/tuned.safetensors"
+    assert cli.main(["convert", factors, f"{folder}-peft", "--format=peft"]) == 0
+    shutil.copy(factors, tmp_path / "alone.safetensors")
+    for adapter in (factors, f"{folder}-peft", str(tmp_path / "alone.safetensors")):
+        capsys.readouterr()
+        code, out, err = call("eval", f"--prompt={adapter}", "--split=validation")
+        assert code == 0 and json.loads("\n".join(out)) == {"task": "pocket_cb", **scores}, err
+        code, _, err = call("eval", "--prompt", files["cb"], adapter)
+        assert code == 2 and f"{adapter} changes the weights, so no other" in err
     untrained = dataclasses.replace(run, method=HardPrompt())
     (tmp_path / "run" / "config.gin").write_text(config.config_str(untrained))
     code, _, err = call("predict", str(tmp_path / "in.txt"), f"--prompt={folder}")
@@ -264,6 +276,7 @@ def test_choices_are_those_of_the_library():
     assert cli_predict._ENSEMBLES == ensembling.KINDS
     assert cli_prompts._METRICS == interpretation.METRICS
     assert cli_predict._INSERTIONS == batching.INSERTIONS
+    assert cli_predict._FORMATS == input_rows.FORMATS
     assert cli_predict._SPLITS == task_files.SPLITS
     assert cli_predict._DTYPES == quantization.DTYPES
     assert cli_predict._RULES == tuple(mesh.RULES)
@@ -277,7 +290,7 @@ def test_prompts_that_say_no_model(capsys, tmp_path):
 
 def test_a_prompt_file_scores_as_its_run(capsys, call, checkpoint, tmp_path):
     run = Run(
-        task="pocket_cb", model="pocket_50k",
+        task="pocket_cb", model="auto", weights_dtype="bfloat16",
         method=PromptTuning(length=3, place="end", sees_text=False, sees_prompt="before"),
         optimizer=Adafactor(0.3), checkpoint=checkpoint, steps=2, eval_period=2, batch_size=4,
         eval_examples=8,
@@ -286,12 +299,20 @@ def test_a_prompt_file_scores_as_its_run(capsys, call, checkpoint, tmp_path):
     *_, last = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert 0 < last["trainable/drift"] < last["trainable/norm"] and last["step"] == 2
     folder = scoring.score_folder(run, tmp_path, "test")
-    assert folder == {"split": "test", "step": 2, **result["test"]}
-    (tmp_path / "config.gin").touch()
+    assert folder == {"split": "test", "examples": 30, "step": 2, **result["test"]}
+    # Checkpoint, vocabulary and dtype are those of the run.
+    (tmp_path / "config.gin").write_text(config.config_str(run))
     for source in (tmp_path, tmp_path / "prompt.npy"):
-        code = cli.main(["eval", f"--prompt={source}", f"--checkpoint={checkpoint}"])
-        assert code == 0
-        assert json.loads(capsys.readouterr().out) == {"task": "pocket_cb", **folder}
+        assert cli.main(["eval", f"--prompt={source}"]) == 0
+        out, err = capsys.readouterr()
+        assert json.loads(out) == {"task": "pocket_cb", **folder} and not err
+    code, _, err = call("eval", f"--prompt={tmp_path}", "--weights_dtype=float32")
+    assert code == 0 and "the same in another dtype" in err  # what is given wins
+    config_text = (tmp_path / "config.gin").read_text()
+    (tmp_path / "config.gin").write_text("")
+    code, _, err = call("eval", f"--prompt={tmp_path}", "--vocabulary=pocket")
+    assert code == 0 and "config.gin cannot be used" in err
+    (tmp_path / "config.gin").write_text(config_text)
     code, out, _ = call("eval", f"--prompt={tmp_path / 'prompt.npy'}", "--decoding=rank")
     ranked = json.loads("\n".join(out))
     assert code == 0 and ranked["score"] != folder["score"] and ranked["accuracy"] > 0

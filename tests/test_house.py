@@ -27,8 +27,10 @@ MAY_IMPORT = {
 MAY_IMPORT["studies"] = MAY_IMPORT["config"] | {"config"}
 # The names of the two arms of the paper's figures, and the files of prompts.
 MAY_IMPORT["analysis"] = GROUND | {"studies", "methods", "checkpoints"}
-MAY_IMPORT["cli_prompts"] = MAY_IMPORT["studies"] | {"studies", "analysis"}
-MAY_IMPORT["cli_predict"] = MAY_IMPORT["cli_prompts"] | {"cli_prompts"}
+MAY_IMPORT["cli_runs"] = MAY_IMPORT["studies"] | {"studies"}
+MAY_IMPORT["cli_prompts"] = MAY_IMPORT["cli_runs"] | {"cli_runs", "analysis"}
+MAY_IMPORT["cli_bank"] = MAY_IMPORT["cli_prompts"] | {"cli_prompts"}
+MAY_IMPORT["cli_predict"] = MAY_IMPORT["cli_bank"] | {"cli_bank"}
 MAY_IMPORT["cli_data"] = MAY_IMPORT["cli_prompts"] | {"cli_prompts"}
 MAY_IMPORT["cli"] = MAY_IMPORT["cli_predict"] | {"cli_predict", "cli_data", "console"}
 

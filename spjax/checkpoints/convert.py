@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from spjax import trees
@@ -37,7 +38,9 @@ def is_weights(source: str) -> bool:
         return False
 
 
-def convert(source: str, out: Path | str, format: str, dtype: str = "float32") -> Path:
+def convert(
+    source: str, out: Path | str, format: str, dtype: str = "float32", vocabulary: str = ""
+) -> Path:
     """Writes the frozen weights of a checkpoint again; prompts in it are left out.
 
     Args:
@@ -45,36 +48,72 @@ def convert(source: str, out: Path | str, format: str, dtype: str = "float32") -
       out: a file for "safetensors", a folder for "huggingface".
       format: one of `FORMATS`.
       dtype: "float32", "bfloat16" or (for "safetensors") "int8".
+      vocabulary: a SentencePiece file to put into a Hugging Face folder; that beside the source by
+        default.
 
     Returns:
       What was written.
 
     Raises:
-      ValueError: the source cannot be read or is no T5, an unknown format or dtype, or a path
-        that cannot be written.
+      ValueError: the source cannot be read or is no T5, or as `write`.
     """
+    _check(format, dtype)
+    config = weights.config_of(weights.AUTO, source)
+    leaves = lazy.unroll(weights.stored(source))
+    trees.check_same(trees.unflatten(dict(leaves)), weight_shapes(config), source)
+    words = vocabulary or weights.vocabulary_of(source)
+    return write(out, leaves, config, format, dtype, words, {"source": source})
+
+
+def write(
+    out: Path | str,
+    leaves: Leaves,
+    config: T5Config,
+    format: str,
+    dtype: str,
+    vocabulary: str,
+    metadata: Mapping[str, str],
+) -> Path:
+    """Writes weights as a checkpoint of one of `FORMATS`.
+
+    Args:
+      out: as of `convert`, and so are format and dtype.
+      leaves: the arrays under T5X's names, layers unrolled.
+      config: the model they belong to.
+      format: "safetensors" or "huggingface".
+      dtype: of the stored arrays.
+      vocabulary: a SentencePiece file to put into a Hugging Face folder, "" for none.
+      metadata: strings for the header of a safetensors file; its "source" is named in messages.
+
+    Returns:
+      What was written.
+
+    Raises:
+      ValueError: an unknown format or dtype, or a path that cannot be read or written.
+    """
+    _check(format, dtype)
+    try:
+        if format == "safetensors":
+            safetensors_files.write(Path(out), leaves, dtype, metadata)
+            return Path(out)
+        return write_huggingface(Path(out), leaves, config, dtype, vocabulary)
+    except (OSError, EOFError) as error:
+        raise ValueError(
+            f"cannot convert {metadata['source']} to {out}: {error}. Check both paths and the "
+            "space on disk."
+        ) from error
+
+
+def _check(format: str, dtype: str) -> None:
     if format not in FORMATS:
         raise ValueError(
-            f"frozen weights cannot be written as {format!r}; use one of {', '.join(FORMATS)}."
+            f"weights cannot be written as {format!r}; use one of {', '.join(FORMATS)}."
         )
     if format == "huggingface" and dtype == "int8":
         raise ValueError(
             "Hugging Face folders have no place for the scales of int8; use --dtype float32 or "
             "bfloat16, or --format safetensors."
         )
-    config = weights.config_of(weights.AUTO, source)
-    leaves = lazy.unroll(weights.stored(source))
-    trees.check_same(trees.unflatten(dict(leaves)), weight_shapes(config), source)
-    try:
-        if format == "safetensors":
-            safetensors_files.write(Path(out), leaves, dtype, {"source": source})
-            return Path(out)
-        vocabulary = weights.vocabulary_of(source)
-        return write_huggingface(Path(out), leaves, config, dtype, vocabulary)
-    except (OSError, EOFError) as error:
-        raise ValueError(
-            f"cannot convert {source} to {out}: {error}. Check both paths and the space on disk."
-        ) from error
 
 
 def write_huggingface(

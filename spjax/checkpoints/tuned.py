@@ -12,12 +12,16 @@ from spjax.checkpoints import adapters, array_files, peft, prompts
 from spjax.types import Soft
 
 
+CHANGES = ("lora/", "ia3/")  # how names of factors and scales of kernels begin
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tuned:
-    """Soft tokens of any kind, of one task.
+    """Soft tokens of any kind, of one task, or changes of weights.
 
     Attributes:
-      tensors: float32, by the names of `spjax.types.Soft.arrays`.
+      tensors: float32, by the names of `spjax.types.Soft.arrays`; names that begin with one of
+        `CHANGES` are those that methods which change weights collapse to.
       provenance: as of `spjax.checkpoints.prompts.Prompt`.
       origin: what it was read from, in words.
     """
@@ -26,16 +30,21 @@ class Tuned:
     provenance: Mapping[str, str]
     origin: str
 
+    @property
+    def changes(self) -> dict[str, np.ndarray]:
+        """The tensors that change weights, so that no other prompt can share a forward pass."""
+        return {name: x for name, x in self.tensors.items() if name.startswith(CHANGES)}
+
 
 def read(path: Path | str) -> Tuned:
-    """Reads whatever can answer beside others over one frozen model.
+    """Reads whatever can answer over a frozen model.
 
     Args:
       path: what `prompts.read` takes, a run folder of another method, its `tuned.safetensors`, or
-        an adapter of PEFT with a prefix or the prompt of one task.
+        an adapter of PEFT (LoRA, IA3, a prefix, the prompt of one task) or one as safetensors.
 
     Raises:
-      ValueError: as `prompts.read`; or it changes weights, or has prompts of several tasks.
+      ValueError: as `prompts.read`; or it has prompts of several tasks.
     """
     path = Path(path)
     if peft.is_adapter(path):
@@ -51,18 +60,19 @@ def read(path: Path | str) -> Tuned:
         prompt = prompts.read(path)
         return Tuned(prompt.tensors, prompt.provenance, prompt.origin)
     provenance.pop("format", None)
-    soft = {name: array for name, array in tensors.items() if Soft.has(name)}
-    if not soft:
+    # A multitask prompt has the parts of its rows beside them.
+    known = {k: x for k, x in tensors.items() if Soft.has(k) or k.startswith(CHANGES)}
+    if not known:
         raise ValueError(
-            f"{path} holds {', '.join(sorted(tensors)[:2])}, ...: it changes weights, so it cannot "
-            "share a forward pass with other prompts. Give the folder of the run, alone."
+            f"{path} holds {', '.join(sorted(tensors)[:3])}, none of which is soft tokens or a "
+            f"change of weights ({', '.join(CHANGES)}). Give what a run or an adapter has left."
         )
-    if "prompt" in soft and soft["prompt"].ndim > 2:
+    if "prompt" in known and known["prompt"].ndim > 2:
         raise ValueError(
-            f"{path} has the prompts of {len(soft['prompt'])} tasks, and it does not say of which; "
-            "take one of them out of it."
+            f"{path} has the prompts of {len(known['prompt'])} tasks, and it does not say of "
+            "which; take one of them out of it."
         )
-    checked = {name: array_files.widen(x, f"{name} of {path}") for name, x in soft.items()}
+    checked = {name: array_files.widen(x, f"{name} of {path}") for name, x in known.items()}
     return Tuned(checked, provenance, f"{path} ({', '.join(sorted(checked))})")
 
 
@@ -78,4 +88,5 @@ def _tensors_file(path: Path) -> Path | None:
     if (path.parent / peft.CONFIG).is_file():
         return None
     names, _ = array_files.read_safetensors(path)
-    return path if any(Soft.has(name) and name != "prompt" for name in names) else None
+    others = (Soft.has(name) and name != "prompt" or name.startswith(CHANGES) for name in names)
+    return path if any(others) else None

@@ -20,6 +20,9 @@ from spjax.types import Array, Batch, Injection, Tree
 EOS = 1
 KINDS = ("greedy", "beam", "sample", "rank")
 RULES = ("t5x", "huggingface")
+_MOST_BEAMS = 1024  # their keys and values are all in memory
+# Beyond these, float32 turns penalties into infinity and logits over a temperature into NaN.
+_MOST_PENALTY, _LEAST_TEMPERATURE = 10, 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +54,10 @@ class Decoding:
             raise ValueError(f"unknown decoding {self.kind!r}; use one of {', '.join(KINDS)}.")
         _check_beams(self.num_beams, self.length_penalty, "t5x")
         _check_sampling(self.temperature, self.top_k)
-        if self.seed < 0:
-            raise ValueError(f"the seed of decoding is {self.seed}; it must be 0 or more.")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(
+                f"the seed of decoding is {self.seed}; it must be 0 or more and below 2**32."
+            )
 
 
 def decode(
@@ -365,19 +370,21 @@ def _check_beams(num_beams: int, length_penalty: float, rule: str) -> None:
         raise ValueError(f"unknown rule of beam search {rule!r}; use one of {', '.join(RULES)}.")
     if rule == "huggingface" and num_beams == 1:
         raise ValueError("num_beams is 1, which transformers decodes greedily; use greedy.")
-    if num_beams < 1:
-        raise ValueError(f"num_beams is {num_beams}; it must be 1 or more.")
-    if length_penalty < 0:
+    if not 1 <= num_beams <= _MOST_BEAMS:
+        raise ValueError(f"num_beams is {num_beams}; it must be 1 to {_MOST_BEAMS}.")
+    if not 0 <= length_penalty <= _MOST_PENALTY:  # nor NaN
         raise ValueError(
-            f"the length penalty is {length_penalty}; it must be 0 (none) or more (longer answers)."
+            f"the length penalty is {length_penalty}; it must be from 0 (none) to "
+            f"{_MOST_PENALTY} (longer answers)."
         )
 
 
 def _check_sampling(temperature: float, top_k: int) -> None:
-    if not 0 < temperature < float("inf"):
+    if not _LEAST_TEMPERATURE <= temperature < float("inf"):
         raise ValueError(
-            f"the temperature is {temperature}; it must be above 0 (1 leaves the model's "
-            "probabilities as they are). For the most probable token use greedy decoding."
+            f"the temperature is {temperature}; it must be at least {_LEAST_TEMPERATURE} (1 leaves "
+            "the model's probabilities as they are). For the most probable token use greedy "
+            "decoding."
         )
     if top_k < 0:
         raise ValueError(f"top_k is {top_k}; it must be 1 or more, or 0 for all tokens.")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from spjax.data.cache import Task
 from spjax.training import run_data, scoring
 from spjax.training.prediction import Predictor
 
@@ -112,7 +113,7 @@ def score(
     predictor: Predictor,
     kind: str,
     names: Sequence[str],
-    task: str,
+    task: Task,
     split: str,
     batch_size: int,
     target_length: int = 0,
@@ -152,6 +153,7 @@ def score(
     scores = [values["score"] for values in alone]
     return {
         "split": data.split,
+        "examples": data.num_examples,
         "prompts": [{"prompt": name, **values} for name, values in zip(names, alone, strict=True)],
         "mean_score": float(np.mean(scores)),
         "best_score": max(scores),

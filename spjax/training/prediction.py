@@ -29,6 +29,7 @@ from spjax.training.losses import token_losses
 from spjax.types import Batch, Injection, Soft, Tree, join
 
 _LEAST_ROOM = 16  # tokens; rows are padded to this times a power of two, for few compilations
+_MOST_LENGTH = 2**16  # tokens; memory is taken for as many, whatever is written
 INPUT_LENGTH, TARGET_LENGTH = 512, 64  # where no task says
 
 
@@ -58,6 +59,7 @@ class Placed:
         values of a prefix, rows added to embeddings.
       sees: what its rows see where that is not everything, as `Soft.sees`.
       fields: names in the texts it was trained on, for a template (`slots.names_of`).
+      row_template: what rows of its task's files were put into, `FileTask.template`; "" for others.
       lengths: its own most tokens of an input and of an answer, EOS included, where it shares
         batches with tasks of other lengths; 0 for those of all.
     """
@@ -70,6 +72,7 @@ class Placed:
     sees: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     fields: tuple[str, ...] = ()
     lengths: tuple[int, int] = (0, 0)
+    row_template: str = ""
 
     @property
     def soft(self) -> Soft:
@@ -267,7 +270,8 @@ def place(prompt: Prompt | Tuned, insertion: str = "", labels: Sequence[str] = (
       insertion: one of `batching.INSERTIONS`; "" for the prompt's own, else "front".
       labels: what "rank" chooses from; the labels of the prompt's task by default.
     """
-    facts, task, tensors = prompt.provenance, task_of(prompt), dict(prompt.tensors)
+    facts, task = prompt.provenance, task_of(prompt)
+    tensors = {name: x for name, x in prompt.tensors.items() if Soft.has(name)}
     sees = {name: facts[name] for name in ("sees_text", "sees_prompt") if name in facts}
     if "sees_text" in sees:
         sees["sees_text"] = sees["sees_text"] == "True"
@@ -279,13 +283,14 @@ def place(prompt: Prompt | Tuned, insertion: str = "", labels: Sequence[str] = (
         tensors,
         sees,
         tuple(facts.get("fields", "").split()),
+        row_template=files.template(task) if task else "",
     )
 
 
 def task_of(prompt: Prompt | Tuned) -> TaskInfo | None:
     """The task that a prompt was trained on, None where that is not known here."""
     if "task_file" in prompt.provenance:
-        return files.outline(prompt.provenance["task_file"])
+        return registry.outline(prompt.provenance["task_file"])
     name = prompt.provenance.get("task", "")
     return registry.get(name) if registry.is_task(name) else None
 
@@ -394,8 +399,8 @@ def check(
             f"{config.vocab_size} rows; give the vocabulary that belongs to the model."
         )
     for name, length in (("input", input_length), ("target", target_length)):
-        if length < 2:
-            raise ValueError(f"the {name} length is {length}; it must be 2 or more.")
+        if not 2 <= length <= _MOST_LENGTH:
+            raise ValueError(f"the {name} length is {length}; it must be 2 to {_MOST_LENGTH}.")
     for prompt in prompts:
         if how.kind == "rank":
             coverage.check_labels(prompt.labels, words, 0, prompt.sentinel)

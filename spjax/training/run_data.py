@@ -143,6 +143,10 @@ class RunData:
         parts = {info: splits[info.name, split] for info in self.mixture.scored}
         return averaged({x: score(x, answer(part), part.examples) for x, part in parts.items()})
 
+    def examples(self, split: str) -> int:
+        """How many examples of a split `score` scores."""
+        return sum(self.split(info, split).num_examples for info in self.mixture.scored)
+
     def transfer(self, answer: Callable[[CachedSplit], list[str]]) -> dict[str, Scores]:
         """Metrics in percent and `score` of each task that is only transferred to."""
         found = {}

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from spjax.data import cache, slots
-from spjax.data.cache import CachedSplit
+from spjax.data.cache import CachedSplit, Task
 from spjax.data.tasks import registry
 from spjax.data.tasks.info import TaskInfo
 from spjax.methods.base import Method, apply_gang
@@ -23,6 +23,8 @@ from spjax.types import Tree
 
 def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
     """What was scored, metrics of a run's best step in percent, and `score`, their mean.
+
+    `examples` says how many rows that are, of all its tasks together.
 
     Args:
       run: what the folder's `config.gin` says.
@@ -37,7 +39,9 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
     if not run.method.trained:
         split = split or member.tasks.final
         answer = untrained.Untrained(run, member.tasks).answers(base)
-        return {"split": split, "step": 0, **member.tasks.score(split, answer)}
+        count = member.tasks.examples(split)
+        scores = member.tasks.score(split, answer)
+        return {"split": split, "examples": count, "step": 0, **scores}
     trainable, step = _best(run, member.method, folder, base)
     program, tasks = steps.program_of(run, member.method), member.tasks
 
@@ -47,10 +51,10 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
     )  # fmt: skip
     split = split or tasks.final
     scores = tasks.score(split, answer)
-    return {"split": split, "step": step, **scores}
+    return {"split": split, "examples": tasks.examples(split), "step": step, **scores}
 
 
-def score_prompt(predictor: Predictor, task: str, *how: Any, **more: Any) -> dict[str, Any]:
+def score_prompt(predictor: Predictor, task: Task, *how: Any, **more: Any) -> dict[str, Any]:
     """As `score_prompts`, of the first prompt, and without the task's name."""
     (found,) = score_prompts(predictor, [task], *how, **more)
     return {name: value for name, value in found.items() if name != "task"}
@@ -58,19 +62,19 @@ def score_prompt(predictor: Predictor, task: str, *how: Any, **more: Any) -> dic
 
 def score_prompts(
     predictor: Predictor,
-    tasks: Sequence[str],
+    tasks: Sequence[Task],
     split: str,
     batch_size: int,
     target_length: int = 0,
     vocabulary: str = "",
 ) -> list[dict[str, Any]]:
-    """Task, split, metrics in percent and `score` of each prompt on a task of its own.
+    """Task, split, examples, metrics in percent and `score` of each prompt on a task of its own.
 
     Examples of all of them stand in the same batches.
 
     Args:
       predictor: the model and its prompts.
-      tasks: name of a task for each prompt.
+      tasks: for each prompt, as `registry.get` takes it.
       split: "train", "validation" or "test"; "" for test, or validation if nobody knows the
         targets of the test split.
       batch_size: examples decoded at a time.
@@ -94,14 +98,19 @@ def score_prompts(
         for (n, _), answer in zip(part, answers, strict=True):
             texts[n].append(answer.text)
     return [
-        {"task": info.name, "split": data.split, **run_data.score(info, own, data.examples)}
+        {
+            "task": info.name,
+            "split": data.split,
+            "examples": data.num_examples,
+            **run_data.score(info, own, data.examples),
+        }
         for (info, data), own in zip(sets, texts)
     ]
 
 
 def labelled(
     predictor: Predictor,
-    task: str,
+    task: Task,
     split: str,
     target_length: int = 0,
     vocabulary: str = "",

@@ -38,14 +38,24 @@ def test_factors_of_a_single_prompt_are_left_out(tmp_path):
     assert list(tuned.read(tmp_path).tensors) == ["prompt"]
 
 
-def test_what_cannot_answer_beside_others(tmp_path):
+def test_changes_of_weights_are_told_from_soft_tokens(tmp_path):
+    factors = {"lora/x/a": ROWS, "lora/x/b": ROWS}
+    prompts.write_run(tmp_path, factors, FACTS, [])
+    array_files.write_safetensors(tmp_path / "converted", factors, FACTS)
+    for name in ("", "tuned.safetensors", "converted"):
+        assert tuned.read(tmp_path / name).changes.keys() == factors.keys()
+    array_files.write_safetensors(tmp_path / "prefix", PREFIX, FACTS)
+    assert not tuned.read(tmp_path / "prefix").changes
+
+
+def test_what_cannot_answer(tmp_path):
     for name in ("several", "weights"):
         (tmp_path / name).mkdir()
     prompts.write_run(tmp_path / "several", {"prompt": ROWS[None]}, FACTS, ["pocket_cb"])
     with pytest.raises(ValueError, match="prompts of several tasks; give one of .*pocket_cb.npy"):
         tuned.read(tmp_path / "several")
-    prompts.write_run(tmp_path / "weights", {"lora/x/a": ROWS, "lora/x/b": ROWS}, FACTS, [])
-    with pytest.raises(ValueError, match="changes weights, so it cannot share a forward pass"):
+    prompts.write_run(tmp_path / "weights", {"odd/x/a": ROWS, "odd/x/b": ROWS}, FACTS, [])
+    with pytest.raises(ValueError, match="odd/x/b, none of which is soft tokens or a change of we"):
         tuned.read(tmp_path / "weights")
     factors = {"shared": ROWS, "u": np.ones((2, 2, 1)), "v": np.ones((2, 1, 4))}
     factors = {name: x.astype(np.float32) for name, x in factors.items()}

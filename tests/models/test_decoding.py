@@ -230,11 +230,19 @@ def test_decode_takes_each_way():
     "wrong, message",
     [
         ({"kind": "nucleus"}, "unknown decoding 'nucleus'; use one of greedy, beam, sample, rank"),
-        ({"num_beams": 0}, "num_beams is 0; it must be 1 or more"),
-        ({"length_penalty": -1.0}, "length penalty is -1.0; it must be 0"),
-        ({"temperature": 0.0}, "temperature is 0.0; it must be above 0.*use greedy"),
+        ({"num_beams": 0}, "num_beams is 0; it must be 1 to 1024"),
+        ({"num_beams": 10**9}, "num_beams is 1000000000; it must be 1 to 1024"),
+        *(
+            ({"length_penalty": x}, f"length penalty is {x}; it must be from 0")
+            for x in (-1.0, math.nan, math.inf, 1e9)
+        ),
+        *(
+            ({"temperature": x}, f"temperature is {x}; it must be at least 0.0001.*use greedy")
+            for x in (0.0, -1.0, math.nan, math.inf, 1e-30)
+        ),
         ({"top_k": -3}, "top_k is -3; it must be 1 or more, or 0"),
         ({"seed": -1}, "seed of decoding is -1; it must be 0 or more"),
+        ({"seed": 2**32}, "seed of decoding is 4294967296; .* below"),
     ],
 )
 def test_numbers_out_of_range(wrong, message):

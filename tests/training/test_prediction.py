@@ -116,8 +116,9 @@ def test_what_a_prompt_says_of_itself():
         ({"insertion": "middle"}, {}, "unknown insertion 'middle'; choose one of front"),
         ({"rows_PD": np.ones((2, 8), np.float32)}, {}, "width 8 and the model is 16 wide"),
         ({"labels": ()}, {}, r"labels to rank are \[\]; give at least one"),
-        ({}, {"input_length": 1}, "input length is 1; it must be 2 or more"),
-        ({}, {"target_length": 0}, "target length is 0; it must be 2 or more"),
+        ({}, {"input_length": 1}, "input length is 1; it must be 2 to 65536"),
+        ({}, {"target_length": 0}, "target length is 0; it must be 2 to 65536"),
+        ({}, {"target_length": 10**9}, "target length is 1000000000; it must be 2 to"),
     ],
 )
 def test_mistakes(change, options, message):

@@ -8,11 +8,11 @@ import difflib
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from spjax.files import check_regular, read_bytes
+from spjax.files import open_regular
 
 ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet")
 _SHOWN = 60  # characters of a value in a message
@@ -59,18 +59,36 @@ def read(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     if ending not in ENDINGS:
         raise ValueError(f"{str(path)!r} ends in {ending!r}; give one of {', '.join(ENDINGS)}.")
     try:
-        check_regular(path)
-        if ending == ".parquet":
-            return _parquet(path, columns)
-        data = read_bytes(path)
+        with open_regular(path) as stream:
+            whole = stream if ending == ".parquet" else io.BytesIO(stream.read())
+            return of_stream(whole, ending, str(path), columns)
     except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
         raise ValueError(
-            f"cannot read {str(path)!r}: {error.strerror or error}; paths are relative to the "
-            "working directory."
+            f"cannot read {str(path)!r}: {reason}; paths are relative to the working directory."
         ) from error
+
+
+def of_stream(
+    stream: BinaryIO, ending: str, name: str, columns: Sequence[str] | None = None
+) -> Iterator[Row]:
+    """The rows of an open file or pipe in order; JSON lines as they come, others once all is read.
+
+    Args:
+      stream: its bytes.
+      ending: one of `ENDINGS`.
+      name: what it is called in messages.
+      columns: those that are wanted, as in `read`; None for all.
+
+    Raises:
+      ValueError: it is not Parquet, though `ending` says so.
+    """
+    if ending == ".parquet":
+        seekable = stream if stream.seekable() else io.BytesIO(stream.read())
+        return _parquet(seekable, name, columns)
     if ending in _DELIMITERS:
-        return _table(data, path, columns)
-    return _json(data)
+        return _table(stream.read(), name, _DELIMITERS[ending], columns)
+    return of_lines(stream)
 
 
 def missing(column: str, columns: Sequence[str]) -> str:
@@ -86,8 +104,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + " ..."
 
 
-def _json(data: bytes) -> Iterator[Row]:
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+def of_lines(lines: Iterable[bytes]) -> Iterator[Row]:
+    """The rows of JSON lines, each as soon as its line is there."""
+    first = True
+    for number, line in enumerate(lines, 1):
+        line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         start, opened = line.lstrip()[:1], False
         if not start:
             continue
@@ -97,7 +118,8 @@ def _json(data: bytes) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:
             problem = _explain(error)
             # A list or an object over several lines: each of these would be another bad row.
-            opened = start == b"[" or line.strip() == b"{"
+            opened = line.strip() == b"{" or (first and start == b"[")
+        first = False
         if opened:
             problem += f"; write one object on each line, without [ and ] around them; {_UNREAD}"
         yield Row(f":{number}", {} if problem else fields, problem)
@@ -117,14 +139,15 @@ def _explain(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
-def _table(data: bytes, path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _table(
+    data: bytes, name: str, delimiter: str, columns: Sequence[str] | None
+) -> Iterator[Row]:
     """Rows of a CSV or TSV file, quoted or, for TSV, written without quoting."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ValueError(f"{str(path)!r} is UTF-16 text; save it as UTF-8.")
+        raise ValueError(f"{name!r} is UTF-16 text; save it as UTF-8.")
     # Bytes that are no UTF-8 become surrogates, by which their row is known.
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # that of the process
-    delimiter = _DELIMITERS[path.suffix.lower()]
     lines = [line.rstrip("\r\n") for line in io.StringIO(text, newline="")]
     if problem := _separator_problem(lines, delimiter, columns):
         return iter([Row(":1", {}, problem)])
@@ -175,7 +198,7 @@ def _reads_without_quotes(lines: Sequence[str], delimiter: str) -> bool:
 
 
 def _csv(
-    text: str, delimiter: str, columns: Sequence[str], quoting: int = csv.QUOTE_MINIMAL
+    text: str, delimiter: str, columns: Sequence[str] | None, quoting: int = csv.QUOTE_MINIMAL
 ) -> Iterator[Row]:
     source = io.StringIO(text, newline="")
     reader = csv.reader(source, delimiter=delimiter, strict=True, quoting=quoting)
@@ -205,11 +228,11 @@ def _csv(
         yield Row(place, {} if problem else dict(zip(header, cells)), problem)
 
 
-def _separator_problem(lines: Sequence[str], delimiter: str, columns: Sequence[str]) -> str:
+def _separator_problem(lines: Sequence[str], delimiter: str, columns: Sequence[str] | None) -> str:
     """That a header without the delimiter holds the wanted columns with other marks between."""
     header = next(filter(None, lines), "")
     for mark, name in {} if delimiter in header else _SEPARATORS.items():
-        if mark in header and {*columns} <= {cell.strip(' "') for cell in header.split(mark)}:
+        if mark in header and {*(columns or ())} <= {cell.strip(' "') for cell in header.split(mark)}:
             return (
                 f"the header is {shown(header)}: its columns stand between {name}; save the file "
                 "with commas as .csv, or with tabs as .tsv"
@@ -217,8 +240,8 @@ def _separator_problem(lines: Sequence[str], delimiter: str, columns: Sequence[s
     return ""
 
 
-def _header_problem(header: Sequence[str], columns: Sequence[str]) -> str:
-    for column in columns:
+def _header_problem(header: Sequence[str], columns: Sequence[str] | None) -> str:
+    for column in header if columns is None else columns:
         if column not in header:
             return missing(column, header)
         if header.count(column) > 1:
@@ -235,17 +258,18 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _parquet(file: BinaryIO, name: str, columns: Sequence[str] | None) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet  # here, because few need it
 
     try:
-        if problem := _header_problem(pyarrow.parquet.read_schema(path).names, columns):
+        if problem := _header_problem(pyarrow.parquet.read_schema(file).names, columns):
             return iter([Row("", {}, problem)])
-        table = pyarrow.parquet.read_table(path, columns=list(dict.fromkeys(columns)))
+        wanted = None if columns is None else list(dict.fromkeys(columns))
+        table = pyarrow.parquet.read_table(file, columns=wanted)
     except pyarrow.ArrowInvalid as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{str(path)!r} is not a Parquet file: {reason}") from error
+        raise ValueError(f"{name!r} is not a Parquet file: {reason}") from error
     return _parquet_rows(table)
 
 

@@ -14,15 +14,15 @@ import json
 import math
 import os
 import re
-import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from spjax import extras
-from spjax.data.tasks import file_rows
+from spjax.data.tasks import file_rows, row_texts
 from spjax.data.tasks.formats import Format
 from spjax.data.tasks.info import TaskInfo, not_drawn
+from spjax.data.tasks.row_texts import BadRow, Template
 
 SOURCE = "files:"  # how `TaskInfo.source` begins for these tasks
 SPLITS = ("train", "validation", "test")
@@ -45,8 +45,6 @@ _REPORTED = 10  # bad rows that are named
 _PATH = re.compile(rf"(?i:(.+(?:{'|'.join(map(re.escape, file_rows.ENDINGS))})))((?::\w+)*)")
 
 
-_Piece = tuple[str, str | None]  # a literal text and the column that follows it
-
 
 @dataclasses.dataclass(frozen=True)
 class FileTask:
@@ -54,10 +52,11 @@ class FileTask:
 
     Attributes:
       path: file of the training examples, ending in .jsonl (or .json, .ndjson), .csv, .tsv or
-        .parquet; variants may follow it, as in "data.jsonl:n100:seed1".
+        .parquet; variants may follow it, as in "data.jsonl:n100:seed1". "" for a task that has no
+        training examples and can only be scored, on the files below; variants then follow `test`.
       validation: file of the validation examples; "" to hold out 10 % of `path`, chosen by a hash
         of the input, so that equal inputs fall into the same split and stay there.
-      test: likewise.
+      test: likewise. Without `path` all rows of a file are its split.
       template: the input text; "{column}" stands for a column.
       target: likewise the target text.
       labels: if the target is one of some words, these in the order of their numbers. Then
@@ -108,18 +107,20 @@ class FileTask:
     def __str__(self) -> str:
         """The task's name, variants included."""
         # It names the folder of a cache, where ".." would be the one above.
-        stem = re.sub(r"[^\w.-]+|^\.+$", "_", Path(_split(self.path)[0]).stem)
-        return (self.name or stem) + _split(self.path)[1]
+        first = next(iter(self._files.values()), "")
+        stem = re.sub(r"[^\w.-]+|^\.+$", "_", Path(first).stem)
+        return (self.name or stem) + split_path(self.path or self.test)[1]
 
     @property
     def variants(self) -> list[str]:
         """What follows the path after colons."""
-        return _split(self.path)[1].split(":")[1:]
+        return split_path(self.path or self.test)[1].split(":")[1:]
 
     @property
     def _files(self) -> dict[str, str]:
         """The files by split, those that are held out of the training file left out."""
-        paths = (_split(self.path)[0], self.validation, self.test)
+        test = self.test if self.path else split_path(self.test)[0]
+        paths = (split_path(self.path)[0], self.validation, test)
         return {split: os.path.expanduser(path) for split, path in zip(SPLITS, paths) if path}
 
 
@@ -135,28 +136,63 @@ def of(name: str) -> FileTask:
       ValueError: as `FileTask`.
     """
     if name.startswith(SOURCE):
-        return FileTask(**json.loads(name.removeprefix(SOURCE)))
+        return FileTask(**_fields(name))
     return FileTask(name)
 
 
 def info(task: FileTask) -> TaskInfo:
     """The row of a task, without its variants."""
-    records = _content(task).records
-    sizes = tuple(len(records[split]) for split in SPLITS)
+    sizes = tuple(map(len, _content(task).records.values()))
     # Tokens of few examples are those of all.
     fields = dataclasses.asdict(task) | {"path": not_drawn(task.path)}
     return _info(str(task), fields, sizes)
 
 
 def outline(source: str) -> TaskInfo:
-    """What a source says of a task whose files need not be here; its splits are not known."""
-    fields = json.loads(source.removeprefix(SOURCE))
+    """What a source says of a task whose files need not be here, without its variants."""
+    fields = _fields(source)
     return _info(fields["name"] or fields["path"], fields, ())
+
+
+def settings(info: TaskInfo) -> dict[str, Any]:
+    """The fields of `FileTask` that say how rows are read and scored, as a task has them.
+
+    A task that is none of files gives its labels and lengths, and the metrics if a task of files
+    can have these.
+    """
+    names = ("labels", "metrics", "input_length", "target_length")
+    if info.source.startswith(SOURCE):
+        fields = _fields(info.source)
+        return {name: fields[name] for name in (*names, "template", "target")}
+    return {name: getattr(info, name) for name in names if name != "metrics" or _can_score(info)}
+
+
+def _can_score(info: TaskInfo) -> bool:
+    try:
+        _check_metrics(info)
+    except ValueError:
+        return False
+    return True
+
+
+def variants(source: str) -> list[str]:
+    """The variants of a source, those that draw training examples left out."""
+    fields = _fields(source)
+    return split_path(fields["path"] or fields["test"])[1].split(":")[1:]
+
+
+def template(info: TaskInfo) -> str:
+    """The template that a task of files puts rows into, "" for any other task."""
+    return _fields(info.source)["template"] if info.source.startswith(SOURCE) else ""
+
+
+def _fields(source: str) -> dict[str, Any]:
+    return json.loads(source.removeprefix(SOURCE))
 
 
 def paths(source: str) -> tuple[str, ...]:
     """The files of a source."""
-    fields = json.loads(source.removeprefix(SOURCE))
+    fields = _fields(source)
     return tuple(filter(None, (fields["path"], fields["validation"], fields["test"])))
 
 
@@ -176,7 +212,7 @@ def _info(name: str, fields: Mapping[str, Any], sizes: tuple[int, ...]) -> TaskI
         input_length=fields["input_length"],
         target_length=fields["target_length"],
         vocabulary="t5",
-        splits=SPLITS,
+        splits=SPLITS if fields["path"] else tuple(x for x in SPLITS[1:] if fields[x]),
         sizes=sizes,
     )
 
@@ -201,23 +237,24 @@ class _Content:
     sha256: str
 
 
-def _split(path: str) -> tuple[str, str]:
+def split_path(path: str) -> tuple[str, str]:
+    """The path of a file, and its variants with the colon before them."""
     match = _PATH.fullmatch(path)
     return (match[1], match[2]) if match else (path, "")
 
 
 def _check(task: FileTask) -> None:
-    if not task.path:
+    if not task._files:
         raise ValueError(
             "FileTask.path has no value; give the file of your examples with --gin.TASK_FILE=PATH."
         )
     for field in ("template", "target"):
-        if not _columns(getattr(task, field), field):
+        if not Template(getattr(task, field), field).columns:
             raise ValueError(
                 f"FileTask.{field} is {getattr(task, field)!r}, which names no column; write one "
                 'in braces, as in "{text}".'
             )
-    if task.labels and task.target != f"{{{_columns(task.target, 'target')[0]}}}":
+    if task.labels and task.target != f"{{{Template(task.target, 'target').columns[0]}}}":
         raise ValueError(
             f"FileTask.target is {task.target!r}; with labels it must be one column and nothing "
             'else, as in "{target}".'
@@ -240,7 +277,7 @@ def _check(task: FileTask) -> None:
         )
 
 
-def _check_metrics(task: FileTask) -> None:
+def _check_metrics(task: FileTask | TaskInfo) -> None:
     items = _POSTPROCESSORS.items()
     kinds = {name: kind for name, kind in items if (kind == "label") == bool(task.labels)}
     wrong = [name for name in task.metrics if name not in kinds]
@@ -257,27 +294,6 @@ def _check_metrics(task: FileTask) -> None:
                 f"FileTask.metrics has {name!r}, which is for {_CLASSES[name]} labels, but "
                 f"FileTask.labels has {len(task.labels)}; use accuracy or matthews_corrcoef."
             )
-
-
-def _pieces(template: str, field: str) -> list[_Piece]:
-    """Pairs of a literal text and the column that follows it, None after the last."""
-    problem = ""
-    try:
-        parsed = list(string.Formatter().parse(template))
-    except ValueError as error:
-        parsed, problem = [], str(error)
-    if any(name == "" or spec or conversion for _, name, spec, conversion in parsed):
-        problem = "between braces stands the name of a column and nothing else"
-    if problem:
-        raise ValueError(
-            f"FileTask.{field} is {template!r}: {problem}. Write a column as {{column}} and a "
-            "brace as {{ or }}."
-        )
-    return [(literal, name) for literal, name, _, _ in parsed]
-
-
-def _columns(template: str, field: str) -> list[str]:
-    return [name for _, name in _pieces(template, field) if name is not None]
 
 
 def _content(task: FileTask) -> _Content:
@@ -303,26 +319,27 @@ def _read(
     """All records; `stamps` says when the files were changed, so that they are read again."""
     del stamps
     found, problems, total = {}, [], 0
-    pieces, answer = _pieces(template, "template"), _pieces(target, "target")
-    columns = dict.fromkeys(name for _, name in [*pieces, *answer] if name is not None)
+    inputs, targets = Template(template), Template(target, "target")
+    columns = dict.fromkeys([*inputs.columns, *targets.columns])
     for split, path in files:
         found[split] = []
         for row in file_rows.read(Path(path), tuple(columns)):
             total += 1
-            made = row.problem or _example(row.fields, pieces, answer, labels, numeric)
+            made = row.problem or _example(row.fields, inputs, targets, labels, numeric)
             if isinstance(made, str):
                 problems.append(f"{path}{row.place}: {made}")
             else:
                 found[split].append({**made, "idx": len(found[split])})
     if problems:
         raise ValueError(_report(files, problems, total))
-    held_out = [split for split in SPLITS if split not in found]
-    shared = found["train"]
+    held_out = [split for split in SPLITS if split not in found] if "train" in found else []
+    shared = found.get("train", [])
     if held_out:
         found |= {split: [] for split in ("train", *held_out)}
         for record in shared:
             found[_place(record["inputs"], held_out)].append(record)
-    _check_sizes(files, {split: len(found[split]) for split in SPLITS}, len(shared))
+    found = {split: found[split] for split in SPLITS if split in found}
+    _check_sizes(files, {split: len(rows) for split, rows in found.items()}, len(shared))
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for _, path in files]
     joined = hashlib.sha256(" ".join(digests).encode()).hexdigest()
     return _Content(found, digests[0] if len(digests) == 1 else joined)
@@ -361,41 +378,25 @@ def _report(files: tuple[tuple[str, str], ...], problems: Sequence[str], total: 
 
 def _example(
     fields: Mapping[str, Any],
-    template: Sequence[_Piece],
-    target: Sequence[_Piece],
+    template: Template,
+    target: Template,
     labels: Sequence[str],
     numeric: bool,
 ) -> dict[str, Any] | str:
     """Input, target and label of a row, or what is wrong with it."""
     try:
-        inputs = _fill(template, fields)
+        inputs = template.fill(fields)
         if not labels:
-            answer = _fill(target, fields, numeric)
+            answer = target.fill(fields, numeric)
             if numeric and not _is_number(answer):
                 shown = file_rows.shown(answer)
-                raise _Bad(f"the target is {shown}; for a correlation it must be a finite number")
+                raise BadRow(f"the target is {shown}; for a correlation it must be a finite number")
             return {"inputs": inputs, "targets": answer, "label": -1}
-        ((_, column),) = target
-        number = _label(column, _value(column, fields), labels)
+        (column,) = target.columns
+        number = _label(column, row_texts.value(column, fields), labels)
         return {"inputs": inputs, "targets": labels[number], "label": number}
-    except _Bad as problem:
+    except BadRow as problem:
         return str(problem)
-
-
-class _Bad(Exception):
-    """What is wrong with a row."""
-
-
-def _fill(pieces: Sequence[_Piece], fields: Mapping[str, Any], numeric: bool = False) -> str:
-    parts = []
-    for literal, column in pieces:
-        parts.append(literal)
-        if column is not None:
-            value = _value(column, fields)
-            if numeric and isinstance(value, (int, float)) and not isinstance(value, bool):
-                value = str(value)
-            parts.append(_text(column, value))
-    return "".join(parts)
 
 
 def _is_number(text: str) -> bool:
@@ -405,38 +406,22 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _value(column: str, fields: Mapping[str, Any]) -> Any:
-    if column not in fields:
-        raise _Bad(file_rows.missing(column, tuple(fields)))
-    return fields[column]
-
-
-def _text(column: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise _Bad(f"the field {column!r} is {file_rows.shown(value)}; it must be a text")
-    if not value.strip():
-        raise _Bad(f"the field {column!r} is empty")
-    if not file_rows.is_utf8(value):
-        raise _Bad(f"the field {column!r} has half of a surrogate pair")
-    return value
-
-
-def _label(column: str, value: Any, labels: Sequence[str]) -> int:
-    written = [str(value)]
-    if isinstance(value, bool):
-        written += [str(value).lower(), str(int(value))]
-    elif isinstance(value, float) and value.is_integer():
-        written.append(str(int(value)))  # Pandas makes 1.0 of a 1 in a column with gaps
+def _label(column: str, content: Any, labels: Sequence[str]) -> int:
+    written = [str(content)]
+    if isinstance(content, bool):
+        written += [str(content).lower(), str(int(content))]
+    elif isinstance(content, float) and content.is_integer():
+        written.append(str(int(content)))  # Pandas makes 1.0 of a 1 in a column with gaps
     for word in written:  # all before any number, for labels such as "1" and "2"
         if word in labels:
             return labels.index(word)
     digits = any(label.isdecimal() for label in labels)  # then a number is a label or wrong
     if not digits and re.fullmatch(r"\d{1,9}", written[-1]) and int(written[-1]) < len(labels):
         return int(written[-1])
-    close = difflib.get_close_matches(str(value), labels, 1, 0.6)
+    close = difflib.get_close_matches(str(content), labels, 1, 0.6)
     guess = f"; did you mean {close[0]!r}?" if close else ""
     numbers = "" if digits else f" or a number from 0 to {len(labels) - 1}"
-    raise _Bad(
-        f"the field {column!r} is {file_rows.shown(value)}; it must be {', '.join(labels)}"
+    raise BadRow(
+        f"the field {column!r} is {file_rows.shown(content)}; it must be {', '.join(labels)}"
         f"{numbers}{guess}"
     )

@@ -84,6 +84,11 @@ def get(task: str | FileTask | TaskInfo) -> TaskInfo:
     return _named(task)
 
 
+def outline(source: str) -> TaskInfo:
+    """A task of files that need not be here, by its source; its splits are not known."""
+    return _vary(files.outline(source), files.variants(source))
+
+
 def _named(name: str) -> TaskInfo:
     if "+" in name:
         tasks = ", ".join(name.split("+"))

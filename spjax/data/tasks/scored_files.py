@@ -1,0 +1,77 @@
+"""A user's file of examples that is scored whole, read as another task reads its own files."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spjax.data.tasks import files, registry
+from spjax.data.tasks.files import FileTask
+from spjax.data.tasks.info import TaskInfo
+
+SPLIT = "test"  # the only one of these tasks
+
+
+def task(path: str, trained: TaskInfo | None = None, labels: Sequence[str] = ()) -> TaskInfo:
+    """A task whose only split is all rows of a file.
+
+    Template, target, labels, metrics and lengths are those of the task that a prompt was trained
+    on, and so is the sentinel in front of targets. What that task does not say (one that is none of
+    files has no columns) is as in `FileTask`.
+
+    Args:
+      path: of the file.
+      trained: the task of the prompt; None where it is not known.
+      labels: of the targets, where `trained` has none.
+
+    Raises:
+      ValueError: the file cannot be read, or its rows are not those of such a task.
+    """
+    place, variants = files.split_path(path)
+    if variants:
+        raise ValueError(
+            f"--task={path}: all rows of a file are scored, as the prompt's own task reads its "
+            f"rows, so that there is nothing for {variants!r} to choose. Give {place}."
+        )
+    settings = files.settings(trained) if trained else {}
+    if labels and not settings.get("labels"):
+        settings |= {"labels": tuple(labels), "metrics": ()}
+    marked = ":sentinel" if trained and trained.sentinel else ""
+    try:
+        return registry.get(FileTask(test=place + marked, **settings))
+    except ValueError as error:
+        raise ValueError(f"{error}\nThe file is read with {_described(settings)}.") from error
+
+
+def note(path: str, info: TaskInfo, trained: TaskInfo | None) -> str:
+    """What a user should know of a task of `task` before its scores are believed, "" for nothing.
+
+    Args:
+      path: as of `task`.
+      info: what it has returned.
+      trained: as of `task`.
+    """
+    if not (trained and files.template(trained)):
+        owner = f"the prompt's task, {trained.name}," if trained else "the prompt"
+        return (
+            f"{owner} does not say how rows of {path} are to be read; they are read with "
+            f"{_described(files.settings(info))}"
+        )
+    place = Path(path).expanduser()
+    same = hashlib.sha256(place.read_bytes()).hexdigest() == trained.version
+    if same or str(path) in [files.split_path(name)[0] for name in files.paths(trained.source)]:
+        return (
+            f"{path} is a file of the prompt's own task, and all of its rows are scored, those of "
+            "training among them; without --task only held-out rows are"
+        )
+    return ""
+
+
+def _described(settings: Mapping[str, Any]) -> str:
+    shown = {**{f.name: f.default for f in dataclasses.fields(FileTask)}, **settings}
+    labels = ", ".join(shown["labels"])
+    kind = f"the labels {labels}" if labels else "targets of free text"
+    return f"the template {shown['template']!r}, the target {shown['target']!r} and {kind}"
