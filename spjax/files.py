@@ -7,7 +7,15 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+
+def expanded(path: Any) -> Any:
+    """A path in which a leading "~" is the home folder; what is no text stays as it is.
+
+    The shell leaves "~" alone after a "=", as in `--gin.MODEL_DIR=~/runs`.
+    """
+    return os.path.expanduser(path) if isinstance(path, str) else path
 
 
 def write_text(path: Path, text: str) -> None:

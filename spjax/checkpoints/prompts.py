@@ -103,6 +103,14 @@ def read(path: Path | str, *, width: int | None = None, length: int | None = Non
     return prompt
 
 
+def digest(path: Path | str) -> str:
+    """SHA-256 of the rows that `read` finds, "" where it finds no prompt."""
+    try:
+        return _digest(read(path).rows_PD)
+    except ValueError:
+        return ""
+
+
 def write(path: Path | str, prompt: Prompt, format: str = "npy") -> Path:
     """Writes a prompt with its provenance; no reader ever sees half of it.
 
