@@ -113,7 +113,7 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
             f"a run folder is scored greedily, as it was while training; for "
             f"--decoding={args.decoding} give --prompt={folder / 'prompt.npy'} instead."
         )
-    run = config.load("Run", [(folder / "config.gin").absolute()])
+    run = config.load_stored("Run", folder / "config.gin")
     place = {name: getattr(args, name) for name in ("num_partitions", "logical_axis_rules")}
     run = dataclasses.replace(run, attention="xla", **place)  # it may have trained elsewhere
     return scoring.score_folder(run, folder, args.split)
@@ -336,7 +336,7 @@ def _changing(path: str) -> Any:
         return None
     if not (folder / "config.gin").is_file():
         return None
-    run = config.load("Run", [(folder / "config.gin").absolute()])
+    run = config.load_stored("Run", folder / "config.gin")
     if not run.method.trained:
         raise ValueError(
             f"the run in {folder} has trained nothing: it writes text around each input. Score it "

@@ -20,6 +20,8 @@ from spjax.files import write_text
 T5X_NAME = "encoder/prompt/prompt/prompt"
 T5X_FILE = T5X_NAME.replace("/", ".")
 RUN_FILE, RUN_RESULT, RUN_CONFIG = "prompt.npy", "result.json", "config.gin"
+# The configuration of a run that goes on from a finished shorter one, until it is finished itself.
+RUN_LONGER = "config.longer.gin"
 RUN_TENSORS, RUN_PROMPTS = "tuned.safetensors", "prompts"
 _TENSOR = "prompt"
 _TENSORS = (_TENSOR, peft.TENSOR, T5X_NAME, T5X_FILE, f"target.{T5X_FILE}")

@@ -6,7 +6,7 @@ that gin files bind in the scopes `method_default/` and `preset_default/` hold o
 else binds them, whatever the order of the files (`spjax.config.reading`).
 """
 
-from spjax.config.identity import canonical, config_str, differences, identity, run_key
+from spjax.config.identity import canonical, config_str, differences, identity, run_key, settings
 from spjax.config.reading import (
     Product,
     build,
@@ -45,6 +45,7 @@ __all__ = [
     "product",
     "register_all",
     "run_key",
+    "settings",
     "split_binding",
     "unused",
     "used",

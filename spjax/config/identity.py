@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 _COMPUTED = "# Where and in what order it is computed:"
@@ -117,13 +117,12 @@ def _items(value: Any) -> list[tuple[str, Any]]:
 
 def differences(one: str, other: str) -> list[str]:
     """Names of the settings in which two texts of `config_str` differ, in order."""
-    first, second = (dict(_settings(identity(text))) for text in (one, other))
+    first, second = settings(one), settings(other)
     names = dict.fromkeys([*first, *second])
     return [name for name in names if first.get(name) != second.get(name)]
 
 
-def _settings(text: str) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
-        name, sign, value = line.partition(" = ")
-        if sign:
-            yield name, value
+def settings(text: str) -> dict[str, str]:
+    """The values in a text of `config_str` by name, as they are written, of its identity alone."""
+    pairs = (line.partition(" = ") for line in identity(text).splitlines())
+    return {name: value for name, sign, value in pairs if sign}

@@ -127,7 +127,7 @@ def calibrate(run: Run) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints what `calibrate` finds for the run of a `config.gin`."""
     (path,) = argv if argv is not None else sys.argv[1:]
-    run = config.load("Run", [Path(path)])
+    run = config.load_stored("Run", Path(path))
     print(json.dumps(calibrate(run)))
 
 
