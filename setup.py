@@ -13,7 +13,7 @@ README = HERE / "README.md"
 # change its interface.
 REQUIRES = [
     "flax>=0.12.8,<0.13",
-    "gin-config>=0.5.0,<0.6",  # spjax/config.py reads its private tables
+    "gin-config>=0.5.0,<0.6",  # spjax/config reads its private tables
     "grain>=0.2.18,<0.3",
     "jax>=0.10.2,<0.11",
     "matplotlib>=3.11,<4",

@@ -18,6 +18,8 @@ from typing import Any
 from spjax import cli_data, cli_predict, cli_prompts, console
 
 _FAILED, _USAGE, _INTERRUPTED = 1, 2, console.INTERRUPTED
+# Flags that are texts and never paths; gin's bindings are expanded where their setting is known.
+_TEXTS = ("text", "labels", "gin_bindings", "input_column", "prompt_column", "pipeline_options")
 _QUIET = {"log": lambda text: None}
 
 
@@ -27,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with console.Interrupts() as interrupts:
         try:
             args = _parser().parse_args(_rewrite(sys.argv[1:] if argv is None else argv))
+            _expand_paths(args)
             with contextlib.nullcontext() if _debugs() else console.quiet_background():
                 code = args.command(args)
             sys.stdout.flush()
@@ -71,15 +74,19 @@ def train(args: argparse.Namespace) -> int:
     run, folder = _with_folder("Run", args)
     text = config.config_str(run)
     with disk.own(folder, text) if leads else contextlib.nullcontext():
-        result = disk.result(folder)
-        if result is None:
+        run.check_contents()
+        result, longer = disk.result(folder), disk.extends(folder, text)
+        if result is None or longer:
             from spjax.training import loop, run_data
 
             weights.find(run.model, run.checkpoint)
             run_data.prepare([run])  # before the folder is anything's
+            name = disk.LONGER if longer and result is not None else "config.gin"
             if leads:
-                run = _settled("Run", folder, text)
+                run = _settled("Run", folder, text, name)
             (result,) = loop.train([run], [folder], _print_progress)
+            if leads and name == disk.LONGER:
+                (folder / name).replace(folder / "config.gin")
         elif leads:
             print(f"Nothing to do: the run in {folder} is finished.")
     wanted = ("status", "message", "best_step", "validation", "test", "majority")
@@ -131,13 +138,13 @@ def sweep(args: argparse.Namespace) -> int:
 
 def plot(args: argparse.Namespace) -> int:
     """Prints the table and draws the figures of a study's folder again, from its results.csv."""
-    from spjax.studies.study import load_study
+    from spjax.studies.study import load_stored_study
 
     folder = Path(args.study_folder)
     for name in ("study.gin", "results.csv"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} has no {name}: give the folder that a sweep has written.")
-    study, _ = load_study([(folder / "study.gin").absolute()])
+    study = load_stored_study(folder)
     print(_finish(folder, study))
     return 0
 
@@ -205,6 +212,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _expand_paths(args: argparse.Namespace) -> None:
+    """Makes a leading "~" the home folder in every flag that may hold a path, also NAME=PATH."""
+    from spjax.files import expanded
+
+    def path_of(text: Any) -> Any:
+        name, sign, path = text.partition("=") if isinstance(text, str) else ("", "", "")
+        return f"{name}={expanded(path)}" if sign else expanded(text)
+
+    for name, value in vars(args).items():
+        if name not in _TEXTS:
+            one = [path_of(item) for item in value] if isinstance(value, list) else path_of(value)
+            setattr(args, name, one)
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -251,13 +272,16 @@ def _recipe(args: argparse.Namespace) -> tuple[Any, Path]:
         raise
 
 
-def _settled(name: str, folder: Path, text: str) -> Any:
+def _settled(name: str, folder: Path, text: str, file: str = "config.gin") -> Any:
     """Writes `config.gin` and reads it: what is trained is what a later call would read."""
     from spjax import config
     from spjax.studies import folder as disk
 
-    disk.prepare(folder, text)
-    return config.load(name, [(folder / "config.gin").absolute()])
+    if file == "config.gin" and not disk.extends(folder, text):
+        disk.prepare(folder, text)
+    else:  # everything in the folder stays
+        disk.write(folder / file, text)
+    return config.load_stored(name, folder / file)
 
 
 def _explain(error: Exception) -> tuple[int, str]:

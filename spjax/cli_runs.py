@@ -35,7 +35,7 @@ def load(folder: Path) -> Any:
     """
     from spjax import config
 
-    return config.load("Run", [(folder / "config.gin").absolute()])
+    return config.load_stored("Run", folder / "config.gin")
 
 
 def method_of(folder: Path) -> Any:

@@ -21,6 +21,14 @@ JSON_BYTES = 100 * 10**6  # as much as a safetensors header may have
 _NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}
 
 
+def expanded(path: Any) -> Any:
+    """A path in which a leading "~" is the home folder; what is no text stays as it is.
+
+    The shell leaves "~" alone after a "=", as in `--gin.MODEL_DIR=~/runs`.
+    """
+    return os.path.expanduser(path) if isinstance(path, str) else path
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file, in full or not at all; missing folders are made.
 

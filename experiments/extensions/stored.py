@@ -46,7 +46,7 @@ def runs(study_folder: Path) -> list[Stored]:
     for row in table.to_dict("records"):
         folder = study_folder / "runs" / row["key"]
         if (folder / prompts.RUN_FILE).is_file():
-            run = config.load("Run", [(folder / "config.gin").absolute()])
+            run = config.load_stored("Run", folder / "config.gin")
             found.append(Stored(row, run, prompts.read(folder)))
     return found
 

@@ -19,6 +19,8 @@ from spjax.files import read_json, write_json
 T5X_NAME = "encoder/prompt/prompt/prompt"
 T5X_FILE = T5X_NAME.replace("/", ".")
 RUN_FILE, RUN_RESULT, RUN_CONFIG = "prompt.npy", "result.json", "config.gin"
+# The configuration of a run that goes on from a finished shorter one, until it is finished itself.
+RUN_LONGER = "config.longer.gin"
 RUN_TENSORS, RUN_PROMPTS = "tuned.safetensors", "prompts"
 _TENSOR = "prompt"
 _TENSORS = (_TENSOR, peft.TENSOR, T5X_NAME, T5X_FILE, f"target.{T5X_FILE}")
@@ -100,6 +102,14 @@ def read(path: Path | str, *, width: int | None = None, length: int | None = Non
             "is needed. A prompt fits only the model it was trained with; check model and length."
         )
     return prompt
+
+
+def digest(path: Path | str) -> str:
+    """SHA-256 of the rows that `read` finds, "" where it finds no prompt."""
+    try:
+        return _digest(read(path).rows_PD)
+    except ValueError:
+        return ""
 
 
 def write(path: Path | str, prompt: Prompt, format: str = "npy") -> Path:

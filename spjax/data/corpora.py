@@ -37,6 +37,8 @@ KNOWN = {
 }
 _SEQIO = "seqio"  # Beam's own cache, in the folder of the corpus until that is whole
 _FILES = re.compile(r"\.(txt|jsonl|json|ndjson)(\.gz)?$")
+_NAME = re.compile(r"\w+")
+_SPLIT = re.compile(r"\w[\w\[\]:%+-]*")  # also a part of one, as TFDS writes it: train[:10%]
 _TFDS = re.compile(r"[a-z0-9_]+(/[\w.-]+)?(:[\d.]+)?")
 
 
@@ -54,7 +56,7 @@ def parse(text: str) -> tuple[str, str | list[str]]:
       ValueError: an unknown name, no such file, or something that is no source.
     """
     name, sign, source = text.partition("=")
-    if not re.fullmatch(r"\w+", name) or not (source or not sign):
+    if not _NAME.fullmatch(name) or not (source or not sign):
         raise ValueError(f"the corpus {text!r} is not of the form NAME=SOURCE; name it by a word.")
     if not sign:
         if name not in KNOWN:
@@ -83,6 +85,12 @@ def folder_of(
 ) -> Path:
     """Where a corpus lies, or would: one folder for each vocabulary (its name or path)."""
     base = cache.default_cache_dir() if cache_dir is None else Path(cache_dir)
+    for kind, text, allowed in (("name", name, _NAME), ("split", split, _SPLIT)):
+        if not allowed.fullmatch(text):
+            raise ValueError(
+                f"{text!r} cannot be the {kind} of a corpus, since it names a folder; use letters, "
+                "digits and underscores" + (", and [:%+] for a part." if kind == "split" else ".")
+            )
     words = vocabularies.load(vocabulary).fingerprint[:8]
     return base.absolute() / "corpora" / f"{name}-{split}-{words}"
 

@@ -156,6 +156,11 @@ class Vocabulary:
             tokenizer_files.write_extra_ids(folder, self.extra_ids)
 
 
+def fingerprint(path: str) -> str:
+    """Returns `Vocabulary.fingerprint` of a file as it is now, "" where there is none."""
+    return Vocabulary(path).fingerprint if Path(path).is_file() else ""
+
+
 @functools.cache
 def load(name_or_path: str) -> Vocabulary:
     """A shipped vocabulary by its name, or any other by the path of its model file.

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from spjax.checkpoints import prompts
 from spjax.types import Injection, Soft, Tree, join
 
 Encode = Callable[[str], Sequence[int]]
@@ -55,6 +56,16 @@ class Method(nn.Module):
     def samples_tasks(self) -> bool:
         """Whether each batch of a mixture is of some of its tasks only, drawn anew."""
         return False
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What the method reads from the disk: the content behind them is a part of a run."""
+        initializer = getattr(self, "initializer", None)
+        return getattr(initializer, "paths", ())
+
+    def digest_of(self, path: str) -> str:
+        """SHA-256 of what the method would read from one of its `paths`, "" if that cannot be."""
+        return prompts.digest(path)
 
     def resolve(self, labels: Sequence[str], encode: Encode, tasks: int = 1) -> Method:
         """Fills in what depends on the task and vocabulary, such as label words for initialisers.

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 
+from spjax import validation
 from spjax.methods.base import Method
 from spjax.types import Tree
 
@@ -44,11 +45,7 @@ class HardPrompt(Method):
                     f"the template {text!r} must be a text in which {_INPUT} stands once, for "
                     f"example '{_INPUT} answer:'."
                 )
-        if type(self.demonstrations) is not int or self.demonstrations < 0:
-            raise ValueError(
-                f"DEMONSTRATIONS is {self.demonstrations!r}; it must be a whole number of at "
-                "least 0."
-            )
+        validation.whole("DEMONSTRATIONS", self.demonstrations, 0, validation.MOST_POSITIONS)
         if self.decoding not in _DECODINGS:
             raise ValueError(f"DECODING is {self.decoding!r}; use 'rank' or 'greedy'.")
         super().__post_init__()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from pathlib import Path
 from typing import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spjax.files import open_regular
+from spjax import validation
+from spjax.checkpoints import prompts
+from spjax.files import expanded
 from spjax.methods.base import UNKNOWN, Encode
 from spjax.models import quantization
 from spjax.types import Array
@@ -34,6 +35,14 @@ class Uniform:
 
     low: float = -0.5
     high: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Checks the ends."""
+        for name in ("low", "high"):
+            most = validation.MOST_RATE
+            validation.number(f"Uniform.{name}", getattr(self, name), -most, most)
+        if self.low > self.high:
+            raise ValueError(f"Uniform.low is {self.low}, above Uniform.high ({self.high}).")
 
     def resolve(self, labels: Sequence[str], encode: Encode) -> Uniform:
         """Nothing depends on the task."""
@@ -58,6 +67,10 @@ class SampledVocabulary:
     """
 
     population: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the number."""
+        validation.whole("SampledVocabulary.population", self.population)
 
     def resolve(self, labels: Sequence[str], encode: Encode) -> SampledVocabulary:
         """Nothing depends on the task."""
@@ -87,6 +100,10 @@ class ClassLabels:
     labels: tuple[str, ...] = ()
     population: int = 0
     tokens: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Checks the number."""
+        validation.whole("ClassLabels.population", self.population)
 
     def resolve(self, labels: Sequence[str], encode: Encode) -> ClassLabels:
         """Encodes the labels.
@@ -143,6 +160,10 @@ class Text:
     population: int = 0
     tokens: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Checks the number."""
+        validation.whole("Text.population", self.population)
+
     def resolve(self, labels: Sequence[str], encode: Encode) -> Text:
         """Encodes the text.
 
@@ -165,15 +186,25 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class FromFile:
-    """A prompt saved before: an `.npy` array `[P, D]` (with or without that extension).
+    """A prompt saved before, in any format that `spjax.checkpoints.prompts.read` knows.
 
     The prompt of a finished run as the start of another is prompt transfer (SPoT, Vu et al. 2022).
 
     Attributes:
-      path: the file, or the folder of a run with one in it.
+      path: a file or folder: `.npy`, safetensors, an adapter of PEFT, a checkpoint of T5X, or the
+        folder of a run.
     """
 
     path: str
+
+    def __post_init__(self) -> None:
+        """Expands "~"."""
+        object.__setattr__(self, "path", expanded(self.path))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What is read."""
+        return (self.path,)
 
     def resolve(self, labels: Sequence[str], encode: Encode) -> FromFile:
         """Nothing depends on the task."""
@@ -184,41 +215,11 @@ class FromFile:
         """Reads the prompt.
 
         Raises:
-          ValueError: the file is missing, is not an array, or has another shape.
+          ValueError: nothing there is a prompt, or it has another shape.
         """
         del rng
-        path = Path(self.path)
-        path = path / "prompt.npy" if path.is_dir() else path
-        return jnp.asarray(read_prompt(path, (length, embedding_VD.shape[1])))
-
-
-def read_prompt(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """Reads a `[P, D]` array of float32 from an `.npy` file.
-
-    Args:
-      path: the file.
-      shape: the shape it must have.
-
-    Raises:
-      ValueError: the file is missing, is not an array, or has another shape.
-    """
-    try:
-        with open_regular(path) as file:
-            prompt = np.load(file, allow_pickle=False)
-        if not isinstance(prompt, np.ndarray) or prompt.dtype.kind != "f":
-            raise ValueError("it does not hold an array of floats")
-    except (OSError, ValueError, EOFError, MemoryError, OverflowError) as error:
-        raise ValueError(
-            f"cannot read a prompt from {path}: {error}. Give an .npy file with an array [P, D]."
-        ) from error
-    if prompt.shape != shape:
-        raise ValueError(
-            f"the prompt in {path} has shape {prompt.shape}, but the run needs {shape} "
-            "(PROMPT_LENGTH, width of the model)."
-        )
-    if not np.isfinite(prompt).all():
-        raise ValueError(f"the prompt in {path} has NaN or infinite numbers; make it again.")
-    return prompt.astype(np.float32)
+        width = embedding_VD.shape[1]
+        return jnp.asarray(prompts.read(self.path, width=width, length=length).rows_PD)
 
 
 def _check_known(what: str, ids: Sequence[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 
+from spjax import validation
 from spjax.methods.base import Method
 from spjax.types import Soft, Tree
 
@@ -27,10 +28,7 @@ class InputBias(Method):
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameter."""
-        if type(self.length) is not int or self.length < 1:
-            raise ValueError(
-                f"InputBias.length is {self.length!r}; it must be a whole number of at least 1."
-            )
+        validation.whole("InputBias.length", self.length, 1, validation.MOST_POSITIONS)
         super().__post_init__()
 
     @nn.compact

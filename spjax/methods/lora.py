@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from spjax import trees
+from spjax import trees, validation
 from spjax.methods.base import Method
 from spjax.types import Array, Tree
 
@@ -48,12 +48,8 @@ class LoRA(Method):
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
-        if type(self.rank) is not int or self.rank < 1:
-            raise ValueError(
-                f"LoRA.rank is {self.rank!r}; it must be a whole number of at least 1."
-            )
-        if not self.alpha > 0:
-            raise ValueError(f"LoRA.alpha is {self.alpha!r}; it must be a number above 0.")
+        validation.whole("LoRA.rank", self.rank, 1, validation.MOST_POSITIONS)
+        validation.number("LoRA.alpha", self.alpha, 0, validation.MOST_RATE, above=True)
         self.kernels = (self.kernels,) if isinstance(self.kernels, str) else tuple(self.kernels)
         if not self.kernels or not set(self.kernels) <= set(KERNELS):
             raise ValueError(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import hashlib
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -12,12 +15,39 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from spjax import validation
+from spjax.checkpoints import prompts
+from spjax.files import expanded
 from spjax.methods.base import Encode, Method
-from spjax.methods.initializers import FromFile, SampledVocabulary, Uniform
+from spjax.methods.initializers import SampledVocabulary, Uniform
 from spjax.types import Soft, Tree
 
 _FACTORS = ("shared", "u", "v")
 _FILE = "tuned.safetensors"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Rows:
+    """Prompts read from files, compared by their numbers, so that programs can be compared.
+
+    Attributes:
+      each: float32 `[P, D]` of each.
+    """
+
+    each: tuple[np.ndarray, ...]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Rows) and self._digest == other._digest
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+    @functools.cached_property
+    def _digest(self) -> bytes:
+        total = hashlib.sha256()
+        for rows_PD in self.each:
+            total.update(repr(rows_PD.shape).encode() + rows_PD.tobytes())
+        return total.digest()
 
 
 class MultitaskPromptTuning(Method):
@@ -45,12 +75,13 @@ class MultitaskPromptTuning(Method):
       rank: R; the paper's is 1.
       initializer: of the shared prompt, one of `spjax.methods.initializers`.
       source: folder of a run of the source stage, or its file `tuned.safetensors`; "" for none.
-      teachers: a prompt for each source task, in the order of the mixture: run folders or `.npy`
-        files with prompts of the same length; empty for no imitation.
+      teachers: a prompt for each source task, in the order of the mixture: run folders or prompt
+        files of any format, of the same length; empty for no imitation.
       distillation: weight of the imitation in the loss.
       sample_tasks: whether each batch of a mixture is of some of its tasks only.
       task_rate: learning rate of u and v over that of the shared prompt (the paper: 0.4 over 0.3).
       tasks: S, filled in by `resolve`.
+      teacher_rows: the prompts of the teachers, filled in by `resolve`.
     """
 
     length: int = 100
@@ -62,27 +93,25 @@ class MultitaskPromptTuning(Method):
     sample_tasks: bool = True
     task_rate: float = 4 / 3
     tasks: int = 1
+    teacher_rows: _Rows | None = None
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
         for name in ("length", "rank"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(
-                    f"MultitaskPromptTuning.{name} is {value!r}; it must be a whole number of at "
-                    "least 1."
-                )
-        if not self.task_rate > 0:
+            most = validation.MOST_POSITIONS
+            validation.whole(f"MultitaskPromptTuning.{name}", getattr(self, name), 1, most)
+        most = validation.MOST_RATE
+        validation.number("MultitaskPromptTuning.task_rate", self.task_rate, 0, most, above=True)
+        if self.distillation == 0:
             raise ValueError(
-                f"MultitaskPromptTuning.task_rate is {self.task_rate!r}; it must be above 0."
+                "MultitaskPromptTuning.distillation is 0; it must be above 0. For no imitation "
+                "leave the teachers out."
             )
-        if not self.distillation > 0:
-            raise ValueError(
-                f"MultitaskPromptTuning.distillation is {self.distillation!r}; it must be above 0. "
-                "For no imitation leave the teachers out."
-            )
+        validation.number("MultitaskPromptTuning.distillation", self.distillation, 0, most)
+        self.source = expanded(self.source)
         one = isinstance(self.teachers, str)
-        self.teachers = (self.teachers,) if one else tuple(self.teachers)
+        teachers = (self.teachers,) if one else tuple(self.teachers)
+        self.teachers = tuple(map(expanded, teachers))
         super().__post_init__()
 
     @property
@@ -95,20 +124,44 @@ class MultitaskPromptTuning(Method):
         """P."""
         return self.length
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Of the initializer, the source and the teachers."""
+        return (*super().paths, *filter(None, (self.source,)), *self.teachers)
+
+    def digest_of(self, path: str) -> str:
+        """As of any method; of the source it is that of the whole file."""
+        if path != self.source:
+            return super().digest_of(path)
+        try:
+            with open(_file_of(path), "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return ""
+
+    @property
+    def without_identity(self) -> frozenset[str]:
+        """What `resolve` reads; the run has the digests of it."""
+        return frozenset({"teacher_rows"})
+
     def resolve(
         self, labels: Sequence[str], encode: Encode, tasks: int = 1
     ) -> MultitaskPromptTuning:
-        """Encodes label words or text of the initializer, and counts the tasks.
+        """Encodes label words or text of the initializer, counts the tasks, reads the teachers.
 
         Raises:
-          ValueError: there are teachers, and not as many as tasks.
+          ValueError: there are teachers, and not as many as tasks, or they cannot be read.
         """
         if self.teachers and len(self.teachers) != tasks:
             raise ValueError(
                 f"MultitaskPromptTuning.teachers has {len(self.teachers)} prompts for {tasks} "
                 "tasks; give one for each task of the mixture, in its order."
             )
-        return self.clone(initializer=self.initializer.resolve(labels, encode), tasks=tasks)
+        initializer, rows = self.initializer.resolve(labels, encode), None
+        if self.teachers:
+            read = (prompts.read(path, length=self.length).rows_PD for path in self.teachers)
+            rows = _Rows(tuple(read))
+        return self.clone(initializer=initializer, tasks=tasks, teacher_rows=rows)
 
     def started(self) -> MultitaskPromptTuning:
         """The same for every initializer and source."""
@@ -123,16 +176,25 @@ class MultitaskPromptTuning(Method):
         soft = Soft(prompt=prompt_SPD if self.tasks > 1 else prompt_SPD[0])
         if not self.teachers:
             return base, soft
-        embedding_VD = base["token_embedder"]["embedding"]
-        rows = [FromFile(path)(None, self.length, embedding_VD) for path in self.teachers]
+        rows = self._teachers(base["token_embedder"]["embedding"].shape[1])
         teacher = jnp.stack(rows) if self.tasks > 1 else rows[0]
         return base, soft.replace(teacher=teacher, distillation=self.distillation)
 
     def collapse(self, trainable: Tree, base: Tree) -> dict[str, jax.Array]:
         """The plain prompts, and the factors that a target stage starts from."""
         factors = self._factors(trainable["factors"])
-        prompts = super(MultitaskPromptTuning, self.clone(teachers=())).collapse(trainable, base)
-        return {**prompts, **dict(zip(_FACTORS, factors))}
+        plain = super(MultitaskPromptTuning, self.clone(teachers=())).collapse(trainable, base)
+        return {**plain, **dict(zip(_FACTORS, factors))}
+
+    def _teachers(self, width: int) -> list[jax.Array]:
+        assert self.teacher_rows is not None, "resolve the method first"
+        for path, rows_PD in zip(self.teachers, self.teacher_rows.each, strict=True):
+            if rows_PD.shape[1] != width:
+                raise ValueError(
+                    f"the teacher in {path} has a width of {rows_PD.shape[1]}, but the model has "
+                    f"{width}; give prompts of this model."
+                )
+        return [jnp.asarray(rows_PD) for rows_PD in self.teacher_rows.each]
 
     def _factors(self, found: Tree) -> tuple[jax.Array, jax.Array, jax.Array]:
         return found["shared"], self.task_rate * found["u"], self.task_rate * found["v"]
@@ -159,10 +221,13 @@ def _noise(rng: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return 0.02 * jax.random.normal(rng, shape)
 
 
+def _file_of(source: str) -> Path:
+    return Path(source) / _FILE if Path(source).is_dir() else Path(source)
+
+
 def _read(source: str, sizes: tuple[int, int, int]) -> list[np.ndarray]:
     """shared_PD, u_SPR and v_SRD of a finished run."""
-    path = Path(source)
-    path = path / _FILE if path.is_dir() else path
+    path = _file_of(source)
     try:
         found = safetensors.numpy.load_file(path)
         factors = [found[name] for name in _FACTORS]

@@ -6,6 +6,7 @@ import re
 
 import flax.linen as nn
 
+from spjax import validation
 from spjax.methods.base import Method
 from spjax.types import Soft, Tree
 
@@ -40,11 +41,8 @@ class PTuning(Method):
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
         for name in ("length", "hidden"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(
-                    f"PTuning.{name} is {value!r}; it must be a whole number of at least 1."
-                )
+            most = validation.MOST_POSITIONS
+            validation.whole(f"PTuning.{name}", getattr(self, name), 1, most)
         if self.encoder not in ENCODERS:
             raise ValueError(
                 f"PTuning.encoder is {self.encoder!r}; use one of {', '.join(ENCODERS)}."

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from spjax import validation
 from spjax.methods.base import Method
 from spjax.types import SITES, Soft, Tree
 
@@ -46,12 +47,9 @@ class PrefixTuning(Method):
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
         for name, least in (("length", 1), ("hidden", 0)):
-            value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise ValueError(
-                    f"PrefixTuning.{name} is {value!r}; it must be a whole number of at least "
-                    f"{least}."
-                )
+            most = validation.MOST_POSITIONS
+            validation.whole(f"PrefixTuning.{name}", getattr(self, name), least, most)
+        validation.number("PrefixTuning.scale", self.scale, 0, validation.MOST_RATE, above=True)
         self.sites = (self.sites,) if isinstance(self.sites, str) else tuple(self.sites)
         if not self.sites or not set(self.sites) <= set(SITES):
             raise ValueError(

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from spjax import validation
 from spjax.methods.base import Encode, Method
 from spjax.methods.initializers import SampledVocabulary, Uniform
 from spjax.types import PROMPT_SEES, Soft, Tree
@@ -44,10 +45,7 @@ class PromptTuning(Method):
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
-        if type(self.length) is not int or self.length < 1:
-            raise ValueError(
-                f"PROMPT_LENGTH is {self.length!r}; it must be a whole number of at least 1."
-            )
+        validation.whole("PROMPT_LENGTH", self.length, 1, validation.MOST_POSITIONS)
         if self.place not in ("front", "after_first", "end"):
             raise ValueError(
                 f"PromptTuning.place is {self.place!r}; use 'front', 'after_first' or 'end'."

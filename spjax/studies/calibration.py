@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Prints what `calibrate` finds for the run of a `config.gin`."""
     parents.exit_with_parent()
     (path,) = argv if argv is not None else sys.argv[1:]
-    run = config.load("Run", [Path(path)])
+    run = config.load_stored("Run", Path(path))
     print(json.dumps(calibrate(run)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import errno
 import logging
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from spjax import config, locks
+from spjax.checkpoints import prompts
 from spjax.files import DamagedFile, file_digest, read_json
 from spjax.files import write_text as write
 
 _log = logging.getLogger(__name__)
 
+LONGER = prompts.RUN_LONGER
 _PROBE_BYTES = 1 << 20
 _DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
@@ -65,6 +68,19 @@ def config_text(folder: Path) -> str:
 def holds(folder: Path, text: str) -> bool:
     """Whether a folder's `config.gin` is that of the run with this one."""
     return config.identity(config_text(folder)) == config.identity(text)
+
+
+def extends(folder: Path, text: str) -> bool:
+    """Whether a run is the one in a folder but for a greater `Run.steps`, so that it can go on.
+
+    The learning rate of a run is constant after its warm-up, so nothing else depends on the number
+    of steps.
+    """
+    stored = config_text(folder)
+    if config.differences(stored, text) != ["Run.steps"]:
+        return False
+    before, after = (config.settings(own)["Run.steps"] for own in (stored, text))
+    return before.isdigit() and int(before) < int(after)
 
 
 def prepare(folder: Path, text: str) -> None:
@@ -117,10 +133,26 @@ def _check_owner(folder: Path, text: str) -> None:
             f"{folder} holds files that are no run's ({', '.join(names[:3])}"
             f"{', ...' if names[3:] else ''}); {elsewhere}, a new or empty one."
         )
-    if not holds(folder, text):
+    if not holds(folder, text) and not extends(folder, text):
+        stored = config_text(folder)
+        names = config.differences(stored, text)
+        changed = _changed_contents(stored, text) if "Run.contents" in names else []
         raise ValueError(
-            f"{folder} holds another run (see its config.gin); {elsewhere}, or delete it."
+            f"{folder} holds another run (see its config.gin): it differs in "
+            f"{', '.join(names[:5])}{', ...' if names[5:] else ''}"
+            + (f", since the content of {' and '.join(changed)} has changed" if changed else "")
+            + f"; {elsewhere}, or delete it."
         )
+
+
+def _changed_contents(stored: str, text: str) -> list[str]:
+    """Paths that both of two configurations read, with another content."""
+    values = (config.settings(own).get("Run.contents", "()") for own in (stored, text))
+    try:
+        before, after = (dict(ast.literal_eval(value)) for value in values)
+    except (ValueError, SyntaxError, TypeError):
+        return []  # edited by hand
+    return [path for path in after if before.get(path, after[path]) != after[path]]
 
 
 def probe(folder: Path) -> None:

@@ -20,7 +20,7 @@ from spjax.studies.study import Study
 _OF_ONE_RUN = (
     "task", "method", "seed", "steps", "batch_size", "eval_period", "patience",
     "checkpoint_period", "eval_batch_size", "eval_examples", "eval_seed", "input_length",
-    "target_length",
+    "target_length", "contents",
 )  # fmt: skip
 
 

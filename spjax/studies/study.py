@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax import config
+from spjax import config, validation
 
 
 @config.configurable
@@ -58,11 +58,7 @@ class Study:
                 f"study name {self.name!r} cannot name a folder; "
                 "use letters, digits, '-', '_', '.'."
             )
-        if self.gang_width < 0:
-            raise ValueError(
-                f"Study.gang_width is {self.gang_width}; it must be 0 (the planner's choice) or "
-                "more."
-            )
+        validation.whole("Study.gang_width", self.gang_width, 0, validation.MOST_EXAMPLES)
 
 
 def load_study(
@@ -91,6 +87,15 @@ def load_study(
     passed_on = {name for name in names.values() if "." not in name}
     config.check_used(left - passed_on)
     return study, [text for text, name in names.items() if text not in own or name in left]
+
+
+def load_stored_study(folder: Path) -> Study:
+    """Reads the `study.gin` of a sweep's folder, as data.
+
+    Raises:
+      ValueError: as `config.load_stored`.
+    """
+    return config.load_stored("Study", folder / "study.gin")
 
 
 def _of_study(name: str) -> bool:

@@ -36,7 +36,7 @@ def train_folders(folders: Sequence[Path], on_progress: Callable[[Any], None]) -
     from spjax import config
     from spjax.training import loop
 
-    runs = [config.load("Run", [folder / "config.gin"]) for folder in folders]
+    runs = [config.load_stored("Run", folder / "config.gin") for folder in folders]
     loop.train(runs, folders, on_progress)
 
 

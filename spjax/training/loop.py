@@ -99,6 +99,8 @@ class Member:
         self.data = self.tasks.batches()
         if (found := self.checkpoints.latest(arrays)) is not None:
             arrays, self.standing = found
+            if self.standing.step < self.run.steps:
+                self.standing = self.standing.without_last()
             self.data.set_state(self.standing.data)
             if self._exhausted():
                 self.status = "finished"
@@ -139,6 +141,10 @@ class Member:
         """Takes note of validation scores: best so far or not, time to stop or not."""
         self.scores = scores
         standing = self.standing
+        at_period = standing.step % self.run.eval_period == 0
+        names = ("best_step", "best", "stale")
+        before = {name: getattr(standing, name) for name in names}
+        standing.before_last = None if at_period else before
         if standing.best_step < 0 or scores["score"] > standing.best["score"]:
             standing.best_step, standing.best, standing.stale = standing.step, scores, 0
         else:
@@ -360,8 +366,8 @@ def _common_program(members: Sequence[Member], firsts: Sequence[Member]) -> step
 
 
 def _save_tensors(member: Member, tensors: Mapping[str, Any], result: dict[str, Any]) -> None:
-    config = member.folder / "config.gin"
-    text = config.read_text(encoding="utf-8") if config.is_file() else ""
+    configs = (member.folder / name for name in (prompts.RUN_LONGER, prompts.RUN_CONFIG))
+    text = next((path.read_text(encoding="utf-8") for path in configs if path.is_file()), "")
     facts = prompts.provenance_of_run(result, text)
     tasks = [info.name for info in member.tasks.mixture.trained]
     prompts.write_run(member.folder, tensors, facts, tasks)
@@ -370,7 +376,7 @@ def _save_tensors(member: Member, tensors: Mapping[str, Any], result: dict[str, 
 def _facts(member: Member, base: Tree) -> dict[str, Any]:
     run, standing = member.run, member.standing
     source = member.tasks.mixture.trained[0].source
-    made = jax.eval_shape(member.method.init_with_output, jax.random.key(0), base)
+    made = jax.eval_shape(member.method.started().init_with_output, jax.random.key(0), base)
     (_, soft), trainable = made[0], made[1].get("params", {})
     fields = member.tasks.fields
     return {
@@ -432,7 +438,8 @@ def train(
     mesh.keep_compiled_programs()
     host_memory.release_programs()
     processes.meet("start")  # the one that leads may have had to prepare the folders
-    for folder in folders:
+    for run, folder in zip(runs, folders, strict=True):
+        run.check_contents()
         folder.mkdir(parents=True, exist_ok=True)
     if len({run.method.trained for run in runs}) > 1:
         raise ValueError(

@@ -6,6 +6,7 @@ import dataclasses
 
 import optax
 
+from spjax import validation
 from spjax.types import Array
 
 
@@ -42,8 +43,16 @@ class Adafactor:
     warmup_steps: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the learning rate."""
+        """Checks the hyper-parameters."""
         _check_rate(self.learning_rate)
+        most = validation.MOST_STEPS
+        validation.whole("Adafactor.decay_offset", self.decay_offset, -most, 0)
+        validation.whole("Adafactor.min_dim_size_to_factor", self.min_dim_size_to_factor, 1)
+        validation.number("Adafactor.decay_rate", self.decay_rate, 0, 1)
+        validation.number("Adafactor.clipping_threshold", self.clipping_threshold, above=True)
+        validation.number("Adafactor.weight_decay_rate", self.weight_decay_rate, 0, 1)
+        validation.whole("Adafactor.warmup_steps", self.warmup_steps)
+        _check_flag("Adafactor.multiply_by_parameter_scale", self.multiply_by_parameter_scale)
 
     def make(self, learning_rate: Array) -> optax.GradientTransformation:
         """The transformation at a given rate (which may be traced and differ between runs)."""
@@ -81,8 +90,13 @@ class AdamW:
     warmup_steps: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the learning rate."""
+        """Checks the hyper-parameters."""
         _check_rate(self.learning_rate)
+        for name in ("b1", "b2"):
+            validation.number(f"AdamW.{name}", getattr(self, name), 0, 1, below=True)
+        validation.number("AdamW.eps", self.eps, 0, 1, above=True)
+        validation.number("AdamW.weight_decay", self.weight_decay, 0, validation.MOST_RATE)
+        validation.whole("AdamW.warmup_steps", self.warmup_steps)
 
     def make(self, learning_rate: Array) -> optax.GradientTransformation:
         """The transformation at a given rate (which may be traced and differ between runs)."""
@@ -92,8 +106,12 @@ class AdamW:
 
 
 def _check_rate(rate: float) -> None:
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not rate >= 0:
-        raise ValueError(f"LEARNING_RATE is {rate!r}; it must be a number of at least 0.")
+    validation.number("LEARNING_RATE", rate, 0, validation.MOST_RATE, above=True)
+
+
+def _check_flag(name: str, value: bool) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; it must be True or False.")
 
 
 Optimizer = Adafactor | AdamW

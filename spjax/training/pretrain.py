@@ -31,7 +31,7 @@ import orbax.checkpoint as ocp
 
 from spjax import trees
 from spjax.checkpoints import weights
-from spjax.files import append_line, write_json
+from spjax.files import append_line, expanded, write_json
 from spjax.models import T5, T5Config
 from spjax.models.t5 import init_weights, weight_shapes
 from spjax.training import denoising, mesh, pretrain_checks, processes
@@ -81,6 +81,7 @@ class Pretrain:
       logical_axis_rules: as `Run.logical_axis_rules`.
       microbatches: parts in which a batch is gone through, to save memory.
       remat: whether layers are computed again in the backward pass, to save memory.
+      contents: as `Run.contents`.
     """
 
     model: str
@@ -109,9 +110,12 @@ class Pretrain:
     logical_axis_rules: Any = "data_parallel"
     microbatches: int = 1
     remat: bool = False
+    contents: Sequence[tuple[str, str]] = ()
 
     def __post_init__(self) -> None:
         """Checks names and ranges before any text is generated."""
+        for name in ("checkpoint", "vocabulary", "corpus"):
+            object.__setattr__(self, name, expanded(getattr(self, name)))
         weights.check_model(self.model, self.checkpoint)
         pretrain_checks.check_numbers(self)
         for name in ("lesson_steps", "keep"):  # gin gives lists too
@@ -127,6 +131,7 @@ class Pretrain:
             )
         mesh.check(self.num_partitions, self.logical_axis_rules)
         self._check_corpus() if self.corpus else self._check_pocket()
+        object.__setattr__(self, "contents", pretrain_checks.contents(self))
 
     def _check_corpus(self) -> None:
         if self.lesson_steps or self.long_steps:
@@ -162,7 +167,8 @@ class Pretrain:
     @property
     def without_identity(self) -> frozenset[str]:
         """Settings that decide where and in what order the same numbers are computed."""
-        return frozenset({"num_partitions", "logical_axis_rules", "microbatches", "remat"})
+        names = {"num_partitions", "logical_axis_rules", "microbatches", "remat"}
+        return frozenset(names if self.contents else names | {"contents"})
 
     def size(self) -> T5Config:
         """Shape and arithmetic of the model."""

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spjax import validation
+from spjax.checkpoints import remote, weights
 from spjax.files import DamagedFile, read_json, write_json
 from spjax.training import processes
 
 if TYPE_CHECKING:
     from spjax.training.pretrain import Pretrain
 
-_POSITIVE = ("documents", "lesson_documents", "rows", "target_length", "checkpoint_period",
-             "microbatches")  # fmt: skip
-_NOT_NEGATIVE = ("span_steps", "adaptation_steps", "long_steps", "steps_before", "warmup_steps",
-                 "seed")  # fmt: skip
-_LEAST = {**dict.fromkeys(_POSITIVE, 1), **dict.fromkeys(_NOT_NEGATIVE, 0), "input_length": 2}
+# Smallest and largest value of the settings that are whole numbers.
+_WHOLE_NUMBERS = {
+    (1, validation.MOST_STEPS): ("documents", "lesson_documents", "checkpoint_period"),
+    (0, validation.MOST_STEPS): (
+        "span_steps", "adaptation_steps", "long_steps", "steps_before", "warmup_steps"
+    ),
+    (1, validation.MOST_EXAMPLES): ("rows", "microbatches", "num_partitions"),
+    (1, validation.MOST_POSITIONS): ("target_length", "long_length"),
+    (2, validation.MOST_POSITIONS): ("input_length",),
+    (0, validation.MOST_SEED): ("seed",),
+}  # fmt: skip
 _CORPUS = "corpus.json"  # which one the texts' numbers in the checkpoints belong to
 
 
@@ -27,16 +34,12 @@ def check_numbers(recipe: Pretrain) -> None:
     Raises:
       ValueError: one cannot be used; names it.
     """
-    for name, least in _LEAST.items():
-        value = getattr(recipe, name)
-        if not isinstance(value, numbers.Integral) or value < least:
-            raise ValueError(
-                f"Pretrain.{name} is {value!r}; it must be at least {least}, a whole number."
-            )
-    for name, most in (("learning_rate", math.inf), ("decay_fraction", 1)):
-        value = getattr(recipe, name)
-        if not isinstance(value, numbers.Real) or not 0 <= value <= most:
-            raise ValueError(f"Pretrain.{name} is {value!r}; it must be from 0 to {most}.")
+    for limits, names in _WHOLE_NUMBERS.items():
+        for name in names:
+            validation.whole(f"Pretrain.{name}", getattr(recipe, name), *limits)
+    rate, most = recipe.learning_rate, validation.MOST_RATE
+    validation.number("Pretrain.learning_rate", rate, 0, most, above=True)
+    validation.number("Pretrain.decay_fraction", recipe.decay_fraction, 0, 1)
 
 
 def steps_of(recipe: Pretrain, name: str) -> tuple[int, ...]:
@@ -54,6 +57,15 @@ def steps_of(recipe: Pretrain, name: str) -> tuple[int, ...]:
             f"from 0 to {recipe.steps}, the steps of the run."
         )
     return tuple(values)
+
+
+def contents(recipe: Pretrain) -> tuple[tuple[str, str], ...]:
+    """Paths that a recipe reads and the SHA-256 of what is there, or was when it was written."""
+    known, readers = dict(recipe.contents), {}
+    if recipe.checkpoint and not remote.is_url(recipe.checkpoint):
+        readers[recipe.checkpoint] = lambda: weights.fingerprint(recipe.model, recipe.checkpoint)
+    found = {path: known.get(path) or read() for path, read in readers.items()}
+    return tuple((path, digest) for path, digest in found.items() if digest)
 
 
 def check_same_corpus(name: str, fingerprint: str, folder: Path, step: int) -> None:

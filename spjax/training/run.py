@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from spjax import methods
-from spjax.checkpoints import weights
+from spjax import methods, validation
+from spjax.checkpoints import remote, weights
+from spjax.data import vocabulary
 from spjax.data.tasks import files, registry
 from spjax.data.tasks.files import FileTask
+from spjax.files import expanded
 from spjax.models import fused, quantization
 from spjax.training import mesh, model_vocabulary
 from spjax.training.losses import NORMALIZERS
 from spjax.training.optimizers import Optimizer
 from spjax.training.waywardness import Waywardness, target_of
 
+# Smallest and largest value of the settings that are whole numbers.
 _WHOLE_NUMBERS = {
-    1: ("steps", "batch_size", "eval_period", "eval_batch_size", "row_length", "num_partitions",
-        "microbatches"),
-    0: (
-        "patience",
-        "checkpoint_period",
-        "seed",
-        "eval_examples",
-        "eval_seed",
-        "input_length",
-        "target_length",
+    (1, validation.MOST_STEPS): ("steps", "eval_period"),
+    (0, validation.MOST_STEPS): ("patience", "checkpoint_period", "eval_examples"),
+    (1, validation.MOST_EXAMPLES): (
+        "batch_size", "eval_batch_size", "microbatches", "num_partitions"
     ),
-}
+    (1, validation.MOST_POSITIONS): ("row_length",),
+    (0, validation.MOST_POSITIONS): ("input_length", "target_length"),
+    (0, validation.MOST_SEED): ("seed", "eval_seed"),
+}  # fmt: skip
+_PRE_TRAINING = 100_000  # a decay offset of so many steps stands for those of pre-training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Run:
       attention: "xla", or "cudnn" on NVIDIA GPUs (see docs/speed.md), for methods that leave the
         weights alone, without dropout.
       waywardness: `@Waywardness()` pulls the prompt to the words of a text; None leaves it free.
+      contents: pairs of a path that the run reads (a prompt to start from, weights) and the SHA-256
+        of what stood there when the run was configured. Filled in, and so written to `config.gin`.
     """
 
     task: str | FileTask
@@ -100,9 +104,11 @@ class Run:
     remat: bool = False
     attention: str = "xla"
     waywardness: Waywardness | None = None
+    contents: Sequence[tuple[str, str]] = ()
 
     def __post_init__(self) -> None:
         """Checks names and ranges, so that a study fails before it trains anything."""
+        object.__setattr__(self, "checkpoint", expanded(self.checkpoint))
         if isinstance(self.task, str) and files.is_path(self.task):
             object.__setattr__(self, "task", files.of(self.task))
         registry.mixture(self.task)
@@ -112,6 +118,7 @@ class Run:
             raise ValueError(
                 f"Run.vocabulary is {self.vocabulary!r}; give a SentencePiece file's path."
             )
+        object.__setattr__(self, "vocabulary", expanded(self.vocabulary))
         if not isinstance(self.method, methods.Method):
             known = (f"@{methods.get(name).__name__}()" for name in methods.names())
             raise ValueError(
@@ -126,13 +133,13 @@ class Run:
                 f"{self.method_name} changes the weights, and Run.weights_dtype is 'int8', which "
                 "has no gradient. Use 'float32' or 'bfloat16', or tune a prompt."
             )
-        for least, names in _WHOLE_NUMBERS.items():
+        for limits, names in _WHOLE_NUMBERS.items():
             for name in names:
-                _check(name, getattr(self, name), int, lambda x, least=least: x >= least,
-                       f"a whole number of at least {least}")
+                validation.whole(f"Run.{name}", getattr(self, name), *limits)
         for name in ("dropout_rate", "label_smoothing"):
-            _check(name, getattr(self, name), float, lambda x: 0 <= x < 1, "a number in [0, 1)")
-        _check("z_loss", self.z_loss, float, lambda x: x >= 0, "a number of at least 0")
+            validation.number(f"Run.{name}", getattr(self, name), 0, 1, below=True)
+        validation.number("Run.z_loss", self.z_loss, 0, validation.MOST_RATE)
+        self._check_steps()
         if self.method.prompt_length >= self.row_length:
             raise ValueError(
                 f"a prompt of {self.method.prompt_length} is longer than the row allows: "
@@ -146,8 +153,54 @@ class Run:
             )
         self._check_mesh()
         if not isinstance(factor, str | None):
-            _check("loss_normalizing_factor", factor, float, lambda x: x > 0, "a positive number")
+            validation.number("Run.loss_normalizing_factor", factor, above=True)
         target_of(self)
+        object.__setattr__(self, "contents", self._contents())
+
+    def _check_steps(self) -> None:
+        """Refuses steps that count those of pre-training, as T5X does."""
+        before = -getattr(self.optimizer, "decay_offset", 0)
+        if before >= _PRE_TRAINING and self.steps >= before:
+            raise ValueError(
+                f"TRAIN_STEPS is {self.steps:,}, and Adafactor.decay_offset {-before:,}: T5X counts "
+                f"the {before:,} steps of pre-training in TRAIN_STEPS, spjax the updates of this run "
+                f"alone. Give TRAIN_STEPS = {max(self.steps - before, 1)}."
+            )
+
+    def _contents(self) -> tuple[tuple[str, str], ...]:
+        """The digests that were given, and those of the other paths as they are now."""
+        known = dict(self.contents)
+        found = {path: known.get(path) or read() for path, read in self._readers().items()}
+        return tuple(sorted((path, digest) for path, digest in found.items() if digest))
+
+    def _readers(self) -> dict[str, Callable[[], str]]:
+        """Gives the digest of what stands at each path now, "" where nothing can be read."""
+        readers = {
+            path: functools.partial(self.method.digest_of, path) for path in self.method.paths
+        }
+        if self.checkpoint and not remote.is_url(self.checkpoint):
+            readers[self.checkpoint] = functools.partial(
+                weights.fingerprint, self.model, self.checkpoint
+            )
+        if self.vocabulary and self.vocabulary not in vocabulary.SHIPPED:
+            readers[self.vocabulary] = functools.partial(vocabulary.fingerprint, self.vocabulary)
+        return readers
+
+    def check_contents(self) -> None:
+        """Compares what the run reads with what it was configured for.
+
+        Raises:
+          ValueError: the content behind a path has changed.
+        """
+        readers = self._readers()
+        for path, digest in self.contents:
+            now = readers[path]()
+            if now and now != digest:
+                raise ValueError(
+                    f"{path} has changed since the run was configured: its SHA-256 is {now[:12]} "
+                    f"and was {digest[:12]}. Put the old content back, or train a new run with "
+                    "another MODEL_DIR."
+                )
 
     def _check_mesh(self) -> None:
         mesh.check(self.num_partitions, self.logical_axis_rules)
@@ -188,12 +241,13 @@ class Run:
 
         Dropout masks are drawn for each microbatch, so with dropout these change the numbers. A
         penalty that is not there decides nothing either, nor do a vocabulary that is the
-        checkpoint's and the seed of a draw that takes all.
+        checkpoint's, the seed of a draw that takes all, and files where none is read.
         """
         names = {"num_partitions", "logical_axis_rules", "microbatches", "remat", "attention"}
         names |= {"waywardness"} if self.waywardness is None else set()
         names |= {"vocabulary"} if not self.vocabulary else set()
         names |= set() if self.eval_examples else {"eval_seed"}
+        names |= set() if self.contents else {"contents"}
         return frozenset(names - {"microbatches"} if self.dropout_rate else names)
 
     @property
@@ -201,8 +255,3 @@ class Run:
         """Registered name of the method."""
         return methods.name_of(self.method)
 
-
-def _check(name: str, value: Any, kind: type, fits: Callable[[Any], bool], allowed: str) -> None:
-    kinds = (int, float) if kind is float else (int,)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not fits(value):
-        raise ValueError(f"Run.{name} is {value!r}; it must be {allowed}.")

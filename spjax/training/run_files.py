@@ -26,6 +26,8 @@ class Standing:
       best_step: step of the best evaluation, -1 before the first.
       best: its validation scores.
       stale: evaluations since then.
+      before_last: the three above as they were before an evaluation that only the end of the run is
+        the reason for, so that a longer run can go on without it; None where it is at a period.
     """
 
     step: int = 0
@@ -33,6 +35,11 @@ class Standing:
     best_step: int = -1
     best: dict[str, float] = dataclasses.field(default_factory=dict)
     stale: int = 0
+    before_last: dict[str, Any] | None = None
+
+    def without_last(self) -> Standing:
+        """The standing of a longer run, which has no evaluation at this step."""
+        return dataclasses.replace(self, before_last=None, **(self.before_last or {}))
 
 
 class Checkpoints:
@@ -46,6 +53,10 @@ class Checkpoints:
             [
                 checkpoint_managers.LatestN(1),
                 checkpoint_managers.BestN(get_metric_fn=lambda m: m["rank"], n=1),
+                # The best at a period, for a longer run.
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda m: m.get("rank_at_period", m["rank"]), n=1
+                ),
             ]
         )
         options = ocp.CheckpointManagerOptions(
@@ -76,7 +87,7 @@ class Checkpoints:
                 arrays=ocp.args.StandardSave(arrays),
                 standing=ocp.args.JsonSave(dataclasses.asdict(standing)),
             ),
-            metrics={"rank": rank},
+            metrics={"rank": rank, "rank_at_period": -1 if standing.before_last else rank},
         )
 
     def latest(self, like: Tree) -> tuple[Tree, Standing] | None:

@@ -93,7 +93,7 @@ def program_of(run: Run, method: Method, placement: mesh.Placement | None = None
     fused.check(run.attention, config.num_heads, run.num_partitions)
     own = {"dropout_rate": run.dropout_rate, "attention": run.attention}
     config = mesh.for_devices(dataclasses.replace(config, **own))
-    optimizer = dataclasses.replace(run.optimizer, learning_rate=0.0)
+    optimizer = dataclasses.replace(run.optimizer, learning_rate=1.0)  # each run has its own
     loss = (run.z_loss, run.label_smoothing, run.loss_normalizing_factor)
     how = (run.remat, placement, waywardness.target_of(run))
     return Program(config, (method.started(),), optimizer, *loss, *how)

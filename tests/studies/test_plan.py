@@ -79,7 +79,7 @@ def test_an_override_reaches_every_arm_that_uses_it():
         ("Study.arms = []", "one arm or more"),
         ("Study.name = 'a/b'", "cannot name a folder"),
         ("Study.metric = loss", "Study has no parameter 'metric'"),
-        ("Study.gang_width = -1", "gang_width is -1; it must be 0 .the planner's choice. or more"),
+        ("Study.gang_width = -1", "gang_width is -1; it must be a whole number of at least 0"),
         ("Arm.name = 'x'", "nothing uses the binding 'Arm.name'"),
         ("prompts/Arm.gin_files = ['no.gin']", "arm 'prompts': gin file 'no.gin' was not found"),
         ("prompts/Arm.bindings = {'STEPS': 1}", "arm 'prompts': nothing uses the binding 'STEPS'"),

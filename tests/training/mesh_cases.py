@@ -55,7 +55,7 @@ def two_steps(method, place, parts=1, remat=False, scan=False, runs=2):
     state = step.TrainState(trainable, slots, jnp.zeros(runs, jnp.int32), jnp.ones(runs, bool))
     states = jax.device_put((state,), place.state((state,), base))
     program = step.Program(
-        config, (method,), AdamW(0.0), 0.0, 0.0, "NUM_REAL_TARGET_TOKENS", remat, place
+        config, (method,), AdamW(1.0), 0.0, 0.0, "NUM_REAL_TARGET_TOKENS", remat, place
     )
     data = batch()
     if runs == 1:
@@ -107,7 +107,7 @@ def losses_of(own, place):
         counts = jnp.zeros(1, jnp.int32), jnp.ones(1, bool)
         states.append(step.TrainState(trainable, slots, *counts))
     states = jax.device_put(tuple(states), place.state(tuple(states), base))
-    program = step.Program(TINY, tuple(own), AdamW(0.0), 0.0, 0.0, None, False, place)
+    program = step.Program(TINY, tuple(own), AdamW(1.0), 0.0, 0.0, None, False, place)
     runs = (np.arange(8, dtype=np.int32) % len(own))[:, None]
     prompted = np.array([method.prompt_length > 0 for method in own])[runs]
     data = batch()

@@ -62,7 +62,7 @@ def gang(name, prompts, normalizer=None):
         counts = jnp.zeros(len(group), jnp.int32)
         state.append(step.TrainState(trainable, slots, counts, jnp.ones(len(group), bool)))
     firsts = tuple(own[group[0]] for group in groups)
-    program = step.Program(CONFIG, firsts, Adafactor(0.0), 1e-2, 0.1, normalizer)
+    program = step.Program(CONFIG, firsts, Adafactor(1.0), 1e-2, 0.1, normalizer)
     batches = {i: examples(own[i].prompt_length, LENGTHS[i], i) for i in range(len(prompts))}
     totals = [losses.total(own["target_segments_BM"], normalizer) for own in batches.values()]
     batch, totals = batching.gang(batches), np.array(totals, np.float32)

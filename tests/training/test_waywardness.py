@@ -33,7 +33,7 @@ def test_the_pull_adds_the_mean_squared_distance_and_its_gradient():
     prompts = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
     trainables = tuple({"prompt": jnp.asarray(prompt)} for prompt in prompts)
     ones = jax.tree.map(jnp.ones_like, trainables)
-    program = step.Program(TINY, METHODS, Adafactor(0.0), 0.0, 0.0, None, wayward=TARGET)
+    program = step.Program(TINY, METHODS, Adafactor(1.0), 0.0, 0.0, None, wayward=TARGET)
     grads, losses_N = pulled(program, trainables, BASE, ones, jnp.arange(3, dtype=jnp.float32))
     words = np.asarray(BASE["token_embedder"]["embedding"])[list(TARGET.tokens)]
     gaps = [prompt - words[: len(prompt)] for group in prompts for prompt in group]
@@ -45,7 +45,7 @@ def test_the_pull_adds_the_mean_squared_distance_and_its_gradient():
 
 
 def test_the_step_is_pulled_and_the_model_does_not_know():
-    program = step.Program(TINY, METHODS[:1], Adafactor(0.0), 0.0, 0.0, None, wayward=TARGET)
+    program = step.Program(TINY, METHODS[:1], Adafactor(1.0), 0.0, 0.0, None, wayward=TARGET)
     prompts = {"prompt": jnp.ones((2, 2, 16))}
     slots = jax.vmap(Adafactor().make(0.0).init)(prompts)
     state = step.TrainState(prompts, slots, jnp.zeros(2, jnp.int32), jnp.ones(2, bool))

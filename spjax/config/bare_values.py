@@ -1,0 +1,68 @@
+"""Values on the command line: `--gin.MODEL_DIR=runs/a` needs no quotes around its text."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tokenize
+from typing import Any
+
+from gin import config as _gin
+from gin import config_parser
+
+from spjax.config.messages import explanation
+
+_BARE = re.compile(r"[\w./~:+-]+")
+_ENDS = (tokenize.NEWLINE, tokenize.ENDMARKER, tokenize.COMMENT, tokenize.NL)
+_OPENING = tuple("@%'\"([{")
+
+
+def split(text: str) -> tuple[str, str]:
+    """Name and value of "NAME = value"; a bare word becomes a quoted string.
+
+    Raises:
+      ValueError: there is no "=", or the value is neither a value of gin nor a bare word.
+    """
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise ValueError(f"binding {text!r} has no value; write it as --gin.{text}=VALUE.")
+    name, value = name.strip(), value.strip()
+    try:
+        _check_whole(value)
+    except (SyntaxError, ValueError, tokenize.TokenError, RecursionError) as error:
+        if not _BARE.fullmatch(value):
+            if "No configurable matching" in str(error):
+                raise ValueError(explanation(str(error))) from error
+            raise ValueError(
+                f"the value {value!r} of {name} is neither a Python literal nor a gin reference; "
+                "put quotes around a text."
+            ) from None
+        value = repr(value)
+    return name, value
+
+
+def is_bare(value: str) -> bool:
+    """Whether a value has neither quotes nor brackets, and refers to nothing."""
+    return not value.startswith(_OPENING)
+
+
+def is_text(owner: Any, parameter: str) -> bool:
+    """Whether a parameter of a class takes a text, and no number in its place.
+
+    Args:
+      owner: a class or function with annotations; None for an unknown one.
+      parameter: its name.
+    """
+    known = {} if owner is None else inspect.signature(owner).parameters
+    if parameter not in known:
+        return False
+    kinds = {kind.strip() for kind in str(known[parameter].annotation).split("|")}
+    return "str" in kinds and not kinds & {"int", "float", "bool", "Any"}
+
+
+def _check_whole(value: str) -> None:
+    """Raises an error where gin would read only the beginning of the value, or nothing of it."""
+    parser = config_parser.ConfigParser(value, _gin.ParserDelegate())
+    parser.parse_value()
+    if parser.current_token.type not in _ENDS:
+        raise ValueError(f"{value!r} goes on after its value")

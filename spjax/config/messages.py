@@ -1,0 +1,97 @@
+"""Errors of gin, said in the words of whoever wrote the gin file."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tokenize
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from spjax.config.identity import parameters
+from spjax.config.registry import REGISTERED
+
+T = TypeVar("T")
+
+_GIN_ERRORS = (ValueError, TypeError, RuntimeError, SyntaxError, OSError, tokenize.TokenError)
+_T5X = ("t5x", "prompt_tuning", "flaxformer", "seqio", "t5", "__gin__")
+_TABLE = (
+    "Gin files of T5X and google-research/prompt-tuning bind the functions of those programs; the "
+    "names that stand for them in spjax are in docs/t5x.md."
+)
+
+
+def guess(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that says which known name was meant, if one is close."""
+    close = difflib.get_close_matches(name, list(known), 1, 0.6)
+    return f"; did you mean {close[0]!r}?" if close else "."
+
+
+def explained_file(call: Callable[[], T], path: Path) -> T:
+    """As `explained`, for a call that parses a file of the user's.
+
+    Raises:
+      ValueError: the file is one of T5X's, does not parse, names something unknown, or imports
+        what is not there.
+    """
+    if imported := _import_of_t5x(path):
+        raise ValueError(f"{path} is not for spjax: it has the line {imported!r}. {_TABLE}")
+    try:
+        return explained(call)
+    except (ImportError, AttributeError, LookupError, NameError) as error:
+        raise ValueError(f"cannot read {path}: {type(error).__name__}: {error}") from error
+    except ValueError as error:
+        included = re.search(r"Unable to open file: (\w+)/", str(error))
+        if included and included[1] in _T5X:
+            raise ValueError(f"{path} is not for spjax: it includes a file of {included[1]}. "
+                             f"{_TABLE}") from error  # fmt: skip
+        raise
+
+
+def _import_of_t5x(path: Path) -> str:
+    """The line that imports a module of T5X's, "" if there is none; nothing is imported yet."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        match = re.match(r"(?:from|import)\s+(\w+)", line)
+        if match and match[1] in _T5X:
+            return line.strip()
+    return ""
+
+
+def explained(call: Callable[[], T]) -> T:
+    """Runs `call`, turning gin's errors into messages with the known names."""
+    try:
+        return call()
+    except _GIN_ERRORS as error:
+        text = str(error)
+        if isinstance(error, OSError) and "Unable to open" not in text:
+            raise
+        raise ValueError(explanation(text)) from error
+
+
+def explanation(text: str) -> str:
+    """An error of gin in fewer and plainer words, with the known names."""
+    first, *rest = text.splitlines() or [""]
+    listed = "".join(f"\n{line}" for line in rest if line.startswith("- "))
+    where = "".join(f"\n{line}" for line in rest if "In file" in line)
+    if match := re.match(r"No configurable matching (?:reference )?'@?([^'()]+)(?:\(\))?'", first):
+        name = match[1].split("/")[-1]
+        known = sorted(REGISTERED)
+        return f"unknown name {name!r}{guess(name, known)} Known: {', '.join(known)}.{where}"
+    if match := re.match(r"Configurable '(.+?)' doesn't have a parameter named '(.+?)'", first):
+        owner = match[1].split(".")[-1]
+        known = sorted(parameters(REGISTERED[owner]))
+        return (
+            f"{owner} has no parameter {match[2]!r}{guess(match[2], known)} "
+            f"Known: {', '.join(known)}.{where}"
+        )
+    if match := re.search(r"arguments: \['value'\](?s:.)*?'macro' .* in scope '(.+?)'", text):
+        return f"macro {match[1]} has no value; give one with --gin.{match[1]}=..."
+    if match := re.search(r"(\w+)\.__init__\(\) missing .* arguments?: (.*)", first):
+        return f"{match[1]} needs a value for {match[2]}; bind {match[1]}.<name> in a gin file."
+    match = re.match(r"unknown [\w ]+ '([^']*)'(.*)", first)
+    if match and "Did you mean" not in first:
+        close = difflib.get_close_matches(match[1], re.findall(r"[\w.]+", match[2]), 1, 0.6)
+        first += f"{'' if first.endswith('.') else '.'} Did you mean {close[0]!r}?" if close else ""
+    # What gin adds about its own calls is of no use to people; where the binding stands is.
+    return first + listed + where

@@ -1,0 +1,344 @@
+"""Reads gin files and bindings, and builds what they configure.
+
+A method's file and a run's preset may both have a value for a setting, such as LEARNING_RATE. They
+bind it in a scope that says how much it counts: what is bound without one of these scopes wins over
+`method_default/`, and that over `preset_default/`. So the order of the files does not matter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+
+# Which bindings a call used is only in gin's private tables, hence the narrow version bound of
+# gin-config in setup.py.
+from gin import config as _gin
+
+from spjax.config import bare_values
+from spjax.config.messages import explained, explained_file, guess
+from spjax.config.registry import ALTERNATIVES, REGISTERED, register_all
+
+DEFAULTS = ("method_default", "preset_default")  # scopes, the first of which wins
+_MACRO = "gin.macro"
+_FOLDER = "MODEL_DIR"  # says where a run's files go, and is no part of the run
+_FROM_USER: set[str] = set()  # bindings that no file has: an unused one is always an error
+
+
+def default_search_paths() -> list[Path]:
+    """Returns the working directory, then the folder with the `gin_configs` of spjax.
+
+    That is the clone that spjax is run from, or the files that were installed with it.
+    """
+    clone = Path(__file__).resolve().parents[2]
+    installed = Path(str(importlib.resources.files("spjax"))) / "shipped"
+    return [Path.cwd(), clone if (clone / "gin_configs").is_dir() else installed]
+
+
+def find_file(name: str | Path, search_paths: Iterable[str | Path] = ()) -> Path:
+    """The gin file called `name`.
+
+    Raises:
+      ValueError: no such file in any search path.
+    """
+    places = [Path(p).expanduser() for p in search_paths] + default_search_paths()
+    for place in places:
+        path = place / Path(name).expanduser()
+        if path.is_file():
+            return path
+    raise ValueError(
+        f"gin file {str(name)!r} was not found in {', '.join(map(str, places))}; "
+        "check the name or add a folder with --gin_search_paths."
+    )
+
+
+def parse(
+    gin_files: Sequence[str | Path],
+    bindings: Sequence[str] = (),
+    search_paths: Sequence[str | Path] = (),
+) -> None:
+    """Replaces gin's configuration by these files and bindings, the later winning.
+
+    Args:
+      gin_files: names relative to a search path, or absolute.
+      bindings: texts "NAME = value"; a value that is a bare word is taken as a string.
+      search_paths: folders looked at before the working directory and the clone.
+
+    Raises:
+      ValueError: a file is missing, does not parse, or names something unknown.
+    """
+    register_all()
+    gin.clear_config()
+    _FROM_USER.clear()
+    paths = [Path(p).expanduser() for p in search_paths] + default_search_paths()
+    _gin._LOCATION_PREFIXES[:] = ["", *map(str, paths)]
+    # Its other reader takes folders for Python packages, and complains of those that are none.
+    _gin._FILE_READERS[:] = [(open, os.path.isfile)]
+    for name in gin_files:
+        path = find_file(name, search_paths)
+        explained_file(lambda path=path: gin.parse_config_file(str(path)), path)
+    _fill_in_defaults()
+    for text in bindings:
+        _bind_text(text)
+
+
+def _fill_in_defaults() -> None:
+    """Moves bindings in the scopes of `DEFAULTS` to where nothing else is bound."""
+    for default in DEFAULTS:
+        for (scope, selector), values in list(_gin._CONFIG.items()):
+            outer, _, inner = scope.partition("/")
+            if outer != default or (selector == _MACRO and not inner):
+                continue
+            del _gin._CONFIG[scope, selector]
+            bound = _gin._CONFIG.setdefault((inner, selector), {})
+            for parameter, value in values.items():
+                bound.setdefault(parameter, value)
+
+
+def load(
+    name: str,
+    gin_files: Sequence[str | Path],
+    bindings: Sequence[str] = (),
+    search_paths: Sequence[str | Path] = (),
+) -> Any:
+    """Builds the configurable `name` ("Run", "Study", "Pretrain") from gin files and bindings.
+
+    Raises:
+      ValueError: as `parse`; a value is missing; or a binding is used by nothing.
+    """
+    parse(gin_files, bindings, search_paths)
+    result = build(name)
+    check_used(unused())
+    return result
+
+
+def load_with_folder(
+    name: str,
+    gin_files: Sequence[str | Path],
+    bindings: Sequence[str] = (),
+    search_paths: Sequence[str | Path] = (),
+) -> tuple[Any, str]:
+    """As `load`, and the value of the macro MODEL_DIR, "" if there is none."""
+    parse(gin_files, bindings, search_paths)
+    result = build(name)
+    check_used(unused() - {_FOLDER}, [_FOLDER])
+    return result, os.path.expanduser(str(macro(_FOLDER)))
+
+
+def macro(name: str) -> Any:
+    """The value that was bound to a macro since the last `parse`, "" if there is none."""
+    return _gin._CONFIG.get((name, _MACRO), {}).get("value", "")
+
+
+def build(name: str) -> Any:
+    """Calls the configurable `name` with what has been parsed.
+
+    Raises:
+      ValueError: a value is missing or not allowed.
+    """
+    missing = [
+        _label(scope, selector, parameter)
+        for (scope, selector), values in _gin._CONFIG.items()
+        for parameter, value in values.items()
+        if repr(value) == "%gin.REQUIRED"
+    ]
+    if missing:
+        raise ValueError(f"{missing[0]} has no value; give one with --gin.{missing[0]}=...")
+    return explained(gin.get_configurable(name))
+
+
+def used() -> set[str]:
+    """Names of the bindings that took part in what was built since the last `parse`."""
+    names = set()
+    for (scope, selector), values in _gin._OPERATIVE_CONFIG.items():
+        parts = scope.split("/") if scope else []
+        scopes = ["/".join(parts[:i]) for i in range(len(parts), -1, -1)]
+        for parameter in values:
+            for outer in scopes:  # gin lets the innermost scope win
+                if parameter in _gin._CONFIG.get((outer, selector), {}):
+                    names.add(_label(outer, selector, parameter))
+                    break
+    return names
+
+
+def unused() -> set[str]:
+    """Names of the bindings that nothing has used since the last `parse`.
+
+    Settings that a file has for a class are left out where another class was chosen in its place,
+    such as those of Adafactor where a run has AdamW, and macros that only such settings refer to.
+    """
+    bound = {
+        _label(scope, selector, parameter): value
+        for (scope, selector), values in _gin._CONFIG.items()
+        for parameter, value in values.items()
+        if not (selector == "gin.constant" or selector == _MACRO and scope == "gin.REQUIRED")
+    }
+    left = {name: bound[name] for name in bound.keys() - used()}
+    from_files = left.keys() - _FROM_USER
+    chosen = _chosen()
+    found = {name for name in from_files if _has_alternative(name, chosen)}
+    ignored: set[str] = set()
+    while found:
+        ignored |= found
+        found = {inner for name in found for inner in _macros_in(left[name])}
+        found = (found & from_files) - ignored
+    return set(left) - ignored
+
+
+def _chosen() -> dict[str, set[str]]:
+    """Names of the classes that were called, by the module they are alternatives in."""
+    chosen: dict[str, set[str]] = {module: set() for module in ALTERNATIVES}
+    for _, selector in _gin._OPERATIVE_CONFIG:
+        name = selector.split(".")[-1]
+        module = getattr(REGISTERED.get(name), "__module__", "")
+        if module in chosen:
+            chosen[module].add(name)
+    return chosen
+
+
+def _has_alternative(binding: str, chosen: Mapping[str, set[str]]) -> bool:
+    """Whether a binding is of a class in whose place another one was chosen."""
+    owner, dot, _ = binding.split("/")[-1].partition(".")
+    module = getattr(REGISTERED.get(owner), "__module__", "") if dot else ""
+    others = chosen.get(module, set())
+    return bool(others) and owner not in others
+
+
+def _macros_in(value: Any) -> Iterator[str]:
+    """Names of the macros that a bound value refers to."""
+    for reference in _gin.iterate_references(value):
+        if reference.config_key[1] == _MACRO:
+            yield reference.config_key[0]
+
+
+def check_used(names: Iterable[str], known: Iterable[str] = ()) -> None:
+    """Refuses bindings that nothing used.
+
+    Raises:
+      ValueError: `names` is not empty.
+    """
+    names = sorted(names)
+    if names:
+        known = sorted(set(known) | used() - set(names))
+        alike = [other for other in known if ("." in other) == ("." in names[0])]
+        raise ValueError(
+            f"nothing uses the binding {names[0]!r}{guess(names[0], known)} "
+            f"In use are: {', '.join(alike)}."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """The runs of all combinations of some axes.
+
+    Attributes:
+      runs: one `Run` for each combination, the last axis varying fastest.
+      unused: names of the overrides that none of them used.
+      known: names of all bindings that were used.
+    """
+
+    runs: tuple[Any, ...]
+    unused: frozenset[str]
+    known: frozenset[str]
+
+
+def product(
+    gin_files: Sequence[str],
+    bindings: Mapping[str, Any],
+    axes: Mapping[str, Sequence[Any]],
+    overrides: Sequence[str] = (),
+    search_paths: Sequence[str | Path] = (),
+) -> Product:
+    """Parses files once and builds a `Run` for every combination of the axes.
+
+    Args:
+      gin_files: of the runs.
+      bindings: fixed values by macro name or "Configurable.parameter".
+      axes: values by macro name.
+      overrides: texts "NAME = value" that win over all others; a list for the name of an axis
+        replaces its values.
+      search_paths: see `parse`.
+
+    Raises:
+      ValueError: as `load`; unused overrides are returned instead, since another arm may use them.
+    """
+    parse(gin_files, (), search_paths)
+    _FROM_USER.update(bindings, axes)
+    for name, value in bindings.items():
+        _bind(name, value)
+    axes = {name: list(values) for name, values in axes.items()}
+    for text in overrides:
+        name, value = split_binding(text)
+        if name in axes:
+            parsed = explained(lambda text=text: _gin.parse_value(_typed(text)[1]))
+            axes[name] = list(parsed) if isinstance(parsed, (list, tuple)) else [parsed]
+        else:
+            _bind_text(text)
+    runs = []
+    for values in itertools.product(*axes.values()):
+        for name, value in zip(axes, values):
+            _bind(name, value)
+        runs.append(build("Run"))
+    names = {split_binding(text)[0] for text in overrides}
+    left = unused()
+    check_used(left - names)
+    return Product(tuple(runs), frozenset(left & names), frozenset(used()))
+
+
+def split_binding(text: str) -> tuple[str, str]:
+    """Name and value of "NAME = value"; a bare word such as pocket_50k becomes a quoted string.
+
+    Raises:
+      ValueError: there is no "=".
+    """
+    register_all()  # a value may refer to any of them
+    return bare_values.split(text)
+
+
+def _typed(text: str) -> tuple[str, str]:
+    """As `split_binding`; what goes to a setting that is a text is taken as it is written."""
+    name, sign, value = text.partition("=")
+    name, value = name.strip(), value.strip()
+    if sign and _takes_text(name) and bare_values.is_bare(value):
+        return name, repr(value)
+    return split_binding(text)
+
+
+def _takes_text(name: str) -> bool:
+    """Whether a binding ends in a setting that is a text, such as a path, and never a number."""
+    if name == _FOLDER:
+        return True
+    owner, dot, parameter = name.split("/")[-1].partition(".")
+    if dot:
+        return bare_values.is_text(REGISTERED.get(owner), parameter)
+    return any(
+        _takes_text(_label(scope, selector, inner))
+        for (scope, selector), values in _gin._CONFIG.items()
+        for inner, value in values.items()
+        if name in _macros_in(value) and (scope, selector) != (name, _MACRO)
+    )
+
+
+def _bind(name: str, value: Any) -> None:
+    key = name if "." in name else (name, _MACRO, "value")
+    explained(lambda: gin.bind_parameter(key, value))
+
+
+def _bind_text(text: str) -> None:
+    name, value = _typed(text)
+    _FROM_USER.add(name)
+    explained(lambda: gin.parse_config(f"{name} = {value}"))
+
+
+def _label(scope: str, selector: str, parameter: str) -> str:
+    if selector == _MACRO:
+        return scope
+    return f"{scope}/{selector.split('.')[-1]}.{parameter}".lstrip("/")
+
+

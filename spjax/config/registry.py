@@ -1,0 +1,84 @@
+"""The classes and functions that gin files may bind, under their own names."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import gin
+
+from spjax.config.identity import parameters
+
+T = TypeVar("T")
+
+REGISTERED: dict[str, Any] = {}
+# A run has one of each; gin files may bind settings of several, of which one is chosen.
+ALTERNATIVES = ("spjax.methods.initializers", "spjax.training.optimizers")
+_ROOMS = (
+    "spjax.methods",
+    "spjax.training.optimizers",
+    "spjax.training.run",
+    "spjax.training.waywardness",
+    "spjax.data.tasks.files",
+)
+_OPTIONAL_ROOMS = ("spjax.training.pretrain",)
+
+
+def configurable(target: T) -> T:
+    """Makes a dataclass or function known to gin under its own name; returns it unchanged."""
+    name = target.__name__
+    if name not in REGISTERED:
+        hidden = sorted(set(inspect.signature(target).parameters) - parameters(target))
+        gin.register(target, denylist=hidden or None)
+        REGISTERED[name] = target
+    return target
+
+
+def by(key: Any, table: Mapping[Any, Any]) -> Any:
+    """`table[key]`, for a setting that depends on another one.
+
+    In gin: `Run.steps = @steps/by()`, `steps/by.key = %MODEL_SIZE`, `steps/by.table = {...}`. An
+    entry named "default" stands for every other key.
+
+    Raises:
+      ValueError: the table has neither the key nor a default.
+    """
+    if key in table:
+        return table[key]
+    if "default" in table:
+        return table["default"]
+    raise ValueError(
+        f"the table of `by` has no entry for {key!r}, only {', '.join(map(repr, table))}; "
+        'add one, or an entry "default".'
+    )
+
+
+@functools.cache
+def register_all() -> None:
+    """Registers `Run`, `FileTask` and every dataclass of methods, optimizers and pre-training."""
+    configurable(by)
+    for room in _ROOMS + _OPTIONAL_ROOMS:
+        try:
+            module = importlib.import_module(room)
+        except ModuleNotFoundError as error:
+            if room in _OPTIONAL_ROOMS and error.name == room:
+                continue
+            raise
+        modules = [module]
+        for info in pkgutil.iter_modules(getattr(module, "__path__", ())):
+            if info.name != "base":  # interfaces
+                modules.append(importlib.import_module(f"{room}.{info.name}"))
+        for source in modules:
+            for value in list(vars(source).values()):
+                if (
+                    isinstance(value, type)
+                    and dataclasses.is_dataclass(value)
+                    and value.__module__ == source.__name__
+                    and not value.__name__.startswith("_")
+                ):
+                    configurable(value)
