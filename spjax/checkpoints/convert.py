@@ -59,7 +59,8 @@ def convert(
     """
     _check(format, dtype)
     config = weights.config_of(weights.AUTO, source)
-    leaves = lazy.unroll(weights.stored(source))
+    unrolled = lazy.unroll(weights.stored(source))
+    leaves = {name: lazy.checked(leaf, name, source) for name, leaf in unrolled.items()}
     trees.check_same(trees.unflatten(dict(leaves)), weight_shapes(config), source)
     words = vocabulary or weights.vocabulary_of(source)
     return write(out, leaves, config, format, dtype, words, {"source": source})

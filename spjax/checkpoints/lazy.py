@@ -102,7 +102,7 @@ def assemble(
     for name in sorted(unrolled, key=lambda name: -math.prod(unrolled[name].shape)):
         try:
             place = places[name] if places else sharding
-            leaf = _finite(unrolled.pop(name), name, source)
+            leaf = checked(unrolled.pop(name), name, source)
             arrays[name] = _to_devices(name, leaf, dtype, place)
         except (OSError, EOFError) as error:
             raise ValueError(
@@ -112,7 +112,7 @@ def assemble(
     return trees.unflatten(arrays)
 
 
-def _finite(stored: Stored, name: str, source: str) -> Stored:
+def checked(stored: Stored, name: str, source: str) -> Stored:
     """The same array; what is read of it is checked for NaN and infinite numbers."""
 
     def fill(index: Index, out: np.ndarray) -> None:
