@@ -120,7 +120,7 @@ def read(folder: Path) -> tuple[Ragged, Ragged]:
 
 def read_counts(folder: Path) -> dict[str, int]:
     """What the texts of a folder without a `problem` lose as ids (`coverage.Counter`)."""
-    return json.loads((folder / "manifest.json").read_text())["counts"]
+    return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["counts"]
 
 
 def read_examples(folder: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Snapshots of a run folder as a power cut leaves them: what was not synced is lost.
 
-Two by default; `SPJAX_BATTERY=50` for more.
+One by default; `SPJAX_BATTERY=50` for more.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from spjax.training import loop
 # Of Orbax, where a checkpoint is damaged: its event loop is closed before its reads have ended.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-COUNT = int(os.environ.get("SPJAX_BATTERY", "2"))
+COUNT = int(os.environ.get("SPJAX_BATTERY", "1"))
 
 
 class Snapshots:
