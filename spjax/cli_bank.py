@@ -121,7 +121,7 @@ class Bank:
         )  # fmt: skip
         model = self._model()
         checkpoint = self._checkpoint(model)
-        words = find_vocabulary(self.vocabulary(infos), model, checkpoint)
+        words = find_vocabulary(self._vocabulary(model, infos), model, checkpoint)
         config = weights.config_of(model, checkpoint)
         placed = self._placed(infos)
         inputs, targets = (max(own.lengths[i] for own in placed) for i in (0, 1))
@@ -129,18 +129,11 @@ class Bank:
         base = self._base(model, checkpoint, config)
         return prediction.Predictor(config, base, placed, words, how, inputs, targets)
 
-    def vocabulary(self, infos: Sequence[Any] = ()) -> str:
-        """Name or path of the vocabulary: the given one, that of the weights, that of the runs.
-
-        Args:
-          infos: of scored tasks, whose vocabulary stands where nothing else says one.
-
-        Returns:
-          "" where nobody knows.
-        """
+    def _vocabulary(self, model: str, infos: Sequence[Any]) -> str:
+        """The given vocabulary, that of the weights, of the runs, of the scored tasks, or ""."""
         from spjax.checkpoints import weights
 
-        args, model = self.args, self._model()
+        args = self.args
         if args.vocabulary:
             return args.vocabulary
         if beside := weights.vocabulary_of(args.checkpoint):
