@@ -199,17 +199,14 @@ def _run_with_weights(source: str, wanted: Any) -> Path | None:
 def _vocabulary_file(args: argparse.Namespace) -> str:
     """The SentencePiece file that goes into a Hugging Face folder, "" where nobody knows it."""
     from spjax.checkpoints import weights
-    from spjax.data import vocabulary
 
-    shipped = Path(args.source).absolute().parent == weights.SHIPPED
-    words = args.vocabulary or weights.vocabulary_of(args.source) or ("pocket" if shipped else "")
-    if not words:
-        print(
-            f"spjax: note: no vocabulary lies beside {args.source}, so {args.out} gets none; give "
-            "its SentencePiece file with --vocabulary=PATH.",
-            file=sys.stderr,
-        )
-    return str(vocabulary.load(words).path) if words else ""
+    if args.vocabulary:
+        return str(find_vocabulary(args.vocabulary, weights.AUTO, args.source).path)
+    try:
+        return str(find_vocabulary("", weights.AUTO, args.source).path)
+    except ValueError as error:
+        print(f"spjax: note: {args.out} gets no vocabulary: {error}", file=sys.stderr)
+        return ""
 
 
 def _embedding(model: str, checkpoint: str) -> Any:

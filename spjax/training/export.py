@@ -8,8 +8,7 @@ from pathlib import Path
 from spjax import trees
 from spjax.checkpoints import convert, lazy, weights
 from spjax.checkpoints.stored import from_array
-from spjax.data import vocabulary
-from spjax.training import loop, scoring
+from spjax.training import loop, model_vocabulary, scoring
 from spjax.training.run import Run
 
 
@@ -46,7 +45,7 @@ def export(
     arrays = {name: from_array(trees.to_host(x)) for name, x in trees.flatten(tuned).items()}
     return convert.write(
         out, lazy.unroll(arrays), weights.config_of(run.model, run.checkpoint), format, dtype,
-        str(vocabulary.load(words or run.vocabulary).path),
+        str(model_vocabulary.load(words or run.vocabulary, run.model, run.checkpoint).path),
         {"source": str(folder), "model": run.model, "task": str(run.task),
          "method": run.method_name},
     )  # fmt: skip

@@ -51,9 +51,14 @@ def test_shipped_weights_bring_their_vocabulary(tmp_path, capsys, checkpoint):
     assert cli.main(["convert", source, made, "--format=huggingface"]) == 0
     assert cli_prompts.find_vocabulary("", "auto", made).size == 1152
     assert not capsys.readouterr().err
-    made = str(tmp_path / "other")
-    assert cli.main(["convert", checkpoint, made, "--format=huggingface"]) == 0
-    assert f"no vocabulary lies beside {checkpoint}" in capsys.readouterr().err
+    table = weights.load("auto", checkpoint)
+    table["token_embedder"]["embedding"] = table["token_embedder"]["embedding"][:1000]
+    table["decoder"]["logits_dense"]["kernel"] = table["decoder"]["logits_dense"]["kernel"][:, :1000]
+    weights.save(tmp_path / "small.safetensors", table, {})
+    other = str(tmp_path / "small.safetensors")
+    assert cli.main(["convert", other, str(tmp_path / "other"), "--format=huggingface"]) == 0
+    assert "other gets no vocabulary: the vocabulary of" in capsys.readouterr().err
+    assert not (tmp_path / "other" / weights.VOCABULARY).exists()
     made = str(tmp_path / "with")
     flags = ["--format=huggingface", "--vocabulary=pocket"]
     assert cli.main(["convert", checkpoint, made, *flags]) == 0
