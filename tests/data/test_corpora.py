@@ -480,3 +480,12 @@ def test_tasks_are_built_side_by_side(tmp_path, monkeypatch, capsys):
     assert cli.main(["cache", *flags]) == 0
     assert sorted(map(len, asked)) == [1, 1, 2, 2]
     assert cli.main(["cache", *flags]) == 0 and len(asked) == 4
+
+
+@pytest.mark.parametrize(
+    "name, split", [("a/../b", "train"), ("a", "../../x"), ("a", "/x"), ("..", "train"), ("a", "")]
+)
+def test_names_of_corpora_are_no_paths(name, split, tmp_path):
+    with pytest.raises(ValueError, match="cannot be the (name|split) of a corpus"):
+        corpora.folder_of(name, "pocket", split, tmp_path)
+    assert corpora.folder_of("a", "pocket", "train[:10%]", tmp_path).parent.name == "corpora"
