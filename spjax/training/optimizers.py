@@ -49,7 +49,8 @@ class Adafactor:
         validation.whole("Adafactor.decay_offset", self.decay_offset, -most, 0)
         validation.whole("Adafactor.min_dim_size_to_factor", self.min_dim_size_to_factor, 1)
         validation.number("Adafactor.decay_rate", self.decay_rate, 0, 1)
-        validation.number("Adafactor.clipping_threshold", self.clipping_threshold, above=True)
+        threshold = self.clipping_threshold
+        validation.number("Adafactor.clipping_threshold", threshold, 0, most, above=True)
         validation.number("Adafactor.weight_decay_rate", self.weight_decay_rate, 0, 1)
         validation.whole("Adafactor.warmup_steps", self.warmup_steps)
         _check_flag("Adafactor.multiply_by_parameter_scale", self.multiply_by_parameter_scale)

@@ -153,7 +153,8 @@ class Run:
             )
         self._check_mesh()
         if not isinstance(factor, str | None):
-            validation.number("Run.loss_normalizing_factor", factor, above=True)
+            most = validation.MOST_STEPS
+            validation.number("Run.loss_normalizing_factor", factor, 0, most, above=True)
         target_of(self)
         object.__setattr__(self, "contents", self._contents())
 
