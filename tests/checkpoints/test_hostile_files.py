@@ -4,6 +4,7 @@ import json
 import os
 import socket
 
+import jax
 import msgpack
 import numpy as np
 import pytest
@@ -31,6 +32,12 @@ def npy(path, shape, descr="<f4", data=b""):
     return path
 
 
+def start(path):
+    """A prompt of two soft tokens of width 4 that starts as what is at a path."""
+    embedding_VD = np.zeros((3, 4), np.float32)
+    return initializers.FromFile(str(path))(jax.random.key(0), 2, embedding_VD)
+
+
 @pytest.mark.parametrize(
     "shape, message",
     [
@@ -45,7 +52,7 @@ def test_shapes_that_were_made_up(tmp_path, shape, message):
     with pytest.raises(ValueError, match=f"cannot read the array in .*p.npy.*{message}"):
         prompts.read(path)
     with pytest.raises(ValueError, match="cannot read .*p.npy"):
-        initializers.read_prompt(path, (2, 4))
+        start(path)
 
 
 def test_headers_that_are_no_headers(tmp_path):
@@ -76,7 +83,7 @@ READERS = {
     ".model": (vocabulary.Vocabulary,),
     ".jsonl": (lambda path: list(file_rows.read(path, ["a"])),),
     ".parquet": (lambda path: list(file_rows.read(path, ["a"])),),
-    ".prompt": (lambda path: initializers.read_prompt(path, (2, 4)),),
+    ".prompt": (start,),
 }  # fmt: skip
 
 

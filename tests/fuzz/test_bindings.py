@@ -10,6 +10,7 @@ import pytest
 from harness import AMOUNT, SEED, command, judged, report, spread
 
 from spjax import config, methods
+from spjax.config import registry
 
 ROOT = Path(__file__).parents[2]
 HUGE = "1" + "0" * 20
@@ -67,7 +68,7 @@ def fields():
     """(class name, parameter, type) of everything that can be bound for a run."""
     config.register_all()
     found = []
-    for name, target in config._REGISTERED.items():
+    for name, target in registry.REGISTERED.items():
         if not dataclasses.is_dataclass(target) or name in NOT_OF_A_RUN:
             continue
         hints = typing.get_type_hints(target)
@@ -255,7 +256,7 @@ def test_studies(valid):
 def test_pretraining(valid):
     rng = np.random.default_rng(SEED)
     config.register_all()
-    hints = typing.get_type_hints(config._REGISTERED["Pretrain"])
+    hints = typing.get_type_hints(registry.REGISTERED["Pretrain"])
     cases = [(x, hint, value) for x, hint in hints.items() for value in BAD[kind_of(hint)]]
     outcomes = []
     for parameter, hint, value in spread(cases, rng, AMOUNT):

@@ -1,5 +1,6 @@
 """Every reader of a file, with random bytes, cut and flipped files, and headers that lie."""
 
+import io
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ from harness import AMOUNT, SEED, command, function, judged, pipe, report, sprea
 
 from spjax import config
 from spjax.checkpoints import prompts, tuned, weights
-from spjax.data import corpora, lines, vocabulary
+from spjax.data import corpora, input_rows, vocabulary
 from spjax.data.tasks import registry
 
 DEEP = "[" * 100_000
@@ -291,8 +292,11 @@ def test_inputs_of_predict(valid, tmp_path):
         contents += list(damaged(valid[name].read_bytes(), rng, AMOUNT // 2))
     outcomes = []
     for content in contents:
-        for format in ("", "text", "jsonl"):
-            read = lambda: list(lines.read(content.splitlines(True), format))  # noqa: B023, E731
+        for format in ("", *input_rows.FORMATS):
+            prompts = {"": input_rows.InputColumns()}
+            read = lambda: list(  # noqa: E731
+                input_rows.read(io.BytesIO(content), prompts, format=format)  # noqa: B023
+            )
             outcomes.append((f"{format} {content[:60]!r}", judged(function(read), True)))
     for content in spread(contents, rng, 3):
         argv = ["predict", f"--prompt={valid['prompt.npy']}", "-"]

@@ -265,9 +265,11 @@ def test_no_method_is_named_outside_its_file():
     root = Path(methods.__file__).parents[1]
     names = [re.escape(word) for name in ALL for word in (name, methods.get(name).__name__)]
     pattern = re.compile(rf"\b({'|'.join(names)})\b")
-    # Names of PEFT's and of a package of google-research. Programs that time or study certain methods stand outside of this folder.
-    allowed = {root / "checkpoints" / "peft.py", root / "checkpoints" / "adapters.py"}
-    allowed |= {root / "config" / "messages.py"}
+    # Names of PEFT's, of stored adapters, and of a package of google-research. Programs that time
+    # or study certain methods stand outside of this folder.
+    formats = ("peft.py", "peft_configs.py", "adapters.py", "tuned.py")
+    allowed = {root / "checkpoints" / name for name in formats}
+    allowed |= {root / "training" / "weight_changes.py", root / "config" / "messages.py"}
     wrong = []
     for path in root.rglob("*.py"):
         if path.parent.name == "methods" or path in allowed:

@@ -129,9 +129,16 @@ def test_a_gang_of_four_gives_each_run_its_own_losses(run, tmp_path):
     assert len({tuple(losses(folder)) for folder in together}) == 4
 
 
+def infinite_rate():
+    """An optimizer whose first update is not finite; its constructor would refuse the rate."""
+    optimizer = Adafactor(1.0)
+    object.__setattr__(optimizer, "learning_rate", float("inf"))
+    return optimizer
+
+
 def test_a_diverging_run_stops_alone(run, tmp_path):
     good = dataclasses.replace(run, steps=4, eval_period=2)
-    bad = dataclasses.replace(good, optimizer=Adafactor(float("inf")))
+    bad = dataclasses.replace(good, optimizer=infinite_rate())
     results = loop.train([good, bad], [tmp_path / "good", tmp_path / "bad"])
     assert [r["status"] for r in results] == ["finished", "diverged"]
     assert "became NaN or infinite at step 1;" in results[1]["message"]
@@ -171,7 +178,7 @@ def test_several_steps_in_one_dispatch(run, tmp_path, monkeypatch):
 
 def test_a_run_that_diverges_within_a_dispatch(run, tmp_path, monkeypatch):
     good = dataclasses.replace(run, steps=4, eval_period=4)
-    bad = dataclasses.replace(good, optimizer=Adafactor(float("inf")))
+    bad = dataclasses.replace(good, optimizer=infinite_rate())
     loop.train([good], [tmp_path / "alone"])
     found = at_once(monkeypatch, 4)
     results = loop.train([good, bad], [tmp_path / "good", tmp_path / "bad"])
@@ -248,7 +255,7 @@ def test_gangs_that_do_not_fit(run, tmp_path):
         ({"z_loss": -1}, "Run.z_loss is -1"),
         ({"optimizer": 3}, "Run.optimizer is 3; bind one"),
         ({"row_length": 3}, "a prompt of 3 is longer than the row allows"),
-        ({"loss_normalizing_factor": 0}, "loss_normalizing_factor is 0; it must be a positive"),
+        ({"loss_normalizing_factor": 0}, "loss_normalizing_factor is 0; it must be a number above 0"),
         ({"loss_normalizing_factor": "MEAN"}, "loss_normalizing_factor is 'MEAN'"),
         ({"attention": "flash"}, "Run.attention is 'flash'; use one of xla, cudnn"),
         ({"attention": "cudnn", "dropout_rate": 0.1}, "DROPOUT_RATE is 0.1. Use"),
