@@ -75,7 +75,9 @@ def test_output_is_utf8_in_any_locale(monkeypatch):
 def test_three_times_ctrl_c():
     """The first is answered, the second is ignored, the third ends at once."""
     program = (
-        "import os, signal, sys, time; from spjax import cli, console\n"
+        "import os, signal, sys, time; from spjax import cli\n"
+        # Ctrl-C is ignored by what a shell has started in the background.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Parser:\n"
         "    def parse_args(self, argv): return self\n"
         "    def command(self, args):\n"
@@ -88,11 +90,8 @@ def test_three_times_ctrl_c():
         "sys.exit(cli.main())"
     )
     for count, output in (("1", "saved\n"), ("2", "saved\n"), ("3", "")):
-        done = subprocess.run(
-            [sys.executable, "-c", program, count], capture_output=True, text=True, cwd=ROOT,
-            # Ctrl-C is ignored by what a shell has started in the background.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )  # fmt: skip
+        command = [sys.executable, "-c", program, count]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
         assert (done.returncode, done.stdout) == (130, output), count
         told = "\nspjax: interrupted; the same command continues.\n"
         assert done.stderr == (told if count != "3" else "")

@@ -20,6 +20,8 @@ from spjax.types import Tree
 
 SHIPPED = Path(__file__).parent.parent / "pocket" / "weights"
 AUTO = "auto"
+_MOST_HASHED = 2**31  # bytes of a folder; a second or two
+_PIECES, _PIECE_BYTES = 64, 2**16  # of each file of a larger one
 VOCABULARY = "spiece.model"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 _TOKENIZER_FILES = frozenset({
@@ -237,8 +239,8 @@ def fingerprint(model: str, checkpoint: str = "") -> str:
     """SHA-256 that names the weights a run would load, "" while there are none.
 
     Of a file it is the hash of all bytes (and those of a vocabulary beside it and of what says how
-    many sentinels that has); of a folder, which may hold tens of gigabytes, that of every file's
-    name, size and first 64 KiB; of a URL, that of its text.
+    many sentinels that has); of a folder that of every file's name and bytes, or, where it holds more
+    than 2 GiB of names, sizes and 64 pieces of each file; of a URL, that of its text.
     """
     if remote.is_url(checkpoint):
         return hashlib.sha256(checkpoint.encode()).hexdigest()
@@ -264,10 +266,16 @@ def _file_digest(path: Path, size: int, modified: int) -> str:
 def _files_digest(state: tuple[tuple[Path, int, int], ...]) -> str:
     total = hashlib.sha256()
     base = Path(os.path.commonpath([path.parent for path, _, _ in state]))
+    whole = sum(size for _, size, _ in state) <= _MOST_HASHED
     for path, size, _ in state:
         total.update(f"{path.relative_to(base)} {size} ".encode())
         with open(path, "rb") as file:
-            total.update(file.read(2**16))
+            if whole:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+                continue
+            for i in range(_PIECES):  # the last one ends with the file
+                file.seek(max(size - _PIECE_BYTES, 0) * i // (_PIECES - 1))
+                total.update(file.read(_PIECE_BYTES))
     return total.hexdigest()
 
 

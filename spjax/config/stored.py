@@ -1,6 +1,6 @@
 """Reads the `config.gin` or `study.gin` of a folder as data.
 
-A result folder may be anybody's, so nothing in its files is run: no imports, no includes, no macros,
+A result folder may be anybody's, so nothing in its files is run: no imports, includes or macros,
 and no calls but of the classes that a configuration is made of. That is all `config_str` writes.
 """
 
@@ -70,7 +70,8 @@ class _Delegate(config_parser.ParserDelegate):
 def _class(name: str) -> type:
     known = {key: value for key, value in REGISTERED.items() if dataclasses.is_dataclass(value)}
     if name not in known:
-        raise ValueError(f"it names {name!r}, which is no part of a configuration{guess(name, known)}")
+        close = guess(name, known)
+        raise ValueError(f"it names {name!r}, which is no part of a configuration{close}")
     return known[name]
 
 

@@ -163,9 +163,9 @@ class Run:
         before = -getattr(self.optimizer, "decay_offset", 0)
         if before >= _PRE_TRAINING and self.steps >= before:
             raise ValueError(
-                f"TRAIN_STEPS is {self.steps:,}, and Adafactor.decay_offset {-before:,}: T5X counts "
-                f"the {before:,} steps of pre-training in TRAIN_STEPS, spjax the updates of this run "
-                f"alone. Give TRAIN_STEPS = {max(self.steps - before, 1)}."
+                f"TRAIN_STEPS is {self.steps:,}, and Adafactor.decay_offset {-before:,}: T5X "
+                f"counts the {before:,} steps of pre-training in TRAIN_STEPS, spjax the updates of "
+                f"this run alone. Give TRAIN_STEPS = {max(self.steps - before, 1)}."
             )
 
     def _contents(self) -> tuple[tuple[str, str], ...]:

@@ -82,6 +82,21 @@ def test_the_key_is_of_the_content(make, write, tmp_path):
     second.check_contents()
 
 
+@pytest.mark.parametrize("most", [2**31, 0])
+def test_a_folder_of_weights_is_read_to_its_end(most, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "_MOST_HASHED", most)
+    weights._files_digest.cache_clear()
+    (tmp_path / "config.json").write_text("{}")
+    content = bytearray(2**20)
+    digests = set()
+    for change in (None, 2**20 - 1, 0):
+        if change is not None:
+            content[change] += 1
+        (tmp_path / "model.safetensors").write_bytes(content)
+        digests.add(weights.fingerprint("pocket_50k", str(tmp_path)))
+    assert len(digests) == 3 and "" not in digests
+
+
 def test_a_run_without_paths_has_the_key_that_it_had():
     assert "contents" not in config.canonical(RUN) and "contents" not in config.config_str(RUN)
 
