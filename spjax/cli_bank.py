@@ -121,35 +121,14 @@ class Bank:
         )  # fmt: skip
         model = self._model()
         checkpoint = self._checkpoint(model)
-        words = find_vocabulary(self.vocabulary(infos), model, checkpoint)
+        words = args.vocabulary or ("" if args.checkpoint else self._of_runs("vocabulary", model))
+        words = find_vocabulary(words, model, checkpoint)
         config = weights.config_of(model, checkpoint)
         placed = self._placed(infos)
         inputs, targets = (max(own.lengths[i] for own in placed) for i in (0, 1))
         prediction.check(config, placed, words, how, inputs, targets)  # before weights are read
         base = self._base(model, checkpoint, config)
         return prediction.Predictor(config, base, placed, words, how, inputs, targets)
-
-    def vocabulary(self, infos: Sequence[Any] = ()) -> str:
-        """Name or path of the vocabulary: the given one, that of the weights, that of the runs.
-
-        Args:
-          infos: of scored tasks, whose vocabulary stands where nothing else says one.
-
-        Returns:
-          "" where nobody knows.
-        """
-        from spjax.checkpoints import weights
-
-        args, model = self.args, self._model()
-        if args.vocabulary:
-            return args.vocabulary
-        if beside := weights.vocabulary_of(args.checkpoint):
-            return beside
-        if not args.checkpoint and (own := self._of_runs("vocabulary", model)):
-            return own
-        if model.startswith("pocket"):
-            return "pocket"
-        return infos[0].vocabulary if infos else ""
 
     def _model(self) -> str:
         args, models = self.args, {facts.get("model", "") for facts in self.facts}

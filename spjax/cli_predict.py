@@ -144,7 +144,7 @@ def _evaluate_prompts(args: argparse.Namespace) -> dict[str, Any]:
     bank = Bank(args, args.prompt)
     infos = bank.tasks(args.task, args.ensemble)
     predictor = bank.predictor(infos)
-    how = (args.split, args.batch_size, args.target_length, bank.vocabulary(infos))
+    how = (args.split, args.batch_size, args.target_length, str(predictor.words.path))
     if args.ensemble:
         scores = ensembling.score(predictor, args.ensemble, args.prompt, infos[0], *how)
         return {"task": infos[0].name, **scores}

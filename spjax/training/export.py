@@ -46,7 +46,7 @@ def export(
     arrays = {name: from_array(trees.to_host(x)) for name, x in trees.flatten(tuned).items()}
     return convert.write(
         out, lazy.unroll(arrays), weights.config_of(run.model, run.checkpoint), format, dtype,
-        str(vocabulary.load(words or run.vocabulary).path),
+        str(vocabulary.load(words or run.resolved_vocabulary).path),
         {"source": str(folder), "model": run.model, "task": str(run.task),
          "method": run.method_name},
     )  # fmt: skip
