@@ -163,6 +163,24 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return read_json(folder / MANIFEST)
 
 
+def _mapped(path: Path) -> np.ndarray:
+    """A one-dimensional array that is mapped into memory."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # headers are evaluated by Python's tokenizer and parser
+        raise _damaged(path, str(error)) from error
+    if array.ndim != 1:
+        raise _damaged(path, f"it has shape {array.shape}")
+    return array
+
+
+def _damaged(path: Path, reason: str) -> DamagedFile:
+    return DamagedFile(
+        f"{path} is damaged: {reason}. Copy it again, or delete the corpus's folder and build it "
+        "again."
+    )
+
+
 class _Mapped:
     """A memory-mapped `.npy` file whose bytes are compared with checksums where they are read."""
 
@@ -172,7 +190,7 @@ class _Mapped:
         self._bytes = np.memmap(path, np.uint8, mode="r")
         self._checked = np.zeros(-(-len(self._bytes) // _BLOCK), bool)
         self._check(0, 1)  # the header
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = _mapped(path)
         self._start = len(self._bytes) - array.nbytes
         self._array = self._bytes[self._start :].view(array.dtype)
 
@@ -190,11 +208,8 @@ class _Mapped:
                 continue
             data = self._bytes[block * _BLOCK : (block + 1) * _BLOCK]
             if zlib.crc32(data) != self._checksums[block]:
-                raise DamagedFile(
-                    f"{self._path} is damaged: bytes {block * _BLOCK} to "
-                    f"{block * _BLOCK + len(data)} do not have their checksum. Copy it again, or "
-                    "delete the corpus's folder and build it again."
-                )
+                place = f"bytes {block * _BLOCK} to {block * _BLOCK + len(data)}"
+                raise _damaged(self._path, f"{place} do not have their checksum")
             self._checked[block] = True
 
 
@@ -210,7 +225,9 @@ def _open_shard(folder: Path, index: int, count: int) -> list[_Mapped]:
     if not checks.is_file():
         return [_Mapped(path, None) for path in paths]
     blocks = -(-paths[0].stat().st_size // _BLOCK)
-    checksums = np.load(checks, mmap_mode="r", allow_pickle=False)
+    checksums = _mapped(checks)
+    if len(checksums) != blocks + -(-paths[1].stat().st_size // _BLOCK):
+        raise _damaged(checks, f"it has {len(checksums)} checksums")
     return [_Mapped(paths[0], checksums[:blocks]), _Mapped(paths[1], checksums[blocks:])]
 
 

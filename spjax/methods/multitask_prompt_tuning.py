@@ -12,12 +12,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from spjax import validation
-from spjax.checkpoints import prompts
-from spjax.files import expanded
+from spjax.checkpoints import array_files, prompts
+from spjax.files import expanded, file_digest
 from spjax.methods.base import Encode, Method
 from spjax.methods.initializers import SampledVocabulary, Uniform
 from spjax.types import Soft, Tree
@@ -134,8 +132,7 @@ class MultitaskPromptTuning(Method):
         if path != self.source:
             return super().digest_of(path)
         try:
-            with open(_file_of(path), "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return file_digest(_file_of(path))
         except OSError:
             return ""
 
@@ -229,9 +226,9 @@ def _read(source: str, sizes: tuple[int, int, int]) -> list[np.ndarray]:
     """shared_PD, u_SPR and v_SRD of a finished run."""
     path = _file_of(source)
     try:
-        found = safetensors.numpy.load_file(path)
-        factors = [found[name] for name in _FACTORS]
-    except (OSError, KeyError, safetensors.SafetensorError) as error:
+        tensors, _ = array_files.read_safetensors(path)
+        factors = [tensors[name] for name in _FACTORS]
+    except (ValueError, KeyError) as error:
         raise ValueError(
             f"cannot read the factors of a source run from {path}: {error!r}. Give the folder of a "
             "finished run of this method."
