@@ -17,6 +17,7 @@ import pytest
 
 from spjax.data import build_cache, cache, cache_files
 from spjax.data.tasks import registry
+from spjax.files import read_json, write_json
 
 TASK = "pocket_boolq"
 
@@ -133,15 +134,15 @@ def empty_manifest(folder: Path) -> None:
 
 
 def foreign_manifest(folder: Path) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = read_json(folder / "manifest.json")
     manifest["key"]["lengths"]["inputs"] += 1
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_json(folder / "manifest.json", manifest)
 
 
 def shorten_manifest(folder: Path) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = read_json(folder / "manifest.json")
     del manifest["files"]["inputs.npy"]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_json(folder / "manifest.json", manifest)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,9 @@ def test_a_vocabulary_beside_the_weights_wins(run, tmp_path):
     assert run.resolved_vocabulary == "pocket"
     shutil.copy(vocabulary.load("pocket").path, folder / "spiece.model")
     assert run.resolved_vocabulary == str(folder / "spiece.model")
+    with pytest.raises(ValueError, match="w.safetensors has changed since the run was configured"):
+        loop.train([run], [tmp_path / "run"])
+    run = dataclasses.replace(run, contents=())  # as if it were configured now
     (result,) = loop.train([run], [tmp_path / "run"])
     assert result["status"] == "finished"
     assert run_data.RunData(run).words.path == folder / "spiece.model"
@@ -188,7 +191,7 @@ def test_a_run_that_diverges_within_a_dispatch(run, tmp_path, monkeypatch):
 
 
 def test_patience_stops_early_and_the_earliest_best_step_counts(run, tmp_path, monkeypatch):
-    patient = dataclasses.replace(run, steps=40, eval_period=2, patience=2)
+    patient = dataclasses.replace(run, steps=40, eval_period=2, patience=2, eval_examples=0)
     values = iter([10.0, 30.0, 30.0, 20.0, 99.0])
     monkeypatch.setattr(run_data, "score", lambda *_: {"score": next(values, 0.0)})
     (result,) = loop.train([patient], [tmp_path])
