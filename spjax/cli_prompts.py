@@ -170,6 +170,11 @@ def convert(args: argparse.Namespace) -> int:
     from spjax.checkpoints import convert as weights_convert
     from spjax.checkpoints import prompts
 
+    if args.vocabulary and args.format != "huggingface":
+        raise ValueError(
+            f"--vocabulary={args.vocabulary} goes into a Hugging Face folder, and the format is "
+            f"{args.format!r}; leave it out."
+        )
     wanted = args.dtype or args.format not in prompts.FORMATS
     dtype = args.dtype or "float32"
     if folder := _run_with_weights(args.source, wanted):

@@ -386,8 +386,10 @@ def _check_sampling(temperature: float, top_k: int) -> None:
             "the model's probabilities as they are). For the most probable token use greedy "
             "decoding."
         )
-    if top_k < 0:
-        raise ValueError(f"top_k is {top_k}; it must be 1 or more, or 0 for all tokens.")
+    if not 0 <= top_k < 2**31:
+        raise ValueError(
+            f"top_k is {top_k}; it must be 1 or more and below 2**31, or 0 for all tokens."
+        )
 
 
 def label_scores(

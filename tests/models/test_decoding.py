@@ -240,7 +240,8 @@ def test_decode_takes_each_way():
             ({"temperature": x}, f"temperature is {x}; it must be at least 0.0001.*use greedy")
             for x in (0.0, -1.0, math.nan, math.inf, 1e-30)
         ),
-        ({"top_k": -3}, "top_k is -3; it must be 1 or more, or 0"),
+        ({"top_k": 10**30}, "top_k is 1000.*; it must be 1 or more and below"),
+        ({"top_k": -3}, "top_k is -3; it must be 1 or more"),
         ({"seed": -1}, "seed of decoding is -1; it must be 0 or more"),
         ({"seed": 2**32}, "seed of decoding is 4294967296; .* below"),
     ],

@@ -32,7 +32,9 @@ def test_full_fine_tuning_is_exported(run, tmp_path, capsys):
     assert convert.is_weights(out)
     # A folder that can be opened without another word.
     assert cli_prompts.find_vocabulary("", "auto", str(tmp_path / "hf")).size == 1152
-    capsys.readouterr()
+    flags = ["--format=safetensors", "--vocabulary=pocket"]
+    assert cli.main(["convert", str(folder), str(tmp_path / "x"), *flags]) == 2
+    assert "--vocabulary=pocket goes into a Hugging Face folder" in capsys.readouterr().err
     assert cli.main(["convert", str(folder), str(tmp_path / "x"), "--format=npy"]) == 2
     assert "weights cannot be written as 'npy'; use one of" in capsys.readouterr().err
 

@@ -78,6 +78,7 @@ def test_a_task_without_test_labels_is_scored_on_validation(run, tmp_path, monke
     (result,) = loop.train([run], [tmp_path])
     whole = scoring.score_folder(run, tmp_path, "")
     assert (whole.pop("split"), whole.pop("step")) == ("validation", result["best_step"])
+    assert whole.pop("examples") == cache.load("pocket_cb", "validation").num_examples
     assert result["test"] is None and result["validation"] == whole  # not of 16 examples only
     data = cache.load("pocket_cb", "validation")
     train = cache.load("pocket_cb", "train")

@@ -47,7 +47,7 @@ def test_a_run_is_scored_and_not_trained(hard, tmp_path):
     assert result["trainable_parameters"] == 0 and result["message"] == ""
     assert not (tmp_path / "checkpoints").exists()
     again = scoring.score_folder(hard, tmp_path, "")
-    assert again == {"split": "test", "step": 0, **result["test"]}
+    assert again == {"split": "test", "examples": 500, "step": 0, **result["test"]}
     # By hand, for a few examples.
     tasks = RunData(hard)
     untrained = Untrained(hard, tasks)
