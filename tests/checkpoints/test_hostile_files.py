@@ -28,6 +28,7 @@ from spjax.checkpoints.stored import Stored, check_finite
 from spjax.data import vocabulary
 from spjax.data.tasks import file_rows
 from spjax.files import open_regular
+from spjax.methods import initializers
 from spjax.models import T5Config, get_size
 from spjax.models.t5 import weight_shapes
 

@@ -1,6 +1,5 @@
 """A finished run goes on with more steps, to the numbers of a run of that length."""
 
-import json
 from pathlib import Path
 
 import numpy as np
