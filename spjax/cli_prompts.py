@@ -53,7 +53,8 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         required=True,
         choices=_FORMATS,
         help="of prompts npy, safetensors, peft, t5x; of weights safetensors, huggingface; an "
-        "adapter of a run goes to safetensors and peft, and with --dtype or huggingface the merged weights",
+        "adapter of a run goes to safetensors and peft, its merged weights to huggingface or, "
+        "with --dtype, to safetensors",
     )
     made.add_argument("--dtype", choices=_DTYPES, help="of weights; float32 by default")
     made.add_argument(
@@ -160,8 +161,8 @@ def _drift(path: Path) -> list[dict[str, float]]:
 def convert(args: argparse.Namespace) -> int:
     """Writes a prompt, with its provenance, or weights in another format.
 
-    What is given decides; a T5X checkpoint with a prompt in it and a run that left an adapter count as
-    weights with --dtype or --format=huggingface, and as the prompt or adapter otherwise. The
+    What is given decides; a T5X checkpoint with a prompt in it and a run that left an adapter count
+    as weights with --dtype or --format=huggingface, and as the prompt or adapter otherwise. The
     weights of a run are its tuned ones.
 
     Raises:

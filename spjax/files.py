@@ -1,4 +1,4 @@
-"""Files that are there in full or not at all, also after a power cut, and that tell their damage."""
+"""Files that are whole or not there, also after a power cut, and that tell their damage."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def write_sums(path: Path, names: Sequence[str]) -> None:
 
 
 def check_sum(path: Path, name: str) -> None:
-    """Demands that a file has the digest that `write_sums` has noted; none is noted, none is checked.
+    """Demands that a file has the digest that `write_sums` has noted, if it has noted one.
 
     Args:
       path: what `write_sums` wrote, or would have written.

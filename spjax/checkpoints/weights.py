@@ -239,8 +239,8 @@ def fingerprint(model: str, checkpoint: str = "") -> str:
     """SHA-256 that names the weights a run would load, "" while there are none.
 
     Of a file it is the hash of all bytes (and those of a vocabulary beside it and of what says how
-    many sentinels that has); of a folder that of every file's name and bytes, or, where it holds more
-    than 2 GiB of names, sizes and 64 pieces of each file; of a URL, that of its text.
+    many sentinels that has); of a folder that of every file's name and bytes, or, where it holds
+    more than 2 GiB, of names, sizes and 64 pieces of each file; of a URL, that of its text.
     """
     if remote.is_url(checkpoint):
         return hashlib.sha256(checkpoint.encode()).hexdigest()

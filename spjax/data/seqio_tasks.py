@@ -152,7 +152,8 @@ def _source(info: TaskInfo, splits: Sequence[str]) -> seqio.DataSource:
 
     def dataset_fn(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         del shuffle_files, seed  # the order is the source's; batching shuffles
-        return tf.data.Dataset.from_tensor_slices(_columns(plain_tokens.records(info.source, split)))
+        records = plain_tokens.records(info.source, split)
+        return tf.data.Dataset.from_tensor_slices(_columns(records))
 
     return seqio.FunctionDataSource(dataset_fn, splits=splits)
 

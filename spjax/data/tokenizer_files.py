@@ -88,7 +88,8 @@ def check(words: Vocabulary, advice: str) -> None:
         known = words.piece(number) if 0 <= number < words.size else None
         if known != token.removeprefix("▁"):
             instead = f"is {known!r}" if known else f"does not exist, it has {words.size} ids"
-            problem = f"its tokenizer has {token!r} at {number}, which in {words.path.name} {instead}"
+            there = f"which in {words.path.name} {instead}"
+            problem = f"its tokenizer has {token!r} at {number}, {there}"
             break
     if problem:
         raise ValueError(f"the vocabulary of {folder} cannot be told: {problem}. {advice}")

@@ -29,7 +29,7 @@ _PATIENCE_SECONDS = 1.0  # the owner of a lock may be just about to end
 
 
 def result(folder: Path, name: str = "result.json") -> dict[str, Any] | None:
-    """The content of a run folder's result, None if the file is missing or, with a warning, damaged.
+    """Returns the content of a run's result, None if it is missing or, with a warning, damaged.
 
     Such a run counts as unfinished: its last checkpoint is evaluated again.
     """

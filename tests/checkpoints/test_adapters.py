@@ -155,7 +155,8 @@ def test_factors_of_a_changed_base_are_refused(tmp_path, start):
 @pytest.mark.parametrize(
     "key, value",
     [("use_dora", True), ("bias", "lora_only"), ("lora_bias", True), ("modules_to_save", ["x"]),
-     ("trainable_token_indices", [3]), ("layer_replication", [[0, 1]]), ("megatron_config", {"a": 1}),
+     ("trainable_token_indices", [3]), ("layer_replication", [[0, 1]]),
+     ("megatron_config", {"a": 1}),
      ("fan_in_fan_out", True), ("use_qalora", True), ("target_parameters", ["x"]),
      ("init_lora_weights", "mica"), ("of_a_later_version", 1)],
 )  # fmt: skip

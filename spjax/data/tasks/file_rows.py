@@ -230,9 +230,9 @@ def _csv(
 
 def _separator_problem(lines: Sequence[str], delimiter: str, columns: Sequence[str] | None) -> str:
     """That a header without the delimiter holds the wanted columns with other marks between."""
-    header = next(filter(None, lines), "")
+    header, wanted = next(filter(None, lines), ""), {*(columns or ())}
     for mark, name in {} if delimiter in header else _SEPARATORS.items():
-        if mark in header and {*(columns or ())} <= {cell.strip(' "') for cell in header.split(mark)}:
+        if mark in header and wanted <= {cell.strip(' "') for cell in header.split(mark)}:
             return (
                 f"the header is {shown(header)}: its columns stand between {name}; save the file "
                 "with commas as .csv, or with tabs as .tsv"
