@@ -21,6 +21,7 @@ from spjax.cli_bank import Bank, note
 _ENSEMBLES = ("vote", "mean")
 _KINDS = ("greedy", "beam", "sample", "rank")
 _MOST_ROWS = 1_000_000
+_SHELL_FILES = ("/dev/stdin", "/dev/null")
 _SPLITS = ("train", "validation", "test")
 _FORMATS = ("text", "jsonl", "csv", "tsv", "parquet")
 _INSERTIONS = ("front", "after_first", "end")
@@ -245,8 +246,10 @@ def _opened(path: str) -> Iterator[Any]:
         return
     from spjax.files import open_regular
 
+    # A shell's <(...) and <file are open already; any other pipe could wait for ever.
+    already_open = path.startswith(("/dev/fd/", "/proc/self/fd/")) or path in _SHELL_FILES
     try:
-        stream = open_regular(path)
+        stream = open(path, "rb") if already_open else open_regular(path)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}. Give a file of lines.") from error
     with stream:

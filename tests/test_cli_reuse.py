@@ -2,12 +2,13 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pandas
 import pytest
 
-from spjax import cli
+from spjax import cli, cli_predict
 from spjax.checkpoints import prompts
 from spjax.checkpoints.prompts import Prompt
 from spjax.data.tasks import files, registry
@@ -117,3 +118,18 @@ def test_several_prompts_read_a_file_as_their_own_tasks_do(call, prompt, tmp_pat
     ]:
         code, _, err = call(*both, flag)
         assert code == 2 and message in err, err
+
+
+def test_what_a_shell_has_opened_is_read(tmp_path):
+    reading, writing = os.pipe()
+    os.write(writing, b"the hotel was great")
+    os.close(writing)
+    with cli_predict._opened(f"/dev/fd/{reading}") as stream:
+        assert stream.read() == b"the hotel was great"
+    os.close(reading)
+    with cli_predict._opened("/dev/null") as stream:
+        assert stream.read() == b""
+    os.mkfifo(tmp_path / "pipe")  # nobody writes to it
+    with pytest.raises(ValueError, match="it is a named pipe, not a regular file"):
+        with cli_predict._opened(str(tmp_path / "pipe")):
+            pass
