@@ -1,7 +1,9 @@
 """Values in gin files are checked against the annotations of the classes they are for."""
 
+import dataclasses
 import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -109,3 +111,13 @@ def test_the_checked_constructor_has_the_signature_of_its_class():
     assert kinds.checked(Uniform)(0.0, high=1).high == 1
     with pytest.raises(ValueError, match="Uniform.low is '0'; it must be a number"):
         kinds.checked(Uniform)("0")
+
+
+def test_annotations_of_other_forms_check_nothing():
+    @dataclasses.dataclass
+    class Other:
+        form: Literal["a", "b"] = "a"
+        both: Literal["a"] | int = 1
+        items: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    assert kinds.checked(Other)(form=3, both="x", items=3) == Other(3, "x", 3)

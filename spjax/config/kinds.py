@@ -62,7 +62,10 @@ def check(target: type, values: Mapping[str, Any]) -> None:
 
 @functools.cache
 def _hints(target: type) -> dict[str, Any]:
-    return typing.get_type_hints(target)
+    try:
+        return typing.get_type_hints(target)
+    except NameError:  # a class of the user's, with names that only a type checker knows
+        return {}
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -86,6 +89,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint in (int, float):
         wanted = int if hint is int else (int, float)
         return isinstance(value, wanted) and not isinstance(value, bool)
+    if not isinstance(hint, type):  # another form of annotation, such as Literal
+        return True
     # A class itself has the methods of its instances, and would pass for one.
     return not isinstance(value, type) and isinstance(value, hint)
 
@@ -106,7 +111,9 @@ def _described(hint: Any, several: bool = False) -> str:
         return f"{'lists' if several else 'a list'} of {_described(args[0], True)}"
     if hint in _NAMES:
         return _NAMES[hint][1] if several else f"a {_NAMES[hint][0]}"
-    name = hint.__name__.lstrip("_")
+    name = getattr(hint, "__name__", str(hint)).lstrip("_")
+    if not isinstance(hint, type):
+        return name
     if hint.__subclasses__() or getattr(hint, "_is_protocol", False):
         return f"objects of the kind {name}" if several else f"an object of the kind {name}: @...()"
     return f"@{name}() objects" if several else f"@{name}()"
