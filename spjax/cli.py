@@ -292,12 +292,24 @@ def _explain(error: Exception) -> tuple[int, str]:
         return _FAILED, str(error)
     if isinstance(error, ValueError) and _raised_here(error):
         return _USAGE, str(error)
-    if problem := disk.disk_problem(error):
+    problem = disk.disk_problem(error)
+    if not problem and isinstance(error, OSError) and (message := _path_problem(error)):
+        return _USAGE, message
+    if problem:
         message = disk.disk_message(problem)
         if "cannot be opened" in message:
             return _FAILED, f"{message}."
         return _FAILED, f"{message}; what was saved is kept; the same command continues."
     return _USAGE, str(error) if isinstance(error, ValueError) else ""
+
+
+def _path_problem(error: BaseException | None) -> str:
+    """What the system said of a path, such as that its name is too long, "" if it said nothing."""
+    while error is not None:
+        if isinstance(error, OSError) and error.filename is not None and error.strerror:
+            return f"cannot use {os.fsdecode(error.filename)}: {error.strerror}."
+        error = error.__context__  # gin wraps errors, and its wrapper has no file's name
+    return ""
 
 
 def _raised_here(error: Exception) -> bool:

@@ -176,6 +176,11 @@ def read_bytes(path: Path | str, limit: int | None = None) -> bytes:
         return file.read()
 
 
+def reason(error: Exception) -> str:
+    """The text of an error; of an OSError the system's words, without number and path."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text that may be anybody's.
 

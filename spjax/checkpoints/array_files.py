@@ -14,7 +14,7 @@ import safetensors
 import safetensors.numpy
 
 from spjax.checkpoints import header_digests
-from spjax.files import DamagedFile, check_regular, open_regular, replacing, sync
+from spjax.files import DamagedFile, check_regular, open_regular, reason, replacing, sync
 
 NPY, SAFETENSORS = ".npy", "safetensors"
 _NPY_HEADERS = {
@@ -60,7 +60,8 @@ def read_npy(path: Path) -> np.ndarray:
             array = np.load(file, allow_pickle=False)
     except Exception as error:  # headers are evaluated by Python's tokenizer and parser
         raise ValueError(
-            f"cannot read the array in {path}: {error}. Copy or write the file again, as numbers."
+            f"cannot read the array in {path}: {reason(error)}. Copy or write the file "
+            "again, as numbers."
         ) from error
     return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype("V2") else array
 
@@ -102,7 +103,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
         return tensors, metadata
     except (safetensors.SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"cannot read the tensors in {path}: {error}. Copy or write the file again."
+            f"cannot read the tensors in {path}: {reason(error)}. Copy or write the file again."
         ) from error
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from spjax.checkpoints import remote, safetensors_files
 from spjax.checkpoints.stored import Index, Leaves, Stored, transpose
-from spjax.files import JSON_BYTES, parse_json_object
+from spjax.files import JSON_BYTES, parse_json_object, reason
 from spjax.models import SIZES, T5Config
 from spjax.models.layers import BUCKETS
 from spjax.models.sizes import size_problem
@@ -320,7 +320,8 @@ def _read_json(folder: str | Path, name: str) -> dict[str, Any]:
             raise ValueError(f"it has more than {JSON_BYTES} bytes")
         return parse_json_object(text)
     except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read {path}: {error}. Download the file again.") from error
+        text = f"cannot read {path}: {reason(error)}. Download the file again."
+        raise ValueError(text) from error
 
 
 def _files(folder: str | Path) -> Leaves:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from spjax.checkpoints import array_files, peft_configs
-from spjax.files import JSON_BYTES, parse_json_object, read_bytes, replacing, write_text
+from spjax.files import JSON_BYTES, parse_json_object, read_bytes, reason, replacing, write_text
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TENSOR = "prompt_embeddings"
@@ -67,9 +67,9 @@ def read(folder: Path) -> tuple[np.ndarray, dict[str, str], str]:
     config = config_of(folder)
     kind = config.get("peft_type")
     if kind not in _TABLES:
-        reason = _REASONS.get(str(kind), "it is not a table of rows")
+        difference = _REASONS.get(str(kind), "it is not a table of rows")
         raise ValueError(
-            f"the adapter in {folder} is of type {kind!r}: {reason}. Only "
+            f"the adapter in {folder} is of type {kind!r}: {difference}. Only "
             f"{' and '.join(_TABLES)} can be read as a prompt."
         )
     tensors, header = read_files(folder, config)
@@ -231,7 +231,7 @@ def config_of(folder: Path) -> dict[str, Any]:
     try:
         return parse_json_object(read_bytes(path, JSON_BYTES))
     except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read {path}: {error}. Save the adapter again.") from error
+        raise ValueError(f"cannot read {path}: {reason(error)}. Save the adapter again.") from error
 
 
 def weights_of(folder: Path) -> Path:

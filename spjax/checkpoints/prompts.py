@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from spjax.checkpoints import array_files, peft
-from spjax.files import read_json, write_json
+from spjax.files import read_json, reason, write_json
 
 # The parameter's name in T5X's tree, and its file in `numpy_checkpoints/checkpoint_{step}/` of
 # google-research/prompt-tuning: an .npy file without that extension.
@@ -347,7 +347,8 @@ def _json(path: Path) -> dict[str, Any]:
         return read_json(path)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"cannot read the provenance in {path}: {error}. Delete or copy that file again."
+            f"cannot read the provenance in {path}: {reason(error)}. Delete or copy that file "
+            "again."
         ) from error
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from spjax.checkpoints import header_digests, remote
 from spjax.checkpoints.stored import Index, Leaves, Stored, check_finite
-from spjax.files import JSON_BYTES, DamagedFile, parse_json_object, replacing, sync
+from spjax.files import JSON_BYTES, DamagedFile, parse_json_object, reason, replacing, sync
 from spjax.models import quantization
 
 # What one step of reading may hold besides the array that is being filled.
@@ -47,7 +47,7 @@ def read(path: str | Path) -> Leaves:
         entries = _entries_of(path)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"cannot read the weights {path}: {error}. Copy or make the file again."
+            f"cannot read the weights {path}: {reason(error)}. Copy or make the file again."
         ) from error
     leaves: Leaves = {}
     for name, entry in entries.items():

@@ -22,7 +22,7 @@ import tensorstore as ts
 
 from spjax.checkpoints import lazy, zarr_metadata
 from spjax.checkpoints.stored import Index, Leaves, Stored, from_array
-from spjax.files import check_regular
+from spjax.files import check_regular, reason
 
 VERSIONS = (0, 1, 2, 3)
 INDEX = "checkpoint"
@@ -119,7 +119,7 @@ def read_prompts(path: str | Path) -> dict[str, np.ndarray]:
         return {name: leaf.read("float32") for name, leaf in prompts.items()}
     except OSError as error:
         raise ValueError(
-            f"cannot read the prompts of {path}: {error}. Copy the checkpoint again."
+            f"cannot read the prompts of {path}: {reason(error)}. Copy the checkpoint again."
         ) from error
 
 
@@ -163,7 +163,7 @@ def stored(path: str | Path) -> Leaves:
                 return _canonical(_from_orbax(inner), folder.name)
     except OSError as error:
         raise ValueError(
-            f"cannot read the T5X checkpoint {path}: {error}. Copy the checkpoint again."
+            f"cannot read the T5X checkpoint {path}: {reason(error)}. Copy the checkpoint again."
         ) from error
     raise ValueError(
         f"{path} is not a T5X checkpoint: it has neither a file {INDEX!r} nor an Orbax folder. "

@@ -15,6 +15,7 @@ import numpy as np
 from spjax import trees
 from spjax.checkpoints import huggingface, lazy, remote, safetensors_files, shapes, t5x
 from spjax.checkpoints.stored import Leaves, from_array
+from spjax.files import reason
 from spjax.models import T5Config, get_size, quantization
 from spjax.types import Tree
 
@@ -104,8 +105,8 @@ def kind(checkpoint: str) -> str:
         names = remote.names(place)
     except OSError as error:
         raise ValueError(
-            f"cannot look at INITIAL_CHECKPOINT_PATH {checkpoint!r}: {error}. Check the address "
-            "and the connection."
+            f"cannot look at INITIAL_CHECKPOINT_PATH {checkpoint!r}: {reason(error)}. Check the "
+            "address and the connection."
         ) from error
     if huggingface.CONFIG in names and {huggingface.WEIGHTS, huggingface.SHARDS} & names:
         return "huggingface"

@@ -64,5 +64,7 @@ def _check_whole(value: str) -> None:
     """Raises an error where gin would read only the beginning of the value, or nothing of it."""
     parser = config_parser.ConfigParser(value, _gin.ParserDelegate())
     parser.parse_value()
-    if parser.current_token.type not in _ENDS:
-        raise ValueError(f"{value!r} goes on after its value")
+    while parser.current_token.type != tokenize.ENDMARKER:
+        if parser.current_token.type not in _ENDS:
+            raise ValueError(f"{value!r} goes on after its value")
+        parser._advance_one_token()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 import tokenize
 from collections.abc import Callable, Iterable
@@ -35,7 +36,13 @@ def explained_file(call: Callable[[], T], path: Path) -> T:
       ValueError: the file is one of T5X's, does not parse, names something unknown, or imports
         what is not there.
     """
-    if imported := _import_of_t5x(path):
+    try:
+        imported = _import_of_t5x(path)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise
+        raise ValueError(f"cannot read {path}: {error.strerror}.") from error
+    if imported:
         raise ValueError(f"{path} is not for spjax: it has the line {imported!r}. {_TABLE}")
     try:
         return explained(call)
@@ -46,6 +53,8 @@ def explained_file(call: Callable[[], T], path: Path) -> T:
         if included and included[1] in _T5X:
             raise ValueError(f"{path} is not for spjax: it includes a file of {included[1]}. "
                              f"{_TABLE}") from error  # fmt: skip
+        if "no Python literal" in str(error) and str(path) not in str(error):
+            raise ValueError(f"cannot read {path}: {error}") from error
         raise
 
 
@@ -66,6 +75,8 @@ def explained(call: Callable[[], T]) -> T:
         text = str(error)
         if isinstance(error, OSError) and "Unable to open" not in text:
             raise
+        if isinstance(error, RecursionError):
+            text = "values are nested too deeply, or a file, macro or object is a part of itself."
         raise ValueError(explanation(text)) from error
 
 
@@ -87,7 +98,9 @@ def explanation(text: str) -> str:
         )
     if match := re.search(r"arguments: \['value'\](?s:.)*?'macro' .* in scope '(.+?)'", text):
         return f"macro {match[1]} has no value; give one with --gin.{match[1]}=..."
-    if match := re.search(r"(\w+)\.__init__\(\) missing .* arguments?: (.*)", first):
+    if first.startswith("malformed node"):  # followed by the address of an object
+        return f"a value is no Python literal or gin reference; put quotes around a text.{where}"
+    if match := re.search(r"(\w+)(?:\.__init__)?\(\) missing .* arguments?: (.*)", first):
         return f"{match[1]} needs a value for {match[2]}; bind {match[1]}.<name> in a gin file."
     match = re.match(r"unknown [\w ]+ '([^']*)'(.*)", first)
     if match and "Did you mean" not in first:

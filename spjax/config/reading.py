@@ -50,7 +50,7 @@ def find_file(name: str | Path, search_paths: Iterable[str | Path] = ()) -> Path
     places = [Path(p).expanduser() for p in search_paths] + default_search_paths()
     for place in places:
         path = place / Path(name).expanduser()
-        if path.is_file():
+        if os.path.isfile(path):  # False for a name that is too long, where pathlib raises
             return path
     raise ValueError(
         f"gin file {str(name)!r} was not found in {', '.join(map(str, places))}; "

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import gin
 
+from spjax.config import kinds
 from spjax.config.identity import parameters
 
 T = TypeVar("T")
@@ -34,7 +35,8 @@ def configurable(target: T) -> T:
     name = target.__name__
     if name not in REGISTERED:
         hidden = sorted(set(inspect.signature(target).parameters) - parameters(target))
-        gin.register(target, denylist=hidden or None)
+        builds = kinds.checked(target) if dataclasses.is_dataclass(target) else target
+        gin.register(builds, denylist=hidden or None)
         REGISTERED[name] = target
     return target
 

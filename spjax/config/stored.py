@@ -13,6 +13,7 @@ from typing import Any
 
 from gin import config_parser
 
+from spjax.config import kinds
 from spjax.config.identity import parameters
 from spjax.config.messages import guess
 from spjax.config.registry import REGISTERED, register_all
@@ -147,6 +148,7 @@ class _Builder:
         }
         if missing := sorted(needed - arguments.keys()):
             raise ValueError(f"{name} needs a value for {', '.join(missing)}")
+        kinds.check(target, arguments)
         return target(**arguments)
 
     def _value(self, value: Any, scope: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from typing import Sequence
+from typing import Protocol, Sequence, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,17 @@ from spjax.models import quantization
 from spjax.types import Array
 
 _log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Initializer(Protocol):
+    """The interface of the classes below, and of any other that a method may be given."""
+
+    def resolve(self, labels: Sequence[str], encode: Encode) -> Initializer:
+        """Looks up what depends on the task and the vocabulary."""
+
+    def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
+        """Draws a prompt `[length, D]`."""
 
 
 @dataclasses.dataclass(frozen=True)

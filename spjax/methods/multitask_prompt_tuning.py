@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Sequence
 
 import flax.linen as nn
 import jax
@@ -17,7 +17,7 @@ from spjax import validation
 from spjax.checkpoints import array_files, prompts
 from spjax.files import expanded, file_digest
 from spjax.methods.base import Encode, Method
-from spjax.methods.initializers import SampledVocabulary, Uniform
+from spjax.methods.initializers import Initializer, SampledVocabulary, Uniform
 from spjax.types import Soft, Tree
 
 _FACTORS = ("shared", "u", "v")
@@ -84,7 +84,7 @@ class MultitaskPromptTuning(Method):
 
     length: int = 100
     rank: int = 1
-    initializer: Any = SampledVocabulary()
+    initializer: Initializer = SampledVocabulary()
     source: str = ""
     teachers: Sequence[str] = ()
     distillation: float = 0.9

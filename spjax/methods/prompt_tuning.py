@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Sequence
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from spjax import validation
 from spjax.methods.base import Encode, Method
-from spjax.methods.initializers import SampledVocabulary, Uniform
+from spjax.methods.initializers import Initializer, SampledVocabulary, Uniform
 from spjax.types import PROMPT_SEES, Soft, Tree
 
 
@@ -36,7 +36,7 @@ class PromptTuning(Method):
     """
 
     length: int = 100
-    initializer: Any = SampledVocabulary()
+    initializer: Initializer = SampledVocabulary()
     place: str = "front"
     per_task: bool = False
     sees_text: bool = True

@@ -22,7 +22,7 @@ KINDS = ("greedy", "beam", "sample", "rank")
 RULES = ("t5x", "huggingface")
 _MOST_BEAMS = 1024  # their keys and values are all in memory
 # Beyond these, float32 turns penalties into infinity and logits over a temperature into NaN.
-_MOST_PENALTY, _LEAST_TEMPERATURE = 10, 1e-4
+_MOST_PENALTY, _LEAST_TEMPERATURE, _MOST_TEMPERATURE = 10, 1e-4, 1e4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -380,11 +380,11 @@ def _check_beams(num_beams: int, length_penalty: float, rule: str) -> None:
 
 
 def _check_sampling(temperature: float, top_k: int) -> None:
-    if not _LEAST_TEMPERATURE <= temperature < float("inf"):
+    if not _LEAST_TEMPERATURE <= temperature <= _MOST_TEMPERATURE:  # nor NaN
         raise ValueError(
-            f"the temperature is {temperature}; it must be at least {_LEAST_TEMPERATURE} (1 leaves "
-            "the model's probabilities as they are). For the most probable token use greedy "
-            "decoding."
+            f"the temperature is {temperature}; it must be at least {_LEAST_TEMPERATURE} and at "
+            f"most {_MOST_TEMPERATURE:g} (1 leaves the model's probabilities as they are). For the "
+            "most probable token use greedy decoding."
         )
     if not 0 <= top_k < 2**31:
         raise ValueError(

@@ -27,6 +27,18 @@ class Arm:
     axes: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     bindings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError(f"an arm has the name {self.name!r}; set Arm.name to a word.")
+        for axis, values in self.axes.items():
+            if not values:
+                raise ValueError(f"the axis {axis!r} of the arm {self.name!r} has no values.")
+        if "" in (*self.axes, *self.bindings):
+            raise ValueError(
+                f"the arm {self.name!r} binds the name ''; use macros such as 'MODEL_SIZE', or "
+                "'Configurable.parameter'."
+            )
+
 
 @config.configurable
 @dataclasses.dataclass(frozen=True)

@@ -77,7 +77,7 @@ class Run:
 
     task: str | FileTask
     model: str
-    method: Any
+    method: methods.Method
     optimizer: Optimizer
     checkpoint: str = ""
     vocabulary: str = ""

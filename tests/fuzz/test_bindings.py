@@ -11,6 +11,7 @@ from harness import AMOUNT, SEED, command, judged, report, spread
 
 from spjax import config, methods
 from spjax.config import registry
+from spjax.config.identity import parameters
 
 ROOT = Path(__file__).parents[2]
 HUGE = "1" + "0" * 20
@@ -72,7 +73,7 @@ def fields():
         if not dataclasses.is_dataclass(target) or name in NOT_OF_A_RUN:
             continue
         hints = typing.get_type_hints(target)
-        found += [(name, x, hints.get(x, object)) for x in sorted(config._parameters(target))]
+        found += [(name, x, hints.get(x, object)) for x in sorted(parameters(target))]
     return found
 
 
