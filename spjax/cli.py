@@ -1,6 +1,6 @@
 """The command line: train, sweep, plot, pretrain, cache, tasks, eval, predict, inspect, convert.
 
-Flags are T5X's: `--gin_file` (repeatable), `--gin.NAME=value`, `--gin_search_paths`. Rooms are
+Flags are T5X's: `--gin_file` (repeatable), `--gin.NAME=value`, `--gin_search_paths`. Modules are
 imported inside the commands, so that `spjax --help` answers at once.
 """
 

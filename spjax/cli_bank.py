@@ -1,6 +1,6 @@
 """What is given with --prompt, and the frozen model that is asked under all of it.
 
-Rooms are imported inside functions, so that `spjax --help` answers at once.
+Modules are imported inside functions, so that `spjax --help` answers at once.
 """
 
 from __future__ import annotations

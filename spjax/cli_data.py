@@ -1,6 +1,6 @@
 """The commands `spjax cache` and `spjax tasks`, and the texts of `spjax pretrain`.
 
-Rooms are imported inside the commands, so that `spjax --help` answers at once.
+Modules are imported inside the commands, so that `spjax --help` answers at once.
 """
 
 from __future__ import annotations

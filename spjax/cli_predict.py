@@ -1,6 +1,6 @@
 """The commands `spjax eval` and `spjax predict`: what prompts and runs answer.
 
-Rooms are imported inside the commands, so that `spjax --help` answers at once.
+Modules are imported inside the commands, so that `spjax --help` answers at once.
 """
 
 from __future__ import annotations

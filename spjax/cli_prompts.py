@@ -1,6 +1,6 @@
 """The commands `spjax inspect` and `spjax convert`: prompts and frozen weights as files.
 
-Rooms are imported inside the commands, so that `spjax --help` answers at once.
+Modules are imported inside the commands, so that `spjax --help` answers at once.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from typing import IO, Any, BinaryIO
 
 DIGEST = "content_sha256"  # the key of a JSON object's own digest
 _ALGORITHM = "sha256:"
-_WALL_TIME = "seconds"  # a key that no digest covers
 JSON_BYTES = 100 * 10**6  # as much as a safetensors header may have
 
 # Of a folder that may be written but not read, and of file systems that cannot sync folders.
@@ -202,11 +201,8 @@ def parse_json_object(text: str | bytes) -> dict[str, Any]:
 
 
 def json_digest(content: Mapping[str, Any]) -> str:
-    """`sha256:` and the SHA-256 in hex of a JSON object, however its text is laid out.
-
-    The wall time is left out: two runs that give the same numbers have the same digest.
-    """
-    parsed = json.loads(json.dumps({key: x for key, x in content.items() if key != _WALL_TIME}))
+    """`sha256:` and the SHA-256 in hex of a JSON object, however its text is laid out."""
+    parsed = json.loads(json.dumps(dict(content)))
     text = json.dumps(parsed, sort_keys=True, separators=(",", ":"))
     return _ALGORITHM + hashlib.sha256(text.encode()).hexdigest()
 

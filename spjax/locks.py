@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _POLL_SECONDS = 0.1
+_LOOK_SECONDS = 1.0  # between two looks at every process's open files, which take a while
 _NOTE_SECONDS, _SECONDS_BETWEEN_NOTES = 1.0, 30.0
 # Children of a killed process notice that within a second; a stopped one may be continued.
 _ORPHAN_SECONDS, _STOPPED_SECONDS = 10.0, 10.0
@@ -51,7 +52,8 @@ def hold(path: Path, patience: float = math.inf) -> Iterator[int]:
 
 
 def _acquire(path: Path, descriptor: int, patience: float) -> None:
-    start, noted, running = time.monotonic(), -math.inf, time.monotonic()
+    start = running = time.monotonic()
+    noted = looked = -math.inf
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,7 +61,8 @@ def _acquire(path: Path, descriptor: int, patience: float) -> None:
         except BlockingIOError:
             pass
         now = time.monotonic()
-        if now - start >= min(_NOTE_SECONDS, patience):
+        if now - start >= min(_NOTE_SECONDS, patience) and now - looked >= _LOOK_SECONDS:
+            looked = now
             owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
             holders = _holders(path) or {owner: _state(owner)}
             told = ", ".join(_describe(*holder) for holder in holders.items())

@@ -94,7 +94,7 @@ def _digest(path: Path) -> str:
     data = path.read_bytes()
     if path.name == "result.json":
         content = json.loads(data)
-        del content["seconds"]
+        del content["seconds"], content["content_sha256"]
         data = json.dumps(content).encode()
     return hashlib.sha256(data).hexdigest()
 

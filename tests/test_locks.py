@@ -36,6 +36,7 @@ def test_a_lock_holds_and_names_its_owner(tmp_path):
 
 def test_a_wait_is_told_with_the_child_that_holds_the_lock(tmp_path, child, caplog, monkeypatch):
     monkeypatch.setattr(locks, "_NOTE_SECONDS", 0.1)
+    monkeypatch.setattr(locks, "_LOOK_SECONDS", 0.1)
     with pytest.raises(locks.HeldError, match=f"^process {child.pid}$"):
         with locks.hold(tmp_path / "lock", patience=0.3):
             pass
@@ -44,11 +45,28 @@ def test_a_wait_is_told_with_the_child_that_holds_the_lock(tmp_path, child, capl
 
 def test_a_stopped_holder_is_not_waited_for(tmp_path, child, monkeypatch):
     monkeypatch.setattr(locks, "_NOTE_SECONDS", 0.1)
+    monkeypatch.setattr(locks, "_LOOK_SECONDS", 0.1)
     monkeypatch.setattr(locks, "_STOPPED_SECONDS", 0.2)
     child.send_signal(signal.SIGSTOP)
     with pytest.raises(locks.HeldError, match=rf"^process {child.pid} \(stopped\)$"):
         with locks.hold(tmp_path / "lock"):
             pass
+
+
+def test_a_wait_looks_at_other_processes_only_now_and_then(tmp_path, child, monkeypatch):
+    """Whoever builds what is waited for needs the processor."""
+    looks = []
+    monkeypatch.setattr(locks, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(locks, "_LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(locks, "_holders", lambda path: looks.append(path) or {})
+    with pytest.raises(locks.HeldError):
+        with locks.hold(tmp_path / "lock", patience=0.2):
+            pass
+    assert len(looks) == 1
+    with pytest.raises(locks.HeldError):
+        with locks.hold(tmp_path / "lock", patience=0.0):
+            pass
+    assert len(looks) == 2
 
 
 def test_children_of_a_killed_owner_are_waited_for(tmp_path, child):

@@ -18,7 +18,7 @@ import pandas as pd
 
 from spjax import methods
 from spjax.analysis import rates
-from spjax.files import check_sum, read_bytes
+from spjax.files import DamagedFile, check_sum, read_bytes
 from spjax.studies.results import SUMS
 
 PROMPT_TUNING, FULL_FINE_TUNING = methods.PAPER, methods.PAPER_FULL
@@ -76,6 +76,8 @@ def load(study_folder: Path) -> pd.DataFrame:
         if data and not data.endswith(b"\n"):
             raise ValueError("it is cut short, in the middle of a row")
         return checked(pd.read_csv(io.BytesIO(data)))
+    except DamagedFile as error:  # which names the file
+        raise ValueError(f"{error}; {again}") from error
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path} is empty: not even column names; run the sweep again") from None
     except (OSError, ValueError, TypeError, OverflowError) as error:

@@ -43,9 +43,12 @@ def result(folder: Path, name: str = "result.json") -> dict[str, Any] | None:
 
 
 def metrics_problem(folder: Path, result: Mapping[str, Any]) -> str:
-    """Why a run's `metrics.jsonl` is not the one that its result was written with; "" if it is."""
+    """Why a run's `metrics.jsonl` is not the one that its result was written with; "" if it is.
+
+    While a finished run goes on with more steps the log is ahead of the result, and not checked.
+    """
     path, expected = folder / "metrics.jsonl", result.get("metrics_sha256")
-    if not expected or not path.is_file() or file_digest(path) == expected:
+    if not expected or (folder / LONGER).exists() or not path.is_file() or file_digest(path) == expected:
         return ""
     return f"{path} is damaged, or was changed: it does not have the digest in result.json"
 

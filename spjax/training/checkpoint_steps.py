@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 # Of Orbax and TensorStore where a file is empty, cut short or missing. Others, such as too little
 # memory or a file that may not be opened, say nothing against the checkpoint.
 _DAMAGE = (ValueError, KeyError, TypeError, FileNotFoundError)
+# How TensorStore's ValueErrors begin where a file may not be opened or read at the moment.
+_NO_DAMAGE = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
 class SyncedPath(atomicity.AtomicRenameTemporaryPath):
@@ -55,6 +57,9 @@ def restore_newest(
 
     Returns:
       The step and its content; None if there is no checkpoint that can be read.
+
+    Raises:
+      Exception: of `restore`, where it says nothing against the checkpoint.
     """
     unreadable: list[tuple[int, str]] = []
     result = None
@@ -63,6 +68,8 @@ def restore_newest(
         try:
             result = step, restore(step)
         except _DAMAGE as error:
+            if str(error).startswith(_NO_DAMAGE):
+                raise
             problem = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         if processes.all_agree(not problem):
             break

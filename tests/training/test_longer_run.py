@@ -66,6 +66,7 @@ def test_the_shorter_result_stays_until_the_longer_run_is_finished(tmp_path, mon
     monkeypatch.setattr(loop.Gang, "finish", stop)
     assert train(tmp_path, 4) == 130
     assert before == ((tmp_path / "config.gin").read_text(), (tmp_path / "result.json").read_text())
+    assert not disk.metrics_problem(tmp_path, read_json(tmp_path / "result.json"))
     monkeypatch.undo()
     assert train(tmp_path, 4) == 0 and result(tmp_path)["steps"] == 4
 

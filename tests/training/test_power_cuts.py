@@ -4,13 +4,13 @@ One by default; `SPJAX_BATTERY=50` for more.
 """
 
 import dataclasses
-import json
 import os
 import random
 import shutil
 
 import pytest
 
+from spjax.files import read_json
 from spjax.training import loop
 
 # Of Orbax, where a checkpoint is damaged: its event loop is closed before its reads have ended.
@@ -59,7 +59,7 @@ class Snapshots:
 
 def end(folder):
     """All that a run leaves, but for its time."""
-    result = json.loads((folder / "result.json").read_text())
+    result = read_json(folder / "result.json")
     del result["seconds"]
     log = (folder / "metrics.jsonl").read_text()
     return result, log, (folder / "prompt.npy").read_bytes()
@@ -100,16 +100,19 @@ def test_every_snapshot_goes_on_to_the_same_end(run, tmp_path, monkeypatch, capl
     assert told
 
 
-def test_memory_that_is_short_does_not_count_as_damage(run, tmp_path, monkeypatch):
+def test_errors_of_the_machine_do_not_count_as_damage(run, tmp_path, monkeypatch):
+    """Too little memory, or a file that may not be opened, which TensorStore says as below."""
     from spjax.training import run_files
 
     loop.train([run], [tmp_path])
     (tmp_path / "result.json").unlink()
+    closed = ValueError('PERMISSION_DENIED: Failed to open: "d/1": Permission denied')
+    for error in (MemoryError(), closed):
 
-    def short(self, step, like):
-        raise MemoryError
+        def refuse(self, step, like, error=error):
+            raise error
 
-    monkeypatch.setattr(run_files.Checkpoints, "at", short)
-    with pytest.raises(MemoryError):
-        loop.train([run], [tmp_path])
-    assert list(tmp_path.glob("checkpoints/6")) and not list(tmp_path.glob("unreadable*"))
+        monkeypatch.setattr(run_files.Checkpoints, "at", refuse)
+        with pytest.raises(type(error)):
+            loop.train([run], [tmp_path])
+        assert list(tmp_path.glob("checkpoints/6")) and not list(tmp_path.glob("unreadable*"))
