@@ -26,7 +26,7 @@ _QUIET = {"log": lambda text: None}
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit code: 0, 1 (failed), 2 (bad input), 130 (Ctrl-C)."""
     console.open_streams()
-    with console.Interrupts() as interrupts:
+    with console.Interrupts(ends_process=argv is None) as interrupts:
         try:
             args = _parser().parse_args(_rewrite(sys.argv[1:] if argv is None else argv))
             _expand_paths(args)

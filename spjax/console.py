@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -82,8 +83,9 @@ class Interrupts:
       count: how many there were.
     """
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, ends_process: bool) -> None:
+        """Says whether the process ends after the block, as that of a command does."""
+        self.count, self.ends_process = 0, ends_process
         self._before: object = None
 
     def __enter__(self) -> Interrupts:
@@ -95,7 +97,12 @@ class Interrupts:
 
     def __exit__(self, *exception: object) -> None:
         """Restores the handler, unless the process is about to end after an interruption."""
-        if self._before is not None and not self.count:
+        if self._before is None:
+            return
+        if self.count and self.ends_process:
+            # Python takes handlers of its own away when it ends, and the next would be a signal.
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+        else:
             signal.signal(signal.SIGINT, self._before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

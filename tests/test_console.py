@@ -87,7 +87,11 @@ def test_three_times_ctrl_c():
         "            for _ in range(int(sys.argv[1]) - 1): os.kill(os.getpid(), signal.SIGINT)\n"
         "            print('saved', flush=True)\n"
         "cli._parser = Parser\n"
-        "sys.exit(cli.main())"
+        "code = cli.main()\n"
+        "class Late:\n"  # while Python ends
+        "    def __del__(self, kill=os.kill, pid=os.getpid()): kill(pid, 2)\n"
+        "late = Late() if sys.argv[1] == '2' else None\n"
+        "sys.exit(code)"
     )
     for count, output in (("1", "saved\n"), ("2", "saved\n"), ("3", "")):
         command = [sys.executable, "-c", program, count]
@@ -108,6 +112,7 @@ def test_an_error_that_a_library_makes_of_ctrl_c(monkeypatch, capsys):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         assert cli.main([]) == 130
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # a notebook's
     finally:
         signal.signal(signal.SIGINT, before)
     assert "interrupted" in capsys.readouterr().err
