@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spjax.files import write_text
+from spjax.files import JSON_BYTES, read_bytes, write_text
 
 if TYPE_CHECKING:
     from spjax.data.vocabulary import Vocabulary
@@ -114,7 +114,7 @@ def describe(folder: Path | None, names: list[str]) -> str:
 def _read(path: Path) -> dict[str, Any]:
     """The JSON object of a file, {} if there is none."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bytes(path, JSON_BYTES))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
