@@ -44,7 +44,15 @@ def result(folder: Path, name: str = "result.json") -> dict[str, Any] | None:
 
 def metrics_problem(folder: Path, result: Mapping[str, Any]) -> str:
     """Why a run's `metrics.jsonl` is not the one that its result was written with; "" if it is."""
-    path, expected = folder / "metrics.jsonl", result.get("metrics_sha256")
+    return _digest_problem(folder / "metrics.jsonl", result.get("metrics_sha256"))
+
+
+def config_problem(folder: Path, result: Mapping[str, Any]) -> str:
+    """Why a run's `config.gin` is not the one that its result was written with; "" if it is."""
+    return _digest_problem(folder / "config.gin", result.get("config_sha256"))
+
+
+def _digest_problem(path: Path, expected: str | None) -> str:
     if not expected or not path.is_file() or file_digest(path) == expected:
         return ""
     return f"{path} is damaged, or was changed: it does not have the digest in result.json"
