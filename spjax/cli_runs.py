@@ -31,10 +31,17 @@ def load(folder: Path) -> Any:
     """The run that the `config.gin` of a folder describes.
 
     Raises:
-      ValueError: the file cannot be used, or the task's files are no longer as they were.
+      ValueError: the file cannot be used, is not the one that the result was written with, or the
+        task's files are no longer as they were.
     """
     from spjax import config
+    from spjax.studies import folder as disk
 
+    if problem := disk.config_problem(folder, disk.result(folder) or {}):
+        raise ValueError(
+            f"{problem}. Put the old content back; or train it as another run, with "
+            f"`spjax train --gin_file={folder / 'config.gin'}` and another MODEL_DIR."
+        )
     return config.load_stored("Run", folder / "config.gin")
 
 

@@ -1,7 +1,8 @@
-"""Checks of numbers that people set: kind, range, and nothing that is not finite."""
+"""Checks of what people set: texts are texts; numbers have a kind and a range, and are finite."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -11,6 +12,7 @@ MOST_POSITIONS = 10**5  # of a row, a prompt or a target; a row of T5 has 512
 MOST_EXAMPLES = 10**6  # in a batch
 MOST_SEED = 2**32 - 1
 MOST_RATE = 1000.0
+_TEXTS = ("tuple[str, ...]", "Sequence[str]")
 
 
 def whole(name: str, value: Any, least: int = 0, most: int = MOST_STEPS) -> None:
@@ -71,6 +73,31 @@ def number(
             joint = "and " if len(words) > 1 else ""
             words.append(f"{joint}{'below' if below else 'at most'} {most:g}")
         raise ValueError(f"{name} is {_shown(value)}; it must be a {' '.join(words)}.")
+
+
+def texts(owner: Any) -> None:
+    """Demands texts in the fields of a dataclass that are annotated as `str` or a sequence of it.
+
+    A single text in place of a sequence is left to the owner.
+
+    Args:
+      owner: an object whose module has `from __future__ import annotations`.
+
+    Raises:
+      ValueError: a field has something else.
+    """
+    for field in dataclasses.fields(owner):
+        value, several = getattr(owner, field.name), field.type in _TEXTS
+        if field.type != "str" and not several or isinstance(value, str):
+            continue
+        if not (several and isinstance(value, (list, tuple))):
+            wanted = "list of texts, ['yes', 'no']" if several else "text"
+        elif all(isinstance(word, str) for word in value):
+            continue
+        else:
+            wanted = "list of texts, each in quotes"
+        name = f"{type(owner).__name__}.{field.name}"
+        raise ValueError(f"{name} is {_shown(value)}; it must be a {wanted}.")
 
 
 def _shown(value: Any) -> str:

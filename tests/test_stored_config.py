@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from spjax import config
+from spjax import cli_runs, config
+from spjax.files import file_digest, write_json
 from spjax.methods.initializers import Uniform
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.studies import study
@@ -21,6 +22,18 @@ def test_what_is_written_reads_back(tmp_path):
     for run in (RUN, dataclasses.replace(RUN, remat=True)):
         (tmp_path / "config.gin").write_text(config.config_str(run))
         assert config.load_stored("Run", tmp_path / "config.gin") == run
+
+
+def test_a_finished_run_with_a_changed_configuration_is_refused(tmp_path):
+    path = tmp_path / "config.gin"
+    path.write_text(config.config_str(RUN))
+    write_json(tmp_path / "result.json", {"config_sha256": file_digest(path)})
+    assert cli_runs.load(tmp_path) == RUN
+    path.write_text(path.read_text().replace("input_length = 0", "input_length = 4"))
+    with pytest.raises(ValueError, match="config.gin is damaged, or was changed.* another MODEL"):
+        cli_runs.load(tmp_path)
+    write_json(tmp_path / "result.json", {})  # of older versions
+    assert cli_runs.load(tmp_path).input_length == 4
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.parent.name)

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from spjax import methods, validation
+from spjax.data.tasks.files import FileTask
 from spjax.methods import initializers
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.training.optimizers import Adafactor, AdamW
@@ -28,6 +29,32 @@ def with_numbers():
         for field in dataclasses.fields(item):
             if str(field.type) in ("int", "float") and field.name != "tasks":
                 yield pytest.param(item, field.name, id=f"{type(item).__name__}.{field.name}")
+
+
+@pytest.mark.parametrize("kind, name", [
+    (kind, field.name)
+    for kind in (Run, FileTask, initializers.Text, initializers.ClassLabels, initializers.FromFile,
+                 methods.get("multitask_prompt_tuning"))
+    for field in dataclasses.fields(kind)
+    if field.type in ("str", "tuple[str, ...]", "Sequence[str]")
+])  # fmt: skip
+def test_no_setting_that_is_a_text_takes_anything_else(kind, name):
+    needed = {"task": "pocket_cb", "model": "pocket_50k", "method": PromptTuning(3),
+              "optimizer": Adafactor()} if kind is Run else {}  # fmt: skip
+    for value in (5, None, [1, "a"], {"a": 1}):
+        with pytest.raises(ValueError, match=rf"{kind.__name__}\.{name} is .* a (list of )?text"):
+            kind(**needed | {name: value})
+
+
+def test_other_kinds_of_settings_are_refused_by_name():
+    for value in (5, "class_labels", initializers.Uniform):
+        for method in (PromptTuning, methods.get("multitask_prompt_tuning")):
+            with pytest.raises(ValueError, match="INITIALIZER is .* one of @Uniform"):
+                method(3, initializer=value)
+    with pytest.raises(ValueError, match="teachers is the text 'a'; give a list"):
+        methods.get("multitask_prompt_tuning")(3, teachers="a")
+    with pytest.raises(ValueError, match=r"Run.task is \['a'\]; give the name"):
+        dataclasses.replace(RUN, task=["a"])
 
 
 @pytest.mark.parametrize("item, name", with_numbers())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Mapping
@@ -159,7 +160,20 @@ def write_safetensors(
     """Writes a safetensors file with strings and checksums in its header, or none at all."""
     checksums = {name: header_digests.checksums_of(array) for name, array in tensors.items()}
     sealed = header_digests.seal(metadata, _layout(tensors), checksums)
-    data = safetensors.numpy.save(dict(tensors), metadata=sealed)
+    data = _with_sorted_metadata(safetensors.numpy.save(dict(tensors), metadata=sealed))
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(data)
         sync(file)
+
+
+def _with_sorted_metadata(data: bytes) -> bytes:
+    """Orders the strings in the header of a safetensors file, so that equal content is equal bytes.
+
+    The library writes them in an order that differs from call to call.
+    """
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header["__metadata__"] = dict(sorted(header.pop("__metadata__", {}).items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[start:]

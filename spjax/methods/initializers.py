@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from typing import Protocol, Sequence, runtime_checkable
+from typing import Any, Protocol, Sequence, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +113,8 @@ class ClassLabels:
     tokens: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        """Checks the number."""
+        """Checks the words and the number."""
+        validation.texts(self)
         validation.whole("ClassLabels.population", self.population)
 
     def resolve(self, labels: Sequence[str], encode: Encode) -> ClassLabels:
@@ -172,7 +173,8 @@ class Text:
     tokens: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Checks the number."""
+        """Checks the text and the number."""
+        validation.texts(self)
         validation.whole("Text.population", self.population)
 
     def resolve(self, labels: Sequence[str], encode: Encode) -> Text:
@@ -210,6 +212,7 @@ class FromFile:
 
     def __post_init__(self) -> None:
         """Expands "~"."""
+        validation.texts(self)
         object.__setattr__(self, "path", expanded(self.path))
 
     @property
@@ -231,6 +234,22 @@ class FromFile:
         del rng
         width = embedding_VD.shape[1]
         return jnp.asarray(prompts.read(self.path, width=width, length=length).rows_PD)
+
+
+def check(name: str, value: Any) -> None:
+    """Demands an initializer.
+
+    Args:
+      name: how the user writes the setting, such as "INITIALIZER".
+      value: what was set.
+
+    Raises:
+      ValueError: it is something else.
+    """
+    known = (Uniform, SampledVocabulary, ClassLabels, Text, FromFile)
+    if not (callable(value) and hasattr(value, "resolve")) or isinstance(value, type):
+        listed = ", ".join(f"@{kind.__name__}()" for kind in known)
+        raise ValueError(f"{name} is {value!r:.60}; bind an initializer: one of {listed}.")
 
 
 def _check_known(what: str, ids: Sequence[int]) -> None:

@@ -17,7 +17,7 @@ from spjax import validation
 from spjax.checkpoints import array_files, prompts
 from spjax.files import expanded, file_digest
 from spjax.methods.base import Encode, Method
-from spjax.methods.initializers import Initializer, SampledVocabulary, Uniform
+from spjax.methods.initializers import Initializer, SampledVocabulary, Uniform, check
 from spjax.types import Soft, Tree
 
 _FACTORS = ("shared", "u", "v")
@@ -95,6 +95,13 @@ class MultitaskPromptTuning(Method):
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
+        validation.texts(self)
+        if isinstance(self.teachers, str):
+            raise ValueError(
+                f"MultitaskPromptTuning.teachers is the text {self.teachers!r}; give a list of "
+                "prompts, one for each task."
+            )
+        check("INITIALIZER", self.initializer)
         for name in ("length", "rank"):
             most = validation.MOST_POSITIONS
             validation.whole(f"MultitaskPromptTuning.{name}", getattr(self, name), 1, most)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from spjax import validation
 from spjax.methods.base import Encode, Method
-from spjax.methods.initializers import Initializer, SampledVocabulary, Uniform
+from spjax.methods.initializers import Initializer, SampledVocabulary, Uniform, check
 from spjax.types import PROMPT_SEES, Soft, Tree
 
 
@@ -46,6 +46,7 @@ class PromptTuning(Method):
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
         validation.whole("PROMPT_LENGTH", self.length, 1, validation.MOST_POSITIONS)
+        check("INITIALIZER", self.initializer)
         if self.place not in ("front", "after_first", "end"):
             raise ValueError(
                 f"PromptTuning.place is {self.place!r}; use 'front', 'after_first' or 'end'."

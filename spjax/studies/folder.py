@@ -43,12 +43,17 @@ def result(folder: Path, name: str = "result.json") -> dict[str, Any] | None:
 
 
 def metrics_problem(folder: Path, result: Mapping[str, Any]) -> str:
-    """Why a run's `metrics.jsonl` is not the one that its result was written with; "" if it is.
+    """Why a run's `metrics.jsonl` is not the one that its result was written with; "" if it is."""
+    return _digest_problem(folder / "metrics.jsonl", result.get("metrics_sha256"))
 
-    While a finished run goes on with more steps the log is ahead of the result, and not checked.
-    """
-    path, expected = folder / "metrics.jsonl", result.get("metrics_sha256")
-    goes_on = (folder / LONGER).exists()  # with more steps, and a longer log
+
+def config_problem(folder: Path, result: Mapping[str, Any]) -> str:
+    """Why a run's `config.gin` is not the one that its result was written with; "" if it is."""
+    return _digest_problem(folder / "config.gin", result.get("config_sha256"))
+
+
+def _digest_problem(path: Path, expected: str | None) -> str:
+    goes_on = (path.parent / LONGER).exists()  # with more steps: the files are ahead of the result
     if not expected or goes_on or not path.is_file() or file_digest(path) == expected:
         return ""
     return f"{path} is damaged, or was changed: it does not have the digest in result.json"

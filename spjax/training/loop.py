@@ -317,6 +317,8 @@ def _finished(member: Member, result: dict[str, Any], seconds: float) -> dict[st
     if processes.leads():
         if (log := member.folder / "metrics.jsonl").is_file():
             result["metrics_sha256"] = file_digest(log)
+        if config := _config_file(member):
+            result["config_sha256"] = file_digest(config)
         return write_json(member.folder / "result.json", result)
     return result
 
@@ -365,9 +367,14 @@ def _common_program(members: Sequence[Member], firsts: Sequence[Member]) -> step
     return programs.pop()
 
 
+def _config_file(member: Member) -> Path | None:
+    paths = (member.folder / name for name in (prompts.RUN_LONGER, prompts.RUN_CONFIG))
+    return next(filter(Path.is_file, paths), None)
+
+
 def _save_tensors(member: Member, tensors: Mapping[str, Any], result: dict[str, Any]) -> None:
-    configs = (member.folder / name for name in (prompts.RUN_LONGER, prompts.RUN_CONFIG))
-    text = next((path.read_text(encoding="utf-8") for path in configs if path.is_file()), "")
+    config = _config_file(member)
+    text = config.read_text(encoding="utf-8") if config else ""
     facts = prompts.provenance_of_run(result, text)
     tasks = [info.name for info in member.tasks.mixture.trained]
     prompts.write_run(member.folder, tensors, facts, tasks)

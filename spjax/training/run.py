@@ -108,16 +108,18 @@ class Run:
 
     def __post_init__(self) -> None:
         """Checks names and ranges, so that a study fails before it trains anything."""
+        validation.texts(self)
         object.__setattr__(self, "checkpoint", expanded(self.checkpoint))
+        if not isinstance(self.task, (str, FileTask)):
+            raise ValueError(
+                f"Run.task is {self.task!r}; give the name of a task or mixture, the path of a "
+                "file, or bind @FileTask()."
+            )
         if isinstance(self.task, str) and files.is_path(self.task):
             object.__setattr__(self, "task", files.of(self.task))
         registry.mixture(self.task)
         weights.check_model(self.model, self.checkpoint)
         quantization.check_dtype(self.weights_dtype)
-        if not isinstance(self.vocabulary, str):
-            raise ValueError(
-                f"Run.vocabulary is {self.vocabulary!r}; give a SentencePiece file's path."
-            )
         object.__setattr__(self, "vocabulary", expanded(self.vocabulary))
         if not isinstance(self.method, methods.Method):
             known = (f"@{methods.get(name).__name__}()" for name in methods.names())

@@ -411,3 +411,17 @@ def test_a_file_that_changes_while_it_is_read_is_refused(folder: Path) -> None:
 def test_a_run_takes_a_task_of_either_kind() -> None:
     kinds = {field.name: field.type for field in dataclasses.fields(Run)}
     assert kinds["task"] == "str | FileTask"
+
+
+def test_a_row_with_a_comma_does_not_hide_that_its_quotation_mark_swallows_others(tmp_path):
+    rows = ['"c, and d,bad', "e,good", "f,bad", 'g",good', "h,bad"]
+    (tmp_path / "a.csv").write_text("\n".join(["input,target", *rows]) + "\n")
+    (row,) = file_rows.read(tmp_path / "a.csv", ("input", "target"))
+    assert row.place == ":2" and "written without quoting" in row.problem
+
+
+def test_a_doubled_quotation_mark_further_down_does_not_hide_it_either(tmp_path):
+    rows = ['"c\tbad', "e\tgood", 'f"\tbad', 'g\tgood', '"h ""i"" j"\tbad']
+    (tmp_path / "a.tsv").write_text("\n".join(["input\ttarget", *rows]) + "\n")
+    (row,) = file_rows.read(tmp_path / "a.tsv", ("input", "target"))
+    assert row.place == ":2" and "written without quoting" in row.problem

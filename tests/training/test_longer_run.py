@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spjax import cli, config
-from spjax.files import read_json
+from spjax.files import file_digest, read_json
 from spjax.studies import folder as disk
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +41,7 @@ def test_a_longer_run_is_the_one_from_the_start(tmp_path, capsys):
     assert shorter["steps"] == 3
     assert train(parts, 6) == 0
     assert result(parts) == result(whole)
+    assert result(parts)["config_sha256"] == file_digest(parts / "config.gin")
     assert (parts / "config.gin").read_text() == (whole / "config.gin").read_text()
     rows = [np.load(folder / "prompt.npy") for folder in (parts, whole)]
     np.testing.assert_array_equal(*rows)

@@ -167,10 +167,10 @@ def _first_swallowed(text: str, lines: Sequence[str], delimiter: str) -> int:
     """The first line of a quoted cell that seems to hold whole rows, 0 if there is none.
 
     In a file written without quoting, a text that begins with a quotation mark and another that
-    ends with one enclose the rows between them: then each line of the cell has as many delimiters
-    as the header. So may a text of several lines by chance, but not most such texts of a file, and
-    a space follows a comma in prose. A quoted cell of one line that holds a delimiter or doubled
-    quotation marks says that the file is quoted.
+    ends with one enclose the rows between them: then each line between the two has as many
+    delimiters as the header, or where there is none between, these two have. So may a text of
+    several lines by chance, but not most such texts of a file, and a space follows a comma in
+    prose. A quoted cell of one line that holds a delimiter says that the file is quoted.
 
     Raises:
       csv.Error: quotation marks do not pair up.
@@ -183,9 +183,11 @@ def _first_swallowed(text: str, lines: Sequence[str], delimiter: str) -> int:
         rows = [line.split(delimiter) for line in lines[first:last]]
         if last - first > 1:
             several += 1
-            if all(len(row) == width and not any(c[:1] == " " for c in row[1:]) for row in rows):
+            # The first and the last may hold delimiters in their texts.
+            inner = rows[1:-1] or rows
+            if all(len(row) == width and not any(c[:1] == " " for c in row[1:]) for row in inner):
                 rowlike.append(first + 1)
-        elif len(cells) == width != len(rows[0]) or any(map(_QUOTED.fullmatch, rows[0])):
+        elif len(cells) == width != len(rows[0]):
             return 0
     return rowlike[0] if width > 1 and 2 * len(rowlike) > several else 0
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax import extras
+from spjax import extras, validation
 from spjax.data.tasks import file_rows, row_texts
 from spjax.data.tasks.formats import Format
 from spjax.data.tasks.info import TaskInfo, not_drawn
@@ -43,7 +43,6 @@ _METRIC_PACKAGES = {"rouge": "rouge_score", "bleu": "sacrebleu"}  # of the extra
 _CLASSES = {"f1_with_invalid": 2, "mean_3class_f1": 3}  # labels that a metric is for
 _REPORTED = 10  # bad rows that are named
 _PATH = re.compile(rf"(?i:(.+(?:{'|'.join(map(re.escape, file_rows.ENDINGS))})))((?::\w+)*)")
-
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +90,7 @@ class FileTask:
           ValueError: a setting is not allowed, a file cannot be read, has bad rows, too few of
             them, or has changed.
         """
+        validation.texts(self)
         for field in ("labels", "metrics"):
             value = getattr(self, field)
             words = (value,) if isinstance(value, str) else tuple(value)
@@ -259,7 +259,7 @@ def _check(task: FileTask) -> None:
             f"FileTask.target is {task.target!r}; with labels it must be one column and nothing "
             'else, as in "{target}".'
         )
-    bad = [word for word in task.labels if not isinstance(word, str) or not word.strip()]
+    bad = [word for word in task.labels if not word.strip()]
     if bad or len(set(task.labels)) < len(task.labels):
         raise ValueError(f"FileTask.labels is {task.labels!r}; give different words, none empty.")
     _check_metrics(task)
