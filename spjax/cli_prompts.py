@@ -177,11 +177,6 @@ def convert(args: argparse.Namespace) -> int:
             f"{args.format!r}; leave it out."
         )
     wanted = args.dtype or args.format not in prompts.FORMATS
-    if args.vocabulary and args.format != "huggingface":
-        raise ValueError(
-            f"--vocabulary is {args.vocabulary!r}, and only --format=huggingface has a vocabulary; "
-            f"leave it out with --format={args.format}."
-        )
     dtype = args.dtype or "float32"
     if folder := _run_with_weights(args.source, wanted):
         from spjax.training import export

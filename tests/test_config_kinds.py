@@ -101,6 +101,12 @@ def test_gin_files_without_sense(text, message, tmp_path):
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(("key", "table"), [("a", 3), ([], {}), ({}, {"a": 1}), ("a", None)])
+def test_tables_are_dicts(key, table):
+    with pytest.raises(ValueError, match="the key must be a text or a number and the table a dict"):
+        config.by(key, table)
+
+
 def test_a_binding_is_one_line():
     with pytest.raises(ValueError, match="Run.steps is neither a Python literal"):
         load("LoRA", "Run.steps=1\nRun.seed=2")

@@ -60,9 +60,11 @@ def read_npy(path: Path) -> np.ndarray:
             _check_npy_size(file)
             array = np.load(file, allow_pickle=False)
     except Exception as error:  # headers are evaluated by Python's tokenizer and parser
+        problem = reason(error)
+        if problem.startswith("malformed node"):  # followed by the address of an object
+            problem = "its header is no Python literal"
         raise ValueError(
-            f"cannot read the array in {path}: {reason(error)}. Copy or write the file "
-            "again, as numbers."
+            f"cannot read the array in {path}: {problem}. Copy or write the file again, as numbers."
         ) from error
     return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype("V2") else array
 

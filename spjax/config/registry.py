@@ -7,7 +7,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar
 
 import gin
@@ -48,8 +48,13 @@ def by(key: Any, table: Mapping[Any, Any]) -> Any:
     entry named "default" stands for every other key.
 
     Raises:
-      ValueError: the table has neither the key nor a default.
+      ValueError: the table has neither the key nor a default, or is none.
     """
+    if not isinstance(table, Mapping) or not isinstance(key, Hashable):
+        raise ValueError(
+            f"`by` has the key {key!r} and the table {table!r}; the key must be a text or a "
+            "number and the table a dict."
+        )
     if key in table:
         return table[key]
     if "default" in table:

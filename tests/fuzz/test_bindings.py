@@ -101,6 +101,8 @@ def kind_of(hint):
 def may(parameter, hint, value):
     if hint is int and value == "0" and parameter in ZERO or (parameter, value) in MAY:
         return True
+    if hint is str and value in ("3", "None", "True", "0.5"):
+        return True  # a bare text on the command line is what was written
     if hint is float and value == "1e30":
         return parameter != "learning_rate"
     return value == HUGE and parameter in HUGE_MAY
@@ -165,7 +167,8 @@ def may_macro(name, value):
     if name in ("VALIDATION_FILE", "TEST_FILE", "SOURCE", "INITIAL_CHECKPOINT_PATH"):
         return value == ""
     if name == "WAYWARD_TEXT":
-        return value in ("'x'", "nan", "~/x", "2025-01-15", "'é'")
+        # A bare text on the command line is what was written.
+        return value in ("'x'", "'é'") or value != "" and value[0] not in "@%'\"([{"
     if name in NUMBERS:
         return (name, value) in MACROS
     if name == "WAYWARD_GAMMA":
