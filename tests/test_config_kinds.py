@@ -33,6 +33,7 @@ def load(method, *bindings):
         ("Run.method=@LoRA", "Run.method is @LoRA without '()'; it must be"),
         ("Run.optimizer='x'", "Run.optimizer is 'x'; it must be @Adafactor() or @AdamW()."),
         ("Run.waywardness=3", "Run.waywardness is 3; it must be @Waywardness() or None."),
+        (r"Run.vocabulary='\x00'", "Run.vocabulary is '\\x00'; a text has no null bytes."),
         ("Run.contents=[('a', 1)]", "it must be a list of lists of texts."),
     ],
 )

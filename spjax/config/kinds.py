@@ -49,6 +49,8 @@ def check(target: type, values: Mapping[str, Any]) -> None:
     """
     hints = _hints(target)
     for name, value in values.items():
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(f"{target.__name__}.{name} is {value!r}; a text has no null bytes.")
         if name in hints and not _fits(value, hints[name]):
             shown = repr(value)
             if len(shown) > _MOST_SHOWN:

@@ -12,7 +12,7 @@ import pytest
 from spjax import cli, config
 from spjax.checkpoints import prompts
 from spjax.data import cache, vocabulary
-from spjax.data.tasks import files, registry
+from spjax.data.tasks import file_rows, files, registry
 from spjax.data.tasks.files import FileTask
 from spjax.training import prediction
 from spjax.training.run import Run

@@ -141,7 +141,7 @@ def test_a_start_is_read_in_every_format(format, tmp_path):
 
 def test_teachers_are_read_before_anything_is_traced(tmp_path):
     write_prompt(tmp_path / "a.npy", 0)
-    method = MultitaskPromptTuning(3, initializer=Uniform(), teachers=str(tmp_path / "a.npy"))
+    method = MultitaskPromptTuning(3, initializer=Uniform(), teachers=(str(tmp_path / "a.npy"),))
     resolved = method.resolve((), lambda text: (), 1)
     other = method.resolve((), lambda text: (), 1)
     assert resolved == other and hash(resolved) == hash(other)
