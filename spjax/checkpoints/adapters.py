@@ -80,9 +80,10 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
         tensors = readers.get(kind, _read_multitask)(stored, config, header)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        reason = error if isinstance(error, ValueError) else repr(error)
         raise ValueError(
             f"the tensors in {folder} ({sorted(stored)[:4]}, ...) are not what {peft.CONFIG} "
-            f"announces: {error!r}. Use the two files of one adapter, as PEFT wrote them."
+            f"announces: {reason}. Use the two files of one adapter, as PEFT wrote them."
         ) from error
     widened = {k: array_files.widen(x, f"{k} of {folder}") for k, x in tensors.items()}
     return widened, header
