@@ -64,23 +64,24 @@ def measure(corpus: corpus_files.Corpus, rows: int, seconds: float, spans: bool)
     batches, put = CorpusBatches(recipe, Shuffled(corpus, 0)), recipe.placement().put_batch
     batch, number = batches(0, 0)  # not timed: opens files, starts the device
     jax.block_until_ready(put(batch))
-    memory, text, step = [resident()], 0, 0
+    memory, text, step, filled = [resident()], 0, 0, np.zeros(2)
     begin, cpu = time.perf_counter(), time.process_time()
     while (past := time.perf_counter() - begin) < seconds:
         step += 1
         batch, number = batches(step, number)
         jax.block_until_ready(put(batch))
-        text += int((batch.input_segments_BL > 0).sum() + (batch.target_segments_BM > 0).sum())
+        segments = batch.input_segments_BL, batch.target_segments_BM
+        filled += [(parts > 0).mean() for parts in segments]
+        text += sum(int((parts > 0).sum()) for parts in segments)
         if past > seconds * len(memory) / 5:
             memory.append(resident())
-    full = float((batch.input_segments_BL > 0).mean()), float((batch.target_segments_BM > 0).mean())
     return {
         "tokens_per_s": round(text / past),
         "tokens_per_cpu_s": round(text / (time.process_time() - cpu)),
         "rows_per_s": round(step * rows / past),
         "batches": step,
         "documents": batches.documents_seen(number),
-        "filled_inputs_targets": [round(share, 3) for share in full],
+        "filled_inputs_targets": [round(float(share), 3) for share in filled / step],
         "resident_mib": [round(value) for value in memory],
     }
 
