@@ -27,7 +27,7 @@ CLEAR, FINE, UNCLEAR, TRACEBACK, HANG, WRONGLY = KINDS = (
 GOOD = (CLEAR, FINE)
 SECONDS = 10
 MEMORY = 6 << 30  # bytes that one input may ask for beyond what the process has
-FEW = 20
+FEW = 12
 AMOUNT = int(os.environ.get("SPJAX_FUZZ", FEW))
 SEED = int(os.environ.get("SPJAX_FUZZ_SEED", 0))
 COUNTS = collections.Counter()
