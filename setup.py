@@ -76,10 +76,10 @@ setuptools.setup(
     package_data={
         **{name: ["*/*.gin"] for name in SHIPPED},
         "spjax": ["py.typed"],
-        "spjax.data": ["t5.model"],
+        "spjax.vocabularies": ["t5.model"],
         "spjax.pocket": ["vocabulary.model", "weights/*.safetensors", "weights/*.json"],
     },
     install_requires=REQUIRES,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["spjax=spjax.cli:main"]},
+    entry_points={"console_scripts": ["spjax=spjax.cli.main:main"]},
 )

@@ -26,12 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import machine, speed
-from spjax import trees
+from spjax import partitioning, trees
 from spjax.models import T5Config, fused, get_size, quantization
 from spjax.models.flops import forward_flops
 from spjax.models.t5 import weight_shapes
 from spjax.studies.calibration import least_seconds, rows_of
-from spjax.training import mesh, step
+from spjax.training import step
 from spjax.types import Injection, padded
 
 PROMPT, TARGETS = 100, 8
@@ -56,7 +56,7 @@ def random_weights(config: T5Config, dtype: str) -> Any:
 
 def large(model: str, dtype: str, attention: str, rows: int, text: int) -> dict[str, Any]:
     """Seconds of the gradients of some rows, their share of the ceiling, and peak bytes."""
-    config = dataclasses.replace(mesh.for_devices(get_size(model)), attention=attention)
+    config = dataclasses.replace(partitioning.for_devices(get_size(model)), attention=attention)
     told = {"model": model, "base": dtype, "attention": attention}
     if attention == "cudnn":
         if jax.default_backend() != "gpu":

@@ -112,7 +112,7 @@ def peft(folder: Path, python: str) -> tuple[float, int]:
 
 def validation_size() -> int:
     """Examples that our runs evaluate on."""
-    from spjax.data import cache
+    from spjax.data.token_cache import cache
 
     return cache.load(TASK, "validation").num_examples
 

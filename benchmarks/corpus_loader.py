@@ -21,9 +21,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from spjax.data import corpus_files
-from spjax.training.pretrain import Pretrain
-from spjax.training.pretrain_data import CorpusBatches, Shuffled
+from spjax.data.corpora import corpus_files
+from spjax.pretraining.data import CorpusBatches, Shuffled
+from spjax.pretraining.pretrain import Pretrain
 
 SHARDS, VOCABULARY = 8, 32_100
 

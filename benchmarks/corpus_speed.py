@@ -9,8 +9,8 @@ import time
 
 import numpy as np
 
-from spjax.data import vocabulary
 from spjax.pocket import corpus
+from spjax.vocabularies import vocabulary
 
 
 def main(count: int = 40_000) -> None:

@@ -70,7 +70,7 @@ def longest(name: str) -> tuple[int, int]:
     if name in QUANTILES:
         first, second, _ = _LABELS[name]
         return min(QUANTILES[name][-1], LONGEST), max(len(first), len(second))
-    from spjax.data import cache
+    from spjax.data.token_cache import cache
 
     split = cache.load(name, "train")
     return int(split.inputs.lengths.max()), int(split.targets.lengths.max())
@@ -78,7 +78,7 @@ def longest(name: str) -> tuple[int, int]:
 
 def _pocket(name: str, count: int, rng: np.random.Generator) -> Examples:
     """Examples of a pocket task in random order, over again where there are too few."""
-    from spjax.data import cache
+    from spjax.data.token_cache import cache
 
     split = cache.load(name, "train")
     rows = np.resize(rng.permutation(split.num_examples), count)

@@ -31,7 +31,7 @@ def _random(shape: tuple[int, ...]) -> Any:
     """An array of random numbers that are made when they are read."""
     import numpy as np
 
-    from spjax.checkpoints.stored import Stored
+    from spjax.checkpoints.weights.stored import Stored
 
     def fill(index: Any, out: Any) -> None:
         out[...] = np.random.default_rng(out.shape).standard_normal(out.shape, np.float32) * 0.05
@@ -42,7 +42,7 @@ def _random(shape: tuple[int, ...]) -> Any:
 def write(size: str, folder: Path) -> int:
     """Writes both checkpoints in float32; returns the number of parameters."""
     from spjax import trees
-    from spjax.checkpoints import convert
+    from spjax.checkpoints.weights import convert
     from spjax.models import get_size
     from spjax.models.t5 import weight_shapes
 
@@ -112,7 +112,7 @@ def load_here(kind: str, dtype: str, folder: Path, size: str) -> dict[str, float
         return measured(load)
     import jax
 
-    from spjax.checkpoints import weights
+    from spjax.checkpoints.weights import weights
     from spjax.models import get_size
     from spjax.models.t5 import weight_shapes
 

@@ -48,7 +48,7 @@ def write_records(folder: Path, count: int) -> None:
     """A prepared TFDS folder; passages have 150 tokens on average and up to some 700."""
     import tensorflow_datasets as tfds
 
-    from spjax.data import vocabulary
+    from spjax.vocabularies import vocabulary
 
     pieces = vocabulary.load("t5")
     words = [pieces.decode([token]) for token in range(100, 20_000)]
@@ -97,15 +97,16 @@ def write_seqio_cache(folder: Path) -> None:
 
 
 def _seqio_task() -> Any:
-    from spjax.data import seqio_tasks
     from spjax.data.tasks import registry
+    from spjax.data.token_cache import seqio_tasks
 
     return seqio_tasks.build(registry.get(TASK), training=True)
 
 
 def ours(batch_size: int, folder: Path) -> Iterator[dict[str, np.ndarray]]:
     """Batches of spjax."""
-    from spjax.data import batching, cache
+    from spjax.data.batching import batching
+    from spjax.data.token_cache import cache
 
     split = cache.load(TASK, "train", LENGTHS, folder / "spjax")
     room = {"input_length": LENGTHS["inputs"], "target_length": LENGTHS["targets"]}
@@ -173,9 +174,10 @@ def _import(kind: str) -> None:
 
     jax.device_put(0).block_until_ready()  # starts the device
     if kind == "spjax":
-        from spjax.data import batching, cache  # noqa: F401
+        from spjax.data.batching import batching  # noqa: F401
+        from spjax.data.token_cache import cache  # noqa: F401
     else:
-        from spjax.data import seqio_tasks  # noqa: F401
+        from spjax.data.token_cache import seqio_tasks  # noqa: F401
 
 
 def _putter() -> Callable[[Any], None]:
@@ -213,7 +215,7 @@ def step(folder: Path, what: str, *args: Any) -> dict[str, Any]:
         write_seqio_cache(folder / "seqio")
         return {}
     if what == "cache":
-        from spjax.data import cache
+        from spjax.data.token_cache import cache
 
         start = time.perf_counter()
         cache.ensure([TASK], LENGTHS, folder / "spjax", splits=["train"])

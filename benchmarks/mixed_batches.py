@@ -27,12 +27,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
-from spjax.checkpoints import weights
-from spjax.data import cache, vocabulary
+from spjax.checkpoints.weights import weights
 from spjax.data.tasks import registry
+from spjax.data.token_cache import cache
+from spjax.inference.prediction import Placed, Predictor
 from spjax.models import get_size
 from spjax.models.decoding import Decoding
-from spjax.training.prediction import Placed, Predictor
+from spjax.vocabularies import vocabulary
 
 OUT = machine.ROOT / "benchmarks" / "results" / "mixed_batches.json"
 MODEL = "pocket_800k"

@@ -69,16 +69,15 @@ def usage() -> dict[str, int]:
 def train_one(number: int, method: str, bindings: dict[str, Any], folder: Path) -> None:
     """Trains a run as a worker would, from the `config.gin` in a folder that is removed again."""
     from spjax import config
-    from spjax.studies import folder as disk
-    from spjax.studies import worker
+    from spjax.studies import run_folder, worker
 
     names = ("models/pocket", "runs/pocket", f"methods/{method}")
     lines = [f"{name} = {json.dumps(value)}" for name, value in bindings.items()]
     run = config.load("Run", [f"gin_configs/{name}.gin" for name in names], lines)
     place = folder / f"{number:05d}"
-    disk.prepare(place, config.config_str(run))
+    run_folder.prepare(place, config.config_str(run))
     worker.train_folders([place], lambda progress: None)
-    if disk.result(place) is None:
+    if run_folder.result(place) is None:
         raise RuntimeError(f"run {number} ({method}) has left no result")
     shutil.rmtree(place)
 

@@ -33,15 +33,17 @@ import numpy as np
 
 from benchmarks import lengths, machine
 from benchmarks.peft_peer import Peer
-from spjax.data import batching, packing
-from spjax.data.cache import CachedSplit, Ragged
+from spjax import partitioning
+from spjax.data.batching import batching, packing
+from spjax.data.token_cache.cache import CachedSplit, Ragged
+from spjax.inference import evaluation
 from spjax.methods.initializers import SampledVocabulary
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models import get_size
 from spjax.models.decoding import EOS
 from spjax.models.flops import forward_flops
 from spjax.models.t5 import init_weights
-from spjax.training import evaluation, mesh, row_shapes, step
+from spjax.training import row_shapes, step
 from spjax.training.host_memory import keep_freed_memory
 from spjax.training.optimizers import Adafactor
 
@@ -61,7 +63,7 @@ class Ours:
     """Runs of a prompt over a model with random weights, and batches of some examples."""
 
     def __init__(self, model: str, task: str, prompt: int, steps: int, runs: int = 1) -> None:
-        self.config = mesh.for_devices(get_size(model))
+        self.config = partitioning.for_devices(get_size(model))
         inputs, targets = lengths.draw(task, max(ANSWERS, runs) * steps * BATCH)
         self.split = as_split(inputs, targets)
         self.base = init_weights(self.config, jax.random.key(0))

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.speed import BATCH, Ours
-from spjax.data import batching, packing
+from spjax.data.batching import batching, packing
 from spjax.training import step
 from spjax.training.host_memory import keep_freed_memory
 from spjax.types import Batch

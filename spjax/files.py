@@ -21,6 +21,11 @@ JSON_BYTES = 100 * 10**6  # as much as a safetensors header may have
 _NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}
 
 
+def default_cache_dir() -> Path:
+    """Returns the folder named by the environment variable SPJAX_CACHE, else `~/.cache/spjax`."""
+    return Path(os.environ.get("SPJAX_CACHE") or Path.home() / ".cache" / "spjax")
+
+
 def expanded(path: Any) -> Any:
     """A path in which a leading "~" is the home folder; what is no text stays as it is.
 

@@ -1,6 +1,7 @@
 """All tests run on four simulated CPU devices with strict dtype promotion, and share caches."""
 
 import gc
+import io
 import os
 
 # The older of XLA's code generators compiles programs of this size in half the time.
@@ -9,6 +10,7 @@ os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=4 {_
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -22,7 +24,7 @@ gc.set_threshold(100_000, 50, 1000)
 
 
 # Files of a minute and more, begun first so that no process is left with one of them at the end.
-_SLOW = {"test_tfds.py", "test_mesh.py", "test_real.py", "test_methods.py", "test_cli_predict.py"}
+_SLOW = {"test_tfds.py", "test_partitioning.py", "test_real.py", "test_methods.py", "test_predict.py"}
 _SLOW |= {"test_loop.py", "test_corpora.py", "test_pretrain.py", "test_seqio.py"}
 
 
@@ -44,8 +46,8 @@ def shared_cache(tmp_path_factory):
 @pytest.fixture
 def few_examples(monkeypatch):
     """What is scored has 30 examples at the most: fewer rows, of fewer shapes to compile for."""
-    from spjax.data import cache
     from spjax.data.tasks.info import FewShot
+    from spjax.data.token_cache import cache
 
     known = cache.load
 
@@ -60,7 +62,7 @@ def few_examples(monkeypatch):
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """Random weights of the smallest pocket size, stored exactly."""
-    from spjax.checkpoints import weights
+    from spjax.checkpoints.weights import weights
     from spjax.models import get_size
     from spjax.models.t5 import init_weights
 
@@ -68,3 +70,82 @@ def checkpoint(tmp_path_factory):
     tree = init_weights(get_size("pocket_50k"), jax.random.key(0))
     weights.save(path, tree, {}, dtype="float32")
     return str(path)
+
+
+@pytest.fixture
+def run(checkpoint):
+    """A run that trains in a second."""
+    from spjax.methods.initializers import SampledVocabulary
+    from spjax.methods.prompt_tuning import PromptTuning
+    from spjax.training.optimizers import Adafactor
+    from spjax.training.run import Run
+
+    return Run(
+        task="pocket_cb",
+        model="pocket_50k",
+        method=PromptTuning(length=3, initializer=SampledVocabulary(600)),
+        optimizer=Adafactor(0.3),
+        checkpoint=checkpoint,
+        steps=6,
+        eval_period=3,
+        batch_size=8,
+        eval_examples=16,
+        eval_batch_size=16,
+    )
+
+
+_TEXT = (
+    "the small bird sits in the old tree and sings a song",
+    "question: is the bird in the tree passage: the bird is not in the house",
+    "hypothesis: he gave her a book premise: she has the book now",
+    "True False entailment contradiction neutral choice1 choice2 positive negative",
+)
+
+
+@pytest.fixture(scope="session")
+def vocabulary_path(tmp_path_factory):
+    """A tiny vocabulary."""
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(_TEXT * 20),
+        model_writer=model,
+        vocab_size=90,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    path = tmp_path_factory.mktemp("vocabulary") / "tiny.model"
+    path.write_bytes(model.getvalue())
+    return path
+
+
+@pytest.fixture(scope="session")
+def vocabulary(vocabulary_path):
+    from spjax.vocabularies.vocabulary import Vocabulary
+
+    return Vocabulary(vocabulary_path)
+
+
+@pytest.fixture
+def make_split(tmp_path):
+    """Writes a split whose example i has the input ids given and the target [50 + i, EOS]."""
+
+    from spjax.data.token_cache import cache_files
+    from spjax.data.token_cache.cache import CachedSplit
+
+    def make(rows, lengths=None, name="task"):
+        folder = tmp_path / name / "train"
+        examples = (
+            (np.array(row), np.array([50 + number, 1]), {"number": number})
+            for number, row in enumerate(rows)
+        )
+        cache_files.write(folder, {"made": "by a test"}, examples)
+        lengths = lengths or {"inputs": 64, "targets": 16}
+        return CachedSplit(name, "train", folder, lengths, *cache_files.read(folder))
+
+    return make

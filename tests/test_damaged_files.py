@@ -19,18 +19,21 @@ import jax
 import numpy as np
 import pytest
 
-from spjax import cli_prompts, trees
+from spjax import trees
 from spjax.analysis import statistics
-from spjax.checkpoints import adapters, convert, prompts, tuned, weights
-from spjax.checkpoints.prompts import Prompt
-from spjax.checkpoints.stored import from_array
-from spjax.data import cache_files, corpora, corpus_files, vocabulary
+from spjax.checkpoints.prompts import adapters, prompts, tuned
+from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.weights import convert, weights
+from spjax.checkpoints.weights.stored import from_array
+from spjax.cli import prompts as cli_prompts
+from spjax.data.corpora import corpora, corpus_files
+from spjax.data.token_cache import cache_files
 from spjax.files import write_json
 from spjax.models import T5Config
 from spjax.models.t5 import init_weights
-from spjax.studies import folder as run_folder
-from spjax.studies import results
-from spjax.training import pretrain_checks
+from spjax.pretraining import checks
+from spjax.studies import results, run_folder
+from spjax.vocabularies import vocabulary
 
 FLIPS = int(os.environ.get("SPJAX_DAMAGE", "12"))
 SECONDS = 20  # until reading a small file counts as a hang
@@ -171,12 +174,12 @@ def read_study(folder):
 
 def write_pretraining(folder):
     write_json(folder / "m.json", {"model": "m", "loss": 1.25})
-    pretrain_checks.check_same_corpus("c", "0123abcd", folder, 0)
+    checks.check_same_corpus("c", "0123abcd", folder, 0)
     weights.save(folder / "m.safetensors", TREE, {"recipe": "{}"}, "bfloat16")
 
 
 def read_pretraining(folder):
-    pretrain_checks.check_same_corpus("c", "0123abcd", folder, 5)
+    checks.check_same_corpus("c", "0123abcd", folder, 5)
     card = run_folder.result(folder, "m.json")
     return card and (card, weights.digest(weights.read(folder / "m.safetensors", TINY)))
 

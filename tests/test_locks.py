@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spjax import locks, parents
+from spjax import locks, subprocesses
 
 ROOT = Path(__file__).parents[1]
 
@@ -103,5 +103,5 @@ def test_a_process_ends_with_its_parent():
 
 
 def test_nothing_is_watched_without_a_parent(monkeypatch):
-    monkeypatch.delenv(parents.VARIABLE, raising=False)
-    parents.exit_with_parent()
+    monkeypatch.delenv(subprocesses.VARIABLE, raising=False)
+    subprocesses.exit_with_parent()

@@ -82,7 +82,7 @@ def test_a_missing_extra_is_named_with_a_command_that_installs_it(monkeypatch, t
 
 
 def test_records_of_tfds_need_the_extra(monkeypatch):
-    from spjax.data import build_cache
+    from spjax.data.token_cache import build_cache
 
     monkeypatch.setattr(extras, "TFDS_PACKAGES", ("no_such",))
     wanted = {"task": "super_glue_boolq_v102", "split": "test", "lengths": {}, "vocabulary": "t5"}
@@ -91,10 +91,10 @@ def test_records_of_tfds_need_the_extra(monkeypatch):
 
 
 def test_a_metric_without_its_package_is_refused_before_training(monkeypatch, tmp_path):
-    from spjax.data.tasks import files
+    from spjax.data.tasks import file_task
 
     file = tmp_path / "rows.jsonl"
     file.write_text('{"input": "a", "target": "b"}\n')
-    monkeypatch.setitem(files._METRIC_PACKAGES, "rouge", "no_such")
+    monkeypatch.setitem(file_task._METRIC_PACKAGES, "rouge", "no_such")
     with pytest.raises(ValueError, match="the metric 'rouge' needs the package no_such"):
-        files.FileTask(str(file), metrics=("rouge",))
+        file_task.FileTask(str(file), metrics=("rouge",))

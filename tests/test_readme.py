@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from spjax import cli, config
+from spjax import config
+from spjax.cli import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,10 +41,10 @@ def test_command(command, monkeypatch, capsys, tmp_path, checkpoint):
     if command[0] == "sweep":
         if "lester2021" in " ".join(command):  # published checkpoints are not at hand
             command = [*command, f"--gin.CHECKPOINTS={{'default': {checkpoint!r}}}"]
-        assert cli.main([*command, *([] if "--dry_run" in command else ["--dry_run"])]) == 0
+        assert main.main([*command, *([] if "--dry_run" in command else ["--dry_run"])]) == 0
         assert "runs" in capsys.readouterr().out
         return
-    args = cli._parser().parse_args(cli._rewrite(command))
+    args = main._parser().parse_args(main._rewrite(command))
     name = "Run" if command[0] == "train" else "Pretrain"
     value, folder = config.load_with_folder(name, args.gin_file, args.gin_bindings)
     assert value and folder

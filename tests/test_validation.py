@@ -6,11 +6,11 @@ import math
 import pytest
 
 from spjax import methods, validation
-from spjax.data.tasks.files import FileTask
+from spjax.data.tasks.file_task import FileTask
 from spjax.methods import initializers
 from spjax.methods.prompt_tuning import PromptTuning
+from spjax.pretraining.pretrain import Pretrain
 from spjax.training.optimizers import Adafactor, AdamW
-from spjax.training.pretrain import Pretrain
 from spjax.training.run import Run
 
 RUN = Run("pocket_cb", "pocket_50k", PromptTuning(3), Adafactor(), steps=2)

@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.extensions import stored
 from spjax.data.tasks import registry
-from spjax.training import ensembling, run_data
+from spjax.inference import ensembles
 
 ALIKE = ("arm", "model", "model_parameters", "method", "prompt_length", "init", "task")
 
@@ -35,16 +35,16 @@ def measure(own: Sequence[stored.Stored]) -> dict[str, Any]:
     run, first = own[0].run, own[0].row
     info = registry.get(run.task)
     given, names = [item.prompt for item in own], [item.row["key"] for item in own]
-    split = run_data.transfer_split(info)
+    split = info.reported_split
     how = (names, run.task, split, run.eval_batch_size, 0, run.resolved_vocabulary)
-    voted = ensembling.score(stored.predictor(run, given), "vote", *how)
+    voted = ensembles.score(stored.predictor(run, given), "vote", *how)
     row = {name: first[name] for name in ALIKE}
     row |= {"prompts": len(own), "split": split}
     row |= {name: voted[f"{name}_score"] for name in ("mean", "best")}
     row["vote"] = voted["ensemble"]["score"]
     if info.labels:
         ranked = stored.predictor(run, given, "rank")
-        row["probability"] = ensembling.score(ranked, "mean", *how)["ensemble"]["score"]
+        row["probability"] = ensembles.score(ranked, "mean", *how)["ensemble"]["score"]
     return row
 
 

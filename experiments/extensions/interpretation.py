@@ -21,10 +21,11 @@ import numpy as np
 
 from experiments.extensions import stored
 from spjax.analysis import interpretation
-from spjax.data import vocabulary
 from spjax.data.tasks import registry
+from spjax.inference import scoring
 from spjax.models import quantization
-from spjax.training import loop, run_data, scoring
+from spjax.training import loop
+from spjax.vocabularies import vocabulary
 
 ALIKE = ("model", "model_parameters", "prompt_length", "init", "task")
 COLUMNS = {
@@ -52,7 +53,7 @@ def look(item: stored.Stored) -> dict[str, Any]:
     if text:
         row["pull"] = run.waywardness.gamma
         row["recovered"] = found["text"]["recovered"] / found["text"]["tokens"]
-    split = run_data.transfer_split(info)
+    split = info.reported_split
     how = (run.task, split, run.eval_batch_size, 0, run.resolved_vocabulary)
     made = interpretation.discretised(item.prompt, embedding_VD, words, "cosine")
     for name, prompt in (("score", item.prompt), ("discretised", made)):

@@ -10,14 +10,16 @@ from typing import Any
 
 from spjax import config
 from spjax.analysis import statistics
-from spjax.checkpoints import prompts, weights
-from spjax.checkpoints.prompts import Prompt
-from spjax.data import vocabulary
+from spjax.checkpoints.prompts import prompts
+from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.weights import weights
 from spjax.data.tasks import registry
+from spjax.inference import prediction
+from spjax.inference.prediction import Predictor
 from spjax.models.decoding import Decoding
-from spjax.training import loop, prediction
-from spjax.training.prediction import Predictor
+from spjax.training import loop
 from spjax.training.run import Run
+from spjax.vocabularies import vocabulary
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ import pandas as pd
 from experiments.extensions import stored
 from spjax.analysis import interpretation, statistics
 from spjax.analysis.figures import _style
-from spjax.checkpoints import prompts
+from spjax.checkpoints.prompts import prompts
 
 ARM, START = "starts", "from_file "
 MEASURES = {"average": "cosine of mean rows", "per_token": "mean cosine of rows"}

@@ -21,8 +21,8 @@ from pathlib import Path
 import jax
 
 from spjax import config
-from spjax.checkpoints import weights
-from spjax.studies import folder as disk
+from spjax.checkpoints.weights import weights
+from spjax.studies import run_folder
 from spjax.training import loop
 from spjax.training.run import Run
 
@@ -45,7 +45,7 @@ def runs(model: str) -> list[Run]:
 def score(run: Run, folder: Path) -> float:
     """Test score of a run, trained unless it has been."""
     own = folder / config.run_key(run)
-    result = disk.result(own) or loop.train([run], [own])[0]
+    result = run_folder.result(own) or loop.train([run], [own])[0]
     return (result["test"] or {}).get("score", math.nan)  # a run that diverged has none
 
 

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
-from spjax.checkpoints import weights
-from spjax.data import vocabulary
+from spjax.checkpoints.weights import weights
 from spjax.models import T5, get_size
 from spjax.models.decoding import greedy
 from spjax.pocket import corpus
 from spjax.pocket.draws import Draws, may_pretrain
 from spjax.types import Batch
+from spjax.vocabularies import vocabulary
 
 VERDICTS = frozenset("True False yes no correct wrong".split())
 SEED, LENGTH, ANSWER, COUNT = 77, 96, 8, 600

@@ -7,8 +7,8 @@ claim of several parts holds if all do, fails if none of those measured does, an
 otherwise. A wide margin makes "no more than the margin" easy: read the numbers beside the verdict.
 """
 
-from collections.abc import Callable, Iterable
 import inspect
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 

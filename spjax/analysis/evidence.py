@@ -1,7 +1,7 @@
 """What claims are judged with: scores to look up, differences with margins, verdicts from parts."""
 
-from dataclasses import dataclass, field
 import math
+from dataclasses import dataclass, field
 
 import pandas as pd
 

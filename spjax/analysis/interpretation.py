@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from spjax.checkpoints.prompts import Prompt
+from spjax.checkpoints.prompts.prompts import Prompt
 
 METRICS = ("cosine", "euclidean")
 _CHUNK = 4096  # rows of the vocabulary at a time: 64 MiB as float32 at width 4096

@@ -10,7 +10,7 @@ import pandas as pd
 
 from spjax.analysis import claims, figures, rates, statistics, tables, transfer
 from spjax.files import write_text
-from spjax.studies.folder import warn_of_damage
+from spjax.studies.run_folder import warn_of_damage
 
 
 def finish(study_folder: Path, study: Any) -> str:

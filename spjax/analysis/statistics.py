@@ -7,10 +7,10 @@ whose test labels nobody has (SuperGLUE, GLUE) are scored on validation, as in L
 what is drawn then says so.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 import io
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np

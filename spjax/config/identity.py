@@ -43,7 +43,7 @@ def run_key(run: Any) -> str:
 
     That is its configuration, the content of the frozen weights and the version of the data.
     """
-    from spjax.checkpoints import weights
+    from spjax.checkpoints.weights import weights
     from spjax.data.tasks import registry
 
     frozen = weights.fingerprint(run.model, run.checkpoint)

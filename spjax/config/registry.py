@@ -25,9 +25,9 @@ _ROOMS = (
     "spjax.training.optimizers",
     "spjax.training.run",
     "spjax.training.waywardness",
-    "spjax.data.tasks.files",
+    "spjax.data.tasks.file_task",
 )
-_OPTIONAL_ROOMS = ("spjax.training.pretrain",)
+_OPTIONAL_ROOMS = ("spjax.pretraining.pretrain",)
 
 
 def configurable(target: T) -> T:

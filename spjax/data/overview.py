@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from spjax.data import batching, cache, coverage, leaks
-from spjax.data.cache_files import Ragged
-from spjax.data.tasks import files, registry
+from spjax.data import leaks
+from spjax.data.batching import batching
+from spjax.data.tasks import file_task, registry
 from spjax.data.tasks.info import Mixture, TaskInfo
-from spjax.data.vocabulary import Vocabulary
+from spjax.data.token_cache import cache, coverage
+from spjax.data.token_cache.cache_files import Ragged
+from spjax.vocabularies.vocabulary import Vocabulary
 
 _EXAMPLES = 3
 _BARS, _BINS = 40, 10  # characters, rows
@@ -60,7 +62,7 @@ def listing(wanted: str = "") -> str:
     mixtures = [name for name in registry.mixture_names() if wanted in name]
     if not infos and not mixtures:
         registry.get(wanted)  # whose message has a guess
-    head = ("task", "answer", "metrics", "/".join(files.SPLITS), "source")
+    head = ("task", "answer", "metrics", "/".join(file_task.SPLITS), "source")
     rows = [
         (info.name, _answer(info, 40), " ".join(info.metrics), _sizes(info), info.source)
         for info in infos
@@ -110,8 +112,8 @@ def examples(info: TaskInfo) -> dict[str, list[tuple[str, str]]]:
     Raises:
       ValueError: the records cannot be found or used.
     """
-    if info.source.startswith(files.SOURCE) and not info.few_shot:  # spares TensorFlow
-        found = {split: files.records(info.source, split) for split in info.splits}
+    if info.source.startswith(file_task.SOURCE) and not info.few_shot:  # spares TensorFlow
+        found = {split: file_task.records(info.source, split) for split in info.splits}
         return {s: [(r["inputs"], r["targets"]) for r in rows] for s, rows in found.items()}
     cache.ensure([info])
     loaded = {split: cache.load(info, split).examples for split in info.splits}
@@ -211,9 +213,9 @@ def _answer(info: TaskInfo, most: int = 0) -> str:
 
 
 def _source(info: TaskInfo) -> str:
-    if not info.source.startswith(files.SOURCE):
+    if not info.source.startswith(file_task.SOURCE):
         return info.source
-    return " ".join(files.paths(info.source)) + f" (SHA-256 {info.version[:12]}...)"
+    return " ".join(file_task.paths(info.source)) + f" (SHA-256 {info.version[:12]}...)"
 
 
 def _expected(info: TaskInfo) -> dict[str, int]:
@@ -228,8 +230,8 @@ def _expected(info: TaskInfo) -> dict[str, int]:
 
 def _sizes(info: TaskInfo) -> str:
     known = _expected(info)
-    absent = {split: "?" if split in info.splits else "-" for split in files.SPLITS}
-    return "/".join(f"{known[s]:,}" if s in known else absent[s] for s in files.SPLITS)
+    absent = {split: "?" if split in info.splits else "-" for split in file_task.SPLITS}
+    return "/".join(f"{known[s]:,}" if s in known else absent[s] for s in file_task.SPLITS)
 
 
 def _mixed(mixture: Mixture) -> tuple[str, ...]:

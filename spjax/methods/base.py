@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from spjax.checkpoints import prompts
+from spjax.checkpoints.prompts import prompts
 from spjax.types import Injection, Soft, Tree, join
 
 Encode = Callable[[str], Sequence[int]]

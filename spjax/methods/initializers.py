@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spjax import validation
-from spjax.checkpoints import prompts
+from spjax.checkpoints.prompts import prompts
 from spjax.files import expanded
 from spjax.methods.base import UNKNOWN, Encode
 from spjax.models import quantization
@@ -199,7 +199,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class FromFile:
-    """A prompt saved before, in any format that `spjax.checkpoints.prompts.read` knows.
+    """A prompt saved before, in any format that `spjax.checkpoints.prompts.prompts.read` knows.
 
     The prompt of a finished run as the start of another is prompt transfer (SPoT, Vu et al. 2022).
 

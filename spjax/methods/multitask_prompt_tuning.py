@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from spjax import validation
-from spjax.checkpoints import array_files, prompts
+from spjax.checkpoints import array_files
+from spjax.checkpoints.prompts import prompts
 from spjax.files import expanded, file_digest
 from spjax.methods.base import Encode, Method
 from spjax.methods.initializers import Initializer, SampledVocabulary, Uniform, check

@@ -27,7 +27,7 @@ class PTuning(Method):
 
     Attributes:
       length: P, the rows in front of the text; not used with a template.
-      template: where rows stand among fields and words, as `spjax.data.slots` explains:
+      template: where rows stand among fields and words, as `spjax.data.batching.slots` explains:
         "{p:3} {premise} ? {p:2} answer: {p:1} {hypothesis}"; "" for in front of the text.
       encoder: "lstm" or "mlp".
       hidden: M.

@@ -20,9 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spjax import config, parents
-from spjax.data.cache import default_cache_dir
-from spjax.files import DamagedFile, read_json, write_json
+from spjax import config, subprocesses
+from spjax.files import DamagedFile, default_cache_dir, read_json, write_json
 from spjax.training import loop
 from spjax.training import step as steps
 from spjax.training.run import Run
@@ -131,7 +130,7 @@ def calibrate(run: Run) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints what `calibrate` finds for the run of a `config.gin`."""
-    parents.exit_with_parent()
+    subprocesses.exit_with_parent()
     (path,) = argv if argv is not None else sys.argv[1:]
     run = config.load_stored("Run", Path(path))
     print(json.dumps(calibrate(run)))

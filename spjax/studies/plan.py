@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from spjax import config
-from spjax.studies import cost
-from spjax.studies import folder as disk
+from spjax.studies import cost, run_folder
 from spjax.studies.study import Study
-
 
 # What the runs of a gang may differ in; a longer one goes on without the others.
 _OF_ONE_RUN = (
@@ -60,7 +58,7 @@ class RunSpec:
     def result(self, study_folder: Path) -> dict[str, Any] | None:
         """Its `result.json`, None while it is not finished, or if the folder is another run's."""
         folder = self.folder(study_folder)
-        return disk.result(folder) if disk.holds(folder, self.text) else None
+        return run_folder.result(folder) if run_folder.holds(folder, self.text) else None
 
 
 def expand(
@@ -104,7 +102,7 @@ def expand(
 
 def _spec(key: str, run: Any, arm: str) -> RunSpec:
     from spjax import methods
-    from spjax.checkpoints import weights
+    from spjax.checkpoints.weights import weights
     from spjax.training.run_data import lengths_of
 
     lengths = tuple(lengths_of(run).values())

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from spjax import parents
+from spjax import subprocesses
 from spjax.studies.executors import local
 from spjax.studies.plan import RunSpec
 
@@ -51,7 +51,7 @@ def calibrated(spec: RunSpec) -> int:
         command = [sys.executable, "-m", "spjax.studies.calibration", str(config)]
         done = subprocess.run(
             command, capture_output=True, encoding="utf-8", errors="replace",
-            env={**os.environ, parents.VARIABLE: str(os.getpid())},
+            env={**os.environ, subprocesses.VARIABLE: str(os.getpid())},
         )  # fmt: skip
     if done.returncode:
         tail = "\n".join(done.stderr.splitlines()[-12:])

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax.studies import cost, plan, planner, results
-from spjax.studies import folder as disk
+from spjax.studies import cost, plan, planner, results, run_folder
 from spjax.studies.executors.local import TRAIN, Local
 from spjax.studies.plan import RunSpec
 from spjax.studies.progress import Progress
@@ -71,13 +70,13 @@ def sweep(
     Raises:
       ValueError: the folder cannot be written, or another sweep is at work in it; or as `prepare`.
     """
-    disk.probe(folder)
-    with disk.lock(folder) as lock:
+    run_folder.probe(folder)
+    with run_folder.lock(folder) as lock:
         done = finished_keys(specs, folder)
         left = [spec for spec in specs if spec.key not in done]
         outcome = Outcome()
         try:
-            disk.write(folder / "study.gin", study_text)
+            run_folder.write(folder / "study.gin", study_text)
             if left and prepare is not None:
                 prepare(left)
             pending = plan.gangs(left, planner.widths(left, gang_width))
@@ -89,9 +88,9 @@ def sweep(
                     _Loop(name, specs, folder, executor, progress, queue, outcome).run()
             results.write(name, specs, folder)
         except OSError as error:
-            if not (problem := disk.disk_problem(error)):
+            if not (problem := run_folder.disk_problem(error)):
                 raise
-            outcome.stopped = outcome.stopped or disk.disk_message(problem, folder)
+            outcome.stopped = outcome.stopped or run_folder.disk_message(problem, folder)
         outcome.finished = len(finished_keys(specs, folder))
         outcome.new = outcome.finished - len(done)
         return outcome
@@ -103,7 +102,7 @@ def prepare_data(specs: Sequence[RunSpec]) -> None:
     Raises:
       ValueError: there are no such weights, or as `run_data.prepare`.
     """
-    from spjax.checkpoints import weights
+    from spjax.checkpoints.weights import weights
     from spjax.training import run_data
 
     runs = [spec.run for spec in specs]
@@ -141,8 +140,8 @@ class _Loop:
             for worker in range(self.executor.workers):
                 self.executor.start(worker)
             while not self.outcome.stopped and (self.gangs or len(self.queue)):
-                if disk.is_gone(self.folder, self.executor.lock):  # before runs are put there
-                    raise ValueError(disk.gone_message(self.folder))
+                if run_folder.is_gone(self.folder, self.executor.lock):  # before runs are put there
+                    raise ValueError(run_folder.gone_message(self.folder))
                 for worker, event in self.executor.events(_TICK_SECONDS):
                     self.handle(worker, event)
                 self.progress.show()
@@ -169,7 +168,7 @@ class _Loop:
             self.give(worker)
         elif kind == "failed":
             if event["disk"]:
-                self.outcome.stopped = disk.disk_message(event["disk"], self.folder)
+                self.outcome.stopped = run_folder.disk_message(event["disk"], self.folder)
             self.fail(worker, event["message"])
             self.give(worker)
         elif kind == "died":
@@ -183,7 +182,7 @@ class _Loop:
             return
         folders = [spec.folder(self.folder) for spec in gang]
         for spec, folder in zip(gang, folders):
-            disk.prepare(folder, spec.text)
+            run_folder.prepare(folder, spec.text)
         self.gangs[worker], self.groups[worker] = gang, gang[0].group
         self.progress.begin(worker, gang)
         self.executor.submit(worker, folders)

@@ -71,7 +71,7 @@ def _listen(orders: queue.SimpleQueue[dict[str, Any]]) -> None:
 
 
 def _work(train: Callable[..., Any], folders: list[Path], send: Callable[..., None]) -> None:
-    from spjax.studies import folder as disk
+    from spjax.studies import run_folder
 
     last = 0.0
 
@@ -88,14 +88,14 @@ def _work(train: Callable[..., Any], folders: list[Path], send: Callable[..., No
 
     try:
         train(folders, on_progress)
-        missing = [folder.name for folder in folders if disk.result(folder) is None]
+        missing = [folder.name for folder in folders if run_folder.result(folder) is None]
         if missing:
             raise RuntimeError(f"training ended without the result of {', '.join(missing)}")
     except Exception as error:
         with contextlib.suppress(OSError):  # a full disk has no room for the log either
             traceback.print_exc()
         message = f"{type(error).__name__}: {error}"
-        send(type="failed", message=message, disk=disk.disk_problem(error))
+        send(type="failed", message=message, disk=run_folder.disk_problem(error))
     else:
         send(type="done")
 

@@ -1,1 +1,1 @@
-"""The training core: optimizers, mesh, step, evaluation, checkpoints, the loop. No TensorFlow."""
+"""Training of runs and gangs: configuration, optimizers, losses, the step, the loop."""

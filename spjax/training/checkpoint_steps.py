@@ -13,8 +13,7 @@ from typing import TypeVar
 import orbax.checkpoint as ocp
 from orbax.checkpoint.path import atomicity
 
-from spjax import files
-from spjax.training import processes
+from spjax import files, multihost
 
 T = TypeVar("T")
 
@@ -71,13 +70,13 @@ def restore_newest(
             if str(error).startswith(_NO_DAMAGE):
                 raise
             problem = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        if processes.all_agree(not problem):
+        if multihost.all_agree(not problem):
             break
         result = None
         unreadable.append((step, problem or "another process cannot read it"))
     for step, problem in unreadable:
         place = Path(manager.directory).parent / f"unreadable-checkpoint-{step}"
-        if processes.leads():
+        if multihost.leads():
             shutil.rmtree(place, ignore_errors=True)
             os.replace(Path(manager.directory) / str(step), place)
             goes_on = f"goes on from step {result[0]}" if result else "begins anew"
@@ -87,6 +86,6 @@ def restore_newest(
                 step, manager.directory, problem, place, goes_on,
             )  # fmt: skip
     if unreadable:
-        processes.meet("unreadable")
+        multihost.meet("unreadable")
         manager.reload()
     return result

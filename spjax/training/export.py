@@ -6,9 +6,10 @@ import dataclasses
 from pathlib import Path
 
 from spjax import trees
-from spjax.checkpoints import convert, lazy, weights
-from spjax.checkpoints.stored import from_array
-from spjax.training import loop, model_vocabulary, scoring
+from spjax.checkpoints import model_vocabulary
+from spjax.checkpoints.weights import convert, lazy, weights
+from spjax.checkpoints.weights.stored import from_array
+from spjax.training import loop, stored_run
 from spjax.training.run import Run
 
 
@@ -41,7 +42,7 @@ def export(
         )
     # Where it was computed is of no matter here.
     run = dataclasses.replace(run, num_partitions=1, logical_axis_rules="data_parallel")
-    tuned = scoring.weights_of(run, folder, loop.base_of(run))
+    tuned = stored_run.weights_of(run, folder, loop.base_of(run))
     arrays = {name: from_array(trees.to_host(x)) for name, x in trees.flatten(tuned).items()}
     return convert.write(
         out, lazy.unroll(arrays), weights.config_of(run.model, run.checkpoint), format, dtype,

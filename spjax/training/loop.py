@@ -13,25 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spjax import trees
-from spjax.checkpoints import prompts, weights
-from spjax.data import batching, packing
-from spjax.data.cache import CachedSplit
-from spjax.data.tasks import files
+from spjax import multihost, partitioning, trees
+from spjax.checkpoints.prompts import prompts
+from spjax.checkpoints.weights import weights
+from spjax.data.batching import batching, packing
+from spjax.data.tasks import file_task
+from spjax.data.token_cache.cache import CachedSplit
 from spjax.files import file_digest, write_json
+from spjax.inference import evaluation
 from spjax.models import quantization
 from spjax.models.t5 import weight_shapes
-from spjax.training import (
-    drift,
-    evaluation,
-    host_memory,
-    losses,
-    mesh,
-    processes,
-    row_shapes,
-    run_files,
-    untrained,
-)
+from spjax.training import drift, host_memory, losses, row_shapes, run_files, untrained
 from spjax.training import step as steps
 from spjax.training.run import Run
 from spjax.training.run_data import RunData
@@ -61,23 +53,23 @@ def base_of(run: Run) -> Tree:
 
 
 @functools.lru_cache(maxsize=2)
-def _base(model: str, checkpoint: str, dtype: str, placement: mesh.Placement) -> Tree:
+def _base(model: str, checkpoint: str, dtype: str, placement: partitioning.Placement) -> Tree:
     shapes = weight_shapes(weights.config_of(model, checkpoint))
     return weights.load(model, checkpoint, dtype, placement.weights(shapes))
 
 
 @functools.lru_cache(maxsize=2)
-def _digest(model: str, checkpoint: str, dtype: str, placement: mesh.Placement) -> str:
+def _digest(model: str, checkpoint: str, dtype: str, placement: partitioning.Placement) -> str:
     return weights.digest(_base(model, checkpoint, dtype, placement))
 
 
-def placement_of(run: Run) -> mesh.Placement:
+def placement_of(run: Run) -> partitioning.Placement:
     """The mesh and rules of a run.
 
     Raises:
       ValueError: they do not fit the devices.
     """
-    return mesh.place(run.num_partitions, run.logical_axis_rules)
+    return partitioning.place(run.num_partitions, run.logical_axis_rules)
 
 
 class Member:
@@ -104,7 +96,7 @@ class Member:
             self.data.set_state(self.standing.data)
             if self._exhausted():
                 self.status = "finished"
-        if processes.leads():
+        if multihost.leads():
             self.log = run_files.MetricsLog(self.folder, self.standing.step)
         return arrays
 
@@ -293,7 +285,7 @@ class Gang:
             arrays, _ = member.checkpoints.at(member.standing.best_step, like)
             _report(member, self._answers(i, arrays["trainable"]), result)
             tensors = member.method.started().collapse(arrays["trainable"], self.base)
-            if tensors and processes.leads():
+            if tensors and multihost.leads():
                 _save_tensors(member, jax.device_get(tensors), result)
         return _finished(member, result, seconds)
 
@@ -314,7 +306,7 @@ def _finished(member: Member, result: dict[str, Any], seconds: float) -> dict[st
     if member.checkpoints is not None:
         member.checkpoints.wait()
     result["seconds"] = seconds
-    if processes.leads():
+    if multihost.leads():
         if (log := member.folder / "metrics.jsonl").is_file():
             result["metrics_sha256"] = file_digest(log)
         if config := _config_file(member):
@@ -388,7 +380,7 @@ def _facts(member: Member, base: Tree) -> dict[str, Any]:
     fields = member.tasks.fields
     return {
         "task": str(run.task),
-        **({"task_file": source} if files.is_path(source) else {}),
+        **({"task_file": source} if file_task.is_path(source) else {}),
         "model": run.model,
         "method": run.method_name,
         "prompt_length": member.method.length_in_tables,
@@ -439,12 +431,12 @@ def train(
     Raises:
       ValueError: the runs do not fit together, or their data or weights cannot be read.
     """
-    tell = on_progress if on_progress and processes.leads() else lambda progress: None
+    tell = on_progress if on_progress and multihost.leads() else lambda progress: None
     total = max(run.steps for run in runs)
     tell(Progress(0, total, "loading"))
-    mesh.keep_compiled_programs()
+    partitioning.keep_compiled_programs()
     host_memory.release_programs()
-    processes.meet("start")  # the one that leads may have had to prepare the folders
+    multihost.meet("start")  # the one that leads may have had to prepare the folders
     for run, folder in zip(runs, folders, strict=True):
         run.check_contents()
         folder.mkdir(parents=True, exist_ok=True)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from spjax.checkpoints import weights
-from spjax.data import packing
+from spjax import partitioning
+from spjax.checkpoints.weights import weights
+from spjax.data.batching import packing
 from spjax.models import T5Config, fused
 from spjax.models.flops import forward_flops
-from spjax.training.mesh import Placement
+from spjax.partitioning import Placement
 from spjax.training.run import Run
 from spjax.training.run_data import RunData
 
@@ -19,16 +20,10 @@ from spjax.training.run_data import RunData
 # some 2,000 positions keep for the backward pass stays in its caches, and to compile one more shape
 # takes as long as so many operations. Elsewhere whole batches go at once.
 _SCORE_WEIGHT = 2.0
-_CPU_POSITIONS = 2048
 _CPU_PROGRAM = 3.0 * 40e9
 # An accelerator is done with a step of so many operations before the host has sent the next one.
 _SHORT_STEP = 1e12
 _STEPS_AT_ONCE = 10
-
-
-def positions_at_once() -> int:
-    """Encoder positions that should go through the model at a time; 0 for any number."""
-    return _CPU_POSITIONS if jax.default_backend() == "cpu" else 0
 
 
 def steps_at_once(config: T5Config, rows: packing.Rows, parts: int = 1) -> int:
@@ -95,5 +90,5 @@ def fastest(
 
     return packing.choose(
         batches, cost, longest=longest, limit=limit, parts=parts, multiple=multiple, unit=unit,
-        positions=positions_at_once(), program=_CPU_PROGRAM if on_cpu else 0.0,
+        positions=partitioning.positions_at_once(), program=_CPU_PROGRAM if on_cpu else 0.0,
     )  # fmt: skip

@@ -7,17 +7,17 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from spjax import methods, validation
-from spjax.checkpoints import remote, weights
-from spjax.data import vocabulary
-from spjax.data.tasks import files, registry
-from spjax.data.tasks.files import FileTask
+from spjax import methods, partitioning, validation
+from spjax.checkpoints import model_vocabulary, remote
+from spjax.checkpoints.weights import weights
+from spjax.data.tasks import file_task, registry
+from spjax.data.tasks.file_task import FileTask
 from spjax.files import expanded
 from spjax.models import fused, quantization
-from spjax.training import mesh, model_vocabulary
 from spjax.training.losses import NORMALIZERS
 from spjax.training.optimizers import Optimizer
 from spjax.training.waywardness import Waywardness, target_of
+from spjax.vocabularies import vocabulary
 
 # Smallest and largest value of the settings that are whole numbers.
 _WHOLE_NUMBERS = {
@@ -115,8 +115,8 @@ class Run:
                 f"Run.task is {self.task!r}; give the name of a task or mixture, the path of a "
                 "file, or bind @FileTask()."
             )
-        if isinstance(self.task, str) and files.is_path(self.task):
-            object.__setattr__(self, "task", files.of(self.task))
+        if isinstance(self.task, str) and file_task.is_path(self.task):
+            object.__setattr__(self, "task", file_task.of(self.task))
         registry.mixture(self.task)
         weights.check_model(self.model, self.checkpoint)
         quantization.check_dtype(self.weights_dtype)
@@ -206,7 +206,7 @@ class Run:
                 )
 
     def _check_mesh(self) -> None:
-        mesh.check(self.num_partitions, self.logical_axis_rules)
+        partitioning.check(self.num_partitions, self.logical_axis_rules)
         if self.batch_size % self.microbatches:
             raise ValueError(
                 f"Run.microbatches is {self.microbatches}, which does not divide BATCH_SIZE "

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import grain
 import numpy as np
 
 from spjax import metrics
-from spjax.data import batching, cache, slots, vocabulary
-from spjax.data.cache import CachedSplit
+from spjax.checkpoints import model_vocabulary
+from spjax.data.batching import batching, slots
 from spjax.data.tasks import registry
-from spjax.data.tasks.formats import Format
-from spjax.data.tasks.info import Mixture, TaskInfo
+from spjax.data.tasks.info import TaskInfo
+from spjax.data.token_cache import cache
+from spjax.data.token_cache.cache import CachedSplit
+from spjax.inference import scoring
+from spjax.inference.scoring import Scores
 from spjax.methods.base import Method
-from spjax.training import model_vocabulary
 from spjax.training.run import Run
-
-Scores = dict[str, float]
 
 
 class RunData:
@@ -38,7 +37,7 @@ class RunData:
         """Builds the token caches that are missing, in one start of TensorFlow."""
         self.run, self.mixture = run, registry.mixture(run.task)
         self.words = model_vocabulary.load(run.vocabulary, run.model, run.checkpoint)
-        self.final = _final(self.mixture)
+        self.final = self.mixture.reported_split
         self.method: Method = run.method.resolve(
             self.mixture.class_labels, self.words.encode, len(self.mixture.trained)
         )
@@ -141,7 +140,7 @@ class RunData:
         answer: Callable[[CachedSplit], list[str]],
     ) -> Scores:
         parts = {info: splits[info.name, split] for info in self.mixture.scored}
-        return averaged({x: score(x, answer(part), part.examples) for x, part in parts.items()})
+        return scoring.averaged({x: scoring.score(x, answer(part), part.examples) for x, part in parts.items()})
 
     def examples(self, split: str) -> int:
         """How many examples of a split `score` scores."""
@@ -151,8 +150,8 @@ class RunData:
         """Metrics in percent and `score` of each task that is only transferred to."""
         found = {}
         for info in self.mixture.transfer:
-            data = self.split(info, transfer_split(info))
-            found[info.name] = score(info, answer(data), data.examples)
+            data = self.split(info, info.reported_split)
+            found[info.name] = scoring.score(info, answer(data), data.examples)
         return found
 
     def majority(self) -> dict[str, float]:
@@ -162,7 +161,7 @@ class RunData:
             data, train = self.split(info, self.final), self.train_of(info)
             values = metrics.majority(info, train.examples, data.examples)
             found[info] = {**values, "score": metrics.score(values, info.selection)}
-        return averaged(found)
+        return scoring.averaged(found)
 
     def _number(self, info: TaskInfo) -> int:
         """Place among the trained tasks, whose prompt it has: its own, or that of one like it."""
@@ -198,15 +197,11 @@ def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:
     """Task, split, lengths and vocabulary of each token cache that a run reads."""
     tasks = registry.mixture(run.task)
     pairs = [(info, "train") for info in tasks.trained]
-    for split in dict.fromkeys(("validation", _final(tasks))):
+    for split in dict.fromkeys(("validation", tasks.reported_split)):
         pairs += [(info, split) for info in tasks.scored]
-    pairs += [(info, transfer_split(info)) for info in tasks.transfer]
+    pairs += [(info, info.reported_split) for info in tasks.transfer]
     lengths, words = lengths_of(run), run.resolved_vocabulary
     return [(*pair, lengths, words) for pair in pairs]
-
-
-def _final(tasks: Mixture) -> str:
-    return "test" if all("test" in info.labelled for info in tasks.scored) else "validation"
 
 
 def lengths_of(run: Run) -> dict[str, int]:
@@ -216,38 +211,3 @@ def lengths_of(run: Run) -> dict[str, int]:
         "inputs": run.input_length or own["inputs"],
         "targets": run.target_length or own["targets"],
     }
-
-
-def transfer_split(info: TaskInfo) -> str:
-    """The split on which a task that chooses nothing is scored."""
-    return "test" if "test" in info.labelled else "validation"
-
-
-def score(info: TaskInfo, texts: Sequence[str], examples: Sequence[dict[str, Any]]) -> Scores:
-    """The task's metrics in percent, and `score`, by which runs are compared.
-
-    Args:
-      info: the task.
-      texts: what the model wrote.
-      examples: raw fields of the examples that it was written for.
-    """
-    if info.sentinel:
-        texts = [vocabulary.without_sentinel(text) for text in texts]
-    values = metrics.evaluate(info, list(texts), examples)
-    return {**values, "score": metrics.score(values, info.selection)}
-
-
-def averaged(scores: Mapping[TaskInfo, Scores]) -> Scores:
-    """Scores of one task as they are; of several with their names, and the mean of `score`.
-
-    Parts of one dataset (MNLI matched and mismatched) count as one task together, so that the mean
-    is that of GLUE and SuperGLUE as T5 takes it (compute_avg_glue in its evaluation/eval_utils.py).
-    """
-    if len(scores) == 1:
-        return next(iter(scores.values()))
-    datasets: dict[Format, list[float]] = {}
-    for info, values in scores.items():
-        datasets.setdefault(info.format, []).append(values["score"])
-    mean = float(np.mean([np.mean(parts) for parts in datasets.values()]))
-    named = {f"{info.name}/{k}": v for info, values in scores.items() for k, v in values.items()}
-    return {**named, "score": mean}

@@ -18,11 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from spjax.checkpoints import weights as frozen
+from spjax import partitioning
+from spjax.checkpoints.weights import weights as frozen
 from spjax.methods.base import Method, apply_gang, init_trainable
 from spjax.models import T5, T5Config, fused
-from spjax.training import mesh, waywardness
-from spjax.training.losses import imitation_losses, run_losses, token_losses
+from spjax.models.losses import token_losses
+from spjax.training import waywardness
+from spjax.training.losses import imitation_losses, run_losses
 from spjax.training.optimizers import Optimizer
 from spjax.training.run import Run
 from spjax.types import Array, Batch, Tree, padded, per_segment
@@ -68,7 +70,7 @@ class Program:
     label_smoothing: float
     loss_normalizing_factor: float | str | None
     remat: bool = False
-    placement: mesh.Placement | None = None
+    placement: partitioning.Placement | None = None
     wayward: waywardness.Target | None = None
 
     @property
@@ -87,12 +89,12 @@ class Program:
         return dataclasses.replace(self, methods=methods, optimizer=None, wayward=None)
 
 
-def program_of(run: Run, method: Method, placement: mesh.Placement | None = None) -> Program:
+def program_of(run: Run, method: Method, placement: partitioning.Placement | None = None) -> Program:
     """The program of a run whose method has been resolved, on a mesh."""
     config = frozen.config_of(run.model, run.checkpoint)
     fused.check(run.attention, config.num_heads, run.num_partitions)
     own = {"dropout_rate": run.dropout_rate, "attention": run.attention}
-    config = mesh.for_devices(dataclasses.replace(config, **own))
+    config = partitioning.for_devices(dataclasses.replace(config, **own))
     optimizer = dataclasses.replace(run.optimizer, learning_rate=1.0)  # each run has its own
     loss = (run.z_loss, run.label_smoothing, run.loss_normalizing_factor)
     how = (run.remat, placement, waywardness.target_of(run))

@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from spjax.checkpoints import weights
-from spjax.data.cache import CachedSplit
+from spjax.checkpoints.weights import weights
 from spjax.data.tasks.info import FewShot, TaskInfo
-from spjax.data.vocabulary import without_sentinel
+from spjax.data.token_cache.cache import CachedSplit
+from spjax.inference.prediction import Placed, Predictor
 from spjax.models.decoding import Decoding
-from spjax.training.prediction import Placed, Predictor
 from spjax.training.run import Run
 from spjax.training.run_data import RunData
 from spjax.types import Tree
+from spjax.vocabularies.vocabulary import without_sentinel
 
 Example = tuple[str, str]
 

@@ -1,7 +1,7 @@
 """The synthetic study all analysis tests share."""
 
-from pathlib import Path
 import sys
+from pathlib import Path
 
 import pytest
 

@@ -1,8 +1,9 @@
 """Verdicts follow the data: each claim holds on a study made to show it and flips when it does."""
 
 import pytest
-from spjax.analysis import claims
 import synthetic
+
+from spjax.analysis import claims
 
 
 def shift(results, query, points):

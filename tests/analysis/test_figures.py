@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import synthetic
+
 from spjax.analysis import figures, statistics
 from spjax.analysis.figures import _style, score_over_size
-import synthetic
 
 TASKS = dict(list(synthetic.TASKS.items())[:4])  # two rows of panels, the second not full
 FOLDER = Path(figures.__file__).parent

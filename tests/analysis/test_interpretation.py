@@ -6,8 +6,8 @@ import pytest
 
 from spjax.analysis import interpretation, prompt_page
 from spjax.analysis.figures import _heat_map
-from spjax.checkpoints.prompts import Prompt
-from spjax.data import vocabulary
+from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.vocabularies import vocabulary
 
 
 class Words:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from matplotlib.figure import Figure
+
 from spjax.analysis import figures, report, tables
 from spjax.analysis.figures import _style
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from spjax.analysis import claims, rates, statistics, tables
 
 ROOT = Path(__file__).parents[2]

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from spjax.analysis import statistics, tables
 
 # Two tasks, two seeds, one size: suite scores by hand 60 and 70, mean 65, sample std sqrt(50).

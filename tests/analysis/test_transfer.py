@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+
 from spjax.analysis import transfer
 
 LINES = [("prompt_tuning", 20), ("full_fine_tuning", 0)]

@@ -1,7 +1,7 @@
 """The benchmark of the corpus loader measures what it says."""
 
 from benchmarks import corpus_loader
-from spjax.data.corpus_files import Corpus
+from spjax.data.corpora.corpus_files import Corpus
 
 
 def test_measures(tmp_path):

@@ -11,26 +11,24 @@ import pytest
 import safetensors.numpy
 
 from spjax import trees
-from spjax.checkpoints import (
-    array_files,
+from spjax.checkpoints import array_files
+from spjax.checkpoints.prompts import peft, prompts, tuned
+from spjax.checkpoints.weights import (
     convert,
     huggingface,
-    peft,
-    prompts,
     safetensors_files,
     shapes,
     t5x,
-    tuned,
     weights,
     zarr_metadata,
 )
-from spjax.checkpoints.stored import Stored, check_finite
-from spjax.data import vocabulary
+from spjax.checkpoints.weights.stored import Stored, check_finite
 from spjax.data.tasks import file_rows
 from spjax.files import open_regular
 from spjax.methods import initializers
 from spjax.models import T5Config, get_size
 from spjax.models.t5 import weight_shapes
+from spjax.vocabularies import vocabulary
 
 DEEP = "[" * 200_000
 

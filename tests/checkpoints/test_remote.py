@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from spjax.checkpoints import convert, remote, weights
+from spjax.checkpoints import remote
+from spjax.checkpoints.weights import convert, weights
 from spjax.models import T5Config
 from spjax.models.t5 import weight_shapes
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from spjax import metrics
-from spjax.data import cache_files
-from spjax.data.cache import CachedSplit
+from spjax.data.token_cache import cache_files
+from spjax.data.token_cache.cache import CachedSplit
 
 
 @pytest.fixture

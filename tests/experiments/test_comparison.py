@@ -9,7 +9,7 @@ import pytest
 
 from experiments.extensions import data_efficiency, ensemble, interpretation, stored, transfer
 from spjax.analysis import statistics
-from spjax.checkpoints.prompts import Prompt
+from spjax.checkpoints.prompts.prompts import Prompt
 from spjax.studies import plan
 from spjax.studies.study import load_study
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from experiments.extensions import ensemble, interpretation, stored
-from spjax.checkpoints import prompts
-from spjax.checkpoints.prompts import Prompt
+from spjax.checkpoints.prompts import prompts
+from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.inference import ensembles, scoring
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models.decoding import Decoding
 from spjax.studies import results
-from spjax.training import ensembling, scoring
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 from spjax.training.waywardness import Waywardness
@@ -56,7 +56,7 @@ def test_prompts_that_differ_in_their_seed_vote(study, monkeypatch, capsys):
         assert predictor.how == Decoding("rank" if kind == "mean" else "greedy")
         return {"mean_score": 50.0, "best_score": 60.0, "ensemble": {"score": 70.0 + len(kind)}}
 
-    monkeypatch.setattr(ensembling, "score", score)
+    monkeypatch.setattr(ensembles, "score", score)
     ensemble.main([str(study)])
     line = "| pocket_50k | pocket_cb | 2 | 50.0 | 60.0 | 74.0 | 74.0 |"
     assert line in capsys.readouterr().out

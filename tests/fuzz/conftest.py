@@ -48,8 +48,8 @@ def _tables(folder):
 
 
 def _prompts(folder):
-    from spjax.checkpoints import prompts
-    from spjax.checkpoints.prompts import Prompt
+    from spjax.checkpoints.prompts import prompts
+    from spjax.checkpoints.prompts.prompts import Prompt
 
     rows = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
     prompt = Prompt(rows, {"task": "pocket_cb", "model": "pocket_50k"})
@@ -61,8 +61,8 @@ def _prompts(folder):
 
 
 def _weights(folder, checkpoint):
-    from spjax.checkpoints import convert
-    from spjax.data import vocabulary
+    from spjax.checkpoints.weights import convert
+    from spjax.vocabularies import vocabulary
 
     convert.convert(checkpoint, folder / "weights.safetensors", "safetensors", "float32")
     convert.convert(checkpoint, folder / "huggingface", "huggingface", "float32")
@@ -131,17 +131,20 @@ def cut_off(monkeypatch, tmp_path, shared_cache):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    from spjax.data import cache, corpora, corpus_builders
+    from spjax.data.corpora import builders, corpora
+    from spjax.data.token_cache import cache
+    from spjax.inference import prediction
     from spjax.pocket import corpus
+    from spjax.pretraining import pretrain
     from spjax.studies import runner
-    from spjax.training import loop, pretrain, prediction, scoring
+    from spjax.training import loop, stored_run
 
     def accepted(*args, **named):
         raise Accepted
 
     for module, name in (
         (loop, "train"), (runner, "sweep"), (pretrain, "pretrain"), (cache, "_run_builder"),
-        (corpus_builders, "run_workers"), (corpora.Beam, "cache"), (scoring, "score_folder"),
+        (builders, "run_workers"), (corpora.Beam, "cache"), (stored_run, "score_folder"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, accepted)
     monkeypatch.setattr(corpus, "tokenized", lambda *args: None)

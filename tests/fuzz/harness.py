@@ -19,7 +19,7 @@ import traceback
 import warnings
 from pathlib import Path
 
-from spjax import cli
+from spjax.cli import main
 
 CLEAR, FINE, UNCLEAR, TRACEBACK, HANG, WRONGLY = KINDS = (
     "clear error", "rightly fine", "unclear error", "traceback", "hang", "accepted wrongly",
@@ -56,7 +56,7 @@ def command(argv, stdin=b""):
     out, err = _stream(), _stream()
     given = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8", errors="surrogateescape")
     with _replaced(stdin=given, stdout=out, stderr=err):
-        outcome = _outcome(lambda: cli.main(list(argv)))
+        outcome = _outcome(lambda: main.main(list(argv)))
     said, told = (stream.buffer.getvalue().decode(errors="replace") for stream in (err, out))
     if outcome.kind in (TRACEBACK, HANG):
         return outcome

@@ -199,7 +199,7 @@ GIN = [
     b"  Run.steps = 1\n", b"Run.steps = 1 Run.seed = 2\n", b"a/b/c/Run.steps = 3\n",
     b"Run.method = @Run()\n", b"Run.method = @Run\n", b"\0", b"Run.task = \xc3\xa9\n", b"@\n",
     b"run.steps = 1\n", b"steps = 1\n", b"Run.steps: 1\n", b"# nothing\n", b"Run = 3\n",
-    b"import spjax.cli; x\n", b"Run.model = %gin.REQUIRED\n", b"\xef\xbb\xbfRun.seed = 1\n",
+    b"import spjax.cli.main; x\n", b"Run.model = %gin.REQUIRED\n", b"\xef\xbb\xbfRun.seed = 1\n",
 ]  # fmt: skip
 
 

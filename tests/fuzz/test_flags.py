@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from harness import AMOUNT, SEED, command, judged, pipe, report, spread
 
-from spjax import cli
+from spjax.cli import main
 
 GIN = [f"--gin_file=gin_configs/{name}.gin" for name in ("models/pocket", "runs/pocket")]
 GIN += ["--gin_file=gin_configs/methods/prompt_tuning.gin"]
@@ -48,7 +48,7 @@ ALLOWED = {
 
 
 def commands():
-    parser = cli._parser()
+    parser = main._parser()
     (chosen,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     return chosen.choices
 

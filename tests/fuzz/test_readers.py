@@ -12,9 +12,11 @@ import pytest
 from harness import AMOUNT, SEED, command, function, judged, pipe, report, spread
 
 from spjax import config
-from spjax.checkpoints import prompts, tuned, weights
-from spjax.data import corpora, input_rows, vocabulary
-from spjax.data.tasks import registry
+from spjax.checkpoints.prompts import prompts, tuned
+from spjax.checkpoints.weights import weights
+from spjax.data.corpora import corpora
+from spjax.data.tasks import input_rows, registry
+from spjax.vocabularies import vocabulary
 
 DEEP = "[" * 100_000
 JSON = ["", "null", "3", '"x"', "[]", "{}", DEEP, '{"a":' * 50_000, "{", '{"a": 1e999}', "NaN",

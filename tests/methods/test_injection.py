@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from tiny import BASE, CONFIG, forward, moved, packed, row, rows, small, stacked
 
-from spjax import trees
+from spjax import partitioning, trees
 from spjax.models import T5
 from spjax.models.decoding import beam_search
 from spjax.models.layers import relative_buckets
 from spjax.models.t5 import init_weights
-from spjax.training import mesh
 from spjax.training import step as steps
 from spjax.training.losses import imitation_losses
 from spjax.types import Soft, join, prompt_rows
@@ -132,7 +131,7 @@ def test_beams_of_rows_with_different_prefixes(scan):
 
 
 def test_a_mesh_of_devices_gives_the_same():
-    place = mesh.place()
+    place = partitioning.place()
     assert place.mesh.size == 4
     batch, injection = rows([0, 0, 0, 0]), join(prefixes([2, 1, 3, 2], config=CONFIG))
     apply = jax.jit(T5(CONFIG).apply)

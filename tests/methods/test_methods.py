@@ -9,16 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import BASE, CONFIG, TARGET, forward, moved, packed, row, rows, small, stacked
-from tiny import written
+from tiny import BASE, CONFIG, TARGET, forward, moved, packed, row, rows, small, stacked, written
 
 from spjax import config, methods, trees
 from spjax.checkpoints import array_files
 from spjax.methods.base import apply_gang, init_trainable
 from spjax.methods.initializers import Uniform
 from spjax.models import T5
-from spjax.studies import folder as disk
-from spjax.studies import plan, results, worker
+from spjax.studies import plan, results, run_folder, worker
 from spjax.studies.study import Arm, Study
 from spjax.training import step as steps
 from spjax.training.optimizers import Adafactor
@@ -245,7 +243,7 @@ def test_the_sweep_takes_a_method_from_its_file_alone(toy, tmp_path, monkeypatch
     assert [spec.labels["method"] for spec in specs] == ["toy_shift"] * 2
     (gang,) = plan.gangs(specs, lambda spec: 2)
     for spec in gang:
-        disk.prepare(spec.folder(tmp_path), spec.text)
+        run_folder.prepare(spec.folder(tmp_path), spec.text)
     worker.train_folders([spec.folder(tmp_path) for spec in gang], lambda progress: None)
     rows = results.rows("toys", specs, tmp_path)
     found = {(row["method"], row["trainable_parameters"], row["status"]) for row in rows}

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spjax.checkpoints import weights
+from spjax.checkpoints.weights import weights
 from spjax.models import T5
 from spjax.models.decoding import beam_search, greedy
 from spjax.types import Batch

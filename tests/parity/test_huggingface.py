@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spjax.checkpoints import convert, weights
+from spjax.checkpoints.weights import convert, weights
 from spjax.models import T5, T5Config
 from spjax.models.t5 import init_weights
 from spjax.types import Batch

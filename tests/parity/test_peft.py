@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from spjax import trees
-from spjax.checkpoints import adapters, prompts
-from spjax.checkpoints.prompts import Prompt
+from spjax.checkpoints.prompts import adapters, prompts
+from spjax.checkpoints.prompts.prompts import Prompt
 from spjax.methods.ia3 import IA3
 from spjax.methods.lora import LoRA
 from spjax.methods.multitask_prompt_tuning import MultitaskPromptTuning
 from spjax.methods.p_tuning import PTuning
 from spjax.models import T5, T5Config
+from spjax.models.losses import token_losses
 from spjax.models.t5 import weight_shapes
-from spjax.training.losses import token_losses
 from spjax.types import Batch, Soft, join
 
 torch = pytest.importorskip("torch")

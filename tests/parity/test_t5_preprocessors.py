@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-GOLDEN = Path(__file__).parents[1] / "data" / "t5_texts.json"
+GOLDEN = Path(__file__).parents[1] / "data" / "tasks" / "t5_texts.json"
 ROWS = json.loads(GOLDEN.read_text())
 
 pytestmark = pytest.mark.filterwarnings("ignore")

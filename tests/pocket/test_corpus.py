@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import sentencepiece
+
 from spjax.pocket import corpus, make_vocabulary
 
 SENTENCEPIECE_FILE = str(make_vocabulary.PATH)

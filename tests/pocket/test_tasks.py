@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 import sentencepiece
+
 from spjax.data import leaks
 from spjax.pocket import corpus, lexicon, make_vocabulary, world
 from spjax.pocket.draws import BUCKETS, bucket, normalised

@@ -8,8 +8,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from spjax import config
-from spjax.data import cache
+from spjax import config, files
 from spjax.models.flops import forward_flops
 from spjax.models.sizes import SIZES
 from spjax.studies import calibration, cost, plan, planner
@@ -173,7 +172,7 @@ def test_a_calibration_is_kept(checkpoint, tmp_path, monkeypatch, capsys):
 
     found = measured()
     assert found["model"] == "pocket_50k" and found["positions"] == 512 * 4  # one row a device
-    (path,) = (cache.default_cache_dir() / "calibration").glob("*.json")
+    (path,) = (files.default_cache_dir() / "calibration").glob("*.json")
     path.write_text(json.dumps(found | {"positions": 12345}))
     assert measured()["positions"] == 12345
     broken = dataclasses.replace(spec, text="Run.stepps = 3\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spjax import cli
+from spjax.cli import main
 
 ROOT = Path(__file__).parents[2]
 STUDY = """
@@ -98,9 +98,9 @@ def test_killed_sweep_ends_as_an_undisturbed_one(spjax, tmp_path, monkeypatch, c
     assert scores.pop("examples") > 0 and scores == result["test"]
 
     monkeypatch.chdir(ROOT)
-    assert cli.main(sweep("killed")) == 0
+    assert main.main(sweep("killed")) == 0
     assert "Nothing to do: 2 runs finished" in capsys.readouterr().out
     figure = again / "figures" / "score_over_size.png"
     figure.unlink()
-    assert cli.main(["plot", str(again)]) == 0
+    assert main.main(["plot", str(again)]) == 0
     assert str(figure) in capsys.readouterr().out and figure.exists()

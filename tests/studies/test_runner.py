@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from spjax.studies import folder as disk
-from spjax.studies import runner
+from spjax.studies import run_folder, runner
 from tests.studies.fake_sweep import TRAIN, specs
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +97,7 @@ def test_workers_die_with_their_parent(tmp_path):
     wait_for(lambda: len(list(tmp_path.glob("runs/*/checkpoint.json"))) == 2)
     process.kill()
     process.wait()
-    with disk.lock(tmp_path):  # the lock is free only when the workers are gone
+    with run_folder.lock(tmp_path):  # the lock is free only when the workers are gone
         files = list(tmp_path.glob("runs/*/checkpoint.json"))
         before = [file.read_text() for file in files]
         time.sleep(0.2)
@@ -106,7 +105,7 @@ def test_workers_die_with_their_parent(tmp_path):
 
 
 def test_a_second_sweep_on_the_same_folder_is_refused(tmp_path):
-    with disk.lock(tmp_path):
+    with run_folder.lock(tmp_path):
         message = rf"already at work in .* \(process {os.getpid()}\).* --output_dir or --gin.MODEL"
         with pytest.raises(ValueError, match=message):
             sweep(tmp_path, specs(1))
@@ -118,7 +117,7 @@ def test_ctrl_c_stops_the_workers_and_says_how_to_continue(tmp_path):
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=20)
     assert "Stopped: interrupted." in output and "same command continues" in output
-    with disk.lock(tmp_path):
+    with run_folder.lock(tmp_path):
         pass
 
 
@@ -168,7 +167,7 @@ def test_a_disk_that_is_full_at_the_end_is_told(tmp_path, monkeypatch):
 
     plan = specs(1)
     sweep(tmp_path, plan)
-    monkeypatch.setattr(disk, "probe", lambda folder: None)
+    monkeypatch.setattr(run_folder, "probe", lambda folder: None)
     monkeypatch.setattr(os, "fsync", full)
     outcome = sweep(tmp_path, plan)
     assert outcome.finished == 1
@@ -177,12 +176,12 @@ def test_a_disk_that_is_full_at_the_end_is_told(tmp_path, monkeypatch):
 
 def test_tensorstores_message_about_a_full_disk_is_understood(tmp_path):
     error = ValueError('error writing local file "/a/b/c": [OS error 28: No space left on device]')
-    assert disk.disk_problem(error) == "No space left on device: /a/b/c"
-    assert disk.disk_problem(ValueError("No space left on device")) == "No space left on device"
-    message = disk.disk_message("No space left on device", tmp_path)
+    assert run_folder.disk_problem(error) == "No space left on device: /a/b/c"
+    assert run_folder.disk_problem(ValueError("No space left on device")) == "No space left on device"
+    message = run_folder.disk_message("No space left on device", tmp_path)
     assert message.startswith(f"the output folder {tmp_path} cannot be written (No space left on")
-    assert disk.disk_problem(ValueError("other")) == ""
-    assert disk.disk_message("No space left") == "a file cannot be written (No space left)"
+    assert run_folder.disk_problem(ValueError("other")) == ""
+    assert run_folder.disk_message("No space left") == "a file cannot be written (No space left)"
 
 
 def test_a_worker_reports_a_failure_that_it_cannot_log(tmp_path):
@@ -209,13 +208,13 @@ def test_only_another_runs_folder_is_cleared(tmp_path):
     (tmp_path / "sub").mkdir()
     for name in (".lock", "thesis.txt", "sub/file"):
         (tmp_path / name).touch()
-    disk.prepare(tmp_path, "one")
-    disk.prepare(tmp_path, "one")
+    run_folder.prepare(tmp_path, "one")
+    run_folder.prepare(tmp_path, "one")
     names = {".lock", "thesis.txt", "sub", "config.gin"}
     assert {path.name for path in tmp_path.iterdir()} == names
-    disk.prepare(tmp_path, "two")
+    run_folder.prepare(tmp_path, "two")
     assert {path.name for path in tmp_path.iterdir()} == {".lock", "config.gin"}
-    assert disk.config_text(tmp_path) == "two"
+    assert run_folder.config_text(tmp_path) == "two"
 
 
 def test_a_worker_that_cannot_start_ends_the_sweep(tmp_path):
@@ -233,7 +232,7 @@ def test_unwritable_output_folder(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ValueError, match="No space left on device; free some space"):
-        disk.probe(tmp_path / "study")
+        run_folder.probe(tmp_path / "study")
     assert not list((tmp_path / "study").iterdir())
 
 
@@ -266,7 +265,7 @@ def test_a_folder_that_is_renamed_ends_the_sweep(tmp_path):
 def test_finished_runs_correct_the_estimate(tmp_path):
     plan = specs(5)  # each estimated at one second
     for spec in plan[:4]:
-        disk.prepare(spec.folder(tmp_path), spec.text)
+        run_folder.prepare(spec.folder(tmp_path), spec.text)
         (spec.folder(tmp_path) / "result.json").write_text('{"seconds": 8.0}')
     assert "scaled by 8.00 from 4 finished" in runner.estimate(plan, tmp_path, 1)
 

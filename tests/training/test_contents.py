@@ -8,8 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from spjax import cli, config
-from spjax.checkpoints import array_files, prompts, weights
+from spjax import config
+from spjax.checkpoints import array_files
+from spjax.checkpoints.prompts import prompts
+from spjax.checkpoints.weights import weights
+from spjax.cli import main
 from spjax.methods.initializers import FromFile, Uniform
 from spjax.methods.multitask_prompt_tuning import MultitaskPromptTuning
 from spjax.methods.prompt_tuning import PromptTuning
@@ -107,7 +110,7 @@ def test_a_run_without_paths_has_the_key_that_it_had():
 
 
 def test_train_says_what_has_changed(tmp_path, capsys):
-    root = cli.Path(cli.__file__).parents[1]
+    root = main.Path(main.__file__).parents[1]
     names = ("models/pocket", "runs/pocket", "methods/prompt_tuning")
     flags = [f"--gin_file={root}/gin_configs/{name}.gin" for name in names]
     path, folder = tmp_path / "start.npy", tmp_path / "run"
@@ -119,16 +122,16 @@ def test_train_says_what_has_changed(tmp_path, capsys):
         flags.append(f"--gin.{text}")
     width = weights.config_of("pocket_50k").emb_dim
     array_files.write_npy(path, np.ones((3, width), np.float32))
-    assert cli.main(["train", *flags]) == 0
+    assert main.main(["train", *flags]) == 0
     capsys.readouterr()
-    assert cli.main(["train", *flags]) == 0 and "Nothing to do" in capsys.readouterr().out
+    assert main.main(["train", *flags]) == 0 and "Nothing to do" in capsys.readouterr().out
     array_files.write_npy(path, np.zeros((3, width), np.float32))
-    assert cli.main(["train", *flags]) == 2
+    assert main.main(["train", *flags]) == 2
     assert f"since the content of {path} has changed" in capsys.readouterr().err
-    assert cli.main(["train", f"--gin_file={folder}/config.gin"]) == 2
+    assert main.main(["train", f"--gin_file={folder}/config.gin"]) == 2
     assert f"{path} has changed since the run was configured" in capsys.readouterr().err
     path.unlink()  # a finished run needs it no more
-    assert cli.main(["eval", str(folder)]) == 0
+    assert main.main(["eval", str(folder)]) == 0
 
 
 @pytest.mark.parametrize("format", prompts.FORMATS)

@@ -5,8 +5,9 @@ import dataclasses
 import jax
 import numpy as np
 
-from spjax import cli, cli_prompts, config
-from spjax.checkpoints import convert, weights
+from spjax import config
+from spjax.checkpoints.weights import convert, weights
+from spjax.cli import main, prompts
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.training import loop, run_files
 from spjax.training import step as steps
@@ -26,16 +27,16 @@ def test_full_fine_tuning_is_exported(run, tmp_path, capsys):
     (folder / "result.json").write_text('{"method": "full_fine_tuning"}')
     for format, name in (("huggingface", "hf"), ("safetensors", "tuned.safetensors")):
         out = str(tmp_path / name)
-        assert cli.main(["convert", str(folder), out, f"--format={format}"]) == 0
+        assert main.main(["convert", str(folder), out, f"--format={format}"]) == 0
         assert weights.config_of("auto", out) == weights.config_of(run.model)
         assert weights.digest(weights.load("auto", out)) == weights.digest(trained)
     assert convert.is_weights(out)
     # A folder that can be opened without another word.
-    assert cli_prompts.find_vocabulary("", "auto", str(tmp_path / "hf")).size == 1152
+    assert prompts.find_vocabulary("", "auto", str(tmp_path / "hf")).size == 1152
     flags = ["--format=safetensors", "--vocabulary=pocket"]
-    assert cli.main(["convert", str(folder), str(tmp_path / "x"), *flags]) == 2
+    assert main.main(["convert", str(folder), str(tmp_path / "x"), *flags]) == 2
     assert "--vocabulary=pocket goes into a Hugging Face folder" in capsys.readouterr().err
-    assert cli.main(["convert", str(folder), str(tmp_path / "x"), "--format=npy"]) == 2
+    assert main.main(["convert", str(folder), str(tmp_path / "x"), "--format=npy"]) == 2
     assert "weights cannot be written as 'npy'; use one of" in capsys.readouterr().err
 
 
@@ -43,25 +44,25 @@ def test_a_run_that_leaves_the_weights_alone_has_none(run, tmp_path, capsys):
     (tmp_path / "config.gin").write_text(config.config_str(run))
     (tmp_path / "result.json").write_text('{"method": "prompt_tuning"}')
     for flags in (["--format=huggingface"], ["--format=safetensors", "--dtype=bfloat16"]):
-        assert cli.main(["convert", str(tmp_path), str(tmp_path / "x"), *flags]) == 2
+        assert main.main(["convert", str(tmp_path), str(tmp_path / "x"), *flags]) == 2
         assert "(prompt_tuning) has left the weights of its model as" in capsys.readouterr().err
 
 
 def test_shipped_weights_bring_their_vocabulary(tmp_path, capsys, checkpoint):
     source = str(weights.SHIPPED / "pocket_50k.safetensors")
     made = str(tmp_path / "hf")
-    assert cli.main(["convert", source, made, "--format=huggingface"]) == 0
-    assert cli_prompts.find_vocabulary("", "auto", made).size == 1152
+    assert main.main(["convert", source, made, "--format=huggingface"]) == 0
+    assert prompts.find_vocabulary("", "auto", made).size == 1152
     assert not capsys.readouterr().err
     table = weights.load("auto", checkpoint)
     table["token_embedder"]["embedding"] = table["token_embedder"]["embedding"][:1000]
     table["decoder"]["logits_dense"]["kernel"] = table["decoder"]["logits_dense"]["kernel"][:, :1000]
     weights.save(tmp_path / "small.safetensors", table, {})
     other = str(tmp_path / "small.safetensors")
-    assert cli.main(["convert", other, str(tmp_path / "other"), "--format=huggingface"]) == 0
+    assert main.main(["convert", other, str(tmp_path / "other"), "--format=huggingface"]) == 0
     assert "other gets no vocabulary: the vocabulary of" in capsys.readouterr().err
     assert not (tmp_path / "other" / weights.VOCABULARY).exists()
     made = str(tmp_path / "with")
     flags = ["--format=huggingface", "--vocabulary=pocket"]
-    assert cli.main(["convert", checkpoint, made, *flags]) == 0
-    assert cli_prompts.find_vocabulary("", "auto", made).size == 1152
+    assert main.main(["convert", checkpoint, made, *flags]) == 0
+    assert prompts.find_vocabulary("", "auto", made).size == 1152

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from spjax.checkpoints import weights
+from spjax.checkpoints.weights import weights
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models import T5Config, get_size, quantization

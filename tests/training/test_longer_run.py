@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spjax import cli, config
+from spjax import config
+from spjax.cli import main
 from spjax.files import file_digest, read_json
-from spjax.studies import folder as disk
+from spjax.studies import run_folder
 
 ROOT = Path(__file__).parents[2]
 FLAGS = [f"--gin_file={ROOT}/gin_configs/{name}.gin"
@@ -22,7 +23,7 @@ FLAGS += [
 
 def train(folder, steps, *more):
     named = (f"--gin.MODEL_DIR={folder}", f"--gin.TRAIN_STEPS={steps}")
-    return cli.main(["train", *FLAGS, *named, *more])
+    return main.main(["train", *FLAGS, *named, *more])
 
 
 def result(folder):
@@ -46,7 +47,7 @@ def test_a_longer_run_is_the_one_from_the_start(tmp_path, capsys):
     rows = [np.load(folder / "prompt.npy") for folder in (parts, whole)]
     np.testing.assert_array_equal(*rows)
     sides = [(folder / "prompt.npy.json").read_text() for folder in (parts, whole)]
-    assert sides[0] == sides[1] and not (parts / disk.LONGER).exists()
+    assert sides[0] == sides[1] and not (parts / run_folder.LONGER).exists()
     capsys.readouterr()
     assert train(parts, 6) == 0 and "Nothing to do" in capsys.readouterr().out
     assert train(parts, 3) == 2
@@ -67,7 +68,7 @@ def test_the_shorter_result_stays_until_the_longer_run_is_finished(tmp_path, mon
     monkeypatch.setattr(loop.Gang, "finish", stop)
     assert train(tmp_path, 4) == 130
     assert before == ((tmp_path / "config.gin").read_text(), (tmp_path / "result.json").read_text())
-    assert not disk.metrics_problem(tmp_path, read_json(tmp_path / "result.json"))
+    assert not run_folder.metrics_problem(tmp_path, read_json(tmp_path / "result.json"))
     monkeypatch.undo()
     assert train(tmp_path, 4) == 0 and result(tmp_path)["steps"] == 4
 
@@ -75,11 +76,11 @@ def test_the_shorter_result_stays_until_the_longer_run_is_finished(tmp_path, mon
 def test_only_more_steps_go_on(tmp_path):
     text = "Run.task = 'a'\nRun.steps = 4\n"
     (tmp_path / "config.gin").write_text(text)
-    assert disk.extends(tmp_path, text.replace("4", "5"))
+    assert run_folder.extends(tmp_path, text.replace("4", "5"))
     for other in (text, text.replace("4", "3"), text.replace("'a'", "'b'").replace("4", "5")):
-        assert not disk.extends(tmp_path, other)
+        assert not run_folder.extends(tmp_path, other)
     assert config.differences(text, text.replace("4", "5")) == ["Run.steps"]
-    assert not disk.extends(tmp_path / "absent", text)
+    assert not run_folder.extends(tmp_path / "absent", text)
 
 
 @pytest.mark.parametrize("steps", [1_100_000, 1_150_000])
@@ -87,7 +88,7 @@ def test_steps_of_pre_training_are_not_counted(steps, tmp_path, capsys):
     code = f"--gin_file={ROOT}/gin_configs/runs/released_code.gin"
     flags = [code if "runs/pocket" in flag else flag for flag in FLAGS]
     more = [f"--gin.MODEL_DIR={tmp_path}", f"--gin.TRAIN_STEPS={steps}"]
-    assert cli.main(["train", *flags, *more]) == 2
+    assert main.main(["train", *flags, *more]) == 2
     said = capsys.readouterr().err
     assert "counts the 1,100,000 steps of pre-training" in said
     assert f"Give TRAIN_STEPS = {max(steps - 1_100_000, 1)}" in said

@@ -6,14 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from spjax.checkpoints import weights
-from spjax.data import vocabulary
+from spjax.checkpoints.weights import weights
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.initializers import SampledVocabulary, Uniform
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.training import loop, run_data, run_files
 from spjax.training import step as steps
 from spjax.training.optimizers import Adafactor
+from spjax.vocabularies import vocabulary
 
 pytestmark = pytest.mark.usefixtures("few_examples")
 

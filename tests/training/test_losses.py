@@ -4,7 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from spjax.training.losses import run_losses, token_losses, total
+from spjax.models.losses import token_losses
+from spjax.training.losses import run_losses, total
 
 
 def logits(seed=0):

@@ -5,16 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-from spjax.checkpoints import array_files, prompts, tuned
+from spjax.checkpoints import array_files
+from spjax.checkpoints.prompts import prompts, tuned
 from spjax.data.tasks import registry, tables
+from spjax.inference import prediction, scoring
+from spjax.inference.prediction import Placed, Predictor
 from spjax.methods.initializers import FromFile, Uniform
 from spjax.methods.multitask_prompt_tuning import MultitaskPromptTuning
 from spjax.methods.p_tuning import PTuning
 from spjax.methods.prefix_tuning import PrefixTuning
 from spjax.models import get_size
 from spjax.models.decoding import Decoding
-from spjax.training import loop, prediction, run_data, scoring
-from spjax.training.prediction import Placed, Predictor
+from spjax.training import loop, run_data
 
 pytestmark = pytest.mark.usefixtures("few_examples")
 

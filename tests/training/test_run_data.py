@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from spjax import config, metrics
-from spjax.data import cache, vocabulary
 from spjax.data.tasks import registry, tables
+from spjax.data.token_cache import cache
+from spjax.inference import scoring
 from spjax.methods.initializers import ClassLabels
 from spjax.methods.prompt_tuning import PromptTuning
-from spjax.training import loop, run_data, scoring
+from spjax.training import loop, run_data, stored_run
+from spjax.vocabularies import vocabulary
 
 pytestmark = pytest.mark.usefixtures("few_examples")
 
@@ -39,10 +41,10 @@ def test_a_mixture_is_chosen_by_the_mean_of_its_tasks_and_transferred(mixed, tmp
         assert found["score"] == pytest.approx(mean)
     assert set(result["transfer"]) == {"pocket_rte"}
     assert set(result["transfer"]["pocket_rte"]) == {"accuracy", "score"}
-    again = scoring.score_folder(mixed, tmp_path, "test")
+    again = stored_run.score_folder(mixed, tmp_path, "test")
     assert {name: again[name] for name in result["test"]} == result["test"]
     with pytest.raises(ValueError, match="'other' of pocket_cb cannot be scored; choose .*test"):
-        scoring.score_folder(mixed, tmp_path, "other")
+        stored_run.score_folder(mixed, tmp_path, "other")
 
 
 def test_caches_built_ahead_are_those_a_run_reads(mixed, monkeypatch):
@@ -76,7 +78,7 @@ def test_a_task_without_test_labels_is_scored_on_validation(run, tmp_path, monke
     monkeypatch.setattr(registry, "_named_mixture", registry._named_mixture.__wrapped__)
     run = dataclasses.replace(run, steps=2, eval_period=1)
     (result,) = loop.train([run], [tmp_path])
-    whole = scoring.score_folder(run, tmp_path, "")
+    whole = stored_run.score_folder(run, tmp_path, "")
     assert (whole.pop("split"), whole.pop("step")) == ("validation", result["best_step"])
     assert whole.pop("examples") == cache.load("pocket_cb", "validation").num_examples
     assert result["test"] is None and result["validation"] == whole  # not of 16 examples only
@@ -85,7 +87,7 @@ def test_a_task_without_test_labels_is_scored_on_validation(run, tmp_path, monke
     expected = metrics.majority(info, train.examples, data.examples)
     assert expected.items() <= result["majority"].items()
     with pytest.raises(ValueError, match="'test' of pocket_cb cannot be scored; choose"):
-        scoring.score_folder(run, tmp_path, "test")
+        stored_run.score_folder(run, tmp_path, "test")
 
 
 def test_few_examples_are_a_seeded_part_and_grow(shared_cache):
@@ -115,8 +117,8 @@ def test_sentinel_stands_before_the_target_and_is_taken_off_the_answer(shared_ca
     assert (plain.inputs[3] == marked.inputs[3]).all()
     info = registry.get("pocket_cb:sentinel")
     texts = [f"<extra_id_0> {example['targets_text']}" for example in marked.examples]
-    assert run_data.score(info, texts, marked.examples)["score"] == 100
-    assert run_data.score(registry.get("pocket_cb"), texts, plain.examples)["score"] < 50
+    assert scoring.score(info, texts, marked.examples)["score"] == 100
+    assert scoring.score(registry.get("pocket_cb"), texts, plain.examples)["score"] < 50
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def scored(mixture, values):
         (own,) = [value for name, value in values.items() if f"glue_{name}_v" in info.name]
         numbers = dict(zip("abc", own))
         found[info] = {**numbers, "score": metrics.score(numbers, info.selection)}
-    return run_data.averaged(found)
+    return scoring.averaged(found)
 
 
 @pytest.mark.parametrize(("row", "mean"), TABLE_3)
@@ -199,7 +201,7 @@ def test_runs_are_chosen_by_the_same_random_part_of_the_validation_set(mixed):
 def test_validation_of_a_result_is_of_the_whole_split(run, tmp_path):
     run = dataclasses.replace(run, steps=1, eval_period=1, eval_examples=6)
     (result,) = loop.train([run], [tmp_path])
-    whole = scoring.score_folder(run, tmp_path, "validation")
+    whole = stored_run.score_folder(run, tmp_path, "validation")
     assert {name: whole[name] for name in result["validation"]} == result["validation"]
 
 
@@ -216,4 +218,4 @@ def test_the_draw_is_part_of_a_run_s_identity_only_where_there_is_one(run):
 def test_scores_want_an_answer_for_each_example():
     examples = [{"targets_text": "entailment"}] * 3
     with pytest.raises(ValueError, match="2 predictions for 3 examples"):
-        run_data.score(registry.get("pocket_cb"), ["neutral"] * 2, examples)
+        scoring.score(registry.get("pocket_cb"), ["neutral"] * 2, examples)

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spjax import methods
-from spjax.data import batching, packing
+from spjax import methods, partitioning
+from spjax.data.batching import batching, packing
 from spjax.methods.initializers import Uniform
 from spjax.models import T5Config
 from spjax.models.t5 import init_weights
-from spjax.training import losses, mesh, step
+from spjax.training import losses, step
 from spjax.training.optimizers import Adafactor
 from spjax.types import Batch
 
@@ -145,9 +145,9 @@ def test_no_gradient_of_a_frozen_weight_is_computed(name):
 @pytest.mark.parametrize("name", TRAINED)
 def test_activations_may_be_bfloat16(name, monkeypatch):
     """As on accelerators: what is trained, its gradients, losses and logits stay float32."""
-    assert mesh.for_devices(CONFIG) is CONFIG
+    assert partitioning.for_devices(CONFIG) is CONFIG
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    config = mesh.for_devices(CONFIG)
+    config = partitioning.for_devices(CONFIG)
     assert config.dtype == "bfloat16"
     base = jax.tree.map(lambda x: x.astype(jnp.bfloat16), init_weights(config, jax.random.key(0)))
     method = method_of(name, 4)

@@ -11,13 +11,13 @@ import pytest
 
 from spjax.analysis import statistics
 from spjax.data.tasks import registry
+from spjax.inference.prediction import Placed, Predictor
 from spjax.methods.hard_prompt import HardPrompt
 from spjax.models import get_size
 from spjax.models.decoding import Decoding
 from spjax.studies import plan
 from spjax.studies.study import Arm, Study
-from spjax.training import loop, scoring
-from spjax.training.prediction import Placed, Predictor
+from spjax.training import loop, stored_run
 from spjax.training.run_data import RunData
 from spjax.training.untrained import Untrained
 
@@ -46,7 +46,7 @@ def test_a_run_is_scored_and_not_trained(hard, tmp_path):
     assert result["status"] == "finished" and result["steps"] == result["best_step"] == 0
     assert result["trainable_parameters"] == 0 and result["message"] == ""
     assert not (tmp_path / "checkpoints").exists()
-    again = scoring.score_folder(hard, tmp_path, "")
+    again = stored_run.score_folder(hard, tmp_path, "")
     assert again == {"split": "test", "examples": 500, "step": 0, **result["test"]}
     # By hand, for a few examples.
     tasks = RunData(hard)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spjax.data import vocabulary
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.initializers import Uniform
 from spjax.methods.prompt_tuning import PromptTuning
@@ -17,6 +16,7 @@ from spjax.training import step
 from spjax.training.optimizers import Adafactor
 from spjax.training.waywardness import Target, Waywardness, penalties, pulled, target_of
 from spjax.types import Injection
+from spjax.vocabularies import vocabulary
 
 pytestmark = pytest.mark.usefixtures("few_examples")
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-import pandas as pd
 
 from spjax.analysis.figures import _style
 

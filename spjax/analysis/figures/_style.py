@@ -3,19 +3,19 @@
 Figures are made without pyplot, so drawing leaves no state behind and needs no display.
 """
 
+import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-import math
 from pathlib import Path
-import textwrap
 
 import matplotlib
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-import pandas as pd
 
 from spjax.analysis import statistics
 from spjax.files import replacing, write_text

@@ -5,9 +5,9 @@ The same cells as Figure 3(a) of Lester et al. 2021, seen along the other axis.
 
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
-import pandas as pd
 
 from spjax.analysis import statistics
 from spjax.analysis.figures import _style

@@ -6,8 +6,8 @@ that train nothing stand at the left.
 
 from pathlib import Path
 
-from matplotlib.ticker import LogLocator
 import pandas as pd
+from matplotlib.ticker import LogLocator
 
 from spjax.analysis import statistics
 from spjax.analysis.figures import _panels, _style

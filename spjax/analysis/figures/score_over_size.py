@@ -8,8 +8,8 @@ has the exact sizes.
 import math
 from pathlib import Path
 
-from matplotlib.axes import Axes
 import pandas as pd
+from matplotlib.axes import Axes
 
 from spjax.analysis import statistics
 from spjax.analysis.figures import _style

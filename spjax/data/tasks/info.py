@@ -9,7 +9,6 @@ import re
 
 from spjax.data.tasks.formats import Format
 
-
 DRAWN = r"n\d+|balanced|seed\d+"  # the variants that choose training examples
 
 
@@ -120,6 +119,11 @@ class TaskInfo:
         return tuple(split for split in self.splits if split not in self.unlabelled)
 
     @property
+    def reported_split(self) -> str:
+        """"test", or "validation" where nobody knows the targets of the test split."""
+        return "test" if "test" in self.labelled else "validation"
+
+    @property
     def ceiling(self) -> float | None:
         """What a perfect reader scores in percent, None where nobody knows."""
         kind, _, name = self.source.partition(":")
@@ -152,6 +156,12 @@ class Mixture:
     def tasks(self) -> tuple[TaskInfo, ...]:
         """All tasks, each once."""
         return tuple(dict.fromkeys((*self.trained, *self.scored, *self.transfer)))
+
+    @property
+    def reported_split(self) -> str:
+        """"test", or "validation" where a scored task has no labelled test split."""
+        test = all(info.reported_split == "test" for info in self.scored)
+        return "test" if test else "validation"
 
     @property
     def lengths(self) -> dict[str, int]:

@@ -22,8 +22,8 @@ import functools
 import re
 from collections.abc import Mapping
 
-from spjax.data.tasks import file_rows, files, tables
-from spjax.data.tasks.files import FileTask
+from spjax.data.tasks import file_rows, file_task, tables
+from spjax.data.tasks.file_task import FileTask
 from spjax.data.tasks.info import DRAWN, FewShot, Mixture, TaskInfo
 
 VARIANTS = (":sentinel", ":n<number>", ":balanced", ":seed<number>", ":halves")
@@ -61,8 +61,8 @@ def is_mixture(task: str | FileTask | TaskInfo) -> bool:
     if not isinstance(task, str):
         return False
     if "+" in task:  # which a file's name may have
-        return not files.is_path(task) or re.split("[:+]", task)[0] in _tasks()
-    return not files.is_path(task) and task.partition(":")[0] in _mixtures()
+        return not file_task.is_path(task) or re.split("[:+]", task)[0] in _tasks()
+    return not file_task.is_path(task) and task.partition(":")[0] in _mixtures()
 
 
 def get(task: str | FileTask | TaskInfo) -> TaskInfo:
@@ -77,16 +77,16 @@ def get(task: str | FileTask | TaskInfo) -> TaskInfo:
     """
     if isinstance(task, TaskInfo):
         return task
-    if isinstance(task, str) and files.is_path(task):
-        task = files.of(task)
+    if isinstance(task, str) and file_task.is_path(task):
+        task = file_task.of(task)
     if isinstance(task, FileTask):
-        return _vary(files.info(task), task.variants)
+        return _vary(file_task.info(task), task.variants)
     return _named(task)
 
 
 def outline(source: str) -> TaskInfo:
     """A task of files that need not be here, by its source; its splits are not known."""
-    return _vary(files.outline(source), files.variants(source))
+    return _vary(file_task.outline(source), file_task.variants(source))
 
 
 def _named(name: str) -> TaskInfo:
@@ -117,7 +117,7 @@ def mixture(task: str | FileTask | TaskInfo) -> Mixture:
     Raises:
       ValueError: as `get`, a task has no training examples, or one occurs twice.
     """
-    if is_mixture(task) or (isinstance(task, str) and not files.is_path(task)):
+    if is_mixture(task) or (isinstance(task, str) and not file_task.is_path(task)):
         return _named_mixture(task)
     return _alone(get(task))  # not remembered, since files change
 
@@ -147,7 +147,7 @@ def _named_mixture(name: str) -> Mixture:
 
 def _together(name: str) -> Mixture:
     names = name.split("+")
-    if paths := [part for part in names if files.is_path(part)]:
+    if paths := [part for part in names if file_task.is_path(part)]:
         raise ValueError(f"files cannot be mixed by a '+': {paths[0]!r} in {name!r}.")
     tasks = [part.partition(":")[0] for part in names]
     if twice := {task for task in tasks if tasks.count(task) > 1}:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax.data.tasks import files, registry
-from spjax.data.tasks.files import FileTask
+from spjax.data.tasks import file_task, registry
+from spjax.data.tasks.file_task import FileTask
 from spjax.data.tasks.info import TaskInfo
 
 SPLIT = "test"  # the only one of these tasks
@@ -30,13 +30,13 @@ def task(path: str, trained: TaskInfo | None = None, labels: Sequence[str] = ())
     Raises:
       ValueError: the file cannot be read, or its rows are not those of such a task.
     """
-    place, variants = files.split_path(path)
+    place, variants = file_task.split_path(path)
     if variants:
         raise ValueError(
             f"--task={path}: all rows of a file are scored, as the prompt's own task reads its "
             f"rows, so that there is nothing for {variants!r} to choose. Give {place}."
         )
-    settings = files.settings(trained) if trained else {}
+    settings = file_task.settings(trained) if trained else {}
     if labels and not settings.get("labels"):
         settings |= {"labels": tuple(labels), "metrics": ()}
     marked = ":sentinel" if trained and trained.sentinel else ""
@@ -54,15 +54,15 @@ def note(path: str, info: TaskInfo, trained: TaskInfo | None) -> str:
       info: what it has returned.
       trained: as of `task`.
     """
-    if not (trained and files.template(trained)):
+    if not (trained and file_task.template(trained)):
         owner = f"the prompt's task, {trained.name}," if trained else "the prompt"
         return (
             f"{owner} does not say how rows of {path} are to be read; they are read with "
-            f"{_described(files.settings(info))}"
+            f"{_described(file_task.settings(info))}"
         )
     place = Path(path).expanduser()
     same = hashlib.sha256(place.read_bytes()).hexdigest() == trained.version
-    if same or str(path) in [files.split_path(name)[0] for name in files.paths(trained.source)]:
+    if same or str(path) in [file_task.split_path(name)[0] for name in file_task.paths(trained.source)]:
         return (
             f"{path} is a file of the prompt's own task, and all of its rows are scored, those of "
             "training among them; without --task only held-out rows are"

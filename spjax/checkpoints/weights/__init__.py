@@ -1,0 +1,1 @@
+"""Frozen weights of T5X, Hugging Face and spjax: reading, writing, converting."""

@@ -1,0 +1,312 @@
+"""Frozen weights: spjax's own files, and which reader takes what a checkpoint path holds."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from spjax import trees
+from spjax.checkpoints import remote
+from spjax.checkpoints.weights import huggingface, lazy, safetensors_files, shapes, t5x
+from spjax.checkpoints.weights.stored import Leaves, from_array
+from spjax.files import reason
+from spjax.models import T5Config, get_size, quantization
+from spjax.types import Tree
+
+SHIPPED = Path(__file__).parents[2] / "pocket" / "weights"
+AUTO = "auto"
+_MOST_HASHED = 2**31  # bytes of a folder; a second or two
+_PIECES, _PIECE_BYTES = 64, 2**16  # of each file of a larger one
+VOCABULARY = "spiece.model"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+_TOKENIZER_FILES = frozenset({
+    VOCABULARY, "tokenizer.json", TOKENIZER_CONFIG, "vocab.json", "merges.txt", "vocab.txt",
+})  # fmt: skip
+FORMATS = (
+    "a .safetensors file of spjax; a T5X folder `checkpoint_{step}` (msgpack and zarr, or Orbax); "
+    "a Hugging Face folder (config.json with model.safetensors or its index); or the URL of one "
+    "(gs://, s3://, http://; of a Hugging Face repository, hf://ORGANISATION/NAME)"
+)
+_READERS = {
+    "spjax": safetensors_files.read,
+    "t5x": t5x.stored_weights,
+    "huggingface": huggingface.stored,
+}
+
+
+def save(path: Path, weights: Tree, metadata: Mapping[str, str], dtype: str = "bfloat16") -> None:
+    """Writes weights to one safetensors file, in full or not at all.
+
+    Args:
+      path: where to write.
+      weights: the tree to write.
+      metadata: strings for the file's header (model, steps, seed, ...).
+      dtype: of the stored arrays, one of `quantization.DTYPES`.
+    """
+    leaves = {
+        name: from_array(np.asarray(quantization.dequantize(leaf)))
+        for name, leaf in trees.flatten(weights).items()
+    }
+    safetensors_files.write(path, leaves, dtype, metadata)
+
+
+def find(model: str, checkpoint: str = "") -> str:
+    """Where the weights of a model are: `checkpoint` itself, or what ships with spjax.
+
+    Args:
+      model: name of a size, or "auto".
+      checkpoint: a file, folder or URL (`FORMATS`); "" for the shipped weights of the pocket
+        ladder. A repository of the Hugging Face hub is downloaded.
+
+    Returns:
+      The path of an existing file or folder, or a URL.
+
+    Raises:
+      ValueError: there is nothing that can be read, or no weights ship for the size.
+    """
+    if checkpoint:
+        kind(checkpoint)
+        return remote.local(checkpoint)
+    check_model(model)  # a misspelt name is not a size without weights
+    path = SHIPPED / f"{model}.safetensors"
+    if not path.is_file():
+        shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors"))) or "none"
+        raise ValueError(
+            f"no weights ship for {model!r} (shipped: {shipped}). Set INITIAL_CHECKPOINT_PATH, "
+            "or make them with `spjax pretrain`."
+        )
+    return str(path)
+
+
+def kind(checkpoint: str) -> str:
+    """The format of a checkpoint, by what is in the folder.
+
+    Args:
+      checkpoint: path of a file or folder, or a URL.
+
+    Returns:
+      "spjax", "t5x" or "huggingface".
+
+    Raises:
+      ValueError: it does not exist or holds nothing that can be read.
+    """
+    place = remote.local(checkpoint)
+    if place.endswith(".safetensors") and remote.is_file(place):
+        return "spjax"
+    if _is_t5x(place):
+        return "t5x"
+    try:
+        names = remote.names(place)
+    except OSError as error:
+        raise ValueError(
+            f"cannot look at INITIAL_CHECKPOINT_PATH {checkpoint!r}: {reason(error)}. Check the "
+            "address and the connection."
+        ) from error
+    if huggingface.CONFIG in names and {huggingface.WEIGHTS, huggingface.SHARDS} & names:
+        return "huggingface"
+    empty = "an empty folder" if Path(place).is_dir() else "absent"
+    held = f"a folder with {', '.join(sorted(names)[:8])}" if names else empty
+    state = "another kind of file" if remote.is_file(place) else held
+    raise ValueError(
+        f"INITIAL_CHECKPOINT_PATH {checkpoint!r} ({state}) is not a .safetensors file or another "
+        f"checkpoint that spjax reads. Give {FORMATS}."
+    )
+
+
+def _is_t5x(place: str) -> bool:
+    try:
+        return t5x.is_checkpoint(place)
+    except (ValueError, NotImplementedError) as error:  # a scheme that TensorStore does not know
+        if "retry attempts failed" in str(error):
+            raise ValueError(
+                f"cannot reach INITIAL_CHECKPOINT_PATH {place!r}: {error}. Check the address and "
+                "the connection, or give the path of a copy."
+            ) from error
+        return False
+
+
+def stored(checkpoint: str) -> Leaves:
+    """All frozen weights of a checkpoint of any format, not yet read, under T5X's names.
+
+    Args:
+      checkpoint: path of a file or folder, or a URL.
+
+    Raises:
+      ValueError: it cannot be read.
+    """
+    place = remote.local(checkpoint)
+    return _READERS[kind(place)](place)
+
+
+def check_model(model: str, checkpoint: str = "") -> None:
+    """Demands the name of a size, or "auto" with a checkpoint, without looking at files.
+
+    Raises:
+      ValueError: an unknown size, or nothing that "auto" could be.
+    """
+    if model != AUTO:
+        get_size(model)
+    elif not checkpoint:
+        raise ValueError(
+            "the model 'auto' is the one that INITIAL_CHECKPOINT_PATH holds, which is empty. Give "
+            "a checkpoint, or the name of a size that ships with spjax."
+        )
+
+
+def config_of(model: str, checkpoint: str = "") -> T5Config:
+    """Shape and arithmetic of a model: a row of the sizes table, or what a checkpoint holds.
+
+    Args:
+      model: name of a size, or "auto" for the checkpoint's own: `config.json` of a Hugging Face
+        folder, else the shapes of its arrays.
+      checkpoint: path of a file or folder, or a URL.
+
+    Raises:
+      ValueError: an unknown size, or the checkpoint does not tell.
+    """
+    return _own_config(find(model, checkpoint)) if model == AUTO else get_size(model)
+
+
+@functools.lru_cache(maxsize=32)
+def _own_config(place: str) -> T5Config:
+    if kind(place) == "huggingface":
+        return huggingface.read_config(place)
+    return shapes.config(stored(place), place)
+
+
+def vocabulary_of(checkpoint: str) -> str:
+    """The SentencePiece file that lies beside a checkpoint, "" where there is none.
+
+    Args:
+      checkpoint: path of a file or folder, or a URL; of URLs only `hf://` is looked at.
+    """
+    folder = folder_of(checkpoint)
+    return str(folder / VOCABULARY) if folder and (folder / VOCABULARY).is_file() else ""
+
+
+def folder_of(checkpoint: str) -> Path | None:
+    """Where the files beside a checkpoint are; None for a URL, and without a checkpoint."""
+    place = remote.local(checkpoint)
+    if not checkpoint or remote.is_url(place):
+        return None
+    return Path(place) if Path(place).is_dir() else Path(place).parent
+
+
+def tokenizer_files(checkpoint: str) -> list[str]:
+    """Names of the files in a checkpoint's folder that say how its texts become tokens.
+
+    Args:
+      checkpoint: path of a file or folder, or a URL; a file has none.
+    """
+    names = remote.names(remote.local(checkpoint)) if checkpoint else set()
+    return sorted(name for name in names if name in _TOKENIZER_FILES or name.endswith(".model"))
+
+
+def read(
+    checkpoint: str | Path,
+    config: T5Config,
+    dtype: str = "float32",
+    sharding: jax.sharding.Sharding | Tree | None = None,
+) -> dict[str, Any]:
+    """Reads a checkpoint of any format and demands that its model is the one that is wanted.
+
+    Args:
+      checkpoint: path of a file or folder, or a URL.
+      config: the model that should receive the weights; its `scan_layers` decides the layout.
+      dtype: as in `lazy.assemble`.
+      sharding: as in `lazy.assemble`.
+
+    Returns:
+      The parameter tree, as jax arrays; soft prompts in the checkpoint are left out.
+
+    Raises:
+      ValueError: the checkpoint cannot be read, its model computes otherwise (Hugging Face
+        folders say how), or names or shapes differ (all are listed).
+    """
+    place = remote.local(checkpoint)
+    format = kind(place)
+    if format == "huggingface":
+        huggingface.check(place, config)
+    return lazy.assemble(_READERS[format](place), config, dtype, place, sharding)
+
+
+def fingerprint(model: str, checkpoint: str = "") -> str:
+    """SHA-256 that names the weights a run would load, "" while there are none.
+
+    Of a file it is the hash of all bytes (and those of a vocabulary beside it and of what says how
+    many sentinels that has); of a folder that of every file's name and bytes, or, where it holds
+    more than 2 GiB, of names, sizes and 64 pieces of each file; of a URL, that of its text.
+    """
+    if remote.is_url(checkpoint):
+        return hashlib.sha256(checkpoint.encode()).hexdigest()
+    try:
+        path = Path(find(model, checkpoint))
+    except ValueError:
+        return ""
+    beside = [Path(vocabulary)] if (vocabulary := vocabulary_of(checkpoint)) else []
+    beside += [p for p in (path.with_name(TOKENIZER_CONFIG),) if beside and p.is_file()]
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path, *beside]
+    state = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    return _files_digest(state) if path.is_dir() else "".join(_file_digest(*s) for s in state)
+
+
+@functools.lru_cache(maxsize=32)
+def _file_digest(path: Path, size: int, modified: int) -> str:
+    del size, modified  # parts of the cache's key
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=32)
+def _files_digest(state: tuple[tuple[Path, int, int], ...]) -> str:
+    total = hashlib.sha256()
+    base = Path(os.path.commonpath([path.parent for path, _, _ in state]))
+    whole = sum(size for _, size, _ in state) <= _MOST_HASHED
+    for path, size, _ in state:
+        total.update(f"{path.relative_to(base)} {size} ".encode())
+        with open(path, "rb") as file:
+            if whole:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+                continue
+            for i in range(_PIECES):  # the last one ends with the file
+                file.seek(max(size - _PIECE_BYTES, 0) * i // (_PIECES - 1))
+                total.update(file.read(_PIECE_BYTES))
+    return total.hexdigest()
+
+
+def load(
+    model: str,
+    checkpoint: str = "",
+    dtype: str = "float32",
+    sharding: jax.sharding.Sharding | Tree | None = None,
+) -> dict[str, Any]:
+    """Reads the weights of a model from whatever format `checkpoint` has.
+
+    Args:
+      model: name of a size, or "auto" for the checkpoint's own shape.
+      checkpoint: as in `find`.
+      dtype: as in `lazy.assemble`.
+      sharding: as in `lazy.assemble`.
+
+    Raises:
+      ValueError: nothing can be read, or it does not fit the model.
+    """
+    place = find(model, checkpoint)
+    return read(place, config_of(model, place), dtype, sharding)
+
+
+def digest(weights: Tree) -> str:
+    """SHA-256 of all weights, bit for bit, to prove that they have not changed."""
+    total = hashlib.sha256()
+    for name, leaf in trees.flatten(weights).items():
+        total.update(name.encode())
+        for part in jax.tree.leaves(leaf):  # two of a quantised matrix
+            total.update(trees.to_host(part).tobytes())
+    return total.hexdigest()

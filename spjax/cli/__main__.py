@@ -1,0 +1,7 @@
+"""`python -m spjax.cli`."""
+
+import sys
+
+from spjax.cli.main import main
+
+sys.exit(main())

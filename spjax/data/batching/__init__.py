@@ -1,0 +1,1 @@
+"""From token ids to batches: slots, packed rows, iterators."""

@@ -1,0 +1,1 @@
+"""Text corpora as token ids on disk, for pre-training and LM adaptation."""

@@ -1,0 +1,63 @@
+"""seqio's own cacher for one corpus: `python -m spjax.data.corpora.beam`. Needs Apache Beam.
+
+It may run with another Python than the rest, because Apache Beam 2.77 wants pyarrow below 26 and
+protobuf below 7; `corpus_builders.BEAM_NEEDS` says what that one needs. The transforms and the
+files are those of `seqio_cache_tasks`: TFRecord, info, stats, and COMPLETED at the end.
+
+Reads from standard input the JSON `{"spec", "seqio_cache_dir", "pipeline_options"}`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from typing import Any, Mapping
+
+from spjax import subprocesses
+
+if __name__ == "__main__":
+    subprocesses.exit_with_parent()  # now, because TensorFlow takes seconds to import
+
+import apache_beam as beam  # noqa: E402
+import seqio  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from apache_beam.options.pipeline_options import PipelineOptions  # noqa: E402
+from seqio import beam_utils  # noqa: E402
+
+from spjax.data.corpora import build_corpus  # noqa: E402
+
+_MIN_SHARDS = 64  # of seqio_cache_tasks
+
+
+def run(request: Mapping[str, Any]) -> str:
+    """Caches one split and gives the folder, which may be remote (`gs://`)."""
+    spec, split = request["spec"], request["spec"]["split"]
+    register = functools.partial(build_corpus.register, spec)
+    task = register()
+    folder = os.path.join(request["seqio_cache_dir"], seqio.get_task_dir_from_name(task.name))
+    tf.io.gfile.makedirs(folder)
+    with beam.Pipeline(options=PipelineOptions(request["pipeline_options"])) as pipeline:
+        read = beam_utils.PreprocessTask(
+            task, split, setup_fn=register, tfds_data_dir=os.environ.get("TFDS_DATA_DIR")
+        )
+        shards = min(max(len(read.shards), _MIN_SHARDS), build_corpus.MAX_SHARDS)
+        examples = pipeline | "read" >> read | "shuffle" >> beam.Reshuffle()
+        _ = examples | "write" >> beam_utils.WriteExampleTfRecord(
+            seqio.get_cached_tfrecord_prefix(folder, split), num_shards=shards
+        )
+        info, stats = beam_utils.GetInfo(shards), beam_utils.GetStats(task.output_features)
+        for name, made, path in (
+            ("info", info, seqio.get_cached_info_path(folder, split)),
+            ("stats", stats, seqio.get_cached_stats_path(folder, split)),
+        ):
+            made = examples | name >> made
+            _ = made | f"write_{name}" >> beam_utils.WriteJson(path)
+    with tf.io.gfile.GFile(os.path.join(folder, "COMPLETED"), "w") as file:
+        file.write("")
+    return folder
+
+
+if __name__ == "__main__":
+    print(json.dumps({"built": run(json.load(sys.stdin))}), flush=True)

@@ -1,0 +1,217 @@
+"""Text to tokenised documents by seqio: `python -m spjax.data.corpora.build_corpus`. Imports TensorFlow.
+
+One of the processes that `spjax.data.corpora.corpora` starts. Reads from standard input the JSON
+`{"spec", "folder", "worker", "workers", "seqio_cache_dir"}`, writes every `workers`-th shard of the
+corpus to the folder, and says as the last line of standard output `{"built": n}`, `{"error":
+message}` where the folder cannot be written, or `{"invalid": message}` where the text cannot be
+used.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import importlib
+import json
+import re
+import sys
+import traceback
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Mapping
+
+from spjax import subprocesses
+
+if __name__ == "__main__":
+    subprocesses.exit_with_parent()  # now, because TensorFlow takes seconds to import
+
+import numpy as np  # noqa: E402
+import seqio  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from spjax.data.corpora import corpus_files  # noqa: E402
+from spjax.vocabularies import vocabulary as vocabularies  # noqa: E402
+
+# More shards would be more open files while training.
+MAX_SHARDS = 128
+_ROWS_PER_CALL = 256
+_OWN_ERROR = re.compile(r"ValueError: (.+)")
+
+
+def register(spec: Mapping[str, Any]) -> seqio.Task:
+    """The seqio task of a corpus, in seqio's registry; its feature `targets` are the documents.
+
+    Args:
+      spec: `source` (`tfds:NAME`, `seqio:MODULE:TASK`, or a list of files), `task` (the name it
+        gets, or has), `field`, `split`, and the path of the `vocabulary`.
+
+    Raises:
+      ValueError: there is no such source, or it has another vocabulary.
+    """
+    words = vocabularies.load(spec["vocabulary"])
+    pieces = seqio.SentencePieceVocabulary(str(words.path), extra_ids=words.extra_ids)
+    source = spec["source"]
+    if isinstance(source, str) and source.startswith("seqio:"):
+        importlib.import_module(source.split(":")[1])
+        task = seqio.TaskRegistry.get(spec["task"])
+        _check_vocabulary(task, pieces)
+        return task
+    name = spec["task"]
+    if name in seqio.TaskRegistry.names():
+        seqio.TaskRegistry.remove(name)
+    return seqio.TaskRegistry.add(
+        name,
+        source=_source(source, spec["split"], spec["field"]),
+        preprocessors=[
+            functools.partial(_only_text, field=spec["field"]),
+            functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
+            seqio.CacheDatasetPlaceholder(),
+            seqio.preprocessors.append_eos_after_trim,
+        ],
+        output_features={"targets": seqio.Feature(pieces, add_eos=True)},
+    )
+
+
+def shard_count(source: seqio.DataSource, split: str) -> int:
+    """How many shards a corpus gets: those of its source, up to `MAX_SHARDS`."""
+    return max(min(len(source.list_shards(split)), MAX_SHARDS), 1)
+
+
+def documents(
+    source: seqio.DataSource, task: seqio.Task, split: str, index: int, raw: bool
+) -> Iterator[np.ndarray]:
+    """Token ids of the documents of one shard, without EOS.
+
+    Args:
+      source: of the task, or seqio's cache of it.
+      task: as made by `register`.
+      split: of the source.
+      index: of the shard.
+      raw: whether the source gives text, which the task's preprocessors have yet to tokenise.
+    """
+    shard = seqio.ShardInfo(index, shard_count(source, split))
+    dataset = source.get_dataset(split=split, shuffle=False, shard_info=shard)
+    dataset = task.preprocess_precache(dataset) if raw else dataset
+    # In batches, because fetching single documents takes longer than tokenising them.
+    dataset = dataset.map(lambda example: example["targets"]).ragged_batch(_ROWS_PER_CALL)
+    for batch in dataset.prefetch(2):
+        yield from np.split(batch.values.numpy(), batch.row_splits.numpy()[1:-1])
+
+
+def build(request: Mapping[str, Any]) -> int:
+    """Writes the shards of one worker that are not there yet, and gives their number.
+
+    Raises:
+      OSError: the folder cannot be written.
+      ValueError: the text cannot be found or used.
+    """
+    spec, folder, split = request["spec"], Path(request["folder"]), request["spec"]["split"]
+    task = register(spec)
+    source = task.source
+    if cached := request.get("seqio_cache_dir"):
+        seqio.add_global_cache_dirs([cached])
+        source = task._get_cached_source(split)  # what `get_dataset` calls; it would go on to trim
+    size, count, built = vocabularies.load(spec["vocabulary"]).size, _count(source, spec), 0
+    corpus_files.drop_other_shards(folder, count)
+    for index in range(request["worker"], count, request["workers"]):
+        if not corpus_files.has_shard(folder, index, count):
+            found = documents(source, task, split, index, raw=not cached)
+            corpus_files.write_shard(folder, index, count, found, size)
+            built += 1
+    return built
+
+
+def _count(source: seqio.DataSource, spec: Mapping[str, Any]) -> int:
+    try:
+        return shard_count(source, spec["split"])
+    except Exception as error:  # TFDS's errors share no narrower base
+        raise ValueError(
+            f"cannot open the split {spec['split']!r} of {spec['source']!r}: "
+            f"{str(error).splitlines()[0]}; prepare it (`tfds build NAME`) and say where with the "
+            "environment variable TFDS_DATA_DIR, and check its name and split"
+        ) from error
+
+
+def texts(path: bytes, field: str) -> Iterator[dict[str, str]]:
+    """Documents of a file: its lines, or a field of each line of JSON; empty ones are left out.
+
+    Raises:
+      ValueError: a line cannot be used; says the file and the line.
+    """
+    name = path.decode()
+    as_json = name.removesuffix(".gz").endswith((".jsonl", ".json", ".ndjson"))
+    for number, data in enumerate(_lines(name), 1):
+        try:
+            line = data.decode().strip()
+            text = _field(json.loads(line), field) if as_json and line else line
+        except ValueError as error:
+            raise ValueError(f"{name}:{number}: {error}") from None
+        if text.strip():
+            yield {field: text}
+
+
+def _lines(name: str) -> Iterator[bytes]:
+    try:
+        with (gzip.open if name.endswith(".gz") else open)(name, "rb") as lines:
+            yield from lines
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{name} is damaged or cut off ({error}); get the file again") from None
+
+
+def _field(record: Any, field: str) -> str:
+    if not isinstance(record, dict):
+        raise ValueError(f"each line must be one JSON object, not a {type(record).__name__}")
+    text = record.get(field)
+    if not isinstance(text, str):
+        raise ValueError(f"the field {field!r} is {text!r}; it must be a text")
+    return text
+
+
+def _only_text(dataset: tf.data.Dataset, field: str) -> tf.data.Dataset:
+    known = dataset.element_spec
+    if field not in known:
+        raise ValueError(
+            f"the records have no field {field!r}, only {', '.join(known)}; choose one with "
+            "--text_field"
+        )
+    return dataset.map(lambda record: {"targets": record[field]})
+
+
+def _source(source: str | list[str], split: str, field: str) -> seqio.DataSource:
+    if isinstance(source, str):
+        return seqio.TfdsDataSource(source.removeprefix("tfds:"), splits={split: split})
+    signature = {field: tf.TensorSpec((), tf.string)}
+    read = functools.partial(texts, field=field)
+
+    def read_file(path: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.from_generator(read, output_signature=signature, args=(path,))
+
+    return seqio.FileDataSource(read_file, {split: source})
+
+
+def _check_vocabulary(task: seqio.Task, wanted: seqio.SentencePieceVocabulary) -> None:
+    own = task.output_features["targets"].vocabulary
+    if getattr(own, "sp_model", None) != wanted.sp_model:  # sentinels included
+        raise ValueError(
+            f"the seqio task {task.name!r} has another vocabulary ({own.vocab_size} ids) than "
+            f"{wanted}; give its own with --vocabulary"
+        )
+
+
+def main() -> int:
+    """Answers the request on standard input; the exit status is 1 unless all was built."""
+    try:
+        answer = {"built": build(json.load(sys.stdin))}
+    except OSError as error:
+        answer = {"error": str(error)}
+    except (ValueError, tf.errors.OpError) as error:
+        traceback.print_exc()  # for the log; the message alone is for users
+        found = _OWN_ERROR.search(str(error))  # what a generator raised inside TensorFlow
+        answer = {"invalid": found[1] if found else str(error)}
+    print(json.dumps(answer), flush=True)
+    return 0 if "built" in answer else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

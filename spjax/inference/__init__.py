@@ -1,0 +1,1 @@
+"""Answers of a frozen model under stored prompts: decoding, scores, ensembles."""

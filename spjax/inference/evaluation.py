@@ -1,0 +1,91 @@
+"""What a run writes for a whole split, by greedy generation."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Callable
+
+import jax
+import numpy as np
+
+from spjax import partitioning, trees
+from spjax.data.batching import batching
+from spjax.data.token_cache.cache import CachedSplit
+from spjax.methods.base import Method, apply_gang
+from spjax.models import T5, T5Config
+from spjax.models.decoding import greedy
+from spjax.types import Batch, Injection, Tree, padded
+from spjax.vocabularies.vocabulary import Vocabulary
+
+
+@functools.lru_cache(maxsize=32)
+def _decoder(config: T5Config, room: int) -> Callable[..., jax.Array]:
+    model = T5(config)
+
+    def decode(
+        weights: Tree, injection: Injection | None, batch: Batch, limit: jax.Array
+    ) -> jax.Array:
+        return greedy(model, weights, batch, injection, room, limit)
+
+    return jax.jit(decode)
+
+
+@functools.lru_cache(maxsize=32)
+def _softener(method: Method) -> Callable[..., Injection]:
+    def soft(stacked: Tree, base: Tree) -> Injection:
+        return padded(apply_gang([method], [stacked], base)[1])
+
+    return jax.jit(soft)
+
+
+def predict(
+    config: T5Config,
+    method: Method,
+    trainable: Tree,
+    base: Tree,
+    words: Vocabulary,
+    layout: batching.Layout,
+    batch_size: int,
+    split: CachedSplit,
+) -> list[str]:
+    """The texts that the model writes for the examples of a split, each decoded once.
+
+    Args:
+      config: of the frozen model; its dropout is not used.
+      method: the run's, with its initial values left out.
+      trainable: parameters of one run (no run axis).
+      base: the frozen weights.
+      words: the vocabulary of the split.
+      layout: shape of the rows.
+      batch_size: examples decoded at a time.
+      split: what to read.
+
+    Returns:
+      One text per example, in order.
+    """
+    stacked = jax.tree.map(lambda x: x[None], trainable)
+    weights, injection = base, None
+    if method.changes_weights:
+        weights, injection = apply_gang([method], [stacked], base)
+    else:
+        injection = _softener(method)(stacked, base)
+    # The cache of keys and values has a rounded length, so that tasks share compiled programs.
+    room = max(8, 1 << (layout.target_length - 1).bit_length())
+    decode = _decoder(dataclasses.replace(config, dropout_rate=0.0), room)
+    most, place = np.int32(layout.target_length), partitioning.of(base)
+    batches = batching.eval_batches(
+        split, layout, batch_size, positions=partitioning.positions_at_once()
+    )
+    # Simulated devices share the host's threads: programs that are under way together, each waiting
+    # for its own parts to meet, can take the threads from one another until XLA gives up.
+    in_turn = not place.alone and jax.default_backend() == "cpu"
+    written = []
+    for batch, indices in batches:
+        ids = decode(weights, injection, place.put_batch(Batch(**batch)), most)
+        written.append((jax.block_until_ready(ids) if in_turn else ids, indices))
+    texts: dict[int, str] = {}
+    for ids, indices in written:
+        found = trees.to_host(ids)[: len(indices)].tolist()
+        texts |= {i: words.decode(row) for i, row in zip(indices.tolist(), found)}
+    return [texts[i] for i in range(len(texts))]

@@ -1,0 +1,442 @@
+"""Answers of one frozen model under stored prompts, of which each row may have another."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spjax import partitioning
+from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.prompts.tuned import Tuned
+from spjax.checkpoints.weights import weights
+from spjax.data.batching import batching, slots
+from spjax.data.tasks import file_task, registry
+from spjax.data.tasks.info import TaskInfo
+from spjax.data.token_cache import coverage
+from spjax.data.token_cache.cache import CachedSplit
+from spjax.data.token_cache.cache_files import Ragged
+from spjax.models import T5, T5Config
+from spjax.models.decoding import Decoding, decode, label_scores
+from spjax.models.losses import token_losses
+from spjax.types import Batch, Injection, Soft, Tree, join
+from spjax.vocabularies.vocabulary import SENTINEL, Vocabulary, without_sentinel
+
+_LEAST_ROOM = 16  # tokens; rows are padded to this times a power of two, for few compilations
+_MOST_LENGTH = 2**16  # tokens; memory is taken for as many, whatever is written
+INPUT_LENGTH, TARGET_LENGTH = 512, 64  # where no task says
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What the model says to one input.
+
+    Attributes:
+      text: the answer.
+      score: the log-probability of the label for "rank", the beam's score for "beam", else None.
+    """
+
+    text: str
+    score: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """A prompt with what its rows need to know.
+
+    Attributes:
+      rows_PD: float32 rows; none of them for a method without a prompt, or the model as it is.
+      insertion: where they go, one of `batching.INSERTIONS` or a template.
+      labels: the answers that "rank" chooses from.
+      sentinel: whether it was trained to begin answers with a sentinel, which they then lose.
+      tensors: what else a run puts into the forward pass, by the names of `Soft.arrays`: keys and
+        values of a prefix, rows added to embeddings.
+      sees: what its rows see where that is not everything, as `Soft.sees`.
+      fields: names in the texts it was trained on, for a template (`slots.names_of`).
+      row_template: what rows of its task's files were put into, `FileTask.template`; "" for others.
+      lengths: its own most tokens of an input and of an answer, EOS included, where it shares
+        batches with tasks of other lengths; 0 for those of all.
+    """
+
+    rows_PD: np.ndarray
+    insertion: str = "front"
+    labels: tuple[str, ...] = ()
+    sentinel: bool = False
+    tensors: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    sees: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fields: tuple[str, ...] = ()
+    lengths: tuple[int, int] = (0, 0)
+    row_template: str = ""
+
+    @property
+    def soft(self) -> Soft:
+        """All of it, with an axis for one run."""
+        rows = {"prompt": self.rows_PD} if len(self.rows_PD) else {}
+        found = {name: jnp.asarray(x)[None] for name, x in {**self.tensors, **rows}.items()}
+        return Soft.of(found).replace(**self.sees)
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The fields of a text that a template shows; none without one."""
+        template = slots.is_template(self.insertion)
+        return slots.parse(self.insertion).fields if template else ()
+
+
+class Predictor:
+    """A frozen model and some prompts, ready to answer.
+
+    Attributes:
+      labels: for "rank", those of all prompts, in the order of `label_scores`.
+    """
+
+    def __init__(
+        self,
+        config: T5Config,
+        base: Tree,
+        prompts: Sequence[Placed],
+        words: Vocabulary,
+        how: Decoding,
+        input_length: int = INPUT_LENGTH,
+        target_length: int = TARGET_LENGTH,
+    ) -> None:
+        """Puts prompts of any lengths into one table of rows.
+
+        Args:
+          config: of the frozen model.
+          base: its weights.
+          prompts: as many as wanted; a row names one by its place here.
+          words: the vocabulary.
+          how: the way of choosing answers.
+          input_length: most tokens of text, EOS included.
+          target_length: most tokens of an answer, EOS included.
+
+        Raises:
+          ValueError: a prompt, the vocabulary or the labels do not fit, or a length is too short.
+        """
+        check(config, prompts, words, how, input_length, target_length)
+        self.prompts, self.words, self.how, self.base = tuple(prompts), words, how, base
+        self.input_length = input_length
+        self._soft = jax.tree.map(jnp.asarray, join([prompt.soft for prompt in prompts]))
+        self.labels, self._labels_CM, self._allowed_NC = _labels(self.prompts, words, how)
+        self._config = partitioning.for_devices(dataclasses.replace(config, dropout_rate=0.0))
+        self._target_length = target_length
+        self._decode = _program(self._config, how, target_length)
+
+    def encode(self, text: str | Mapping[str, str], who: int = 0) -> tuple[list[int], int]:
+        """Token ids of an input cut as in training, and how many there were.
+
+        Args:
+          text: the input, or what a template shows of it by name (`Placed.shown`).
+          who: its prompt; with a template, slots are among the ids, as `slots.place` puts them.
+
+        Raises:
+          ValueError: the template shows something that the text has not.
+        """
+        prompt, most = self.prompts[who], self.most(who)[0]
+        if prompt.shown:
+            return slots.place_one(text, prompt.insertion, prompt.fields, self.words, most)
+        ids = self.words.encode(text)
+        return ids[: most - 1] + [self.words.eos_id], len(ids) + 1
+
+    def most(self, who: int) -> tuple[int, int]:
+        """Most tokens of an input and of an answer of a prompt, EOS included."""
+        inputs, targets = self.prompts[who].lengths
+        everyone = self.input_length, self._target_length
+        return min(inputs or everyone[0], everyone[0]), min(targets or everyone[1], everyone[1])
+
+    def answer(
+        self, inputs: Sequence[Sequence[int]], who: Sequence[int], numbers: Sequence[int] = ()
+    ) -> list[Answer]:
+        """The answers to some inputs, computed as one batch.
+
+        Args:
+          inputs: token ids of each, as `encode` gives them for its prompt; at least one input.
+          who: the prompt of each, by its place.
+          numbers: of each, from which sampling draws; by default its place.
+        """
+        ids, scores = self._ask(
+            lambda base, batch, soft, numbers_B, allowed_BC: self._decode(
+                base, batch, soft, numbers_B, self._labels_CM, allowed_BC
+            ),
+            inputs, who, np.asarray(numbers or range(len(inputs)), np.int32),
+            self._allowed_NC[list(who)],
+        )  # fmt: skip
+        return [
+            Answer(self._text(row, name), None if np.isnan(score) else float(score))
+            for row, name, score in zip(ids.tolist(), who, scores, strict=True)
+        ]
+
+    def label_scores(self, inputs: Sequence[Sequence[int]], who: Sequence[int]) -> np.ndarray:
+        """Log-probability of each of `labels` after some inputs, `[B, C]`; -inf of others' labels.
+
+        Args:
+          inputs: as of `answer`.
+          who: as of `answer`.
+
+        Raises:
+          ValueError: the way of choosing answers is not "rank", so that there are no labels.
+        """
+        if self.how.kind != "rank":
+            raise ValueError(
+                f"only labels have probabilities to compare, and decoding is {self.how.kind!r}; "
+                "use 'rank'."
+            )
+        program = _scores_of_labels(self._config)
+        scores_BC = self._ask(
+            lambda base, batch, soft: program(base, batch, soft, self._labels_CM), inputs, who
+        )
+        return np.where(self._allowed_NC[list(who)], scores_BC, -np.inf)
+
+    def log_probabilities(
+        self, inputs: Sequence[Sequence[int]], who: Sequence[int], texts: Sequence[str]
+    ) -> np.ndarray:
+        """Log-probability `[B]` of a given text as the whole answer to each input.
+
+        Args:
+          inputs: as of `answer`.
+          who: as of `answer`.
+          texts: what each is answered; cut as answers are.
+        """
+        ids_BM = np.zeros((len(texts), self._target_length), np.int32)
+        for row, text, name in zip(ids_BM, texts, who, strict=True):
+            ids = self.words.encode_target(text, self.prompts[name].sentinel)
+            ids = [*ids, self.words.eos_id][: len(row)]
+            row[: len(ids)] = ids
+        return self._ask(_score_of_targets(self._config), inputs, who, ids_BM)
+
+    def text(self, label: int, prompt: int) -> str:
+        """One of `labels`, by its place, as an answer under a prompt."""
+        text = self.labels[label]
+        return without_sentinel(text) if self.prompts[prompt].sentinel else text
+
+    def _ask(
+        self,
+        program: Callable[..., Any],
+        inputs: Sequence[Sequence[int]],
+        who: Sequence[int],
+        *of_rows: np.ndarray,
+    ) -> Any:
+        """What a program gives for some inputs, in their order.
+
+        Args:
+          program: from weights, batch, injection and what is given for each row to arrays.
+          inputs: as of `answer`.
+          who: as of `answer`.
+          *of_rows: arrays with a row for each input.
+        """
+        rows = 1 << (len(inputs) - 1).bit_length()  # powers of two, for few compilations
+        padded = [min(i, len(inputs) - 1) for i in range(rows)]
+        batch, order = self._batch([inputs[i] for i in padded], [who[i] for i in padded])
+        order = [padded[i] for i in order]
+        placed = partitioning.of(self.base).put_batch(batch)
+        found = program(self.base, placed, self._soft, *(array[order] for array in of_rows))
+        places = {number: place for place, number in enumerate(order)}
+        back = [places[i] for i in range(len(inputs))]
+        return jax.tree.map(lambda array: array[back], jax.device_get(found))
+
+    def _text(self, ids: Sequence[int], prompt: int) -> str:
+        if self.how.kind != "rank":  # what comes later was not asked for
+            ids = ids[: self.most(prompt)[1]]
+        text = self.words.decode(ids)
+        return without_sentinel(text) if self.prompts[prompt].sentinel else text
+
+    def _batch(
+        self, inputs: Sequence[Sequence[int]], who: Sequence[int]
+    ) -> tuple[Batch, list[int]]:
+        """Rows of all prompts, prompt by prompt, and which input each row is."""
+        split, room = _as_split(inputs), _LEAST_ROOM
+        while room < max(sum(token >= 0 for token in own) for own in inputs):
+            room *= 2
+        parts, order = {}, []
+        for number, prompt in enumerate(self.prompts):
+            own = [i for i, name in enumerate(who) if name == number]
+            layout = batching.Layout(len(prompt.rows_PD), prompt.insertion, room, 1)
+            parts[number] = batching.rows(split, np.asarray(own, np.int64), layout)
+            order += own
+        return Batch(**batching.gang(parts)), order
+
+
+def place(prompt: Prompt | Tuned, insertion: str = "", labels: Sequence[str] = ()) -> Placed:
+    """A prompt as it was read, with what its provenance says where nothing is given.
+
+    Args:
+      prompt: from a file.
+      insertion: one of `batching.INSERTIONS`; "" for the prompt's own, else "front".
+      labels: what "rank" chooses from; the labels of the prompt's task by default.
+    """
+    facts, task = prompt.provenance, task_of(prompt)
+    tensors = {name: x for name, x in prompt.tensors.items() if Soft.has(name)}
+    sees = {name: facts[name] for name in ("sees_text", "sees_prompt") if name in facts}
+    if "sees_text" in sees:
+        sees["sees_text"] = sees["sees_text"] == "True"
+    return Placed(
+        tensors.pop("prompt", np.zeros((0, 0), np.float32)),
+        insertion or facts.get("insertion", "front"),
+        tuple(labels) or (task.labels if task else ()),
+        bool(task and task.sentinel),
+        tensors,
+        sees,
+        tuple(facts.get("fields", "").split()),
+        row_template=file_task.template(task) if task else "",
+    )
+
+
+def task_of(prompt: Prompt | Tuned) -> TaskInfo | None:
+    """The task that a prompt was trained on, None where that is not known here."""
+    if "task_file" in prompt.provenance:
+        return registry.outline(prompt.provenance["task_file"])
+    name = prompt.provenance.get("task", "")
+    return registry.get(name) if registry.is_task(name) else None
+
+
+def doubts(prompt: Prompt | Tuned, model: str, base_sha256: str) -> list[str]:
+    """What speaks against using a prompt with some weights, in words.
+
+    Args:
+      prompt: from a file.
+      model: name of the model's size.
+      base_sha256: digest of its weights.
+    """
+    trained = prompt.provenance.get("model", model)
+    if prompt.provenance.get("base_sha256") == base_sha256:
+        return []
+    if trained != model and weights.AUTO not in (trained, model):
+        return [f"the prompt from {prompt.origin} was trained with {trained}, not with {model}"]
+    if "base_sha256" in prompt.provenance:
+        return [
+            f"the prompt from {prompt.origin} was trained with other weights of {model} than "
+            "these (or the same in another dtype); its answers may be worthless"
+        ]
+    return []
+
+
+@functools.lru_cache(maxsize=8)
+def _program(config: T5Config, how: Decoding, max_length: int) -> Callable[..., tuple]:
+    model = T5(config)
+
+    def run(
+        base: Tree, batch: Batch, soft: Injection, *extra: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        return decode(how, model, base, batch, soft, max_length, *extra)
+
+    return jax.jit(run)
+
+
+@functools.lru_cache(maxsize=8)
+def _scores_of_labels(config: T5Config) -> Callable[..., jax.Array]:
+    model = T5(config)
+
+    def run(base: Tree, batch: Batch, soft: Injection, labels_CM: jax.Array) -> jax.Array:
+        return label_scores(model, base, batch, soft, labels_CM)
+
+    return jax.jit(run)
+
+
+@functools.lru_cache(maxsize=8)
+def _score_of_targets(config: T5Config) -> Callable[..., jax.Array]:
+    model = T5(config)
+
+    def run(base: Tree, batch: Batch, soft: Injection, targets_BM: jax.Array) -> jax.Array:
+        real_BM = (targets_BM > 0).astype(jnp.int32)
+        asked = batch.replace(targets_BM=targets_BM, target_segments_BM=real_BM)
+        losses_BM = token_losses(model.apply({"params": base}, asked, soft), targets_BM)
+        return -jnp.sum(jnp.where(real_BM > 0, losses_BM, 0.0), axis=-1)
+
+    return jax.jit(run)
+
+
+def _as_split(inputs: Sequence[Sequence[int]]) -> CachedSplit:
+    """Token ids in the form that batching reads; nothing is on disk."""
+    offsets = np.cumsum([0, *map(len, inputs)])
+    values = np.concatenate([np.asarray(ids, np.int32) for ids in inputs])
+    none = Ragged(np.zeros(1, np.int32), np.zeros_like(offsets))
+    return CachedSplit("", "", Path(), {}, Ragged(values, offsets), none)
+
+
+def _labels(
+    prompts: Sequence[Placed], words: Vocabulary, how: Decoding
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """All prompts' labels, labels_CM, and allowed_NC: which are whose."""
+    own = [
+        [f"{SENTINEL} {label}" if prompt.sentinel else label for label in prompt.labels]
+        for prompt in prompts
+    ]
+    names = list(dict.fromkeys(itertools.chain(*own))) if how.kind == "rank" else []
+    ids = [
+        [*words.encode_target(without_sentinel(name), name.startswith(SENTINEL)), words.eos_id]
+        for name in names
+    ]
+    labels_CM = np.zeros((len(ids), max(map(len, ids), default=1)), np.int32)
+    for row, label in zip(labels_CM, ids):
+        row[: len(label)] = label
+    allowed = [[name in labels for name in names] for labels in own]
+    allowed_NC = np.asarray(allowed, bool).reshape(len(prompts), len(names))
+    return tuple(names), labels_CM, allowed_NC
+
+
+def check(
+    config: T5Config,
+    prompts: Sequence[Placed],
+    words: Vocabulary,
+    how: Decoding,
+    input_length: int,
+    target_length: int,
+) -> None:
+    """Demands that all fit together; what `Predictor` needs beside the weights.
+
+    Raises:
+      ValueError: a prompt, the vocabulary or the labels do not fit, or a length is too short.
+    """
+    if words.size > config.vocab_size:
+        raise ValueError(
+            f"the vocabulary {words.path} has {words.size} ids and the model's embedding only "
+            f"{config.vocab_size} rows; give the vocabulary that belongs to the model."
+        )
+    for name, length in (("input", input_length), ("target", target_length)):
+        if not 2 <= length <= _MOST_LENGTH:
+            raise ValueError(f"the {name} length is {length}; it must be 2 to {_MOST_LENGTH}.")
+    for prompt in prompts:
+        if how.kind == "rank":
+            coverage.check_labels(prompt.labels, words, 0, prompt.sentinel)
+        if slots.is_template(prompt.insertion):
+            rows = slots.parse(prompt.insertion).length
+            if rows != len(prompt.rows_PD):
+                raise ValueError(
+                    f"the template {prompt.insertion!r} has room for {rows} rows and the prompt "
+                    f"has {len(prompt.rows_PD)}; give the template it was trained with."
+                )
+        elif prompt.insertion not in batching.INSERTIONS:
+            allowed = ", ".join(batching.INSERTIONS)
+            raise ValueError(f"unknown insertion {prompt.insertion!r}; choose one of {allowed}.")
+        _check_shapes(config, prompt)
+        if how.kind == "rank" and not (prompt.labels and all(prompt.labels)):
+            raise ValueError(
+                f"the labels to rank are {list(prompt.labels)}; give at least one, none of them "
+                "empty, with --labels=A,B."
+            )
+
+
+def _check_shapes(config: T5Config, prompt: Placed) -> None:
+    for name, table in {"prompt": prompt.rows_PD, **prompt.tensors}.items():
+        if name.startswith("prefix/"):
+            stack = "encoder" if "/encoder/" in name else "decoder"
+            layers = getattr(config, f"num_{stack}_layers")
+            found = (table.shape[0], *table.shape[2:])
+            needed = (layers, config.num_heads, config.head_dim)
+            if found != needed:
+                raise ValueError(
+                    f"{name} is of layers, heads and head size {found} and the model has {needed}; "
+                    "a prefix fits only the model it was trained with."
+                )
+        elif len(table) and table.shape[1] != config.emb_dim:
+            raise ValueError(
+                f"a prompt has rows of width {table.shape[1]} and the model is "
+                f"{config.emb_dim} wide; a prompt fits only the model it was trained with."
+            )

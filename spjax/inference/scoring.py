@@ -1,0 +1,134 @@
+"""Metrics of texts that a model wrote, and of stored prompts on a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from spjax import metrics
+from spjax.data.batching import slots
+from spjax.data.tasks import registry
+from spjax.data.tasks.formats import Format
+from spjax.data.tasks.info import TaskInfo
+from spjax.data.token_cache import cache
+from spjax.data.token_cache.cache import CachedSplit, Task
+from spjax.inference.prediction import Predictor
+from spjax.vocabularies import vocabulary as vocabularies
+
+Scores = dict[str, float]
+
+
+def score(info: TaskInfo, texts: Sequence[str], examples: Sequence[dict[str, Any]]) -> Scores:
+    """The task's metrics in percent, and `score`, by which runs are compared.
+
+    Args:
+      info: the task.
+      texts: what the model wrote.
+      examples: raw fields of the examples that it was written for.
+    """
+    if info.sentinel:
+        texts = [vocabularies.without_sentinel(text) for text in texts]
+    values = metrics.evaluate(info, list(texts), examples)
+    return {**values, "score": metrics.score(values, info.selection)}
+
+
+def averaged(scores: Mapping[TaskInfo, Scores]) -> Scores:
+    """Scores of one task as they are; of several with their names, and the mean of `score`.
+
+    Parts of one dataset (MNLI matched and mismatched) count as one task together, so that the mean
+    is that of GLUE and SuperGLUE as T5 takes it (compute_avg_glue in its evaluation/eval_utils.py).
+    """
+    if len(scores) == 1:
+        return next(iter(scores.values()))
+    datasets: dict[Format, list[float]] = {}
+    for info, values in scores.items():
+        datasets.setdefault(info.format, []).append(values["score"])
+    mean = float(np.mean([np.mean(parts) for parts in datasets.values()]))
+    named = {f"{info.name}/{k}": v for info, values in scores.items() for k, v in values.items()}
+    return {**named, "score": mean}
+
+
+def score_prompt(predictor: Predictor, task: Task, *how: Any, **more: Any) -> dict[str, Any]:
+    """As `score_prompts`, of the first prompt, and without the task's name."""
+    (found,) = score_prompts(predictor, [task], *how, **more)
+    return {name: value for name, value in found.items() if name != "task"}
+
+
+def score_prompts(
+    predictor: Predictor,
+    tasks: Sequence[Task],
+    split: str,
+    batch_size: int,
+    target_length: int = 0,
+    vocabulary: str = "",
+) -> list[dict[str, Any]]:
+    """Task, split, examples, metrics in percent and `score` of each prompt on a task of its own.
+
+    Examples of all of them stand in the same batches.
+
+    Args:
+      predictor: the model and its prompts.
+      tasks: for each prompt, as `registry.get` takes it.
+      split: "train", "validation" or "test"; "" for test, or validation if nobody knows the
+        targets of the test split.
+      batch_size: examples decoded at a time.
+      target_length: most tokens of a target; 0 for the task's. Metrics read the whole text.
+      vocabulary: name or path of another vocabulary than the task's own.
+
+    Raises:
+      ValueError: an unknown task or split, or one whose targets are not known.
+    """
+    sets = [
+        labelled(predictor, task, split, target_length, vocabulary, n)
+        for n, task in enumerate(tasks)
+    ]
+    texts: list[list[str]] = [[] for _ in sets]
+    asked = [(n, i) for n, (_, data) in enumerate(sets) for i in range(data.num_examples)]
+    asked.sort(key=lambda pair: pair[1])  # in turns, so that batches hold all tasks
+    for start in range(0, len(asked), batch_size):
+        part = asked[start : start + batch_size]
+        inputs = [sets[n][1].inputs[i] for n, i in part]
+        answers = predictor.answer(inputs, [n for n, _ in part], [i for _, i in part])
+        for (n, _), answer in zip(part, answers, strict=True):
+            texts[n].append(answer.text)
+    return [
+        {
+            "task": info.name,
+            "split": data.split,
+            "examples": data.num_examples,
+            **score(info, own, data.examples),
+        }
+        for (info, data), own in zip(sets, texts)
+    ]
+
+
+def labelled(
+    predictor: Predictor,
+    task: Task,
+    split: str,
+    target_length: int = 0,
+    vocabulary: str = "",
+    who: int = 0,
+) -> tuple[TaskInfo, CachedSplit]:
+    """A task and a split of it that can be scored, with the inputs as one prompt reads them.
+
+    Arguments and errors are those of `score_prompts`; `who` is the prompt.
+    """
+    info = registry.get(task)
+    split = split or info.reported_split
+    if split in info.unlabelled:
+        raise ValueError(
+            f"the targets of {info.name}/{split} are not public, so it cannot be scored; choose "
+            f"{' or '.join(info.labelled) or 'another task'}, or answer its texts with "
+            "`spjax predict`."
+        )
+    lengths = {
+        "inputs": predictor.most(who)[0],
+        "targets": target_length or info.target_length,
+    }
+    data = cache.load(info, split, lengths, vocabulary=vocabulary)
+    if slots.is_template(template := predictor.prompts[who].insertion):
+        data = slots.place(data, template, predictor.words)
+    return info, data

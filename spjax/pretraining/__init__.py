@@ -1,0 +1,1 @@
+"""Pre-training and LM adaptation: the recipe, span corruption, data, the loop."""

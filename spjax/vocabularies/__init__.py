@@ -1,0 +1,1 @@
+"""SentencePiece vocabularies: T5's and the pocket edition's, and those beside a checkpoint."""

@@ -1,0 +1,222 @@
+"""SentencePiece vocabularies with T5's sentinel tokens, without TensorFlow."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Sequence
+
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
+
+from spjax.files import read_bytes
+from spjax.vocabularies import tokenizer_files
+
+# The vocabularies that come with the project, relative to the package.
+SHIPPED = {
+    "pocket": Path("pocket") / "vocabulary.model",
+    # T5's `cc_all.32000` (Apache-2.0, https://github.com/google-research/prompt-tuning).
+    "t5": Path("vocabularies") / "t5.model",
+}
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+SENTINEL = "<extra_id_0>"
+SENTINELS = 100  # that T5 appends to the pieces, where neither the file nor a tokenizer says else
+_SENTINEL = re.compile(r"▁?<extra_id_(\d+)>")
+
+
+def without_sentinel(text: str) -> str:
+    """An answer without the sentinel and the space that it may begin with."""
+    return text.removeprefix(SENTINEL).lstrip()
+
+
+class Vocabulary:
+    """Text to token ids and back, the same ids as seqio gives for the same file.
+
+    Ids are T5's: 0 padding, 1 end of sequence, 2 unknown, then the pieces. Sentinels that are
+    pieces of the file (mT5's) are those of the vocabulary; otherwise they are appended in falling
+    order, so that `<extra_id_0>` is the very last one.
+
+    Attributes:
+      path: the SentencePiece model file.
+      extra_ids: how many sentinels are appended to the pieces of the file.
+      sentinels: the id of `<extra_id_n>` by n.
+      says_sentinels: whether the file, or a tokenizer's configuration beside it, says how many
+        sentinels there are; otherwise it is T5's number.
+    """
+
+    pad_id = 0
+    eos_id = 1
+    unk_id = 2
+
+    def __init__(self, path: str | os.PathLike[str], extra_ids: int | None = None) -> None:
+        """Reads the model file.
+
+        Args:
+          path: a SentencePiece model file with pad, EOS and unknown at 0, 1 and 2.
+          extra_ids: how many sentinels to append; None for none if the file holds some, else as
+            many as a `tokenizer_config.json` beside it says, else 100.
+
+        Raises:
+          ValueError: the file is missing, is no SentencePiece model, or has other special ids.
+        """
+        self.path = Path(path)
+        data = _read(self.path)
+        model = _parse(data, self.path)
+        in_file = any(_SENTINEL.fullmatch(piece.piece) for piece in model.pieces)
+        stated = 0 if in_file else tokenizer_files.extra_ids(self.path.parent)
+        self.says_sentinels = extra_ids is not None or stated is not None
+        if extra_ids is None:
+            extra_ids = SENTINELS if stated is None else stated
+        self.extra_ids = extra_ids
+        self._fingerprint = hashlib.sha256(data + f":{extra_ids}".encode()).hexdigest()
+        self._processor = _processor(model, extra_ids, self.path)
+        self.sentinels = {
+            int(match[1]): token
+            for token, piece in enumerate(model.pieces)  # with those that were appended
+            if (match := _SENTINEL.fullmatch(piece.piece))
+        }
+
+    @property
+    def size(self) -> int:
+        """Number of ids, sentinels included."""
+        return self._processor.GetPieceSize()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 in hex of the model file and the number of sentinels."""
+        return self._fingerprint
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`, without EOS; `<extra_id_n>` at the start of a word is one id."""
+        return self._processor.EncodeAsIds(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids` up to the first EOS; padding is skipped.
+
+        Ids beyond the vocabulary, which a padded embedding table can give, read as unknown.
+        """
+        clean = []
+        for token in map(int, ids):
+            if token == self.eos_id:
+                break
+            clean.append(token if token < self.size else self.unk_id)
+        return self._processor.DecodeIds([token for token in clean if token != self.pad_id])
+
+    def piece(self, token: int) -> str:
+        """How an id is spelled: "▁" for a space, `<extra_id_n>`, `</s>`, `<pad>`."""
+        spelling = self._processor.IdToPiece(token)
+        return spelling.removeprefix("▁") if self._is_sentinel(token) else spelling
+
+    def _is_sentinel(self, token: int) -> bool:
+        return token in self.sentinels.values()
+
+    def sentinel(self, number: int) -> int:
+        """The id of `<extra_id_number>`.
+
+        Raises:
+          ValueError: the vocabulary has no such sentinel.
+        """
+        if number not in self.sentinels:
+            raise ValueError(
+                f"the vocabulary {self.path} has no sentinel <extra_id_{number}> among its "
+                f"{len(self.sentinels)}, which tasks with :sentinel and span corruption need. "
+                f"{tokenizer_files.STATE_SENTINELS}"
+            )
+        return self.sentinels[number]
+
+    def check_sentinels(self, count: int) -> None:
+        """Demands that the last ids are the first sentinels, in falling order, as in T5 and mT5.
+
+        Args:
+          count: how many of them, which span corruption takes by counting down.
+
+        Raises:
+          ValueError: there are fewer, or they have other ids.
+        """
+        in_order = [self.sentinels.get(n) == self.size - 1 - n for n in range(count)]
+        if not all(in_order):
+            raise ValueError(
+                f"span corruption needs {count} sentinels at the end of the vocabulary, and "
+                f"{self.path} has {in_order.index(False)} there. {tokenizer_files.STATE_SENTINELS}"
+            )
+
+    def encode_target(self, text: str, sentinel: bool = False) -> list[int]:
+        """Token ids of a target without EOS, `<extra_id_0>` in front if the task wants it."""
+        return ([self.sentinel(0)] if sentinel else []) + self.encode(text)
+
+    def copy(self, folder: Path, name: str) -> None:
+        """Writes the model file to a folder, and what says how many sentinels are appended."""
+        shutil.copyfile(self.path, folder / name)
+        if self.extra_ids != SENTINELS and self.extra_ids == len(self.sentinels):
+            tokenizer_files.write_extra_ids(folder, self.extra_ids)
+
+
+def fingerprint(path: str) -> str:
+    """Returns `Vocabulary.fingerprint` of a file as it is now, "" where there is none."""
+    return Vocabulary(path).fingerprint if Path(path).is_file() else ""
+
+
+@functools.cache
+def load(name_or_path: str) -> Vocabulary:
+    """A shipped vocabulary by its name, or any other by the path of its model file.
+
+    Raises:
+      ValueError: neither a known name nor a readable SentencePiece model.
+    """
+    if name_or_path in SHIPPED:
+        return Vocabulary(_PACKAGE / SHIPPED[name_or_path])
+    return Vocabulary(name_or_path)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_bytes(path)
+    except OSError as error:
+        raise ValueError(
+            f"cannot read the vocabulary {str(path)!r}: {error.strerror}; give the path of a "
+            f"SentencePiece model file or one of the names {', '.join(SHIPPED)}"
+        ) from error
+
+
+def _parse(data: bytes, path: Path) -> sentencepiece_model_pb2.ModelProto:
+    try:
+        model = sentencepiece_model_pb2.ModelProto.FromString(data)
+        if model.pieces:
+            return model
+        reason = "it has no pieces"
+    except Exception as error:  # protobuf's errors share no narrower base
+        reason = str(error)
+    raise _no_model(path, reason)
+
+
+def _no_model(path: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"{str(path)!r} is not a SentencePiece model ({reason}); give the path of the file "
+        "that SentencePiece's trainer wrote with the ending .model"
+    )
+
+
+def _processor(
+    model: sentencepiece_model_pb2.ModelProto, extra_ids: int, path: Path
+) -> sentencepiece.SentencePieceProcessor:
+    """A processor of the model with appended sentinels, which `model` has afterwards."""
+    kind = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
+    for number in reversed(range(extra_ids)):
+        model.pieces.add(piece=f"▁<extra_id_{number}>", score=0.0, type=kind)
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(model.SerializeToString())
+    except Exception as error:  # SentencePiece's errors share no narrower base
+        raise _no_model(path, str(error)) from error
+    special = (processor.pad_id(), processor.eos_id(), processor.unk_id())
+    if special != (0, 1, 2):
+        raise ValueError(
+            f"the vocabulary {str(path)!r} has pad, EOS and unknown at {special}, but T5 needs "
+            "them at (0, 1, 2); train it with pad_id=0, eos_id=1, unk_id=2, bos_id=-1"
+        )
+    return processor

@@ -1,0 +1,112 @@
+"""`spjax inspect` and `spjax convert`."""
+
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from spjax.checkpoints.prompts import prompts
+from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.cli import main
+from spjax.vocabularies import vocabulary
+
+WORDS = vocabulary.load("pocket")
+TABLE = np.random.default_rng(0).normal(size=(WORDS.size, 16)).astype(ml_dtypes.bfloat16)
+IDS = [WORDS.encode("the")[0], 1, WORDS.sentinel(7)]
+
+
+@pytest.fixture
+def prompt(tmp_path):
+    rows = 3 * TABLE[IDS].astype(np.float32)
+    return str(prompts.write(tmp_path / "p.npy", Prompt(rows, {"task": "pocket_cb"})))
+
+
+def call(capsys, *args):
+    code = main.main(args)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize("name", ["token_embedder/embedding", "shared.weight"])
+def test_inspect_with_weights(capsys, tmp_path, prompt, name):
+    path = tmp_path / "w.safetensors"
+    safetensors.numpy.save_file({name: TABLE}, path)
+    args = ("inspect", prompt, "--model=pocket_50k", f"--checkpoint={path}", "--neighbours=2")
+    code, out, _ = call(capsys, *args)
+    assert code == 0 and "3 rows x 16" in out and "pocket_cb" in out
+    rows = out.split("\n\n")[1].splitlines()[1:]
+    assert [line.split()[3:5] for line in rows] == [
+        [WORDS.piece(IDS[0]), "1.00"], ["</s>", "1.00"], ["<extra_id_7>", "1.00"]
+    ]  # fmt: skip
+    assert "entailment" in out  # a label of the task
+    code, out, _ = call(capsys, *args, "--json", "--metric=euclidean", "--labels=the, yes")
+    found = json.loads(out)
+    near = [row["nearest"][0] for row in found["rows"]]
+    assert near[0][0] != "</s>" and near[0][1] > 1 and found["metric"] == "euclidean"
+    assert found["labels"]["the"] == {"rank": 1, "row": 0, "neighbour_of": [0]}
+    out = str(tmp_path / "words.npy")
+    code, text, _ = call(capsys, *args, f"--discretise={out}")
+    made = prompts.read(out)
+    assert code == 0 and made.provenance["words"] == f"{WORDS.piece(IDS[0])} </s> <extra_id_7>"
+    assert made.provenance["words"] in text
+    np.testing.assert_array_equal(made.rows_PD, TABLE[IDS].astype(np.float32))
+
+
+def test_inspect_several(capsys, tmp_path, prompt):
+    rows = np.ones((5, 16), np.float32)
+    other = str(prompts.write(tmp_path / "q.npy", Prompt(rows, {"task": "pocket_wic"})))
+    code, out, _ = call(capsys, "inspect", prompt, other, f"--figure={tmp_path / 'alike.png'}")
+    assert code == 0 and out.splitlines()[0].split()[-2:] == ["pocket_cb", "pocket_wic"]
+    assert "mean cosine of rows" in out and (tmp_path / "alike.svg").is_file()
+    code, out, _ = call(capsys, "inspect", prompt, prompt, "--json")
+    found = json.loads(out)
+    assert code == 0 and found["prompts"] == [prompt, prompt]
+    np.testing.assert_allclose(found["average"], np.ones((2, 2)), atol=1e-6)
+
+
+def test_inspect_a_run_shows_its_drift(capsys, tmp_path, prompt):
+    prompts.write(tmp_path / "prompt.npy", prompts.read(prompt))
+    values = {"trainable/norm": 7.0, "trainable/drift": 2.0}
+    lines = [{"step": 5, "train/loss": 1.0}, {"step": 5, **values}, {"step": 10, **values}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for path in (tmp_path, tmp_path / "prompt.npy"):
+        code, out, _ = call(capsys, "inspect", str(path))
+        assert code == 0 and "10    7     2" in out and out.count("from the start") == 1
+    assert "from the start" not in call(capsys, "inspect", prompt)[1]
+
+
+def test_inspect_without_weights(capsys, prompt):
+    code, out, _ = call(capsys, "inspect", prompt)
+    assert code == 0 and "row norm" in out and "Give --model=SIZE for the nearest words" in out
+
+
+@pytest.mark.parametrize("format", prompts.FORMATS)
+def test_convert(capsys, tmp_path, prompt, format):
+    code, out, _ = call(capsys, "convert", prompt, str(tmp_path / "out"), "--format", format)
+    found, made = prompts.read(prompt), prompts.read(out.strip())
+    assert code == 0 and made.rows_PD.tobytes() == found.rows_PD.tobytes()
+    assert made.provenance == found.provenance == {"task": "pocket_cb"}
+
+
+def test_mistakes(capsys, tmp_path, prompt):
+    path = tmp_path / "w.safetensors"
+    safetensors.numpy.save_file({"other": TABLE}, path)
+    weights = f"--checkpoint={path}"
+    for args, message in [
+        (("inspect", "absent"), "cannot read absent"),
+        (("inspect", prompt, prompt, "--discretise=x"), "--discretise takes one prompt and --fig"),
+        (("inspect", prompt, "--figure=x.png"), "--figure several; 1 are given"),
+        (("inspect", prompt, "--discretise=x"), "give the model with --model=SIZE"),
+        (("inspect", prompt, "--model=pocket_50k", weights), "has no embedding table"),
+        (("convert", prompt, prompt + "/x", "--format=npy"), "cannot write the prompt"),
+    ]:
+        code, _, err = call(capsys, *args)
+        assert code == 2 and err.startswith("spjax: error:") and message in err
+    safetensors.numpy.save_file({"shared.weight": TABLE}, path)
+    code, _, err = call(capsys, "inspect", prompt, "--model=t5_1_1_small", weights)
+    assert code == 2 and "has 32100 ids" in err and "only 1152 rows" in err
+    path.write_bytes(path.read_bytes()[:100])
+    code, _, err = call(capsys, "inspect", prompt, "--model=pocket_50k", weights)
+    assert code == 2 and "cannot read the weights" in err

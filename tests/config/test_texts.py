@@ -1,0 +1,86 @@
+"""Bare texts on the command line, and gin files that are no gin files of ours."""
+
+from pathlib import Path
+
+import pytest
+
+from spjax import config
+
+ROOT = Path(__file__).parents[2]
+FILES = [
+    "gin_configs/models/pocket.gin",
+    "gin_configs/runs/pocket.gin",
+    "gin_configs/methods/prompt_tuning.gin",
+]
+NEEDED = ["MODEL_SIZE = pocket_50k", "MIXTURE_OR_TASK_NAME = pocket_cb"]
+
+
+@pytest.fixture(autouse=True)
+def in_clone(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def folder_of(value):
+    return config.load_with_folder("Run", FILES, [*NEEDED, f"MODEL_DIR={value}"])[1]
+
+
+@pytest.mark.parametrize(
+    "text", ["2024-12-31", "2024_12_31", "7.50", "3.2.1", "007", "1e5", "a b", "lr=0.3", "True"]
+)
+def test_a_folder_is_called_what_was_written(text):
+    assert folder_of(text) == text
+    assert folder_of(f"'{text}'") == text
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert folder_of("~/runs/b") == str(tmp_path / "runs" / "b")
+    run = config.load("Run", FILES, [*NEEDED, "INITIAL_CHECKPOINT_PATH=~/x.safetensors"])
+    assert run.checkpoint == str(tmp_path / "x.safetensors")
+    (tmp_path / "more.gin").write_text("SEED = 4\n")
+    assert config.load("Run", [*FILES, "~/more.gin"], NEEDED).seed == 4
+    assert config.load("Run", [*FILES, "more.gin"], NEEDED, ["~"]).seed == 4
+
+
+def test_texts_reach_settings_through_macros(tmp_path):
+    data = tmp_path / "7rows.jsonl"
+    data.write_text("".join(f'{{"input": "{i}", "target": "a"}}\n' for i in range(100)))
+    files = [*FILES, "gin_configs/tasks/file.gin"]
+    run = config.load("Run", files, [NEEDED[0], f"TASK_FILE={data}"])
+    assert run.task.path == str(data)
+    with pytest.raises(ValueError, match="cannot read '7_0.jsonl'"):
+        config.load("Run", files, [NEEDED[0], "TASK_FILE=7_0.jsonl"])
+    run = config.load("Run", FILES, [*NEEDED, "INITIAL_CHECKPOINT_PATH=20_25"])
+    assert run.checkpoint == "20_25"
+    assert config.load("Run", FILES, [*NEEDED, "TRAIN_STEPS=1_000"]).steps == 1000
+
+
+def test_numbers_that_go_on_are_no_numbers():
+    assert config.split_binding("A=2024-12-31") == ("A", "'2024-12-31'")
+    with pytest.raises(ValueError, match="Run.steps is '2024-12-31'; it must be a whole number"):
+        config.load("Run", FILES, [*NEEDED, "TRAIN_STEPS=2024-12-31"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from t5x import utils\nutils.DatasetConfig.seed = 3\n",
+        "from __gin__ import dynamic_registration\nimport seqio\n",
+        "from __gin__ import dynamic_registration\nRun.seed = 3\n",
+        "include 't5x/configs/runs/finetune.gin'\n",
+        "import prompt_tuning.configs\n",
+    ],
+)
+def test_gin_files_of_t5x_point_to_the_table_of_names(text, tmp_path):
+    path = tmp_path / "theirs.gin"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"theirs.gin is not for spjax: (.|\n)*docs/t5x.md"):
+        config.load("Run", [*FILES, path], NEEDED)
+    assert (ROOT / "docs" / "t5x.md").is_file()
+
+
+def test_an_import_of_nothing_is_named(tmp_path):
+    path = tmp_path / "mine.gin"
+    path.write_text("import no_such_module_here\n")
+    with pytest.raises(ValueError, match="cannot read .*mine.gin: ModuleNotFoundError"):
+        config.load("Run", [*FILES, path], NEEDED)
