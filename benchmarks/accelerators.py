@@ -78,11 +78,15 @@ def large(model: str, dtype: str, attention: str, rows: int, text: int) -> dict[
     useful = 2 * rows * forward_flops(config, real, TARGETS)
     peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     return {
-        **told, "rows": rows, "real": real, "positions": length, "seconds": seconds,
+        **told,
+        "rows": rows,
+        "real": real,
+        "positions": length,
+        "seconds": seconds,
         "share_of_matmul": useful / seconds / speed.matmul_rate(),
         "weight_bytes": sum(x.nbytes for x in jax.tree.leaves(base)),
         "peak_bytes": peak or speed.status("VmHWM"),
-    }  # fmt: skip
+    }
 
 
 def disagreement(head_dim: int) -> float:

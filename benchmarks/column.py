@@ -32,9 +32,12 @@ STEPS, EVERY, BATCH = 120, 40, 16
 ROOT = Path(__file__).parents[1]
 FILES = ("models/pocket", "runs/pocket", "methods/prompt_tuning")
 SETTINGS = {
-    "MODEL_SIZE": MODEL, "MIXTURE_OR_TASK_NAME": TASK, "TRAIN_STEPS": STEPS,
-    "EVAL_PERIOD": EVERY, "BATCH_SIZE": BATCH,
-}  # fmt: skip
+    "MODEL_SIZE": MODEL,
+    "MIXTURE_OR_TASK_NAME": TASK,
+    "TRAIN_STEPS": STEPS,
+    "EVAL_PERIOD": EVERY,
+    "BATCH_SIZE": BATCH,
+}
 
 
 def study(folder: Path) -> Path:
@@ -76,8 +79,11 @@ def run_by_run(folder: Path) -> list[float]:
         for length in LENGTHS:
             command = [sys.executable, "-m", "spjax.cli", "train"]
             command += [f"--gin_file=gin_configs/{name}.gin" for name in FILES]
-            values = SETTINGS | {"PROMPT_LENGTH": length, "SEED": seed,
-                                 "MODEL_DIR": str(folder / f"run_{length}_{seed}")}  # fmt: skip
+            values = SETTINGS | {
+                "PROMPT_LENGTH": length,
+                "SEED": seed,
+                "MODEL_DIR": str(folder / f"run_{length}_{seed}"),
+            }
             command += [f"--gin.{name}={value!r}" for name, value in values.items()]
             total += timed(command, cache)
         totals.append(total)
@@ -96,13 +102,21 @@ def peft(folder: Path, python: str) -> tuple[float, int]:
     def seconds(length: int, threads: int) -> float:
         start = time.perf_counter()
         with Peer(python) as peer:
-            peer.ask({
-                "do": "run", "folder": str(weights), "prompt_length": length,
-                "examples": str(folder / "examples.npz"), "batch_size": BATCH,
-                "validation": str(folder / "validation.npz"), "steps": STEPS,
-                "eval_every": EVERY, "eval_batch_size": 64, "max_new_tokens": 4,
-                "threads": threads,
-            })  # fmt: skip
+            peer.ask(
+                {
+                    "do": "run",
+                    "folder": str(weights),
+                    "prompt_length": length,
+                    "examples": str(folder / "examples.npz"),
+                    "batch_size": BATCH,
+                    "validation": str(folder / "validation.npz"),
+                    "steps": STEPS,
+                    "eval_every": EVERY,
+                    "eval_batch_size": 64,
+                    "max_new_tokens": 4,
+                    "threads": threads,
+                }
+            )
         return time.perf_counter() - start
 
     tried = {threads: seconds(20, threads) for threads in (1, os.cpu_count() or 1)}
@@ -123,9 +137,14 @@ def main() -> None:
     parser.add_argument("--torch_python", default="", help="an interpreter with the torch extra")
     options = parser.parse_args()
     result: dict[str, Any] = {
-        "machine": machine.describe("jax", "jaxlib"), "model": MODEL, "task": TASK,
-        "lengths": LENGTHS, "seeds": SEEDS, "steps": STEPS, "batch_size": BATCH,
-    }  # fmt: skip
+        "machine": machine.describe("jax", "jaxlib"),
+        "model": MODEL,
+        "task": TASK,
+        "lengths": LENGTHS,
+        "seeds": SEEDS,
+        "steps": STEPS,
+        "batch_size": BATCH,
+    }
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         ours = [sys.executable, "-m", "spjax.cli"]

@@ -58,9 +58,15 @@ def measure(corpus: corpus_files.Corpus, rows: int, seconds: float, spans: bool)
     """Rates of one objective, and memory over time."""
     lengths = {"input_length": 512, "target_length": 114 if spans else 512}
     recipe = Pretrain(
-        "t5_1_1_small", corpus="c", rows=rows, lesson_steps=(), long_steps=0,
-        span_steps=10**9 if spans else 0, adaptation_steps=10**9, **lengths,
-    )  # fmt: skip
+        "t5_1_1_small",
+        corpus="c",
+        rows=rows,
+        lesson_steps=(),
+        long_steps=0,
+        span_steps=10**9 if spans else 0,
+        adaptation_steps=10**9,
+        **lengths,
+    )
     batches, put = CorpusBatches(recipe, Shuffled(corpus, 0)), recipe.placement().put_batch
     batch, number = batches(0, 0)  # not timed: opens files, starts the device
     jax.block_until_ready(put(batch))

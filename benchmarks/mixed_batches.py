@@ -131,8 +131,13 @@ def main() -> None:
     args = parser.parse_args()
     predictor, asked = bank(), requests(REQUESTS)
     facts = machine.describe("jax", "numpy", "flax")
-    result = {"machine": facts, "model": MODEL, "prompt_lengths": BANK,
-              "requests": len(asked), "figures": []}  # fmt: skip
+    result = {
+        "machine": facts,
+        "model": MODEL,
+        "prompt_lengths": BANK,
+        "requests": len(asked),
+        "figures": [],
+    }
     for size in BATCH_SIZES:
         result["figures"] += measure(predictor, asked, size, args.rounds)
     show(result)

@@ -50,13 +50,22 @@ def hf_config(model: Job) -> Any:
     from transformers import T5Config
 
     return T5Config(
-        vocab_size=model["vocab_size"], d_model=model["emb_dim"], d_kv=model["head_dim"],
-        d_ff=model["mlp_dim"], num_heads=model["num_heads"],
-        num_layers=model["num_encoder_layers"], num_decoder_layers=model["num_decoder_layers"],
-        relative_attention_num_buckets=32, relative_attention_max_distance=128,
-        feed_forward_proj="gated-gelu", tie_word_embeddings=False, dropout_rate=0.0,
-        decoder_start_token_id=0, pad_token_id=0, eos_token_id=1,
-    )  # fmt: skip
+        vocab_size=model["vocab_size"],
+        d_model=model["emb_dim"],
+        d_kv=model["head_dim"],
+        d_ff=model["mlp_dim"],
+        num_heads=model["num_heads"],
+        num_layers=model["num_encoder_layers"],
+        num_decoder_layers=model["num_decoder_layers"],
+        relative_attention_num_buckets=32,
+        relative_attention_max_distance=128,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        dropout_rate=0.0,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
 
 
 @functools.lru_cache(maxsize=1)
@@ -73,9 +82,11 @@ def _build(source: str, prompt_length: int, dtype: str, compiled: bool) -> Any:
     else:
         base = kind.from_pretrained(source, dtype=getattr(torch, dtype))
     prompt = peft.PromptTuningConfig(
-        task_type=peft.TaskType.SEQ_2_SEQ_LM, num_transformer_submodules=1,
-        num_virtual_tokens=prompt_length, prompt_tuning_init="RANDOM",
-    )  # fmt: skip
+        task_type=peft.TaskType.SEQ_2_SEQ_LM,
+        num_transformer_submodules=1,
+        num_virtual_tokens=prompt_length,
+        prompt_tuning_init="RANDOM",
+    )
     model = peft.get_peft_model(base, prompt)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     forward = torch.compile(model, dynamic=True) if compiled else model

@@ -39,18 +39,21 @@ def binding_sets(steps: int) -> Iterator[tuple[str, dict[str, Any]]]:
     number = 0
     while True:
         method, size = list(METHODS.items())[number % len(METHODS)]
-        yield method, {
-            **({size: LENGTHS[number % len(LENGTHS)]} if size else {}),
-            "MODEL_SIZE": "pocket_50k",
-            "MIXTURE_OR_TASK_NAME": TASKS[number // 2 % len(TASKS)],
-            "LEARNING_RATE": 0.01 * (1 + number % 50),
-            "SEED": number,
-            "TRAIN_STEPS": steps,
-            "EVAL_PERIOD": steps,
-            "BATCH_SIZE": 8,
-            "Run.eval_examples": 16,
-            "Run.eval_batch_size": 16,
-        }
+        yield (
+            method,
+            {
+                **({size: LENGTHS[number % len(LENGTHS)]} if size else {}),
+                "MODEL_SIZE": "pocket_50k",
+                "MIXTURE_OR_TASK_NAME": TASKS[number // 2 % len(TASKS)],
+                "LEARNING_RATE": 0.01 * (1 + number % 50),
+                "SEED": number,
+                "TRAIN_STEPS": steps,
+                "EVAL_PERIOD": steps,
+                "BATCH_SIZE": 8,
+                "Run.eval_examples": 16,
+                "Run.eval_batch_size": 16,
+            },
+        )
         number += 1
 
 

@@ -51,11 +51,16 @@ BATCH = 32
 NEW_TOKENS = 4
 ANSWERS = 4  # times as many examples are answered as are trained on in a round
 CASES = [
-    *((model, task, prompt) for model, tasks in (
-        ("t5_1_1_small", ("boolq", "rte", "wic")),
-        ("pocket_800k", ("pocket_boolq", "pocket_rte", "pocket_wic")),
-    ) for task in tasks for prompt in (20, 100)),
-]  # fmt: skip
+    *(
+        (model, task, prompt)
+        for model, tasks in (
+            ("t5_1_1_small", ("boolq", "rte", "wic")),
+            ("pocket_800k", ("pocket_boolq", "pocket_rte", "pocket_wic")),
+        )
+        for task in tasks
+        for prompt in (20, 100)
+    ),
+]
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -82,8 +87,9 @@ class Ours:
         self.states = (state,)
         self.untrained = jax.tree.map(lambda x: np.array(x[0]), state.trainable)
         program = (self.config, (self.method.started(),))
-        self.program = step.Program(*program, dataclasses.replace(optimizer, learning_rate=0.0),
-                                    0.0, 0.0, None)  # fmt: skip
+        self.program = step.Program(
+            *program, dataclasses.replace(optimizer, learning_rate=0.0), 0.0, 0.0, None
+        )
 
     def train(self) -> float:
         """Seconds of a round over all batches, their assembly included."""
@@ -105,9 +111,15 @@ class Ours:
         start = time.perf_counter()
         layout = dataclasses.replace(self.layout, target_length=NEW_TOKENS)
         texts = evaluation.predict(
-            self.config, self.method.started(), self.untrained, self.base, _Words(), layout, BATCH,
+            self.config,
+            self.method.started(),
+            self.untrained,
+            self.base,
+            _Words(),
+            layout,
+            BATCH,
             self.split,
-        )  # fmt: skip
+        )
         took = time.perf_counter() - start
         check_decoded(max(len(text.split()) for text in texts))
         return took
@@ -132,9 +144,11 @@ def efficiency(rows: packing.Rows, needs: list[Any]) -> dict[str, float]:
     counts = [int(packing.place(*own, rows)[0].max()) + 1 for own in needs]
     computed = sum(sum(rows.split(count)) for count in counts)
     real = [sum(int(own[i].sum()) for own in needs) for i in (0, 1)]
-    return {"encoder": real[0] / computed / rows.length,
-            "decoder": real[1] / computed / rows.target_length,
-            "padded": real[0] / sum(len(x) * int(x.max()) for x, _ in needs)}  # fmt: skip
+    return {
+        "encoder": real[0] / computed / rows.length,
+        "decoder": real[1] / computed / rows.target_length,
+        "padded": real[0] / sum(len(x) * int(x.max()) for x, _ in needs),
+    }
 
 
 class _Words:
@@ -151,6 +165,7 @@ def check_decoded(tokens: int) -> None:
 
 def as_split(inputs: list[np.ndarray], targets: list[np.ndarray]) -> CachedSplit:
     """Examples in the form that batching reads."""
+
     def ragged(rows: list[np.ndarray]) -> Ragged:
         return Ragged(np.concatenate(rows), np.cumsum([0, *map(len, rows)]))
 
@@ -188,8 +203,13 @@ def case(
     """Figures of one model, kind of examples and prompt length."""
     steps = options.steps if model.startswith("t5") else 8 * options.steps
     ours = Ours(model, task, prompt, steps)
-    found: dict[str, Any] = {"model": model, "task": task, "prompt": prompt,
-                             "rows": dataclasses.asdict(ours.rows), "examples": steps * BATCH}
+    found: dict[str, Any] = {
+        "model": model,
+        "task": task,
+        "prompt": prompt,
+        "rows": dataclasses.asdict(ours.rows),
+        "examples": steps * BATCH,
+    }
     training_sides = {"ours": ours.train, "matmul": lambda: 1 / matmul_rate()}
     answering_sides = {"ours": ours.answer}
     with tempfile.TemporaryDirectory() as folder:
@@ -200,8 +220,12 @@ def case(
         if peer:
             for count, dtype in itertools.product(threads, dtypes()):
                 for do, sides in (("train", training_sides), ("generate", answering_sides)):
-                    own = job | {"do": do, "threads": count, "dtype": dtype,
-                                 "max_new_tokens": NEW_TOKENS}  # fmt: skip
+                    own = job | {
+                        "do": do,
+                        "threads": count,
+                        "dtype": dtype,
+                        "max_new_tokens": NEW_TOKENS,
+                    }
                     sides[f"peft {dtype}, {count} threads"] = functools.partial(_asked, peer, own)
         trained = turns(training_sides, options.rounds)
         answered = turns(answering_sides, options.rounds)
@@ -257,10 +281,16 @@ def memories(torch_python: str, task: str, prompt: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder, Peer(torch_python) as peer:
             path = str(Path(folder) / "examples.npz")
             lengths.save(path, *lengths.draw(task, 2 * BATCH))
-            found["peft"] = peer.ask({
-                "do": "memory", "model": dataclasses.asdict(get_size("t5_1_1_small")),
-                "prompt_length": prompt, "examples": path, "batch_size": BATCH, "steps": 2,
-            })  # fmt: skip
+            found["peft"] = peer.ask(
+                {
+                    "do": "memory",
+                    "model": dataclasses.asdict(get_size("t5_1_1_small")),
+                    "prompt_length": prompt,
+                    "examples": path,
+                    "batch_size": BATCH,
+                    "steps": 2,
+                }
+            )
         found["ratio"] = found["ours"]["peak"] / found["peft"]["peak"]
     return found
 
@@ -283,8 +313,10 @@ def main() -> None:
     facts = machine.describe("jax", "jaxlib", "numpy")
     result: dict[str, Any] = {"machine": facts, "device": device, "cases": [], "memory": []}
     peer = Peer(options.torch_python) if options.torch_python else None
-    print(f"{'model':14}{'task':14}{'prompt':>7}{'train':>9}{'x PEFT':>8}{'packed':>8}{'matmul':>8}"
-          f"{'answers':>9}{'x PEFT':>8}")  # fmt: skip
+    print(
+        f"{'model':14}{'task':14}{'prompt':>7}{'train':>9}{'x PEFT':>8}{'packed':>8}{'matmul':>8}"
+        f"{'answers':>9}{'x PEFT':>8}"
+    )
     for model, task, prompt in CASES:
         if options.only in ("", model, task):
             # The small model is at its best with all threads; the peer settles it for pocket ones.
@@ -300,8 +332,10 @@ def main() -> None:
     if device == "cpu" and options.only in ("", "t5_1_1_small"):
         result["memory"] = [memories(options.torch_python, task, 20) for task in ("boolq", "wic")]
         for found in result["memory"]:
-            print(f"peak memory, Small, {found['task']}: {found['ours']['peak'] / 1e9:.2f} GB, "
-                  f"over PEFT's {found.get('ratio', float('nan')):.2f}")  # fmt: skip
+            print(
+                f"peak memory, Small, {found['task']}: {found['ours']['peak'] / 1e9:.2f} GB, "
+                f"over PEFT's {found.get('ratio', float('nan')):.2f}"
+            )
     RESULTS.mkdir(exist_ok=True)
     name = f"speed_{device}{'_' + options.only if options.only else ''}.json"
     (RESULTS / name).write_text(json.dumps(result, indent=1) + "\n")

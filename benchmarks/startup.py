@@ -31,9 +31,13 @@ def first_step(folder: Path, cache: Path) -> float:
     environment = os.environ | {"SPJAX_CACHE": str(cache), "PYTHONUNBUFFERED": "1"}
     start = time.perf_counter()
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
-    ) as process:  # fmt: skip
+    ) as process:
         for line in process.stdout:
             if line.startswith("training"):
                 break

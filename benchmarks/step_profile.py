@@ -94,10 +94,13 @@ def profile(model: str, task: str, prompt: int) -> dict[str, Any]:
             kind = known.get(event["args"]["hlo_op"], "other")
             total[kind] += event["dur"] / 1e3 / ROUNDS
     return {
-        "model": model, "task": task, "prompt": prompt, "rows": list(chunk.inputs_BL.shape),
+        "model": model,
+        "task": task,
+        "prompt": prompt,
+        "rows": list(chunk.inputs_BL.shape),
         "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
         "milliseconds": dict(total.most_common()),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-NAMES = {"pocket_boolq": "BoolQ", "pocket_rte": "RTE", "pocket_wic": "WiC",
-         "boolq": "BoolQ", "rte": "RTE", "wic": "WiC"}  # fmt: skip
+NAMES = {
+    "pocket_boolq": "BoolQ",
+    "pocket_rte": "RTE",
+    "pocket_wic": "WiC",
+    "boolq": "BoolQ",
+    "rte": "RTE",
+    "wic": "WiC",
+}
 MODELS = {"t5_1_1_small": "T5 1.1 Small", "pocket_800k": "pocket_800k"}
 
 
@@ -72,15 +78,17 @@ def waiting() -> str:
     """A column of runs beside one sweep, and how long a user waits."""
     column, seconds = kept("column"), kept("startup")["seconds"]
     runs = f"{len(column['lengths'])} lengths x {len(column['seeds'])} seeds of {column['model']}"
-    return "\n".join([
-        "| | measured | aim |",
-        "| --- | --- | --- |",
-        f"| {runs} run by run, over one sweep: `spjax train` | {column['train_ratio']:.1f} | 2 |",
-        f"| the same with PEFT, over the sweep | {column['peft_ratio']:.1f} | 8 |",
-        f"| `spjax --help` | {seconds['help']:.2f} s | 0.3 s |",
-        f"| first step of a pocket run, nothing compiled before | {seconds['cold']:.1f} s | 10 s |",
-        f"| the same, compiled by a run before | {seconds['warm']:.1f} s | 4 s |",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "| | measured | aim |",
+            "| --- | --- | --- |",
+            f"| {runs} run by run, over one sweep: `spjax train` | {column['train_ratio']:.1f} | 2 |",
+            f"| the same with PEFT, over the sweep | {column['peft_ratio']:.1f} | 8 |",
+            f"| `spjax --help` | {seconds['help']:.2f} s | 0.3 s |",
+            f"| first step of a pocket run, nothing compiled before | {seconds['cold']:.1f} s | 10 s |",
+            f"| the same, compiled by a run before | {seconds['warm']:.1f} s | 4 s |",
+        ]
+    )
 
 
 def all_tables() -> list[str]:

@@ -27,9 +27,17 @@ Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 
 MESH_AXES = ("data", "model")
 LOGICAL_AXES = (
-    "batch", "length", "vocab", "embed", "mlp", "heads", "kv", "joined_kv", "relpos_buckets",
+    "batch",
+    "length",
+    "vocab",
+    "embed",
+    "mlp",
+    "heads",
+    "kv",
+    "joined_kv",
+    "relpos_buckets",
     "layers",
-)  # fmt: skip
+)
 
 _CPU_POSITIONS = 2048  # what so many keep for the backward pass stays in a CPU's caches
 
@@ -137,9 +145,7 @@ def make_mesh(data: int = 0, model: int = 1) -> Mesh:
             f"are {devices}. Choose a smaller mesh."
         )
     chosen = jax.devices()[: data * model]
-    return jax.make_mesh(
-        (data, model), MESH_AXES, (AxisType.Auto, AxisType.Auto), devices=chosen
-    )
+    return jax.make_mesh((data, model), MESH_AXES, (AxisType.Auto, AxisType.Auto), devices=chosen)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -99,8 +99,7 @@ class Soft:
         """The inverse of `arrays`; teachers and what slots see are not among them."""
         sites = {name.split("/")[1] for name in arrays if name.startswith("prefix/")}
         prefix = {
-            site: (arrays[f"prefix/{site}/keys"], arrays[f"prefix/{site}/values"])
-            for site in sites
+            site: (arrays[f"prefix/{site}/keys"], arrays[f"prefix/{site}/values"]) for site in sites
         }
         return cls(arrays.get("prompt"), prefix, arrays.get("added"))
 
@@ -222,8 +221,9 @@ def join(groups: Sequence[Soft]) -> Injection:
     sees = [(int(soft.sees_text), PROMPT_SEES.index(soft.sees_prompt)) for soft in groups]
     sees_N2 = None if set(sees) == {(1, 0)} else np.repeat(np.asarray(sees, np.int32), counts, 0)
     sites = [site for site in SITES if any(site in soft.prefix for soft in groups)]
-    prefix = {site: _join_prefixes([soft.prefix.get(site) for soft in groups], counts)
-              for site in sites}  # fmt: skip
+    prefix = {
+        site: _join_prefixes([soft.prefix.get(site) for soft in groups], counts) for site in sites
+    }
     teachers = _join_teachers(groups, counts)
     return Injection(prompt_RD, offsets_NS, prefix, bias_RD, bias_N2, sees_N2, *teachers)
 

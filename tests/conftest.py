@@ -24,7 +24,13 @@ gc.set_threshold(100_000, 50, 1000)
 
 
 # Files of a minute and more, begun first so that no process is left with one of them at the end.
-_SLOW = {"test_tfds.py", "test_partitioning.py", "test_real.py", "test_methods.py", "test_predict.py"}
+_SLOW = {
+    "test_tfds.py",
+    "test_partitioning.py",
+    "test_real.py",
+    "test_methods.py",
+    "test_predict.py",
+}
 _SLOW |= {"test_loop.py", "test_corpora.py", "test_pretrain.py", "test_seqio.py"}
 
 

@@ -67,10 +67,16 @@ def arguments(name: str, folder: Path) -> tuple[list[str], dict[str, str]]:
         flags = ["--vocabulary=pocket", "--num_workers=2", f"--cache_dir={folder}/cache"]
         return ["cache", source, *flags], {}
     values = {
-        "Pretrain.model": '"pocket_50k"', "Pretrain.documents": 400, "Pretrain.span_steps": 130,
-        "Pretrain.lesson_steps": "()", "Pretrain.adaptation_steps": 130, "Pretrain.long_steps": 0,
-        "Pretrain.rows": 4, "Pretrain.checkpoint_period": 30, "MODEL_DIR": f'"{folder}/run"',
-    }  # fmt: skip
+        "Pretrain.model": '"pocket_50k"',
+        "Pretrain.documents": 400,
+        "Pretrain.span_steps": 130,
+        "Pretrain.lesson_steps": "()",
+        "Pretrain.adaptation_steps": 130,
+        "Pretrain.long_steps": 0,
+        "Pretrain.rows": 4,
+        "Pretrain.checkpoint_period": 30,
+        "MODEL_DIR": f'"{folder}/run"',
+    }
     (folder / "pretrain.gin").write_text("", encoding="utf-8")
     return ["pretrain", f"--gin_file={folder}/pretrain.gin", *bindings(values)], {}
 
@@ -107,8 +113,12 @@ def start(name: str, folder: Path, mark: str) -> subprocess.Popen:
     with open(folder / "output.log", "ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "spjax.cli", *command],
-            stdout=output, stderr=output, cwd=ROOT, env=environment, start_new_session=True,
-        )  # fmt: skip
+            stdout=output,
+            stderr=output,
+            cwd=ROOT,
+            env=environment,
+            start_new_session=True,
+        )
 
 
 def living(mark: str) -> list[int]:

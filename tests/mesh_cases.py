@@ -62,8 +62,10 @@ def two_steps(method, place, parts=1, remat=False, scan=False, runs=2):
         data = data.replace(runs_BG=np.zeros_like(data.runs_BG))
     totals = np.full(runs, data.targets_BM.size / runs, np.float32)
     size = len(data.inputs_BL) // parts
-    chunks = [place.put_batch(jax.tree.map(lambda x: x[i : i + size], data))
-              for i in range(0, len(data.inputs_BL), size)]  # fmt: skip
+    chunks = [
+        place.put_batch(jax.tree.map(lambda x: x[i : i + size], data))
+        for i in range(0, len(data.inputs_BL), size)
+    ]
     own, key, sums = jax.jit(functools.partial(step.start, program))(
         states, base, jax.random.key(0)
     )
@@ -117,9 +119,7 @@ def losses_of(own, place):
     found, at_once = [], 1 if place.alone else 2
     for count in (2, 1):  # the third step starts from the state that the loop has left
         batches = [([chunk], totals_N)] * count
-        states, losses = step.run(
-            program, states, base, batches, rates, jax.random.key(0), at_once
-        )
+        states, losses = step.run(program, states, base, batches, rates, jax.random.key(0), at_once)
         found += [np.atleast_2d(x) for x in losses]
     return np.concatenate(found).tolist()
 

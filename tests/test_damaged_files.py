@@ -51,18 +51,38 @@ ROWS = numbers(3, 8)
 QUERY = "decoder/layers_0/encoder_decoder_attention/query/kernel"
 TENSORS = {
     "lora": {f"lora/{QUERY}/a": numbers(8, 2), f"lora/{QUERY}/b": numbers(2, 8)},
-    "ia3": {"ia3/encoder/layers_0/mlp/wo/kernel": numbers(12),
-            "ia3/encoder/layers_0/attention/key/kernel": numbers(8),
-            "ia3/encoder/layers_0/attention/value/kernel": numbers(8)},
+    "ia3": {
+        "ia3/encoder/layers_0/mlp/wo/kernel": numbers(12),
+        "ia3/encoder/layers_0/attention/key/kernel": numbers(8),
+        "ia3/encoder/layers_0/attention/value/kernel": numbers(8),
+    },
     "prefix": {f"prefix/decoder/{x}": numbers(2, 3, 2, 4) for x in ("keys", "values")},
     "multitask": {"shared": numbers(3, 8), "u": numbers(2, 3, 1), "v": numbers(2, 1, 8)},
-}  # fmt: skip
-RESULT = {"task": "pocket_cb", "seed": 1, "best_step": 6, "steps": 6, "status": "finished",
-          "validation": {"score": 61.5, "accuracy": 61.5}, "test": {"score": 59.25},
-          "majority": {"score": 33.25}, "ceiling": 100.0, "transfer": {}, "seconds": 3.0,
-          "model_parameters": 49472, "trainable_parameters": 24}  # fmt: skip
-LABELS = {"model": "pocket_50k", "task": "pocket_cb", "method": "prompt_tuning",
-          "prompt_length": 3, "init": "", "seed": 1, "learning_rate": 0.3}  # fmt: skip
+}
+RESULT = {
+    "task": "pocket_cb",
+    "seed": 1,
+    "best_step": 6,
+    "steps": 6,
+    "status": "finished",
+    "validation": {"score": 61.5, "accuracy": 61.5},
+    "test": {"score": 59.25},
+    "majority": {"score": 33.25},
+    "ceiling": 100.0,
+    "transfer": {},
+    "seconds": 3.0,
+    "model_parameters": 49472,
+    "trainable_parameters": 24,
+}
+LABELS = {
+    "model": "pocket_50k",
+    "task": "pocket_cb",
+    "method": "prompt_tuning",
+    "prompt_length": 3,
+    "init": "",
+    "seed": 1,
+    "learning_rate": 0.3,
+}
 
 
 def prompt_kind(format):
@@ -116,8 +136,11 @@ def read_token_cache(folder):
     if reason := cache_files.problem(folder / "split", {"format": 1, "task": "x"}):
         logging.warning("%s is built again: %s", folder, reason)  # as `cache` does
         return None
-    arrays = [x for ragged in cache_files.read(folder / "split") for x in
-              (ragged.values.tobytes(), ragged.offsets.tobytes())]  # fmt: skip
+    arrays = [
+        x
+        for ragged in cache_files.read(folder / "split")
+        for x in (ragged.values.tobytes(), ragged.offsets.tobytes())
+    ]
     return arrays, cache_files.read_examples(folder / "split")
 
 
@@ -234,7 +257,7 @@ def deadline():
 
 
 def outcome(read, folder, path, expected, caplog):
-    """"same", "rebuilt" or "error"; anything else is a failure, in words."""
+    """ "same", "rebuilt" or "error"; anything else is a failure, in words."""
     caplog.clear()
     try:
         with deadline():

@@ -49,9 +49,23 @@ def test_the_check_sees_what_it_should():
     def lacks(text):
         return lacks_encoding(ast.parse(text).body[0].value)
 
-    for text in ("open(p)", "open(p, 'a')", "p.read_text()", "p.write_text(t)", "run(c, text=True)",
-                 "tempfile.TemporaryFile('w+')", "os.fdopen(3, 'w')"):  # fmt: skip
+    for text in (
+        "open(p)",
+        "open(p, 'a')",
+        "p.read_text()",
+        "p.write_text(t)",
+        "run(c, text=True)",
+        "tempfile.TemporaryFile('w+')",
+        "os.fdopen(3, 'w')",
+    ):
         assert lacks(text), text
-    for text in ("open(p, 'rb')", "open(p, encoding='utf-8')", "p.read_text('utf-8')", "run(c)",
-                 "gzip.open(p, 'rb')", "self.open(p)", "Image.open(p)"):  # fmt: skip
+    for text in (
+        "open(p, 'rb')",
+        "open(p, encoding='utf-8')",
+        "p.read_text('utf-8')",
+        "run(c)",
+        "gzip.open(p, 'rb')",
+        "self.open(p)",
+        "Image.open(p)",
+    ):
         assert not lacks(text), text

@@ -13,9 +13,22 @@ GROUND = ("types", "trees", "metrics", "files", "validation", "extras", "locks",
 GROUND += ("multihost",)
 # Every package may import those before it, and GROUND.
 LAYERS = (
-    "vocabularies", "models", "partitioning", "checkpoints", "methods", "pocket", "data",
-    "inference", "training", "pretraining", "config", "studies", "analysis", "cli", "__main__",
-)  # fmt: skip
+    "vocabularies",
+    "models",
+    "partitioning",
+    "checkpoints",
+    "methods",
+    "pocket",
+    "data",
+    "inference",
+    "training",
+    "pretraining",
+    "config",
+    "studies",
+    "analysis",
+    "cli",
+    "__main__",
+)
 
 
 def allowed(package):

@@ -75,7 +75,11 @@ def test_a_missing_extra_is_named_with_a_command_that_installs_it(monkeypatch, t
     monkeypatch.setattr(extras, "_PROJECT", tmp_path)  # as where there is no clone
     monkeypatch.setattr(
         "importlib.metadata.requires",
-        lambda name: ["jax>=0.10", 'seqio<1,>=0.0.20; extra == "tfds"', 'torch>2; extra == "torch"'],
+        lambda name: [
+            "jax>=0.10",
+            'seqio<1,>=0.0.20; extra == "tfds"',
+            'torch>2; extra == "torch"',
+        ],
     )
     with pytest.raises(ValueError, match="pip install 'seqio<1,>=0.0.20'$"):
         extras.require("tfds", "this", "no_such")

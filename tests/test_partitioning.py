@@ -90,13 +90,22 @@ def test_every_parameter_has_logical_axes(scan):
 
 
 def test_axes_follow_t5x():
-    assert partitioning.logical_axes("encoder/layers_3/attention/out/kernel", 2) == ("joined_kv", "embed")
-    assert partitioning.logical_axes("decoder/layers/mlp/wi_1/kernel", 3) == ("embed", "layers", "mlp")
+    assert partitioning.logical_axes("encoder/layers_3/attention/out/kernel", 2) == (
+        "joined_kv",
+        "embed",
+    )
+    assert partitioning.logical_axes("decoder/layers/mlp/wi_1/kernel", 3) == (
+        "embed",
+        "layers",
+        "mlp",
+    )
     assert partitioning.logical_axes("prompt", 2) == (None, None)
 
 
 def test_a_dimension_that_does_not_divide_stays_whole():
-    place = partitioning.Placement(partitioning.make_mesh(1, 4), partitioning.RULES["tensor_parallel"])
+    place = partitioning.Placement(
+        partitioning.make_mesh(1, 4), partitioning.RULES["tensor_parallel"]
+    )
     assert place.sharding(("heads", "relpos_buckets"), (6, 32)).is_fully_replicated
     assert place.sharding(("heads", "relpos_buckets"), (8, 32)).spec[0] == "model"
 

@@ -21,9 +21,16 @@ NEGATIVE = {"decay_offset", "low", "high"}
 
 def with_numbers():
     """An object, how it is changed, and the name of each of its settings that is a number."""
-    objects = [RUN, Adafactor(), AdamW(), initializers.Uniform(), initializers.Text("a"),
-               initializers.ClassLabels(), initializers.SampledVocabulary(),
-               Pretrain("pocket_50k")]  # fmt: skip
+    objects = [
+        RUN,
+        Adafactor(),
+        AdamW(),
+        initializers.Uniform(),
+        initializers.Text("a"),
+        initializers.ClassLabels(),
+        initializers.SampledVocabulary(),
+        Pretrain("pocket_50k"),
+    ]
     objects += [methods.get(name)() for name in methods.names()]
     for item in objects:
         for field in dataclasses.fields(item):
@@ -31,16 +38,33 @@ def with_numbers():
                 yield pytest.param(item, field.name, id=f"{type(item).__name__}.{field.name}")
 
 
-@pytest.mark.parametrize("kind, name", [
-    (kind, field.name)
-    for kind in (Run, FileTask, initializers.Text, initializers.ClassLabels, initializers.FromFile,
-                 methods.get("multitask_prompt_tuning"))
-    for field in dataclasses.fields(kind)
-    if field.type in ("str", "tuple[str, ...]", "Sequence[str]")
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, name",
+    [
+        (kind, field.name)
+        for kind in (
+            Run,
+            FileTask,
+            initializers.Text,
+            initializers.ClassLabels,
+            initializers.FromFile,
+            methods.get("multitask_prompt_tuning"),
+        )
+        for field in dataclasses.fields(kind)
+        if field.type in ("str", "tuple[str, ...]", "Sequence[str]")
+    ],
+)
 def test_no_setting_that_is_a_text_takes_anything_else(kind, name):
-    needed = {"task": "pocket_cb", "model": "pocket_50k", "method": PromptTuning(3),
-              "optimizer": Adafactor()} if kind is Run else {}  # fmt: skip
+    needed = (
+        {
+            "task": "pocket_cb",
+            "model": "pocket_50k",
+            "method": PromptTuning(3),
+            "optimizer": Adafactor(),
+        }
+        if kind is Run
+        else {}
+    )
     for value in (5, None, [1, "a"], {"a": 1}):
         with pytest.raises(ValueError, match=rf"{kind.__name__}\.{name} is .* a (list of )?text"):
             kind(**needed | {name: value})
@@ -67,8 +91,11 @@ def test_no_setting_takes_what_is_no_finite_number_of_its_range(item, name):
 
 
 def change(item, **values):
-    own = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)
-           if field.name not in ("parent", "name")}  # fmt: skip
+    own = {
+        field.name: getattr(item, field.name)
+        for field in dataclasses.fields(item)
+        if field.name not in ("parent", "name")
+    }
     return type(item)(**{**own, **values})
 
 

@@ -50,8 +50,10 @@ def measure(own: Sequence[stored.Stored]) -> dict[str, Any]:
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """One line for each model and task."""
-    lines = ["| model | task | prompts | mean | best | vote | mean probability |",
-             "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    lines = [
+        "| model | task | prompts | mean | best | vote | mean probability |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for row in rows:
         scores = [f"{row[name]:.1f}" for name in ("mean", "best", "vote")]
         scores.append(f"{row['probability']:.1f}" if "probability" in row else "-")

@@ -29,10 +29,16 @@ from spjax.vocabularies import vocabulary
 
 ALIKE = ("model", "model_parameters", "prompt_length", "init", "task")
 COLUMNS = {
-    "cluster": "cluster", "random": "of random", "label_rank": "best label rank",
-    "labels_nearest": "labels nearest", "row_norm": "row norm", "score": "score",
-    "discretised": "as words", "lost": "lost by the pull", "recovered": "text left",
-}  # fmt: skip
+    "cluster": "cluster",
+    "random": "of random",
+    "label_rank": "best label rank",
+    "labels_nearest": "labels nearest",
+    "row_norm": "row norm",
+    "score": "score",
+    "discretised": "as words",
+    "lost": "lost by the pull",
+    "recovered": "text left",
+}
 
 
 def look(item: stored.Stored) -> dict[str, Any]:

@@ -151,10 +151,23 @@ def draw(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
             part = table[table["target"] == target]
             own = (part["source"] == target).to_numpy()
             style = {"color": look.colour, "marker": look.marker, "linestyle": "none"}
-            axes.errorbar(part["average"], part["gain"], yerr=part["error"], label=target,
-                          elinewidth=0.8, markersize=5, **style)  # fmt: skip
-            axes.plot(part["average"][own], part["gain"][own], markerfacecolor="white",
-                      markersize=5, zorder=4, **style)  # fmt: skip
+            axes.errorbar(
+                part["average"],
+                part["gain"],
+                yerr=part["error"],
+                label=target,
+                elinewidth=0.8,
+                markersize=5,
+                **style,
+            )
+            axes.plot(
+                part["average"][own],
+                part["gain"][own],
+                markerfacecolor="white",
+                markersize=5,
+                zorder=4,
+                **style,
+            )
         axes.axhline(0, color=_style.GREY, linewidth=0.8)
         axes.set_xlabel("Cosine of the mean rows of source and target prompt")
         axes.set_ylabel("Gain over a start at random (points)")

@@ -31,8 +31,9 @@ FIELDS = {
 
 def overlap(record: dict[str, Any], name: str) -> float:
     """Share of the words of the query that occur in the text, in tenths."""
-    query, text = (set(normalised(" ".join(record[f] for f in fields)).split())
-                   for fields in FIELDS[name])  # fmt: skip
+    query, text = (
+        set(normalised(" ".join(record[f] for f in fields)).split()) for fields in FIELDS[name]
+    )
     return round(len(query & text) / len(query), 1)
 
 

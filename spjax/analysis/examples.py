@@ -81,8 +81,10 @@ def advantage(more: pd.DataFrame, less: pd.DataFrame) -> tuple[float, float]:
 
 
 def _between(more: pd.DataFrame, less: pd.DataFrame) -> float:
-    curves = [(part.columns.to_numpy(float), np.maximum.accumulate(part.mean().to_numpy()))
-              for part in (more, less)]  # fmt: skip
+    curves = [
+        (part.columns.to_numpy(float), np.maximum.accumulate(part.mean().to_numpy()))
+        for part in (more, less)
+    ]
     low, high = max(y[0] for _, y in curves), min(y[-1] for _, y in curves)
     if not high > low:
         return float("nan")

@@ -60,8 +60,10 @@ def markdown(results: pd.DataFrame) -> str:
     if found.empty:
         return ""
     head = "Learning rates: the mean validation score of each, and the test score of the **best**."
-    lines = ["| arm | method | model | validation at each rate | test |",
-             "| --- | --- | --- | --- | ---: |"]  # fmt: skip
+    lines = [
+        "| arm | method | model | validation at each rate | test |",
+        "| --- | --- | --- | --- | ---: |",
+    ]
     for key, tried in found.groupby(CHOICE, sort=False):
         facts = dict(zip(CHOICE, key))
         best = tried[tried["chosen"]].iloc[0]

@@ -117,9 +117,13 @@ class Bank:
         partitioning.keep_compiled_programs()
         args = self.args
         how = Decoding(
-            args.decoding, args.num_beams, args.length_penalty, args.temperature, args.top_k,
+            args.decoding,
+            args.num_beams,
+            args.length_penalty,
+            args.temperature,
+            args.top_k,
             args.seed,
-        )  # fmt: skip
+        )
         model = self._model()
         checkpoint = self._checkpoint(model)
         of_runs = "" if args.checkpoint else self._of_runs("vocabulary", model)

@@ -87,9 +87,15 @@ def cache(args: argparse.Namespace) -> int:
     if args.beam:
         beam = corpora.Beam(args.beam_python, _options(args.pipeline_options), args.seqio_cache_dir)
     corpora.build(
-        args.corpus, args.vocabulary, args.text_field, args.split, args.cache_dir,
-        args.num_workers, beam, log=lambda text: print(text, flush=True),
-    )  # fmt: skip
+        args.corpus,
+        args.vocabulary,
+        args.text_field,
+        args.split,
+        args.cache_dir,
+        args.num_workers,
+        beam,
+        log=lambda text: print(text, flush=True),
+    )
     return 0
 
 

@@ -28,9 +28,16 @@ _INSERTIONS = ("front", "after_first", "end")
 _DTYPES = ("float32", "bfloat16", "int8")
 _RULES = ("data_parallel", "tensor_parallel", "fsdp")
 _OF_THE_RUN = (
-    "task", "model", "checkpoint", "vocabulary", "insertion", "weights_dtype", "labels",
-    "input_length", "target_length",
-)  # fmt: skip
+    "task",
+    "model",
+    "checkpoint",
+    "vocabulary",
+    "insertion",
+    "weights_dtype",
+    "labels",
+    "input_length",
+    "target_length",
+)
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -42,21 +49,28 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     scored = add("eval", evaluate)
     scored.add_argument("run_folder", nargs="?", help="a finished run; or else give --prompt")
     scored.add_argument(
-        "--prompt", metavar="FILE", nargs="+", action="extend", default=[],
+        "--prompt",
+        metavar="FILE",
+        nargs="+",
+        action="extend",
+        default=[],
         help="a prompt file, adapter or run folder; several answer in the same batches",
-    )  # fmt: skip
+    )
     scored.add_argument("--ensemble", choices=_ENSEMBLES, help="what all of them say together")
     scored.add_argument(
-        "--task", default="",
+        "--task",
+        default="",
         help="the prompt's own by default; or a file, all rows of which are scored",
-    )  # fmt: skip
+    )
     scored.add_argument("--split", default="", choices=_SPLITS, help="test if it has labels")
     _add_shared(scored)
     told = add("predict", predict)
     told.add_argument(
-        "input", nargs="?", default="-",
+        "input",
+        nargs="?",
+        default="-",
         help="lines of text, or rows as JSON lines, CSV, TSV or Parquet; - for stdin",
-    )  # fmt: skip
+    )
     told.add_argument(
         "--prompt",
         action="append",
@@ -66,13 +80,16 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     told.add_argument("--prompt_column", default="", help="column that names a row's prompt")
     told.add_argument(
-        "--input_column", default="",
+        "--input_column",
+        default="",
         help="column with a row's text; those of the prompt's task by default",
-    )  # fmt: skip
+    )
     told.add_argument(
-        "--format", choices=_FORMATS, default="",
+        "--format",
+        choices=_FORMATS,
+        default="",
         help="of the input; by default told from its name, or else from its first line",
-    )  # fmt: skip
+    )
     _add_shared(told)
 
 
@@ -175,9 +192,12 @@ def predict(args: argparse.Namespace) -> int:
             for prompt in predictor.prompts
         ]
         rows = input_rows.read(
-            stream, dict(zip(names, columns)), format=args.format,
-            name="" if args.input == "-" else args.input, prompt_column=args.prompt_column,
-        )  # fmt: skip
+            stream,
+            dict(zip(names, columns)),
+            format=args.format,
+            name="" if args.input == "-" else args.input,
+            prompt_column=args.prompt_column,
+        )
         bad, first = 0, 0
         while batch := list(itertools.islice(rows, args.batch_size)):
             bad += _answer(predictor, batch, names, first, source)

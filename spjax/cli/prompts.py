@@ -28,9 +28,11 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """
     shown = add("inspect", inspect)
     shown.add_argument(
-        "prompt", metavar="PROMPT", nargs="+",
+        "prompt",
+        metavar="PROMPT",
+        nargs="+",
         help="prompt files, adapters or run folders; several are compared with each other",
-    )  # fmt: skip
+    )
     shown.add_argument("--model", default="", help="size of the frozen model, for nearest words")
     shown.add_argument("--checkpoint", default="", help="its weights, unless they ship with spjax")
     shown.add_argument("--vocabulary", default="", help="name or path of its vocabulary")
@@ -58,9 +60,10 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     made.add_argument("--dtype", choices=_DTYPES, help="of weights; float32 by default")
     made.add_argument(
-        "--vocabulary", default="",
+        "--vocabulary",
+        default="",
         help="for huggingface: name or path; what belongs to the weights by default",
-    )  # fmt: skip
+    )
     made.add_argument("--base_model", default="", help="for peft: its name on the hub")
 
 

@@ -51,8 +51,9 @@ def explained_file(call: Callable[[], T], path: Path) -> T:
     except ValueError as error:
         included = re.search(r"Unable to open file: (\w+)/", str(error))
         if included and included[1] in _T5X:
-            raise ValueError(f"{path} is not for spjax: it includes a file of {included[1]}. "
-                             f"{_TABLE}") from error  # fmt: skip
+            raise ValueError(
+                f"{path} is not for spjax: it includes a file of {included[1]}. {_TABLE}"
+            ) from error
         if "no Python literal" in str(error) and str(path) not in str(error):
             raise ValueError(f"cannot read {path}: {error}") from error
         raise

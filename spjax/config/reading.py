@@ -340,5 +340,3 @@ def _label(scope: str, selector: str, parameter: str) -> str:
     if selector == _MACRO:
         return scope
     return f"{scope}/{selector.split('.')[-1]}.{parameter}".lstrip("/")
-
-

@@ -123,9 +123,7 @@ def examples(info: TaskInfo) -> dict[str, list[tuple[str, str]]]:
     }
 
 
-def describe(
-    info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], view: View
-) -> str:
+def describe(info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], view: View) -> str:
     """Sizes, labels, lengths, losses (`coverage`) and three examples of a task.
 
     Args:
@@ -177,9 +175,7 @@ def _losses(
         yield split, counter.counts, lengths
 
 
-def leak_report(
-    splits: Mapping[str, Sequence[tuple[str, str]]], near: float = leaks.NEAR
-) -> str:
+def leak_report(splits: Mapping[str, Sequence[tuple[str, str]]], near: float = leaks.NEAR) -> str:
     """What the splits of a task have in common, in words.
 
     Raises:
@@ -287,9 +283,7 @@ def _lengths(feature: str, lengths: Mapping[str, np.ndarray], most: int) -> list
     return told
 
 
-def _ids(
-    info: TaskInfo, pair: tuple[str, str], words: Vocabulary
-) -> tuple[list[int], list[int]]:
+def _ids(info: TaskInfo, pair: tuple[str, str], words: Vocabulary) -> tuple[list[int], list[int]]:
     """Token ids of input and target, uncut."""
     inputs, targets = words.encode(pair[0]), words.encode_target(pair[1], info.sentinel)
     return [*inputs, words.eos_id], [*targets, words.eos_id]

@@ -165,9 +165,11 @@ class Predictor:
             lambda base, batch, soft, numbers_B, allowed_BC: self._decode(
                 base, batch, soft, numbers_B, self._labels_CM, allowed_BC
             ),
-            inputs, who, np.asarray(numbers or range(len(inputs)), np.int32),
+            inputs,
+            who,
+            np.asarray(numbers or range(len(inputs)), np.int32),
             self._allowed_NC[list(who)],
-        )  # fmt: skip
+        )
         return [
             Answer(self._text(row, name), None if np.isnan(score) else float(score))
             for row, name, score in zip(ids.tolist(), who, scores, strict=True)

@@ -73,9 +73,7 @@ def _changed(
     return kernel + jnp.asarray(parts["a"]) @ jnp.asarray(parts["b"])
 
 
-def _by_kernel(
-    tensors: Mapping[str, np.ndarray], origin: str
-) -> dict[str, dict[str, np.ndarray]]:
+def _by_kernel(tensors: Mapping[str, np.ndarray], origin: str) -> dict[str, dict[str, np.ndarray]]:
     """Factors "a" and "b", or scales "", of each kernel; layers unrolled."""
     found: dict[str, dict[str, np.ndarray]] = {}
     for name, array in tensors.items():

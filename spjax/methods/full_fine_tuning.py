@@ -32,8 +32,9 @@ class FullFineTuning(Method):
                 "full fine-tuning trains the weights, and this base is in int8, which has no "
                 "gradient. Read the weights as 'float32' or 'bfloat16', or tune a prompt."
             )
-        return {name: self.param(name, lambda _, part=part: part)
-                for name, part in base.items()}, None
+        return {
+            name: self.param(name, lambda _, part=part: part) for name, part in base.items()
+        }, None
 
     def collapse(self, trainable: Tree, base: Tree) -> dict[str, jax.Array]:
         """Nothing: a copy of the whole model is kept in the checkpoint only."""

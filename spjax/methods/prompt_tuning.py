@@ -77,9 +77,7 @@ class PromptTuning(Method):
         """The chosen place."""
         return self.place
 
-    def resolve(
-        self, labels: Sequence[str], encode: Encode, tasks: int = 1
-    ) -> PromptTuning:
+    def resolve(self, labels: Sequence[str], encode: Encode, tasks: int = 1) -> PromptTuning:
         """Encodes label words or text of the initializer, and counts the tasks."""
         initializer = self.initializer.resolve(labels, encode)
         return self.clone(initializer=initializer, tasks=tasks if self.per_task else 1)

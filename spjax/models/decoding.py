@@ -125,9 +125,14 @@ def greedy(
       ids `[B, max_length]`, int32; 0 after EOS.
     """
     return _write(
-        model, weights, batch, injection, max_length,
-        lambda logits_BV, index: jnp.argmax(logits_BV, axis=-1), limit,
-    )  # fmt: skip
+        model,
+        weights,
+        batch,
+        injection,
+        max_length,
+        lambda logits_BV, index: jnp.argmax(logits_BV, axis=-1),
+        limit,
+    )
 
 
 def sample(
@@ -194,9 +199,16 @@ def _write(
     def one(carry: Any) -> Any:
         index, tokens_B, ended_B, written_BM, cached = carry
         logits_BV, cached = model.apply(
-            params, tokens_B, index, cross, cached, valid_BL, injection, batch.runs_BG,
+            params,
+            tokens_B,
+            index,
+            cross,
+            cached,
+            valid_BL,
+            injection,
+            batch.runs_BG,
             method=T5.decode_step,
-        )  # fmt: skip
+        )
         tokens_B = jnp.where(ended_B, 0, choose(logits_BV, index)).astype(jnp.int32)
         written_BM = jax.lax.dynamic_update_slice_in_dim(
             written_BM, tokens_B[:, None], index, axis=1
@@ -299,9 +311,16 @@ def beam_search(
         last_BW = jnp.take(beams.live_BWM, beams.index - 1, axis=2, mode="fill", fill_value=0)
         last_BW = jnp.where(beams.index == 0, 0, last_BW)
         logits_XV, cached = model.apply(
-            params, last_BW.reshape(-1), beams.index, cross, beams.cached, valid_XL,
-            injection, runs_X1, method=T5.decode_step,
-        )  # fmt: skip
+            params,
+            last_BW.reshape(-1),
+            beams.index,
+            cross,
+            beams.cached,
+            valid_XL,
+            injection,
+            runs_X1,
+            method=T5.decode_step,
+        )
         logs_BWV = jax.nn.log_softmax(logits_XV).reshape(rows, num_beams, -1)
         beams, parents_BW = _extend(beams, logs_BWV, length_penalty, rule)
         own_X = (jnp.arange(rows, dtype=jnp.int32)[:, None] * num_beams + parents_BW).reshape(-1)

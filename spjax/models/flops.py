@@ -5,9 +5,7 @@ from __future__ import annotations
 from spjax.models.sizes import T5Config
 
 
-def forward_flops(
-    config: T5Config, inputs: int, targets: int, score_weight: float = 1.0
-) -> float:
+def forward_flops(config: T5Config, inputs: int, targets: int, score_weight: float = 1.0) -> float:
     """Operations of one row's forward pass: 2 for each weight and position.
 
     Args:
@@ -29,8 +27,8 @@ def forward_flops(
     decoder = config.num_decoder_layers * (
         (1.5 * attention + mlp) * targets + min(projected, folded)
     )
-    scores = 2 * inner * (
-        config.num_encoder_layers * inputs**2 + config.num_decoder_layers * targets**2
+    scores = (
+        2 * inner * (config.num_encoder_layers * inputs**2 + config.num_decoder_layers * targets**2)
     )
     logits = config.vocab_size * width * targets
     return 2.0 * (encoder + decoder + score_weight * scores + logits)

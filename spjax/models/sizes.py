@@ -57,9 +57,14 @@ class T5Config:
 
 # Far beyond any T5: what is larger was not meant, and would be counted up to before it fails.
 _MOST = {
-    "vocab_size": 1 << 24, "emb_dim": 1 << 17, "num_heads": 1 << 12, "head_dim": 1 << 14,
-    "mlp_dim": 1 << 20, "num_encoder_layers": MOST_LAYERS, "num_decoder_layers": MOST_LAYERS,
-}  # fmt: skip
+    "vocab_size": 1 << 24,
+    "emb_dim": 1 << 17,
+    "num_heads": 1 << 12,
+    "head_dim": 1 << 14,
+    "mlp_dim": 1 << 20,
+    "num_encoder_layers": MOST_LAYERS,
+    "num_decoder_layers": MOST_LAYERS,
+}
 
 
 def size_problem(sizes: Mapping[str, Any]) -> str:

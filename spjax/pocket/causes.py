@@ -68,8 +68,9 @@ def choice(draws: Draws) -> Choice:
         wrong = draws.pick(CHAINS[draws.other(range(len(CHAINS)), row)])
     answer = draws.below(2)
     choices = (wrong, right) if answer else (right, wrong)
-    return Choice(chain[place].format(a=name), tuple(c.format(a=name) for c in choices), asked,
-                  answer)  # fmt: skip
+    return Choice(
+        chain[place].format(a=name), tuple(c.format(a=name) for c in choices), asked, answer
+    )
 
 
 _NAMES = (("choice1", "choice2"), ("1", "2"), ("first", "second"))
@@ -81,10 +82,16 @@ _FRONTS = (
     "{x} or {y}? {x}: {a}. {y}: {b}. {q} of: {p}.",
     "question: {q} premise: {p}. {x} - {a}. {y} - {b}. the {q} is",
 )
-_FULL_FRONTS = ("what is the {q}? {p}. {a} or {b}? answer:", "{q}: {a} or {b}? premise: {p}.",
-                "{p}. {q}? {a} or {b}?")  # fmt: skip
-_LINKS = ("{p}. is this the {q}: {a}? {{}}", "{{}} {a} is the {q}. text: {p}.",
-          "is the {q} right? {{}} {p}. {q}: {a}.")  # fmt: skip
+_FULL_FRONTS = (
+    "what is the {q}? {p}. {a} or {b}? answer:",
+    "{q}: {a} or {b}? premise: {p}.",
+    "{p}. {q}? {a} or {b}?",
+)
+_LINKS = (
+    "{p}. is this the {q}: {a}? {{}}",
+    "{{}} {a} is the {q}. text: {p}.",
+    "is the {q} right? {{}} {p}. {q}: {a}.",
+)
 
 
 def _choice_facet(draws: Draws, made: Choice) -> Facet:
@@ -93,8 +100,9 @@ def _choice_facet(draws: Draws, made: Choice) -> Facet:
     right = made.choices[made.answer]
     if kind < 3:
         x, y = names = _NAMES[0] if draws.chance(0.6) else draws.pick(_NAMES[1:])
-        prompt = draws.pick(_FRONTS).format(p=made.premise, q=made.asked, a=first, b=second,
-                                            x=x, y=y)  # fmt: skip
+        prompt = draws.pick(_FRONTS).format(
+            p=made.premise, q=made.asked, a=first, b=second, x=x, y=y
+        )
         return prompt, names[made.answer]
     if kind < 5:
         front = draws.pick(_FULL_FRONTS)
@@ -122,11 +130,15 @@ def _story(draws: Draws) -> Draft:
         )
         return body_first(draws, body, facets)
     if draws.chance(0.5):
-        front = (f"{draws.pick(('effect of', 'what happened next?', 'effect? premise:'))} {cause}.",
-                 effect)  # fmt: skip
+        front = (
+            f"{draws.pick(('effect of', 'what happened next?', 'effect? premise:'))} {cause}.",
+            effect,
+        )
         return query_first(draws, cause, front, (lambda: ("who is it about?", name),))
-    front = (f"{draws.pick(('cause of', 'what was the cause?', 'cause? premise:'))} {effect}.",
-             cause)  # fmt: skip
+    front = (
+        f"{draws.pick(('cause of', 'what was the cause?', 'cause? premise:'))} {effect}.",
+        cause,
+    )
     return query_first(draws, effect, front, (lambda: ("who is it about?", name),))
 
 

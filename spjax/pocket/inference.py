@@ -12,17 +12,31 @@ from spjax.pocket.world import Fact
 ENTAILMENT, CONTRADICTION, NEUTRAL = "entailment", "contradiction", "neutral"
 CLASSES = (ENTAILMENT, CONTRADICTION, NEUTRAL)
 
-_GIVING = ("{a} gave {o} to {b}", "{a} sold {o} to {b}", "{a} lent {o} to {b}",
-           "{b} took {o} from {a}", "{b} bought {o} from {a}")  # fmt: skip
-_GOING = ("{a} went from {p} to {q}", "{a} left {p} and went to {q}",
-          "{a} came to {q} from {p}")  # fmt: skip
+_GIVING = (
+    "{a} gave {o} to {b}",
+    "{a} sold {o} to {b}",
+    "{a} lent {o} to {b}",
+    "{b} took {o} from {a}",
+    "{b} bought {o} from {a}",
+)
+_GOING = ("{a} went from {p} to {q}", "{a} left {p} and went to {q}", "{a} came to {q} from {p}")
 _MOVING = ("{a} moved {o} from {p} to {q}", "{a} brought {o} to {q} from {p}")
 
-_SURE = ("{a} knows that", "{a} remembers that", "it is true that", "{a} is glad that",
-         "{a} saw that")  # fmt: skip
+_SURE = (
+    "{a} knows that",
+    "{a} remembers that",
+    "it is true that",
+    "{a} is glad that",
+    "{a} saw that",
+)
 _UNSURE = ("{a} hopes that", "{a} thinks that", "maybe", "{a} asks if", "{a} dreams that")
-_DENIED = ("it is false that", "it is a lie that", "nobody believes that", "it is not so that",
-           "{a} was wrong to think that")  # fmt: skip
+_DENIED = (
+    "it is false that",
+    "it is a lie that",
+    "nobody believes that",
+    "it is not so that",
+    "{a} was wrong to think that",
+)
 
 
 # Words that name somebody, something or some place.
@@ -64,8 +78,11 @@ def _event(draws: Draws) -> tuple[str, list[str], list[str]]:
         verb = draws.pick(("has", "found", "wants", "drew"))
         follows = [f"{a} {verb} {kind_word}"]
         return f"{a} {verb} a {noun}", follows, [f"the {noun} is {other}"]
-    return text, [world.state(draws, new), world.deny(old)], [world.state(draws, old),
-                                                              world.deny(new)]
+    return (
+        text,
+        [world.state(draws, new), world.deny(old)],
+        [world.state(draws, old), world.deny(new)],
+    )
 
 
 def event_inference(draws: Draws, relation: str) -> Inference:
@@ -116,8 +133,11 @@ def belief_inference(draws: Draws, relation: str) -> Inference:
     """
     fact = world.random_fact(draws)
     other = draws.other(world.RELATIONS, fact.relation)
-    beside = Fact(other, draws.other(other.subjects, fact.subject, fact.value),
-                  draws.other(other.values, fact.subject, fact.value))  # fmt: skip
+    beside = Fact(
+        other,
+        draws.other(other.subjects, fact.subject, fact.value),
+        draws.other(other.values, fact.subject, fact.value),
+    )
     contrary = draws.chance(0.25)
     if relation == NEUTRAL:
         pool = draws.pick((_UNSURE, _UNSURE, _SURE, _DENIED))
@@ -149,24 +169,29 @@ def scene_inference(draws: Draws, relation: str) -> Inference:
 
 SOURCES = (event_inference, belief_inference, scene_inference)
 
-_THREE = ("hypothesis - {h}. this is", "Hypothesis: {h}. Label:", "so {h}? relation:",
-          "{h}: entailment, contradiction or neutral?")  # fmt: skip
+_THREE = (
+    "hypothesis - {h}. this is",
+    "Hypothesis: {h}. Label:",
+    "so {h}? relation:",
+    "{h}: entailment, contradiction or neutral?",
+)
 _TWO = ("does it follow that {h}? this is", "{h}: entailment or not_entailment?")
 _MAYBE = ("so {h}? yes, no or maybe?", "is it sure that {h}? yes, no or maybe?")
 _FOLLOWS = ("it follows that {h}. {}", "we know that {h}. {}")
 
 _THREE_FRONTS = (
     "entailment, contradiction or neutral? premise: {p} hypothesis: {h}.",
-    "premise: {p} hypothesis: {h}. relation:", "Hypothesis: {h}. Premise: {p} Label:",
+    "premise: {p} hypothesis: {h}. relation:",
+    "Hypothesis: {h}. Premise: {p} Label:",
     "entailment, contradiction or neutral? {h}. text: {p}",
     "entailment, contradiction or neutral? claim: {h}. premise: {p}",
-)  # fmt: skip
+)
 _TWO_FRONTS = (
     "entailment or not_entailment? premise: {p} hypothesis: {h}.",
     "entailment or not_entailment? {h}. text: {p}",
     "does it follow? premise: {p} hypothesis: {h}. this is",
     "entailment or not_entailment? claim: {h}. premise: {p}",
-)  # fmt: skip
+)
 _FOLLOWS_FRONTS = ("{} does it follow? premise: {p} hypothesis: {h}.", "{} {h}. text: {p}")
 
 

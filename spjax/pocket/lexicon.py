@@ -3,39 +3,104 @@
 from __future__ import annotations
 
 WOMEN = (
-    "Anna", "Beth", "Clara", "Dora", "Emma", "Fiona",
-    "Grace", "Helen", "Ida", "Julia", "Kate", "Lucy",
-)  # fmt: skip
+    "Anna",
+    "Beth",
+    "Clara",
+    "Dora",
+    "Emma",
+    "Fiona",
+    "Grace",
+    "Helen",
+    "Ida",
+    "Julia",
+    "Kate",
+    "Lucy",
+)
 MEN = (
-    "Adam", "Ben", "Carl", "David", "Eric", "Frank",
-    "George", "Henry", "Ivan", "Jack", "Kevin", "Leo",
-)  # fmt: skip
+    "Adam",
+    "Ben",
+    "Carl",
+    "David",
+    "Eric",
+    "Frank",
+    "George",
+    "Henry",
+    "Ivan",
+    "Jack",
+    "Kevin",
+    "Leo",
+)
 PEOPLE = WOMEN + MEN
 
 OBJECTS = tuple(
     f"the {noun}"
     for noun in (
-        "cup", "hat", "book", "key", "lamp", "ball", "coat", "knife", "spoon", "map", "pen",
-        "chair", "clock", "rope", "bottle", "mirror", "drum", "kite", "candle", "pillow",
-        "ladder", "bucket", "brush", "flag",
+        "cup",
+        "hat",
+        "book",
+        "key",
+        "lamp",
+        "ball",
+        "coat",
+        "knife",
+        "spoon",
+        "map",
+        "pen",
+        "chair",
+        "clock",
+        "rope",
+        "bottle",
+        "mirror",
+        "drum",
+        "kite",
+        "candle",
+        "pillow",
+        "ladder",
+        "bucket",
+        "brush",
+        "flag",
     )
-)  # fmt: skip
+)
 PLACES = tuple(
     f"the {noun}"
     for noun in (
-        "kitchen", "garden", "attic", "cellar", "barn", "library", "school", "market",
-        "office", "station", "museum", "bakery", "hall", "tower",
+        "kitchen",
+        "garden",
+        "attic",
+        "cellar",
+        "barn",
+        "library",
+        "school",
+        "market",
+        "office",
+        "station",
+        "museum",
+        "bakery",
+        "hall",
+        "tower",
     )
-)  # fmt: skip
+)
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "brown", "pink")
-JOBS = ("baker", "doctor", "farmer", "teacher", "painter", "sailor", "singer", "driver",
-        "writer", "nurse")  # fmt: skip
+JOBS = (
+    "baker",
+    "doctor",
+    "farmer",
+    "teacher",
+    "painter",
+    "sailor",
+    "singer",
+    "driver",
+    "writer",
+    "nurse",
+)
 OCCASIONS = tuple(
     f"the {noun}" for noun in ("party", "lesson", "trip", "concert", "meeting", "wedding", "race")
 )
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-PRICES = tuple(f"{number} coins" for number in ("two", "three", "four", "five", "six", "seven",
-                                                "eight", "nine", "ten"))  # fmt: skip
+PRICES = tuple(
+    f"{number} coins"
+    for number in ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+)
 
 # Kinds of things; the article belongs to the kind.
 KINDS = {
@@ -47,17 +112,54 @@ KINDS = {
 }
 KIND_OF = {noun: kind for kind, nouns in KINDS.items() for noun in nouns}
 # (more, less): "a is older than b" says the same as "b is younger than a".
-COMPARISONS = (("older", "younger"), ("taller", "shorter"), ("faster", "slower"),
-               ("stronger", "weaker"), ("richer", "poorer"))  # fmt: skip
+COMPARISONS = (
+    ("older", "younger"),
+    ("taller", "shorter"),
+    ("faster", "slower"),
+    ("stronger", "weaker"),
+    ("richer", "poorer"),
+)
 
 # Reviews
-REVIEWED = ("film", "book", "soup", "hotel", "song", "game", "cake", "play", "show", "meal",
-            "room", "trip")  # fmt: skip
+REVIEWED = (
+    "film",
+    "book",
+    "soup",
+    "hotel",
+    "song",
+    "game",
+    "cake",
+    "play",
+    "show",
+    "meal",
+    "room",
+    "trip",
+)
 ASPECTS = ("ending", "music", "story", "price", "service", "view", "start", "style")
-PRAISE = ("good", "great", "lovely", "fine", "charming", "clever", "pleasant", "superb", "perfect",
-          "wonderful")  # fmt: skip
-BLAME = ("bad", "awful", "boring", "dull", "terrible", "sad", "ugly", "horrible", "stupid",
-         "painful")  # fmt: skip
+PRAISE = (
+    "good",
+    "great",
+    "lovely",
+    "fine",
+    "charming",
+    "clever",
+    "pleasant",
+    "superb",
+    "perfect",
+    "wonderful",
+)
+BLAME = (
+    "bad",
+    "awful",
+    "boring",
+    "dull",
+    "terrible",
+    "sad",
+    "ugly",
+    "horrible",
+    "stupid",
+    "painful",
+)
 # (past, infinitive)
 LIKING = (("loved", "love"), ("enjoyed", "enjoy"), ("liked", "like"), ("admired", "admire"))
 DISLIKING = (("hated", "hate"), ("disliked", "dislike"), ("regretted", "regret"))

@@ -37,11 +37,21 @@ def train(path: Path = PATH) -> None:
 
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(_lines()), model_writer=model, model_type="unigram", vocab_size=SIZE,
-        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, character_coverage=1.0, byte_fallback=False,
-        num_threads=1, shuffle_input_sentence=False, minloglevel=2,
+        sentence_iterator=iter(_lines()),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=SIZE,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        character_coverage=1.0,
+        byte_fallback=False,
+        num_threads=1,
+        shuffle_input_sentence=False,
+        minloglevel=2,
         required_chars=string.ascii_letters + string.digits + ".,:;?!'\"()-_*@/",
-    )  # fmt: skip
+    )
     path.write_bytes(model.getvalue())
 
 

@@ -68,12 +68,22 @@ def reference(draws: Draws) -> Reference:
     return Reference(text, pronoun, predicate, names[second], names[not second])
 
 
-_AFTER = ("who is *{r}*?", "who {d}?", "{r} stands for", "pronoun: {r}. name:",
-          "the pronoun {r} means")  # fmt: skip
+_AFTER = (
+    "who is *{r}*?",
+    "who {d}?",
+    "{r} stands for",
+    "pronoun: {r}. name:",
+    "the pronoun {r} means",
+)
 _FRONTS = (
-    "who is *{r}*? {s}", "pronoun resolution. {s}", "commonsense. {s} who is it?", "who {d}? {t}",
-    "{s} pronoun:", "replace the pronoun by a name. text: {s}", "{s} {r} is",
-)  # fmt: skip
+    "who is *{r}*? {s}",
+    "pronoun resolution. {s}",
+    "commonsense. {s} who is it?",
+    "who {d}? {t}",
+    "{s} pronoun:",
+    "replace the pronoun by a name. text: {s}",
+    "{s} {r} is",
+)
 _CHECK = ("{r} is {c}. {{}}", "{c} {d}. {{}}", "{r} stands for {c}. {{}}")
 
 
@@ -98,6 +108,7 @@ def write(draws: Draws) -> Draft:
     if draws.chance(0.5):
         body = made.starred if draws.chance(0.5) else made.text
         return body_first(draws, body, writers)._replace(key=made.text)
-    prompt = draws.pick(_FRONTS).format(r=made.pronoun, d=made.predicate, s=made.starred,
-                                        t=made.text)  # fmt: skip
+    prompt = draws.pick(_FRONTS).format(
+        r=made.pronoun, d=made.predicate, s=made.starred, t=made.text
+    )
     return query_first(draws, made.text, (prompt, made.referent), writers)

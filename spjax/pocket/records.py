@@ -126,13 +126,14 @@ def wsc(draws: Draws) -> Drawn:
     words = made.text.split()
     fields = {
         "text": made.text,
-        "span1_index": words.index(candidate.split()[0]) if made.pronoun != "it" else
-        (0 if made.text.startswith(candidate) else words.index(candidate.split()[1]) - 1),
+        "span1_index": words.index(candidate.split()[0])
+        if made.pronoun != "it"
+        else (0 if made.text.startswith(candidate) else words.index(candidate.split()[1]) - 1),
         "span1_text": candidate,
         "span2_index": words.index(made.pronoun),
         "span2_text": made.pronoun,
         "label": int(right),
-    }  # fmt: skip
+    }
     return Drawn([fields], made.text, made.text)
 
 

@@ -47,13 +47,17 @@ def review(draws: Draws) -> Review:
 
 
 _FRONTS = (
-    "positive or negative? review: {p}", "review: {p} sentiment:", "Sentence: {p} Sentiment:",
-    "sentiment of this review: {p} answer:", "{p} positive or negative?",
-)  # fmt: skip
+    "positive or negative? review: {p}",
+    "review: {p} sentiment:",
+    "Sentence: {p} Sentiment:",
+    "sentiment of this review: {p} answer:",
+    "{p} positive or negative?",
+)
 _VERDICT_FRONTS = (
-    "is the review positive? {} review: {p}", "{} the writer is happy. text: {p}",
+    "is the review positive? {} review: {p}",
+    "{} the writer is happy. text: {p}",
     "Review: {p} is it positive? {}",
-)  # fmt: skip
+)
 
 
 def _writers(draws: Draws, made: Review) -> list:

@@ -14,32 +14,44 @@ _ASK_OPEN = ("question: {q}? answer:", "Question: {q}? Answer:", "Q: {q}? A:", "
 _ASK_TRUTH = ("question: {q}? {}", "{q}? {}", "Question: {q}? {} Answer:")
 _CLAIM = ("claim: {q}. {}", "claim: {q}. {} verdict:", "it is said that {q}. {}")
 _PROPOSED = (
-    "question: {q}? answer: {a}. {}", "{q}? answer: {a}. {}", "Q: {q}? is it {a}? {}",
-)  # fmt: skip
+    "question: {q}? answer: {a}. {}",
+    "{q}? answer: {a}. {}",
+    "Q: {q}? is it {a}? {}",
+)
 _BLANK = ("fill the blank: {q}. answer:", "query - {q}. answer:", "{q}. who is @placeholder?")
 _DIALOGUE = "{a} asks {q}. {b} says"
 
 # Query and passage in one text. `{}` is the heading, which may also be left out.
 _TRUTH_FRONTS = (
-    "{} question: {q}? passage: {p}", "{} Passage: {p} Question: {q}?", "{} {q}? text: {p}",
-    "{} story: {p} question: {q}?", "{} text: {p} {q}?",
-)  # fmt: skip
+    "{} question: {q}? passage: {p}",
+    "{} Passage: {p} Question: {q}?",
+    "{} {q}? text: {p}",
+    "{} story: {p} question: {q}?",
+    "{} text: {p} {q}?",
+)
 _CLAIM_FRONTS = ("{} claim: {q}. text: {p}", "{} text: {p} claim: {q}.", "{} Claim: {q}. {p}")
 _PROPOSED_FRONTS = (
-    "{} paragraph: {p} question: {q}? answer: {a}", "{} Question: {q}? Answer: {a}. Text: {p}",
-    "{} is the answer right? {q}? {a}. {p}", "{} answer: {a} question: {q}? paragraph: {p}",
-)  # fmt: skip
+    "{} paragraph: {p} question: {q}? answer: {a}",
+    "{} Question: {q}? Answer: {a}. Text: {p}",
+    "{} is the answer right? {q}? {a}. {p}",
+    "{} answer: {a} question: {q}? paragraph: {p}",
+)
 _OPEN_FRONTS = (
-    "answer this. question: {q}? passage: {p}", "Passage: {p} Question: {q}? Answer:",
-    "{q}? text: {p} answer:", "story: {p} question: {q}? answer:",
-)  # fmt: skip
+    "answer this. question: {q}? passage: {p}",
+    "Passage: {p} Question: {q}? Answer:",
+    "{q}? text: {p} answer:",
+    "story: {p} question: {q}? answer:",
+)
 _BLANK_FRONTS = (
-    "fill the blank. {q}. text: {p}", "reading comprehension. {q}. entities: {e} text: {p}",
+    "fill the blank. {q}. text: {p}",
+    "reading comprehension. {q}. entities: {e} text: {p}",
     "reading and reasoning. passage: {p} {q}. who?",
     "passage: {p} entities: {e} query: {q}. answer:",
-    "who is @placeholder? query: {q}. passage: {p}", "fill the blank. passage: {p} query: {q}.",
-    "Query: {q}. Entities: {e}. Text: {p} answer:", "text: {p} {q}. who is @placeholder?",
-)  # fmt: skip
+    "who is @placeholder? query: {q}. passage: {p}",
+    "fill the blank. passage: {p} query: {q}.",
+    "Query: {q}. Entities: {e}. Text: {p} answer:",
+    "text: {p} {q}. who is @placeholder?",
+)
 
 
 # Relations under which two subjects may well have one value.
@@ -102,9 +114,10 @@ def candidates(draws: Draws, facts: list[Fact]) -> Candidates:
     """
     held = [f for f in facts if f.holds]
     shared = [
-        f for f in held
+        f
+        for f in held
         if any(g.relation is f.relation and g.value == f.value and g is not f for g in held)
-    ]  # fmt: skip
+    ]
     fact = draws.pick(shared or held)
     relation = fact.relation
     if shared or draws.chance(0.4):

@@ -27,41 +27,69 @@ class Relation:
 
 RELATIONS = (
     PLACE := Relation(
-        lexicon.OBJECTS, lexicon.PLACES,
+        lexicon.OBJECTS,
+        lexicon.PLACES,
         ("{s} is in {v}", "{s} lies in {v}", "you can find {s} in {v}"),
-        "{s} is not in {v}", "where is {s}", "what is in {v}", "is {s} in {v}",
+        "{s} is not in {v}",
+        "where is {s}",
+        "what is in {v}",
+        "is {s} in {v}",
     ),
     OWNER := Relation(
-        lexicon.OBJECTS, lexicon.PEOPLE,
+        lexicon.OBJECTS,
+        lexicon.PEOPLE,
         ("{v} has {s}", "{s} belongs to {v}", "{v} owns {s}"),
-        "{v} does not have {s}", "who has {s}", "what does {v} have", "does {v} have {s}",
+        "{v} does not have {s}",
+        "who has {s}",
+        "what does {v} have",
+        "does {v} have {s}",
     ),
     COLOUR := Relation(
-        lexicon.OBJECTS, lexicon.COLOURS,
+        lexicon.OBJECTS,
+        lexicon.COLOURS,
         ("{s} is {v}", "the colour of {s} is {v}"),
-        "{s} is not {v}", "what colour is {s}", "what is {v}", "is {s} {v}",
+        "{s} is not {v}",
+        "what colour is {s}",
+        "what is {v}",
+        "is {s} {v}",
     ),
     WHEREABOUTS := Relation(
-        lexicon.PEOPLE, lexicon.PLACES,
+        lexicon.PEOPLE,
+        lexicon.PLACES,
         ("{s} is in {v}", "{s} waits in {v}", "{s} stays in {v}"),
-        "{s} is not in {v}", "where is {s}", "who is in {v}", "is {s} in {v}",
+        "{s} is not in {v}",
+        "where is {s}",
+        "who is in {v}",
+        "is {s} in {v}",
     ),
     JOB := Relation(
-        lexicon.PEOPLE, lexicon.JOBS,
+        lexicon.PEOPLE,
+        lexicon.JOBS,
         ("{s} is a {v}", "{s} works as a {v}"),
-        "{s} is not a {v}", "what is the job of {s}", "who is a {v}", "is {s} a {v}",
+        "{s} is not a {v}",
+        "what is the job of {s}",
+        "who is a {v}",
+        "is {s} a {v}",
     ),
     DAY := Relation(
-        lexicon.OCCASIONS, lexicon.DAYS,
+        lexicon.OCCASIONS,
+        lexicon.DAYS,
         ("{s} is on {v}", "{s} starts on {v}"),
-        "{s} is not on {v}", "when is {s}", "what is on {v}", "is {s} on {v}",
+        "{s} is not on {v}",
+        "when is {s}",
+        "what is on {v}",
+        "is {s} on {v}",
     ),
     PRICE := Relation(
-        lexicon.OBJECTS, lexicon.PRICES,
+        lexicon.OBJECTS,
+        lexicon.PRICES,
         ("{s} costs {v}", "the price of {s} is {v}"),
-        "{s} does not cost {v}", "what is the price of {s}", "what costs {v}", "does {s} cost {v}",
+        "{s} does not cost {v}",
+        "what is the price of {s}",
+        "what costs {v}",
+        "does {s} cost {v}",
     ),
-)  # fmt: skip
+)
 WITH_PEOPLE = (OWNER, WHEREABOUTS, JOB)
 _ALIKE = 0.35  # share of scenes in which two facts or more are under one relation
 
@@ -203,9 +231,10 @@ def unsaid(draws: Draws, facts: list[Fact]) -> str:
     known = {(id(f.relation), f.subject) for f in facts}
     if draws.chance(0.5):
         relations = [
-            r for r in RELATIONS
+            r
+            for r in RELATIONS
             if r.subjects is fact.relation.subjects and (id(r), fact.subject) not in known
-        ]  # fmt: skip
+        ]
         if relations:
             relation = draws.pick(relations)
             guess = Fact(relation, fact.subject, draws.pick(relation.values))

@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 _WHOLE_NUMBERS = {
     (1, validation.MOST_STEPS): ("documents", "lesson_documents", "checkpoint_period"),
     (0, validation.MOST_STEPS): (
-        "span_steps", "adaptation_steps", "long_steps", "steps_before", "warmup_steps"
+        "span_steps",
+        "adaptation_steps",
+        "long_steps",
+        "steps_before",
+        "warmup_steps",
     ),
     (1, validation.MOST_EXAMPLES): ("rows", "microbatches", "num_partitions"),
     (1, validation.MOST_POSITIONS): ("target_length", "long_length"),
     (2, validation.MOST_POSITIONS): ("input_length",),
     (0, validation.MOST_SEED): ("seed",),
-}  # fmt: skip
+}
 _CORPUS = "corpus.json"  # which one the texts' numbers in the checkpoints belong to
 
 

@@ -150,9 +150,7 @@ class Shuffled:
 def _shuffle(index: int, count: int, seed: int) -> int:
     if count <= _FEW:
         return int(_order(count, seed)[index])
-    return grain.experimental.index_shuffle(
-        index, max_index=count - 1, seed=seed, rounds=_ROUNDS
-    )
+    return grain.experimental.index_shuffle(index, max_index=count - 1, seed=seed, rounds=_ROUNDS)
 
 
 @functools.lru_cache(maxsize=4)

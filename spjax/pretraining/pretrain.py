@@ -297,13 +297,13 @@ def _summed(config: Pretrain, batch: Batch, compute: Callable[..., Tree], start:
 
     # Every count-th row, not a run of them: rows that lie on a device are then spread over all
     # parts, and none moves to another device.
-    parts = jax.tree.map(
-        lambda x: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1), batch
-    )
+    parts = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1), batch)
     return jax.lax.scan(add, start, parts)[0]
 
 
-def _places(place: partitioning.Placement, params: Tree, state: Any, sharding_only: bool = False) -> Any:
+def _places(
+    place: partitioning.Placement, params: Tree, state: Any, sharding_only: bool = False
+) -> Any:
     """Shapes and shardings of parameters and optimizer slots; slots lie like their parameters."""
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), (params, state))
     placed = place.one_of(one, params)
@@ -374,8 +374,10 @@ def pretrain(
             if leads:
                 append_line(folder / "log.jsonl", json.dumps(line))
             left = (config.steps - step) * seconds / len(losses)
-            log(f"{config.model} {step}/{config.steps} loss {mean:.3f} "
-                f"{tokens / seconds:.0f} tokens/s, {left / 60:.1f} min left")
+            log(
+                f"{config.model} {step}/{config.steps} loss {mean:.3f} "
+                f"{tokens / seconds:.0f} tokens/s, {left / 60:.1f} min left"
+            )
             clock, tokens, losses = time.monotonic(), 0, []
         if saves:
             saved = {"params": params, "state": state, "number": number}
@@ -447,9 +449,12 @@ def _save(config: Pretrain, path: Path, params: Tree, about: dict[str, str]) -> 
 
 
 def _finish(
-    config: Pretrain, params: Tree, held_out: Documents | Shuffled, folder: Path,
+    config: Pretrain,
+    params: Tree,
+    held_out: Documents | Shuffled,
+    folder: Path,
     card: dict[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     embedding = params["token_embedder"]["embedding"]
     card["embedding_rms"] = float(jnp.sqrt(jnp.mean(jnp.square(embedding))))
     # Before the evaluation, which may fail, and without its figures.

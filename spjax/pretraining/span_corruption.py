@@ -57,9 +57,7 @@ def _ended(tokens: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.append(tokens, EOS).astype(np.int32)
 
 
-def most_spans(
-    input_length: int, noise_density: float = 0.15, mean_span: float = 3.0
-) -> int:
+def most_spans(input_length: int, noise_density: float = 0.15, mean_span: float = 3.0) -> int:
     """The most spans, and so sentinels, in a row of inputs of this length."""
     tokens = span_lengths(input_length, noise_density, mean_span)[0]
     return max(round(round(tokens * noise_density) / mean_span), 1)

@@ -46,9 +46,14 @@ def rows_of(length: int, rows: int, vocabulary: int) -> Batch:
     slots_BL = np.where(np.arange(length) % _EXAMPLE < 8, np.arange(length) % _EXAMPLE, -1)
     zeros_BG = np.zeros((rows, count))
     parts = (
-        inputs_BL, slots_BL + np.zeros_like(inputs_BL), segments_L + np.zeros_like(inputs_BL),
-        targets_BM, segments_M + np.zeros_like(targets_BM), zeros_BG, zeros_BG,
-    )  # fmt: skip
+        inputs_BL,
+        slots_BL + np.zeros_like(inputs_BL),
+        segments_L + np.zeros_like(inputs_BL),
+        targets_BM,
+        segments_M + np.zeros_like(targets_BM),
+        zeros_BG,
+        zeros_BG,
+    )
     return Batch(*(part.astype(np.int32) for part in parts))
 
 
@@ -112,9 +117,16 @@ def calibrate(run: Run) -> dict[str, Any]:
     program = steps.program_of(run, run.method, place).of_the_model
     device, length = jax.devices()[0].device_kind, min(run.row_length, 512)
     facts = (
-        device, jax.device_count(), jax.__version__, dataclasses.asdict(program.config),
-        run.weights_dtype, run.num_partitions, str(run.logical_axis_rules), run.remat, length,
-    )  # fmt: skip
+        device,
+        jax.device_count(),
+        jax.__version__,
+        dataclasses.asdict(program.config),
+        run.weights_dtype,
+        run.num_partitions,
+        str(run.logical_axis_rules),
+        run.remat,
+        length,
+    )
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     path = default_cache_dir() / "calibration" / f"{digest}.json"
     if path.is_file():

@@ -16,10 +16,21 @@ from spjax.studies.study import Study
 
 # What the runs of a gang may differ in; a longer one goes on without the others.
 _OF_ONE_RUN = (
-    "task", "method", "seed", "steps", "batch_size", "eval_period", "patience",
-    "checkpoint_period", "eval_batch_size", "eval_examples", "eval_seed", "input_length",
-    "target_length", "contents",
-)  # fmt: skip
+    "task",
+    "method",
+    "seed",
+    "steps",
+    "batch_size",
+    "eval_period",
+    "patience",
+    "checkpoint_period",
+    "eval_batch_size",
+    "eval_examples",
+    "eval_seed",
+    "input_length",
+    "target_length",
+    "contents",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,9 +163,7 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=.)(?=[A-Z])", "_", name).lower()
 
 
-def gangs(
-    specs: Iterable[RunSpec], width: Callable[[RunSpec], int]
-) -> list[list[RunSpec]]:
+def gangs(specs: Iterable[RunSpec], width: Callable[[RunSpec], int]) -> list[list[RunSpec]]:
     """Puts runs of an equal `RunSpec.gang` together, keeping the order.
 
     Args:

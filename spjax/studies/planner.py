@@ -50,9 +50,12 @@ def calibrated(spec: RunSpec) -> int:
         config.write_text(spec.text, encoding="utf-8")
         command = [sys.executable, "-m", "spjax.studies.calibration", str(config)]
         done = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace",
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
             env={**os.environ, subprocesses.VARIABLE: str(os.getpid())},
-        )  # fmt: skip
+        )
     if done.returncode:
         tail = "\n".join(done.stderr.splitlines()[-12:])
         raise RuntimeError(f"the calibration of {spec.labels['model']} failed:\n{tail}")

@@ -22,9 +22,7 @@ _log = logging.getLogger(__name__)
 
 LONGER = prompts.RUN_LONGER
 _PROBE_BYTES = 1 << 20
-_DISK_ERRORS = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
-}
+_DISK_ERRORS = {*(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)}
 _PATIENCE_SECONDS = 1.0  # the owner of a lock may be just about to end
 
 

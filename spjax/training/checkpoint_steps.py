@@ -83,8 +83,12 @@ def restore_newest(
             _log.warning(
                 "the checkpoint of step %d in %s cannot be read (%s); it was moved to %s, and "
                 "training %s",
-                step, manager.directory, problem, place, goes_on,
-            )  # fmt: skip
+                step,
+                manager.directory,
+                problem,
+                place,
+                goes_on,
+            )
     if unreadable:
         multihost.meet("unreadable")
         manager.reload()

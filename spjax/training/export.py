@@ -45,8 +45,16 @@ def export(
     tuned = stored_run.weights_of(run, folder, loop.base_of(run))
     arrays = {name: from_array(trees.to_host(x)) for name, x in trees.flatten(tuned).items()}
     return convert.write(
-        out, lazy.unroll(arrays), weights.config_of(run.model, run.checkpoint), format, dtype,
+        out,
+        lazy.unroll(arrays),
+        weights.config_of(run.model, run.checkpoint),
+        format,
+        dtype,
         str(model_vocabulary.load(words or run.vocabulary, run.model, run.checkpoint).path),
-        {"source": str(folder), "model": run.model, "task": str(run.task),
-         "method": run.method_name},
-    )  # fmt: skip
+        {
+            "source": str(folder),
+            "model": run.model,
+            "task": str(run.task),
+            "method": run.method_name,
+        },
+    )

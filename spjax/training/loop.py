@@ -272,9 +272,15 @@ class Gang:
         member = self.members[i]
         tasks, batch_size = member.tasks, member.run.eval_batch_size
         return functools.partial(
-            evaluation.predict, self.program.config, member.method.started(), trainable, self.base,
-            tasks.words, tasks.layout, batch_size,
-        )  # fmt: skip
+            evaluation.predict,
+            self.program.config,
+            member.method.started(),
+            trainable,
+            self.base,
+            tasks.words,
+            tasks.layout,
+            batch_size,
+        )
 
     def finish(self, i: int, seconds: float) -> dict[str, Any]:
         """Scores the best checkpoint of run i on what chose nothing, and writes its result."""

@@ -11,9 +11,7 @@ from spjax.types import Array
 NORMALIZERS = ("NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE")
 
 
-def imitation_losses(
-    student: tuple[Array, Array], teacher: tuple[Array, Array]
-) -> jax.Array:
+def imitation_losses(student: tuple[Array, Array], teacher: tuple[Array, Array]) -> jax.Array:
     """How far the answers of a student are from a teacher's, at every target token.
 
     The divergence KL(teacher || student) of the next token, and the mean squared difference of the

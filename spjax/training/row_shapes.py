@@ -54,10 +54,15 @@ def of_gang(run: Run, tasks: Sequence[RunData], placement: Placement) -> packing
         return packing.plain(*longest, rows, placement.mesh.shape["data"])
     config = weights.config_of(run.model, run.checkpoint)
     return fastest(
-        batches, longest, config, steps=run.steps, limit=run.row_length, parts=run.microbatches,
+        batches,
+        longest,
+        config,
+        steps=run.steps,
+        limit=run.row_length,
+        parts=run.microbatches,
         multiple=placement.mesh.shape["data"],
         unit=fused.MULTIPLE if run.attention == "cudnn" else 1,
-    )  # fmt: skip
+    )
 
 
 def fastest(
@@ -89,6 +94,13 @@ def fastest(
         return 2 * steps * forward_flops(config, inputs, targets, _SCORE_WEIGHT)
 
     return packing.choose(
-        batches, cost, longest=longest, limit=limit, parts=parts, multiple=multiple, unit=unit,
-        positions=partitioning.positions_at_once(), program=_CPU_PROGRAM if on_cpu else 0.0,
-    )  # fmt: skip
+        batches,
+        cost,
+        longest=longest,
+        limit=limit,
+        parts=parts,
+        multiple=multiple,
+        unit=unit,
+        positions=partitioning.positions_at_once(),
+        program=_CPU_PROGRAM if on_cpu else 0.0,
+    )

@@ -24,12 +24,15 @@ _WHOLE_NUMBERS = {
     (1, validation.MOST_STEPS): ("steps", "eval_period"),
     (0, validation.MOST_STEPS): ("patience", "checkpoint_period", "eval_examples"),
     (1, validation.MOST_EXAMPLES): (
-        "batch_size", "eval_batch_size", "microbatches", "num_partitions"
+        "batch_size",
+        "eval_batch_size",
+        "microbatches",
+        "num_partitions",
     ),
     (1, validation.MOST_POSITIONS): ("row_length",),
     (0, validation.MOST_POSITIONS): ("input_length", "target_length"),
     (0, validation.MOST_SEED): ("seed", "eval_seed"),
-}  # fmt: skip
+}
 _PRE_TRAINING = 100_000  # a decay offset of so many steps stands for those of pre-training
 
 
@@ -257,4 +260,3 @@ class Run:
     def method_name(self) -> str:
         """Registered name of the method."""
         return methods.name_of(self.method)
-

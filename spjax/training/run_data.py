@@ -53,8 +53,7 @@ class RunData:
             trained = (self.split(info, "train").examples for info in self.mixture.trained)
             self.fields = tuple(slots.names_of([x["inputs_text"] for xs in trained for x in xs]))
             self._splits = {
-                key: slots.place(split, template, self.words)
-                for key, split in self._splits.items()
+                key: slots.place(split, template, self.words) for key, split in self._splits.items()
             }
         self.layout = batching.make_layout(
             list(self._splits.values()),
@@ -120,9 +119,7 @@ class RunData:
             self._parts[info.name, "validation"] = whole.sample(most, seed, group)
         return self._score({**self._splits, **self._parts}, "validation", answer)
 
-    def score(
-        self, split: str, answer: Callable[[CachedSplit], list[str]]
-    ) -> dict[str, float]:
+    def score(self, split: str, answer: Callable[[CachedSplit], list[str]]) -> dict[str, float]:
         """Metrics in percent and `score`, over the tasks that the run is chosen by.
 
         Args:
@@ -140,7 +137,9 @@ class RunData:
         answer: Callable[[CachedSplit], list[str]],
     ) -> Scores:
         parts = {info: splits[info.name, split] for info in self.mixture.scored}
-        return scoring.averaged({x: scoring.score(x, answer(part), part.examples) for x, part in parts.items()})
+        return scoring.averaged(
+            {x: scoring.score(x, answer(part), part.examples) for x, part in parts.items()}
+        )
 
     def examples(self, split: str) -> int:
         """How many examples of a split `score` scores."""

@@ -89,7 +89,9 @@ class Program:
         return dataclasses.replace(self, methods=methods, optimizer=None, wayward=None)
 
 
-def program_of(run: Run, method: Method, placement: partitioning.Placement | None = None) -> Program:
+def program_of(
+    run: Run, method: Method, placement: partitioning.Placement | None = None
+) -> Program:
     """The program of a run whose method has been resolved, on a mesh."""
     config = frozen.config_of(run.model, run.checkpoint)
     fused.check(run.attention, config.num_heads, run.num_partitions)
@@ -192,22 +194,20 @@ def gang_losses(
     place = program.placement
     spread = None if place is None or place.alone else place.constrain
     model = functools.partial(
-        T5(program.config, program.remat, spread).apply, {"params": weights},
-        method=T5.with_hidden, rngs={"dropout": rng},
-    )  # fmt: skip
-    found = model(batch, injection, use_dropout)
-    losses_BM = token_losses(
-        found[0], batch.targets_BM, program.z_loss, program.label_smoothing
+        T5(program.config, program.remat, spread).apply,
+        {"params": weights},
+        method=T5.with_hidden,
+        rngs={"dropout": rng},
     )
+    found = model(batch, injection, use_dropout)
+    losses_BM = token_losses(found[0], batch.targets_BM, program.z_loss, program.label_smoothing)
     segments_BM = batch.target_segments_BM
     runs_BM = per_segment(batch.runs_BG, segments_BM)
     if injection is not None and injection.teacher_RD is not None:
         teacher = injection.replace(prompt_RD=injection.teacher_RD, teacher_RD=None)
         imitation_BM = imitation_losses(found, model(batch, teacher))
         losses_BM = losses_BM + jnp.asarray(injection.distill_N)[runs_BM] * imitation_BM
-    return run_losses(
-        losses_BM, segments_BM, runs_BM, totals_N, program.loss_normalizing_factor
-    )
+    return run_losses(losses_BM, segments_BM, runs_BM, totals_N, program.loss_normalizing_factor)
 
 
 def add_gradients(

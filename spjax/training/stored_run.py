@@ -41,9 +41,15 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
     program, tasks = steps.program_of(run, member.method), member.tasks
 
     answer = functools.partial(
-        evaluation.predict, program.config, member.method.started(), trainable, base,
-        tasks.words, tasks.layout, run.eval_batch_size,
-    )  # fmt: skip
+        evaluation.predict,
+        program.config,
+        member.method.started(),
+        trainable,
+        base,
+        tasks.words,
+        tasks.layout,
+        run.eval_batch_size,
+    )
     split = split or tasks.final
     scores = tasks.score(split, answer)
     return {"split": split, "examples": tasks.examples(split), "step": step, **scores}

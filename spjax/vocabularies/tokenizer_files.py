@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CONFIG = "tokenizer_config.json"
 STATE_SENTINELS = (
-    f'How many are appended to the pieces of the file is said by a {CONFIG} beside it: '
+    f"How many are appended to the pieces of the file is said by a {CONFIG} beside it: "
     '{"extra_ids": 100}.'
 )
 _ADDED, _WHOLE = "added_tokens.json", "tokenizer.json"

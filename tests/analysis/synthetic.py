@@ -32,14 +32,27 @@ def study(seeds: int = 3, noise: float = 0.6) -> pd.DataFrame:
             score = _score(level, majority, luck[seed] + random.normal(0, noise))
             rows.append(
                 {
-                    "study": "scaling", "arm": arm, "key": f"{len(rows):012x}", "model": model,
-                    "model_parameters": SIZES[model], "task": task, "method": method,
-                    "prompt_length": length, "init": init, "seed": seed,
-                    "trainable_parameters": length * 64, "best_step": 500, "steps": 1000,
-                    "status": "finished", "validation_score": score + 1, "test_score": score,
-                    "majority_score": majority, "ceiling": 98.0,
-                    "validation_metrics": "{}", "test_metrics": "{}",
-                }  # fmt: skip
+                    "study": "scaling",
+                    "arm": arm,
+                    "key": f"{len(rows):012x}",
+                    "model": model,
+                    "model_parameters": SIZES[model],
+                    "task": task,
+                    "method": method,
+                    "prompt_length": length,
+                    "init": init,
+                    "seed": seed,
+                    "trainable_parameters": length * 64,
+                    "best_step": 500,
+                    "steps": 1000,
+                    "status": "finished",
+                    "validation_score": score + 1,
+                    "test_score": score,
+                    "majority_score": majority,
+                    "ceiling": 98.0,
+                    "validation_metrics": "{}",
+                    "test_metrics": "{}",
+                }
             )
 
     for size in range(len(SIZES)):

@@ -56,14 +56,22 @@ def results():
         for count in (10, 100):
             for draw in (0, 1):
                 shown = method == "hard_prompt"
-                rows.append({
-                    "arm": method, "model": "m", "model_parameters": 5, "method": method,
-                    "task": "a" if shown else f"a:n{count}:balanced:seed{draw}",
-                    "prompt_length": 0 if shown else 20, "seed": draw if shown else 0,
-                    "init": f"rank k={count}" if shown else init, "status": "finished",
-                    "test_score": base + count / 10 + draw, "majority_score": 30.0,
-                    "ceiling": 100.0,
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "arm": method,
+                        "model": "m",
+                        "model_parameters": 5,
+                        "method": method,
+                        "task": "a" if shown else f"a:n{count}:balanced:seed{draw}",
+                        "prompt_length": 0 if shown else 20,
+                        "seed": draw if shown else 0,
+                        "init": f"rank k={count}" if shown else init,
+                        "status": "finished",
+                        "test_score": base + count / 10 + draw,
+                        "majority_score": 30.0,
+                        "ceiling": 100.0,
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -72,9 +80,11 @@ def test_counts_come_from_tasks_and_variants():
     assert notes == []
     found = {(row.line, row.examples): (row.mean, row.seeds) for row in cells.itertuples()}
     assert found == {
-        ("P = 20", 10): (51.5, 2), ("P = 20", 100): (60.5, 2),
-        ("hard prompt", 10): (41.5, 2), ("hard prompt", 100): (50.5, 2),
-    }  # fmt: skip
+        ("P = 20", 10): (51.5, 2),
+        ("P = 20", 100): (60.5, 2),
+        ("hard prompt", 10): (41.5, 2),
+        ("hard prompt", 100): (50.5, 2),
+    }
     assert set(cells["tasks"]) == {"a"}
     seeds = examples.by_seed(results())
     assert seeds["m", "P = 20"].loc[1].to_dict() == {10: 52.0, 100: 61.0}

@@ -157,8 +157,11 @@ def test_a_discretised_prompt_is_made_of_words():
     made = interpretation.discretised(Prompt(ROWS[[0, 2]], facts), EMBEDDING, Words(), "cosine")
     assert made.rows_PD.tolist() == EMBEDDING[[2, 3]].tolist()
     assert made.provenance == {
-        "task": "t", "step": "3", "discretised": "cosine", "words": "▁diagonal '\\n'"
-    }  # fmt: skip
+        "task": "t",
+        "step": "3",
+        "discretised": "cosine",
+        "words": "▁diagonal '\\n'",
+    }
 
 
 def test_special_pieces_and_sentinels_of_a_real_vocabulary():
@@ -167,10 +170,16 @@ def test_special_pieces_and_sentinels_of_a_real_vocabulary():
     ids = [0, 1, 2, words.sentinel(0), words.sentinel(99), words.size + 1]
     found = interpretation.examine(Prompt(table[ids]), table, words, 1)
     assert [row["nearest"] for row in found["rows"]] == [
-        [[word, 1.0]] for word in (
-            "<pad>", "</s>", "<unk>", "<extra_id_0>", "<extra_id_99>", f"<unused {words.size + 1}>"
+        [[word, 1.0]]
+        for word in (
+            "<pad>",
+            "</s>",
+            "<unk>",
+            "<extra_id_0>",
+            "<extra_id_99>",
+            f"<unused {words.size + 1}>",
         )
-    ]  # fmt: skip
+    ]
 
 
 def test_mistakes():

@@ -10,11 +10,20 @@ from spjax.analysis import rates, statistics, tables
 def rows(rate, validation, test, **changes):
     """Runs of two seeds at one rate, whose validation scores are one above and one below."""
     values = {
-        "arm": "prompts", "model": "m", "model_parameters": 1000, "task": "a",
-        "method": "prompt_tuning", "prompt_length": 20, "init": "", "status": "finished",
-        "test_score": test, "majority_score": 30.0, "ceiling": 100.0, "learning_rate": rate,
+        "arm": "prompts",
+        "model": "m",
+        "model_parameters": 1000,
+        "task": "a",
+        "method": "prompt_tuning",
+        "prompt_length": 20,
+        "init": "",
+        "status": "finished",
+        "test_score": test,
+        "majority_score": 30.0,
+        "ceiling": 100.0,
+        "learning_rate": rate,
         "validation_score": validation,
-    } | changes  # fmt: skip
+    } | changes
     scores = [values["validation_score"] + shift for shift in (-1, 1)]
     return [values | {"seed": i, "validation_score": score} for i, score in enumerate(scores)]
 
@@ -36,10 +45,15 @@ def test_validation_chooses_and_test_is_reported():
 def test_each_size_and_arm_has_a_choice_of_its_own():
     larger = {"model": "n", "model_parameters": 2000}
     other = {"arm": "full", "method": "full_fine_tuning", "prompt_length": 0}
-    results = pd.DataFrame([
-        *GRID, *rows(0.1, 80, 1.0, **larger), *rows(0.3, 70, 2.0, **larger),
-        *rows(0.01, 20, 3.0, **other), *rows(0.001, 30, 4.0, **other),
-    ])  # fmt: skip
+    results = pd.DataFrame(
+        [
+            *GRID,
+            *rows(0.1, 80, 1.0, **larger),
+            *rows(0.3, 70, 2.0, **larger),
+            *rows(0.01, 20, 3.0, **other),
+            *rows(0.001, 30, 4.0, **other),
+        ]
+    )
     kept = rates.chosen(statistics.checked(results))
     found = kept.groupby(["arm", "model"])["learning_rate"].unique().to_dict()
     assert found == {("prompts", "m"): [0.3], ("prompts", "n"): [0.1], ("full", "m"): [0.001]}

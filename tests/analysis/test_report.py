@@ -89,8 +89,13 @@ def test_results_of_another_study_are_refused(results, tmp_path):
 )
 def test_what_is_no_file_is_not_replaced(results, tmp_path, monkeypatch, name, stand):
     # An empty figure is drawn at once.
-    monkeypatch.setattr(figures, "get", lambda name: lambda table, folder: _style.save(
-        Figure(), table[:1], folder, "score_over_size"))  # fmt: skip
+    monkeypatch.setattr(
+        figures,
+        "get",
+        lambda name: (
+            lambda table, folder: _style.save(Figure(), table[:1], folder, "score_over_size")
+        ),
+    )
     results = results[(results["model"] == "pocket_3m") & (results["seed"] == 0)]
     results.to_csv(tmp_path / "results.csv", index=False)
     (tmp_path / name).parent.mkdir(exist_ok=True)

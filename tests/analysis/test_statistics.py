@@ -12,11 +12,19 @@ HAND = [("a", 0, 50.0), ("b", 0, 70.0), ("a", 1, 60.0), ("b", 1, 80.0)]
 
 def row(task, seed, score, **changes):
     values = {
-        "arm": "prompts", "model": "m", "model_parameters": 1000, "task": task,
-        "method": "prompt_tuning", "prompt_length": 20, "init": "class_labels", "seed": seed,
-        "status": "finished", "test_score": score, "majority_score": 30.0 if task == "a" else 50.0,
+        "arm": "prompts",
+        "model": "m",
+        "model_parameters": 1000,
+        "task": task,
+        "method": "prompt_tuning",
+        "prompt_length": 20,
+        "init": "class_labels",
+        "seed": seed,
+        "status": "finished",
+        "test_score": score,
+        "majority_score": 30.0 if task == "a" else 50.0,
         "ceiling": 100.0,
-    }  # fmt: skip
+    }
     return values | changes
 
 

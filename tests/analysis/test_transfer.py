@@ -15,13 +15,25 @@ def results():
     for method, length in LINES:
         for seed in (0, 1):
             value = 70.0 + 10 * seed + length
-            rows.append({
-                "arm": "main", "model": "m", "model_parameters": 9, "task": "qqp", "seed": seed,
-                "method": method, "prompt_length": length, "init": "", "status": "finished",
-                "test_score": 90.0, "majority_score": 50.0, "ceiling": 100.0,
-                "validation_metrics": "{}", "test_metrics": json.dumps({"f1": value, "score": 1}),
-                "transfer_metrics": json.dumps({"mrpc": {"f1": value - 20, "accuracy": 3}}),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "arm": "main",
+                    "model": "m",
+                    "model_parameters": 9,
+                    "task": "qqp",
+                    "seed": seed,
+                    "method": method,
+                    "prompt_length": length,
+                    "init": "",
+                    "status": "finished",
+                    "test_score": 90.0,
+                    "majority_score": 50.0,
+                    "ceiling": 100.0,
+                    "validation_metrics": "{}",
+                    "test_metrics": json.dumps({"f1": value, "score": 1}),
+                    "transfer_metrics": json.dumps({"mrpc": {"f1": value - 20, "accuracy": 3}}),
+                }
+            )
     return pd.DataFrame(rows)
 
 

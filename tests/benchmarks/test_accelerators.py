@@ -21,8 +21,14 @@ def test_what_a_device_has_not_is_said(capsys):
     bench.main(["--case", "pocket_50k", "int8", "cudnn"])
     found = json.loads(capsys.readouterr().out)
     assert bench._told(found).split() == [
-        "pocket_50k", "int8", "cudnn", "not", "on", "this", "device"
-    ]  # fmt: skip
+        "pocket_50k",
+        "int8",
+        "cudnn",
+        "not",
+        "on",
+        "this",
+        "device",
+    ]
 
 
 def test_gangs_grow_while_they_gain():

@@ -16,8 +16,9 @@ def test_kept_figures_are_those_of_the_program(capsys):
     assert kept["prompt_lengths"] == bench.BANK and kept["machine"]["commit"]
 
 
-@pytest.mark.parametrize("kind, counts", [("mixed", [4, 2]), ("separate", [3, 1, 1, 1]),
-                                          ("sorted", [4, 2])])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, counts", [("mixed", [4, 2]), ("separate", [3, 1, 1, 1]), ("sorted", [4, 2])]
+)
 def test_every_request_is_answered_once(kind, counts):
     asked = [(who, [1]) for who in (0, 1, 0, 0, 0, 1)]
     parts = list(bench.batches(kind, asked, 4))

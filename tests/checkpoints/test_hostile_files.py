@@ -87,14 +87,15 @@ def not_regular(folder):
 READERS = {
     ".npy": (prompts.read, tuned.read, array_files.read_npy),
     ".safetensors": (
-        array_files.read_safetensors, safetensors_files.read,
+        array_files.read_safetensors,
+        safetensors_files.read,
         lambda path: weights.load("pocket_50k", str(path)),
     ),
     ".model": (vocabulary.Vocabulary,),
     ".jsonl": (lambda path: list(file_rows.read(path, ["a"])),),
     ".parquet": (lambda path: list(file_rows.read(path, ["a"])),),
     ".prompt": (start,),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("ending", READERS)
@@ -137,7 +138,11 @@ def header(path, content, data=b""):
         (DEEP.encode(), b"", "nested too deeply"),
         ({"a": 1}, b"", "its header has 1 for a"),
         ({"a": {"dtype": "F32", "shape": "xx", "data_offsets": [0, 4]}}, b"1234", "the shape xx"),
-        ({"a": {"dtype": "F32", "shape": [1 << 70], "data_offsets": [0, 4]}}, b"1234", "contradict"),
+        (
+            {"a": {"dtype": "F32", "shape": [1 << 70], "data_offsets": [0, 4]}},
+            b"1234",
+            "contradict",
+        ),
         ({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, b"1234", "the shape"),
         ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, bytes(8), "begins at byte"),
         ({"a": {"dtype": ["x"], "shape": [1], "data_offsets": [0, 4]}}, b"1234", "stored as"),
@@ -196,10 +201,15 @@ def test_indices_of_shards(tmp_path):
 def test_sizes_of_no_t5():
     with pytest.raises(ValueError, match=r"no T5 of such a size: num_heads=0 \(from 1 to"):
         T5Config(40, 8, 0, 4, 12, 1, 1)
-    small = {name: Stored(shape, None) for name, shape in {
-        "token_embedder/embedding": (40, 8), "encoder/relpos_bias/rel_embedding": (0, 32),
-        "encoder/layers_0/attention/query/kernel": (8, 8), "encoder/layers_0/mlp/wo/kernel": (12, 8),
-    }.items()}  # fmt: skip
+    small = {
+        name: Stored(shape, None)
+        for name, shape in {
+            "token_embedder/embedding": (40, 8),
+            "encoder/relpos_bias/rel_embedding": (0, 32),
+            "encoder/layers_0/attention/query/kernel": (8, 8),
+            "encoder/layers_0/mlp/wo/kernel": (12, 8),
+        }.items()
+    }
     with pytest.raises(ValueError, match="the model in x is no T5: num_heads=0"):
         shapes.config(small, "x")
     with pytest.raises(ValueError, match="that is 1000000000 layers; there may be 1 to 1000"):
@@ -227,7 +237,10 @@ SPEC = {"driver": "zarr", "kvstore": {"driver": "file", "path": "a"}, "metadata"
         ({"a": SPEC | {"kvstore": {"path": "../a"}}}, "leads out of the checkpoint"),
         ({"a": 3}, "neither an array nor a TensorStore spec but int"),
         ({"a": msgpack.ExtType(1, b"abc")}, "is damaged"),
-        ({"a": msgpack.ExtType(1, msgpack.packb(((1 << 60, 9), "float32", b"1234")))}, "is damaged"),
+        (
+            {"a": msgpack.ExtType(1, msgpack.packb(((1 << 60, 9), "float32", b"1234")))},
+            "is damaged",
+        ),
         ({"a": msgpack.ExtType(1, msgpack.packb(((1,), "O", b"12345678")))}, "is damaged"),
     ],
 )
@@ -241,10 +254,18 @@ def test_indices_of_t5x(tmp_path, target, message):
 
 def zarray(folder, shape, chunks):
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({
-        "zarr_format": 2, "shape": shape, "chunks": chunks, "dtype": "<f4", "order": "C",
-        "compressor": None, "fill_value": None, "filters": None,
-    })  # fmt: skip
+    text = json.dumps(
+        {
+            "zarr_format": 2,
+            "shape": shape,
+            "chunks": chunks,
+            "dtype": "<f4",
+            "order": "C",
+            "compressor": None,
+            "fill_value": None,
+            "filters": None,
+        }
+    )
     (folder / ".zarray").write_text(text)
 
 

@@ -55,10 +55,16 @@ def test_other_rows_are_refused(rows: int, tmp_path: Path) -> None:
     fits = rows >= 32100
     if fits:
         assert find_vocabulary("t5", "auto", folder).size == 32100
-    gin = [f"gin_configs/{name}.gin" for name in ("models/t5_1_1", "runs/pocket",
-                                                  "methods/prompt_tuning")]  # fmt: skip
-    bindings = ["MODEL_SIZE = auto", f"INITIAL_CHECKPOINT_PATH = '{folder}'", "PROMPT_LENGTH = 2",
-                "MIXTURE_OR_TASK_NAME = 'pocket_cb'"]  # fmt: skip
+    gin = [
+        f"gin_configs/{name}.gin"
+        for name in ("models/t5_1_1", "runs/pocket", "methods/prompt_tuning")
+    ]
+    bindings = [
+        "MODEL_SIZE = auto",
+        f"INITIAL_CHECKPOINT_PATH = '{folder}'",
+        "PROMPT_LENGTH = 2",
+        "MIXTURE_OR_TASK_NAME = 'pocket_cb'",
+    ]
     run = config.load("Run", gin, bindings)
     with pytest.raises(ValueError, match="--gin.Run.vocabulary=PATH"):
         run.resolved_vocabulary
@@ -107,9 +113,7 @@ def test_a_vocabulary_with_sentinels_of_its_own(tmp_path: Path) -> None:
         ("german.model", {}, "german.model"),
     ],
 )
-def test_other_tokenizers_are_named(
-    name: str, content: dict, named: str, tmp_path: Path
-) -> None:
+def test_other_tokenizers_are_named(name: str, content: dict, named: str, tmp_path: Path) -> None:
     folder = checkpoint_with(32128, tmp_path)
     Path(folder, name).write_text(json.dumps(content))
     with pytest.raises(ValueError, match=f"no spiece.model .* but .*{named}.*--vocabulary=PATH"):

@@ -24,9 +24,12 @@ def spjax(*arguments, shell="", **environment):
     """Exit status, output and errors of a command in a process of its own."""
     command = f'exec "{sys.executable}" -m spjax.cli "$@" {shell}'
     done = subprocess.run(
-        ["sh", "-c", command, "sh", *arguments], cwd=ROOT, capture_output=True, check=False,
+        ["sh", "-c", command, "sh", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-    )  # fmt: skip
+    )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
@@ -187,7 +190,10 @@ def test_a_backend_of_a_notebook_is_left_alone(monkeypatch):
     )
     name = "module://matplotlib_inline.backend_inline"
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT,
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
         env={**os.environ, "MPLBACKEND": name},
-    )  # fmt: skip
+    )
     assert done.stdout == f"{name} False\n", done.stderr

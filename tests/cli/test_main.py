@@ -143,7 +143,7 @@ def test_a_full_disk_while_a_run_trains(capsys, tmp_path, monkeypatch):
     nameless = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setattr(loop, "train", lambda *rest: exec("raise error", {"error": nameless}))
     assert f"error: {tmp_path / 'run'} cannot be written (No space" in call(capsys, *args)[2]
-    text = "UNKNOWN: Error writing local file \"/a/b\" [OS error 28: No space left on device]"
+    text = 'UNKNOWN: Error writing local file "/a/b" [OS error 28: No space left on device]'
     # As TensorStore does, from code that is not ours.
     monkeypatch.setattr(loop, "train", lambda *rest: exec("raise ValueError(text)", {"text": text}))
     code, _, err = call(capsys, *args)

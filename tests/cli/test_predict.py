@@ -119,7 +119,10 @@ def test_mistakes(call, files, tmp_path):
         (("predict", str(lines), one, "--prompt_column=p"), "every --prompt is NAME=FILE"),
         (("predict", str(lines), one, "--batch_size=0"), "batch size is 0; it must be 1 to "),
         (("predict", str(lines), one, "--labels=a,", "--decoding=rank"), "labels to rank are"),
-        (("predict", str(lines), one, "--model=t5_1_1_small"), "and the model is 512 wide; a prompt fits only"),
+        (
+            ("predict", str(lines), one, "--model=t5_1_1_small"),
+            "and the model is 512 wide; a prompt fits only",
+        ),
         (("eval",), "give either the folder of a finished run or --prompt"),
         (("eval", f"--prompt={nameless}"), "does not say its task; give one with --task"),
         (("eval", one, "--task=x"), "unknown task 'x'"),
@@ -162,21 +165,27 @@ def bank(tmp_path):
     prefix = {
         f"prefix/{site}/{part}": drawn(layers, 3, *size)
         for site, layers in (
-            ("encoder", config.num_encoder_layers), ("decoder", config.num_decoder_layers)
+            ("encoder", config.num_encoder_layers),
+            ("decoder", config.num_decoder_layers),
         )
         for part in ("keys", "values")
-    }  # fmt: skip
+    }
     template = "{p:2} {premise} ? {p:1} {hypothesis}"
     made = {
         "front": ("wic", {"prompt": drawn(5, 16)}, {}),
         "blind": ("wic", {"prompt": drawn(4, 16)}, {"sees_text": False}),
-        "slots": ("cb", {"prompt": drawn(3, 16)}, {
-            "insertion": template, "fields": "hypothesis premise",
-        }),
+        "slots": (
+            "cb",
+            {"prompt": drawn(3, 16)},
+            {
+                "insertion": template,
+                "fields": "hypothesis premise",
+            },
+        ),
         "prefix": ("cb", prefix, {}),
         "added": ("wic", {"added": drawn(2, 16)}, {}),
         "two": ("cb", {"added": drawn(1, 16), "prompt": drawn(2, 16)}, {}),
-    }  # fmt: skip
+    }
     for name, (task, tensors, facts) in made.items():
         folder = tmp_path / name
         folder.mkdir()
@@ -232,19 +241,25 @@ def test_a_bank_is_scored_as_one_at_a_time(call, bank):
         assert own == {"prompt": folder, **alone} and alone["task"] == f"pocket_{task}"
     assert found["mean_score"] == pytest.approx(np.mean([x["score"] for x in found["prompts"]]))
     # An ensemble too gives each prompt its own view of the text.
-    code, out, _ = call("eval", "--prompt", bank["prefix"][1], bank["slots"][1], *args,
-                        "--ensemble=vote")  # fmt: skip
+    code, out, _ = call(
+        "eval", "--prompt", bank["prefix"][1], bank["slots"][1], *args, "--ensemble=vote"
+    )
     together = json.loads("\n".join(out))["prompts"]
-    assert [own["score"] for own in together] == [
-        own["score"] for own in found["prompts"][2:0:-1]
-    ]
+    assert [own["score"] for own in together] == [own["score"] for own in found["prompts"][2:0:-1]]
 
 
 def test_what_changes_weights_answers_alone(call, capsys, checkpoint, files, tmp_path):
     run = Run(
-        task="pocket_cb", model="pocket_50k", method=LoRA(rank=2), optimizer=Adafactor(0.3),
-        checkpoint=checkpoint, steps=2, eval_period=2, batch_size=4, eval_examples=8,
-    )  # fmt: skip
+        task="pocket_cb",
+        model="pocket_50k",
+        method=LoRA(rank=2),
+        optimizer=Adafactor(0.3),
+        checkpoint=checkpoint,
+        steps=2,
+        eval_period=2,
+        batch_size=4,
+        eval_examples=8,
+    )
     loop.train([run], [tmp_path / "run"])
     (tmp_path / "run" / "config.gin").write_text(config.config_str(run))
     folder = str(tmp_path / "run")
@@ -294,11 +309,17 @@ def test_prompts_that_say_no_model(capsys, tmp_path):
 
 def test_a_prompt_file_scores_as_its_run(capsys, call, checkpoint, tmp_path):
     run = Run(
-        task="pocket_cb", model="auto", weights_dtype="bfloat16",
+        task="pocket_cb",
+        model="auto",
+        weights_dtype="bfloat16",
         method=PromptTuning(length=3, place="end", sees_text=False, sees_prompt="before"),
-        optimizer=Adafactor(0.3), checkpoint=checkpoint, steps=2, eval_period=2, batch_size=4,
+        optimizer=Adafactor(0.3),
+        checkpoint=checkpoint,
+        steps=2,
+        eval_period=2,
+        batch_size=4,
         eval_examples=8,
-    )  # fmt: skip
+    )
     (result,) = loop.train([run], [tmp_path])
     *_, last = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert 0 < last["trainable/drift"] < last["trainable/norm"] and last["step"] == 2

@@ -38,8 +38,10 @@ def test_inspect_with_weights(capsys, tmp_path, prompt, name):
     assert code == 0 and "3 rows x 16" in out and "pocket_cb" in out
     rows = out.split("\n\n")[1].splitlines()[1:]
     assert [line.split()[3:5] for line in rows] == [
-        [WORDS.piece(IDS[0]), "1.00"], ["</s>", "1.00"], ["<extra_id_7>", "1.00"]
-    ]  # fmt: skip
+        [WORDS.piece(IDS[0]), "1.00"],
+        ["</s>", "1.00"],
+        ["<extra_id_7>", "1.00"],
+    ]
     assert "entailment" in out  # a label of the task
     code, out, _ = call(capsys, *args, "--json", "--metric=euclidean", "--labels=the, yes")
     found = json.loads(out)

@@ -40,9 +40,13 @@ def write(path, rows):
 def prompt(tmp_path):
     """A file with a prompt that was trained on a file of two columns."""
     task = FileTask(
-        write(tmp_path / "own.jsonl", OWN), template=TEMPLATE, target="{says}",
-        labels=("no", "yes"), input_length=40, target_length=4,
-    )  # fmt: skip
+        write(tmp_path / "own.jsonl", OWN),
+        template=TEMPLATE,
+        target="{says}",
+        labels=("no", "yes"),
+        input_length=40,
+        target_length=4,
+    )
     facts = {"task": "own", "task_file": registry.get(task).source, "model": "pocket_50k"}
     (tmp_path / "own.jsonl").unlink()  # it is not needed to answer or to score another file
     return written(tmp_path / "prompt.npy", facts)

@@ -39,9 +39,13 @@ def call(capsys: pytest.CaptureFixture[str]):
 
 
 def own(data: str) -> list[str]:
-    return ["--gin_file=gin_configs/tasks/file.gin", f"--gin.TASK_FILE='{data}'",
-            f"--gin.TASK_TEMPLATE='{TEMPLATE}'", "--gin.TASK_TARGET='{kind}'",
-            "--gin.TASK_LABELS=('zero', 'one', 'two')"]  # fmt: skip
+    return [
+        "--gin_file=gin_configs/tasks/file.gin",
+        f"--gin.TASK_FILE='{data}'",
+        f"--gin.TASK_TEMPLATE='{TEMPLATE}'",
+        "--gin.TASK_TARGET='{kind}'",
+        "--gin.TASK_LABELS=('zero', 'one', 'two')",
+    ]
 
 
 def test_all_tasks_are_listed_each_in_a_line(call) -> None:
@@ -71,13 +75,18 @@ def test_a_mixture_shows_its_rates(call) -> None:
 
 def test_a_file_shows_what_the_model_reads(call, data: str) -> None:
     code, lines, err = call(
-        *own(data), "--model=pocket_50k", "--prompt_length=5", "--insertion=end",
-        "--input_length=20", "--target_length=5",
-    )  # fmt: skip
+        *own(data),
+        "--model=pocket_50k",
+        "--prompt_length=5",
+        "--insertion=end",
+        "--input_length=20",
+        "--target_length=5",
+    )
     assert code == 0 and not err
     text = "\n".join(lines)
-    info = registry.get(file_task.FileTask(data, template=TEMPLATE, target="{kind}",
-                                       labels=("zero", "one", "two")))  # fmt: skip
+    info = registry.get(
+        file_task.FileTask(data, template=TEMPLATE, target="{kind}", labels=("zero", "one", "two"))
+    )
     words = vocabulary.load("pocket")
     for split in file_task.SPLITS:
         rows = file_task.records(info.source, split)

@@ -51,9 +51,11 @@ def test_every_part_of_gin_configs_builds_a_run_that_reads_back(tmp_path):
         needed = []
         if path.name.startswith("t5_1_1"):
             one = path.name == "t5_1_1.gin"
-            needed += ["INITIAL_CHECKPOINT_PATH = x.safetensors"] if one else [
-                "CHECKPOINTS = {'default': 'x.safetensors'}"
-            ]
+            needed += (
+                ["INITIAL_CHECKPOINT_PATH = x.safetensors"]
+                if one
+                else ["CHECKPOINTS = {'default': 'x.safetensors'}"]
+            )
         if path.name == "prompt_finetune.gin":
             values = ("TRAIN_STEPS", "BATCH_SIZE", "EVAL_PERIOD", "DROPOUT_RATE", "LEARNING_RATE")
             needed += [f"{name} = {0 if name == 'DROPOUT_RATE' else 1}" for name in values]

@@ -15,9 +15,16 @@ from spjax.studies.study import load_study
 
 ROOT = Path(__file__).parents[2]
 FACTS = {
-    "arm": "starts", "model": "m", "model_parameters": 5, "method": "prompt_tuning",
-    "prompt_length": 2, "init": "", "status": "finished", "majority_score": 30.0, "ceiling": 100.0,
-}  # fmt: skip
+    "arm": "starts",
+    "model": "m",
+    "model_parameters": 5,
+    "method": "prompt_tuning",
+    "prompt_length": 2,
+    "init": "",
+    "status": "finished",
+    "majority_score": 30.0,
+    "ceiling": 100.0,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -109,8 +116,10 @@ def test_what_runs_have_left_is_named_after_their_tasks(tmp_path, capsys):
         (tmp_path / "runs" / key / name).write_text(key)
 
     def write(table):
-        rows = [FACTS | dict(key=key, task=task, seed=seed, test_score=1.0)
-                for key, task, seed, _ in table]  # fmt: skip
+        rows = [
+            FACTS | dict(key=key, task=task, seed=seed, test_score=1.0)
+            for key, task, seed, _ in table
+        ]
         pd.DataFrame(rows).to_csv(tmp_path / "results.csv", index=False)
 
     write(runs)
@@ -124,13 +133,24 @@ def test_what_runs_have_left_is_named_after_their_tasks(tmp_path, capsys):
 
 
 def test_other_arms_stand_beside_the_best_of_other_tasks():
-    starts = {"uniform": (50, 0), "from_file a": (90, 99), "from_file b": (60, 70),
-              "from_file c": (80, 60)}  # fmt: skip
+    starts = {
+        "uniform": (50, 0),
+        "from_file a": (90, 99),
+        "from_file b": (60, 70),
+        "from_file c": (80, 60),
+    }
     rows = [
-        FACTS | {"task": "a", "init": init, "seed": seed, "test_score": test + seed,
-                 "validation_score": validation}
-        for init, (test, validation) in starts.items() for seed in (0, 2)
-    ]  # fmt: skip
+        FACTS
+        | {
+            "task": "a",
+            "init": init,
+            "seed": seed,
+            "test_score": test + seed,
+            "validation_score": validation,
+        }
+        for init, (test, validation) in starts.items()
+        for seed in (0, 2)
+    ]
     assert transfer.other_arms(pd.DataFrame(rows)) == ""
     other = FACTS | {"arm": "more", "task": "a", "init": "", "validation_score": 0.0}
     rows += [other | {"seed": seed, "test_score": 70.0 + seed} for seed in (0, 2)]
@@ -158,8 +178,10 @@ def test_kept_tables_are_those_of_the_kept_results(path):
         text = data_efficiency.markdown(results, data_efficiency.advantages(results))
     elif name == "transfer":
         found = {(row["source"], row["target"]): row for row in transfer.gains(results)}
-        assert all(row["gain"] == pytest.approx(found[row["source"], row["target"]]["gain"])
-                   for row in rows)  # fmt: skip
+        assert all(
+            row["gain"] == pytest.approx(found[row["source"], row["target"]]["gain"])
+            for row in rows
+        )
         text = transfer.markdown(rows, transfer.correlations(rows)) + transfer.other_arms(results)
     elif name in ("ensemble", "interpretation"):
         text = {"ensemble": ensemble, "interpretation": interpretation}[name].markdown(rows)

@@ -40,11 +40,21 @@ def study(tmp_path, checkpoint):
             facts = {"task": "pocket_cb", "model": "pocket_50k"}
             prompts.write(folder / "prompt.npy", Prompt(rows, facts))
         values = {
-            "study": "s", "arm": "prompts", "key": f"key{i}", "model": "pocket_50k",
-            "model_parameters": 5, "task": "pocket_cb", "method": "prompt_tuning",
-            "prompt_length": 3, "init": "text", "seed": i, "status": "finished",
-            "test_score": 50.0, "majority_score": 40.0, "ceiling": 100.0,
-        }  # fmt: skip
+            "study": "s",
+            "arm": "prompts",
+            "key": f"key{i}",
+            "model": "pocket_50k",
+            "model_parameters": 5,
+            "task": "pocket_cb",
+            "method": "prompt_tuning",
+            "prompt_length": 3,
+            "init": "text",
+            "seed": i,
+            "status": "finished",
+            "test_score": 50.0,
+            "majority_score": 40.0,
+            "ceiling": 100.0,
+        }
         lines.append(",".join(str(values.get(name, "")) for name in columns))
     (tmp_path / "results.csv").write_text("\n".join(lines) + "\n")
     return tmp_path
@@ -86,9 +96,11 @@ def test_prompts_and_their_words_are_scored(study, monkeypatch, capsys):
 def test_what_a_pull_costs():
     same = {"model": "m", "prompt_length": 3, "task": "t", "seed": 0}
     rows = [
-        {**same, "score": 80.0, "pull": 0.0}, {**same, "score": 75.0, "pull": 0.1},
-        {**same, "score": 50.0}, {**same, "seed": 1, "score": 1.0, "pull": 0.1},
-    ]  # fmt: skip
+        {**same, "score": 80.0, "pull": 0.0},
+        {**same, "score": 75.0, "pull": 0.1},
+        {**same, "score": 50.0},
+        {**same, "seed": 1, "score": 1.0, "pull": 0.1},
+    ]
     interpretation.add_losses(rows)
     assert [row.get("lost") for row in rows] == [None, 5.0, None, None]
 

@@ -54,9 +54,11 @@ def _prompts(folder):
     rows = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
     prompt = Prompt(rows, {"task": "pocket_cb", "model": "pocket_50k"})
     for name, format in (
-        ("prompt.npy", "npy"), ("prompt.safetensors", "safetensors"), ("peft", "peft"),
+        ("prompt.npy", "npy"),
+        ("prompt.safetensors", "safetensors"),
+        ("peft", "peft"),
         ("t5x_prompt", "t5x"),
-    ):  # fmt: skip
+    ):
         prompts.write(folder / name, prompt, format)
 
 
@@ -80,10 +82,19 @@ def _folders(folder, checkpoint):
     method = PromptTuning(length=3, initializer=SampledVocabulary())
     run = Run("pocket_cb", "pocket_50k", method, Adafactor(0.3), checkpoint, steps=2, eval_period=1)
     result = {
-        "status": "finished", "task": "pocket_cb", "model": "pocket_50k", "method": "prompt_tuning",
-        "insertion": "front", "best_step": 2, "steps": 2, "seed": 0, "test": {"score": 50.0},
-        "validation": {"score": 50.0}, "majority": {"score": 40.0}, "prompt_length": 3,
-    }  # fmt: skip
+        "status": "finished",
+        "task": "pocket_cb",
+        "model": "pocket_50k",
+        "method": "prompt_tuning",
+        "insertion": "front",
+        "best_step": 2,
+        "steps": 2,
+        "seed": 0,
+        "test": {"score": 50.0},
+        "validation": {"score": 50.0},
+        "majority": {"score": 40.0},
+        "prompt_length": 3,
+    }
     made = folder / "run"
     made.mkdir()
     (made / "config.gin").write_text(config.config_str(run))
@@ -143,9 +154,14 @@ def cut_off(monkeypatch, tmp_path, shared_cache):
         raise Accepted
 
     for module, name in (
-        (loop, "train"), (runner, "sweep"), (pretrain, "pretrain"), (cache, "_run_builder"),
-        (builders, "run_workers"), (corpora.Beam, "cache"), (stored_run, "score_folder"),
-    ):  # fmt: skip
+        (loop, "train"),
+        (runner, "sweep"),
+        (pretrain, "pretrain"),
+        (cache, "_run_builder"),
+        (builders, "run_workers"),
+        (corpora.Beam, "cache"),
+        (stored_run, "score_folder"),
+    ):
         monkeypatch.setattr(module, name, accepted)
     monkeypatch.setattr(corpus, "tokenized", lambda *args: None)
 

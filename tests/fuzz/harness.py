@@ -22,8 +22,13 @@ from pathlib import Path
 from spjax.cli import main
 
 CLEAR, FINE, UNCLEAR, TRACEBACK, HANG, WRONGLY = KINDS = (
-    "clear error", "rightly fine", "unclear error", "traceback", "hang", "accepted wrongly",
-)  # fmt: skip
+    "clear error",
+    "rightly fine",
+    "unclear error",
+    "traceback",
+    "hang",
+    "accepted wrongly",
+)
 GOOD = (CLEAR, FINE)
 SECONDS = 10
 MEMORY = 6 << 30  # bytes that one input may ask for beyond what the process has
@@ -84,9 +89,17 @@ def unclear(text):
     """Why an error message is no message for people, or ""."""
     first, *others = text.strip().splitlines() or [""]
     listed = all(line.startswith((" ", "- ", "\t", "spjax: ")) or not line for line in others)
-    words = ("object at 0x", "Traceback", "Errno", "not supported between", "has no attribute",
-             "unexpected keyword", "positional argument", "not iterable",
-             "got NoneType")  # fmt: skip
+    words = (
+        "object at 0x",
+        "Traceback",
+        "Errno",
+        "not supported between",
+        "has no attribute",
+        "unexpected keyword",
+        "positional argument",
+        "not iterable",
+        "got NoneType",
+    )
     if len(first.split()) < 4 and not first.startswith("unrecognized arguments"):
         return f"too short: {first!r}"
     if odd := [word for word in words if word in text]:
@@ -116,10 +129,11 @@ def report(outcomes):
         if outcome.kind not in GOOD:
             bad[outcome.kind, _alike(outcome.detail)].append(name)
     lines = [
-        f"{kind}: {detail}\n" + "".join(f"    {str(name)[:300]}\n" for name in names[:shown])
+        f"{kind}: {detail}\n"
+        + "".join(f"    {str(name)[:300]}\n" for name in names[:shown])
         + (f"    and {len(names) - shown} more\n" if len(names) > shown else "")
         for (kind, detail), names in sorted(bad.items())
-    ]  # fmt: skip
+    ]
     assert not lines, f"{sum(map(len, bad.values()))} of {len(outcomes)}:\n" + "".join(lines)
 
 
@@ -162,7 +176,7 @@ def pipe(path):
 @contextlib.contextmanager
 def _released():
     """Opens the pipes that there are for writing when time is up: a reader waits in `open`."""
-    script = f'sleep {SECONDS + 1}; for x; do timeout 1 sh -c ": <> \'$x\'"; done'
+    script = f"sleep {SECONDS + 1}; for x; do timeout 1 sh -c \": <> '$x'\"; done"
     pipes = [path for path in _PIPES if os.path.exists(path)]
     helper = subprocess.Popen(["sh", "-c", script, "sh", *pipes], start_new_session=True)
     try:

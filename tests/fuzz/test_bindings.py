@@ -33,7 +33,10 @@ PromptTuning.length = 3
 """
 # What each class needs to be built beside `RUN`; methods need nothing.
 BUILT = {
-    "Run": "", "Adafactor": "", "PromptTuning": "", "Uniform": "",
+    "Run": "",
+    "Adafactor": "",
+    "PromptTuning": "",
+    "Uniform": "",
     "AdamW": "Run.optimizer = @AdamW()\nAdamW.learning_rate = 0.3",
     "ClassLabels": "PromptTuning.initializer = @ClassLabels()",
     "SampledVocabulary": "PromptTuning.initializer = @SampledVocabulary()",
@@ -41,28 +44,78 @@ BUILT = {
     "FromFile": "PromptTuning.initializer = @FromFile()\nFromFile.path = '{prompt.npy}'",
     "Waywardness": "Run.waywardness = @Waywardness()\nWaywardness.text = 'a word'",
     "FileTask": "Run.task = @FileTask()\nFileTask.path = '{rows.jsonl}'\n"
-                "FileTask.target = '{target}'",
-}  # fmt: skip
+    "FileTask.target = '{target}'",
+}
 NOT_OF_A_RUN = ("Arm", "Study", "Pretrain", "Target")  # the last one is computed
-ZERO = {"patience", "checkpoint_period", "seed", "eval_examples", "eval_seed", "input_length",
-        "target_length", "population", "hidden", "tasks", "gang_width", "steps_before",
-        "warmup_steps", "span_steps", "long_steps", "documents", "lesson_documents",
-        "adaptation_steps"}  # fmt: skip
+ZERO = {
+    "patience",
+    "checkpoint_period",
+    "seed",
+    "eval_examples",
+    "eval_seed",
+    "input_length",
+    "target_length",
+    "population",
+    "hidden",
+    "tasks",
+    "gang_width",
+    "steps_before",
+    "warmup_steps",
+    "span_steps",
+    "long_steps",
+    "documents",
+    "lesson_documents",
+    "adaptation_steps",
+}
 # Further (parameter, value) that may be accepted.
 MAY = {
-    ("dropout_rate", "0"), ("z_loss", "0"), ("label_smoothing", "0"), ("low", "-1"), ("low", "0"),
-    ("loss_normalizing_factor", "None"), ("decay_offset", "-1"), ("decay_offset", "0"),
-    ("weight_decay_rate", "0"), ("weight_decay", "0"), ("waywardness", "None"), ("high", "0"),
-    ("labels", "[]"), ("metrics", "{}"), ("name", "'é'"), ("name", "'bogus'"), ("name", "''"),
-    ("validation", "''"), ("test", "''"), ("source", "''"), ("text", "'é'"), ("text", "'bogus'"),
-    ("text", "'\\x00'"), ("b1", "0"), ("b2", "0"), ("gamma", "0"), ("checkpoint", "''"),
-    ("vocabulary", "''"), ("template", "''"), ("corpus", "''"), ("teachers", "{}"),
+    ("dropout_rate", "0"),
+    ("z_loss", "0"),
+    ("label_smoothing", "0"),
+    ("low", "-1"),
+    ("low", "0"),
+    ("loss_normalizing_factor", "None"),
+    ("decay_offset", "-1"),
+    ("decay_offset", "0"),
+    ("weight_decay_rate", "0"),
+    ("weight_decay", "0"),
+    ("waywardness", "None"),
+    ("high", "0"),
+    ("labels", "[]"),
+    ("metrics", "{}"),
+    ("name", "'é'"),
+    ("name", "'bogus'"),
+    ("name", "''"),
+    ("validation", "''"),
+    ("test", "''"),
+    ("source", "''"),
+    ("text", "'é'"),
+    ("text", "'bogus'"),
+    ("text", "'\\x00'"),
+    ("b1", "0"),
+    ("b2", "0"),
+    ("gamma", "0"),
+    ("checkpoint", "''"),
+    ("vocabulary", "''"),
+    ("template", "''"),
+    ("corpus", "''"),
+    ("teachers", "{}"),
     ("sha256", "''"),
-    ("decay_fraction", "0"), ("min_dim_size_to_factor", "0"),
-}  # fmt: skip
+    ("decay_fraction", "0"),
+    ("min_dim_size_to_factor", "0"),
+}
 # May be as large as you like: all there is, or never.
-HUGE_MAY = {"eval_batch_size", "population", "patience", "checkpoint_period", "eval_examples",
-            "min_dim_size_to_factor", "eval_period", "decay_offset", "steps_before"}  # fmt: skip
+HUGE_MAY = {
+    "eval_batch_size",
+    "population",
+    "patience",
+    "checkpoint_period",
+    "eval_examples",
+    "min_dim_size_to_factor",
+    "eval_period",
+    "decay_offset",
+    "steps_before",
+}
 
 
 def fields():
@@ -152,10 +205,41 @@ BESIDE = {
     "tasks": ("models/pocket", "runs/pocket", "methods/prompt_tuning"),
     "mesh": ("models/pocket", "runs/pocket", "methods/prompt_tuning"),
 }
-ANYTHING = ["", "-1", "'x'", "[]", "{}", "None", "0.5", HUGE, "1e999", "@Run", "@", "%X", "(", "\\",
-            "'", "nan", "True", "2025-01-15", "~/x", "'é'", "[1, 'x']", "a b"]  # fmt: skip
-NUMBERS = {"SEED", "TRAIN_STEPS", "BATCH_SIZE", "EVAL_PERIOD", "DROPOUT_RATE", "LEARNING_RATE",
-           "PROMPT_LENGTH", "RANK", "NUM_PARTITIONS"}  # fmt: skip
+ANYTHING = [
+    "",
+    "-1",
+    "'x'",
+    "[]",
+    "{}",
+    "None",
+    "0.5",
+    HUGE,
+    "1e999",
+    "@Run",
+    "@",
+    "%X",
+    "(",
+    "\\",
+    "'",
+    "nan",
+    "True",
+    "2025-01-15",
+    "~/x",
+    "'é'",
+    "[1, 'x']",
+    "a b",
+]
+NUMBERS = {
+    "SEED",
+    "TRAIN_STEPS",
+    "BATCH_SIZE",
+    "EVAL_PERIOD",
+    "DROPOUT_RATE",
+    "LEARNING_RATE",
+    "PROMPT_LENGTH",
+    "RANK",
+    "NUM_PARTITIONS",
+}
 
 
 MACROS = {("DROPOUT_RATE", "0.5"), ("LEARNING_RATE", "0.5"), ("EVAL_PERIOD", HUGE)}
@@ -192,15 +276,38 @@ def test_every_macro_with_every_wrong_value(valid):
 
 
 GIN = [
-    b"", b"\xff\xfe", b"import os\n", b"include 'nothing.gin'\n", b"include 'loop.gin'\n",
-    b"Run.steps = \n", b"Run.steps = 1 +\n", b"Run.steps = @missing()\n", b"Run.step = 1\n",
-    b"A = %B\nB = %A\nRun.steps = %A\n", b"from t5x import x\n", b"import spjax.nothing\n",
-    b"X = " + b"[" * 5000, b"Run.task = '" + b"x" * 100_000 + b"'\n", b"Run.steps == 1\n",
-    b"  Run.steps = 1\n", b"Run.steps = 1 Run.seed = 2\n", b"a/b/c/Run.steps = 3\n",
-    b"Run.method = @Run()\n", b"Run.method = @Run\n", b"\0", b"Run.task = \xc3\xa9\n", b"@\n",
-    b"run.steps = 1\n", b"steps = 1\n", b"Run.steps: 1\n", b"# nothing\n", b"Run = 3\n",
-    b"import spjax.cli.main; x\n", b"Run.model = %gin.REQUIRED\n", b"\xef\xbb\xbfRun.seed = 1\n",
-]  # fmt: skip
+    b"",
+    b"\xff\xfe",
+    b"import os\n",
+    b"include 'nothing.gin'\n",
+    b"include 'loop.gin'\n",
+    b"Run.steps = \n",
+    b"Run.steps = 1 +\n",
+    b"Run.steps = @missing()\n",
+    b"Run.step = 1\n",
+    b"A = %B\nB = %A\nRun.steps = %A\n",
+    b"from t5x import x\n",
+    b"import spjax.nothing\n",
+    b"X = " + b"[" * 5000,
+    b"Run.task = '" + b"x" * 100_000 + b"'\n",
+    b"Run.steps == 1\n",
+    b"  Run.steps = 1\n",
+    b"Run.steps = 1 Run.seed = 2\n",
+    b"a/b/c/Run.steps = 3\n",
+    b"Run.method = @Run()\n",
+    b"Run.method = @Run\n",
+    b"\0",
+    b"Run.task = \xc3\xa9\n",
+    b"@\n",
+    b"run.steps = 1\n",
+    b"steps = 1\n",
+    b"Run.steps: 1\n",
+    b"# nothing\n",
+    b"Run = 3\n",
+    b"import spjax.cli.main; x\n",
+    b"Run.model = %gin.REQUIRED\n",
+    b"\xef\xbb\xbfRun.seed = 1\n",
+]
 
 
 @pytest.mark.parametrize("name", ["train", "sweep", "pretrain", "tasks"])
@@ -213,12 +320,38 @@ def test_gin_files(name, valid):
     report(outcomes)
 
 
-BINDINGS = ["", "=", "x", "x=", "=1", "Run.steps", "Run.steps=", "Run..steps=1", "Run.steps=1=2",
-            ".=1", "Run.=1", "/=1", "a/Run.steps=1", "Run.stepz=1", "Ran.steps=1", "é=1",
-            "Run.steps=(", "Run.steps='", "Run.steps=[" + "[" * 3000, "import=1", "@Run=1", "%a=1",
-            "Run.steps=@Run()", "Run.steps=@by()", "Run.steps=%gin.REQUIRED", "Run=1",
-            "run.steps=1", "Run.steps=lambda: 1", "Run.steps=__import__('os')",
-            "Run.steps=1\nRun.seed=2"]  # fmt: skip
+BINDINGS = [
+    "",
+    "=",
+    "x",
+    "x=",
+    "=1",
+    "Run.steps",
+    "Run.steps=",
+    "Run..steps=1",
+    "Run.steps=1=2",
+    ".=1",
+    "Run.=1",
+    "/=1",
+    "a/Run.steps=1",
+    "Run.stepz=1",
+    "Ran.steps=1",
+    "é=1",
+    "Run.steps=(",
+    "Run.steps='",
+    "Run.steps=[" + "[" * 3000,
+    "import=1",
+    "@Run=1",
+    "%a=1",
+    "Run.steps=@Run()",
+    "Run.steps=@by()",
+    "Run.steps=%gin.REQUIRED",
+    "Run=1",
+    "run.steps=1",
+    "Run.steps=lambda: 1",
+    "Run.steps=__import__('os')",
+    "Run.steps=1\nRun.seed=2",
+]
 
 
 def test_bindings_of_odd_form(valid):
@@ -231,21 +364,46 @@ def test_bindings_of_odd_form(valid):
 
 
 STUDIES = [
-    "Study.arms = []", "Study.arms = 3", "Study.arms = [3]", "Study.arms = @prompts/Arm()",
-    "Study.name = ''", "Study.name = '../x'", "Study.name = 3", "Study.name = '.'",
-    "Study.name = '..'", "Study.name = None", "Study.figures = ['nothing']", "Study.figures = 3",
-    "Study.figures = 'score_over_size'", "Study.figures = [3]", "Study.gang_width = -1",
-    "Study.gang_width = 'x'", "Study.gang_width = 0.5", "Study.gang_width = None",
-    "prompts/Arm.axes = {}", "prompts/Arm.axes = []", "prompts/Arm.axes = 3",
-    "prompts/Arm.axes = {'MODEL_SIZE': []}", "prompts/Arm.axes = {'MODEL_SIZE': 'pocket_50k'}",
-    "prompts/Arm.axes = {'MODEL_SIZE': 3}", "prompts/Arm.axes = {3: [1]}",
-    "prompts/Arm.axes = {'': [1]}", "prompts/Arm.axes = {'NOTHING': [1]}",
-    "prompts/Arm.axes = {'Run.steps': [1, 2]}", "prompts/Arm.bindings = {'Run.steps': 'x'}",
-    "prompts/Arm.bindings = []", "prompts/Arm.bindings = {'X': 3}", "prompts/Arm.bindings = {3: 3}",
-    "prompts/Arm.gin_files = []", "prompts/Arm.gin_files = 'x'", "prompts/Arm.gin_files = [3]",
-    "prompts/Arm.gin_files = ['nothing.gin']", "prompts/Arm.name = 3", "prompts/Arm.name = ''",
+    "Study.arms = []",
+    "Study.arms = 3",
+    "Study.arms = [3]",
+    "Study.arms = @prompts/Arm()",
+    "Study.name = ''",
+    "Study.name = '../x'",
+    "Study.name = 3",
+    "Study.name = '.'",
+    "Study.name = '..'",
+    "Study.name = None",
+    "Study.figures = ['nothing']",
+    "Study.figures = 3",
+    "Study.figures = 'score_over_size'",
+    "Study.figures = [3]",
+    "Study.gang_width = -1",
+    "Study.gang_width = 'x'",
+    "Study.gang_width = 0.5",
+    "Study.gang_width = None",
+    "prompts/Arm.axes = {}",
+    "prompts/Arm.axes = []",
+    "prompts/Arm.axes = 3",
+    "prompts/Arm.axes = {'MODEL_SIZE': []}",
+    "prompts/Arm.axes = {'MODEL_SIZE': 'pocket_50k'}",
+    "prompts/Arm.axes = {'MODEL_SIZE': 3}",
+    "prompts/Arm.axes = {3: [1]}",
+    "prompts/Arm.axes = {'': [1]}",
+    "prompts/Arm.axes = {'NOTHING': [1]}",
+    "prompts/Arm.axes = {'Run.steps': [1, 2]}",
+    "prompts/Arm.bindings = {'Run.steps': 'x'}",
+    "prompts/Arm.bindings = []",
+    "prompts/Arm.bindings = {'X': 3}",
+    "prompts/Arm.bindings = {3: 3}",
+    "prompts/Arm.gin_files = []",
+    "prompts/Arm.gin_files = 'x'",
+    "prompts/Arm.gin_files = [3]",
+    "prompts/Arm.gin_files = ['nothing.gin']",
+    "prompts/Arm.name = 3",
+    "prompts/Arm.name = ''",
     "prompts/Arm.name = None",
-]  # fmt: skip
+]
 
 
 def test_studies(valid):

@@ -19,15 +19,18 @@ USUAL = {
     "train": [*GIN, *RUN],
     "sweep": ["--gin_file={study.gin}"],
     "plot": ["{study}"],
-    "pretrain": ["--gin_file=experiments/pocket/pretrain.gin", "--gin.MODEL_SIZE=pocket_50k",
-                 "--gin.MODEL_DIR=made"],
+    "pretrain": [
+        "--gin_file=experiments/pocket/pretrain.gin",
+        "--gin.MODEL_SIZE=pocket_50k",
+        "--gin.MODEL_DIR=made",
+    ],
     "cache": ["--task=pocket_cb"],
     "tasks": ["{rows.jsonl}"],
     "eval": ["--prompt={prompt.npy}"],
     "predict": ["--prompt={prompt.npy}", "{inputs.txt}"],
     "inspect": ["{prompt.npy}", "--model=pocket_50k"],
     "convert": ["{prompt.npy}", "out.npy", "--format=npy"],
-}  # fmt: skip
+}
 INTEGERS = ["", "x", "-1", "0", "1e3", "nan", "9" * 30, "0.5", "None", "-" * 9, "0x10", "1_0"]
 FLOATS = ["", "x", "nan", "inf", "-inf", "-1", "1e999", "1e300", "0,5", "None"]
 WORDS = ["", " ", ",", "=", "%s", "{}", "\udcff", "é" * 3000, "../../x", "bogus", "@x()", "-"]
@@ -38,13 +41,26 @@ FREE |= {"seqio_cache_dir", "labels"}
 # Is written to: never a path that stands outside of a test's own folder.
 WRITTEN = {"out", "output_dir", "discretise", "figure", "cache_dir", "seqio_cache_dir"}
 ALLOWED = {
-    ("seed", "0"), ("seed", "1_0"), ("length_penalty", "-1"), ("top_k", "0"),
+    ("seed", "0"),
+    ("seed", "1_0"),
+    ("length_penalty", "-1"),
+    ("top_k", "0"),
     ("input_length", "9" * 30),
-    ("prompt_length", "0"), ("input_length", "0"), ("target_length", "0"), ("neighbours", "0"),
-    ("num_workers", "1_0"), ("workers", "1_0"), ("batch_size", "1_0"), ("prompt_length", "1_0"),
-    ("num_beams", "1_0"), ("top_k", "1_0"), ("input_length", "1_0"), ("target_length", "1_0"),
-    ("neighbours", "1_0"), ("neighbours", "9" * 30),
-}  # fmt: skip
+    ("prompt_length", "0"),
+    ("input_length", "0"),
+    ("target_length", "0"),
+    ("neighbours", "0"),
+    ("num_workers", "1_0"),
+    ("workers", "1_0"),
+    ("batch_size", "1_0"),
+    ("prompt_length", "1_0"),
+    ("num_beams", "1_0"),
+    ("top_k", "1_0"),
+    ("input_length", "1_0"),
+    ("target_length", "1_0"),
+    ("neighbours", "1_0"),
+    ("neighbours", "9" * 30),
+}
 
 
 def commands():

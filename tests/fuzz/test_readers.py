@@ -19,8 +19,24 @@ from spjax.data.tasks import input_rows, registry
 from spjax.vocabularies import vocabulary
 
 DEEP = "[" * 100_000
-JSON = ["", "null", "3", '"x"', "[]", "{}", DEEP, '{"a":' * 50_000, "{", '{"a": 1e999}', "NaN",
-        '{"a": "\\ud800"}', '[{"a": 1}]', "\ufeff{}", '{"": null}', '{"a": 1}{"b": 2}']  # fmt: skip
+JSON = [
+    "",
+    "null",
+    "3",
+    '"x"',
+    "[]",
+    "{}",
+    DEEP,
+    '{"a":' * 50_000,
+    "{",
+    '{"a": 1e999}',
+    "NaN",
+    '{"a": "\\ud800"}',
+    '[{"a": 1}]',
+    "\ufeff{}",
+    '{"": null}',
+    '{"a": 1}{"b": 2}',
+]
 NPY = b"\x93NUMPY\x01\x00"
 
 
@@ -39,34 +55,65 @@ def entry(**changes):
 
 
 # Headers that say what is not so.
-NPYS = [
-    npy("{'descr': '<f4', 'fortran_order': False, 'shape': (%s,), }" % shape)
-    for shape in (2**62, "2**70", -1, "3, 16", "0, 16", "'x'", 2**40, "3, 2**62", "True")
-] + [
-    npy("{'descr': '%s', 'fortran_order': False, 'shape': (3, 16), }" % kind, bytes(192))
-    for kind in ("|O", "<c8", "<U4", "|V9", "<i4", "x", "", "<M8[s]", "<f16")
-] + [
-    npy("(" * 3000), npy("{}"), npy("3"), npy(""), NPY, NPY + b"\xff\xff", b"PK\x03\x04",
-    b"\x80\x04",
-]  # fmt: skip
+NPYS = (
+    [
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (%s,), }" % shape)
+        for shape in (2**62, "2**70", -1, "3, 16", "0, 16", "'x'", 2**40, "3, 2**62", "True")
+    ]
+    + [
+        npy("{'descr': '%s', 'fortran_order': False, 'shape': (3, 16), }" % kind, bytes(192))
+        for kind in ("|O", "<c8", "<U4", "|V9", "<i4", "x", "", "<M8[s]", "<f16")
+    ]
+    + [
+        npy("(" * 3000),
+        npy("{}"),
+        npy("3"),
+        npy(""),
+        NPY,
+        NPY + b"\xff\xff",
+        b"PK\x03\x04",
+        b"\x80\x04",
+    ]
+)
 OTHER_FLOATS = [
     npy("{'descr': '%s', 'fortran_order': False, 'shape': (3, 16), }" % kind, bytes(384))
     for kind in ("<f2", ">f4", "<f8")
 ]
-SAFE = [
-    tensors({"prompt": entry(**changes)}, bytes(192))
-    for changes in (
-        {"shape": [-3, 16]}, {"shape": [2**62, 16]}, {"shape": [3.5]}, {"shape": "x"},
-        {"shape": [[]]}, {"shape": []}, {"dtype": "X"}, {"dtype": 3}, {"data_offsets": [192, 0]},
-        {"data_offsets": [0, 2**63]}, {"data_offsets": [-1, 191]}, {"data_offsets": "x"},
-        {"data_offsets": [0]}, {"dtype": "I64", "shape": [3, 8]}, {"shape": [0, 16]},
-    )
-] + [tensors(text) for text in JSON] + [
-    tensors({}), tensors({"prompt": 3}), tensors({"prompt": None}), b"\xff" * 8, b"\0" * 8, b"",
-    struct.pack("<Q", 2**62) + b"{}", tensors({"__metadata__": 3}),
-    tensors({"__metadata__": {"a": 1}}),
-    tensors({"prompt": entry(), "other": entry()}, bytes(192)),
-]  # fmt: skip
+SAFE = (
+    [
+        tensors({"prompt": entry(**changes)}, bytes(192))
+        for changes in (
+            {"shape": [-3, 16]},
+            {"shape": [2**62, 16]},
+            {"shape": [3.5]},
+            {"shape": "x"},
+            {"shape": [[]]},
+            {"shape": []},
+            {"dtype": "X"},
+            {"dtype": 3},
+            {"data_offsets": [192, 0]},
+            {"data_offsets": [0, 2**63]},
+            {"data_offsets": [-1, 191]},
+            {"data_offsets": "x"},
+            {"data_offsets": [0]},
+            {"dtype": "I64", "shape": [3, 8]},
+            {"shape": [0, 16]},
+        )
+    ]
+    + [tensors(text) for text in JSON]
+    + [
+        tensors({}),
+        tensors({"prompt": 3}),
+        tensors({"prompt": None}),
+        b"\xff" * 8,
+        b"\0" * 8,
+        b"",
+        struct.pack("<Q", 2**62) + b"{}",
+        tensors({"__metadata__": 3}),
+        tensors({"__metadata__": {"a": 1}}),
+        tensors({"prompt": entry(), "other": entry()}, bytes(192)),
+    ]
+)
 SIZES = ["0", "-1", "1e9", "1000000000", "true", "null", '"8"', "[]", "0.5", "NaN", "1e999"]
 
 
@@ -184,19 +231,47 @@ def test_numbers_of_configs(name, valid, tmp_path):
 
 
 ROWS = [
-    "", "\n\n", "x", "[]", "3", "null", "{}", DEEP, '{"input": "a"}', '{"input": 3, "target": "b"}',
-    '{"input": "a", "target": null}', '{"input": "a", "target": []}', '{"input": "", "target": ""}',
-    '{"input": "a", "target": "\\ud800"}', '{"input": "a", "target": "b"}', "\0\0\0\0",
-    '{"input": "a", "target": "b", "input": "c"}', '[{"input": "a", "target": "b"}]', "\ufeff",
+    "",
+    "\n\n",
+    "x",
+    "[]",
+    "3",
+    "null",
+    "{}",
+    DEEP,
+    '{"input": "a"}',
+    '{"input": 3, "target": "b"}',
+    '{"input": "a", "target": null}',
+    '{"input": "a", "target": []}',
+    '{"input": "", "target": ""}',
+    '{"input": "a", "target": "\\ud800"}',
+    '{"input": "a", "target": "b"}',
+    "\0\0\0\0",
+    '{"input": "a", "target": "b", "input": "c"}',
+    '[{"input": "a", "target": "b"}]',
+    "\ufeff",
     '{"input": "' + "a" * 300_000 + '", "target": "b"}\n' * 3,
 ]
 TABLES = [
-    "", "\n", "input,target", "input,target\n", "input\na\n", "input,target\na\n",
-    "input,target\na,b,c\n", "input,target\n\"a,b\n", "input,input\na,b\n", "a,b\nc,d\n",
-    "input;target\na;b\n", "\0", "input,target\na,\0\n", "input,target\r\ra,b\r",
+    "",
+    "\n",
+    "input,target",
+    "input,target\n",
+    "input\na\n",
+    "input,target\na\n",
+    "input,target\na,b,c\n",
+    'input,target\n"a,b\n',
+    "input,input\na,b\n",
+    "a,b\nc,d\n",
+    "input;target\na;b\n",
+    "\0",
+    "input,target\na,\0\n",
+    "input,target\r\ra,b\r",
     "\ufeffinput,target\na,b",
-    'input,target\n"a""b",c\n', "input\ttarget\na\tb\n", "input,target\n" + "x" * 200_000 + ",b\n",
-]  # fmt: skip
+    'input,target\n"a""b",c\n',
+    "input\ttarget\na\tb\n",
+    "input,target\n" + "x" * 200_000 + ",b\n",
+]
 
 
 def read_task(path):
@@ -224,10 +299,11 @@ ENDINGS = ["jsonl", "csv", "parquet", "gin", "npy", "safetensors", "model"]
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_paths_that_are_no_files(ending, special, tmp_path):
     readers = {
-        "gin": lambda path: config.load("Run", [path]), "npy": prompts.read,
+        "gin": lambda path: config.load("Run", [path]),
+        "npy": prompts.read,
         "safetensors": lambda path: weights.load("pocket_50k", str(path), "float32"),
         "model": vocabulary.load,
-    }  # fmt: skip
+    }
     outcomes = []
     for number, place in enumerate(special):
         path = tmp_path / f"x{number}.{ending}"
@@ -257,8 +333,15 @@ def test_weights(valid, tmp_path):
 
 
 CSV = [
-    "", "\n", "a\n", "study,arm\n", "x" * 1000, "\0", '"', ",,,\n,,,\n",
-]  # fmt: skip
+    "",
+    "\n",
+    "a\n",
+    "study,arm\n",
+    "x" * 1000,
+    "\0",
+    '"',
+    ",,,\n,,,\n",
+]
 
 
 def test_results(valid, tmp_path):
@@ -306,9 +389,24 @@ def test_inputs_of_predict(valid, tmp_path):
     report(outcomes)
 
 
-NAMES = ["c4", "a-../../x", "", "=", "a=", "=b", "a=b", "../x=c.txt", "a=/dev/zero", "a=*.txt",
-         "a=[", "a=seqio:os:system", "x" * 300 + "=a.txt", "a/b=a.txt", "a=~/x.txt",
-         "é=a.txt"]  # fmt: skip
+NAMES = [
+    "c4",
+    "a-../../x",
+    "",
+    "=",
+    "a=",
+    "=b",
+    "a=b",
+    "../x=c.txt",
+    "a=/dev/zero",
+    "a=*.txt",
+    "a=[",
+    "a=seqio:os:system",
+    "x" * 300 + "=a.txt",
+    "a/b=a.txt",
+    "a=~/x.txt",
+    "é=a.txt",
+]
 
 
 def test_corpora(valid, tmp_path):

@@ -64,10 +64,18 @@ def test_the_interface(name):
 def test_parameters_are_as_many_as_the_docstring_says(name):
     method = small(name)
     sizes = {
-        "P": 3, "M": 5, "R": 2, "S": 1, "D": CONFIG.emb_dim, "H": CONFIG.num_heads,
-        "K": CONFIG.head_dim, "F": CONFIG.mlp_dim, "E": CONFIG.num_encoder_layers,
-        "L": CONFIG.num_decoder_layers, "W": trees.count(BASE),
-    }  # fmt: skip
+        "P": 3,
+        "M": 5,
+        "R": 2,
+        "S": 1,
+        "D": CONFIG.emb_dim,
+        "H": CONFIG.num_heads,
+        "K": CONFIG.head_dim,
+        "F": CONFIG.mlp_dim,
+        "E": CONFIG.num_encoder_layers,
+        "L": CONFIG.num_decoder_layers,
+        "W": trees.count(BASE),
+    }
     formulas = re.findall(r"`([^`]*)`", inspect.getdoc(type(method)).partition("Trains ")[2])
     counts = []
     for text in formulas:
@@ -296,7 +304,11 @@ def test_unknown_method():
         ("p_tuning", {"encoder": "gru"}, "PTuning.encoder is 'gru'; use one of lstm, mlp"),
         ("p_tuning", {"template": "{inputs}"}, "template is '{inputs}'; it has no rows"),
         ("multitask_prompt_tuning", {"rank": 0}, "MultitaskPromptTuning.rank is 0"),
-        ("multitask_prompt_tuning", {"task_rate": 0}, "task_rate is 0; it must be a number above 0"),
+        (
+            "multitask_prompt_tuning",
+            {"task_rate": 0},
+            "task_rate is 0; it must be a number above 0",
+        ),
         ("multitask_prompt_tuning", {"distillation": 0}, "leave the teachers out"),
         ("lora", {"rank": 0}, "LoRA.rank is 0"),
         ("lora", {"alpha": 0}, "LoRA.alpha is 0"),

@@ -29,8 +29,7 @@ def test_stacked_layers_start_as_single_ones(name):
     method = small(name, rank=8) if name == "lora" else small(name)
     trees_of = [init_trainable(method, base, 0) for base in bases()]
     stacked, single = (
-        {key: float(np.std(leaf)) for key, leaf in trees.flatten(tree).items()}
-        for tree in trees_of
+        {key: float(np.std(leaf)) for key, leaf in trees.flatten(tree).items()} for tree in trees_of
     )
     for leaf, spread in stacked.items():
         alike = [x for other, x in single.items() if re.sub(r"layers_\d+", "layers", other) == leaf]

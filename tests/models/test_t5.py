@@ -186,9 +186,9 @@ def test_dropout_masks_are_shared_by_all_positions():
     same = batch.replace(inputs_BL=jnp.full_like(batch.inputs_BL, 7))
     rngs = {"dropout": jax.random.key(1)}
     encode = jax.jit(
-        lambda b: T5(config).apply(
-            {"params": weights}, b, None, True, method=T5.encode, rngs=rngs
-        )[0]
+        lambda b: T5(config).apply({"params": weights}, b, None, True, method=T5.encode, rngs=rngs)[
+            0
+        ]
     )
     encoded = np.asarray(encode(same))[0]
     assert (encoded == 0).any()  # the last dropout is visible
@@ -204,11 +204,21 @@ def test_targets_are_shifted_within_their_segments():
 def test_relative_buckets():
     # Hand-checked against the definition in Raffel et al. 2020 (32 buckets, distance 128).
     assert relative_buckets(np.array([0, 1, -1, -8, -200, 200]), True).tolist() == [
-        0, 17, 1, 8, 15, 31,
-    ]  # fmt: skip
+        0,
+        17,
+        1,
+        8,
+        15,
+        31,
+    ]
     assert relative_buckets(np.array([3, 0, -5, -16, -127, -500]), False).tolist() == [
-        0, 0, 5, 16, 31, 31,
-    ]  # fmt: skip
+        0,
+        0,
+        5,
+        16,
+        31,
+        31,
+    ]
 
 
 def test_bfloat16_activations_keep_float32_logits():

@@ -29,9 +29,16 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
     config = transformers.T5Config(
-        vocab_size=64, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=3,
-        feed_forward_proj="gated-gelu", decoder_start_token_id=0, tie_word_embeddings=False,
-    )  # fmt: skip
+        vocab_size=64,
+        d_model=16,
+        d_kv=4,
+        d_ff=24,
+        num_layers=2,
+        num_heads=3,
+        feed_forward_proj="gated-gelu",
+        decoder_start_token_id=0,
+        tie_word_embeddings=False,
+    )
     model = transformers.T5ForConditionalGeneration(config)
     model.lm_head.weight = torch.nn.Parameter(torch.empty(64, 16))
     with torch.no_grad():
@@ -90,9 +97,7 @@ def test_greedy(models):
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("beams", [2, 4])
 def test_beams_by_their_rule(models, beams, penalty):
-    expected = theirs(
-        models[0], num_beams=beams, length_penalty=penalty, early_stopping=False
-    )
+    expected = theirs(models[0], num_beams=beams, length_penalty=penalty, early_stopping=False)
 
     def search(*asked):
         return beam_search(*asked, beams, penalty, "huggingface")[0][:, 0]

@@ -51,9 +51,16 @@ def frozen():
     """A tiny random T5 of transformers, always the same."""
     torch.manual_seed(0)
     shape = transformers.T5Config(
-        vocab_size=64, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=3, dropout_rate=0.0,
-        feed_forward_proj="gated-gelu", decoder_start_token_id=0,
-    )  # fmt: skip
+        vocab_size=64,
+        d_model=16,
+        d_kv=8,
+        d_ff=24,
+        num_layers=2,
+        num_heads=3,
+        dropout_rate=0.0,
+        feed_forward_proj="gated-gelu",
+        decoder_start_token_id=0,
+    )
     return transformers.T5ForConditionalGeneration(shape).eval()
 
 
@@ -196,9 +203,12 @@ def lstm(state, layer, suffix):
 @pytest.mark.parametrize("encoder", ["lstm", "mlp"])
 def test_p_tuning_writes_the_same_rows(tmp_path, data, encoder):
     config = peft.PromptEncoderConfig(
-        task_type="SEQ_2_SEQ_LM", num_virtual_tokens=LENGTH, encoder_hidden_size=6,
-        encoder_reparameterization_type=encoder.upper(), num_transformer_submodules=1,
-    )  # fmt: skip
+        task_type="SEQ_2_SEQ_LM",
+        num_virtual_tokens=LENGTH,
+        encoder_hidden_size=6,
+        encoder_reparameterization_type=encoder.upper(),
+        num_transformer_submodules=1,
+    )
     model = peft.get_peft_model(frozen(), config).eval()
     table = model.get_prompt_embedding_to_save("default").detach().numpy()
     state = {k: v.numpy() for k, v in model.prompt_encoder["default"].state_dict().items()}
@@ -230,9 +240,12 @@ def changed(method, prefix, name, tensors):
 @pytest.mark.parametrize("rslora", [False, True])
 def test_lora_both_ways(tmp_path, data, rslora):
     config = peft.LoraConfig(
-        task_type="SEQ_2_SEQ_LM", r=2, lora_alpha=6, use_rslora=rslora,
+        task_type="SEQ_2_SEQ_LM",
+        r=2,
+        lora_alpha=6,
+        use_rslora=rslora,
         target_modules=["q", "v", "wi_0", "wo"],
-    )  # fmt: skip
+    )
     model = randomised(peft.get_peft_model(frozen(), config), ["lora_"])
     model.save_pretrained(tmp_path / "a")
     tensors, _ = adapters.read(tmp_path / "a")
@@ -264,9 +277,12 @@ def test_ia3_both_ways(tmp_path, data):
 
 def test_multitask_prompts_both_ways(tmp_path, data):
     config = peft.MultitaskPromptTuningConfig(
-        task_type="SEQ_2_SEQ_LM", num_virtual_tokens=LENGTH, num_tasks=3, num_ranks=2,
+        task_type="SEQ_2_SEQ_LM",
+        num_virtual_tokens=LENGTH,
+        num_tasks=3,
+        num_ranks=2,
         num_transformer_submodules=1,
-    )  # fmt: skip
+    )
     model = peft.get_peft_model(frozen(), config)
     model = randomised(model, ["embedding", "prefix_task"])
     model.save_pretrained(tmp_path / "a")

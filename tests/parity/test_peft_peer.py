@@ -16,9 +16,14 @@ pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
 MODEL = {
-    "vocab_size": 40, "emb_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 32,
-    "num_encoder_layers": 2, "num_decoder_layers": 2,
-}  # fmt: skip
+    "vocab_size": 40,
+    "emb_dim": 16,
+    "num_heads": 2,
+    "head_dim": 8,
+    "mlp_dim": 32,
+    "num_encoder_layers": 2,
+    "num_decoder_layers": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +35,14 @@ def job(tmp_path_factory):
     path = tmp_path_factory.mktemp("peer") / "examples.npz"
     lengths.save(path, inputs, targets)
     return {
-        "model": MODEL, "prompt_length": 3, "examples": str(path), "batch_size": 4, "steps": 3,
-        "max_new_tokens": 3, "threads": 1,
-    }  # fmt: skip
+        "model": MODEL,
+        "prompt_length": 3,
+        "examples": str(path),
+        "batch_size": 4,
+        "steps": 3,
+        "max_new_tokens": 3,
+        "threads": 1,
+    }
 
 
 @pytest.fixture(scope="module")

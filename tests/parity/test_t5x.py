@@ -45,9 +45,7 @@ def test_logits(config):
         inputs, -np.ones_like(inputs), (inputs > 0).astype("int32"), targets, ones, one, one
     )
     with jax.default_matmul_precision("float32"), jax.numpy_dtype_promotion("standard"):
-        expected = theirs.apply(
-            {"params": weights}, inputs, moved, targets, enable_dropout=False
-        )
+        expected = theirs.apply({"params": weights}, inputs, moved, targets, enable_dropout=False)
         found = T5(config).apply({"params": weights}, jax.tree.map(jax.numpy.asarray, batch))
     difference = np.abs(np.asarray(found) - np.asarray(expected)).max()
     print(f"max |logit| {np.abs(expected).max():.3f}, difference {difference:.2e}")

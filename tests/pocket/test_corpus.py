@@ -28,11 +28,14 @@ def test_other_processes_write_the_same_documents():
     code = "from spjax.pocket import corpus; print(*corpus.documents(3, 50), sep='\\n')"
     written = [
         subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
             env={"PYTHONHASHSEED": seed},
         ).stdout
         for seed in ("1", "2")
-    ]  # fmt: skip
+    ]
     assert written[0] == written[1] == "\n".join(map(str, corpus.documents(3, 50))) + "\n"
 
 
@@ -44,8 +47,10 @@ def test_longer_calls_begin_with_shorter_ones_and_seeds_differ():
 def test_tokens_are_those_of_the_whole_texts(vocabulary, documents):
     made = corpus.tokenized(5, 6000, vocabulary)
     assert (made.tokens.dtype, made.offsets.dtype, made.splits.dtype) == (
-        np.int32, np.int64, np.int64,
-    )  # fmt: skip
+        np.int32,
+        np.int64,
+        np.int64,
+    )
     assert len(made.offsets) == 6001 and made.offsets[-1] == len(made.tokens)
     splits = np.split(made.splits, np.searchsorted(made.splits, made.offsets[1:-1]))
     for number, document in enumerate(documents):
@@ -113,9 +118,14 @@ def test_documents_are_short_and_answers_balanced(vocabulary, documents):
     lengths = np.diff(corpus.tokenized(5, 6000, vocabulary).offsets)
     assert 25 < lengths.mean() < 50 and lengths.max() <= 96
     answers = Counter(document.pieces[-1] for document in documents)
-    for good, bad in (("True", "False"), ("yes", "no"), ("correct", "wrong"),
-                      ("positive", "negative"), ("choice1", "choice2"),
-                      ("entailment", "not_entailment")):  # fmt: skip
+    for good, bad in (
+        ("True", "False"),
+        ("yes", "no"),
+        ("correct", "wrong"),
+        ("positive", "negative"),
+        ("choice1", "choice2"),
+        ("entailment", "not_entailment"),
+    ):
         assert answers[good] > 20 and answers[bad] > 20
     for good, bad in (("True", "False"), ("yes", "no"), ("correct", "wrong")):
         assert abs(answers[good] - answers[bad]) < 5 * (answers[good] + answers[bad]) ** 0.5
@@ -125,11 +135,14 @@ def test_task_formats_do_not_occur(documents):
     """What a prompt is to elicit must not have been seen as such."""
     # Keywords in the order of a task, each right after the text (no colon, full stop) of another.
     patterns = (
-        r"passage: [^:]*[.?] question: ", r"hypothesis: [^:]*[.?] premise: ",
+        r"passage: [^:]*[.?] question: ",
+        r"hypothesis: [^:]*[.?] premise: ",
         r"choice1: [^:]*[.?] choice2: [^:]*[.?] premise: ",
-        r"question: [^:]*[.?] answer: [^:]* paragraph: ", r"query: [^:]*[.?] entities: ",
-        r"sentence1: [^:]*[.?] sentence2: [^:]*[.?] word: ", r"^sentence: ",
-    )  # fmt: skip
+        r"question: [^:]*[.?] answer: [^:]* paragraph: ",
+        r"query: [^:]*[.?] entities: ",
+        r"sentence1: [^:]*[.?] sentence2: [^:]*[.?] word: ",
+        r"^sentence: ",
+    )
     for document in documents:
         for pattern in patterns:
             assert not re.search(pattern, document.text), document.text

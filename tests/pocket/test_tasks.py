@@ -78,8 +78,10 @@ def test_no_body_occurs_in_pretraining_text():
     """Neither as it is nor with its sentences in another order."""
     bodies = {
         frozenset(_sentences(BODIES[name](r)))
-        for name, task in TASKS.items() for split in SPLITS for r in task.records(split)
-    }  # fmt: skip
+        for name, task in TASKS.items()
+        for split in SPLITS
+        for r in task.records(split)
+    }
     for seed in (0, 1):
         for document in corpus.documents(seed, 4000):
             sentences = _sentences(document.text)
@@ -95,8 +97,9 @@ def test_whole_inputs_do_not_occur_in_pretraining_text_in_any_order(name):
     fields = {"copa": ("premise", "choice1", "choice2"), "wic": ("sentence1", "sentence2")}[name]
     taken = {
         frozenset(normalised(r[f]) for f in fields)
-        for split in SPLITS for r in TASKS[name].records(split)
-    }  # fmt: skip
+        for split in SPLITS
+        for r in TASKS[name].records(split)
+    }
     known = set().union(*taken)
     cut = re.compile(r"[.?:] | - | or |\.$|\?$")
     for document in corpus.documents(0, 20_000):
@@ -124,8 +127,11 @@ def test_inputs_are_short():
     vocabulary = sentencepiece.SentencePieceProcessor(str(make_vocabulary.PATH))
     for name, task in TASKS.items():
         for r in task.records("train"):
-            values = [v if isinstance(v, str) else " ".join(v) for k, v in r.items()
-                      if isinstance(v, (str, list)) and k not in ("answers", "span1_text")]
+            values = [
+                v if isinstance(v, str) else " ".join(v)
+                for k, v in r.items()
+                if isinstance(v, (str, list)) and k not in ("answers", "span1_text")
+            ]
             assert len(vocabulary.encode(" ".join(values))) <= 56, name
 
 
@@ -183,8 +189,7 @@ def test_a_reader_fills_every_record_blank():
     for r in TASKS["record"].records("train"):
         facts = _facts(r["passage"].replace("\n@highlight\n", " "))
         assert r["answers"][0] in r["entities"] and len(r["answers"]) == 1
-        fits = [e for e in r["entities"]
-                if _facts(r["query"].replace("@placeholder", e)) <= facts]  # fmt: skip
+        fits = [e for e in r["entities"] if _facts(r["query"].replace("@placeholder", e)) <= facts]
         assert fits == r["answers"], r
 
 

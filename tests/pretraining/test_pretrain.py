@@ -21,10 +21,18 @@ def documents(count=60):
 
 
 RECIPE = Pretrain(
-    "pocket_50k", span_steps=8, lesson_steps=(2, 1), adaptation_steps=8, rows=4,
-    input_length=32, target_length=32, long_steps=2, long_length=64,
-    warmup_steps=2, checkpoint_period=4,
-)  # fmt: skip
+    "pocket_50k",
+    span_steps=8,
+    lesson_steps=(2, 1),
+    adaptation_steps=8,
+    rows=4,
+    input_length=32,
+    target_length=32,
+    long_steps=2,
+    long_length=64,
+    warmup_steps=2,
+    checkpoint_period=4,
+)
 
 
 LESSONS = (documents(30), documents(40))
@@ -77,11 +85,12 @@ def test_resuming_gives_the_same_weights(tmp_path, monkeypatch):
 def test_prefix_lm_begins_with_the_lessons():
     lessons = [
         SimpleNamespace(
-            tokens=np.full(10, word, np.int32), offsets=np.array([0, 5, 10]),
+            tokens=np.full(10, word, np.int32),
+            offsets=np.array([0, 5, 10]),
             splits=np.array([3, 8]),
         )
         for word in (50, 60)
-    ]  # fmt: skip
+    ]
     batches = module.Batches(RECIPE, documents(), lessons, 1152)
     seen = [np.unique(batches(step, 0)[0].inputs_BL) for step in range(12)]
     assert all(1151 in seen[step] and 50 not in seen[step] for step in range(8))
@@ -111,9 +120,14 @@ def test_a_loss_that_became_nan_is_named():
 
 def test_schedule():
     recipe = Pretrain(
-        "pocket_50k", span_steps=100, lesson_steps=(60,), adaptation_steps=300, learning_rate=1.0,
-        warmup_steps=50, long_steps=100,
-    )  # fmt: skip
+        "pocket_50k",
+        span_steps=100,
+        lesson_steps=(60,),
+        adaptation_steps=300,
+        learning_rate=1.0,
+        warmup_steps=50,
+        long_steps=100,
+    )
     values = [float(recipe.schedule()(step)) for step in (0, 25, 50, 239, 320, 400, 450, 500)]
     np.testing.assert_allclose(values, [0, 0.5, 1, 1, 0.51, 0.25, 0.135, 0.02], atol=1e-6)
 
@@ -134,7 +148,9 @@ def test_the_last_texts_stand_behind_words():
 
 
 def test_bad_settings():
-    with pytest.raises(ValueError, match="Pretrain.rows is 0; it must be a whole number of at least 1"):
+    with pytest.raises(
+        ValueError, match="Pretrain.rows is 0; it must be a whole number of at least 1"
+    ):
         Pretrain("pocket_50k", rows=0)
     with pytest.raises(ValueError, match="Pretrain.lesson_steps is 300; it must be a tuple such"):
         Pretrain("pocket_50k", lesson_steps=300)

@@ -38,10 +38,22 @@ class Texts:
 
 TEXTS = Texts(np.random.default_rng(0).integers(1, 150, 300))
 RECIPE = Pretrain(
-    "pocket_50k", corpus="c", span_steps=2, lesson_steps=(), adaptation_steps=4, long_steps=0,
-    rows=8, input_length=64, target_length=64, learning_rate=1.0, decay="rsqrt",
-    steps_before=100, warmup_steps=10, keep=(4,), checkpoint_period=3,
-)  # fmt: skip
+    "pocket_50k",
+    corpus="c",
+    span_steps=2,
+    lesson_steps=(),
+    adaptation_steps=4,
+    long_steps=0,
+    rows=8,
+    input_length=64,
+    target_length=64,
+    learning_rate=1.0,
+    decay="rsqrt",
+    steps_before=100,
+    warmup_steps=10,
+    keep=(4,),
+    checkpoint_period=3,
+)
 
 
 def changed(**values):
@@ -168,8 +180,10 @@ def test_adaptation_starts_from_the_checkpoint_and_keeps_chosen_steps(adapted):
         weights.read(path, TINY)["token_embedder"]["embedding"]
         for path in (recipe.checkpoint, *(folder / name for name in sorted(names)))
     )
-    moved = [float(np.abs(a - b).mean() / np.abs(before).mean()) for a, b in
-             ((before, kept), (kept, last), (before, last))]  # fmt: skip
+    moved = [
+        float(np.abs(a - b).mean() / np.abs(before).mean())
+        for a, b in ((before, kept), (kept, last), (before, last))
+    ]
     assert all(0 < change < 0.5 for change in moved) and kept.dtype == np.float32
     assert {"span_corruption_loss", "prefix_lm_loss"} <= set(card)
     assert card["documents_seen"] == 256 and card["checkpoint"] == recipe.checkpoint
@@ -203,8 +217,9 @@ def test_resuming_gives_the_same_weights(adapted, tmp_path, monkeypatch):
     assert steps(folder) == [3, 4, 6]
     assert (tmp_path / "log.jsonl").read_text() == (folder / "log.jsonl").read_text()
     assert card["corpus_fingerprint"] == "one build"
-    same = {weights.digest(weights.read(path / "auto.safetensors", TINY)) for path in
-            (folder, tmp_path)}  # fmt: skip
+    same = {
+        weights.digest(weights.read(path / "auto.safetensors", TINY)) for path in (folder, tmp_path)
+    }
     assert len(same) == 1
 
 
@@ -255,8 +270,10 @@ def test_any_mesh_gives_the_losses_of_one_device(adapted, tmp_path, monkeypatch)
 
 
 def test_the_rate_goes_on_from_the_steps_before():
-    rates = [float(changed(steps_before=before, warmup_steps=10_000).schedule()(step))
-             for before, step in ((1_000_000, 0), (1_000_000, 100_000), (0, 0), (0, 40_000))]
+    rates = [
+        float(changed(steps_before=before, warmup_steps=10_000).schedule()(step))
+        for before, step in ((1_000_000, 0), (1_000_000, 100_000), (0, 0), (0, 40_000))
+    ]
     np.testing.assert_allclose(rates, [1e-3, 9.5346e-4, 1e-2, 5e-3], rtol=1e-4)
 
 
@@ -283,10 +300,22 @@ def test_large_numbers_come_back_from_a_checkpoint(tmp_path):
         ({"keep": (7,)}, "Pretrain.keep is .7,.; .* from 0 to 6, the steps of the run"),
         ({"rows": "x"}, "Pretrain.rows is 'x'; it must be a whole number of at least 1"),
         ({"seed": -1}, "Pretrain.seed is -1; it must be a whole number of at least 0"),
-        ({"warmup_steps": -1}, "Pretrain.warmup_steps is -1; it must be a whole number of at least 0"),
-        ({"input_length": 1}, "Pretrain.input_length is 1; it must be a whole number of at least 2"),
-        ({"learning_rate": -1.0}, "Pretrain.learning_rate is -1.0; it must be a number above 0 and at most 1000"),
-        ({"decay_fraction": 2}, "Pretrain.decay_fraction is 2; it must be a number of at least 0 and at most 1"),
+        (
+            {"warmup_steps": -1},
+            "Pretrain.warmup_steps is -1; it must be a whole number of at least 0",
+        ),
+        (
+            {"input_length": 1},
+            "Pretrain.input_length is 1; it must be a whole number of at least 2",
+        ),
+        (
+            {"learning_rate": -1.0},
+            "Pretrain.learning_rate is -1.0; it must be a number above 0 and at most 1000",
+        ),
+        (
+            {"decay_fraction": 2},
+            "Pretrain.decay_fraction is 2; it must be a number of at least 0 and at most 1",
+        ),
         ({"model": "auto"}, "INITIAL_CHECKPOINT_PATH holds, which is empty"),
     ],
 )

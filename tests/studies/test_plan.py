@@ -114,8 +114,9 @@ def test_gangs_hold_runs_of_one_model_that_leave_it_alone():
     assert [len(gang) for gang in gangs(axes, 3)] == [3, 3, 2]
     found = gangs({"MODEL_SIZE": ["pocket_50k", "pocket_200k"], "SEED": [0, 1]}, 4)
     assert [{spec.labels["model"] for spec in gang} for gang in found] == [
-        {"pocket_50k"}, {"pocket_200k"}
-    ]  # fmt: skip
+        {"pocket_50k"},
+        {"pocket_200k"},
+    ]
     assert len(gangs({"SEED": [0, 1]}, 4, settings=RUN | {"DROPOUT_RATE": 0.1})) == 2
     full = (*FILES[:2], "gin_configs/methods/full_fine_tuning.gin")
     assert len(gangs({"SEED": [0, 1, 2]}, 4, full)) == 3

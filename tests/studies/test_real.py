@@ -49,9 +49,14 @@ def spjax(tmp_path, checkpoint, shared_cache):
         command = [sys.executable, "-m", "spjax.cli", *map(str, args)]
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True,
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
             start_new_session=True,
-        )  # fmt: skip
+        )
 
     return start
 

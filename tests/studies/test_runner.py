@@ -177,7 +177,9 @@ def test_a_disk_that_is_full_at_the_end_is_told(tmp_path, monkeypatch):
 def test_tensorstores_message_about_a_full_disk_is_understood(tmp_path):
     error = ValueError('error writing local file "/a/b/c": [OS error 28: No space left on device]')
     assert run_folder.disk_problem(error) == "No space left on device: /a/b/c"
-    assert run_folder.disk_problem(ValueError("No space left on device")) == "No space left on device"
+    assert (
+        run_folder.disk_problem(ValueError("No space left on device")) == "No space left on device"
+    )
     message = run_folder.disk_message("No space left on device", tmp_path)
     assert message.startswith(f"the output folder {tmp_path} cannot be written (No space left on")
     assert run_folder.disk_problem(ValueError("other")) == ""
@@ -191,9 +193,13 @@ def test_a_worker_reports_a_failure_that_it_cannot_log(tmp_path):
     command += ["--train", "tests.studies.fake_train:fail"]
     with open("/dev/full", "wb") as log:
         worker = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[write],
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            pass_fds=[write],
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
+        )
     os.close(write)
     worker.stdin.write(json.dumps({"folders": [str(tmp_path)]}).encode() + b"\n")
     worker.stdin.flush()

@@ -19,8 +19,9 @@ from spjax.methods.prompt_tuning import PromptTuning
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 
-RUN = Run("pocket_cb", "pocket_50k", PromptTuning(3), Adafactor(), steps=1, eval_period=1,
-          eval_examples=8)  # fmt: skip
+RUN = Run(
+    "pocket_cb", "pocket_50k", PromptTuning(3), Adafactor(), steps=1, eval_period=1, eval_examples=8
+)
 _TIMES = itertools.count(10**18, 10**9)
 
 
@@ -115,10 +116,16 @@ def test_train_says_what_has_changed(tmp_path, capsys):
     flags = [f"--gin_file={root}/gin_configs/{name}.gin" for name in names]
     path, folder = tmp_path / "start.npy", tmp_path / "run"
     for text in (
-        "MODEL_SIZE=pocket_50k", "MIXTURE_OR_TASK_NAME=pocket_cb", "PROMPT_LENGTH=3",
-        "TRAIN_STEPS=1", "EVAL_PERIOD=1", "Run.eval_examples=8", "INITIALIZER=@FromFile()",
-        f"FromFile.path={path}", f"MODEL_DIR={folder}",
-    ):  # fmt: skip
+        "MODEL_SIZE=pocket_50k",
+        "MIXTURE_OR_TASK_NAME=pocket_cb",
+        "PROMPT_LENGTH=3",
+        "TRAIN_STEPS=1",
+        "EVAL_PERIOD=1",
+        "Run.eval_examples=8",
+        "INITIALIZER=@FromFile()",
+        f"FromFile.path={path}",
+        f"MODEL_DIR={folder}",
+    ):
         flags.append(f"--gin.{text}")
     width = weights.config_of("pocket_50k").emb_dim
     array_files.write_npy(path, np.ones((3, width), np.float32))

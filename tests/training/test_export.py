@@ -56,7 +56,9 @@ def test_shipped_weights_bring_their_vocabulary(tmp_path, capsys, checkpoint):
     assert not capsys.readouterr().err
     table = weights.load("auto", checkpoint)
     table["token_embedder"]["embedding"] = table["token_embedder"]["embedding"][:1000]
-    table["decoder"]["logits_dense"]["kernel"] = table["decoder"]["logits_dense"]["kernel"][:, :1000]
+    table["decoder"]["logits_dense"]["kernel"] = table["decoder"]["logits_dense"]["kernel"][
+        :, :1000
+    ]
     weights.save(tmp_path / "small.safetensors", table, {})
     other = str(tmp_path / "small.safetensors")
     assert main.main(["convert", other, str(tmp_path / "other"), "--format=huggingface"]) == 0

@@ -11,14 +11,22 @@ from spjax.files import file_digest, read_json
 from spjax.studies import run_folder
 
 ROOT = Path(__file__).parents[2]
-FLAGS = [f"--gin_file={ROOT}/gin_configs/{name}.gin"
-         for name in ("models/pocket", "runs/pocket", "methods/prompt_tuning")]  # fmt: skip
+FLAGS = [
+    f"--gin_file={ROOT}/gin_configs/{name}.gin"
+    for name in ("models/pocket", "runs/pocket", "methods/prompt_tuning")
+]
 FLAGS += [
-    f"--gin.{text}" for text in (
-        "MODEL_SIZE=pocket_50k", "MIXTURE_OR_TASK_NAME=pocket_cb", "PROMPT_LENGTH=2",
-        "EVAL_PERIOD=2", "BATCH_SIZE=4", "Run.eval_examples=8", "LEARNING_RATE=1.0",
+    f"--gin.{text}"
+    for text in (
+        "MODEL_SIZE=pocket_50k",
+        "MIXTURE_OR_TASK_NAME=pocket_cb",
+        "PROMPT_LENGTH=2",
+        "EVAL_PERIOD=2",
+        "BATCH_SIZE=4",
+        "Run.eval_examples=8",
+        "LEARNING_RATE=1.0",
     )
-]  # fmt: skip
+]
 
 
 def train(folder, steps, *more):

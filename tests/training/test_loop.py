@@ -258,7 +258,10 @@ def test_gangs_that_do_not_fit(run, tmp_path):
         ({"z_loss": -1}, "Run.z_loss is -1"),
         ({"optimizer": 3}, "Run.optimizer is 3; bind one"),
         ({"row_length": 3}, "a prompt of 3 is longer than the row allows"),
-        ({"loss_normalizing_factor": 0}, "loss_normalizing_factor is 0; it must be a number above 0"),
+        (
+            {"loss_normalizing_factor": 0},
+            "loss_normalizing_factor is 0; it must be a number above 0",
+        ),
         ({"loss_normalizing_factor": "MEAN"}, "loss_normalizing_factor is 'MEAN'"),
         ({"attention": "flash"}, "Run.attention is 'flash'; use one of xla, cudnn"),
         ({"attention": "cudnn", "dropout_rate": 0.1}, "DROPOUT_RATE is 0.1. Use"),

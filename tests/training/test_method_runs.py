@@ -39,9 +39,14 @@ def test_a_template_in_training_and_scoring_with_the_table_alone(brief, tmp_path
     assert prompt.rows_PD.shape == (6, 16) and not (tmp_path / "tuned.safetensors").exists()
     data = run_data.RunData(run)
     predictor = Predictor(
-        get_size(run.model), loop.base_of(run), [prediction.place(prompt)], data.words,
-        Decoding(), data.layout.input_length, data.layout.target_length,
-    )  # fmt: skip
+        get_size(run.model),
+        loop.base_of(run),
+        [prediction.place(prompt)],
+        data.words,
+        Decoding(),
+        data.layout.input_length,
+        data.layout.target_length,
+    )
     again = scoring.score_prompt(predictor, "pocket_cb", "test", 64, vocabulary="pocket")
     assert {name: again[name] for name in result["test"]} == pytest.approx(result["test"])
     with pytest.raises(ValueError, match="has room for 6 rows and the prompt has 5"):
@@ -98,9 +103,14 @@ def test_unequal_prefixes_train_in_a_gang_and_answer_from_what_they_leave(brief,
     bank = [prediction.place(tuned.read(tmp_path / name)) for name in "ab"]
     bank.append(Placed(np.ones((4, 16), np.float32)))
     predictor = Predictor(
-        get_size(brief.model), loop.base_of(brief), bank, data.words, Decoding(),
-        data.layout.input_length, data.layout.target_length,
-    )  # fmt: skip
+        get_size(brief.model),
+        loop.base_of(brief),
+        bank,
+        data.words,
+        Decoding(),
+        data.layout.input_length,
+        data.layout.target_length,
+    )
     (info,) = data.mixture.scored
     split = data.split(info, "validation")
     inputs = [split.inputs[i] for i in range(6)]

@@ -68,8 +68,12 @@ def test_class_labels_of_a_mixture_are_those_of_all_its_tasks(mixed):
     method = PromptTuning(length=8, initializer=ClassLabels())
     data = run_data.RunData(dataclasses.replace(mixed, method=method))
     assert data.mixture.class_labels == (
-        "entailment", "contradiction", "neutral", "choice1", "choice2",
-    )  # fmt: skip
+        "entailment",
+        "contradiction",
+        "neutral",
+        "choice1",
+        "choice2",
+    )
 
 
 def test_a_task_without_test_labels_is_scored_on_validation(run, tmp_path, monkeypatch):
@@ -158,19 +162,31 @@ def scored(mixture, values):
 def test_the_score_of_super_glue_is_the_paper_s_average(row, mean):
     boolq, cb, cb_f1, copa, exact, f1a, em, f1, rte, wic, wsc = row
     values = {
-        "boolq": [boolq], "cb": [cb, cb_f1], "copa": [copa], "multirc": [exact, f1a],
-        "record": [em, f1], "rte": [rte], "wic": [wic], "wsc_and_dev": [wsc],
-    }  # fmt: skip
+        "boolq": [boolq],
+        "cb": [cb, cb_f1],
+        "copa": [copa],
+        "multirc": [exact, f1a],
+        "record": [em, f1],
+        "rte": [rte],
+        "wic": [wic],
+        "wsc_and_dev": [wsc],
+    }
     found = scored("super_glue_v102_proportional", values)
     assert found["score"] == pytest.approx(mean, abs=0.006)
 
 
 def test_the_score_of_glue_takes_both_parts_of_mnli_as_one():
     values = {
-        "cola": [10.0], "sst2": [20.0], "mrpc": [20.0, 40.0], "stsb": [50.0, 30.0],
-        "qqp": [50.0, 50.0], "mnli": [50.0], "mnli_mismatched": [70.0], "qnli": [70.0],
+        "cola": [10.0],
+        "sst2": [20.0],
+        "mrpc": [20.0, 40.0],
+        "stsb": [50.0, 30.0],
+        "qqp": [50.0, 50.0],
+        "mnli": [50.0],
+        "mnli_mismatched": [70.0],
+        "qnli": [70.0],
         "rte": [80.0],
-    }  # fmt: skip
+    }
     found = scored("taskless_glue_v002_proportional", values)
     assert found["score"] == pytest.approx(45.0)
     assert found["taskless_glue_mnli_mismatched_v002/score"] == 70

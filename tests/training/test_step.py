@@ -107,9 +107,7 @@ def test_runs_without_examples_stay_as_they_are():
     before = np.asarray(states[1].trainable["prompt"])
     chunks = [Batch(**chunk) for chunk in packing.pack(mine, PACKED[0])]
     totals, rates = np.ones(2, np.float32), jnp.full(2, 0.1)
-    new, losses_N = step.update(
-        program, states, BASE, chunks, totals, rates, jax.random.key(0)
-    )
+    new, losses_N = step.update(program, states, BASE, chunks, totals, rates, jax.random.key(0))
     assert losses_N[0] > 0 and losses_N[1] == 0 and new[0].step_N[0] == 1
     np.testing.assert_array_equal(new[1].trainable["prompt"], before)
 
@@ -183,7 +181,11 @@ def test_memory_of_a_step_serves_the_next(tmp_path):
         "print(min(after - before for before, after in zip(counts, counts[1:])))\n"
     )
     faults = [
-        int(subprocess.run([sys.executable, str(program), keep], capture_output=True, text=True,
-                           check=True).stdout) for keep in ("no", "yes")
-    ]  # fmt: skip
+        int(
+            subprocess.run(
+                [sys.executable, str(program), keep], capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for keep in ("no", "yes")
+    ]
     assert faults[1] < faults[0] / 2

@@ -35,8 +35,9 @@ def test_the_model_reads_demonstrations_and_input_in_the_template():
     assert method.written("t", "a", [("b", "yes")]) == "read: b so it is yes read: a so it is"
     by_task = HardPrompt(template={"t": "{input}?", "default": "{input}."})
     assert by_task.written("t:sentinel", "a") == "a?" and by_task.written("u", "a") == "a."
-    assert [m.variant for m in (method, by_task, HardPrompt(demonstrations=2, decoding="greedy"))
-            ] == ["rank k=0 'read: {input} so it is'", "rank k=0 by task", "greedy k=2"]
+    assert [
+        m.variant for m in (method, by_task, HardPrompt(demonstrations=2, decoding="greedy"))
+    ] == ["rank k=0 'read: {input} so it is'", "rank k=0 by task", "greedy k=2"]
 
 
 def test_a_run_is_scored_and_not_trained(hard, tmp_path):
@@ -116,11 +117,13 @@ def test_demonstrations_are_cut_to_the_row(hard):
     "change, message",
     [
         ({"method": HardPrompt(demonstrations=501)}, "501 demonstrations are asked for, and pock"),
-        ({"method": HardPrompt(template="{input} " + 60 * "the "), "row_length": 60},
-         "longest input of pocket_cb has .* tokens, and Run.row_length is 60"),
+        (
+            {"method": HardPrompt(template="{input} " + 60 * "the "), "row_length": 60},
+            "longest input of pocket_cb has .* tokens, and Run.row_length is 60",
+        ),
         ({"method": HardPrompt(template={"x": "{input}"})}, "no template for pocket_cb, only for"),
     ],
-)  # fmt: skip
+)
 def test_mistakes(hard, change, message):
     run = dataclasses.replace(hard, **change)
     with pytest.raises(ValueError, match=message):
@@ -150,25 +153,40 @@ def test_bad_hyper_parameters(settings, message):
 def test_a_sweep_has_them_as_an_arm():
     files = [f"gin_configs/{name}.gin" for name in ("models/pocket", "runs/pocket")]
     axes = {
-        "TEMPLATE": ["{input}", "{input} answer:"], "DEMONSTRATIONS": [0, 2], "SEED": [0, 1],
+        "TEMPLATE": ["{input}", "{input} answer:"],
+        "DEMONSTRATIONS": [0, 2],
+        "SEED": [0, 1],
         "MIXTURE_OR_TASK_NAME": ["pocket_cb", "pocket_rte"],
-    }  # fmt: skip
+    }
     bindings = {"MODEL_SIZE": "pocket_50k"}
     arms = [Arm("design", [*files, "gin_configs/methods/hard_prompt.gin"], axes, bindings)]
     specs = plan.expand(Study("s", arms))
     assert len(specs) == 16 and all(spec.seconds < 15 for spec in specs)
-    prompts = Arm("prompts", [*files, "gin_configs/methods/prompt_tuning.gin"], {}, {
-        **bindings, "MIXTURE_OR_TASK_NAME": "pocket_cb"})  # fmt: skip
+    prompts = Arm(
+        "prompts",
+        [*files, "gin_configs/methods/prompt_tuning.gin"],
+        {},
+        {**bindings, "MIXTURE_OR_TASK_NAME": "pocket_cb"},
+    )
     (trained,) = plan.expand(Study("t", [prompts]))
     assert {spec.gang for spec in specs}.isdisjoint({trained.gang})
     rows = [
-        {**spec.labels, "arm": "design", "model_parameters": 1, "status": "finished",
-         "test_score": 50.0 + spec.labels["seed"], "majority_score": 40.0, "ceiling": 100.0}
+        {
+            **spec.labels,
+            "arm": "design",
+            "model_parameters": 1,
+            "status": "finished",
+            "test_score": 50.0 + spec.labels["seed"],
+            "majority_score": 40.0,
+            "ceiling": 100.0,
+        }
         for spec in specs
-    ]  # fmt: skip
+    ]
     cells = statistics.suite(statistics.main_runs(pd.DataFrame(rows))).cells
     assert sorted(cells["line"]) == [
-        "hard prompt rank k=0", "hard prompt rank k=0 '{input} answer:'",
-        "hard prompt rank k=2", "hard prompt rank k=2 '{input} answer:'",
-    ]  # fmt: skip
+        "hard prompt rank k=0",
+        "hard prompt rank k=0 '{input} answer:'",
+        "hard prompt rank k=2",
+        "hard prompt rank k=2 '{input} answer:'",
+    ]
     assert set(cells["mean"]) == {50.5} and set(cells["seeds"]) == {2}

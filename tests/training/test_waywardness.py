@@ -87,13 +87,18 @@ def test_prompts_of_single_tasks_are_refused():
         (lambda run: Waywardness("  "), "Waywardness.text is '  '; give some words"),
         (lambda run: Waywardness("a", -1.0), "Waywardness.gamma is -1.0; it must be a number"),
         (lambda run: dataclasses.replace(run, waywardness="a"), "waywardness is 'a'; bind @Way"),
-        (lambda run: dataclasses.replace(run, waywardness=Waywardness("the")),
-         "has 1 tokens, 'the', and the prompt 3 rows. Give a longer text, or PROMPT_LENGTH 1"),
-        (lambda run: dataclasses.replace(
-            run, method=FullFineTuning(), waywardness=Waywardness("the")),
-         "rows of a prompt, and full_fine_tuning has none"),
+        (
+            lambda run: dataclasses.replace(run, waywardness=Waywardness("the")),
+            "has 1 tokens, 'the', and the prompt 3 rows. Give a longer text, or PROMPT_LENGTH 1",
+        ),
+        (
+            lambda run: dataclasses.replace(
+                run, method=FullFineTuning(), waywardness=Waywardness("the")
+            ),
+            "rows of a prompt, and full_fine_tuning has none",
+        ),
     ],
-)  # fmt: skip
+)
 def test_mistakes(run, make, message):
     with pytest.raises(ValueError, match=message):
         make(run)

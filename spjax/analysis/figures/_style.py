@@ -98,15 +98,27 @@ def draw_line(
     style = {"color": look.colour, "marker": look.marker, "markersize": size}
     style["markeredgewidth"] = 0.8 * scale
     axes.errorbar(
-        place, cells["mean"], yerr=cells["std"].fillna(0.0), label=label, linestyle=look.dashes,
-        linewidth=look.width * scale, capsize=2.2 * scale, elinewidth=0.8, capthick=0.8, zorder=3,
+        place,
+        cells["mean"],
+        yerr=cells["std"].fillna(0.0),
+        label=label,
+        linestyle=look.dashes,
+        linewidth=look.width * scale,
+        capsize=2.2 * scale,
+        elinewidth=0.8,
+        capthick=0.8,
+        zorder=3,
         **style,
-    )  # fmt: skip
+    )
     hollow = (cells["seeds"] < cells["expected"]).to_numpy()
     axes.plot(
-        [at for at, empty in zip(place, hollow) if empty], cells["mean"][hollow],
-        linestyle="none", markerfacecolor="white", zorder=4, **style,
-    )  # fmt: skip
+        [at for at, empty in zip(place, hollow) if empty],
+        cells["mean"][hollow],
+        linestyle="none",
+        markerfacecolor="white",
+        zorder=4,
+        **style,
+    )
 
 
 def draw_references(axes: Axes, majority: float, ceiling: float) -> None:

@@ -301,8 +301,9 @@ def _read_multitask(stored: Tensors, config: Mapping[str, Any], _: Any) -> dict[
     tasks, ranks = config.get("num_tasks"), config.get("num_ranks")
     rows, width = table_PD.shape
     if rows not in (length, 2 * length) or (u_SPR.shape, v_SRD.shape) != (
-        (tasks, rows, ranks), (tasks, ranks, width)
-    ):  # fmt: skip
+        (tasks, rows, ranks),
+        (tasks, ranks, width),
+    ):
         raise ValueError(
             f"their shapes {table_PD.shape}, {u_SPR.shape} and {v_SRD.shape} are not those of "
             f"{length} rows for {tasks} tasks with {ranks} ranks"

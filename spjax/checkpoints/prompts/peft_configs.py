@@ -15,38 +15,69 @@ from typing import Any
 
 # Where an adapter comes from and who may load it; read or not, they change no number.
 _ABOUT = (
-    "auto_mapping", "base_model_name_or_path", "inference_mode", "peft_type", "peft_version",
-    "revision", "task_type",
-)  # fmt: skip
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "peft_type",
+    "peft_version",
+    "revision",
+    "task_type",
+)
 _PROMPTS = (
-    "num_attention_heads", "num_layers", "num_transformer_submodules", "num_virtual_tokens",
+    "num_attention_heads",
+    "num_layers",
+    "num_transformer_submodules",
+    "num_virtual_tokens",
     "token_dim",
-)  # fmt: skip
+)
 _PROMPT_STARTS = (
-    "prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_kwargs", "tokenizer_name_or_path",
-)  # fmt: skip
+    "prompt_tuning_init",
+    "prompt_tuning_init_text",
+    "tokenizer_kwargs",
+    "tokenizer_name_or_path",
+)
 # Keys of which any value is understood: the reader follows them, the tensors' names tell the same
 # (target_modules, layers_to_transform), or they only matter while an adapter is trained.
 _UNDERSTOOD: dict[str, tuple[str, ...]] = {
     "LORA": (
-        "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "target_modules",
-        "exclude_modules", "layers_to_transform", "layers_pattern", "lora_dropout",
-        "loftq_config", "eva_config", "corda_config", "lora_ga_config",  # how factors start
-        "megatron_core", "qalora_group_size", "runtime_config",
+        "r",
+        "lora_alpha",
+        "use_rslora",
+        "rank_pattern",
+        "alpha_pattern",
+        "target_modules",
+        "exclude_modules",
+        "layers_to_transform",
+        "layers_pattern",
+        "lora_dropout",
+        "loftq_config",
+        "eva_config",
+        "corda_config",
+        "lora_ga_config",  # how factors start
+        "megatron_core",
+        "qalora_group_size",
+        "runtime_config",
     ),
     "IA3": ("target_modules", "feedforward_modules", "exclude_modules", "init_ia3_weights"),
     "PROMPT_TUNING": (*_PROMPTS, *_PROMPT_STARTS),
     # What is saved of these is the table that an encoder has made.
     "P_TUNING": (
-        *_PROMPTS, "encoder_reparameterization_type", "encoder_hidden_size", "encoder_num_layers",
+        *_PROMPTS,
+        "encoder_reparameterization_type",
+        "encoder_hidden_size",
+        "encoder_num_layers",
         "encoder_dropout",
     ),
     "PREFIX_TUNING": (*_PROMPTS, "encoder_hidden_size", "prefix_projection", "init_weights"),
     "MULTITASK_PROMPT_TUNING": (
-        *_PROMPTS, *_PROMPT_STARTS, "prompt_tuning_init_state_dict_path",
-        "prompt_tuning_init_task", "num_ranks", "num_tasks",
+        *_PROMPTS,
+        *_PROMPT_STARTS,
+        "prompt_tuning_init_state_dict_path",
+        "prompt_tuning_init_task",
+        "num_ranks",
+        "num_tasks",
     ),
-}  # fmt: skip
+}
 # Keys of which these values are understood, beside those that switch a thing off.
 _VALUES: dict[str, tuple[Any, ...]] = {
     "init_lora_weights": (True, "gaussian", "orthogonal", "eva"),

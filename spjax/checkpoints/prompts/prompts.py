@@ -234,9 +234,17 @@ def provenance_of_run(result: Mapping[str, Any], config_text: str) -> dict[str, 
       Strings; what the run does not tell is left out.
     """
     names = (
-        "model", "task", "task_file", "method", "insertion", "fields", "sees_text", "sees_prompt",
-        "seed", "base_sha256",
-    )  # fmt: skip
+        "model",
+        "task",
+        "task_file",
+        "method",
+        "insertion",
+        "fields",
+        "sees_text",
+        "sees_prompt",
+        "seed",
+        "base_sha256",
+    )
     found = {name: result.get(name) for name in names}
     found["step"] = result.get("best_step")
     for split in ("validation", "test"):

@@ -44,9 +44,13 @@ _BUILT_IN = {
 }
 _RELATIVE = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
 _SIZES = {
-    "vocab_size": "vocab_size", "d_model": "emb_dim", "num_heads": "num_heads",
-    "d_kv": "head_dim", "d_ff": "mlp_dim", "num_layers": "num_encoder_layers",
-}  # fmt: skip
+    "vocab_size": "vocab_size",
+    "d_model": "emb_dim",
+    "num_heads": "num_heads",
+    "d_kv": "head_dim",
+    "d_ff": "mlp_dim",
+    "num_layers": "num_encoder_layers",
+}
 _TABLES = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _HEAD = "lm_head.weight"
 # Written by old versions of transformers, which never used it.

@@ -187,9 +187,7 @@ def _blocks(rows: slice, row_bytes: int) -> Iterable[tuple[int, int]]:
 
 def _product(values: Stored, scales: Stored) -> Stored:
     def fill(index: Index, out: np.ndarray) -> None:
-        own = tuple(
-            slice(0, 1) if size == 1 else part for size, part in zip(scales.shape, index)
-        )
+        own = tuple(slice(0, 1) if size == 1 else part for size, part in zip(scales.shape, index))
         out[...] = values.read("int8", index) * scales.read("float32", own)
 
     return Stored(values.shape, fill)

@@ -222,9 +222,16 @@ def _target(folder: _Folder, index: bytes) -> tuple[Mapping[str, Any], int]:
 
 # What msgpack, Flax and NumPy raise where an index holds anything.
 _INDEX_ERRORS = (
-    ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError,
-    MemoryError, msgpack.exceptions.UnpackException,
-)  # fmt: skip
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    msgpack.exceptions.UnpackException,
+)
 
 
 def _damaged(folder: _Folder, error: Exception) -> ValueError:

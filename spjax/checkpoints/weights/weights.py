@@ -26,9 +26,16 @@ _MOST_HASHED = 2**31  # bytes of a folder; a second or two
 _PIECES, _PIECE_BYTES = 64, 2**16  # of each file of a larger one
 VOCABULARY = "spiece.model"
 TOKENIZER_CONFIG = "tokenizer_config.json"
-_TOKENIZER_FILES = frozenset({
-    VOCABULARY, "tokenizer.json", TOKENIZER_CONFIG, "vocab.json", "merges.txt", "vocab.txt",
-})  # fmt: skip
+_TOKENIZER_FILES = frozenset(
+    {
+        VOCABULARY,
+        "tokenizer.json",
+        TOKENIZER_CONFIG,
+        "vocab.json",
+        "merges.txt",
+        "vocab.txt",
+    }
+)
 FORMATS = (
     "a .safetensors file of spjax; a T5X folder `checkpoint_{step}` (msgpack and zarr, or Orbax); "
     "a Hugging Face folder (config.json with model.safetensors or its index); or the URL of one "

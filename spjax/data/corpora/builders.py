@@ -98,9 +98,14 @@ def _start(request: Mapping[str, Any], lock: int) -> _Worker:
     # Files, not pipes: nobody reads while they work.
     out, err = (tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") for _ in range(2))
     process = subprocess.Popen(
-        [sys.executable, "-m", "spjax.data.corpora.build_corpus"], stdin=subprocess.PIPE,
-        encoding="utf-8", stdout=out, stderr=err, env=cache.builder_environment(), pass_fds=(lock,),
-    )  # fmt: skip
+        [sys.executable, "-m", "spjax.data.corpora.build_corpus"],
+        stdin=subprocess.PIPE,
+        encoding="utf-8",
+        stdout=out,
+        stderr=err,
+        env=cache.builder_environment(),
+        pass_fds=(lock,),
+    )
     with process.stdin as stream:
         stream.write(json.dumps(request))
     return _Worker(process, out, err)
@@ -156,10 +161,13 @@ class Beam:
         log(f"caching {spec['name']} with Apache Beam ({' '.join(options)}) ...")
         request = {"spec": spec, "seqio_cache_dir": where, "pipeline_options": options}
         done = subprocess.run(
-            [self.python, "-m", "spjax.data.corpora.beam"], input=json.dumps(request),
-            capture_output=True, encoding="utf-8", errors="replace",
+            [self.python, "-m", "spjax.data.corpora.beam"],
+            input=json.dumps(request),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
             env=cache.builder_environment(),
-        )  # fmt: skip
+        )
         if "No module named 'apache_beam'" in done.stderr:
             raise ValueError(
                 f"{self.python} has no Apache Beam. It wants an older pyarrow and protobuf than "

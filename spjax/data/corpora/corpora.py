@@ -166,8 +166,14 @@ def build(
     name, source = parse(text)
     words = vocabularies.load(vocabulary)
     folder = folder_of(name, vocabulary, split, cache_dir)
-    spec = {"name": name, "source": source, "field": field, "split": split,
-            "task": _task(folder, source), "vocabulary": str(words.path.absolute())}  # fmt: skip
+    spec = {
+        "name": name,
+        "source": source,
+        "field": field,
+        "split": split,
+        "task": _task(folder, source),
+        "vocabulary": str(words.path.absolute()),
+    }
     key = _key(spec, words)
     with _owned(folder) as lock:
         if (reason := corpus_files.problem(folder)) and folder.exists():

@@ -139,9 +139,7 @@ def _explain(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
-def _table(
-    data: bytes, name: str, delimiter: str, columns: Sequence[str] | None
-) -> Iterator[Row]:
+def _table(data: bytes, name: str, delimiter: str, columns: Sequence[str] | None) -> Iterator[Row]:
     """Rows of a CSV or TSV file, quoted or, for TSV, written without quoting."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ValueError(f"{name!r} is UTF-16 text; save it as UTF-8.")

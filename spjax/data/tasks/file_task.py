@@ -353,9 +353,7 @@ def _place(text: str, held_out: Sequence[str]) -> str:
     return split if split in held_out else "train"
 
 
-def _check_sizes(
-    files: tuple[tuple[str, str], ...], sizes: Mapping[str, int], rows: int
-) -> None:
+def _check_sizes(files: tuple[tuple[str, str], ...], sizes: Mapping[str, int], rows: int) -> None:
     empty = [split for split, size in sizes.items() if not size]
     if empty:
         paths = dict(files)

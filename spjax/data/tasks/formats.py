@@ -57,9 +57,7 @@ def _glue(
 
 _SUPER_GLUE = {
     "boolq": _glue("boolq", FALSE_TRUE, "accuracy"),
-    "cb": _glue(
-        "cb", ("entailment", "contradiction", "neutral"), "mean_3class_f1", "accuracy"
-    ),
+    "cb": _glue("cb", ("entailment", "contradiction", "neutral"), "mean_3class_f1", "accuracy"),
     "copa": _glue("copa", ("choice1", "choice2"), "accuracy"),
     "multirc": Format(
         "multirc",

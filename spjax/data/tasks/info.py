@@ -120,7 +120,7 @@ class TaskInfo:
 
     @property
     def reported_split(self) -> str:
-        """"test", or "validation" where nobody knows the targets of the test split."""
+        """ "test", or "validation" where nobody knows the targets of the test split."""
         return "test" if "test" in self.labelled else "validation"
 
     @property
@@ -159,7 +159,7 @@ class Mixture:
 
     @property
     def reported_split(self) -> str:
-        """"test", or "validation" where a scored task has no labelled test split."""
+        """ "test", or "validation" where a scored task has no labelled test split."""
         test = all(info.reported_split == "test" for info in self.scored)
         return "test" if test else "validation"
 

@@ -62,7 +62,9 @@ def note(path: str, info: TaskInfo, trained: TaskInfo | None) -> str:
         )
     place = Path(path).expanduser()
     same = hashlib.sha256(place.read_bytes()).hexdigest() == trained.version
-    if same or str(path) in [file_task.split_path(name)[0] for name in file_task.paths(trained.source)]:
+    if same or str(path) in [
+        file_task.split_path(name)[0] for name in file_task.paths(trained.source)
+    ]:
         return (
             f"{path} is a file of the prompt's own task, and all of its rows are scored, those of "
             "training among them; without --task only held-out rows are"

@@ -195,9 +195,7 @@ def _generation() -> Iterator[TaskInfo]:
     yield from _both("cnn_dailymail_v002", *facts)
     sizes = (16_142, 2_482, 4_201)  # dialogues, of which each makes several examples
     facts = ("schema_guided_dialogue", "schema_guided_dialogue:1.0.0", sizes, (), 64)
-    yield from _both(
-        "schema_guided_dialogue_v100", *facts, source_splits=(("validation", "dev"),)
-    )
+    yield from _both("schema_guided_dialogue_v100", *facts, source_splits=(("validation", "dev"),))
 
 
 def mixtures() -> Mapping[str, Mapping[str, tuple[str, ...] | Mapping[str, float]]]:

@@ -73,9 +73,7 @@ def plain(
       ValueError: one of the two is missing or no text.
     """
     del labels, features, training
-    return [
-        {**fields, "inputs": text(fields, "inputs"), "targets": text(fields, "targets")}
-    ]
+    return [{**fields, "inputs": text(fields, "inputs"), "targets": text(fields, "targets")}]
 
 
 def dialogue(

@@ -202,9 +202,7 @@ def ensure(
         else:
             members, own = (registry.get(task),), lengths
         wanted += [
-            (info, split, own, vocabulary)
-            for info in members
-            for split in splits or info.splits
+            (info, split, own, vocabulary) for info in members for split in splits or info.splits
         ]
     ensure_all(wanted, cache_dir, num_workers)
 

@@ -1,9 +1,9 @@
 """How one split lies on disk: ragged token ids, raw fields, and a manifest with checksums.
 
-    inputs.npy, targets.npy                  int32 ids of all examples, one after the other
-    inputs_offsets.npy, targets_offsets.npy  int64, where each example starts, and the end
-    examples.jsonl                           the raw fields of each example
-    manifest.json                            the key, counts of the examples, sizes and SHA-256
+inputs.npy, targets.npy                  int32 ids of all examples, one after the other
+inputs_offsets.npy, targets_offsets.npy  int64, where each example starts, and the end
+examples.jsonl                           the raw fields of each example
+manifest.json                            the key, counts of the examples, sizes and SHA-256
 """
 
 from __future__ import annotations
@@ -111,9 +111,7 @@ def problem(folder: Path, key: Mapping[str, Any]) -> str | None:
 
 def read(folder: Path) -> tuple[Ragged, Ragged]:
     """Memory-mapped ids of inputs and targets of a folder without a `problem`."""
-    arrays = [
-        np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in _FILES[:4]
-    ]
+    arrays = [np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in _FILES[:4]]
     inputs, input_offsets, targets, target_offsets = (np.asarray(array) for array in arrays)
     return Ragged(inputs, input_offsets), Ragged(targets, target_offsets)
 

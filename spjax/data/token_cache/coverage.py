@@ -101,8 +101,14 @@ class Counter:
     def __init__(
         self, info: TaskInfo, split: str, words: Vocabulary, lengths: Mapping[str, int]
     ) -> None:
-        names = ("inputs_cut", "inputs_unknown", "inputs_alike",
-                 "targets_cut", "targets_unknown", "targets_lost")  # fmt: skip
+        names = (
+            "inputs_cut",
+            "inputs_unknown",
+            "inputs_alike",
+            "targets_cut",
+            "targets_unknown",
+            "targets_lost",
+        )
         self.counts: dict[str, int] = dict.fromkeys(("examples", *names), 0)
         self._info, self._words, self._lengths = info, words, lengths
         self._has_targets = split in info.labelled
@@ -117,9 +123,7 @@ class Counter:
             self.add(inputs, targets, fields)
             yield inputs, targets, fields
 
-    def add(
-        self, inputs: Sequence[int], targets: Sequence[int], fields: Mapping[str, Any]
-    ) -> None:
+    def add(self, inputs: Sequence[int], targets: Sequence[int], fields: Mapping[str, Any]) -> None:
         """Counts an example.
 
         Args:

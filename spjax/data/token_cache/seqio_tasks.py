@@ -94,9 +94,7 @@ def examples(
         raise ValueError(f"{task.name}: " + words.partition("\n")[0]) from error
 
 
-def to_text(
-    dataset: tf.data.Dataset, *, info: TaskInfo, training: bool
-) -> tf.data.Dataset:
+def to_text(dataset: tf.data.Dataset, *, info: TaskInfo, training: bool) -> tf.data.Dataset:
     """Applies the task's template to a dataset of records, from whatever source.
 
     Args:

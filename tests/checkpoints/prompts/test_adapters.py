@@ -21,9 +21,11 @@ QUERY = "decoder/layers_1/encoder_decoder_attention/query/kernel"
 PREFIX = {f"prefix/decoder/{name}": numbers(3, 4, 2, 8) for name in ("keys", "values")}
 LORA = {f"lora/{QUERY}/a": numbers(16, 2), f"lora/{QUERY}/b": numbers(2, 24)}
 FACTORS = {"shared": numbers(5, 16), "u": numbers(3, 5, 1), "v": numbers(3, 1, 16)}
-IA3 = {"ia3/encoder/layers_0/mlp/wo/kernel": numbers(24),
-       "ia3/encoder/layers_0/attention/key/kernel": numbers(24),
-       "ia3/encoder/layers_0/attention/value/kernel": numbers(24)}  # fmt: skip
+IA3 = {
+    "ia3/encoder/layers_0/mlp/wo/kernel": numbers(24),
+    "ia3/encoder/layers_0/attention/key/kernel": numbers(24),
+    "ia3/encoder/layers_0/attention/value/kernel": numbers(24),
+}
 
 
 @pytest.mark.parametrize("tensors", [PREFIX, LORA, FACTORS, IA3], ids=lambda t: next(iter(t)))
@@ -51,8 +53,9 @@ def test_names_and_shapes_of_peft(tmp_path):
     found, _ = array_files.read_safetensors(tmp_path / "a" / peft.WEIGHTS)
     module = "base_model.model.decoder.block.1.layer.1.EncDecAttention.q"
     assert {name: x.shape for name, x in found.items()} == {
-        f"{module}.lora_A.weight": (2, 16), f"{module}.lora_B.weight": (24, 2),
-    }  # fmt: skip
+        f"{module}.lora_A.weight": (2, 16),
+        f"{module}.lora_B.weight": (24, 2),
+    }
     adapters.write(tmp_path / "b", PREFIX, {})
     found, _ = array_files.read_safetensors(tmp_path / "b" / peft.WEIGHTS)
     config = peft.config_of(tmp_path / "b")
@@ -63,8 +66,10 @@ def test_names_and_shapes_of_peft(tmp_path):
 
 
 def test_layers_that_are_stacked_come_apart(tmp_path):
-    stacked = {"lora/encoder/layers/attention/value/kernel/a": numbers(16, 3, 2),
-               "lora/encoder/layers/attention/value/kernel/b": numbers(2, 3, 24)}  # fmt: skip
+    stacked = {
+        "lora/encoder/layers/attention/value/kernel/a": numbers(16, 3, 2),
+        "lora/encoder/layers/attention/value/kernel/b": numbers(2, 3, 24),
+    }
     adapters.write(tmp_path / "a", stacked, {})
     found, _ = adapters.read(tmp_path / "a")
     for letter in "ab":
@@ -100,11 +105,21 @@ def test_damaged_adapters(tmp_path):
 
 
 LORA_CONFIG = {
-    "peft_type": "LORA", "task_type": "SEQ_2_SEQ_LM", "r": 2, "lora_alpha": 6, "bias": "none",
-    "target_modules": ["q", "wo"], "init_lora_weights": True, "use_dora": False,
-    "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None, "lora_dropout": 0.1,
-    "qalora_group_size": 16, "runtime_config": {"ephemeral_gpu_offload": False},
-}  # fmt: skip
+    "peft_type": "LORA",
+    "task_type": "SEQ_2_SEQ_LM",
+    "r": 2,
+    "lora_alpha": 6,
+    "bias": "none",
+    "target_modules": ["q", "wo"],
+    "init_lora_weights": True,
+    "use_dora": False,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "modules_to_save": None,
+    "lora_dropout": 0.1,
+    "qalora_group_size": 16,
+    "runtime_config": {"ephemeral_gpu_offload": False},
+}
 HUB_QUERY = "decoder.block.1.layer.1.EncDecAttention.q"
 HUB_WO = "encoder.block.0.layer.1.DenseReluDense.wo"
 WO = "encoder/layers_0/mlp/wo/kernel"
@@ -129,13 +144,18 @@ def lora_folder(folder, ranks=(2, 2), name="base_model.model.{}.lora_{}.weight",
         ((2, 2), "base_model.model.{}.lora_{}.default.weight", {}, (3.0, 3.0)),
         ((4, 4), "{}.lora_{}.weight", {"r": 4, "use_rslora": True}, (3.0, 3.0)),
         (
-            (4, 2), "base_model.model.{}.lora_{}.weight",
-            {"rank_pattern": {r"block\.\d+\.layer\.1\..*\.q": 4}, "alpha_pattern": {"wo": 5},
-             "init_lora_weights": "eva", "eva_config": {"rho": 2.0}},
+            (4, 2),
+            "base_model.model.{}.lora_{}.weight",
+            {
+                "rank_pattern": {r"block\.\d+\.layer\.1\..*\.q": 4},
+                "alpha_pattern": {"wo": 5},
+                "init_lora_weights": "eva",
+                "eva_config": {"rho": 2.0},
+            },
             (1.5, 2.5),
         ),
     ],
-)  # fmt: skip
+)
 def test_the_scale_of_lora_is_in_b(tmp_path, ranks, name, keys, scales):
     factors = lora_folder(tmp_path / "a", ranks, name, **keys)
     found, _ = adapters.read(tmp_path / "a")
@@ -155,12 +175,21 @@ def test_factors_of_a_changed_base_are_refused(tmp_path, start):
 
 @pytest.mark.parametrize(
     "key, value",
-    [("use_dora", True), ("bias", "lora_only"), ("lora_bias", True), ("modules_to_save", ["x"]),
-     ("trainable_token_indices", [3]), ("layer_replication", [[0, 1]]),
-     ("megatron_config", {"a": 1}),
-     ("fan_in_fan_out", True), ("use_qalora", True), ("target_parameters", ["x"]),
-     ("init_lora_weights", "mica"), ("of_a_later_version", 1)],
-)  # fmt: skip
+    [
+        ("use_dora", True),
+        ("bias", "lora_only"),
+        ("lora_bias", True),
+        ("modules_to_save", ["x"]),
+        ("trainable_token_indices", [3]),
+        ("layer_replication", [[0, 1]]),
+        ("megatron_config", {"a": 1}),
+        ("fan_in_fan_out", True),
+        ("use_qalora", True),
+        ("target_parameters", ["x"]),
+        ("init_lora_weights", "mica"),
+        ("of_a_later_version", 1),
+    ],
+)
 def test_what_a_config_changes_is_named(tmp_path, key, value):
     lora_folder(tmp_path / "a", **{key: value})
     with pytest.raises(ValueError, match=f"made with {key} = .*which spjax does not compute"):
@@ -196,10 +225,20 @@ def test_tensors_that_are_no_factors(tmp_path, extra, keys, message):
     "tensors, name, shape, change, message",
     [
         (IA3, "base_model.model.lm_head.weight", (2, 2), {}, "are no factors"),
-        (IA3, "base_model.model.encoder.block.0.layer.0.SelfAttention.q.ia3_l", (24, 1), {},
-         "is no scale of k, v or wo"),
-        (IA3, "base_model.model.encoder.block.1.layer.0.SelfAttention.k.ia3_l", (1, 24), {},
-         r"has shape \(1, 24\)"),
+        (
+            IA3,
+            "base_model.model.encoder.block.0.layer.0.SelfAttention.q.ia3_l",
+            (24, 1),
+            {},
+            "is no scale of k, v or wo",
+        ),
+        (
+            IA3,
+            "base_model.model.encoder.block.1.layer.0.SelfAttention.k.ia3_l",
+            (1, 24),
+            {},
+            r"has shape \(1, 24\)",
+        ),
         (IA3, "", (), {"modules_to_save": ["lm_head"]}, "made with modules_to_save"),
         (PREFIX, "other", (2, 2), {}, "there are the tensors"),
         (PREFIX, "", (), {"num_transformer_submodules": 1}, "for T5 PEFT has 2"),
@@ -224,7 +263,8 @@ def test_prompts_with_more_beside_them(tmp_path):
     prompts.write(tmp_path / "a", Prompt(numbers(2, 16), {}), "peft")
     config = peft.config_of(tmp_path / "a")
     safetensors.numpy.save_file(
-        {peft.TENSOR: numbers(2, 16), "lm_head.weight": numbers(2, 2)}, tmp_path / "a" / peft.WEIGHTS
+        {peft.TENSOR: numbers(2, 16), "lm_head.weight": numbers(2, 2)},
+        tmp_path / "a" / peft.WEIGHTS,
     )
     with pytest.raises(ValueError, match="more than a table of rows: .*lm_head.weight"):
         prompts.read(tmp_path / "a")

@@ -211,14 +211,17 @@ def test_evaluation_batches_of_few_positions(many: Any) -> None:
         ([110, 112, 125, 126], 1, [(128, 4)]),  # 112 for two would save a sixteenth
         ([30, 100, 200], 1, [(32, 1), (112, 1), (224, 1)]),
         ([10, 100, 500, 1000], 1, [(112, 2), (512, 1), (1024, 1)]),
-        ([10] * 90 + [60] * 40 + [120] * 40 + [240] * 39 + [250], 1,
-         [(16, 90), (64, 40), (128, 40), (256, 40)]),
+        (
+            [10] * 90 + [60] * 40 + [120] * 40 + [240] * 39 + [250],
+            1,
+            [(16, 90), (64, 40), (128, 40), (256, 40)],
+        ),
         ([30, 30, 30, 100], 4, [(112, 4)]),  # two batches would be filled up to four rows each
         ([30] * 8 + [100], 4, [(32, 8), (112, 1)]),
         ([2000], 1, [(2000, 1)]),
         ([1030, 1031, *[1279] * 4, 1999, 2000], 1, [(1280, 6), (2000, 2)]),
     ],
-)  # fmt: skip
+)
 def test_evaluations_use_few_row_lengths(lengths, size, expected):
     assert batching.few_lengths(np.array(lengths, int), lambda length: size) == expected
 

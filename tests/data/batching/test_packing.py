@@ -32,16 +32,19 @@ def examples(chunks):
     for chunk in chunks:
         for row in range(len(chunk["inputs_BL"])):
             for segment in set(chunk["input_segments_BL"][row].tolist()) - {0}:
-                own, out = (chunk[f"{s}_segments_{d}"][row] == segment
-                            for s, d in (("input", "BL"), ("target", "BM")))
+                own, out = (
+                    chunk[f"{s}_segments_{d}"][row] == segment
+                    for s, d in (("input", "BL"), ("target", "BM"))
+                )
                 assert (np.diff(np.flatnonzero(own)) == 1).all()
                 run = int(chunk["runs_BG"][row, segment - 1])
                 assert run not in found
                 found[run] = (
-                    chunk["inputs_BL"][row][own].tolist(), chunk["slots_BL"][row][own].tolist(),
+                    chunk["inputs_BL"][row][own].tolist(),
+                    chunk["slots_BL"][row][own].tolist(),
                     chunk["targets_BM"][row][out].tolist(),
                     int(chunk["tasks_BG"][row, segment - 1]),
-                )  # fmt: skip
+                )
     return found
 
 
@@ -62,9 +65,12 @@ def test_every_example_is_whole_and_keeps_its_run_task_and_slots():
 
 @pytest.mark.parametrize(
     ("rows", "count"),
-    [(packing.Rows(8, 100, 99, (1,)), 3), (packing.Rows(8, 2, 99, (1,)), 6),
-     (packing.Rows(8, 100, 1, (1,)), 6)],
-)  # fmt: skip
+    [
+        (packing.Rows(8, 100, 99, (1,)), 3),
+        (packing.Rows(8, 2, 99, (1,)), 6),
+        (packing.Rows(8, 100, 1, (1,)), 6),
+    ],
+)
 def test_room_is_kept_in_positions_targets_and_segments(rows, count):
     lengths, targets = np.array([4] * 6), np.array([2] * 6)
     row, start, target_start, segment = packing.place(lengths, targets, rows)
@@ -153,8 +159,11 @@ def test_gangs_of_unequal_rows_pack():
     parts = {1: batch_of([5, 3], [1, 1]), 4: batch_of([9], [2])}
     merged = batching.gang(parts)
     assert merged["runs_BG"][:, 0].tolist() == [1, 1, 4]
-    assert sorted(examples(packing.pack({**merged, "runs_BG": np.arange(3)[:, None]},
-                                        packing.Rows(10, 4, 3, (1,))))) == [0, 1, 2]  # fmt: skip
+    assert sorted(
+        examples(
+            packing.pack({**merged, "runs_BG": np.arange(3)[:, None]}, packing.Rows(10, 4, 3, (1,)))
+        )
+    ) == [0, 1, 2]
 
 
 def test_row_lengths_of_a_unit():

@@ -41,9 +41,14 @@ def spelled(ids, vocabulary):
 def test_rows_words_and_fields(split, vocabulary):
     placed = slots.place(split, TEMPLATE, vocabulary)
     assert spelled(placed.inputs[0], vocabulary) == [
-        *(0, 1, 2), "the bird sits in the old tree and sings a song is", 3, 4, "answer:", 5,
+        *(0, 1, 2),
+        "the bird sits in the old tree and sings a song is",
+        3,
+        4,
+        "answer:",
+        5,
         "the bird sings",
-    ]  # fmt: skip
+    ]
     # Only what all texts have is a field: "said" is not.
     assert spelled(placed.inputs[1], vocabulary)[3] == "he said: it is not in the house is"
     assert placed.inputs[1][-1] == 1 and placed.targets is split.targets
@@ -89,8 +94,10 @@ def test_one_text_is_placed_as_in_its_split(split, vocabulary):
     # Where nobody knows the names of the task, those of the template count.
     ids, _ = slots.place_one(TEXTS[0], TEMPLATE, (), vocabulary, 64)
     assert ids == slots.place(split, TEMPLATE, vocabulary).inputs[0].tolist()
-    fields = {"premise": "the bird sits in the old tree and sings a song",
-              "hypothesis": "the bird sings"}  # fmt: skip
+    fields = {
+        "premise": "the bird sits in the old tree and sings a song",
+        "hypothesis": "the bird sings",
+    }
     assert slots.place_one(fields, TEMPLATE, names, vocabulary, 64)[0] == ids
     for given in ("the bird", {"premise": "the bird"}):
         with pytest.raises(ValueError, match="there is no '.*', which the prompt's template shows"):

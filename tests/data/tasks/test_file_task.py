@@ -78,8 +78,9 @@ def test_labels_are_read_in_every_way(tmp_path: Path) -> None:
     rows = [{"input": f"{i}", "target": answers[i % 5]} for i in range(100)]
     made = examples(FileTask(write(tmp_path / "d.jsonl", rows), **LABELS))
     assert {row["targets"] for split in made.values() for row in split} == {"yes"}
-    digits = examples(FileTask(write(tmp_path / "d.jsonl", rows[1:2] * 9), **held(tmp_path),
-                               labels=("1", "0")))  # fmt: skip
+    digits = examples(
+        FileTask(write(tmp_path / "d.jsonl", rows[1:2] * 9), **held(tmp_path), labels=("1", "0"))
+    )
     assert digits["train"][0]["label"] == 0, "a word goes before a number"
 
 
@@ -113,9 +114,7 @@ def test_targets_of_a_correlation_are_numbers(tmp_path: Path) -> None:
         FileTask(write(tmp_path / "d.jsonl", [{"input": "a", "target": True}]), **score)
 
 
-def test_long_cells_and_the_home_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_cells_and_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"input": "word " * 40_000, "target": "a"}, ROWS[0]]
     write(tmp_path / "d.csv", rows)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -150,26 +149,46 @@ GOOD = b'{"input": "a", "target": "yes"}\n'
     [
         ("d.jsonl", GOOD + b"nonsense\n", r"d.jsonl:2: not a JSON object \(Expecting value"),
         ("d.jsonl", GOOD + b"\n\n[1]\n", r"d.jsonl:4: expected a JSON object, found \[1\]"),
-        ("d.json", json.dumps(ROWS[:3], indent=2).encode(),
-         "1 of 1 rows.*\n.*d.json:1: .*; write one object on each line.* was not read$"),
+        (
+            "d.json",
+            json.dumps(ROWS[:3], indent=2).encode(),
+            "1 of 1 rows.*\n.*d.json:1: .*; write one object on each line.* was not read$",
+        ),
         ("d.json", GOOD + json.dumps(ROWS[0], indent=2).encode(), "1 of 2 rows.*\n.*d.json:2: "),
         ("d.json", b"[" + GOOD[:-1] + b",\n" + GOOD + b"]", "1 of 1 rows.*\n.*:1: .* each line"),
-        ("d.csv", b'input,target\n"Hi" he said,y\n',
-         'd.csv:2: not CSV .*a cell that begins with " ends with one'),
+        (
+            "d.csv",
+            b'input,target\n"Hi" he said,y\n',
+            'd.csv:2: not CSV .*a cell that begins with " ends with one',
+        ),
         ("d.tsv", b'input\ttarget\n"Hi" he said\ty\n"a ""b"" c"\ty\n', "d.tsv:2: not CSV"),
-        ("d.tsv", b'input\ttarget\n"a\tx\nb\ty\nc"\tz\nd\n',
-         "d.tsv:2: a quoted cell begins here in which each line would be a whole row: .* was not"),
+        (
+            "d.tsv",
+            b'input\ttarget\n"a\tx\nb\ty\nc"\tz\nd\n',
+            "d.tsv:2: a quoted cell begins here in which each line would be a whole row: .* was not",
+        ),
         ("d.csv", b'input,target\na,x\n"a,x\nb,y\nc",z\n', "d.csv:3: a quoted cell begins here"),
-        ("d.csv", b"input;target\na;b\n", "'input;target': its columns stand between semicolons; "
-         "save the file with commas as .csv"),
+        (
+            "d.csv",
+            b"input;target\na;b\n",
+            "'input;target': its columns stand between semicolons; "
+            "save the file with commas as .csv",
+        ),
         ("d.csv", b'"input";"target"\n"a";"b"\n', "stand between semicolons"),
         ("d.csv", b"input\ttarget\na\tb\n", "stand between tabs"),
         ("d.tsv", b"input,target\na,b\n", "stand between commas"),
-        ("d.csv", "input,target\na,b\n".encode("utf-16"), "d.csv' is UTF-16 text; save it as UTF-8"),
+        (
+            "d.csv",
+            "input,target\na,b\n".encode("utf-16"),
+            "d.csv' is UTF-16 text; save it as UTF-8",
+        ),
         ("d.jsonl", GOOD + b'{"input": "\xff"}', "d.jsonl:2: not UTF-8 text"),
         ("d.jsonl", b"[" * 99_999, "d.jsonl:1: nested too deeply"),
-        ("d.jsonl", b'{"inputs": "a", "target": "b"}', "no field 'input', only 'inputs', 'target'"
-         "; did you mean 'inputs'"),
+        (
+            "d.jsonl",
+            b'{"inputs": "a", "target": "b"}',
+            "no field 'input', only 'inputs', 'target'; did you mean 'inputs'",
+        ),
         ("d.jsonl", b'{"input": " ", "target": "b"}', "the field 'input' is empty"),
         ("d.jsonl", b'{"input": "a", "target": ""}', "the field 'target' is empty"),
         ("d.jsonl", b'{"input": null, "target": "b"}', "'input' is None; it must be a text"),
@@ -187,7 +206,7 @@ GOOD = b'{"input": "a", "target": "yes"}\n'
         ("d.parquet", GOOD, "is not a Parquet file"),
         ("d.txt", GOOD, "ends in '.txt'; give one of .jsonl, .json"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_row_is_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
@@ -196,8 +215,10 @@ def test_a_bad_row_is_named(name: str, content: bytes, message: str, tmp_path: P
 
 def test_a_tsv_file_without_quoting_keeps_its_rows(tmp_path: Path) -> None:
     texts = ['"to be', "or not", 'to be"', '"that is"', 'the "question"'] * 40
-    rows = [(f"{text} {i}" if text[0] != '"' else text, "no yes".split()[i % 2])
-            for i, text in enumerate(texts)]  # fmt: skip
+    rows = [
+        (f"{text} {i}" if text[0] != '"' else text, "no yes".split()[i % 2])
+        for i, text in enumerate(texts)
+    ]
     path = tmp_path / "d.tsv"
     path.write_text("input\ttarget\n" + "".join(f"{a}\t{b}\n" for a, b in rows))
     made = [row for split in examples(FileTask(str(path), **LABELS)).values() for row in split]
@@ -209,17 +230,25 @@ def test_a_tsv_file_without_quoting_keeps_its_rows(tmp_path: Path) -> None:
 def test_quoted_cells_of_several_lines_stay_whole(
     ending: str, columns: int, tmp_path: Path
 ) -> None:
-    texts = ["It cost 1,000\nand\tmore", "one, two\nthree", 'he said "no\nno"', "a\nb", "plain",
-             "x, y", "\n\nlines\n", "a\tb\nc\td", "1,5\n2,5", '"so"']  # fmt: skip
+    texts = [
+        "It cost 1,000\nand\tmore",
+        "one, two\nthree",
+        'he said "no\nno"',
+        "a\nb",
+        "plain",
+        "x, y",
+        "\n\nlines\n",
+        "a\tb\nc\td",
+        "1,5\n2,5",
+        '"so"',
+    ]
     table = pandas.DataFrame({"input": texts, "target": ["no", "yes"] * 5})
     if columns == 3:
         table.insert(0, "", range(10))  # as Pandas writes its index
     path = tmp_path / f"d{ending}"
     table.to_csv(path, index=False, sep="\t" if ending == ".tsv" else ",")
     made = examples(FileTask(str(path), **LABELS, **held(tmp_path, target="no")))["train"]
-    assert [(row["inputs"], row["targets"]) for row in made] == list(
-        zip(texts, table["target"])
-    )
+    assert [(row["inputs"], row["targets"]) for row in made] == list(zip(texts, table["target"]))
 
 
 def test_a_bad_row_of_parquet_is_named(tmp_path: Path) -> None:
@@ -270,10 +299,14 @@ def test_the_first_ten_bad_rows_of_all_files_are_named(tmp_path: Path) -> None:
         ({"labels": ("a", "a")}, "different words, none empty"),
         ({"labels": ("a", "")}, "different words, none empty"),
         ({"metrics": "accuracy"}, r"metrics is \('accuracy',\); without labels, either squad; or"),
-        ({"metrics": ("accuracy", "mean_3class_f1"), **LABELS},
-         "has 'mean_3class_f1', which is for 3 labels, but FileTask.labels has 2; use accuracy"),
-        ({"metrics": "f1_with_invalid", "labels": ("no", "yes", "maybe")},
-         "'f1_with_invalid', which is for 2 labels, but FileTask.labels has 3"),
+        (
+            {"metrics": ("accuracy", "mean_3class_f1"), **LABELS},
+            "has 'mean_3class_f1', which is for 3 labels, but FileTask.labels has 2; use accuracy",
+        ),
+        (
+            {"metrics": "f1_with_invalid", "labels": ("no", "yes", "maybe")},
+            "'f1_with_invalid', which is for 2 labels, but FileTask.labels has 3",
+        ),
         ({"metrics": ("squad",), **LABELS}, "with labels accuracy, f1_with_invalid"),
         ({"metrics": ("squad", "rouge")}, "without labels, either squad; or rouge, bleu; or"),
         ({"input_length": 1}, "input_length is 1; it must be a whole number of at least 2"),
@@ -281,7 +314,7 @@ def test_the_first_ten_bad_rows_of_all_files_are_named(tmp_path: Path) -> None:
         ({"name": ".."}, r"name is '\.\.'; .* and not dots alone"),
         ({"sha256": "0"}, r"data.jsonl has changed: its SHA-256 is \w+ and was 0"),
     ],
-)  # fmt: skip
+)
 def test_settings_are_checked(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
     path = write(tmp_path / "data.jsonl", ROWS)
     with pytest.raises(ValueError, match=message):
@@ -307,16 +340,21 @@ def test_equal_inputs_share_a_split_and_stay_in_it(tmp_path: Path) -> None:
 
 def test_too_few_rows_to_hold_out(tmp_path: Path) -> None:
     path = write(tmp_path / "d.jsonl", ROWS[:1])
-    with pytest.raises(ValueError, match="1 rows, too few to hold out 10% .*none is left for .*"
-                       "VALIDATION_FILE"):  # fmt: skip
+    with pytest.raises(
+        ValueError, match="1 rows, too few to hold out 10% .*none is left for .*VALIDATION_FILE"
+    ):
         FileTask(path)
     assert registry.get(FileTask(path, **held(tmp_path))).sizes == (1, 1, 1)
 
 
 def test_the_content_is_part_of_a_run(tmp_path: Path) -> None:
     path = write(tmp_path / "my data.jsonl", ROWS)
-    gin = ["gin_configs/models/pocket.gin", "gin_configs/tasks/file.gin",
-           "gin_configs/runs/pocket.gin", "gin_configs/methods/prompt_tuning.gin"]  # fmt: skip
+    gin = [
+        "gin_configs/models/pocket.gin",
+        "gin_configs/tasks/file.gin",
+        "gin_configs/runs/pocket.gin",
+        "gin_configs/methods/prompt_tuning.gin",
+    ]
     bindings = ["MODEL_SIZE = pocket_50k", f"TASK_FILE = '{path}'", "TASK_LABELS = ['no', 'yes']"]
     run = config.load("Run", gin, bindings)
     assert run.task == FileTask(path, **LABELS) and str(run.task) == "my_data"
@@ -355,9 +393,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("own")
 
 
-def test_from_a_file_to_a_trained_prompt(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_from_a_file_to_a_trained_prompt(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(folder / "my-data.csv", ROWS)
     task = FileTask(path, **LABELS, target_length=8)
     sentinel = registry.get(f"{path}:sentinel:n20")
@@ -377,10 +413,16 @@ def test_from_a_file_to_a_trained_prompt(
             text = fields["targets_text"]
             assert cached.inputs[number].tolist() == [*pocket.encode(fields["inputs_text"]), 1]
             assert cached.targets[number].tolist() == [*mark, *pocket.encode(text), 1]
-    settings = [f"--gin.TASK_FILE='{path}'", "--gin.TASK_LABELS=('no', 'yes')",
-                "--gin.FileTask.target_length=8", "--gin.MODEL_SIZE=pocket_50k",
-                "--gin.TRAIN_STEPS=2", "--gin.EVAL_PERIOD=2",
-                "--gin.PROMPT_LENGTH=3", f"--gin.MODEL_DIR='{folder / 'run'}'"]  # fmt: skip
+    settings = [
+        f"--gin.TASK_FILE='{path}'",
+        "--gin.TASK_LABELS=('no', 'yes')",
+        "--gin.FileTask.target_length=8",
+        "--gin.MODEL_SIZE=pocket_50k",
+        "--gin.TRAIN_STEPS=2",
+        "--gin.EVAL_PERIOD=2",
+        "--gin.PROMPT_LENGTH=3",
+        f"--gin.MODEL_DIR='{folder / 'run'}'",
+    ]
     names = ("models/pocket", "runs/pocket", "methods/prompt_tuning", "tasks/file")
     gin = [f"--gin_file=gin_configs/{name}.gin" for name in names]
     assert main.main(["train", *gin, *settings]) == 0
@@ -423,7 +465,7 @@ def test_a_row_with_a_comma_does_not_hide_that_its_quotation_mark_swallows_other
 
 
 def test_a_doubled_quotation_mark_further_down_does_not_hide_it_either(tmp_path):
-    rows = ['"c\tbad', "e\tgood", 'f"\tbad', 'g\tgood', '"h ""i"" j"\tbad']
+    rows = ['"c\tbad', "e\tgood", 'f"\tbad', "g\tgood", '"h ""i"" j"\tbad']
     (tmp_path / "a.tsv").write_text("\n".join(["input\ttarget", *rows]) + "\n")
     (row,) = file_rows.read(tmp_path / "a.tsv", ("input", "target"))
     assert row.place == ":2" and "written without quoting" in row.problem

@@ -24,8 +24,12 @@ POCKET, T5 = vocabulary.load("pocket"), vocabulary.load("t5")
     [
         (("Ω", "Ж"), 0, r"labels 'Ω' and 'Ж' are the same tokens in the vocabulary .*\(▁ <unk>\)"),
         (("good", "Ω"), 0, "the label 'Ω' is ▁ <unk> in the vocabulary .*no answer can be right"),
-        (("really bad", "really good"), 2, "'really bad' and 'really good' are the same when they "
-         "are cut to 2 tokens, EOS included. Allow at least 3 target tokens with TASK_FEATURE"),
+        (
+            ("really bad", "really good"),
+            2,
+            "'really bad' and 'really good' are the same when they "
+            "are cut to 2 tokens, EOS included. Allow at least 3 target tokens with TASK_FEATURE",
+        ),
         (("good", "really bad"), 2, "'really bad' has 3 tokens, EOS included, .* room for 2"),
         (("good", "really  bad"), 9, "'really  bad' reads 'really bad' once .* as it reads"),
         (("²", "good"), 9, "the label '²' reads '2' once"),
@@ -67,13 +71,22 @@ def losses(task: file_task.FileTask, words: vocabulary.Vocabulary) -> tuple[dict
 
 
 def test_what_examples_lose_is_counted(tmp_path: Path) -> None:
-    rows = [("the bird", "the tree"), ("the Ω", "a Ж"), ("the Ж", "the end"),
-            ("the bird sings in the old tree", "the bird sings in the old house")]  # fmt: skip
+    rows = [
+        ("the bird", "the tree"),
+        ("the Ω", "a Ж"),
+        ("the Ж", "the end"),
+        ("the bird sings in the old tree", "the bird sings in the old house"),
+    ]
     counts, line = losses(task_of(tmp_path, rows, input_length=6, target_length=5), POCKET)
     assert counts == {
-        "examples": 4, "inputs_cut": 1, "inputs_unknown": 2, "inputs_alike": 1,
-        "targets_cut": 1, "targets_unknown": 1, "targets_lost": 2,
-    }  # fmt: skip
+        "examples": 4,
+        "inputs_cut": 1,
+        "inputs_unknown": 2,
+        "inputs_alike": 1,
+        "targets_cut": 1,
+        "targets_unknown": 1,
+        "targets_lost": 2,
+    }
     assert line == (
         "d/train, of 4 examples: 1 input longer than 6 tokens and cut; 2 inputs with pieces that "
         "the vocabulary lacks (<unk>); 1 input the same tokens as another text; 1 target longer "
@@ -144,12 +157,19 @@ def test_a_run_is_refused_before_it_has_a_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = task_of(tmp_path, [("the bird", "really bad"), ("the tree", "really good")])
-    gin = [f"--gin_file=gin_configs/{name}.gin"
-           for name in ("models/pocket", "runs/pocket", "methods/prompt_tuning", "tasks/file")]
-    settings = [f"--gin.TASK_FILE='{task.path}'", f"--gin.TEST_FILE='{task.path}'",
-                f"--gin.VALIDATION_FILE='{task.path}'", "--gin.MODEL_SIZE=pocket_50k",
-                "--gin.TASK_LABELS=('really bad', 'really good')", "--gin.FileTask.target_length=2",
-                f"--gin.MODEL_DIR='{tmp_path / 'run'}'"]  # fmt: skip
+    gin = [
+        f"--gin_file=gin_configs/{name}.gin"
+        for name in ("models/pocket", "runs/pocket", "methods/prompt_tuning", "tasks/file")
+    ]
+    settings = [
+        f"--gin.TASK_FILE='{task.path}'",
+        f"--gin.TEST_FILE='{task.path}'",
+        f"--gin.VALIDATION_FILE='{task.path}'",
+        "--gin.MODEL_SIZE=pocket_50k",
+        "--gin.TASK_LABELS=('really bad', 'really good')",
+        "--gin.FileTask.target_length=2",
+        f"--gin.MODEL_DIR='{tmp_path / 'run'}'",
+    ]
     assert main.main(["train", *gin, *settings]) == 2
     assert "are the same when they are cut to 2 tokens" in capsys.readouterr().err
     assert not (tmp_path / "run" / "config.gin").exists()

@@ -89,8 +89,11 @@ def folders(shared_cache: Path) -> Iterator[Path]:
                 path = {"TFDS_DATA_DIR": str(empty), "PYTHONPATH": os.pathsep.join(sys.path)}
                 done = subprocess.run(
                     [sys.executable, "-c", PROGRAM, unfinished, *UNPREPARED],
-                    capture_output=True, text=True, cwd=empty, env={**os.environ, **path},
-                )  # fmt: skip
+                    capture_output=True,
+                    text=True,
+                    cwd=empty,
+                    env={**os.environ, **path},
+                )
                 assert done.returncode == 0, done.stderr[-3000:]
                 (folder.parent / "told.json").write_text(done.stdout.splitlines()[-1])
                 Path(unfinished).rename(folder)

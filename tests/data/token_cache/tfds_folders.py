@@ -12,7 +12,7 @@ SPLITS = ("train", "validation", "test")
 TEXTS = (
     "Il était une fois “quotes” — naïve ☃ …",
     "",
-    'He said: "It\'s <br>\'s" &amp; left.',
+    "He said: \"It's <br>'s\" &amp; left.",
     "two  spaces \n and a line break",
     "A plain sentence , as they come .",
     "日本語 und Größe; 100 % <extra_id_0> True",
@@ -51,7 +51,7 @@ def _record() -> dict[str, Records]:
         split: [
             {
                 "passage": "It rained in Rome.\n@highlight\nKöln stayed dry\n@highlight\nMore",
-                "query": "In @placeholder it is \"dry\"",
+                "query": 'In @placeholder it is "dry"',
                 "entities": ["Rome", "Köln", "Cologne"][: 3 - i % 2],
                 "answers": answers[i % 3] if split != "test" else [],
                 "idx": {"passage": i // 2, "query": i},
@@ -85,7 +85,7 @@ def _mnli() -> dict[str, Records]:
 
 def _dpr() -> dict[str, Records]:
     record = {
-        "sentence": "Bees land on flowers because they have \"pollen\", naïve or not.",
+        "sentence": 'Bees land on flowers because they have "pollen", naïve or not.',
         "pronoun": "they",
         "candidates": ["Bees", "flowers"],
     }
