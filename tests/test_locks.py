@@ -82,10 +82,10 @@ def test_children_of_a_killed_owner_are_waited_for(tmp_path, child):
 
 def test_a_process_ends_with_its_parent():
     """The one in the middle is killed; the last one must notice."""
-    last = "from spjax import parents; import time; parents.exit_with_parent(); time.sleep(60)"
+    last = "from spjax import subprocesses; import time; subprocesses.exit_with_parent(); time.sleep(60)"
     middle = (
-        "import os, subprocess, sys, time; from spjax import parents\n"
-        "env = {**os.environ, parents.VARIABLE: str(os.getpid())}\n"
+        "import os, subprocess, sys, time; from spjax import subprocesses\n"
+        "env = {**os.environ, subprocesses.VARIABLE: str(os.getpid())}\n"
         f"print(subprocess.Popen([sys.executable, '-c', {last!r}], env=env).pid, flush=True)\n"
         "time.sleep(60)"
     )

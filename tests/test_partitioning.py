@@ -211,8 +211,9 @@ def test_slurm_tasks_find_each_other(monkeypatch):
 BODY = """
 import json, pathlib, sys
 from spjax import config
-from spjax.training import processes, loop
-processes.start()
+from spjax import multihost
+from spjax.training import loop
+multihost.start()
 folder = pathlib.Path(sys.argv[2])
 run = config.load("Run", [sys.argv[1]])
 (result,) = loop.train([run], [folder])

@@ -78,7 +78,7 @@ def test_output_is_utf8_in_any_locale(monkeypatch):
 def test_three_times_ctrl_c():
     """The first is answered, the second is ignored, the third ends at once."""
     program = (
-        "import os, signal, sys, time; from spjax import cli\n"
+        "import os, signal, sys, time; from spjax.cli import main\n"
         # Ctrl-C is ignored by what a shell has started in the background.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Parser:\n"
@@ -89,7 +89,7 @@ def test_three_times_ctrl_c():
         "        finally:\n"
         "            for _ in range(int(sys.argv[1]) - 1): os.kill(os.getpid(), signal.SIGINT)\n"
         "            print('saved', flush=True)\n"
-        "cli._parser = Parser\n"
+        "main._parser = Parser\n"
         "code = cli.main()\n"
         "class Late:\n"  # while Python ends
         "    def __del__(self, kill=os.kill, pid=os.getpid()): kill(pid, 2)\n"

@@ -408,7 +408,7 @@ SEQIO_TASK = """
 import functools
 import seqio
 import tensorflow as tf
-from spjax.data import vocabulary
+from spjax.vocabularies import vocabulary
 
 def texts(split, shuffle_files, seed=None):
     return tf.data.Dataset.from_tensor_slices({"body": ["the bird", "", "an old house"]})

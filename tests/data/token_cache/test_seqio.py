@@ -81,7 +81,8 @@ def test_majority_is_the_world_s(name: str) -> None:
 
 PROGRAM = """
 import json, sys
-from spjax.data import plain_tokens, seqio_tasks, vocabulary
+from spjax.data.token_cache import plain_tokens, seqio_tasks
+from spjax.vocabularies import vocabulary
 from spjax.data.tasks import registry
 import seqio, tensorflow as tf
 

@@ -244,7 +244,7 @@ from tests.data.token_cache import tfds_folders
 folder, *names = sys.argv[1:]
 tfds_folders.write(folder)
 socket.getaddrinfo = no_network
-from spjax.data import build_cache, seqio_tasks
+from spjax.data.token_cache import build_cache, seqio_tasks
 from spjax.data.tasks import registry, templates
 told = {}
 for task in names:
