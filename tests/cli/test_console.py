@@ -90,7 +90,7 @@ def test_three_times_ctrl_c():
         "            for _ in range(int(sys.argv[1]) - 1): os.kill(os.getpid(), signal.SIGINT)\n"
         "            print('saved', flush=True)\n"
         "main._parser = Parser\n"
-        "code = cli.main()\n"
+        "code = main.main()\n"
         "class Late:\n"  # while Python ends
         "    def __del__(self, kill=os.kill, pid=os.getpid()): kill(pid, 2)\n"
         "late = Late() if sys.argv[1] == '2' else None\n"
