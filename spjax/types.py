@@ -7,7 +7,8 @@ of prompt, `D` model, `H` heads, `K` head size, `F` mlp, `V` vocabulary.
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.struct
 import jax

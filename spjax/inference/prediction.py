@@ -313,8 +313,10 @@ def doubts(prompt: Prompt | Tuned, model: str, base_sha256: str) -> list[str]:
         return [f"the prompt from {prompt.origin} was trained with {trained}, not with {model}"]
     if "base_sha256" in prompt.provenance:
         return [
-            f"the prompt from {prompt.origin} was trained with other weights of {model} than "
-            "these (or the same in another dtype); its answers may be worthless"
+            (
+                f"the prompt from {prompt.origin} was trained with other weights of {model} than "
+                "these (or the same in another dtype); its answers may be worthless"
+            )
         ]
     return []
 
