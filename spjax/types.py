@@ -19,8 +19,7 @@ Array = jax.Array | np.ndarray
 Tree = Mapping[str, Any]
 
 
-@flax.struct.dataclass
-class Batch:
+class Batch(flax.struct.PyTreeNode):
     """Rows of one or more segments; all arrays are int32.
 
     Attributes:
@@ -46,8 +45,7 @@ SITES = ("encoder", "decoder", "cross")  # self-attention of both stacks, and of
 PROMPT_SEES = ("all", "before", "itself")
 
 
-@flax.struct.dataclass
-class Soft:
+class Soft(flax.struct.PyTreeNode):
     """What one run puts into the forward pass of a frozen model; whatever is left out is not there.
 
     Attributes:
@@ -105,8 +103,7 @@ class Soft:
         return cls(arrays.get("prompt"), prefix, arrays.get("added"))
 
 
-@flax.struct.dataclass
-class Prefix:
+class Prefix(flax.struct.PyTreeNode):
     """Keys and values of all runs at one site; a query sees those of its own run only.
 
     They stand before the first position of each example, as if the text had been moved: row p of a
@@ -125,8 +122,7 @@ class Prefix:
     before_R: Array
 
 
-@flax.struct.dataclass
-class Injection:
+class Injection(flax.struct.PyTreeNode):
     """Soft tokens of all runs and tasks as one table of rows.
 
     Prompts of any lengths stand one after the other, so unequal lengths cost no padding.

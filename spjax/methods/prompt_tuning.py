@@ -100,5 +100,4 @@ class PromptTuning(Method):
             return jnp.stack([one(own) for own in jax.random.split(rng, self.tasks)])
 
         prompt = self.param("prompt", start)
-        sees = {"sees_text": self.sees_text, "sees_prompt": self.sees_prompt}
-        return base, Soft(prompt=prompt, **sees)
+        return base, Soft(prompt=prompt, sees_text=self.sees_text, sees_prompt=self.sees_prompt)

@@ -13,9 +13,10 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from spjax.models.t5 import T5
-from spjax.types import Array, Batch, Injection, Tree
+from spjax.types import Batch, Injection, Tree
 
 EOS = 1
 KINDS = ("greedy", "beam", "sample", "rank")
@@ -225,8 +226,7 @@ def _write(
     return jax.lax.while_loop(unfinished, one, start)[3]
 
 
-@flax.struct.dataclass
-class _Beams:
+class _Beams(flax.struct.PyTreeNode):
     """What a beam search knows after `index` steps; W is the number of beams.
 
     Attributes:

@@ -67,10 +67,8 @@ def choice(draws: Draws) -> Choice:
     else:
         wrong = draws.pick(CHAINS[draws.other(range(len(CHAINS)), row)])
     answer = draws.below(2)
-    choices = (wrong, right) if answer else (right, wrong)
-    return Choice(
-        chain[place].format(a=name), tuple(c.format(a=name) for c in choices), asked, answer
-    )
+    first, second = (text.format(a=name) for text in ((wrong, right) if answer else (right, wrong)))
+    return Choice(chain[place].format(a=name), (first, second), asked, answer)
 
 
 _NAMES = (("choice1", "choice2"), ("1", "2"), ("first", "second"))

@@ -107,7 +107,8 @@ def record(draws: Draws) -> Drawn:
 def wic(draws: Draws) -> Drawn:
     """Two sentences with one word; label 1 if it has the same sense in both. end is exclusive."""
     made = senses.pair(draws)
-    spans = [re.search(rf"\b{made.word}\b", text).span() for text in made.sentences]
+    word = re.compile(rf"\b{made.word}\b")
+    spans = [next(word.finditer(text)).span() for text in made.sentences]
     fields: Fields = {"word": made.word}
     for number, (text, (start, end)) in enumerate(zip(made.sentences, spans), 1):
         fields |= {f"sentence{number}": f"{text}.", f"start{number}": start, f"end{number}": end}
