@@ -17,6 +17,7 @@ import functools
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class Template:
       parts: in order: ("words", text), ("field", name) or ("slots", number of rows).
     """
 
-    parts: tuple[tuple[str, str | int], ...]
+    parts: tuple[tuple[str, Any], ...]
 
     @property
     def length(self) -> int:
@@ -183,7 +184,8 @@ def _ids(
     for _ in range(sum(map(len, pieces)) - room):
         longest = max(of_fields, key=len)
         del longest[-1:]
-    found, row = [], 0
+    found: list[int] = []
+    row = 0
     for piece, (kind, value) in zip(pieces, template.parts):
         if kind == "slots":
             piece, row = [-1 - r for r in range(row, row + value)], row + value

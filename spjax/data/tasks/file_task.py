@@ -318,7 +318,9 @@ def _read(
 ) -> _Content:
     """All records; `stamps` says when the files were changed, so that they are read again."""
     del stamps
-    found, problems, total = {}, [], 0
+    found: dict[str, list[Any]] = {}
+    problems: list[str] = []
+    total = 0
     inputs, targets = Template(template), Template(target, "target")
     columns = dict.fromkeys([*inputs.columns, *targets.columns])
     for split, path in files:

@@ -194,7 +194,7 @@ class Mixture:
     @property
     def ceiling(self) -> float | None:
         """Mean of what a perfect reader scores, None where nobody knows."""
-        ceilings = [info.ceiling for info in self.scored]
-        if None in ceilings:
+        ceilings = [info.ceiling for info in self.scored if info.ceiling is not None]
+        if len(ceilings) < len(self.scored):
             return None
         return math.fsum(ceilings) / len(ceilings)
