@@ -1,4 +1,4 @@
-"""How much a device takes at a time: `python -m spjax.studies.calibration CONFIG.gin`.
+"""Measures the batch that fills a device: `python -m spjax.studies.calibration CONFIG.gin`.
 
 Chunks of packed rows go through the model, each twice as many as before, until throughput stops
 rising or memory is full. The last line of the output is JSON; measured figures are kept.
@@ -36,7 +36,7 @@ _STEPS = 3
 
 
 def rows_of(length: int, rows: int, vocabulary: int) -> Batch:
-    """Random rows full of examples of one run."""
+    """Returns random rows full of examples of one run."""
     rng = np.random.default_rng(0)
     count = max(1, length // _EXAMPLE)
     segments_L = np.minimum(np.arange(length) // _EXAMPLE + 1, count)
@@ -58,7 +58,7 @@ def rows_of(length: int, rows: int, vocabulary: int) -> Batch:
 
 
 def seconds_of(run: Run) -> Callable[[int, int], float]:
-    """A function that times the gradients of so many rows of some length, in seconds."""
+    """Returns a function that times the gradients of so many rows of some length, in seconds."""
     base, place = loop.base_of(run), loop.placement_of(run)
     program = steps.program_of(run, run.method, place).of_the_model
     soft = padded(Injection(jnp.zeros((1, program.config.emb_dim)), np.zeros((1, 1), np.int32)))
@@ -72,7 +72,7 @@ def seconds_of(run: Run) -> Callable[[int, int], float]:
 
 
 def least_seconds(program: steps.Program, soft: Injection, base: Tree, batch: Batch) -> float:
-    """The shortest of some times of the gradients of a chunk, for one run with a prompt."""
+    """Returns the shortest time of a chunk's gradients, for one run with a prompt."""
     through, times = steps.compiled_gradients(program), []
     totals_N, key = np.ones(1, np.float32), jax.random.key(0)
     for _ in range(1 + _STEPS):  # the first compiles
@@ -86,7 +86,7 @@ def least_seconds(program: steps.Program, soft: Injection, base: Tree, batch: Ba
 def saturation(
     seconds: Callable[[int, int], float], length: int, multiple: int = 1
 ) -> tuple[int, list[tuple[int, float]]]:
-    """The number of positions beyond which throughput hardly rises, and what was measured.
+    """Returns the positions beyond which throughput hardly rises, and the measurements.
 
     Args:
       seconds: time of so many rows of some length; raises `jax.errors.JaxRuntimeError` where
@@ -112,7 +112,7 @@ def saturation(
 
 
 def calibrate(run: Run) -> dict[str, Any]:
-    """`positions`, what was measured and where; from the cache if it was measured before."""
+    """Returns `positions`, measurements and device; from the cache if measured before."""
     place = loop.placement_of(run)
     program = steps.program_of(run, run.method, place).of_the_model
     device, length = jax.devices()[0].device_kind, min(run.row_length, 512)
@@ -141,7 +141,7 @@ def calibrate(run: Run) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints what `calibrate` finds for the run of a `config.gin`."""
+    """Prints the result of `calibrate` for the run of a `config.gin`."""
     subprocesses.exit_with_parent()
     (path,) = argv if argv is not None else sys.argv[1:]
     run = config.load_stored("Run", Path(path))
