@@ -47,7 +47,7 @@ PROMPT_SEES = ("all", "before", "itself")
 
 @flax.struct.dataclass
 class Soft:
-    """What one run puts into the forward pass of a frozen model; whatever is left out is not there.
+    """Soft tokens and other arrays that one run adds to the forward pass of a frozen model.
 
     Attributes:
       prompt: float32 rows for the slots, `[P, D]`, or `[S, P, D]` where tasks have their own.
@@ -71,7 +71,7 @@ class Soft:
 
     @property
     def sees(self) -> dict[str, Any]:
-        """What its slots see, as far as that is not everything, by the names of the attributes."""
+        """Returns the settings of what slots see that are not the default, by name."""
         everything = type(self)()
         return {
             name: getattr(self, name)
@@ -81,11 +81,11 @@ class Soft:
 
     @staticmethod
     def has(name: str) -> bool:
-        """Whether `arrays` could have an array of this name."""
+        """Returns whether `arrays` could have an array of this name."""
         return name in ("prompt", "added") or name.startswith("prefix/")
 
     def arrays(self) -> dict[str, Array]:
-        """Its arrays by name, for example "prompt" and "prefix/cross/keys"."""
+        """Returns its arrays by name, for example "prompt" and "prefix/cross/keys"."""
         found = {
             f"prefix/{site}/{name}": array
             for site, pair in self.prefix.items()
@@ -96,7 +96,7 @@ class Soft:
 
     @classmethod
     def of(cls, arrays: Mapping[str, Array]) -> Soft:
-        """The inverse of `arrays`; teachers and what slots see are not among them."""
+        """Returns the inverse of `arrays`, without teachers and what slots see."""
         sites = {name.split("/")[1] for name in arrays if name.startswith("prefix/")}
         prefix = {
             site: (arrays[f"prefix/{site}/keys"], arrays[f"prefix/{site}/values"]) for site in sites
@@ -126,7 +126,7 @@ class Prefix:
 
 @flax.struct.dataclass
 class Injection:
-    """Soft tokens of all runs and tasks as one table of rows.
+    """Soft tokens of all runs and tasks, in one table.
 
     Prompts of any lengths stand one after the other, so unequal lengths cost no padding.
 
@@ -168,7 +168,7 @@ def per_segment(values_BG: Array, segments_BL: Array) -> Array:
 
 
 def prompt_rows(batch: Batch, injection: Injection) -> Array:
-    """Rows of `injection.prompt_RD` that belong at each input position, -1 where it is text.
+    """Returns the row of `injection.prompt_RD` at each input position, -1 where it is text.
 
     Args:
       batch: its slots count from the start of the segment's own prompt.
@@ -189,7 +189,7 @@ def prompt_rows(batch: Batch, injection: Injection) -> Array:
 
 
 def bias_rows(batch: Batch, places_BL: Array, injection: Injection) -> Array:
-    """Rows of `injection.bias_RD` that are added at each input position, -1 for none.
+    """Returns the row of `injection.bias_RD` added at each input position, -1 for none.
 
     Args:
       batch: runs and segments.
@@ -206,7 +206,7 @@ def bias_rows(batch: Batch, places_BL: Array, injection: Injection) -> Array:
 
 
 def join(groups: Sequence[Soft]) -> Injection:
-    """The injection of all runs, whatever each of them puts into the forward pass.
+    """Joins the soft tokens of all runs into one injection.
 
     Args:
       groups: every array with a leading axis of the runs of the group, whose trees are alike; one
@@ -247,7 +247,7 @@ def _join_prompts(groups: Sequence[Soft], counts: Sequence[int]) -> tuple[Any, A
 
 
 def _join_teachers(groups: Sequence[Soft], counts: Sequence[int]) -> tuple[Any, Any]:
-    """A table with the rows of the prompts' table, 0 where a run imitates nothing."""
+    """Returns a table like the prompts' table, 0 where a run imitates nothing."""
     if all(soft.teacher is None for soft in groups):
         return None, None
     prompts = [soft for soft in groups if soft.prompt is not None]
@@ -272,7 +272,7 @@ def _join_biases(groups: Sequence[Soft], counts: Sequence[int]) -> tuple[Any, An
 
 
 def _join_prefixes(groups: Sequence[Any], counts: Sequence[int]) -> Prefix:
-    """Prefixes of one site, None for groups without; arrays are `[N, layers, P, H, K]`."""
+    """Joins prefixes `[N, layers, P, H, K]` of one site, None for groups without."""
     tables, owners, before, run = [], [], [], 0
     for pair, runs in zip(groups, counts):
         if pair is not None:
@@ -290,7 +290,7 @@ def _concatenated(parts: Sequence[Array], axis: int = 0) -> Array:
 
 
 def padded(injection: Injection) -> Injection:
-    """The same soft tokens in a table of a power of two of rows, at least 256.
+    """Pads the table of soft tokens to a power of two of rows, at least 256.
 
     So one compiled model serves prompts of all usual lengths. Nothing points to the rows added.
     """
