@@ -86,7 +86,7 @@ class Ours:
         state = step.init_group([self.method] * runs, list(range(runs)), optimizer, self.base)
         self.states = (state,)
         self.untrained = jax.tree.map(lambda x: np.array(x[0]), state.trainable)
-        program = (self.config, (self.method.started(),))
+        program = (self.config, (self.method.without_initializer(),))
         self.program = step.Program(
             *program, dataclasses.replace(optimizer, learning_rate=0.0), 0.0, 0.0, None
         )
@@ -112,7 +112,7 @@ class Ours:
         layout = dataclasses.replace(self.layout, target_length=NEW_TOKENS)
         texts = evaluation.predict(
             self.config,
-            self.method.started(),
+            self.method.without_initializer(),
             self.untrained,
             self.base,
             _Words(),
@@ -141,7 +141,7 @@ def needs_of(task: str, prompt: int, batches: int, seed: int, size: int = BATCH)
 
 def efficiency(rows: packing.Rows, needs: list[Any]) -> dict[str, float]:
     """Real over computed positions of encoder and decoder."""
-    counts = [int(packing.place(*own, rows)[0].max()) + 1 for own in needs]
+    counts = [int(packing.assign_positions(*own, rows)[0].max()) + 1 for own in needs]
     computed = sum(sum(rows.split(count)) for count in counts)
     real = [sum(int(own[i].sum()) for own in needs) for i in (0, 1)]
     return {

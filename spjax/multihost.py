@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 _COUNT, _ID, _ADDRESS = "JAX_PROCESS_COUNT", "JAX_PROCESS_ID", "JAX_COORDINATOR_ADDRESS"
 
 
-def start() -> None:
+def initialize() -> None:
     """Connects to the other processes of a run, if the environment names any.
 
     It does if `JAX_COORDINATOR_ADDRESS` (host:port) is set, then with `JAX_PROCESS_COUNT` and
@@ -39,15 +39,15 @@ def start() -> None:
         jax.distributed.initialize()
 
 
-def leads() -> bool:
+def is_primary() -> bool:
     """Returns whether this is the primary process, which alone writes files and messages."""
     return jax.process_index() == 0
 
 
-def meet(place: str) -> None:
+def barrier(name: str) -> None:
     """Waits until all processes have reached the barrier of this name."""
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(place)
+        multihost_utils.sync_global_devices(name)
 
 
 def all_agree(flag: bool) -> bool:

@@ -279,7 +279,9 @@ def _placement(num_partitions: int, rules: Rules) -> Placement:
     return Placement(make_mesh(model=num_partitions), rules)
 
 
-def place(num_partitions: int = 1, rules: str | Sequence[Any] = "data_parallel") -> Placement:
+def make_placement(
+    num_partitions: int = 1, rules: str | Sequence[Any] = "data_parallel"
+) -> Placement:
     """Makes a placement over all devices: some along `model`, the rest along `data`.
 
     Args:
@@ -302,7 +304,7 @@ def place(num_partitions: int = 1, rules: str | Sequence[Any] = "data_parallel")
 def of(tree: Any) -> Placement:
     """Returns the placement of a tree's arrays, with rows over `data`."""
     sharding = jax.tree.leaves(tree)[0].sharding
-    return Placement(sharding.mesh) if isinstance(sharding, NamedSharding) else place()
+    return Placement(sharding.mesh) if isinstance(sharding, NamedSharding) else make_placement()
 
 
 def for_devices(config: T5Config) -> T5Config:

@@ -14,8 +14,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from spjax.injection import Injection
 from spjax.models.t5 import T5
-from spjax.types import Array, Batch, Injection, Tree
+from spjax.types import Array, Batch, Tree
 
 EOS = 1
 KINDS = ("greedy", "beam", "sample", "rank")

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spjax.injection import PROMPT_SEES
 from spjax.models import fused, quantization
 from spjax.models.sizes import T5Config
-from spjax.types import PROMPT_SEES, Array
+from spjax.types import Array
 
 NEGATIVE = -1e10
 BUCKETS = 32  # of relative positions

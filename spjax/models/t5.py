@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from spjax.injection import Injection, bias_rows, prompt_rows
 from spjax.models.layers import (
     NEGATIVE,
     Attention,
@@ -29,7 +30,7 @@ from spjax.models.layers import (
     seen_by_slots,
 )
 from spjax.models.sizes import T5Config
-from spjax.types import Array, Batch, Injection, bias_rows, per_segment, prompt_rows
+from spjax.types import Array, Batch, per_segment
 
 Constrain = Callable[..., jax.Array]
 Prefixes = tuple[KeysValues | None, KeysValues | None]  # of self- and cross-attention
@@ -320,7 +321,7 @@ class T5(nn.Module):
 
         Args:
           bias: broadcastable to `[B, H, Q, L]`.
-          site: one of `spjax.types.SITES`; cross-attention knows no positions.
+          site: one of `spjax.injection.SITES`; cross-attention knows no positions.
           injection: the soft tokens.
           runs_BG: run of each segment.
           segments: of the Q queries.

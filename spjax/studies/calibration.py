@@ -22,10 +22,11 @@ import numpy as np
 
 from spjax import config, subprocesses
 from spjax.files import DamagedFile, default_cache_dir, read_json, write_json
+from spjax.injection import Injection, padded
 from spjax.training import loop
 from spjax.training import step as steps
 from spjax.training.run import Run
-from spjax.types import Batch, Injection, Tree, padded
+from spjax.types import Batch, Tree
 
 _log = logging.getLogger(__name__)
 

@@ -110,7 +110,7 @@ def prepare(folder: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def own(folder: Path, text: str) -> Iterator[None]:
+def claim(folder: Path, text: str) -> Iterator[None]:
     """Locks a folder that the user has named, for the run with this `config.gin` alone.
 
     Raises:

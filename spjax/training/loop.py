@@ -69,7 +69,7 @@ def placement_of(run: Run) -> partitioning.Placement:
     Raises:
       ValueError: they do not fit the devices.
     """
-    return partitioning.place(run.num_partitions, run.logical_axis_rules)
+    return partitioning.make_placement(run.num_partitions, run.logical_axis_rules)
 
 
 class Member:
@@ -96,7 +96,7 @@ class Member:
             self.data.set_state(self.standing.data)
             if self._exhausted():
                 self.status = "finished"
-        if multihost.leads():
+        if multihost.is_primary():
             self.log = run_files.MetricsLog(self.folder, self.standing.step)
         return arrays
 
@@ -274,7 +274,7 @@ class Gang:
         return functools.partial(
             evaluation.predict,
             self.program.config,
-            member.method.started(),
+            member.method.without_initializer(),
             trainable,
             self.base,
             tasks.words,
@@ -290,8 +290,8 @@ class Gang:
             like = self._own(i)
             arrays, _ = member.checkpoints.at(member.standing.best_step, like)
             _report(member, self._answers(i, arrays["trainable"]), result)
-            tensors = member.method.started().collapse(arrays["trainable"], self.base)
-            if tensors and multihost.leads():
+            tensors = member.method.without_initializer().collapse(arrays["trainable"], self.base)
+            if tensors and multihost.is_primary():
                 _save_tensors(member, jax.device_get(tensors), result)
         return _finished(member, result, seconds)
 
@@ -312,7 +312,7 @@ def _finished(member: Member, result: dict[str, Any], seconds: float) -> dict[st
     if member.checkpoints is not None:
         member.checkpoints.wait()
     result["seconds"] = seconds
-    if multihost.leads():
+    if multihost.is_primary():
         if (log := member.folder / "metrics.jsonl").is_file():
             result["metrics_sha256"] = file_digest(log)
         if config := _config_file(member):
@@ -343,7 +343,7 @@ def _arrays(state: steps.TrainState, i: int) -> dict[str, Any]:
 def _common_program(members: Sequence[Member], firsts: Sequence[Member]) -> steps.Program:
     """The program of a gang, whose groups have the methods of `firsts`."""
     alone = [steps.program_of(m.run, m.method, placement_of(m.run)) for m in members]
-    methods = tuple(member.method.started() for member in firsts)
+    methods = tuple(member.method.without_initializer() for member in firsts)
     programs = {dataclasses.replace(program, methods=methods) for program in alone}
     bases = {(m.run.model, m.run.checkpoint, m.run.weights_dtype) for m in members}
     if len(programs) > 1 or len(bases) > 1:
@@ -381,7 +381,9 @@ def _save_tensors(member: Member, tensors: Mapping[str, Any], result: dict[str, 
 def _facts(member: Member, base: Tree) -> dict[str, Any]:
     run, standing = member.run, member.standing
     source = member.tasks.mixture.trained[0].source
-    made = jax.eval_shape(member.method.started().init_with_output, jax.random.key(0), base)
+    made = jax.eval_shape(
+        member.method.without_initializer().init_with_output, jax.random.key(0), base
+    )
     (_, soft), trainable = made[0], made[1].get("params", {})
     fields = member.tasks.fields
     return {
@@ -437,12 +439,12 @@ def train(
     Raises:
       ValueError: the runs do not fit together, or their data or weights cannot be read.
     """
-    tell = on_progress if on_progress and multihost.leads() else lambda progress: None
+    tell = on_progress if on_progress and multihost.is_primary() else lambda progress: None
     total = max(run.steps for run in runs)
     tell(Progress(0, total, "loading"))
     partitioning.keep_compiled_programs()
     host_memory.release_programs()
-    multihost.meet("start")  # the one that leads may have had to prepare the folders
+    multihost.barrier("start")  # the one that leads may have had to prepare the folders
     for run, folder in zip(runs, folders, strict=True):
         run.check_contents()
         folder.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ import optax
 
 from spjax import partitioning
 from spjax.checkpoints.weights import weights as frozen
+from spjax.injection import padded
 from spjax.methods.base import Method, apply_gang, init_trainable
 from spjax.models import T5, T5Config, fused
 from spjax.models.losses import token_losses
@@ -27,7 +28,7 @@ from spjax.training import waywardness
 from spjax.training.losses import imitation_losses, run_losses
 from spjax.training.optimizers import Optimizer
 from spjax.training.run import Run
-from spjax.types import Array, Batch, Tree, padded, per_segment
+from spjax.types import Array, Batch, Tree, per_segment
 
 
 @flax.struct.dataclass
@@ -100,14 +101,14 @@ def program_of(
     optimizer = dataclasses.replace(run.optimizer, learning_rate=1.0)  # each run has its own
     loss = (run.z_loss, run.label_smoothing, run.loss_normalizing_factor)
     how = (run.remat, placement, waywardness.target_of(run))
-    return Program(config, (method.started(),), optimizer, *loss, *how)
+    return Program(config, (method.without_initializer(),), optimizer, *loss, *how)
 
 
 def groups_of(methods: Sequence[Method]) -> list[list[int]]:
     """Which runs of a gang have the same method but for its initial values, by their numbers."""
     found: dict[Method, list[int]] = {}
     for i, method in enumerate(methods):
-        found.setdefault(method.started(), []).append(i)
+        found.setdefault(method.without_initializer(), []).append(i)
     return list(found.values())
 
 

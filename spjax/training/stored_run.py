@@ -43,7 +43,7 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
     answer = functools.partial(
         evaluation.predict,
         program.config,
-        member.method.started(),
+        member.method.without_initializer(),
         trainable,
         base,
         tasks.words,
@@ -75,7 +75,7 @@ def weights_of(run: Run, folder: Path, base: Tree) -> Tree:
 
 def _best(run: Run, method: Method, folder: Path, base: Tree) -> tuple[Tree, int]:
     """Trainable parameters of a run's best step, and that step."""
-    state = jax.eval_shape(lambda: steps.init_state([run], [method.started()], base))
+    state = jax.eval_shape(lambda: steps.init_state([run], [method.without_initializer()], base))
     like = {"trainable": state.trainable, "optimizer": state.optimizer}
     like = loop.placement_of(run).one_of(like, base)
     checkpoints = run_files.Checkpoints(folder, read_only=True)

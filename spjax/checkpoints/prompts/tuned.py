@@ -10,7 +10,7 @@ import numpy as np
 
 from spjax.checkpoints import array_files
 from spjax.checkpoints.prompts import adapters, peft, prompts
-from spjax.types import Soft
+from spjax.injection import Soft
 
 CHANGES = ("lora/", "ia3/")  # how names of factors and scales of kernels begin
 
@@ -20,7 +20,7 @@ class Tuned:
     """Soft tokens of any kind, of one task, or changes of weights.
 
     Attributes:
-      tensors: float32, by the names of `spjax.types.Soft.arrays`; names that begin with one of
+      tensors: float32, by the names of `spjax.injection.Soft.arrays`; names that begin with one of
         `CHANGES` are those that methods which change weights collapse to.
       provenance: as of `spjax.checkpoints.prompts.Prompt`.
       origin: what it was read from, in words.

@@ -18,7 +18,7 @@ import numpy as np
 from spjax.data.batching import slots
 from spjax.data.token_cache.cache import CachedSplit
 
-Batch = dict[str, np.ndarray]
+HostBatch = dict[str, np.ndarray]
 
 INSERTIONS = ("front", "after_first", "end")
 _ENDLESS = 2**31  # batches; Grain wants a length
@@ -146,7 +146,7 @@ def train_iterator(
     counts = [split.num_examples for split in splits]
     shares = _shares(rates)
 
-    def batch(number: int) -> Batch:
+    def batch(number: int) -> HostBatch:
         positions = np.arange(number * batch_size, (number + 1) * batch_size)
         few = sample_splits and len(splits) > 1
         places = few_streams(rates, seed, positions) if few else mixed(shares, seed, positions)
@@ -164,7 +164,7 @@ def train_iterator(
 
 def eval_batches(
     split: CachedSplit, layout: Layout, batch_size: int, *, positions: int = 0
-) -> Iterator[tuple[Batch, np.ndarray]]:
+) -> Iterator[tuple[HostBatch, np.ndarray]]:
     """Yields the examples of a split by length, so that few positions are padding.
 
     Args:
@@ -188,7 +188,7 @@ def eval_batches(
     def size_of(length: int) -> int:
         return min(batch_size, max(1, positions // length)) if positions else batch_size
 
-    def batches() -> Iterator[tuple[Batch, np.ndarray]]:
+    def batches() -> Iterator[tuple[HostBatch, np.ndarray]]:
         first = 0
         for length, count in few_lengths(lengths, size_of):
             alike, size = order[first : first + count], size_of(length)
@@ -240,7 +240,7 @@ def few_lengths(lengths: np.ndarray, size_of: Callable[[int], int]) -> list[tupl
     return best
 
 
-def gang(batches: Mapping[int, Batch]) -> Batch:
+def gang(batches: Mapping[int, HostBatch]) -> HostBatch:
     """Joins the batches of several runs, run by run, into one; `runs_BG` has each row's run.
 
     Rows of unequal length are padded at the end to the longest.
@@ -248,7 +248,7 @@ def gang(batches: Mapping[int, Batch]) -> Batch:
     Args:
       batches: the batch of each run, by the run's number.
     """
-    merged: Batch = {}
+    merged: HostBatch = {}
     for name in next(iter(batches.values())):
         width = max(batch[name].shape[1] for batch in batches.values())
         fill = -1 if name == "slots_BL" else 0
@@ -332,7 +332,7 @@ def shuffled(count: int, seed: int, positions: np.ndarray) -> np.ndarray:
     return indices
 
 
-def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> Batch:
+def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> HostBatch:
     """Makes one batch of the examples at `indices`.
 
     Args:
@@ -378,7 +378,7 @@ def _gather(values: np.ndarray, places: np.ndarray, wanted: np.ndarray) -> np.nd
     return np.where(wanted, values[np.where(wanted, places, 0)], 0).astype(np.int32)
 
 
-def _joined(parts: Sequence[Batch]) -> Batch:
+def _joined(parts: Sequence[HostBatch]) -> HostBatch:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

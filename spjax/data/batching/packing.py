@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from spjax.data.batching.batching import ROW_LENGTHS, Batch, smallest
+from spjax.data.batching.batching import ROW_LENGTHS, HostBatch, smallest
 
 _TARGETS = (4, 8, 16, 32, 64, 128, 256)
 _POSITIONS_PER_SEGMENT = 8  # of a row; bounds G, which costs nothing, without looking at the texts
@@ -44,7 +44,7 @@ class Rows:
         return [big] * whole + [small] * few
 
 
-def place(
+def assign_positions(
     lengths_N: np.ndarray, targets_N: np.ndarray, rows: Rows
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Assigns each example a position: the longest first, each in the first row with room.
@@ -77,7 +77,7 @@ def place(
     return tuple(placed)
 
 
-def pack(batch: Batch, rows: Rows) -> list[Batch]:
+def pack(batch: HostBatch, rows: Rows) -> list[HostBatch]:
     """Packs a batch of one example a row into fewer rows.
 
     Args:
@@ -90,7 +90,7 @@ def pack(batch: Batch, rows: Rows) -> list[Batch]:
     """
     real_BL, real_BM = batch["input_segments_BL"] > 0, batch["target_segments_BM"] > 0
     lengths_N, targets_N = real_BL.sum(axis=1), real_BM.sum(axis=1)
-    row_N, start_N, target_start_N, segment_N = place(lengths_N, targets_N, rows)
+    row_N, start_N, target_start_N, segment_N = assign_positions(lengths_N, targets_N, rows)
     sizes = rows.split(int(row_N.max()) + 1)
     total = sum(sizes)
 
@@ -179,7 +179,7 @@ def choose(
             least = [max(-(-x // length), -(-y // target_length)) for x, y in totals]
             if np.mean(least) * row + program >= best:
                 continue  # not even without any waste
-            counts = [int(place(*batch, shape)[0].max()) + 1 for batch in batches]
+            counts = [int(assign_positions(*batch, shape)[0].max()) + 1 for batch in batches]
             for chunks in _chunks(max(counts), length, positions, parts, multiple):
                 rows = dataclasses.replace(shape, chunks=chunks)
                 padded = float(np.mean([sum(rows.split(count)) for count in counts]))

@@ -82,7 +82,7 @@ def parse(text: str) -> Template:
     return template
 
 
-def place(split: CachedSplit, text: str, words: Vocabulary) -> CachedSplit:
+def insert_slots(split: CachedSplit, text: str, words: Vocabulary) -> CachedSplit:
     """Applies a template to the inputs of a split; id -1 - r is the slot of soft token r.
 
     Where the text is too long, the longest field loses its last tokens; anchors and slots stay.
@@ -118,7 +118,7 @@ def _tell_unknown(text: str, part: str) -> None:
     _log.warning("the template %r has words that the vocabulary lacks (<unk>): %r", text, part)
 
 
-def place_one(
+def insert_slots_in_text(
     given: str | Mapping[str, str],
     text: str,
     names: Sequence[str],
