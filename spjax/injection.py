@@ -56,12 +56,12 @@ class Soft:
 
     def arrays(self) -> dict[str, Array]:
         """Returns its arrays by name, for example "prompt" and "prefix/cross/keys"."""
-        found = {
+        prefix = {
             f"prefix/{site}/{name}": array
             for site, pair in self.prefix.items()
             for name, array in zip(("keys", "values"), pair)
         }
-        both = {"prompt": self.prompt, "added": self.added, **found}
+        both = {"prompt": self.prompt, "added": self.added, **prefix}
         return {name: array for name, array in both.items() if array is not None}
 
     @classmethod

@@ -208,7 +208,7 @@ class Placement:
         """
         known = {name: leaf.shape for name, leaf in trees.flatten(base).items()}
 
-        def place(path: Any, leaf: Any) -> NamedSharding:
+        def sharding_of(path: Any, leaf: Any) -> NamedSharding:
             keys = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
             name = "/".join(map(str, keys))
             if known.get(name) != tuple(leaf.shape[1:]):
@@ -216,15 +216,15 @@ class Placement:
             inner = self.sharding(logical_axes(name, leaf.ndim - 1), leaf.shape[1:])
             return NamedSharding(self.mesh, PartitionSpec(None, *inner.spec))
 
-        return jax.tree_util.tree_map_with_path(place, state)
+        return jax.tree_util.tree_map_with_path(sharding_of, state)
 
     def one_of(self, state: Any, base: Tree) -> Any:
         """Returns shapes and shardings of one run's part of the train state; see `state`."""
 
         def one(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
             spec = PartitionSpec(*sharding.spec[1:])
-            place = NamedSharding(self.mesh, spec)
-            return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=place)
+            run_sharding = NamedSharding(self.mesh, spec)
+            return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=run_sharding)
 
         return jax.tree.map(one, state, self.state(state, base))
 

@@ -61,18 +61,18 @@ def to_host(leaf: Any) -> np.ndarray:
     return np.asarray(jax.device_get(leaf))
 
 
-def check_same(found: Tree, expected: Tree, source: str) -> None:
+def check_same(actual: Tree, expected: Tree, source: str) -> None:
     """Demands that two trees have the same names and shapes.
 
     Args:
-      found: arrays that were read.
+      actual: arrays that were read.
       expected: arrays or shapes of the model that should receive them.
-      source: where `found` came from, for the message.
+      source: where `actual` came from, for the message.
 
     Raises:
       ValueError: it lists names that are missing and unexpected, and shapes that differ.
     """
-    have, want = flatten(found), flatten(expected)
+    have, want = flatten(actual), flatten(expected)
     problems = []
     if missing := sorted(want.keys() - have.keys()):
         problems.append(f"missing: {', '.join(missing)}")
@@ -98,8 +98,8 @@ def stack_layers(tree: Tree) -> dict[str, Any]:
     leaves, stacks = {}, {}
     for name, leaf in flatten(tree).items():
         if match := _LAYER.match(name):
-            stack, index, rest = match.groups()
-            stacks.setdefault(f"{stack}/layers/{rest}", {})[int(index)] = leaf
+            stack, index, parameter = match.groups()
+            stacks.setdefault(f"{stack}/layers/{parameter}", {})[int(index)] = leaf
         else:
             leaves[name] = leaf
     for name, parts in stacks.items():
@@ -112,9 +112,9 @@ def unstack_layers(tree: Tree) -> dict[str, Any]:
     leaves = {}
     for name, leaf in flatten(tree).items():
         if match := _SCANNED.match(name):
-            stack, rest = match.groups()
+            stack, parameter = match.groups()
             for i in range(leaf.shape[1]):
-                leaves[f"{stack}/layers_{i}/{rest}"] = leaf[:, i]
+                leaves[f"{stack}/layers_{i}/{parameter}"] = leaf[:, i]
         else:
             leaves[name] = leaf
     return unflatten(leaves)

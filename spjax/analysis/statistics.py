@@ -249,10 +249,10 @@ def diverged_notes(runs: pd.DataFrame) -> list[str]:
     if lost.empty:
         return []
     scored = int(lost[SCORE].notna().sum())
-    found = [f"{_place(row)} {row.task} seed {row.seed}" for row in lost.itertuples()]
+    names = [f"{_place(row)} {row.task} seed {row.seed}" for row in lost.itertuples()]
     return [
         f"Diverged: {len(lost)} of {len(runs)} runs, {scored} counted at the last good checkpoint, "
-        f"{len(lost) - scored} without a score: {_listed(found)}."
+        f"{len(lost) - scored} without a score: {_listed(names)}."
     ]
 
 
@@ -345,12 +345,12 @@ def _notes(runs: pd.DataFrame, cells: pd.DataFrame, tasks: tuple[str, ...]) -> l
         notes.append(f"Not averaged, since not measured everywhere: {', '.join(absent)}.")
     partial = cells[(cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])]
     if len(partial):
-        found = [f"{_place(row)} ({row.seeds} of {row.expected})" for row in partial.itertuples()]
-        notes.append(f"* Fewer seeds than elsewhere: {_listed(found)}.")
+        names = [f"{_place(row)} ({row.seeds} of {row.expected})" for row in partial.itertuples()]
+        notes.append(f"* Fewer seeds than elsewhere: {_listed(names)}.")
     empty = cells[cells["seeds"] == 0]
     if len(empty):
-        found = [_place(row) for row in empty.itertuples()]
-        notes.append(f"Incomplete, not shown (no seed has all tasks): {_listed(found)}.")
+        names = [_place(row) for row in empty.itertuples()]
+        notes.append(f"Incomplete, not shown (no seed has all tasks): {_listed(names)}.")
     return notes + diverged_notes(runs)
 
 
@@ -358,6 +358,6 @@ def _place(row) -> str:
     return f"{row.model} {row.line}"
 
 
-def _listed(found: list[str]) -> str:
-    more = len(found) - LISTED
-    return ", ".join(found[:LISTED]) + (f" and {more} more" if more > 0 else "")
+def _listed(names: list[str]) -> str:
+    more = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")

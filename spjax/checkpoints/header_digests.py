@@ -53,8 +53,8 @@ def check(data: bytes, first: int, expected: str) -> None:
     Raises:
       DamagedFile: they have others.
     """
-    found = checksums(data)
-    if found != expected[first * _WIDTH : first * _WIDTH + len(found)]:
+    actual = checksums(data)
+    if actual != expected[first * _WIDTH : first * _WIDTH + len(actual)]:
         raise DamagedFile("its bytes do not have the checksum that the file's header names")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from spjax.checkpoints import remote
 from spjax.checkpoints.weights import weights
-from spjax.vocabularies import tokenizer_files, vocabulary
-from spjax.vocabularies.vocabulary import Vocabulary
+from spjax.vocabularies import tokenizer_files
+from spjax.vocabularies.vocabulary import SHIPPED, Vocabulary, load_vocabulary
 
 ADVICE = (
     "Give its SentencePiece file, or the name of a vocabulary that ships with spjax "
-    f"({', '.join(vocabulary.SHIPPED)}), with --vocabulary=PATH; `spjax train` and `sweep` take "
+    f"({', '.join(SHIPPED)}), with --vocabulary=PATH; `spjax train` and `sweep` take "
     "--gin.Run.vocabulary=PATH."
 )
 _MULTIPLE = 128  # T5's embeddings have their number of rows rounded up to a multiple of it
@@ -40,17 +40,17 @@ def of(model: str, checkpoint: str = "") -> str:
         )
     rows = weights.config_of(model, checkpoint).vocab_size
     if path:
-        words = vocabulary.load(path)
-        tokenizer_files.check(words, ADVICE)
-        check_rows(words, rows, checkpoint)
-        if not words.says_sentinels and not _is_rounded(words.size, rows):
+        vocabulary = load_vocabulary(path)
+        tokenizer_files.check(vocabulary, ADVICE)
+        check_rows(vocabulary, rows, checkpoint)
+        if not vocabulary.says_sentinels and not _is_rounded(vocabulary.size, rows):
             raise ValueError(
-                f"the vocabulary {path} has {words.size:,} ids with T5's {words.extra_ids} "
+                f"the vocabulary {path} has {vocabulary.size:,} ids with T5's {vocabulary.extra_ids} "
                 f"sentinels, and the embedding {rows:,} rows, more than rounding up makes of them. "
                 f"{tokenizer_files.STATE_SENTINELS} {ADVICE}"
             )
         return path
-    sizes = {name: vocabulary.load(name).size for name in vocabulary.SHIPPED}
+    sizes = {name: load_vocabulary(name).size for name in SHIPPED}
     for name, size in sizes.items():
         if _is_rounded(size, rows):
             return name
@@ -66,34 +66,34 @@ def load(name_or_path: str, model: str, checkpoint: str = "") -> Vocabulary:
     """Loads the vocabulary of a model, or another one that its embedding is large enough for.
 
     Args:
-      name_or_path: as `vocabulary.load`; "" for the model's.
+      name_or_path: as `load_vocabulary`; "" for the model's.
       model: as of `of`.
       checkpoint: as of `of`.
 
     Raises:
-      ValueError: as `of`, `vocabulary.load` and `check_rows`.
+      ValueError: as `of`, `load_vocabulary` and `check_rows`.
     """
-    words = vocabulary.load(name_or_path or of(model, checkpoint))
-    check_rows(words, weights.config_of(model, checkpoint).vocab_size, checkpoint or model)
-    return words
+    vocabulary = load_vocabulary(name_or_path or of(model, checkpoint))
+    check_rows(vocabulary, weights.config_of(model, checkpoint).vocab_size, checkpoint or model)
+    return vocabulary
 
 
-def check_rows(words: Vocabulary, rows: int, owner: str) -> None:
+def check_rows(vocabulary: Vocabulary, rows: int, owner: str) -> None:
     """Demands that the embedding has a row for each id.
 
     Args:
-      words: the vocabulary.
+      vocabulary: the vocabulary.
       rows: of the embedding.
       owner: the checkpoint or model, for the message.
 
     Raises:
       ValueError: there are fewer.
     """
-    if words.size <= rows:
+    if vocabulary.size <= rows:
         return
-    sentinels = "" if words.says_sentinels else f" {tokenizer_files.STATE_SENTINELS}"
+    sentinels = "" if vocabulary.says_sentinels else f" {tokenizer_files.STATE_SENTINELS}"
     raise ValueError(
-        f"the vocabulary {words.path} has {words.size} ids ({words.extra_ids} of them appended "
+        f"the vocabulary {vocabulary.path} has {vocabulary.size} ids ({vocabulary.extra_ids} of them appended "
         f"sentinels) and the embedding of {owner} only {rows} rows. Choose a "
         f"vocabulary and a model that belong together.{sentinels} {ADVICE}"
     )

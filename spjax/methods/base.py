@@ -131,12 +131,12 @@ def apply_gang(
     """
     if methods[0].changes_weights:
         (method,), (trainable,) = methods, trainables
-        own = jax.tree.map(lambda x: x[0], trainable)
-        weights, one = method.apply({"params": own}, base)
+        params = jax.tree.map(lambda x: x[0], trainable)
+        weights, one = method.apply({"params": params}, base)
         return weights, None if one is None else join([jax.tree.map(lambda x: x[None], one)])
 
     def soft(method: Method, trainable: Tree) -> Soft:
-        return jax.vmap(lambda own: method.apply({"params": own}, base)[1])(trainable)
+        return jax.vmap(lambda params: method.apply({"params": params}, base)[1])(trainable)
 
     return base, join([soft(*group) for group in zip(methods, trainables, strict=True)])
 

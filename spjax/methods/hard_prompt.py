@@ -38,8 +38,8 @@ class HardPrompt(Method):
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
-        given = self.template
-        for text in given.values() if isinstance(given, Mapping) else [given]:
+        template = self.template
+        for text in template.values() if isinstance(template, Mapping) else [template]:
             if not isinstance(text, str) or text.count(_INPUT) != 1:
                 raise ValueError(
                     f"the template {text!r} must be a text in which {_INPUT} stands once, for "
@@ -79,8 +79,10 @@ class HardPrompt(Method):
                     "or an entry 'default'."
                 )
             template = template.get(name, template.get("default"))
-        asked = [f"{template.replace(_INPUT, inputs)} {target}" for inputs, target in shown]
-        return " ".join([*asked, template.replace(_INPUT, text)])
+        demonstrations = [
+            f"{template.replace(_INPUT, inputs)} {target}" for inputs, target in shown
+        ]
+        return " ".join([*demonstrations, template.replace(_INPUT, text)])
 
     @nn.compact
     def __call__(self, base: Tree) -> tuple[Tree, None]:

@@ -176,8 +176,8 @@ class MultitaskPromptTuning(Method):
     @nn.compact
     def __call__(self, base: Tree) -> tuple[Tree, Soft]:
         """Returns the base, and `prompt_SPD`, or `prompt_PD` for one task."""
-        found = self.param("factors", lambda rng: self._start(rng, base))
-        shared_PD, u_SPR, v_SRD = self._factors(found)
+        factors = self.param("factors", lambda rng: self._start(rng, base))
+        shared_PD, u_SPR, v_SRD = self._factors(factors)
         prompt_SPD = shared_PD * (u_SPR @ v_SRD)
         soft = Soft(prompt=prompt_SPD if self.tasks > 1 else prompt_SPD[0])
         if not self.teachers:
@@ -202,8 +202,8 @@ class MultitaskPromptTuning(Method):
                 )
         return [jnp.asarray(rows_PD) for rows_PD in self.teacher_rows.each]
 
-    def _factors(self, found: Tree) -> tuple[jax.Array, jax.Array, jax.Array]:
-        return found["shared"], self.task_rate * found["u"], self.task_rate * found["v"]
+    def _factors(self, factors: Tree) -> tuple[jax.Array, jax.Array, jax.Array]:
+        return factors["shared"], self.task_rate * factors["u"], self.task_rate * factors["v"]
 
     def _start(self, rng: jax.Array, base: Tree) -> dict[str, jax.Array]:
         embedding_VD = base["token_embedder"]["embedding"]

@@ -98,7 +98,7 @@ class PromptTuning(Method):
         def start(rng: jax.Array) -> jax.Array:
             if not self.per_task:
                 return one(rng)
-            return jnp.stack([one(own) for own in jax.random.split(rng, self.tasks)])
+            return jnp.stack([one(key) for key in jax.random.split(rng, self.tasks)])
 
         prompt = self.param("prompt", start)
         sees = {"sees_text": self.sees_text, "sees_prompt": self.sees_prompt}

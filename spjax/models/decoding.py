@@ -62,7 +62,7 @@ class Decoding:
 
 
 def decode(
-    how: Decoding,
+    decoding: Decoding,
     model: T5,
     weights: Tree,
     batch: Batch,
@@ -75,7 +75,7 @@ def decode(
     """Decodes one answer for each row.
 
     Args:
-      how: the way of choosing.
+      decoding: the strategy.
       model: the network.
       weights: its parameters.
       batch: rows of one segment each; targets are not looked at.
@@ -90,18 +90,22 @@ def decode(
       ids `[B, M]`, int32, and scores `[B]`: the log-probability of the label for "rank", that of
       the answer over its length penalty for "beam", else NaN.
     """
-    asked = (model, weights, batch, injection)
-    if how.kind == "rank":
-        scores_BC = jnp.where(allowed_BC, label_scores(*asked, labels_CM), -jnp.inf)
+    model_inputs = (model, weights, batch, injection)
+    if decoding.kind == "rank":
+        scores_BC = jnp.where(allowed_BC, label_scores(*model_inputs, labels_CM), -jnp.inf)
         return jnp.asarray(labels_CM)[jnp.argmax(scores_BC, axis=1)], jnp.max(scores_BC, axis=1)
-    if how.kind == "beam":
-        ids, scores = beam_search(*asked, max_length, how.num_beams, how.length_penalty)
+    if decoding.kind == "beam":
+        ids, scores = beam_search(
+            *model_inputs, max_length, decoding.num_beams, decoding.length_penalty
+        )
         return ids[:, 0], scores[:, 0]
     no_score_B = jnp.full(len(numbers_B), jnp.nan)
-    if how.kind == "greedy":
-        return greedy(*asked, max_length), no_score_B
-    keys_B = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(how.seed), n))(numbers_B)
-    return sample(*asked, max_length, keys_B, how.temperature, how.top_k), no_score_B
+    if decoding.kind == "greedy":
+        return greedy(*model_inputs, max_length), no_score_B
+    keys_B = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(decoding.seed), n))(numbers_B)
+    return sample(
+        *model_inputs, max_length, keys_B, decoding.temperature, decoding.top_k
+    ), no_score_B
 
 
 def greedy(
@@ -301,12 +305,12 @@ def beam_search(
     _check_beams(num_beams, length_penalty, rule)
     params = {"params": weights}
     encoded_BLD, valid_BL = model.apply(params, batch, injection, method=T5.encode)
-    started = model.apply(params, encoded_BLD, max_length, method=T5.start_decoding)
+    states = model.apply(params, encoded_BLD, max_length, method=T5.start_decoding)
     axis = 1 if model.config.scan_layers else 0  # of the rows
-    cross, cached = jax.tree.map(lambda x: jnp.repeat(x, num_beams, axis=axis), started)
+    cross, cached = jax.tree.map(lambda x: jnp.repeat(x, num_beams, axis=axis), states)
     valid_XL = jnp.repeat(valid_BL, num_beams, axis=0)
     runs_X1 = jnp.repeat(jnp.asarray(batch.runs_BG), num_beams, axis=0)
-    rows = encoded_BLD.shape[0]
+    rows, real_B = encoded_BLD.shape[0], jnp.any(valid_BL, axis=1)
 
     def one(beams: _Beams) -> _Beams:
         last_BW = jnp.take(beams.live_BWM, beams.index - 1, axis=2, mode="fill", fill_value=0)
@@ -330,7 +334,6 @@ def beam_search(
     empty_BWM = jnp.zeros((rows, num_beams, max_length), jnp.int32)
     none_BW = jnp.full((rows, num_beams), -jnp.inf)
     first_BW = none_BW.at[:, 0].set(0.0)  # all beams start alike, so only one may live
-    real_B = jnp.any(valid_BL, axis=1)
     start = _Beams(jnp.int32(0), empty_BWM, first_BW, empty_BWM, none_BW, real_B, cached)
     end = jax.lax.while_loop(
         lambda beams: (beams.index < max_length) & jnp.any(beams.open_B), one, start
@@ -437,11 +440,13 @@ def label_scores(
     def score(label_M: Array) -> jax.Array:
         targets_BM = jnp.broadcast_to(label_M, (encoded_BLD.shape[0], label_M.shape[0]))
         real_BM = (targets_BM > 0).astype(jnp.int32)
-        asked = batch.replace(targets_BM=targets_BM, target_segments_BM=real_BM)
-        logits = model.apply(params, encoded_BLD, valid_BL, asked, injection, method=T5.decode)
+        label_batch = batch.replace(targets_BM=targets_BM, target_segments_BM=real_BM)
+        logits = model.apply(
+            params, encoded_BLD, valid_BL, label_batch, injection, method=T5.decode
+        )
         log_probabilities = jax.nn.log_softmax(logits)
-        own = jnp.take_along_axis(log_probabilities, targets_BM[..., None], axis=-1)[..., 0]
-        return jnp.sum(own * real_BM.astype(own.dtype), axis=-1)
+        scores_BM = jnp.take_along_axis(log_probabilities, targets_BM[..., None], axis=-1)[..., 0]
+        return jnp.sum(scores_BM * real_BM.astype(scores_BM.dtype), axis=-1)
 
     # One after the other: in a vmap an int8 kernel would be converted for each label.
     return jax.lax.map(score, jnp.asarray(labels_CM, jnp.int32)).T

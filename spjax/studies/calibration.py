@@ -23,8 +23,7 @@ import numpy as np
 from spjax import config, subprocesses
 from spjax.files import DamagedFile, default_cache_dir, read_json, write_json
 from spjax.injection import Injection, padded
-from spjax.training import loop
-from spjax.training import step as steps
+from spjax.training import loop, step
 from spjax.training.run import Run
 from spjax.types import Batch, Tree
 
@@ -60,21 +59,21 @@ def rows_of(length: int, rows: int, vocabulary: int) -> Batch:
 
 def seconds_of(run: Run) -> Callable[[int, int], float]:
     """Returns a function that times the gradients of so many rows of some length, in seconds."""
-    base, place = loop.base_of(run), loop.placement_of(run)
-    program = steps.program_of(run, run.method, place).of_the_model
+    base, placement = loop.base_of(run), loop.placement_of(run)
+    program = step.program_of(run, run.method, placement).of_the_model
     soft = padded(Injection(jnp.zeros((1, program.config.emb_dim)), np.zeros((1, 1), np.int32)))
-    soft = jax.device_put(soft, place.everywhere)
+    soft = jax.device_put(soft, placement.everywhere)
 
     def measured(rows: int, length: int) -> float:
-        batch = place.put_batch(rows_of(length, rows, program.config.vocab_size))
+        batch = placement.put_batch(rows_of(length, rows, program.config.vocab_size))
         return least_seconds(program, soft, base, batch)
 
     return measured
 
 
-def least_seconds(program: steps.Program, soft: Injection, base: Tree, batch: Batch) -> float:
+def least_seconds(program: step.Program, soft: Injection, base: Tree, batch: Batch) -> float:
     """Returns the shortest time of a chunk's gradients, for one run with a prompt."""
-    through, times = steps.compiled_gradients(program), []
+    through, times = step.compiled_gradients(program), []
     totals_N, key = np.ones(1, np.float32), jax.random.key(0)
     for _ in range(1 + _STEPS):  # the first compiles
         sums = ([jnp.zeros_like(soft.prompt_RD)], jnp.zeros(1))
@@ -114,8 +113,8 @@ def saturation(
 
 def calibrate(run: Run) -> dict[str, Any]:
     """Returns `positions`, measurements and device; from the cache if measured before."""
-    place = loop.placement_of(run)
-    program = steps.program_of(run, run.method, place).of_the_model
+    placement = loop.placement_of(run)
+    program = step.program_of(run, run.method, placement).of_the_model
     device, length = jax.devices()[0].device_kind, min(run.row_length, 512)
     facts = (
         device,
@@ -135,10 +134,10 @@ def calibrate(run: Run) -> dict[str, Any]:
             return read_json(path)
         except DamagedFile as error:
             _log.warning("%s; it is measured again.", error)
-    positions, rates = saturation(seconds_of(run), length, place.mesh.shape["data"])
-    found = {"positions": positions, "rates": rates, "device": device, "model": run.model}
-    write_json(path, found, indent=None)
-    return found
+    positions, rates = saturation(seconds_of(run), length, placement.mesh.shape["data"])
+    measured = {"positions": positions, "rates": rates, "device": device, "model": run.model}
+    write_json(path, measured, indent=None)
+    return measured
 
 
 def main(argv: Sequence[str] | None = None) -> None:

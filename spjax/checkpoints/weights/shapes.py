@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from spjax.checkpoints.weights import lazy
-from spjax.checkpoints.weights.stored import Stored
+from spjax.checkpoints.weights.stored_array import StoredArray
 from spjax.models import T5Config
 from spjax.models.layers import BUCKETS
 from spjax.models.sizes import size_problem
@@ -16,7 +16,7 @@ _QUERY = "encoder/layers_0/attention/query/kernel"
 _WO = "encoder/layers_0/mlp/wo/kernel"
 
 
-def config(leaves: Mapping[str, Stored], source: str) -> T5Config:
+def config(leaves: Mapping[str, StoredArray], source: str) -> T5Config:
     """Returns the configuration of a T5 whose arrays have T5X's names.
 
     Two projections into the feed-forward layer mean T5 1.1's gated GELU, one T5 1.0's ReLU, and no
@@ -62,9 +62,9 @@ def config(leaves: Mapping[str, Stored], source: str) -> T5Config:
     )
 
 
-def _count(leaves: Mapping[str, Stored], stack: str) -> int:
+def _count(leaves: Mapping[str, StoredArray], stack: str) -> int:
     return len({name.split("/")[1] for name in leaves if name.startswith(f"{stack}/layers_")})
 
 
-def _is_plain(leaves: Mapping[str, Stored]) -> bool:
+def _is_plain(leaves: Mapping[str, StoredArray]) -> bool:
     return _WO.replace("/wo/", "/wi/") in leaves

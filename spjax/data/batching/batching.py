@@ -151,9 +151,9 @@ def train_iterator(
         few = sample_splits and len(splits) > 1
         places = few_streams(rates, seed, positions) if few else mixed(shares, seed, positions)
         parts = []
-        for split, count, own in zip(splits, counts, places):
-            if len(own):
-                parts.append(rows(split, shuffled(count, seed, own), layout))
+        for split, count, stream_places in zip(splits, counts, places):
+            if len(stream_places):
+                parts.append(rows(split, shuffled(count, seed, stream_places), layout))
         return parts[0] if len(parts) == 1 else _joined(parts)
 
     # Grain counts whole batches: shuffling and batching single examples in it takes 1 ms a batch.
@@ -192,10 +192,12 @@ def eval_batches(
         first = 0
         for length, count in few_lengths(lengths, size_of):
             alike, size = order[first : first + count], size_of(length)
-            own = dataclasses.replace(layout, input_length=length - layout.prompt_length)
+            batch_layout = dataclasses.replace(layout, input_length=length - layout.prompt_length)
             for start in range(0, count, size):
                 indices = alike[start : start + size]
-                batch = rows(split, np.pad(indices, (0, size - len(indices)), mode="edge"), own)
+                batch = rows(
+                    split, np.pad(indices, (0, size - len(indices)), mode="edge"), batch_layout
+                )
                 batch["target_segments_BM"][len(indices) :] = 0
                 yield batch, indices
             first += count
@@ -221,22 +223,24 @@ def few_lengths(lengths: np.ndarray, size_of: Callable[[int], int]) -> list[tupl
       Pairs (length, examples), shorter ones first.
     """
     beyond = np.minimum(-(-lengths // _BEYOND) * _BEYOND, max(lengths, default=0))
-    needed = [smallest(ROW_LENGTHS, own, far) for own, far in zip(lengths, beyond)]
+    needed = [smallest(ROW_LENGTHS, length, far) for length, far in zip(lengths, beyond)]
     values, counts = np.unique(np.asarray(needed, np.int64), return_counts=True)
     upto = np.cumsum(counts)
 
     def filled(ends: Sequence[int]) -> list[tuple[int, int]]:
         return list(zip(values[list(ends)].tolist(), np.diff(upto[list(ends)], prepend=0).tolist()))
 
-    def cost(found: list[tuple[int, int]]) -> int:
-        return sum(-(-count // size_of(n)) * size_of(n) * n for n, count in found)
+    def cost(lengths_and_counts: list[tuple[int, int]]) -> int:
+        return sum(-(-count // size_of(n)) * size_of(n) * n for n, count in lengths_and_counts)
 
     best = filled([len(values) - 1]) if len(values) else []
     for more in range(1, _MOST_LENGTHS):
         chosen = itertools.combinations(range(len(values) - 1), more)
-        found = min((filled([*ends, len(values) - 1]) for ends in chosen), key=cost, default=best)
-        if cost(found) < _SAVING * cost(best):
-            best = found
+        candidate = min(
+            (filled([*ends, len(values) - 1]) for ends in chosen), key=cost, default=best
+        )
+        if cost(candidate) < _SAVING * cost(best):
+            best = candidate
     return best
 
 

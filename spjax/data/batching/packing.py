@@ -37,9 +37,9 @@ class Rows:
     def split(self, rows: int) -> list[int]:
         """Returns the chunks that hold a number of rows; small ones where they save a row."""
         big, small = self.chunks[0], self.chunks[-1]
-        whole, rest = divmod(rows, big)
-        few = -(-rest // small)
-        if rest and big - few * small < small:
+        whole, left_over = divmod(rows, big)
+        few = -(-left_over // small)
+        if left_over and big - few * small < small:
             return [big] * (whole + 1)
         return [big] * whole + [small] * few
 
@@ -99,13 +99,13 @@ def pack(batch: HostBatch, rows: Rows) -> list[HostBatch]:
     ) -> dict[str, np.ndarray]:
         source = _ranges(np.arange(len(row_N)) * batch[names[0]].shape[1], counts_N)
         goal = _ranges(row_N * width + starts_N, counts_N)
-        found = {}
+        arrays = {}
         for name in names:
-            found[name] = np.full(total * width, -1 if name == "slots_BL" else 0, np.int32)
-            found[name][goal] = batch[name].reshape(-1)[source]
+            arrays[name] = np.full(total * width, -1 if name == "slots_BL" else 0, np.int32)
+            arrays[name][goal] = batch[name].reshape(-1)[source]
         segments = names[-1]
-        found[segments][goal] = np.repeat(segment_N + 1, counts_N)
-        return {name: array.reshape(total, width) for name, array in found.items()}
+        arrays[segments][goal] = np.repeat(segment_N + 1, counts_N)
+        return {name: array.reshape(total, width) for name, array in arrays.items()}
 
     inputs = ("inputs_BL", "slots_BL", "input_segments_BL")
     packed = moved(inputs, rows.length, start_N, lengths_N)

@@ -36,7 +36,7 @@ from spjax.data.tasks.info import FewShot, TaskInfo
 from spjax.data.token_cache import cache_files, coverage, plain_tokens
 from spjax.data.token_cache.cache_files import Ragged
 from spjax.files import default_cache_dir
-from spjax.vocabularies import vocabulary as vocabularies
+from spjax.vocabularies.vocabulary import load_vocabulary
 
 Task = str | FileTask | TaskInfo
 
@@ -74,8 +74,8 @@ class CachedSplit:
     @functools.cached_property
     def examples(self) -> list[dict[str, Any]]:
         """Returns raw fields by example: `inputs_text`, `targets_text`, `idx`, `label`, ..."""
-        found = cache_files.read_examples(self.folder)
-        return found if self.rows is None else [found[row] for row in self.rows]
+        examples = cache_files.read_examples(self.folder)
+        return examples if self.rows is None else [examples[row] for row in self.rows]
 
     def few(self, wanted: FewShot) -> CachedSplit:
         """Returns some of the examples; more of them with the same seed contain these.
@@ -134,8 +134,10 @@ class CachedSplit:
 
     def _at(self, rows: np.ndarray) -> CachedSplit:
         inputs, targets = self.inputs.take(rows), self.targets.take(rows)
-        kept = rows if self.rows is None else self.rows[rows]  # these may be a part themselves
-        return dataclasses.replace(self, inputs=inputs, targets=targets, rows=kept)
+        original_rows = (
+            rows if self.rows is None else self.rows[rows]
+        )  # these may be a part themselves
+        return dataclasses.replace(self, inputs=inputs, targets=targets, rows=original_rows)
 
 
 def load(
@@ -165,9 +167,9 @@ def load(
     wanted = _wanted(info, split, lengths, _folder(cache_dir), vocabulary)
     _ensure([wanted], _folder(cache_dir))
     inputs, targets = cache_files.read(wanted.folder)
-    found = CachedSplit(info.name, split, wanted.folder, wanted.lengths, inputs, targets)
+    loaded = CachedSplit(info.name, split, wanted.folder, wanted.lengths, inputs, targets)
     few = info.few_shot if split == "train" else None
-    return found.few(few) if few else found
+    return loaded.few(few) if few else loaded
 
 
 def ensure(
@@ -198,11 +200,13 @@ def ensure(
     for task in dict.fromkeys(tasks):
         if registry.is_mixture(task):
             whole = registry.mixture(task)
-            members, own = whole.tasks, lengths or whole.lengths
+            members, member_lengths = whole.tasks, lengths or whole.lengths
         else:
-            members, own = (registry.get(task),), lengths
+            members, member_lengths = (registry.get(task),), lengths
         wanted += [
-            (info, split, own, vocabulary) for info in members for split in splits or info.splits
+            (info, split, member_lengths, vocabulary)
+            for info in members
+            for split in splits or info.splits
         ]
     ensure_all(wanted, cache_dir, num_workers)
 
@@ -225,9 +229,9 @@ def ensure_all(
     """
     folder = _folder(cache_dir)
     splits = {
-        found.folder: found
+        request.folder: request
         for task, split, lengths, vocabulary in wanted
-        for found in [_wanted(task, split, lengths, folder, vocabulary)]
+        for request in [_wanted(task, split, lengths, folder, vocabulary)]
     }
     _ensure(list(splits.values()), folder, num_workers)
 
@@ -286,15 +290,15 @@ def _wanted(
         )
     lengths = _check_lengths(info.lengths if lengths is None else dict(lengths))
     vocabulary = vocabulary or info.vocabulary
-    words = vocabularies.load(vocabulary)
-    coverage.check_labels(info.labels, words, lengths["targets"], info.sentinel)
+    loaded = load_vocabulary(vocabulary)
+    coverage.check_labels(info.labels, loaded, lengths["targets"], info.sentinel)
     key = {
         "format": cache_files.FORMAT,
         # Through JSON, so that it compares equal to what a manifest gives back.
         "task": json.loads(json.dumps(dataclasses.asdict(info))),
         "split": split,
         "lengths": lengths,
-        "vocabulary": words.fingerprint,
+        "vocabulary": loaded.fingerprint,
         "source": source_fingerprint(info.source),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

@@ -164,9 +164,9 @@ def _write_files(
 
 def _file_problem(path: Path, size: int, digest: str) -> str | None:
     try:
-        found = path.stat().st_size
-        if found != size:
-            return f"{path.name} has {found} bytes instead of {size}"
+        actual = path.stat().st_size
+        if actual != size:
+            return f"{path.name} has {actual} bytes instead of {size}"
         if file_digest(path) != digest:
             return f"the checksum of {path.name} is wrong"
     except OSError as error:
