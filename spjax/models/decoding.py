@@ -7,6 +7,7 @@ and keep the keys and values of the positions written so far, so that a step cos
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -280,9 +281,8 @@ def beam_search(
       at `max_length` for "t5x" (so nothing better is missed), above what it has now for
       "huggingface" (a guess, where the penalty favours long sequences).
 
-    So with one beam "t5x" is not quite greedy: a runner-up EOS may end a sequence that wins in
-    the end by its score (Lester et al.'s code decodes so). `generate` decodes one beam greedily.
-    With a penalty of 0 the two agree wherever neither of the two middle points matters.
+    So with one beam "t5x" is not quite greedy, as in Lester et al.'s code: a runner-up EOS may end
+    a sequence that wins by its score. `generate` decodes one beam greedily.
 
     Args:
       model: the network.
@@ -295,7 +295,7 @@ def beam_search(
       rule: one of `RULES`.
 
     Returns:
-      ids `[B, W, max_length]`, int32, best first (T5X's own order is the reverse), 0 after EOS; and
+      ids `[B, W, max_length]`, int32, best first (T5X's order is the reverse), 0 after EOS; and
       scores `[B, W]`, -inf where fewer were found. Where "t5x" finds no end of a row, the live
       sequences and their log-probabilities.
 
@@ -310,35 +310,33 @@ def beam_search(
     cross, cached = jax.tree.map(lambda x: jnp.repeat(x, num_beams, axis=axis), states)
     valid_XL = jnp.repeat(valid_BL, num_beams, axis=0)
     runs_X1 = jnp.repeat(jnp.asarray(batch.runs_BG), num_beams, axis=0)
+    decode_step = functools.partial(model.apply, params, method=T5.decode_step)
     rows, real_B = encoded_BLD.shape[0], jnp.any(valid_BL, axis=1)
 
     def one(beams: _Beams) -> _Beams:
         last_BW = jnp.take(beams.live_BWM, beams.index - 1, axis=2, mode="fill", fill_value=0)
         last_BW = jnp.where(beams.index == 0, 0, last_BW)
-        logits_XV, cached = model.apply(
-            params,
-            last_BW.reshape(-1),
-            beams.index,
-            cross,
-            beams.cached,
-            valid_XL,
-            injection,
-            runs_X1,
-            method=T5.decode_step,
+        logits_XV, cached = decode_step(
+            last_BW.reshape(-1), beams.index, cross, beams.cached, valid_XL, injection, runs_X1
         )
         logs_BWV = jax.nn.log_softmax(logits_XV).reshape(rows, num_beams, -1)
         beams, parents_BW = _extend(beams, logs_BWV, length_penalty, rule)
         own_X = (jnp.arange(rows, dtype=jnp.int32)[:, None] * num_beams + parents_BW).reshape(-1)
         return beams.replace(cached=jax.tree.map(lambda x: jnp.take(x, own_X, axis=axis), cached))
 
-    empty_BWM = jnp.zeros((rows, num_beams, max_length), jnp.int32)
-    none_BW = jnp.full((rows, num_beams), -jnp.inf)
-    first_BW = none_BW.at[:, 0].set(0.0)  # all beams start alike, so only one may live
-    start = _Beams(jnp.int32(0), empty_BWM, first_BW, empty_BWM, none_BW, real_B, cached)
     end = jax.lax.while_loop(
-        lambda beams: (beams.index < max_length) & jnp.any(beams.open_B), one, start
+        lambda beams: (beams.index < max_length) & jnp.any(beams.open_B),
+        one,
+        _first_beams(real_B, num_beams, max_length, cached),
     )
     return _best(end, real_B)
+
+
+def _first_beams(real_B: Array, num_beams: int, max_length: int, cached: Any) -> _Beams:
+    empty_BWM = jnp.zeros((real_B.shape[0], num_beams, max_length), jnp.int32)
+    none_BW = jnp.full((real_B.shape[0], num_beams), -jnp.inf)
+    first_BW = none_BW.at[:, 0].set(0.0)  # all beams start alike, so only one may live
+    return _Beams(jnp.int32(0), empty_BWM, first_BW, empty_BWM, none_BW, real_B, cached)
 
 
 def _best(end: _Beams, real_B: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -160,7 +160,7 @@ def insert_slots_in_text(
 def names_of(texts: Sequence[str]) -> list[str]:
     """Returns the names of fields in all texts, in the order of the first."""
     fields = [dict.fromkeys(_NAME.findall(text)) for text in texts]
-    return [name for name in (fields or [{}])[0] if all(name in others for others in fields)]
+    return [name for name in (fields or [{}])[0] if all(name in names for names in fields)]
 
 
 def _fields(text: str, names: Sequence[str], vocabulary: Vocabulary) -> dict[str, list[int]]:
@@ -179,12 +179,9 @@ def _ids(
     template: Template, fields: Mapping[str, list[int]], vocabulary: Vocabulary, room: int
 ) -> list[int]:
     """Returns the ids of one example, EOS last; at most `room` of them are text."""
+    encode = vocabulary.encode
     pieces = [
-        list(fields[value])
-        if kind == "field"
-        else vocabulary.encode(value)
-        if kind == "words"
-        else []
+        list(fields[value]) if kind == "field" else encode(value) if kind == "words" else []
         for kind, value in template.parts
     ]
     of_fields = [piece for piece, (kind, _) in zip(pieces, template.parts) if kind == "field"]

@@ -337,7 +337,7 @@ def _read(
     if held_out:
         records |= {split: [] for split in ("train", *held_out)}
         for record in shared:
-            records[_place(record["inputs"], held_out)].append(record)
+            records[_split_of(record["inputs"], held_out)].append(record)
     records = {split: records[split] for split in SPLITS if split in records}
     _check_sizes(files, {split: len(rows) for split, rows in records.items()}, len(shared))
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for _, path in files]
@@ -345,7 +345,7 @@ def _read(
     return _Content(records, digests[0] if len(digests) == 1 else joined)
 
 
-def _place(text: str, held_out: Sequence[str]) -> str:
+def _split_of(text: str, held_out: Sequence[str]) -> str:
     """Returns the split of an input; capitals and white space do not matter."""
     same = " ".join(text.lower().split())
     share = int.from_bytes(hashlib.sha256(same.encode()).digest()[:8]) / 2**64

@@ -189,17 +189,17 @@ def _format_of(name: str) -> str:
 
 def _text_rows(lines: Iterable[bytes], columns: InputColumns) -> Iterator[Row]:
     for number, data in enumerate(lines, 1):
-        position = f":{number}"
+        location = f":{number}"
         try:
             text = data.decode("utf-8").rstrip("\r\n")
             text = text.removeprefix("\ufeff") if number == 1 else text
-            yield Row(position, columns.of_line(text))
+            yield Row(location, columns.of_line(text))
         except UnicodeDecodeError as error:
             yield Row(
-                position, problem=f"not UTF-8 text ({error.reason} at byte {error.start + 1})"
+                location, problem=f"not UTF-8 text ({error.reason} at byte {error.start + 1})"
             )
         except ValueError as error:
-            yield Row(position, problem=str(error))
+            yield Row(location, problem=str(error))
 
 
 def _row(row: file_rows.Row, prompts: Mapping[str, InputColumns], prompt_column: str) -> Row:

@@ -134,10 +134,9 @@ class CachedSplit:
 
     def _at(self, rows: np.ndarray) -> CachedSplit:
         inputs, targets = self.inputs.take(rows), self.targets.take(rows)
-        original_rows = (
-            rows if self.rows is None else self.rows[rows]
-        )  # these may be a part themselves
-        return dataclasses.replace(self, inputs=inputs, targets=targets, rows=original_rows)
+        # The rows of this split may be a part of it themselves.
+        stored_rows = rows if self.rows is None else self.rows[rows]
+        return dataclasses.replace(self, inputs=inputs, targets=targets, rows=stored_rows)
 
 
 def load(
