@@ -103,7 +103,7 @@ def checked(results: pd.DataFrame) -> pd.DataFrame:
     for name in _TEXTS:
         if (empty := results[name].isna()).any():
             raise ValueError(
-                f"the results have nothing as {name} of row {empty.argmax() + 1}; write "
+                f"the results have no value for {name} of row {empty.argmax() + 1}; write "
                 "results.csv again with `spjax sweep`"
             )
         results[name] = results[name].astype(str)
@@ -272,7 +272,7 @@ def _with_lines(runs: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             f"{len(doubled)} runs measure a cell that another run measures too, first "
             f"{doubled.iloc[0][cell].to_dict()}: arm, method, prompt_length, init, model, task and "
-            "seed have to tell runs apart; give their arms different names"
+            "seed must be different for every run; give their arms different names"
         )
     runs["variant"] = runs["variant"].str.strip()
     # init is constant within a line from here on, or it would split the line's cells.

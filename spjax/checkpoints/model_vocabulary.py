@@ -35,7 +35,7 @@ def of(model: str, checkpoint: str = "") -> str:
     if not path and looked_up and (names := weights.tokenizer_files(checkpoint)):
         there = tokenizer_files.describe(weights.folder_of(checkpoint), names)
         raise ValueError(
-            f"the vocabulary of {checkpoint} cannot be told: there is no {weights.VOCABULARY} "
+            f"the vocabulary of {checkpoint} cannot be determined: there is no {weights.VOCABULARY} "
             f"beside the weights but {there}, which spjax does not read. {ADVICE}"
         )
     rows = weights.config_of(model, checkpoint).vocab_size
@@ -46,7 +46,7 @@ def of(model: str, checkpoint: str = "") -> str:
         if not vocabulary.says_sentinels and not _is_rounded(vocabulary.size, rows):
             raise ValueError(
                 f"the vocabulary {path} has {vocabulary.size:,} ids with T5's {vocabulary.extra_ids} "
-                f"sentinels, and the embedding {rows:,} rows, more than rounding up makes of them. "
+                f"sentinels, and the embedding {rows:,} rows, more than rounding up explains. "
                 f"{tokenizer_files.STATE_SENTINELS} {ADVICE}"
             )
         return path
@@ -56,7 +56,7 @@ def of(model: str, checkpoint: str = "") -> str:
             return name
     known = ", ".join(f"{size:,} of {name}" for name, size in sizes.items())
     raise ValueError(
-        f"the vocabulary of {checkpoint or model} cannot be told: there is no {weights.VOCABULARY} "
+        f"the vocabulary of {checkpoint or model} cannot be determined: there is no {weights.VOCABULARY} "
         f"beside the weights, and {rows:,} rows of the embedding are not the ids of one that ships "
         f"with spjax ({known}). {ADVICE}"
     )

@@ -92,7 +92,7 @@ def check(vocabulary: Vocabulary, advice: str) -> None:
             problem = f"its tokenizer has {token!r} at {number}, {there}"
             break
     if problem:
-        raise ValueError(f"the vocabulary of {folder} cannot be told: {problem}. {advice}")
+        raise ValueError(f"the vocabulary of {folder} cannot be determined: {problem}. {advice}")
 
 
 def describe(folder: Path | None, names: list[str]) -> str:

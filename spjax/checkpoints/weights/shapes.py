@@ -28,13 +28,13 @@ def config(leaves: Mapping[str, StoredArray], source: str) -> T5Config:
       source: where they are, for messages.
 
     Raises:
-      ValueError: an array is missing without which the shape cannot be told.
+      ValueError: an array is missing without which the shape cannot be determined.
     """
     unrolled = lazy.unroll(leaves)
     needed = (EMBEDDING, _TABLE, _QUERY, _WO)
     if lost := [name for name in needed if len(getattr(unrolled.get(name), "shape", ())) != 2]:
         raise ValueError(
-            f"cannot tell the shape of the model in {source}: it has no matrix "
+            f"cannot determine the shape of the model in {source}: it has no matrix "
             f"{', '.join(lost)}. Name the model's size instead of 'auto', if it is a T5."
         )
     vocab_size, emb_dim = unrolled[EMBEDDING].shape
