@@ -35,8 +35,8 @@ def of(model: str, checkpoint: str = "") -> str:
     if not path and looked_up and (names := weights.tokenizer_files(checkpoint)):
         there = tokenizer_files.describe(weights.folder_of(checkpoint), names)
         raise ValueError(
-            f"the vocabulary of {checkpoint} cannot be determined: there is no {weights.VOCABULARY} "
-            f"beside the weights but {there}, which spjax does not read. {ADVICE}"
+            f"the vocabulary of {checkpoint} cannot be determined: there is no "
+            f"{weights.VOCABULARY} beside the weights but {there}, which spjax does not read. {ADVICE}"
         )
     rows = weights.config_of(model, checkpoint).vocab_size
     if path:
@@ -45,8 +45,8 @@ def of(model: str, checkpoint: str = "") -> str:
         check_rows(vocabulary, rows, checkpoint)
         if not vocabulary.says_sentinels and not _is_rounded(vocabulary.size, rows):
             raise ValueError(
-                f"the vocabulary {path} has {vocabulary.size:,} ids with T5's {vocabulary.extra_ids} "
-                f"sentinels, and the embedding {rows:,} rows, more than rounding up explains. "
+                f"the vocabulary {path} has {vocabulary.size:,} ids with T5's "
+                f"{vocabulary.extra_ids} sentinels, and the embedding {rows:,} rows, more than rounding up explains. "
                 f"{tokenizer_files.STATE_SENTINELS} {ADVICE}"
             )
         return path
@@ -56,8 +56,8 @@ def of(model: str, checkpoint: str = "") -> str:
             return name
     known = ", ".join(f"{size:,} of {name}" for name, size in sizes.items())
     raise ValueError(
-        f"the vocabulary of {checkpoint or model} cannot be determined: there is no {weights.VOCABULARY} "
-        f"beside the weights, and {rows:,} rows of the embedding are not the ids of one that ships "
+        f"the vocabulary of {checkpoint or model} cannot be determined: there is no "
+        f"{weights.VOCABULARY} beside the weights, and {rows:,} rows of the embedding are not the ids of one that ships "
         f"with spjax ({known}). {ADVICE}"
     )
 
@@ -93,8 +93,8 @@ def check_rows(vocabulary: Vocabulary, rows: int, owner: str) -> None:
         return
     sentinels = "" if vocabulary.says_sentinels else f" {tokenizer_files.STATE_SENTINELS}"
     raise ValueError(
-        f"the vocabulary {vocabulary.path} has {vocabulary.size} ids ({vocabulary.extra_ids} of them appended "
-        f"sentinels) and the embedding of {owner} only {rows} rows. Choose a "
+        f"the vocabulary {vocabulary.path} has {vocabulary.size} ids ({vocabulary.extra_ids} of "
+        f"them appended sentinels) and the embedding of {owner} only {rows} rows. Choose a "
         f"vocabulary and a model that belong together.{sentinels} {ADVICE}"
     )
 

@@ -288,8 +288,8 @@ def _read_t5x(folder: Path) -> Prompt:
     known = [T5X_NAME] if T5X_NAME in prompts else list(prompts)
     if len(known) != 1:
         raise ValueError(
-            f"the T5X checkpoint {folder} holds {len(prompts)} prompts ({sorted(prompts)}), none of "
-            f"them {T5X_NAME}. Give a checkpoint of a run that tuned one prompt."
+            f"the T5X checkpoint {folder} holds {len(prompts)} prompts ({sorted(prompts)}), none "
+            f"of them {T5X_NAME}. Give a checkpoint of a run that tuned one prompt."
         )
     match = _STEP.fullmatch(folder.absolute().name)
     provenance = {"step": match[1]} if match else {}

@@ -1,13 +1,13 @@
 """Templates that place soft tokens anywhere in a text.
 
-In `{p:3} {premise} ? {p:2} answer: {p:1} {hypothesis}` each `{p:n}` is n rows of the prompt, in
+In `{p:3} {premise} ? {p:2} answer: {p:1} {hypothesis}` each `{p:n}` is n soft tokens, in
 order, names in braces are fields of the example, and all else stays as words (the anchors of
 P-tuning). `{inputs}` is the task's whole text. Fields are found in that text, which T5 writes as
 `hypothesis: ... premise: ...`: a field is a name that every text of a split has, up to the next.
 
-How it is done: the token ids of a split are put together anew, in memory, with the negative id
-`-1 - row` where a row of the prompt goes; `spjax.data.batching.batching.rows` turns those into slots. So
-nothing else needs to know of templates, and the token cache on disk serves all of them.
+The token ids of a split are assembled in memory, with the negative id `-1 - i` where soft token i
+goes; `spjax.data.batching.batching.rows` turns those into slots. So nothing else needs to know of
+templates, and the token cache on disk serves all of them.
 """
 
 from __future__ import annotations

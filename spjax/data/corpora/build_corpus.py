@@ -194,8 +194,8 @@ def _check_vocabulary(task: seqio.Task, wanted: seqio.SentencePieceVocabulary) -
     vocabulary = task.output_features["targets"].vocabulary
     if getattr(vocabulary, "sp_model", None) != wanted.sp_model:  # sentinels included
         raise ValueError(
-            f"the seqio task {task.name!r} has another vocabulary ({vocabulary.vocab_size} ids) than "
-            f"{wanted}; give its own with --vocabulary"
+            f"the seqio task {task.name!r} has another vocabulary ({vocabulary.vocab_size} ids) "
+            f"than {wanted}; give its own with --vocabulary"
         )
 
 

@@ -125,8 +125,8 @@ def load(
     corpus, loaded = Corpus(folder), load_vocabulary(vocabulary)
     if corpus.manifest["key"]["vocabulary"] != loaded.fingerprint:
         raise ValueError(
-            f"the corpus in {folder} has another vocabulary than {loaded.path}; give the one it was "
-            f"built with, or {command}"
+            f"the corpus in {folder} has another vocabulary than {loaded.path}; give the one it "
+            f"was built with, or {command}"
         )
     if len(corpus) < 2:
         raise ValueError(f"the corpus in {folder} has {len(corpus)} documents; 2 are the least.")

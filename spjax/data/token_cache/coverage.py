@@ -60,8 +60,8 @@ def check_labels(
     for label, ids in whole.items():
         if vocabulary.unk_id in ids:
             raise ValueError(
-                f"the label {label!r} is {pieces[label]} in the vocabulary {vocabulary.path}, so that "
-                f"no answer can be right. {_OTHER_WORDS}."
+                f"the label {label!r} is {pieces[label]} in the vocabulary {vocabulary.path}, so "
+                f"that no answer can be right. {_OTHER_WORDS}."
             )
         if len(ids) > room:
             raise ValueError(

@@ -1,6 +1,6 @@
 """Tokenises the tasks whose records are Python values: pocket tasks and the user's own files.
 
-Gives the ids and fields that `spjax.data.token_cache.seqio_tasks` gives for the same records, without
+Yields the same ids and fields as `spjax.data.token_cache.seqio_tasks` for the same records, without
 TensorFlow.
 """
 
