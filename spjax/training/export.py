@@ -9,7 +9,7 @@ from spjax import trees
 from spjax.checkpoints import model_vocabulary
 from spjax.checkpoints.weights import convert, lazy, weights
 from spjax.checkpoints.weights.stored import from_array
-from spjax.training import loop, stored_run
+from spjax.training import stored_run
 from spjax.training.run import Run
 
 
@@ -42,7 +42,7 @@ def export(
         )
     # Where it was computed is of no matter here.
     run = dataclasses.replace(run, num_partitions=1, logical_axis_rules="data_parallel")
-    tuned = stored_run.weights_of(run, folder, loop.base_of(run))
+    tuned = stored_run.weights_of(run, folder, run.open_model())
     arrays = {name: from_array(trees.to_host(x)) for name, x in trees.flatten(tuned).items()}
     return convert.write(
         out,

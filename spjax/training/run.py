@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from spjax import methods, partitioning, validation
-from spjax.checkpoints import model_vocabulary, remote
+from spjax.checkpoints import frozen_model, model_vocabulary, remote
+from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.checkpoints.weights import weights
 from spjax.data.tasks import file_task, registry
 from spjax.data.tasks.file_task import FileTask
@@ -240,6 +241,18 @@ class Run:
           ValueError: the checkpoint does not say, or what it says does not agree.
         """
         return self.vocabulary or model_vocabulary.of(self.model, self.checkpoint)
+
+    def open_model(self) -> FrozenModel:
+        """Opens the frozen model, which is kept in memory for the next runs."""
+        rules = self.logical_axis_rules
+        return frozen_model.open_shared(
+            self.model,
+            self.checkpoint,
+            vocabulary=self.vocabulary,
+            dtype=self.weights_dtype,
+            num_partitions=self.num_partitions,
+            logical_axis_rules=rules if isinstance(rules, str) else partitioning.rules_of(rules),
+        )
 
     @property
     def without_identity(self) -> frozenset[str]:

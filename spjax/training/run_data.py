@@ -36,7 +36,7 @@ class RunData:
     def __init__(self, run: Run) -> None:
         """Builds the token caches that are missing, in one start of TensorFlow."""
         self.run, self.mixture = run, registry.mixture(run.task)
-        self.words = model_vocabulary.load(run.vocabulary, run.model, run.checkpoint)
+        self.words = run.open_model().vocabulary
         self.final = self.mixture.reported_split
         self.method: Method = run.method.resolve(
             self.mixture.class_labels, self.words.encode, len(self.mixture.trained)

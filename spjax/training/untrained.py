@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from spjax.checkpoints.weights import weights
 from spjax.data.tasks.info import FewShot, TaskInfo
 from spjax.data.token_cache.cache import CachedSplit
 from spjax.inference.prediction import Placed, Predictor
@@ -62,7 +61,7 @@ class Untrained:
 
     def _predictor(self, base: Tree, info: TaskInfo) -> Predictor:
         run, tasks = self.run, self.tasks
-        config = weights.config_of(run.model, run.checkpoint)
+        config = run.open_model().config
         none_PD = np.zeros((0, config.emb_dim), np.float32)
         asked = Placed(none_PD, labels=info.labels, sentinel=info.sentinel)
         how = Decoding(run.method.decoding)
