@@ -113,6 +113,13 @@ class FrozenModel:
 
 
 @functools.lru_cache(maxsize=2)
-def open_shared(*args: Any, **settings: Any) -> FrozenModel:
-    """`FrozenModel.open`, keeping the last two models in memory for the next runs."""
+def open_shared(version: str, *args: Any, **settings: Any) -> FrozenModel:
+    """`FrozenModel.open`, keeping the last two models in memory for the next runs.
+
+    Args:
+      version: digest of the checkpoint's files, so that changed files are read again.
+      *args: of `FrozenModel.open`.
+      **settings: likewise.
+    """
+    del version  # part of the cache's key
     return FrozenModel.open(*args, **settings)

@@ -9,16 +9,17 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import grain.experimental
 import numpy as np
 
+from spjax import multihost
+from spjax.files import DamagedFile, read_json, write_json
 from spjax.pretraining import span_corruption
+from spjax.pretraining.recipe import Pretrain
 from spjax.types import Batch
-
-if TYPE_CHECKING:
-    from spjax.pretraining.pretrain import Pretrain
 
 # t5/data/preprocessors.py: span_corruption joins 128 documents before it cuts them into texts, and
 # both objectives take at most 65,536 tokens of a document.
@@ -215,3 +216,38 @@ def _part(tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     pieces = -(-len(tokens) // _MOST_TOKENS)
     at = int(rng.integers(pieces)) * _MOST_TOKENS if pieces > 1 else 0
     return tokens[at : at + _MOST_TOKENS]
+
+
+_CORPUS = "corpus.json"  # the corpus that the numbers of documents in the checkpoints belong to
+
+
+def check_same_corpus(name: str, fingerprint: str, folder: Path, step: int) -> None:
+    """Refuses to go on with other documents; notes at the start of a run which ones they are.
+
+    Args:
+      name: of the corpus.
+      fingerprint: of the corpus as it is now.
+      folder: of the run.
+      step: how many the run has made.
+
+    Raises:
+      ValueError: the run was begun with another build of the corpus.
+    """
+    path, begun = folder / _CORPUS, fingerprint
+    if step and path.is_file():
+        try:
+            begun = str(read_json(path).get("fingerprint"))
+        except DamagedFile as error:
+            raise ValueError(
+                f"{error}. It says which corpus the run in {folder} was begun with; put a copy "
+                "back, or delete it if the corpus is still the same."
+            ) from error
+    if begun != fingerprint:
+        raise ValueError(
+            f"the run in {folder} has made {step} steps with another build of the corpus {name!r} "
+            f"({begun[:8]}, and now {fingerprint[:8]}), so that it cannot go on exactly. Put that "
+            "build back, or begin anew in another folder (MODEL_DIR)."
+        )
+    if multihost.leads():
+        about = {"corpus": name, "fingerprint": fingerprint}
+        write_json(path, about)

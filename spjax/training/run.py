@@ -13,6 +13,7 @@ from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.checkpoints.weights import weights
 from spjax.data.tasks import file_task, registry
 from spjax.data.tasks.file_task import FileTask
+from spjax.data.tasks.info import Mixture
 from spjax.files import expanded
 from spjax.models import fused, quantization
 from spjax.training.losses import NORMALIZERS
@@ -242,10 +243,16 @@ class Run:
         """
         return self.vocabulary or model_vocabulary.of(self.model, self.checkpoint)
 
+    @property
+    def mixture(self) -> Mixture:
+        """The task or mixture of tasks that the run trains on."""
+        return registry.mixture(self.task)
+
     def open_model(self) -> FrozenModel:
         """Opens the frozen model, which is kept in memory for the next runs."""
         rules = self.logical_axis_rules
         return frozen_model.open_shared(
+            dict(self.contents).get(self.checkpoint, ""),
             self.model,
             self.checkpoint,
             vocabulary=self.vocabulary,

@@ -10,7 +10,6 @@ import numpy as np
 from spjax import metrics
 from spjax.checkpoints import model_vocabulary
 from spjax.data.batching import batching, slots
-from spjax.data.tasks import registry
 from spjax.data.tasks.info import TaskInfo
 from spjax.data.token_cache import cache
 from spjax.data.token_cache.cache import CachedSplit
@@ -35,7 +34,7 @@ class RunData:
 
     def __init__(self, run: Run) -> None:
         """Builds the token caches that are missing, in one start of TensorFlow."""
-        self.run, self.mixture = run, registry.mixture(run.task)
+        self.run, self.mixture = run, run.mixture
         self.words = run.open_model().vocabulary
         self.final = self.mixture.reported_split
         self.method: Method = run.method.resolve(
@@ -194,7 +193,7 @@ def prepare(runs: Sequence[Run]) -> None:
 
 def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:
     """Task, split, lengths and vocabulary of each token cache that a run reads."""
-    tasks = registry.mixture(run.task)
+    tasks = run.mixture
     pairs = [(info, "train") for info in tasks.trained]
     for split in dict.fromkeys(("validation", tasks.reported_split)):
         pairs += [(info, split) for info in tasks.scored]
@@ -205,7 +204,7 @@ def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:
 
 def lengths_of(run: Run) -> dict[str, int]:
     """The most input and target tokens of a run, EOS included."""
-    own = registry.mixture(run.task).lengths
+    own = run.mixture.lengths
     return {
         "inputs": run.input_length or own["inputs"],
         "targets": run.target_length or own["targets"],
