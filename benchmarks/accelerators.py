@@ -27,12 +27,12 @@ import numpy as np
 
 from benchmarks import machine, speed
 from spjax import partitioning, trees
+from spjax.injection import Injection, padded
 from spjax.models import T5Config, fused, get_size, quantization
 from spjax.models.flops import forward_flops
 from spjax.models.t5 import weight_shapes
 from spjax.studies.calibration import least_seconds, rows_of
 from spjax.training import trainer
-from spjax.types import Injection, padded
 
 PROMPT, TARGETS = 100, 8
 RISE = 1.1

@@ -87,7 +87,9 @@ class Ours:
         self.states = (state,)
         self.untrained = jax.tree.map(lambda x: np.array(x[0]), state.trainable)
         optimizer = dataclasses.replace(optimizer, learning_rate=0.0)
-        self.program = trainer.StepConfig(self.config, (self.method.started(),), optimizer)
+        self.program = trainer.StepConfig(
+            self.config, (self.method.without_initializer(),), optimizer
+        )
 
     def train(self) -> float:
         """Seconds of a round over all batches, their assembly included."""
@@ -112,7 +114,7 @@ class Ours:
         layout = dataclasses.replace(self.layout, target_length=NEW_TOKENS)
         texts = evaluation.predict(
             self.config,
-            self.method.started(),
+            self.method.without_initializer(),
             self.untrained,
             self.base,
             _Words(),
@@ -141,7 +143,7 @@ def needs_of(task: str, prompt: int, batches: int, seed: int, size: int = BATCH)
 
 def efficiency(rows: packing.Rows, needs: list[Any]) -> dict[str, float]:
     """Real over computed positions of encoder and decoder."""
-    counts = [int(packing.place(*own, rows)[0].max()) + 1 for own in needs]
+    counts = [int(packing.assign_positions(*own, rows)[0].max()) + 1 for own in needs]
     computed = sum(sum(rows.split(count)) for count in counts)
     real = [sum(int(own[i].sum()) for own in needs) for i in (0, 1)]
     return {

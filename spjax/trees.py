@@ -19,12 +19,12 @@ _SCANNED = re.compile(r"^(encoder|decoder)/layers/(.+)$")
 
 
 def flatten(tree: Tree) -> dict[str, Any]:
-    """Nested dict to `{"encoder/layers_0/mlp/wo/kernel": leaf}`, sorted by name."""
+    """Flattens a nested dict to `{"encoder/layers_0/mlp/wo/kernel": leaf}`, sorted by name."""
     return dict(sorted(flax.traverse_util.flatten_dict(dict(tree), sep="/").items()))
 
 
 def unflatten(leaves: dict[str, Any]) -> dict[str, Any]:
-    """Inverse of `flatten`.
+    """Returns the nested dict of `flatten`'s output.
 
     Raises:
       ValueError: the names are no tree's.
@@ -70,7 +70,7 @@ def merge(floats: Any, others: Any) -> Any:
 
 
 def count(tree: Tree) -> int:
-    """Number of parameters of a tree of arrays or of `jax.ShapeDtypeStruct`s.
+    """Counts the parameters of a tree of arrays or of `jax.ShapeDtypeStruct`s.
 
     A quantised matrix counts as what it stands for: its scales are no parameters.
     """
@@ -79,7 +79,7 @@ def count(tree: Tree) -> int:
 
 
 def to_host(leaf: Any) -> np.ndarray:
-    """An array in host memory, gathered from all processes if it is spread over them.
+    """Returns an array in host memory, gathered from all processes if it is spread over them.
 
     Every process has to call it.
     """
@@ -119,7 +119,7 @@ def check_same(found: Tree, expected: Tree, source: str) -> None:
 
 
 def stack_layers(tree: Tree) -> dict[str, Any]:
-    """Unrolled layers (`layers_{i}`) to the scanned layout (`layers`, stacked on axis 1).
+    """Converts unrolled layers (`layers_{i}`) to the scanned layout (`layers`, axis 1).
 
     The stacking axis is that of T5X's scanned T5 (`t5x/examples/scalable_t5`).
     """
@@ -136,7 +136,7 @@ def stack_layers(tree: Tree) -> dict[str, Any]:
 
 
 def unstack_layers(tree: Tree) -> dict[str, Any]:
-    """Inverse of `stack_layers`."""
+    """Converts scanned layers to unrolled ones; the inverse of `stack_layers`."""
     leaves = {}
     for name, leaf in flatten(tree).items():
         if match := _SCANNED.match(name):

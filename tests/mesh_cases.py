@@ -150,11 +150,13 @@ def main():
     for name, method, runs in (("prompt", prompt, 2), ("full", full, 1)):
         found[f"{name}/alone"] = two_steps(method, alone, runs=runs)
         for rules, partitions in CASES[name]:
-            place = partitioning.place(partitions, rules)
+            place = partitioning.make_placement(partitions, rules)
             found[f"{name}/{rules}/{partitions}"] = two_steps(method, place, runs=runs)
-    found["prompt/pairs/2"] = two_steps(prompt, partitioning.place(2, PAIRS))
-    found["prompt/all"] = two_steps(prompt, partitioning.place(2, "fsdp"), 4, remat=True, scan=True)
-    methods_found = of_every_method(alone, partitioning.place(4, "tensor_parallel"))
+    found["prompt/pairs/2"] = two_steps(prompt, partitioning.make_placement(2, PAIRS))
+    found["prompt/all"] = two_steps(
+        prompt, partitioning.make_placement(2, "fsdp"), 4, remat=True, scan=True
+    )
+    methods_found = of_every_method(alone, partitioning.make_placement(4, "tensor_parallel"))
     json.dump({"rules": found, "methods": methods_found}, sys.stdout)
 
 

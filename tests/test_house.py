@@ -9,7 +9,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "spjax").rglob("*.py"))
-GROUND = ("types", "trees", "metrics", "files", "validation", "extras", "locks", "subprocesses")
+GROUND = (
+    "types",
+    "injection",
+    "trees",
+    "metrics",
+    "files",
+    "validation",
+    "extras",
+    "locks",
+    "subprocesses",
+)
 GROUND += ("multihost",)
 # Every package may import those before it, and GROUND.
 LAYERS = (

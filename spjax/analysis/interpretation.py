@@ -1,4 +1,4 @@
-"""What a prompt is made of: norms, nearest words, clusters, label words, likeness to others.
+"""Interpretation of prompts: norms, nearest words, clusters, label words, similarities.
 
 `examine` gives all of it as plain JSON, and `page` puts that into text. Embedding tables are gone
 through in pieces, so that those of the largest models fit.
@@ -19,21 +19,21 @@ _ROUNDING = 1e-6  # of a cosine in float32: a label must not come behind itself
 
 
 class Pieces(Protocol):
-    """What is needed of a vocabulary: `spjax.data.vocabulary.Vocabulary` has it."""
+    """Interface of a vocabulary; `spjax.vocabularies.vocabulary.Vocabulary` has it."""
 
     size: int
 
     def piece(self, token: int) -> str:
-        """How the piece with this id is spelled."""
+        """Returns the spelling of the piece with this id."""
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without EOS."""
+        """Returns the ids of a text, without EOS."""
 
 
 def nearest_words(
     rows_PD: np.ndarray, embedding_VD: np.ndarray, count: int, metric: str = "cosine"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The vocabulary's nearest rows, by cosine (Lester et al. 2021, section 7) or distance.
+    """Finds the vocabulary's nearest rows, by cosine (Lester et al. 2021, section 7) or distance.
 
     Args:
       rows_PD: the prompt.
@@ -60,7 +60,7 @@ def nearest_words(
 
 
 def ranks(rows_PD: np.ndarray, points_CD: np.ndarray, embedding_VD: np.ndarray) -> np.ndarray:
-    """At which place, from 1, each point stands among the words by cosine to each row.
+    """Ranks each point, from 1, among the words by cosine to each row.
 
     Args:
       rows_PD: the prompt.
@@ -78,7 +78,7 @@ def ranks(rows_PD: np.ndarray, points_CD: np.ndarray, embedding_VD: np.ndarray) 
 
 
 def tightness(ids_PK: np.ndarray, embedding_VD: np.ndarray) -> np.ndarray:
-    """How close a cluster some words are: the mean cosine of all pairs of each row's `[P]`.
+    """Returns the mean cosine of all pairs of some words, for each row's cluster, `[P]`.
 
     Lester et al. 2021, section 7, see tight clusters around trained rows and none around random
     vectors.
@@ -94,25 +94,25 @@ def tightness(ids_PK: np.ndarray, embedding_VD: np.ndarray) -> np.ndarray:
 
 
 def row_norms(rows_PD: np.ndarray) -> np.ndarray:
-    """Euclidean norm `[P]` of each row, in float64."""
+    """Returns the Euclidean norm `[P]` of each row, in float64."""
     return np.sqrt(np.einsum("pd,pd->p", rows_PD, rows_PD, dtype=np.float64))
 
 
 def rms(array: np.ndarray) -> float:
-    """Root mean square of all elements of a table, in pieces so that large ones fit."""
+    """Returns the root mean square of all elements of a table, in pieces to save memory."""
     starts = range(0, array.shape[0], _CHUNK)
     total = sum(np.square(array[i : i + _CHUNK].astype(np.float64)).sum() for i in starts)
     return float(np.sqrt(total / array.size))
 
 
 def row_cosines(rows_PD: np.ndarray) -> np.ndarray:
-    """Cosine of each pair of rows, `[P, P]`."""
+    """Returns the cosine of each pair of rows, `[P, P]`."""
     unit_PD = _unit(rows_PD)
     return unit_PD @ unit_PD.T
 
 
 def similarities(prompts: Sequence[Prompt]) -> dict[str, np.ndarray]:
-    """How alike prompts are, by both measures of Vu et al. 2022 (SPoT), section 4.2, `[S, S]`.
+    """Returns both similarities of prompts of Vu et al. 2022 (SPoT), section 4.2, `[S, S]`.
 
     Args:
       prompts: of any lengths, for one model.
@@ -135,7 +135,7 @@ def similarities(prompts: Sequence[Prompt]) -> dict[str, np.ndarray]:
 
 
 def discretised(prompt: Prompt, embedding_VD: np.ndarray, words: Pieces, metric: str) -> Prompt:
-    """The prompt with each row replaced by its nearest word, so by what could have been typed.
+    """Replaces each row of a prompt by its nearest word, so by text that could be typed.
 
     Args:
       prompt: what to round.
@@ -162,7 +162,7 @@ def examine(
     labels: Sequence[str] = (),
     text: str = "",
 ) -> dict[str, Any]:
-    """All there is to say of a prompt, as plain JSON.
+    """Describes a prompt, as plain JSON.
 
     Args:
       prompt: what to look at.
@@ -212,7 +212,7 @@ def examine(
 def _clusters(
     rows_PD: np.ndarray, ids_PK: np.ndarray, embedding_VD: np.ndarray, metric: str
 ) -> dict[str, Any]:
-    """Tightness of the neighbours of each row, and of as many random vectors."""
+    """Returns the tightness of each row's neighbours, and of as many random vectors."""
     random_PD = np.random.default_rng(0).normal(size=rows_PD.shape).astype(np.float32)
     random_PD *= rms(embedding_VD)  # distances depend on the size
     random_ids, _ = nearest_words(random_PD, embedding_VD, ids_PK.shape[1], metric)
@@ -225,7 +225,7 @@ def _clusters(
 
 
 def _shared(nearest_P: np.ndarray) -> dict[int, list[int]]:
-    """Words that are the nearest of several rows, and which."""
+    """Returns the words that are the nearest of several rows, with those rows."""
     rows: dict[int, list[int]] = {}
     for row, token in enumerate(nearest_P.tolist()):
         rows.setdefault(token, []).append(row)
@@ -239,7 +239,7 @@ def _labels(
     embedding_VD: np.ndarray,
     neighbours: int,
 ) -> dict[str, Any]:
-    """For each label its best rank, the row of it, and the rows that have it as a neighbour."""
+    """Returns for each label its best rank, the row of it, and the rows it is a neighbour of."""
     points = []
     for label in labels:
         if not (ids := words.encode(label)):
@@ -257,7 +257,7 @@ def _labels(
 
 
 def _pairs(rows_PD: np.ndarray) -> dict[str, Any] | None:
-    """Mean and largest cosine of two different rows; None for a single row."""
+    """Returns mean and largest cosine of two different rows; None for a single row."""
     if len(rows_PD) == 1:
         return None
     cosines_PP = row_cosines(rows_PD)
@@ -283,7 +283,7 @@ def _check(rows_PD: np.ndarray, embedding_VD: np.ndarray, metric: str) -> None:
 def _nearness(
     rows_PD: np.ndarray, embedding_VD: np.ndarray, metric: str
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The first id of each piece of the table, and cosines or negative distances `[P, C]`."""
+    """Yields the first id of each piece of the table, and cosines or negative distances."""
     directions_PD, wide_PD = _unit(rows_PD), rows_PD.astype(np.float64)
     for start in range(0, embedding_VD.shape[0], _CHUNK):
         chunk_CD = embedding_VD[start : start + _CHUNK]

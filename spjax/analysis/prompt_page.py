@@ -1,4 +1,4 @@
-"""What `interpretation` has found of prompts, as text to read."""
+"""Text pages of what `interpretation` computes of prompts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SHOWN = 12  # of the words that several rows share, and of the evaluations of a
 
 
 def page(found: Mapping[str, Any]) -> str:
-    """A prompt's page.
+    """Formats a prompt's page.
 
     Args:
       found: what `interpretation.examine` gives; "drift", if it is there, is a list of what the
@@ -20,7 +20,7 @@ def page(found: Mapping[str, Any]) -> str:
 
 
 def matrix(names: Sequence[str], values_SS: Any, title: str) -> str:
-    """A table of cosines between prompts.
+    """Formats a table of cosines between prompts.
 
     Args:
       names: of the prompts.
@@ -33,7 +33,7 @@ def matrix(names: Sequence[str], values_SS: Any, title: str) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns padded to their widest cell but for a line's last."""
+    """Pads columns to their widest cell, except the last column of a line."""
     columns = max(map(len, rows))
     widths = [
         max((len(row[i]) for row in rows if i < len(row) - 1), default=0) for i in range(columns)

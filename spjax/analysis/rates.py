@@ -1,4 +1,4 @@
-"""Which learning rate is reported where the arms of a study try several.
+"""The learning rate that is reported where the arms of a study try several.
 
 Every arm, method, prompt length and initialisation has one choice for each model: the rate with the
 best validation score, averaged over tasks and seeds. Test scores have no part in it, and those of
@@ -12,7 +12,7 @@ _RATE, _VALIDATION = "learning_rate", "validation_score"
 
 
 def chosen(results: pd.DataFrame) -> pd.DataFrame:
-    """The runs at the chosen rates, with a column `rates`: how many were compared.
+    """Returns the runs at the chosen rates, with a column `rates`: the number compared.
 
     Args:
       results: the rows of results.csv, with clean types (`statistics.checked`).
@@ -27,7 +27,7 @@ def chosen(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(results: pd.DataFrame) -> pd.DataFrame:
-    """A row for each choice and rate, in order: mean scores in percent, runs, rates, chosen.
+    """Returns a row for each choice and rate, in order: mean scores in percent, runs, chosen.
 
     Of equal means the lower rate is chosen. A run that diverged before it was ever scored counts as
     0, and a rate that has not been run as often as another cannot be chosen yet.
@@ -48,7 +48,7 @@ def compared(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(results: pd.DataFrame) -> str:
-    """The choices as a table, "" where no arm tries several rates.
+    """Formats the choices as a table, "" where no arm tries several rates.
 
     Args:
       results: as in `chosen`.

@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: figures, table and verdicts in the study folder."""
+"""The report of a sweep: figures, table and verdicts in the study folder."""
 
 import contextlib
 import errno
@@ -42,7 +42,7 @@ def finish(study_folder: Path, study: Any) -> str:
 
 @contextlib.contextmanager
 def writing(place: Path) -> Iterator[None]:
-    """Explains what stands in the way of a file at a path or in a folder, with a ValueError.
+    """Turns an OSError about a file or folder into a ValueError that says what is wrong.
 
     A full disk stays the OSError that it is: it is no fault of what was asked for.
     """

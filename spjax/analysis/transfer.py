@@ -12,7 +12,7 @@ _CELL = ["trained on", "model", "scored on", "metric"]
 
 
 def markdown(results: pd.DataFrame) -> str:
-    """A Markdown table, a row for each metric of each task that was scored, a column for each line.
+    """Returns a Markdown table: a row for each metric of each scored task, a column for each line.
 
     The rows of the task that was trained on come first; cells are mean ± standard deviation
     (ddof=1) over seeds, in percent. "" where no run has been transferred.
@@ -53,7 +53,7 @@ def _values(run: dict) -> list[dict]:
 
 
 def _metrics(run: dict, column: str) -> dict:
-    """The JSON object of a column; ValueError where it is something else."""
+    """Returns the JSON object of a column; ValueError where it is something else."""
     text = run.get(column)
     try:
         found = json.loads(text) if isinstance(text, str) and text else {}

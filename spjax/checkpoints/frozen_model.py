@@ -90,7 +90,7 @@ class FrozenModel:
         Raises:
           ValueError: they do not fit the devices.
         """
-        return partitioning.place(*self._mesh)
+        return partitioning.make_placement(*self._mesh)
 
     @functools.cached_property
     def weights(self) -> Tree:

@@ -1,4 +1,4 @@
-"""The vocabulary that belongs to a model: decided from its checkpoint, or refused."""
+"""The vocabulary that belongs to a model, taken from its checkpoint, or refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MULTIPLE = 128  # T5's embeddings have their number of rows rounded up to a mul
 
 
 def of(model: str, checkpoint: str = "") -> str:
-    """The name or path of the vocabulary of a model.
+    """Returns the name or path of the vocabulary of a model.
 
     That is the `spiece.model` beside the weights, if the tokenizer's other files and the rows of
     the embedding agree with it; where no file says anything, the shipped one that has as many ids
@@ -63,7 +63,7 @@ def of(model: str, checkpoint: str = "") -> str:
 
 
 def load(name_or_path: str, model: str, checkpoint: str = "") -> Vocabulary:
-    """The vocabulary of a model, or another one that it has enough rows for.
+    """Loads the vocabulary of a model, or another one that its embedding is large enough for.
 
     Args:
       name_or_path: as `vocabulary.load`; "" for the model's.
@@ -79,7 +79,7 @@ def load(name_or_path: str, model: str, checkpoint: str = "") -> Vocabulary:
 
 
 def check_rows(words: Vocabulary, rows: int, owner: str) -> None:
-    """Demands a row of the embedding for each id.
+    """Demands that the embedding has a row for each id.
 
     Args:
       words: the vocabulary.

@@ -195,7 +195,7 @@ class Bank:
                 self._changing, model=model, checkpoint=checkpoint, weights_dtype=dtype, **place
             )
             return stored_run.weights_of(run, Path(self.paths[0]), run.open_model())
-        places = partitioning.place(args.num_partitions, args.logical_axis_rules)
+        places = partitioning.make_placement(args.num_partitions, args.logical_axis_rules)
         shardings = places.weights(weight_shapes(config))
         base = weights.load(model, checkpoint, dtype, shardings)
         digest = weights.digest(base)

@@ -68,11 +68,11 @@ def train(args: argparse.Namespace) -> int:
     from spjax.studies.executors import local
 
     local.keep_memory()
-    multihost.start()
-    leads = multihost.leads()
+    multihost.initialize()
+    leads = multihost.is_primary()
     run, folder = _with_folder("Run", args)
     text = config.config_str(run)
-    with run_folder.own(folder, text) if leads else contextlib.nullcontext():
+    with run_folder.claim(folder, text) if leads else contextlib.nullcontext():
         run.check_contents()
         result, longer = run_folder.result(folder), run_folder.extends(folder, text)
         if result is None or longer:
@@ -153,11 +153,11 @@ def pretrain(args: argparse.Namespace) -> int:
     from spjax import config, multihost
     from spjax.studies import run_folder
 
-    multihost.start()
-    leads = multihost.leads()
+    multihost.initialize()
+    leads = multihost.is_primary()
     recipe, folder = _recipe(args)
     text = config.config_str(recipe)
-    with run_folder.own(folder, text) if leads else contextlib.nullcontext():
+    with run_folder.claim(folder, text) if leads else contextlib.nullcontext():
         card = run_folder.result(folder, f"{recipe.model}.json")
         if card is None:
             from spjax.pretraining import pretrain as training
@@ -166,7 +166,7 @@ def pretrain(args: argparse.Namespace) -> int:
             if leads:
                 recipe = _settled("Pretrain", folder, text)
                 data.put_vocabulary_beside(recipe, folder)
-            multihost.meet("start")
+            multihost.barrier("start")
             card = training.pretrain(recipe, *texts, folder, **({} if leads else _QUIET))
         elif leads:
             print(f"Nothing to do: the pre-training in {folder} is finished.")

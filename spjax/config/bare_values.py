@@ -18,7 +18,7 @@ _OPENING = tuple("@%'\"([{")
 
 
 def split(text: str) -> tuple[str, str]:
-    """Name and value of "NAME = value"; a bare word becomes a quoted string.
+    """Splits "NAME = value"; a bare word becomes a quoted string.
 
     Raises:
       ValueError: there is no "=", or the value is neither a value of gin nor a bare word.
@@ -42,12 +42,12 @@ def split(text: str) -> tuple[str, str]:
 
 
 def is_bare(value: str) -> bool:
-    """Whether a value has neither quotes nor brackets, and refers to nothing."""
+    """Returns whether a value has neither quotes nor brackets, and refers to nothing."""
     return not value.startswith(_OPENING)
 
 
 def is_text(owner: Any, parameter: str) -> bool:
-    """Whether a parameter of a class takes a text, and no number in its place.
+    """Returns whether a parameter of a class takes a text and no number.
 
     Args:
       owner: a class or function with annotations; None for an unknown one.

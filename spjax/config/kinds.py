@@ -21,7 +21,7 @@ _MOST_SHOWN = 60  # characters of a value in a message
 
 
 def checked(target: type) -> Callable[..., Any]:
-    """The constructor of a dataclass for gin, which checks the kinds of the values first.
+    """Returns a dataclass's constructor for gin, which checks the types of the values first.
 
     Args:
       target: the class; its annotations say what is allowed.
@@ -98,7 +98,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _described(hint: Any, several: bool = False) -> str:
-    """The allowed values in words, such as "a whole number" or "a list of texts"."""
+    """Describes the allowed values, such as "a whole number" or "a list of texts"."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return "values" if several else "a value"

@@ -42,7 +42,7 @@ def default_search_paths() -> list[Path]:
 
 
 def find_file(name: str | Path, search_paths: Iterable[str | Path] = ()) -> Path:
-    """The gin file called `name`.
+    """Returns the path of the gin file called `name`.
 
     Raises:
       ValueError: no such file in any search path.
@@ -124,7 +124,7 @@ def load_with_folder(
     bindings: Sequence[str] = (),
     search_paths: Sequence[str | Path] = (),
 ) -> tuple[Any, str]:
-    """As `load`, and the value of the macro MODEL_DIR, "" if there is none."""
+    """Builds a configurable as `load` does; also returns the macro MODEL_DIR, "" if unset."""
     parse(gin_files, bindings, search_paths)
     result = build(name)
     check_used(unused() - {_FOLDER}, [_FOLDER])
@@ -132,7 +132,7 @@ def load_with_folder(
 
 
 def macro(name: str) -> Any:
-    """The value that was bound to a macro since the last `parse`, "" if there is none."""
+    """Returns the value bound to a macro since the last `parse`, "" if there is none."""
     return _gin._CONFIG.get((name, _MACRO), {}).get("value", "")
 
 
@@ -154,7 +154,7 @@ def build(name: str) -> Any:
 
 
 def used() -> set[str]:
-    """Names of the bindings that took part in what was built since the last `parse`."""
+    """Returns the names of the bindings used by what was built since the last `parse`."""
     names = set()
     for (scope, selector), values in _gin._OPERATIVE_CONFIG.items():
         parts = scope.split("/") if scope else []
@@ -168,7 +168,7 @@ def used() -> set[str]:
 
 
 def unused() -> set[str]:
-    """Names of the bindings that nothing has used since the last `parse`.
+    """Returns the names of the bindings that nothing has used since the last `parse`.
 
     Settings that a file has for a class are left out where another class was chosen in its place,
     such as those of Adafactor where a run has AdamW, and macros that only such settings refer to.
@@ -192,7 +192,7 @@ def unused() -> set[str]:
 
 
 def _chosen() -> dict[str, set[str]]:
-    """Names of the classes that were called, by the module they are alternatives in."""
+    """Returns the names of the classes that were called, by the module they are alternatives in."""
     chosen: dict[str, set[str]] = {module: set() for module in ALTERNATIVES}
     for _, selector in _gin._OPERATIVE_CONFIG:
         name = selector.split(".")[-1]
@@ -203,7 +203,7 @@ def _chosen() -> dict[str, set[str]]:
 
 
 def _has_alternative(binding: str, chosen: Mapping[str, set[str]]) -> bool:
-    """Whether a binding is of a class in whose place another one was chosen."""
+    """Returns whether a binding is of a class that another one was chosen over."""
     owner, dot, _ = binding.split("/")[-1].partition(".")
     module = getattr(REGISTERED.get(owner), "__module__", "") if dot else ""
     others = chosen.get(module, set())
@@ -211,7 +211,7 @@ def _has_alternative(binding: str, chosen: Mapping[str, set[str]]) -> bool:
 
 
 def _macros_in(value: Any) -> Iterator[str]:
-    """Names of the macros that a bound value refers to."""
+    """Yields the names of the macros that a bound value refers to."""
     for reference in _gin.iterate_references(value):
         if reference.config_key[1] == _MACRO:
             yield reference.config_key[0]
@@ -292,7 +292,7 @@ def product(
 
 
 def split_binding(text: str) -> tuple[str, str]:
-    """Name and value of "NAME = value"; a bare word such as pocket_50k becomes a quoted string.
+    """Splits "NAME = value"; a bare word such as pocket_50k becomes a quoted string.
 
     Raises:
       ValueError: there is no "=".
@@ -302,7 +302,7 @@ def split_binding(text: str) -> tuple[str, str]:
 
 
 def _typed(text: str) -> tuple[str, str]:
-    """As `split_binding`; what goes to a setting that is a text is taken as it is written."""
+    """Splits a binding as `split_binding`; the value of a text setting is taken literally."""
     name, sign, value = text.partition("=")
     name, value = name.strip(), value.strip()
     if sign and _takes_text(name) and bare_values.is_bare(value):
@@ -311,7 +311,7 @@ def _typed(text: str) -> tuple[str, str]:
 
 
 def _takes_text(name: str) -> bool:
-    """Whether a binding ends in a setting that is a text, such as a path, and never a number."""
+    """Returns whether a binding ends in a setting that is a text, such as a path."""
     if name == _FOLDER:
         return True
     owner, dot, parameter = name.split("/")[-1].partition(".")

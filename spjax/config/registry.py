@@ -42,7 +42,7 @@ def configurable(target: T) -> T:
 
 
 def by(key: Any, table: Mapping[Any, Any]) -> Any:
-    """`table[key]`, for a setting that depends on another one.
+    """Returns `table[key]`, for a setting that depends on another one.
 
     In gin: `Run.steps = @steps/by()`, `steps/by.key = %MODEL_SIZE`, `steps/by.table = {...}`. An
     entry named "default" stands for every other key.

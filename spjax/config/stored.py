@@ -77,7 +77,7 @@ def _class(name: str) -> type:
 
 
 def _bindings(path: Path) -> _Bindings:
-    """The values in a file, by scope and class."""
+    """Returns the values in a file, by scope and class."""
     try:
         if not path.is_file() or path.stat().st_size > _MOST_BYTES:
             raise ValueError(f"{path} is no file, or one too large for a configuration.")
@@ -119,7 +119,7 @@ class _Builder:
         self._building: list[tuple[str, str]] = []
 
     def build(self, name: str) -> Any:
-        """The object of a class; everything that is bound must be part of it."""
+        """Builds the object of a class; everything that is bound must be part of it."""
         result = self._object("", name)
         for scope, owner in self._bindings.keys() - self._used:
             raise ValueError(f"nothing uses the settings of '{scope}/{owner}'".replace("'/", "'"))

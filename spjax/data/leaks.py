@@ -1,4 +1,4 @@
-"""Inputs that occur in more than one split, or more than once in one: exactly or nearly.
+"""Leaks between splits: inputs that occur more than once, exactly or nearly.
 
 Near duplicates share most of their groups of three words. They are found without sampling: two
 sets whose Jaccard index is at least t have one of their rarest elements in common (the prefix
@@ -24,7 +24,7 @@ _CHUNK = 50_000  # pairs compared at once
 
 @dataclasses.dataclass(frozen=True)
 class Alike:
-    """Two inputs that are alike.
+    """Two similar inputs.
 
     Attributes:
       first: of the split that is looked at.
@@ -39,7 +39,7 @@ class Alike:
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """How much of one split is found in another, or again in itself.
+    """Number of a split's inputs that occur in another split, or again in itself.
 
     Attributes:
       split: whose examples are counted.
@@ -62,7 +62,7 @@ class Overlap:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `check` has found.
+    """Result of `check`.
 
     Attributes:
       overlaps: of each split with itself and with every one before it.
@@ -74,7 +74,7 @@ class Report:
 
 
 def check(splits: Mapping[str, Sequence[tuple[str, str]]], near: float = NEAR) -> Report:
-    """Looks for what splits have in common, with the training examples and with each other.
+    """Compares splits with the training examples and with each other.
 
     Args:
       splits: input and target of each example, by the name of the split, training first.
@@ -161,7 +161,7 @@ def _shown(
 def _near_pairs(
     texts: Sequence[str], near: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    """Places and likeness of all pairs of different texts, and whether none was left out."""
+    """Returns places and similarity of pairs of different texts, and whether all were compared."""
     owner, group = _groups(texts)
     if not len(owner):
         return (*(np.zeros(0, np.int64),) * 2, np.zeros(0), True)
@@ -187,7 +187,7 @@ def _near_pairs(
 
 
 def _groups(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Text and number of each group of words, every group once a text, by text."""
+    """Returns text and number of each group of words, every group once a text, by text."""
     known: dict[str, int] = {}
     words: list[int] = []
     lengths = []
@@ -213,7 +213,7 @@ def _groups(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 def _candidates(
     owner: np.ndarray, group: np.ndarray, sizes: np.ndarray, near: float
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Pairs of texts that have one of these groups in common and can be alike by their sizes."""
+    """Returns pairs of texts with a common group and similar sizes, and whether all are there."""
     order = np.lexsort((sizes[owner], group))
     owner, group = owner[order], group[order]
     found = [np.zeros(0, np.int64)]

@@ -1,4 +1,4 @@
-"""What a task is made of, in words: for `spjax tasks`."""
+"""Descriptions of tasks, in words, for `spjax tasks`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COMMONEST = 6  # targets
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """How the model that is asked about would read a task.
+    """Vocabulary, lengths and prompt of the model that is to read a task.
 
     Attributes:
       words: its vocabulary.
@@ -43,7 +43,7 @@ class View:
     target_length: int = 0
 
     def lengths(self, info: TaskInfo) -> dict[str, int]:
-        """The most tokens of `inputs` and `targets`, EOS included."""
+        """Returns the most tokens of `inputs` and `targets`, EOS included."""
         own = info.lengths
         return {
             "inputs": self.input_length or own["inputs"],
@@ -52,7 +52,7 @@ class View:
 
 
 def listing(wanted: str = "") -> str:
-    """A table of the tasks and mixtures whose name or source contains a text.
+    """Returns a table of the tasks and mixtures whose name or source contains a text.
 
     Raises:
       ValueError: there are none.
@@ -75,7 +75,7 @@ def listing(wanted: str = "") -> str:
 
 
 def facts(info: TaskInfo) -> str:
-    """The row of a task, without its examples."""
+    """Describes a task, without its examples."""
     lengths = f"{info.input_length} input tokens, {info.target_length} target tokens"
     if info.t5_lengths:
         lengths += f" (T5: {info.t5_lengths[0]}, {info.t5_lengths[1]})"
@@ -93,7 +93,7 @@ def facts(info: TaskInfo) -> str:
 
 
 def mixture_facts(mixture: Mixture) -> str:
-    """What a mixture trains on, how often, and what it is scored on."""
+    """Describes a mixture: its training tasks, their rates, and the tasks it is scored on."""
     total = sum(mixture.rates)
     shares = [_percent(rate, total) for rate in mixture.rates]
     rows = [("  trained on", "rate", "share")]
@@ -107,7 +107,7 @@ def mixture_facts(mixture: Mixture) -> str:
 
 
 def examples(info: TaskInfo) -> dict[str, list[tuple[str, str]]]:
-    """Input and target texts of all splits, whole, as training and evaluation read them.
+    """Returns input and target texts of all splits, whole, as training and evaluation read them.
 
     Raises:
       ValueError: the records cannot be found or used.
@@ -124,7 +124,7 @@ def examples(info: TaskInfo) -> dict[str, list[tuple[str, str]]]:
 
 
 def describe(info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], view: View) -> str:
-    """Sizes, labels, lengths, losses (`coverage`) and three examples of a task.
+    """Describes sizes, labels, lengths, losses (`coverage`) and three examples of a task.
 
     Args:
       info: the task.
@@ -149,7 +149,7 @@ def describe(info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], vi
 
 
 def check(info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], view: View) -> None:
-    """Refuses what a run on the task would refuse: labels and texts that do not survive as ids.
+    """Raises the errors that a run on the task would raise about labels and token ids.
 
     Arguments are those of `describe`.
 
@@ -165,7 +165,7 @@ def check(info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], view:
 def _losses(
     info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], view: View
 ) -> Iterator[tuple[str, coverage.Counts, Mapping[str, int]]]:
-    """Of each split its name, what it loses, and the lengths."""
+    """Yields for each split its name, its losses (`coverage`), and the lengths."""
     lengths = view.lengths(info)
     for split, pairs in splits.items():
         counter = coverage.Counter(info, split, view.words, lengths)
@@ -176,7 +176,7 @@ def _losses(
 
 
 def leak_report(splits: Mapping[str, Sequence[tuple[str, str]]], near: float = leaks.NEAR) -> str:
-    """What the splits of a task have in common, in words.
+    """Describes in words the inputs that the splits of a task share.
 
     Raises:
       ValueError: as `leaks.check`.
@@ -215,7 +215,7 @@ def _source(info: TaskInfo) -> str:
 
 
 def _expected(info: TaskInfo) -> dict[str, int]:
-    """Sizes of the splits that are known without reading them."""
+    """Returns the sizes of the splits that are known without reading them."""
     kind, _, name = info.source.partition(":")
     if kind == "pocket":
         from spjax.pocket import tasks  # here, because making the world's tables takes time
@@ -284,13 +284,13 @@ def _lengths(feature: str, lengths: Mapping[str, np.ndarray], most: int) -> list
 
 
 def _ids(info: TaskInfo, pair: tuple[str, str], words: Vocabulary) -> tuple[list[int], list[int]]:
-    """Token ids of input and target, uncut."""
+    """Returns token ids of input and target, uncut."""
     inputs, targets = words.encode(pair[0]), words.encode_target(pair[1], info.sentinel)
     return [*inputs, words.eos_id], [*targets, words.eos_id]
 
 
 def _cut_ids(info: TaskInfo, pair: tuple[str, str], view: View) -> list[list[int]]:
-    """Token ids of input and target as runs read them."""
+    """Returns token ids of input and target as runs read them."""
     lengths = view.lengths(info)
     return [
         ids if len(ids) <= most else [*ids[: most - 1], view.words.eos_id]
@@ -299,7 +299,7 @@ def _cut_ids(info: TaskInfo, pair: tuple[str, str], view: View) -> list[list[int
 
 
 def _shown(title: str, info: TaskInfo, pair: tuple[str, str], view: View) -> Iterator[str]:
-    """An example by way of the row that batching makes of it."""
+    """Describes an example by the row that batching makes of it."""
     words, lengths, cut = view.words, view.lengths(info), _cut_ids(info, pair, view)
     inputs, targets = (Ragged(np.array(ids, np.int32), np.array([0, len(ids)])) for ids in cut)
     split = cache.CachedSplit(info.name, "", Path(), lengths, inputs, targets)
@@ -319,7 +319,7 @@ def _shown(title: str, info: TaskInfo, pair: tuple[str, str], view: View) -> Ite
 
 
 def _pieces(pieces: Sequence[str | int]) -> str:
-    """Pieces by spaces; numbers that follow each other are rows of the prompt: [0 ... 99]."""
+    """Joins pieces with spaces; runs of soft tokens are shortened: [0 ... 99]."""
     runs: list[list[str | int]] = []
     for piece in pieces:
         if runs and isinstance(piece, int) == isinstance(runs[-1][0], int):

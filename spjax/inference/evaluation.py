@@ -12,10 +12,11 @@ import numpy as np
 from spjax import partitioning, trees
 from spjax.data.batching import batching
 from spjax.data.token_cache.cache import CachedSplit
+from spjax.injection import Injection, padded
 from spjax.methods.base import Method, apply_gang
 from spjax.models import T5, T5Config
 from spjax.models.decoding import greedy
-from spjax.types import Batch, Injection, Tree, padded
+from spjax.types import Batch, Tree
 from spjax.vocabularies.vocabulary import Vocabulary
 
 

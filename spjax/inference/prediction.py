@@ -23,10 +23,11 @@ from spjax.data.tasks.info import TaskInfo
 from spjax.data.token_cache import coverage
 from spjax.data.token_cache.cache import CachedSplit
 from spjax.data.token_cache.cache_files import Ragged
+from spjax.injection import Injection, Soft, join
 from spjax.models import T5, T5Config
 from spjax.models.decoding import Decoding, decode, label_scores
 from spjax.models.losses import token_losses
-from spjax.types import Batch, Injection, Soft, Tree, join
+from spjax.types import Batch, Tree
 from spjax.vocabularies.vocabulary import SENTINEL, Vocabulary, without_sentinel
 
 _LEAST_ROOM = 16  # tokens; rows are padded to this times a power of two, for few compilations
@@ -134,14 +135,16 @@ class Predictor:
 
         Args:
           text: the input, or what a template shows of it by name (`Placed.shown`).
-          who: its prompt; with a template, slots are among the ids, as `slots.place` puts them.
+          who: its prompt; with a template, slots are among the ids, as `slots.insert_slots` puts them.
 
         Raises:
           ValueError: the template shows something that the text has not.
         """
         prompt, most = self.prompts[who], self.most(who)[0]
         if prompt.shown:
-            return slots.place_one(text, prompt.insertion, prompt.fields, self.words, most)
+            return slots.insert_slots_in_text(
+                text, prompt.insertion, prompt.fields, self.words, most
+            )
         ids = self.words.encode(text)
         return ids[: most - 1] + [self.words.eos_id], len(ids) + 1
 

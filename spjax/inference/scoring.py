@@ -130,5 +130,5 @@ def labelled(
     }
     data = cache.load(info, split, lengths, vocabulary=vocabulary)
     if slots.is_template(template := predictor.prompts[who].insertion):
-        data = slots.place(data, template, predictor.words)
+        data = slots.insert_slots(data, template, predictor.words)
     return info, data

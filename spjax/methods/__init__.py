@@ -16,13 +16,13 @@ PAPER, PAPER_FULL = "prompt_tuning", "full_fine_tuning"
 
 
 def names() -> tuple[str, ...]:
-    """Names of all methods: the files of this folder."""
+    """Returns the names of all methods: the files of this folder."""
     found = (module.name for module in pkgutil.iter_modules(__path__))
     return tuple(sorted(name for name in found if name not in _HELPERS))
 
 
 def get(name: str) -> type[Method]:
-    """The class of a method.
+    """Returns the class of a method.
 
     Args:
       name: file name without `.py`; the class has the same letters, in any case.
@@ -38,5 +38,5 @@ def get(name: str) -> type[Method]:
 
 
 def name_of(method: Method) -> str:
-    """The registered name of a method object."""
+    """Returns the registered name of a method object."""
     return type(method).__module__.rsplit(".", 1)[-1]

@@ -52,7 +52,7 @@ class HardPrompt(Method):
 
     @property
     def variant(self) -> str:
-        """Decoding, number of demonstrations, and the template unless it adds nothing."""
+        """Returns decoding, number of demonstrations, and the template unless trivial."""
         parts = [self.decoding, f"k={self.demonstrations}"]
         if isinstance(self.template, Mapping):
             parts.append("by task")
@@ -61,7 +61,7 @@ class HardPrompt(Method):
         return " ".join(parts)
 
     def written(self, task: str, text: str, shown: Sequence[tuple[str, str]] = ()) -> str:
-        """What the model reads.
+        """Returns the text that the model reads.
 
         Args:
           task: name of the task; variants after a colon do not count.
@@ -84,5 +84,5 @@ class HardPrompt(Method):
 
     @nn.compact
     def __call__(self, base: Tree) -> tuple[Tree, None]:
-        """The base as it is, and no soft tokens."""
+        """Returns the base as it is, and no soft tokens."""
         return base, None

@@ -1,4 +1,4 @@
-"""Multitask prompt tuning (Wang et al. 2023): one prompt for all tasks, times factors of each."""
+"""Multitask prompt tuning (Wang et al. 2023): a shared prompt times factors of each task."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 from pathlib import Path
-from typing import Sequence
+from typing import ClassVar, Sequence
 
 import flax.linen as nn
 import jax
@@ -17,9 +17,10 @@ from spjax import validation
 from spjax.checkpoints import array_files
 from spjax.checkpoints.prompts import prompts
 from spjax.files import expanded, file_digest
+from spjax.injection import Soft
 from spjax.methods.base import Encode, Method
 from spjax.methods.initializers import Initializer, SampledVocabulary, Uniform, check
-from spjax.types import Soft, Tree
+from spjax.types import Tree
 
 _FACTORS = ("shared", "u", "v")
 _FILE = "tuned.safetensors"
@@ -27,7 +28,7 @@ _FILE = "tuned.safetensors"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Rows:
-    """Prompts read from files, compared by their numbers, so that programs can be compared.
+    """Prompts read from files, hashable by content, so that compiled programs can be shared.
 
     Attributes:
       each: float32 `[P, D]` of each.
@@ -50,7 +51,7 @@ class _Rows:
 
 
 class MultitaskPromptTuning(Method):
-    """The prompt of task s is `shared` times, element by element, the low-rank matrix `u_s v_s`.
+    """The prompt of task s is `shared` times, element by element, low-rank `u_s v_s`.
 
     Source stage: `source` is empty, and the tasks of a mixture are trained together; `shared`
     starts as a prompt does, and every `u_s v_s` near 1, so that all tasks start from it (the paper
@@ -67,8 +68,6 @@ class MultitaskPromptTuning(Method):
     divided by `task_rate`, which makes theirs so many times larger with an optimizer whose steps
     do not depend on the scale of the gradient, as Adafactor's and Adam's.
 
-    Trains `P * D + S * R * (P + D)` numbers.
-
     Attributes:
       length: P.
       rank: R; the paper's is 1.
@@ -82,6 +81,8 @@ class MultitaskPromptTuning(Method):
       tasks: S, filled in by `resolve`.
       teacher_rows: the prompts of the teachers, filled in by `resolve`.
     """
+
+    parameter_counts: ClassVar[tuple[str, ...]] = ("P * D + S * R * (P + D)",)
 
     length: int = 100
     rank: int = 1
@@ -122,21 +123,21 @@ class MultitaskPromptTuning(Method):
 
     @property
     def samples_tasks(self) -> bool:
-        """As the hyper-parameter says."""
+        """Returns the hyper-parameter's value."""
         return self.sample_tasks
 
     @property
     def prompt_length(self) -> int:
-        """P."""
+        """Returns P."""
         return self.length
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Of the initializer, the source and the teachers."""
+        """Returns the files of the initializer, the source and the teachers."""
         return (*super().paths, *filter(None, (self.source,)), *self.teachers)
 
     def digest_of(self, path: str) -> str:
-        """As of any method; of the source it is that of the whole file."""
+        """Returns the digest of a file; of the source, that of the whole file."""
         if path != self.source:
             return super().digest_of(path)
         try:
@@ -146,7 +147,7 @@ class MultitaskPromptTuning(Method):
 
     @property
     def without_identity(self) -> frozenset[str]:
-        """What `resolve` reads; the run has the digests of it."""
+        """Returns the fields that `resolve` fills in, by file digests known."""
         return frozenset({"teacher_rows"})
 
     def resolve(
@@ -168,13 +169,13 @@ class MultitaskPromptTuning(Method):
             rows = _Rows(tuple(read))
         return self.clone(initializer=initializer, tasks=tasks, teacher_rows=rows)
 
-    def started(self) -> MultitaskPromptTuning:
-        """The same for every initializer and source."""
+    def without_initializer(self) -> MultitaskPromptTuning:
+        """Returns the same method for every initializer and source."""
         return self.clone(initializer=Uniform(), source="")
 
     @nn.compact
     def __call__(self, base: Tree) -> tuple[Tree, Soft]:
-        """The base as it is, and `prompt_SPD`, or `prompt_PD` where there is one task."""
+        """Returns the base, and `prompt_SPD`, or `prompt_PD` for one task."""
         found = self.param("factors", lambda rng: self._start(rng, base))
         shared_PD, u_SPR, v_SRD = self._factors(found)
         prompt_SPD = shared_PD * (u_SPR @ v_SRD)
@@ -186,7 +187,7 @@ class MultitaskPromptTuning(Method):
         return base, soft.replace(teacher=teacher, distillation=self.distillation)
 
     def collapse(self, trainable: Tree, base: Tree) -> dict[str, jax.Array]:
-        """The plain prompts, and the factors that a target stage starts from."""
+        """Returns the plain prompts, and the factors that a target stage needs."""
         factors = self._factors(trainable["factors"])
         plain = super(MultitaskPromptTuning, self.clone(teachers=())).collapse(trainable, base)
         return {**plain, **dict(zip(_FACTORS, factors))}
@@ -231,7 +232,7 @@ def _file_of(source: str) -> Path:
 
 
 def _read(source: str, sizes: tuple[int, int, int]) -> list[np.ndarray]:
-    """shared_PD, u_SPR and v_SRD of a finished run."""
+    """Reads shared_PD, u_SPR and v_SRD of a finished run."""
     path = _file_of(source)
     try:
         tensors, _ = array_files.read_safetensors(path)

@@ -17,7 +17,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def squad(targets: Sequence[Sequence[str] | str], predictions: Sequence[str]) -> Scores:
-    """SQuAD's exact match and word F1, the best over the gold answers of each example.
+    """Returns SQuAD's exact match and word F1, the best over each example's gold answers.
 
     Args:
       targets: the gold answers of each example, or a text that is the only one.
@@ -37,7 +37,7 @@ def squad(targets: Sequence[Sequence[str] | str], predictions: Sequence[str]) ->
 def squad_per_group(
     targets: Sequence[tuple[Hashable, Sequence[str]]], predictions: Sequence[str]
 ) -> Scores:
-    """`squad` over the first example of each group."""
+    """Returns `squad` over the first example of each group."""
     first: dict[Hashable, tuple[Sequence[str], str]] = {}
     for (group, answers), prediction in zip(targets, predictions):
         first.setdefault(group, (answers, prediction))
@@ -46,7 +46,7 @@ def squad_per_group(
 
 
 def rouge(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
-    """F1 of ROUGE-1, ROUGE-2 and ROUGE-Lsum of the rouge-score package, without stemming.
+    """Returns F1 of ROUGE-1, ROUGE-2 and ROUGE-Lsum of rouge-score, without stemming.
 
     As in T5, lines are sentences and " . " ends one. The values are means over examples, as of T5's
     `rouge_mean`; its older `rouge` takes the median of a thousand random resamplings, which
@@ -63,7 +63,7 @@ def rouge(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
 
 
 def bleu(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
-    """Corpus BLEU of sacrebleu with T5's settings: its `intl` tokenizer, capitals kept."""
+    """Returns corpus BLEU of sacrebleu with T5's settings: `intl` tokenizer, cased."""
     sacrebleu = extras.import_module("sacrebleu", "tfds", "the metric 'bleu'")
     found = sacrebleu.corpus_bleu(
         list(predictions),

@@ -1,4 +1,4 @@
-"""Turning an encoding into token ids: greedily, by sampling, by beam search, by ranking labels.
+"""Decoding: greedy, sampling, beam search, and ranking of labels.
 
 All of them take rows of one segment each, with soft tokens of any runs and tasks in their slots,
 and keep the keys and values of the positions written so far, so that a step costs one position.
@@ -14,8 +14,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from spjax.injection import Injection
 from spjax.models.t5 import T5
-from spjax.types import Array, Batch, Injection, Tree
+from spjax.types import Array, Batch, Tree
 
 EOS = 1
 KINDS = ("greedy", "beam", "sample", "rank")
@@ -27,7 +28,7 @@ _MOST_PENALTY, _LEAST_TEMPERATURE, _MOST_TEMPERATURE = 10, 1e-4, 1e4
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-    """How answers are chosen.
+    """Decoding strategy and its settings.
 
     Attributes:
       kind: one of `KINDS`; "rank" chooses among given labels, the others write freely.
@@ -71,7 +72,7 @@ def decode(
     labels_CM: Array,
     allowed_BC: Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """One answer for each row, chosen as `how` says.
+    """Decodes one answer for each row.
 
     Args:
       how: the way of choosing.
@@ -111,7 +112,7 @@ def greedy(
     max_length: int,
     limit: Array | None = None,
 ) -> jax.Array:
-    """The most probable token at each position, until every row has ended.
+    """Decodes the most probable token at each position, until every row has ended.
 
     Args:
       model: the network.
@@ -145,7 +146,7 @@ def sample(
     temperature: float = 1.0,
     top_k: int = 0,
 ) -> jax.Array:
-    """A token drawn at each position, until every row has ended.
+    """Draws a token at each position, until every row has ended.
 
     Args:
       model: the network.
@@ -185,7 +186,7 @@ def _write(
     choose: Callable[[jax.Array, jax.Array], jax.Array],
     limit: Array | None = None,
 ) -> jax.Array:
-    """ids_BM of the tokens that `choose` takes from logits_BV at each position."""
+    """Decodes ids_BM with the tokens that `choose` takes from logits_BV at each position."""
     most = max_length if limit is None else limit
     params = {"params": weights}
     encoded_BLD, valid_BL = model.apply(params, batch, injection, method=T5.encode)
@@ -227,7 +228,7 @@ def _write(
 
 @flax.struct.dataclass
 class _Beams:
-    """What a beam search knows after `index` steps; W is the number of beams.
+    """State of a beam search after `index` steps; W is the number of beams.
 
     Attributes:
       index: tokens written in each live sequence.
@@ -258,7 +259,7 @@ def beam_search(
     length_penalty: float = 0.6,
     rule: str = "t5x",
 ) -> tuple[jax.Array, jax.Array]:
-    """The best of the sequences that beam search finds.
+    """Returns the best of the sequences that beam search finds.
 
     Both rules take, at each step, the `2 * num_beams` most probable extensions of the live
     sequences; those that do not end with EOS are the next live ones, the first `num_beams` of them.
@@ -338,7 +339,7 @@ def beam_search(
 
 
 def _best(end: _Beams, real_B: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """ids_BWM and scores_BW: the finished sequences of a row, or its live ones without any."""
+    """Returns ids_BWM and scores_BW of finished sequences of a row, or live ones if none is."""
     found_B = jnp.isfinite(end.done_BW[:, 0])
     ids_BWM = jnp.where(found_B[:, None, None], end.done_BWM, end.live_BWM)
     scores_BW = jnp.where(found_B[:, None], end.done_BW, end.live_BW)
@@ -348,7 +349,7 @@ def _best(end: _Beams, real_B: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _extend(
     beams: _Beams, logs_BWV: jax.Array, length_penalty: float, rule: str
 ) -> tuple[_Beams, jax.Array]:
-    """The beams one token later, their cache aside, and the beam that each live one came from."""
+    """Returns the beams one token later, without cache, and the source of each live one."""
     rows, width, vocabulary = logs_BWV.shape
     max_length, written = beams.live_BWM.shape[2], beams.index + 1
     sums_BX = (logs_BWV + beams.live_BW[..., None]).reshape(rows, -1)
@@ -379,7 +380,7 @@ def _pick(sequences_BCM: jax.Array, which_BW: jax.Array) -> jax.Array:
 
 
 def _penalty(length: jax.Array, exponent: float, rule: str) -> jax.Array:
-    """What a log-probability is divided by; of Wu et al. 2016 (equation 14) for "t5x"."""
+    """Returns the divisor of a log-probability; Wu et al. 2016 (equation 14) for "t5x"."""
     length = length.astype(jnp.float32)
     return (length if rule == "huggingface" else (5.0 + length) / 6.0) ** exponent
 
@@ -418,7 +419,7 @@ def label_scores(
     injection: Injection | None,
     labels_CM: Array,
 ) -> jax.Array:
-    """Log-probability of each label as the whole target (rank classification).
+    """Returns the log-probability of each label as the whole target (rank classification).
 
     Args:
       model: the network.

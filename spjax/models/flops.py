@@ -6,7 +6,7 @@ from spjax.models.sizes import T5Config
 
 
 def forward_flops(config: T5Config, inputs: int, targets: int, score_weight: float = 1.0) -> float:
-    """Operations of one row's forward pass: 2 for each weight and position.
+    """Returns operations of one row's forward pass: 2 for each weight and position.
 
     Args:
       config: shape of the model.

@@ -38,7 +38,7 @@ CHAINS = (
 
 
 class Choice(NamedTuple):
-    """Which of two events is the `asked` ("cause" or "effect") of the premise; answer 0 or 1."""
+    """Two events, one the `asked` ("cause" or "effect") of the premise; answer 0 or 1."""
 
     premise: str
     choices: tuple[str, str]
@@ -47,12 +47,12 @@ class Choice(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What decides the bucket: the three events, whatever their order and the question."""
+        """Returns the key of the bucket: the three events, whatever order and question."""
         return ". ".join((self.premise, *self.choices))
 
 
 def choice(draws: Draws) -> Choice:
-    """A premise with its cause or effect beside a distractor about the same person.
+    """Draws a premise with its cause or effect beside a distractor about the same person.
 
     Where the premise has both, the distractor is in half of the cases the other one of them.
     """
@@ -114,7 +114,7 @@ def _choice_facet(draws: Draws, made: Choice) -> Facet:
 
 
 def _story(draws: Draws) -> Draft:
-    """Two events told in a row, or one, with what was before and after."""
+    """Draws two events told in a row, or one, with what was before and after."""
     name = draws.pick(PEOPLE)
     row = [event.format(a=name) for event in draws.pick(CHAINS)]
     place = draws.below(2)
@@ -143,7 +143,7 @@ def _story(draws: Draws) -> Draft:
 
 
 def write(draws: Draws) -> Draft:
-    """A story, or a choice between two events. Only choices are subject to the buckets."""
+    """Draws a story, or a choice between two events. Only choices have buckets."""
     if draws.chance(0.3):
         draft = _story(draws)
         # Events by themselves are the knowledge of the world: no task consists of one.

@@ -1,4 +1,4 @@
-"""What a model learns first: to find an entry of a list, and to see whether two statements agree.
+"""Lessons to learn first: to find an entry of a list, and to compare two statements.
 
 Each is learned within minutes when it comes alone and after the easier ones, and hardly at all
 among all other documents: attention to the same word elsewhere, and to its neighbours, has to be
@@ -15,12 +15,12 @@ _JOINTS = ("", " -", " :", " is", " has", " in the", " is in the", " lies in the
 
 
 def bare_list(draws: Draws) -> Draft:
-    """Pairs of words without grammar ("cup kitchen. hat garden.") and a look-up among them."""
+    """Draws word pairs without grammar ("cup kitchen. hat garden.") and a look-up among them."""
     return _list(draws, joints=("",), articles=False)
 
 
 def joined_list(draws: Draws) -> Draft:
-    """The same with something between the words of a pair ("the cup - kitchen. hat is garden.")."""
+    """Draws pairs with something between the words ("the cup - kitchen. hat is garden.")."""
     return _list(draws, _JOINTS, articles=True)
 
 
@@ -41,13 +41,13 @@ def _bare(words: str) -> str:
 
 
 def told_list(draws: Draws) -> Draft:
-    """Two or three facts under one relation in full sentences, and a question about one of them."""
+    """Draws two or three facts under one relation in full sentences, and a question."""
     facts = world.alike(draws, 2 + draws.below(2), draws.pick(world.RELATIONS))
     body = world.tell(draws, facts)
     return Draft(body, ((body,), scenes.ask_open(draws, facts)))
 
 
 def agreement(draws: Draws) -> Draft:
-    """A single fact and whether another statement agrees with it."""
+    """Draws a single fact and whether another statement agrees with it."""
     facts, body = scenes.passage(draws, counts=(1,))
     return Draft(body, ((body,), scenes.verdict_on(draws, facts)))

@@ -1,4 +1,4 @@
-"""Genre: sentences with a pronoun whose referent follows from what is said of it."""
+"""Genre: sentences with a pronoun whose referent follows from the rest of the sentence."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Reference(NamedTuple):
 
     @property
     def starred(self) -> str:
-        """The text with the pronoun between stars."""
+        """Returns the text with the pronoun between stars."""
         return self.text.replace(f" {self.pronoun} ", f" *{self.pronoun}* ")
 
 
 def reference(draws: Draws) -> Reference:
-    """A sentence about two people (one in eight about two things).
+    """Draws a sentence about two people (one in eight about two things).
 
     Of the sentences about people, half name a woman and a man; then the gender tells too.
     """
@@ -88,7 +88,7 @@ _CHECK = ("{r} is {c}. {{}}", "{c} {d}. {{}}", "{r} stands for {c}. {{}}")
 
 
 def write(draws: Draws) -> Draft:
-    """A sentence with facets about its pronoun; one sentence in three has stars around it."""
+    """Draws a sentence with facets about its pronoun; one in three has stars around it."""
     made = reference(draws)
 
     def who() -> Facet:

@@ -1,4 +1,4 @@
-"""Draws single task records, field for field as TFDS has them, and what decides their bucket."""
+"""Task records, field for field as TFDS has them, and the keys of their buckets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Drawn(NamedTuple):
 
 
 def boolq(draws: Draws) -> Drawn:
-    """A yes-no question about a passage; label 1 (True) for yes."""
+    """Draws a yes-no question about a passage; label 1 (True) for yes."""
     facts, passage = scenes.passage(draws)
     truth = draws.chance(0.5)
     question = world.ask(draws, facts, truth)
@@ -44,19 +44,19 @@ def _nli(draws: Draws, sources: tuple, two_way: bool) -> Drawn:
 
 
 def cb(draws: Draws) -> Drawn:
-    """0 entailment, 1 contradiction, 2 neutral; mostly about what somebody knows or hopes."""
+    """Draws 0 entailment, 1 contradiction, 2 neutral; mostly about knowing or hoping."""
     sources = (inference.belief_inference,) * 2 + (inference.scene_inference,)
     return _nli(draws, sources, two_way=False)
 
 
 def rte(draws: Draws) -> Drawn:
-    """0 entailment, 1 not_entailment; mostly about the consequences of events."""
+    """Draws 0 entailment, 1 not_entailment; mostly about the consequences of events."""
     sources = (inference.event_inference,) * 2 + (inference.scene_inference,)
     return _nli(draws, sources, two_way=True)
 
 
 def copa(draws: Draws) -> Drawn:
-    """Which of two events is the cause or the effect; label 0 is choice1."""
+    """Draws two events, one the cause or the effect; label 0 is choice1."""
     made = causes.choice(draws)
     first, second = (f"{choice}." for choice in made.choices)
     fields = {
@@ -70,7 +70,7 @@ def copa(draws: Draws) -> Drawn:
 
 
 def multirc(draws: Draws) -> Drawn:
-    """One question with all its candidate answers; label 1 if the answer is right."""
+    """Draws one question with all its candidate answers; label 1 if the answer is right."""
     if draws.chance(0.6):
         facts = world.shared_scene(draws, draws.pick(scenes.SHAREABLE))
     else:
@@ -85,7 +85,7 @@ def multirc(draws: Draws) -> Drawn:
 
 
 def record(draws: Draws) -> Drawn:
-    """A passage that ends with its highlight, and a query with @placeholder for a person."""
+    """Draws a passage that ends with its highlight, and a query with @placeholder for a person."""
     while True:
         facts = world.scene(draws, 2 + draws.below(3), draws.pick(world.WITH_PEOPLE))
         people = scenes.people_of(facts)
@@ -105,7 +105,7 @@ def record(draws: Draws) -> Drawn:
 
 
 def wic(draws: Draws) -> Drawn:
-    """Two sentences with one word; label 1 if it has the same sense in both. end is exclusive."""
+    """Draws two sentences with one word; label 1 if its sense is the same. end is exclusive."""
     made = senses.pair(draws)
     spans = [re.search(rf"\b{made.word}\b", text).span() for text in made.sentences]
     fields: Fields = {"word": made.word}
@@ -116,7 +116,7 @@ def wic(draws: Draws) -> Drawn:
 
 
 def wsc(draws: Draws) -> Drawn:
-    """A sentence, a candidate (span1) and a pronoun (span2); label 1 if the one means the other.
+    """Draws a sentence, a candidate (span1) and a pronoun (span2); label 1 if they corefer.
 
     Span indices count words split at white space.
     """
@@ -138,6 +138,6 @@ def wsc(draws: Draws) -> Drawn:
 
 
 def sentiment(draws: Draws) -> Drawn:
-    """A review; label 1 positive, 0 negative."""
+    """Draws a review; label 1 positive, 0 negative."""
     made = reviews.review(draws)
     return Drawn([{"sentence": made.text, "label": int(made.liked)}], made.text, made.text)

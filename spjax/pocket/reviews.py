@@ -22,7 +22,7 @@ class Review(NamedTuple):
 
 
 def _clause(draws: Draws, subject: str, good: bool) -> str:
-    """`subject` (with article) praised or blamed; one clause in four does it by negation."""
+    """Draws `subject` (with article) praised or blamed; one clause in four by negation."""
     negated = draws.chance(0.25)
     if draws.chance(0.3):
         past, plain = draws.pick(LIKING if good != negated else DISLIKING)
@@ -35,7 +35,7 @@ def _clause(draws: Draws, subject: str, good: bool) -> str:
 
 
 def review(draws: Draws) -> Review:
-    """A review; in two of five the clauses disagree and the connective decides."""
+    """Draws a review; in two of five the clauses disagree and the connective decides."""
     liked = draws.chance(0.5)
     topic = draws.pick(REVIEWED)
     differ = draws.chance(0.4)
@@ -90,7 +90,7 @@ def _writers(draws: Draws, made: Review) -> list:
 
 
 def write(draws: Draws) -> Draft:
-    """A review with facets after it, or with a heading before it."""
+    """Draws a review with facets after it, or with a heading before it."""
     made = review(draws)
     writers = _writers(draws, made)
     if draws.chance(0.55):

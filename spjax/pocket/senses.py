@@ -1,4 +1,4 @@
-"""Genre: words with two meanings, told apart by the words around them."""
+"""Genre: words with two meanings, separated by the words around them."""
 
 from __future__ import annotations
 
@@ -219,12 +219,12 @@ class Pair(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What decides the bucket: the two sentences, whatever their order."""
+        """Returns the key of the bucket: the two sentences, whatever their order."""
         return ". ".join(self.sentences)
 
 
 def pair(draws: Draws) -> Pair:
-    """Two sentences from different contexts; in half of the pairs the senses are the same."""
+    """Draws two sentences from different contexts; in half of the pairs the senses agree."""
     word = draws.pick(WORDS)
     first = draws.below(2)
     second = first if draws.chance(0.5) else 1 - first
@@ -258,7 +258,7 @@ _CHECK = (
 
 
 def _meanings(draws: Draws, made: Pair) -> Draft:
-    """The two sentences, each followed by the gloss of its sense, and whether they agree."""
+    """Returns two sentences, each with the gloss of its sense, and whether they agree."""
     parts = [
         (
             f"{text}. {draws.pick(('here {w} is', 'meaning of {w}:')).format(w=made.word)}",
@@ -272,7 +272,7 @@ def _meanings(draws: Draws, made: Pair) -> Draft:
 
 
 def write(draws: Draws) -> Draft:
-    """One sentence with the meaning of its word, or two to compare."""
+    """Draws one sentence with the meaning of its word, or two to compare."""
     made = pair(draws)
     kind = draws.below(10)
     if kind < 5:

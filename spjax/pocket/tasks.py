@@ -33,7 +33,7 @@ class PocketTask:
     ceiling: float = 100.0
 
     def records(self, split: str) -> list[dict[str, Any]]:
-        """The records of "train", "validation" or "test", the same in every process.
+        """Returns the records of "train", "validation" or "test", the same in every process.
 
         Raises ValueError for another split.
         """
@@ -45,7 +45,7 @@ class PocketTask:
         return [dict(fields) for fields in _generate(self.name, split)]
 
     def majority_rate(self) -> dict[str, float]:
-        """Percent scored on the test split by always saying the commonest training target."""
+        """Returns the test score in percent of the commonest training target."""
         train, test = self.records("train"), self.records("test")
         if self.name == "wsc":
             # Trained on the names of right candidates only, so the commonest one is a name.
@@ -78,7 +78,7 @@ def _commonest(values: list) -> Any:
 
 @lru_cache(maxsize=None)
 def _generate(name: str, split: str) -> tuple[dict[str, Any], ...]:
-    """Draws until the split is full, skipping what belongs to other buckets or came before.
+    """Draws until the split is full; skips other buckets and repetitions.
 
     Every label has its equal share, but in MultiRC, where a question's answers stay together.
     """

@@ -248,6 +248,6 @@ def check_same_corpus(name: str, fingerprint: str, folder: Path, step: int) -> N
             f"({begun[:8]}, and now {fingerprint[:8]}), so that it cannot go on exactly. Put that "
             "build back, or begin anew in another folder (MODEL_DIR)."
         )
-    if multihost.leads():
+    if multihost.is_primary():
         about = {"corpus": name, "fingerprint": fingerprint}
         write_json(path, about)

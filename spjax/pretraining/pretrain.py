@@ -175,7 +175,7 @@ def pretrain(
         another than the one that the run was begun with.
     """
     batches = make_batches(config, documents, lessons)
-    folder, leads = folder.absolute(), multihost.leads()
+    folder, leads = folder.absolute(), multihost.is_primary()
     options = ocp.CheckpointManagerOptions(
         max_to_keep=2, enable_async_checkpointing=False, temporary_path_class=SyncedPath
     )
@@ -278,7 +278,7 @@ def _keep(config: Pretrain, step: int, params: Tree, folder: Path) -> None:
 
 def _save(config: Pretrain, path: Path, params: Tree, about: dict[str, str]) -> None:
     params = jax.tree.map(trees.to_host, params)  # every process has to send its part
-    if multihost.leads():
+    if multihost.is_primary():
         weights.save(path, params, about, "float32" if config.corpus else "bfloat16")
 
 
@@ -295,7 +295,7 @@ def _finish(
     about = {"recipe": json.dumps(card, indent=2, sort_keys=True)}
     _save(config, folder / f"{config.model}.safetensors", params, about)
     card |= held_out_losses(config, params, held_out)
-    if multihost.leads():
+    if multihost.is_primary():
         return write_json(folder / f"{config.model}.json", card)
     return card
 

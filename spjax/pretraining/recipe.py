@@ -171,7 +171,7 @@ class Pretrain:
         Raises:
           ValueError: they do not fit the devices.
         """
-        return partitioning.place(self.num_partitions, self.logical_axis_rules)
+        return partitioning.make_placement(self.num_partitions, self.logical_axis_rules)
 
     def schedule(self) -> optax.Schedule:
         """Learning rate by step: warm-up, constant, linear decay; and the decay of long rows."""

@@ -1,4 +1,4 @@
-"""How much a device takes at a time: `python -m spjax.studies.calibration CONFIG.gin`.
+"""Measures the batch that fills a device: `python -m spjax.studies.calibration CONFIG.gin`.
 
 Chunks of packed rows go through the model, each twice as many as before, until throughput stops
 rising or memory is full. The last line of the output is JSON; measured figures are kept.
@@ -22,9 +22,10 @@ import numpy as np
 
 from spjax import config, subprocesses, trees
 from spjax.files import DamagedFile, default_cache_dir, read_json, write_json
+from spjax.injection import Injection, padded
 from spjax.training import trainer
 from spjax.training.run import Run
-from spjax.types import Batch, Injection, Tree, padded
+from spjax.types import Batch, Tree
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ _STEPS = 3
 
 
 def rows_of(length: int, rows: int, vocabulary: int) -> Batch:
-    """Random rows full of examples of one run."""
+    """Returns random rows full of examples of one run."""
     rng = np.random.default_rng(0)
     count = max(1, length // _EXAMPLE)
     segments_L = np.minimum(np.arange(length) // _EXAMPLE + 1, count)
@@ -89,7 +90,7 @@ def least_seconds(step: trainer.StepConfig, soft: Injection, base: Tree, batch: 
 def saturation(
     seconds: Callable[[int, int], float], length: int, multiple: int = 1
 ) -> tuple[int, list[tuple[int, float]]]:
-    """The number of positions beyond which throughput hardly rises, and what was measured.
+    """Returns the positions beyond which throughput hardly rises, and the measurements.
 
     Args:
       seconds: time of so many rows of some length; raises `jax.errors.JaxRuntimeError` where
@@ -145,7 +146,7 @@ def calibrate(run: Run) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints what `calibrate` finds for the run of a `config.gin`."""
+    """Prints the result of `calibrate` for the run of a `config.gin`."""
     subprocesses.exit_with_parent()
     (path,) = argv if argv is not None else sys.argv[1:]
     run = config.load_stored("Run", Path(path))

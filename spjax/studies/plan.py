@@ -1,4 +1,4 @@
-"""From a study to its table of runs, in the order in which workers should take them."""
+"""The plan of a study: its table of runs, in the order in which workers take them."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class RunSpec:
     run: Any = None
 
     def folder(self, study_folder: Path) -> Path:
-        """Where this run's files are."""
+        """Returns the folder of this run's files."""
         return study_folder / "runs" / self.key
 
     def result(self, study_folder: Path) -> dict[str, Any] | None:
-        """Its `result.json`, None while it is not finished, or if the folder is another run's."""
+        """Returns `result.json`, None while unfinished, or if the folder is another run's."""
         folder = self.folder(study_folder)
         return run_folder.result(folder) if run_folder.holds(folder, self.text) else None
 
@@ -58,7 +58,7 @@ def expand(
     overrides: Sequence[str] = (),
     search_paths: Sequence[str | Path] = (),
 ) -> list[RunSpec]:
-    """All different runs of a study, in the order of its arms and axes.
+    """Returns all different runs of a study, in the order of its arms and axes.
 
     Args:
       study: its arms are parsed one after the other.
@@ -123,7 +123,7 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
 
 
 def _init(run: Any) -> str:
-    """What tells runs apart beside model, method, prompt length, task and seed."""
+    """Returns the label of runs beside model, method, prompt length, task and seed."""
     initializer = getattr(run.method, "initializer", None)
     start = "" if initializer is None else _snake(type(initializer).__name__)
     if path := getattr(initializer, "path", ""):
@@ -137,7 +137,7 @@ def _snake(name: str) -> str:
 
 
 def gangs(specs: Iterable[RunSpec], width: Callable[[RunSpec], int]) -> list[list[RunSpec]]:
-    """Puts runs of an equal `RunSpec.gang` together, keeping the order.
+    """Groups runs of an equal `RunSpec.gang`, keeping the order.
 
     Args:
       specs: the runs.
@@ -166,7 +166,7 @@ class Queue:
         return sum(map(len, self.groups.values()))
 
     def take(self, last: tuple[Any, ...] | None, others: Iterable[Any]) -> list[RunSpec] | None:
-        """The next gang for a worker, None when nothing is left that is worth taking.
+        """Returns the next gang for a worker, None when nothing is left that is worth taking.
 
         Args:
           last: group of the worker's previous gang.
@@ -196,12 +196,12 @@ class Queue:
 
 
 def seconds(gang: Iterable[RunSpec]) -> float:
-    """Estimated time of a gang on one core."""
+    """Returns the estimated time of a gang on one core."""
     return sum(spec.seconds for spec in gang)
 
 
 def table(specs: Sequence[RunSpec], finished: set[str]) -> str:
-    """A plain table of the plan: one line for each arm, model, method and prompt length."""
+    """Formats the plan: one line for each arm, model, method and prompt length."""
     rows: dict[tuple[Any, ...], list[RunSpec]] = {}
     for arm in dict.fromkeys(arm for spec in specs for arm in spec.arms):
         for spec in (spec for spec in specs if arm in spec.arms):

@@ -1,4 +1,4 @@
-"""How many runs should train side by side."""
+"""Gang sizes: the number of runs that should train side by side."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spjax.studies.plan import RunSpec
 
 
 def widths(specs: Sequence[RunSpec], gang_width: int = 0) -> Callable[[RunSpec], int]:
-    """The number of runs like a given one that should share a gang.
+    """Returns a function from a run to the number of such runs that should share a gang.
 
     A gang is as wide as it takes to fill the device: its calibrated number of encoder positions
     over those of one run's batch. On CPU the batch of one run fills it, so runs follow each other
@@ -37,7 +37,7 @@ def widths(specs: Sequence[RunSpec], gang_width: int = 0) -> Callable[[RunSpec],
 
 
 def calibrated(spec: RunSpec) -> int:
-    """Encoder positions at a time that fill the device with this run's model.
+    """Returns the encoder positions at a time that fill the device with this run's model.
 
     Measured in a process of its own, so that the device is free again for the workers; what was
     measured once is kept in the user's cache folder.

@@ -1,4 +1,4 @@
-"""The results table: one row for each arm and finished run, made from the run folders alone."""
+"""The results table: one row for each arm and finished run, read from the run folders."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ COLUMNS: dict[str, type] = {
 
 
 def rows(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, Any]]:
-    """The table's rows, sorted; a value a run does not have is None.
+    """Returns the table's rows, sorted; a value a run does not have is None.
 
     Args:
       study: name of the study.

@@ -1,4 +1,4 @@
-"""A study's folder on disk: its lock, what is finished in it, and whether it can be written."""
+"""Folders of studies and runs on disk: locks, finished runs, and disk errors."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def result(folder: Path, name: str = "result.json") -> dict[str, Any] | None:
 
 
 def metrics_problem(folder: Path, result: Mapping[str, Any]) -> str:
-    """Why a run's `metrics.jsonl` is not the one that its result was written with; "" if it is."""
+    """Returns why a run's `metrics.jsonl` does not belong to its result; "" if it does."""
     return _digest_problem(folder / "metrics.jsonl", result.get("metrics_sha256"))
 
 
 def config_problem(folder: Path, result: Mapping[str, Any]) -> str:
-    """Why a run's `config.gin` is not the one that its result was written with; "" if it is."""
+    """Returns why a run's `config.gin` does not belong to its result; "" if it does."""
     return _digest_problem(folder / "config.gin", result.get("config_sha256"))
 
 
@@ -58,14 +58,14 @@ def _digest_problem(path: Path, expected: str | None) -> str:
 
 
 def warn_of_damage(folder: Path) -> None:
-    """Warns of damaged files in the run folders of a study, of which its tables know nothing."""
+    """Warns of damaged files in a study's run folders, which its tables leave out."""
     for path in sorted(folder.glob("runs/*/result.json")):
         if problem := metrics_problem(path.parent, result(path.parent) or {}):
             _log.warning("%s. The scores do not come from it.", problem)
 
 
 def config_text(folder: Path) -> str:
-    """The content of a run folder's `config.gin`, "" if there is none."""
+    """Reads a run folder's `config.gin`, "" if there is none."""
     try:
         return (folder / "config.gin").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -73,12 +73,12 @@ def config_text(folder: Path) -> str:
 
 
 def holds(folder: Path, text: str) -> bool:
-    """Whether a folder's `config.gin` is that of the run with this one."""
+    """Returns whether a folder's `config.gin` is that of the run with this text."""
     return config.identity(config_text(folder)) == config.identity(text)
 
 
 def extends(folder: Path, text: str) -> bool:
-    """Whether a run is the one in a folder but for a greater `Run.steps`, so that it can go on.
+    """Returns whether a run differs from a folder's only in a greater `Run.steps`.
 
     The learning rate of a run is constant after its warm-up, so nothing else depends on the number
     of steps.
@@ -110,8 +110,8 @@ def prepare(folder: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def own(folder: Path, text: str) -> Iterator[None]:
-    """Holds a folder that the user has named, for the run with this `config.gin` alone.
+def claim(folder: Path, text: str) -> Iterator[None]:
+    """Locks a folder that the user has named, for the run with this `config.gin` alone.
 
     Raises:
       ValueError: the folder holds another run, or files that are no run's; or as `probe`, `lock`.
@@ -153,7 +153,7 @@ def _check_owner(folder: Path, text: str) -> None:
 
 
 def _changed_contents(stored: str, text: str) -> list[str]:
-    """Paths that both of two configurations read, with another content."""
+    """Returns paths that both of two configurations read, with other content."""
     values = (config.settings(own).get("Run.contents", "()") for own in (stored, text))
     try:
         before, after = (dict(ast.literal_eval(value)) for value in values)
@@ -163,7 +163,7 @@ def _changed_contents(stored: str, text: str) -> list[str]:
 
 
 def probe(folder: Path) -> None:
-    """Makes the folder and writes a megabyte to it.
+    """Makes the folder and writes a megabyte to it, to test the disk.
 
     Raises:
       ValueError: the folder cannot be made or written.
@@ -186,7 +186,7 @@ def probe(folder: Path) -> None:
 
 
 def disk_problem(error: BaseException) -> str:
-    """What the disk said, if `error` or its cause is about a full or read-only disk, else "".
+    """Returns the system's words if `error` or its cause is a full or read-only disk, else "".
 
     That is "REASON: PATH", or "REASON" where the path is not known.
     """
@@ -204,7 +204,7 @@ def disk_problem(error: BaseException) -> str:
 
 
 def disk_message(problem: str, folder: Path | None = None) -> str:
-    """What to tell people.
+    """Returns the message for a full or read-only disk.
 
     Args:
       problem: from `disk_problem`.
@@ -228,7 +228,7 @@ def disk_message(problem: str, folder: Path | None = None) -> str:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[int]:
-    """Holds the study folder; yields the file descriptor, which workers inherit.
+    """Locks the study folder; yields the file descriptor, which workers inherit.
 
     Because workers share the lock, it is free only when the sweep and all of its workers are
     gone: nobody writes to a run folder that a new sweep has taken over.
@@ -268,7 +268,7 @@ def is_gone(folder: Path, descriptor: int) -> bool:
 
 
 def gone_message(folder: Path) -> str:
-    """What to tell people of a folder that is gone."""
+    """Returns the message for a folder that was renamed or deleted."""
     return (
         f"the output folder {folder} was renamed or deleted while it was written to. If it was "
         "renamed, what was saved is kept in it: the same command with its new name, or its old "

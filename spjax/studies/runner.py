@@ -21,7 +21,7 @@ _TICK_SECONDS = 0.5
 
 @dataclasses.dataclass
 class Outcome:
-    """How a sweep ended.
+    """Result of a sweep.
 
     Attributes:
       finished: runs with a result, from this sweep and earlier ones.
@@ -37,7 +37,7 @@ class Outcome:
 
 
 def finished_keys(specs: Sequence[RunSpec], folder: Path) -> set[str]:
-    """Keys of the runs that have a result in the study's folder."""
+    """Returns the keys of the runs that have a result in the study's folder."""
     return {spec.key for spec in specs if spec.result(folder) is not None}
 
 
@@ -135,7 +135,7 @@ class _Loop:
         self.written = time.monotonic()
 
     def run(self) -> None:
-        """Until all is done, or stopped; never leaves a process behind."""
+        """Runs until all is done, or stopped; never leaves a process behind."""
         try:
             for worker in range(self.executor.workers):
                 self.executor.start(worker)
@@ -198,7 +198,7 @@ class _Loop:
             self.outcome.failed[spec.key] = message
 
     def died(self, worker: int, message: str) -> None:
-        """Starts a worker anew; its gang gets one more chance."""
+        """Restarts a worker; its gang gets one more chance."""
         if worker not in self.ready:
             self.outcome.stopped = f"worker {worker} could not start: {message}"
             return
@@ -215,7 +215,7 @@ class _Loop:
 
 
 def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
-    """What to print after a sweep: counts, failures, and how to continue."""
+    """Returns the text printed after a sweep: counts, failures, and how to continue."""
     names = {spec.key: spec for spec in specs}
     if outcome.stopped:
         lines = [
@@ -239,7 +239,7 @@ def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
 
 
 def estimate(specs: Sequence[RunSpec], folder: Path, workers: int) -> str:
-    """The plan of a sweep as a table, with its estimated time.
+    """Returns the plan of a sweep as a table, with its estimated time.
 
     Finished runs of the folder correct the estimate of the rest.
     """

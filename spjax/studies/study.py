@@ -1,4 +1,4 @@
-"""What a study is: arms, each a product of axes over gin files."""
+"""Studies: arms, each a product of axes over gin files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Arm:
 @config.configurable
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A table of runs and what is drawn from it.
+    """A table of runs, and the figures and tables drawn from it.
 
     Attributes:
       name: of the study's folder; letters, digits, "-", "_" and ".".

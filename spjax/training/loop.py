@@ -61,12 +61,12 @@ def train(
     Raises:
       ValueError: the runs do not fit together, or their data or weights cannot be read.
     """
-    report = on_progress if on_progress and multihost.leads() else lambda progress: None
+    report = on_progress if on_progress and multihost.is_primary() else lambda progress: None
     total = max(run.steps for run in runs)
     report(Progress(0, total, "loading"))
     partitioning.keep_compiled_programs()
     host_memory.release_programs()
-    multihost.meet("start")  # the primary process may have had to prepare the folders
+    multihost.barrier("start")  # the primary process may have had to prepare the folders
     check_gang(runs)
     for run, folder in zip(runs, folders, strict=True):
         run.check_contents()
@@ -128,7 +128,7 @@ def _answer(gang: Gang, member: Member, trainable: Tree) -> result.Answer:
     return functools.partial(
         evaluation.predict,
         gang.config.model,
-        member.method.started(),
+        member.method.without_initializer(),
         trainable,
         gang.model.weights,
         member.data.words,

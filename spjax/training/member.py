@@ -63,7 +63,7 @@ class Member:
                 self.standing = self.standing.without_last()
             self.batches.set_state(self.standing.data)
             self.stop_if_over()
-        if multihost.leads():
+        if multihost.is_primary():
             self._log = MetricsLog(self.folder, self.standing.step)
         return arrays
 

@@ -27,7 +27,7 @@ def facts(member: Member, model: FrozenModel) -> dict[str, Any]:
     run, standing, method = member.run, member.standing, member.method
     source = member.data.mixture.trained[0].source
     outputs, variables = jax.eval_shape(
-        method.started().init_with_output, jax.random.key(0), model.weights
+        method.without_initializer().init_with_output, jax.random.key(0), model.weights
     )
     soft, fields = outputs[1], member.data.fields
     embedding_VD = quantization.dequantize(model.weights["token_embedder"]["embedding"])
@@ -81,8 +81,8 @@ def save_tensors(member: Member, model: FrozenModel, trainable: Tree, result: An
       trainable: parameters of the best step.
       result: from `facts`.
     """
-    tensors = member.method.started().collapse(trainable, model.weights)
-    if not tensors or not multihost.leads():
+    tensors = member.method.without_initializer().collapse(trainable, model.weights)
+    if not tensors or not multihost.is_primary():
         return
     host: Mapping[str, Any] = jax.device_get(tensors)
     config = _config_file(member.folder)
@@ -96,7 +96,7 @@ def write(member: Member, result: dict[str, Any], seconds: float) -> dict[str, A
     if member.checkpoints is not None:
         member.checkpoints.wait()
     result["seconds"] = seconds
-    if multihost.leads():
+    if multihost.is_primary():
         if (log := member.folder / "metrics.jsonl").is_file():
             result["metrics_sha256"] = file_digest(log)
         if config := _config_file(member.folder):

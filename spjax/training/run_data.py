@@ -52,7 +52,8 @@ class RunData:
             trained = (self.split(info, "train").examples for info in self.mixture.trained)
             self.fields = tuple(slots.names_of([x["inputs_text"] for xs in trained for x in xs]))
             self._splits = {
-                key: slots.place(split, template, self.words) for key, split in self._splits.items()
+                key: slots.insert_slots(split, template, self.words)
+                for key, split in self._splits.items()
             }
         self.layout = batching.make_layout(
             list(self._splits.values()),

@@ -40,7 +40,7 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
         answer = functools.partial(
             evaluation.predict,
             config,
-            data.method.started(),
+            data.method.without_initializer(),
             trainable,
             model.weights,
             data.words,
@@ -74,7 +74,9 @@ def weights_of(run: Run, folder: Path, model: FrozenModel) -> Tree:
 def _best(run: Run, method: Method, folder: Path, model: FrozenModel) -> tuple[Tree, int]:
     """Returns the trainable parameters of a run's best step, and that step."""
     state = jax.eval_shape(
-        lambda: trainer.init_state([method.started()], [run.seed], run.optimizer, model.weights)
+        lambda: trainer.init_state(
+            [method.without_initializer()], [run.seed], run.optimizer, model.weights
+        )
     )
     like = {"trainable": state.trainable, "optimizer": state.optimizer}
     like = model.placement.one_of(like, model.weights)

@@ -23,6 +23,7 @@ import numpy as np
 import optax
 
 from spjax import partitioning, trees
+from spjax.injection import padded
 from spjax.methods.base import Method, apply_gang, init_trainable
 from spjax.models import T5, T5Config, fused
 from spjax.models.losses import token_losses
@@ -30,7 +31,7 @@ from spjax.training import waywardness
 from spjax.training.losses import imitation_losses, run_losses
 from spjax.training.optimizers import Optimizer
 from spjax.training.run import Run
-from spjax.types import Array, Batch, Tree, padded, per_segment
+from spjax.types import Array, Batch, Tree, per_segment
 
 
 @flax.struct.dataclass
@@ -114,7 +115,7 @@ def step_config(
     model = dataclasses.replace(model, dropout_rate=run.dropout_rate, attention=run.attention)
     return StepConfig(
         model=partitioning.for_devices(model),
-        methods=tuple(method.started() for method in methods),
+        methods=tuple(method.without_initializer() for method in methods),
         optimizer=dataclasses.replace(run.optimizer, learning_rate=1.0),
         z_loss=run.z_loss,
         label_smoothing=run.label_smoothing,
@@ -136,7 +137,7 @@ def groups_of(methods: Sequence[Method]) -> list[list[int]]:
     """
     groups: dict[Method, list[int]] = {}
     for i, method in enumerate(methods):
-        groups.setdefault(method.started(), []).append(i)
+        groups.setdefault(method.without_initializer(), []).append(i)
     return list(groups.values())
 
 

@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spjax.injection import Injection
 from spjax.methods.base import UNKNOWN, apply_gang
 from spjax.models import quantization
-from spjax.types import Array, Injection, Tree
+from spjax.types import Array, Tree
 from spjax.vocabularies import vocabulary
 
 

@@ -1,4 +1,4 @@
-"""What the files of a Hugging Face tokenizer say about the ids of a vocabulary."""
+"""Hugging Face tokenizer files: sentinels and added tokens of a vocabulary."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SENTINEL = re.compile(r"▁?<extra_id_\d+>")
 
 
 def extra_ids(folder: Path) -> int | None:
-    """How many sentinels follow the pieces of the SentencePiece file in a folder, None if unsaid.
+    """Returns the number of sentinels that follow the SentencePiece pieces, None if unknown.
 
     Raises:
       ValueError: a file cannot be read, or says something impossible.
@@ -42,12 +42,12 @@ def extra_ids(folder: Path) -> int | None:
 
 
 def write_extra_ids(folder: Path, count: int) -> None:
-    """Writes how many sentinels follow the pieces of the SentencePiece file in a folder."""
+    """Writes the number of sentinels that follow the SentencePiece pieces of a folder."""
     write_text(folder / CONFIG, json.dumps({"extra_ids": count}) + "\n")
 
 
 def added_tokens(folder: Path) -> dict[int, str]:
-    """Tokens by their ids that a tokenizer has beside the pieces of its SentencePiece file.
+    """Returns the tokens, by id, that a tokenizer has beside its SentencePiece pieces.
 
     Raises:
       ValueError: a file cannot be read.
@@ -67,7 +67,7 @@ def added_tokens(folder: Path) -> dict[int, str]:
 
 @functools.lru_cache(maxsize=32)
 def check(words: Vocabulary, advice: str) -> None:
-    """Demands that the tokenizer whose files lie beside a vocabulary gives the same ids.
+    """Demands that the tokenizer files beside a vocabulary give the same ids.
 
     Args:
       words: the vocabulary.
@@ -96,7 +96,7 @@ def check(words: Vocabulary, advice: str) -> None:
 
 
 def describe(folder: Path | None, names: list[str]) -> str:
-    """What tokenizer files are there, in words.
+    """Lists the tokenizer files of a folder in words.
 
     Args:
       folder: where they are, None if they cannot be opened.
@@ -112,7 +112,7 @@ def describe(folder: Path | None, names: list[str]) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The JSON object of a file, {} if there is none."""
+    """Reads the JSON object of a file, {} if there is none."""
     try:
         content = json.loads(read_bytes(path, JSON_BYTES))
     except FileNotFoundError:

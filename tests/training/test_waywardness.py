@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from spjax.injection import Injection
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.initializers import Uniform
 from spjax.methods.prompt_tuning import PromptTuning
@@ -15,7 +16,6 @@ from spjax.models.t5 import init_weights
 from spjax.training import trainer
 from spjax.training.optimizers import Adafactor
 from spjax.training.waywardness import Target, Waywardness, add_penalties, penalties, target_of
-from spjax.types import Injection
 from spjax.vocabularies import vocabulary
 
 pytestmark = pytest.mark.usefixtures("few_examples")

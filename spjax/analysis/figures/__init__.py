@@ -35,13 +35,13 @@ Draw = Callable[[pd.DataFrame, Path], list[Path]]
 
 
 def names() -> tuple[str, ...]:
-    """Names of all figures: the files of this folder."""
+    """Returns the names of all figures: the files of this folder."""
     files = Path(__file__).parent.glob("[!_]*.py")
     return tuple(sorted(file.stem for file in files))
 
 
 def get(name: str) -> Draw:
-    """The figure's draw function; ValueError, with the known names, for an unknown one."""
+    """Returns the figure's draw function; ValueError, with the known names, for an unknown one."""
     if name not in names():
         raise ValueError(
             f"unknown figure {name!r}: known are {', '.join(names())}; "

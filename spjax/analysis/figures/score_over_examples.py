@@ -37,7 +37,7 @@ def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def _apart(ticks: dict[float, str]) -> list[str]:
-    """The names of ascending ticks, without those that would stand in the next one."""
+    """Returns the names of ascending ticks, without those that would overlap the next one."""
     names, last = [], float("inf")
     for place, name in reversed(ticks.items()):
         far = place * CLOSE < last

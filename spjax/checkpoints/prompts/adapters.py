@@ -1,4 +1,4 @@
-"""Adapters of Hugging Face PEFT that are more than a table of rows, in and out.
+"""Reads and writes adapters of Hugging Face PEFT that are more than a table of soft tokens.
 
 LoRA and IA3, prefixes of the decoder, and multitask prompts. Nothing here needs PEFT. What is said
 about it was tried with PEFT 0.21.2. Tensors on this side have the names that a run's
@@ -58,7 +58,7 @@ def write(folder: Path, tensors: Tensors, provenance: Mapping[str, str]) -> None
 
 
 def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors of an adapter under our names, and the strings of its header.
+    """Reads an adapter's tensors under spjax's names, and the strings of its header.
 
     A prefix is what PEFT computes with: layer l of T5's decoder takes its keys from slot
     4 l mod 2 N of N "layers" and its values from the next, so with PEFT's own N, the number of
@@ -102,7 +102,7 @@ _COMMON = {
 
 
 def _kernels(tensors: Tensors, kind: str) -> dict[str, np.ndarray]:
-    """Tensors of kernels by T5X name and what they are, layers not stacked."""
+    """Returns tensors of kernels by T5X name and part, layers not stacked."""
     own = {
         name.removeprefix(f"{kind}/"): np.asarray(x)
         for name, x in tensors.items()
@@ -123,7 +123,7 @@ def _own_kernel(module: str) -> str:
 
 
 def _parts_of(stored: Tensors, pattern: re.Pattern) -> dict[str, re.Match]:
-    """The parts of all tensors' names; every name has to be one of an adapter's.
+    """Splits all tensors' names into parts; every name has to be one of an adapter's.
 
     Raises:
       ValueError: some are not, or there are several adapters.
@@ -168,7 +168,7 @@ def _lora(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _read_lora(stored: Tensors, config: Mapping[str, Any], _: Any) -> dict[str, np.ndarray]:
-    """Factors as `[in, R]` and `[R, out]`, the scale of each module multiplied into B."""
+    """Reads factors `[in, R]` and `[R, out]`, the scale of each module multiplied into B."""
     tensors, letters = {}, {}
     for name, match in _parts_of(stored, _LORA_NAME).items():
         module, letter, matrix = match["module"], match["letter"], stored[name]
@@ -196,7 +196,7 @@ def _ia3(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _ia3_scales(tensors: Tensors) -> dict[str, np.ndarray]:
-    """One vector a kernel; stacked ones are `[layers, out]`, those of the MLP `[in, layers]`."""
+    """Returns one vector a kernel: stacked `[layers, out]`, those of the MLP `[in, layers]`."""
     own = {name.removeprefix("ia3/"): np.asarray(x) for name, x in tensors.items()}
     found = {}
     for name, scale in own.items():

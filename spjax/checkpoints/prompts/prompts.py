@@ -1,4 +1,4 @@
-"""Prompts in and out: `.npy`, T5X's numpy checkpoints, safetensors, PEFT adapters, run folders."""
+"""Reads and writes prompts: `.npy`, T5X's numpy checkpoints, safetensors, PEFT, run folders."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _DIGEST = "rows_sha256"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prompt:
-    """Rows to put among the embeddings of a text, and where they come from.
+    """Soft tokens `[P, D]` of a prompt, and their provenance.
 
     Attributes:
       rows_PD: float32 `[P, D]`, finite; unscaled, as the frozen model's embeddings are.
@@ -53,7 +53,7 @@ class Prompt:
 
     @property
     def tensors(self) -> dict[str, np.ndarray]:
-        """The rows under the name that `spjax.types.Soft.arrays` has for them."""
+        """Returns the soft tokens under their name in `spjax.injection.Soft.arrays`."""
         return {_TENSOR: self.rows_PD}
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class Prompt:
 
 
 def read(path: Path | str, *, width: int | None = None, length: int | None = None) -> Prompt:
-    """Reads a prompt from whatever is there.
+    """Reads a prompt in any supported format.
 
     A file is `.npy` or safetensors by its content (the name does not matter). A folder is a PEFT
     adapter, a finished run of ours, or a folder of T5X: `checkpoint_{step}` or what holds such
@@ -106,7 +106,7 @@ def read(path: Path | str, *, width: int | None = None, length: int | None = Non
 
 
 def digest(path: Path | str) -> str:
-    """SHA-256 of the rows that `read` finds, "" where it finds no prompt."""
+    """Returns the SHA-256 of the soft tokens that `read` returns, "" where there is no prompt."""
     try:
         return _digest(read(path).rows_PD)
     except ValueError:
@@ -167,7 +167,7 @@ def convert(source: Path | str, out: Path | str, format: str, base_model: str = 
 
 
 def _tuned_file(path: Path) -> Path | None:
-    """What a run left that is no prompt: the file itself, or in a folder without a prompt."""
+    """Returns the file of what a run trained, if that is no prompt, else None."""
     if path.is_dir():
         alone = not (path / RUN_FILE).is_file() and (path / RUN_TENSORS).is_file()
         return path / RUN_TENSORS if alone else None
@@ -224,7 +224,7 @@ def write_run(
 
 
 def provenance_of_run(result: Mapping[str, Any], config_text: str) -> dict[str, str]:
-    """What a prompt remembers of the run that made it.
+    """Returns the provenance of a prompt that a run trained.
 
     Args:
       result: content of the run's `result.json`.
@@ -279,7 +279,7 @@ def _read_folder(folder: Path) -> Prompt:
 
 
 def _read_t5x(folder: Path) -> Prompt:
-    """From a whole checkpoint of T5X; only the prompt is read of it."""
+    """Reads only the prompt of a whole T5X checkpoint."""
     from spjax.checkpoints.weights import (
         t5x,  # it brings JAX and TensorStore, which nothing else needs
     )
@@ -318,7 +318,7 @@ def _read_file(path: Path) -> Prompt:
 
 
 def _newest(parent: Path) -> Path | None:
-    """The prompt of the highest step in `checkpoint_{step}/`, complete ones only."""
+    """Reads the prompt of the highest step in `checkpoint_{step}/`, complete ones only."""
     found = {}
     for file in parent.glob(f"checkpoint_*/{T5X_FILE}"):
         if match := _STEP.fullmatch(file.parent.name):  # not checkpoint_9.tmp-123
@@ -331,7 +331,7 @@ def _side_file(path: Path) -> Path:
 
 
 def _read_side_file(path: Path, rows_PD: np.ndarray) -> dict[str, str]:
-    """Provenance beside an .npy file: its side file, or else its run or its step in T5X."""
+    """Reads the provenance of an .npy file: its side file, or else its run or its step in T5X."""
     side = _side_file(path)
     if not side.is_file():
         if path.name == RUN_FILE and (path.parent / RUN_RESULT).is_file():

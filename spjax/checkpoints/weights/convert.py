@@ -22,7 +22,7 @@ FORMATS = ("safetensors", "huggingface")
 
 
 def is_weights(source: str) -> bool:
-    """Whether a path or URL holds frozen weights and no prompt."""
+    """Returns whether a path or URL holds frozen weights and no prompt."""
     try:
         found = weights.kind(source)
         if found == "t5x":
@@ -35,7 +35,7 @@ def is_weights(source: str) -> bool:
 def convert(
     source: str, out: Path | str, format: str, dtype: str = "float32", vocabulary: str = ""
 ) -> Path:
-    """Writes the frozen weights of a checkpoint again; prompts in it are left out.
+    """Writes the frozen weights of a checkpoint in another format; prompts in it are left out.
 
     Args:
       source: path of a file or folder, or a URL, of any format that is read.

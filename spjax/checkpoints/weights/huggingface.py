@@ -69,7 +69,7 @@ _FINAL_NORMS = {
 
 
 def read_config(folder: str | Path) -> T5Config:
-    """The model that a Hugging Face folder holds.
+    """Reads the model configuration of a Hugging Face folder.
 
     The output head is that of transformers: its own matrix where `lm_head.weight` is stored and is
     not the embedding, and scaled by `1 / sqrt(D)` where `scale_decoder_outputs` (or, without that
@@ -89,7 +89,7 @@ def read_config(folder: str | Path) -> T5Config:
 
 
 def size_name(config: T5Config) -> str | None:
-    """The row of the sizes table with the shapes of `config`, None if there is none."""
+    """Returns the row of the sizes table with the shapes of `config`, None if there is none."""
     for name, row in SIZES.items():
         if dataclasses.replace(row, dtype=config.dtype, dropout_rate=config.dropout_rate) == config:
             return name
@@ -97,7 +97,7 @@ def size_name(config: T5Config) -> str | None:
 
 
 def check(folder: str | Path, config: T5Config) -> None:
-    """Demands what no array's shape shows: that a folder's model computes as `config` does.
+    """Demands that a folder's model computes as `config` does, where shapes do not show it.
 
     Raises:
       ValueError: the folder cannot be read, or its model differs.
@@ -117,7 +117,7 @@ def check(folder: str | Path, config: T5Config) -> None:
 
 
 def stored(folder: str | Path) -> Leaves:
-    """All arrays of a Hugging Face folder, not yet read, under spjax's names.
+    """Returns all arrays of a Hugging Face folder, not yet read, under spjax's names.
 
     Args:
       folder: with `config.json` and safetensors.
@@ -143,7 +143,7 @@ def stored(folder: str | Path) -> Leaves:
 
 
 def tensors(leaves: Mapping[str, Stored]) -> Leaves:
-    """Arrays under T5X's names, layers unrolled, as Hugging Face names and turns them."""
+    """Converts arrays under T5X's names, layers unrolled, to Hugging Face's names and axes."""
     result = {_TABLES[0]: leaves[EMBEDDING]}
     for name, array in leaves.items():
         if name != EMBEDDING:
@@ -153,7 +153,7 @@ def tensors(leaves: Mapping[str, Stored]) -> Leaves:
 
 
 def config_json(config: T5Config, dtype: str) -> dict[str, Any]:
-    """What `config.json` says of a model; `read_config` gives it back.
+    """Returns the `config.json` of a model, as `read_config` reads it.
 
     Both keys about the head are written, because transformers 5 takes every T5 for tied unless
     `lm_head.weight` differs, and scales where `scale_decoder_outputs` says so.
@@ -179,7 +179,7 @@ def config_json(config: T5Config, dtype: str) -> dict[str, Any]:
 
 
 def hub_name(name: str) -> tuple[str, bool]:
-    """Hugging Face's name of a T5X parameter, and whether its axes are swapped."""
+    """Returns Hugging Face's name of a T5X parameter, and whether its axes are swapped."""
     for hub, own in _FINAL_NORMS.items():
         if name == own:
             return hub, False
@@ -202,7 +202,7 @@ def hub_name(name: str) -> tuple[str, bool]:
 
 
 def own_name(name: str) -> tuple[str, bool]:
-    """T5X's name of a tensor, and whether its axes are swapped; unknown names stay."""
+    """Returns T5X's name of a tensor, and whether its axes are swapped; unknown names stay."""
     if name in _FINAL_NORMS:
         return _FINAL_NORMS[name], False
     if not (match := _BLOCK.match(name)):
@@ -262,7 +262,7 @@ def _config(content: Mapping[str, Any], folder: str | Path, files: Leaves) -> T5
 
 
 def _sizes(content: Mapping[str, Any]) -> dict[str, int]:
-    """The sizes of a model by the names of `T5Config`'s fields."""
+    """Returns the sizes of a model by the names of `T5Config`'s fields."""
     sizes = {own: content[key] for key, own in _SIZES.items()}
     layers = content.get("num_decoder_layers")
     return sizes | {"num_decoder_layers": content["num_layers"] if layers is None else layers}
@@ -280,7 +280,7 @@ def _is_scaled(content: Mapping[str, Any]) -> bool:
 
 
 def _has_own_head(content: Mapping[str, Any], files: Leaves) -> bool:
-    """Whether the output head is a matrix of its own and not the embedding.
+    """Returns whether the output head is a matrix of its own and not the embedding.
 
     transformers 5 writes `tie_word_embeddings: true` into every T5's config, so where it stands
     beside a stored head, the values decide.
@@ -302,7 +302,7 @@ def _has_own_head(content: Mapping[str, Any], files: Leaves) -> bool:
 
 
 def _table(files: Leaves) -> str:
-    """The name under which the embedding is stored; `shared.weight` and two aliases of it."""
+    """Returns the name of the stored embedding: `shared.weight` or one of two aliases of it."""
     return next((name for name in _TABLES if name in files), _TABLES[0])
 
 
@@ -330,7 +330,7 @@ def _read_json(folder: str | Path, name: str) -> dict[str, Any]:
 
 
 def _files(folder: str | Path) -> Leaves:
-    """The tensors of all safetensors files of a folder, under their Hugging Face names."""
+    """Returns the tensors of all safetensors files of a folder, under their Hugging Face names."""
     names = remote.names(folder)
     if WEIGHTS in names:
         return safetensors_files.read(remote.join(folder, WEIGHTS))

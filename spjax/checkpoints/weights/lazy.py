@@ -1,4 +1,4 @@
-"""A model's parameter tree made of arrays that stay on disk until they are wanted.
+"""A model's parameter tree of arrays that stay on disk until they are read.
 
 Every format of frozen weights is turned into `{T5X name: Stored}` by its own file; what is common
 to all happens here: matching the layer layout, comparing names and shapes, and reading leaf by
@@ -30,7 +30,7 @@ _SCANNED = re.compile(r"^(encoder|decoder)/layers/(.+)$")
 
 
 def unroll(leaves: Mapping[str, Stored]) -> Leaves:
-    """Scanned layers (`layers/...`) under the names of unrolled ones (`layers_{i}/...`)."""
+    """Renames scanned layers (`layers/...`) to unrolled ones (`layers_{i}/...`)."""
     unrolled: Leaves = {}
     for name, stored in leaves.items():
         match = _SCANNED.match(name)
@@ -48,7 +48,7 @@ def unroll(leaves: Mapping[str, Stored]) -> Leaves:
 
 
 def _scan(leaves: Leaves, scanned: Mapping[str, Stored]) -> Leaves:
-    """Unrolled layers stacked, or what was already `scanned` as it is."""
+    """Stacks unrolled layers; those already `scanned` stay as they are."""
     result: Leaves = {}
     stacks: dict[str, dict[int, Stored]] = {}
     for name, stored in leaves.items():
@@ -113,7 +113,7 @@ def assemble(
 
 
 def checked(stored: Stored, name: str, source: str) -> Stored:
-    """The same array; what is read of it is checked for NaN and infinite numbers."""
+    """Returns the same array, checked for NaN and infinite numbers as it is read."""
 
     def fill(index: Index, out: np.ndarray) -> None:
         stored.fill(index, out)
@@ -138,7 +138,7 @@ def _to_devices(
 def _quantized(
     name: str, stored: Stored, axis: int, sharding: jax.sharding.Sharding | None
 ) -> Quantized:
-    """A matrix that is rounded while it is read, in whole channels."""
+    """Reads a matrix and rounds it to int8 meanwhile, in whole channels."""
     made: dict[Any, Quantized] = {}
 
     def channels(bounds: Index) -> Quantized:
@@ -163,7 +163,7 @@ def _quantized(
 
 
 def _not_along(axis: int, sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
-    """The sharding of an array that has size 1 on an axis."""
+    """Returns the sharding of an array that has size 1 on an axis."""
     if not isinstance(sharding, NamedSharding):
         return sharding
     spec = [None if i == axis else part for i, part in enumerate(sharding.spec)]

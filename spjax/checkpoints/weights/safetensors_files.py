@@ -32,7 +32,7 @@ _SCALE = "_scale"
 
 
 def read(path: str | Path) -> Leaves:
-    """The arrays of a file under the names they have there, not yet read.
+    """Returns the arrays of a file under the names in it, not yet read.
 
     Bytes are read with ordinary reads: pages of a memory map would count as the process's memory
     and double its peak.
@@ -68,7 +68,7 @@ def read(path: str | Path) -> Leaves:
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-    """Where a tensor is in a file.
+    """Position, dtype and shape of a tensor in a file.
 
     Attributes:
       name: of the tensor.
@@ -88,7 +88,7 @@ class _Entry:
 
 
 def _entries_of(path: str | Path) -> dict[str, _Entry]:
-    """The entries of a file's header, checked against its size.
+    """Reads the entries of a file's header and checks them against its size.
 
     Raises:
       OSError: the file cannot be read.
@@ -159,7 +159,7 @@ def _tensor(path: str | Path, entry: _Entry, dtype: str) -> Stored:
 def _read_checked(
     file: BinaryIO, path: str | Path, entry: _Entry, first: int, last: int
 ) -> memoryview:
-    """Bytes of a tensor, read in whole blocks if these have checksums."""
+    """Reads bytes of a tensor, in whole blocks if these have checksums."""
     begin, end = first, last
     if entry.checksums:
         begin = first // header_digests.BLOCK * header_digests.BLOCK
@@ -239,7 +239,7 @@ def _header(
     metadata: Mapping[str, str],
     checksums: Mapping[str, str],
 ) -> bytes:
-    """The bytes in front of the data; as many for all checksums."""
+    """Returns the bytes in front of the data; their number does not depend on the checksums."""
     header: dict[str, Any] = {"__metadata__": header_digests.seal(metadata, entries, checksums)}
     end = 0
     for name in order:

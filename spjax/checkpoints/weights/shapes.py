@@ -1,4 +1,4 @@
-"""The model that a checkpoint holds, told from the names and shapes of its arrays."""
+"""The model configuration of a checkpoint, derived from names and shapes of its arrays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WO = "encoder/layers_0/mlp/wo/kernel"
 
 
 def config(leaves: Mapping[str, Stored], source: str) -> T5Config:
-    """Shape and arithmetic of a T5 under T5X's names.
+    """Returns the configuration of a T5 whose arrays have T5X's names.
 
     Two projections into the feed-forward layer mean T5 1.1's gated GELU, one T5 1.0's ReLU, and no
     matrix of its own for the logits the tied and scaled head of T5 1.0: there is no published T5

@@ -1,4 +1,4 @@
-"""An array that stays on disk until a slice of it is wanted, and views of such arrays."""
+"""Arrays that stay on disk until a slice of them is read, and views of such arrays."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class Stored:
     fill: Callable[[Index, np.ndarray], None]
 
     def read(self, dtype: str = "float32", index: Index | None = None) -> np.ndarray:
-        """The array, or the slice `index` of it, in host memory."""
+        """Reads the array, or the slice `index` of it, into host memory."""
         bounds = self.whole() if index is None else index
         out = _aligned([s.stop - s.start for s in bounds], np.dtype(dtype))
         self.fill(bounds, out)
         return out
 
     def whole(self) -> Index:
-        """The index of everything."""
+        """Returns the index of the whole array."""
         return tuple(slice(0, size) for size in self.shape)
 
 
 def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
-    """Empty memory that starts at a cache line: JAX on CPU then uses it without a copy."""
+    """Allocates memory that starts at a cache line: JAX on CPU then uses it without a copy."""
     size = math.prod(shape) * dtype.itemsize
     memory = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
@@ -56,7 +56,7 @@ def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
 
 
 def check_finite(array: np.ndarray, name: str, source: str = "the checkpoint") -> None:
-    """Demands that an array of weights holds finite numbers only; takes a pass over its bits.
+    """Demands that an array of weights holds finite numbers only; reads all its bits once.
 
     Args:
       array: float32, bfloat16, float16 or float64, contiguous.
@@ -81,7 +81,7 @@ def check_finite(array: np.ndarray, name: str, source: str = "the checkpoint") -
 
 
 def from_array(array: np.ndarray) -> Stored:
-    """An array that is already in memory."""
+    """Wraps an array that is already in memory."""
 
     def fill(index: Index, out: np.ndarray) -> None:
         out[...] = array[index]
@@ -90,12 +90,12 @@ def from_array(array: np.ndarray) -> Stored:
 
 
 def transpose(stored: Stored) -> Stored:
-    """The array with its axes reversed."""
+    """Returns the array with its axes reversed."""
     return Stored(stored.shape[::-1], lambda index, out: stored.fill(index[::-1], out.T))
 
 
 def stack(parts: list[Stored]) -> Stored:
-    """Arrays of one shape side by side on a new axis 1, as T5X's scanned layers are."""
+    """Stacks arrays of one shape on a new axis 1, as T5X's scanned layers are."""
     shape = parts[0].shape
 
     def fill(index: Index, out: np.ndarray) -> None:
@@ -106,7 +106,7 @@ def stack(parts: list[Stored]) -> Stored:
 
 
 def unstack(stored: Stored) -> list[Stored]:
-    """The layers of an array that is stacked on axis 1; to be read in their order.
+    """Splits an array along axis 1 into layers; to be read in their order.
 
     One chunk on disk holds many layers, so a slice is read once for all of them and kept until
     the last one has been handed out: the price is one stacked array of memory.

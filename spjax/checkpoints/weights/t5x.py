@@ -56,16 +56,16 @@ class _Folder:
             self.store = {"driver": "file", "path": os.path.abspath(self.name) + "/"}
 
     def at(self, path: str) -> dict[str, Any]:
-        """The spec of a file or folder in it."""
+        """Returns the spec of a file or folder in it."""
         return {**self.store, "path": self.store.get("path", "") + path}
 
     def below(self, name: str) -> "_Folder":
-        """A folder in it; `name` is "" or ends in "/"."""
+        """Returns a folder in it; `name` is "" or ends in "/"."""
         path = f"{self.name.rstrip('/')}/{name}"
         return _Folder(path, self.at(name), self.limit) if name else self
 
     def read(self, name: str, context: ts.Context | None = None) -> bytes | None:
-        """Contents of a file, None where there is none."""
+        """Reads a file, None where there is none."""
         result = ts.KvStore.open(self.store, context=context).result().read(name).result()
         return bytes(result.value) if result.state == "value" else None
 
@@ -88,22 +88,22 @@ class _Folder:
         self.limit = min(self.limit, zarr_metadata.unpacked(sum(map(os.path.getsize, paths))))
 
     def names(self) -> list[str]:
-        """All files, also those in sub-folders."""
+        """Returns the names of all files, also those in sub-folders."""
         return [key.decode() for key in ts.KvStore.open(self.store).result().list().result()]
 
 
 def stored_weights(path: str | Path) -> Leaves:
-    """What `stored` gives, without the soft prompts."""
+    """Returns the arrays of `stored` without the soft prompts."""
     return {name: leaf for name, leaf in stored(path).items() if not _is_prompt(name)}
 
 
 def holds_prompts(path: str | Path) -> bool:
-    """Whether there are soft prompts in a T5X checkpoint."""
+    """Returns whether there are soft prompts in a T5X checkpoint."""
     return any(_is_prompt(name) for name in stored(path))
 
 
 def read_prompts(path: str | Path) -> dict[str, np.ndarray]:
-    """The soft prompts that a prompt-tuned T5X checkpoint carries beside its weights.
+    """Reads the soft prompts of a prompt-tuned T5X checkpoint.
 
     Args:
       path: a `checkpoint_{step}` folder, local or a URL that TensorStore knows.
@@ -124,7 +124,7 @@ def read_prompts(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Whether a folder, local or a URL, holds a T5X checkpoint of either layout.
+    """Returns whether a folder, local or a URL, holds a T5X checkpoint of either layout.
 
     Raises:
       ValueError: TensorStore does not know such URLs, or cannot reach it.
@@ -144,7 +144,7 @@ def _is_prompt(name: str) -> bool:
 
 
 def stored(path: str | Path) -> Leaves:
-    """All arrays under `target` of a T5X checkpoint, not yet read, under spjax's names.
+    """Returns all arrays under `target` of a T5X checkpoint, not yet read, under spjax's names.
 
     Args:
       path: a `checkpoint_{step}` folder, local or a URL that TensorStore knows.
@@ -197,7 +197,7 @@ def _from_index(folder: _Folder, index: bytes) -> Leaves:
 
 
 def _target(folder: _Folder, index: bytes) -> tuple[Mapping[str, Any], int]:
-    """The tree of parameters in the index, and the version of the format."""
+    """Returns the tree of parameters in the index, and the version of the format."""
     try:
         content = flax.serialization.msgpack_restore(index)
     except _INDEX_ERRORS as error:
@@ -289,7 +289,7 @@ def _from_orbax(folder: _Folder) -> Leaves:
 
 
 def _zarr(folder: _Folder, path: str, version: int, driver: str = "zarr") -> Stored:
-    """A zarr array; a chunk that is missing is an error, not zeros."""
+    """Opens a zarr array; a missing chunk is an error, not zeros."""
     path = path.strip("/")
     if ".." in path.split("/"):
         raise ValueError(f"the path {path!r} in {folder.name} leads out of the checkpoint.")
@@ -331,7 +331,7 @@ def _as_floats(array: np.ndarray, version: int) -> np.ndarray:
 
 
 def _canonical(leaves: Leaves, source: str) -> Leaves:
-    """T5X's scanned stacks under spjax's names, and one relative bias for all layers of a stack.
+    """Renames T5X's scanned stacks, and uses one relative bias for all layers of a stack.
 
     T5X's scanned T5 (`examples/scalable_t5`) calls the stack of layers `encoder/encoder` and keeps
     a table of relative positions in every layer.

@@ -1,4 +1,4 @@
-"""Frozen weights: spjax's own files, and which reader takes what a checkpoint path holds."""
+"""Frozen weights: spjax's own files, and the reader for each format of checkpoint."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def save(path: Path, weights: Tree, metadata: Mapping[str, str], dtype: str = "b
 
 
 def find(model: str, checkpoint: str = "") -> str:
-    """Where the weights of a model are: `checkpoint` itself, or what ships with spjax.
+    """Returns the path of a model's weights: `checkpoint`, or the file that ships with spjax.
 
     Args:
       model: name of a size, or "auto".
@@ -93,7 +93,7 @@ def find(model: str, checkpoint: str = "") -> str:
 
 
 def kind(checkpoint: str) -> str:
-    """The format of a checkpoint, by what is in the folder.
+    """Returns the format of a checkpoint, by the files in the folder.
 
     Args:
       checkpoint: path of a file or folder, or a URL.
@@ -140,7 +140,7 @@ def _is_t5x(place: str) -> bool:
 
 
 def stored(checkpoint: str) -> Leaves:
-    """All frozen weights of a checkpoint of any format, not yet read, under T5X's names.
+    """Returns all frozen weights of a checkpoint, not yet read, under T5X's names.
 
     Args:
       checkpoint: path of a file or folder, or a URL.
@@ -153,7 +153,7 @@ def stored(checkpoint: str) -> Leaves:
 
 
 def check_model(model: str, checkpoint: str = "") -> None:
-    """Demands the name of a size, or "auto" with a checkpoint, without looking at files.
+    """Demands the name of a size, or "auto" with a checkpoint; reads no files.
 
     Raises:
       ValueError: an unknown size, or nothing that "auto" could be.
@@ -168,7 +168,7 @@ def check_model(model: str, checkpoint: str = "") -> None:
 
 
 def config_of(model: str, checkpoint: str = "") -> T5Config:
-    """Shape and arithmetic of a model: a row of the sizes table, or what a checkpoint holds.
+    """Returns the configuration of a model: a row of the sizes table, or that of a checkpoint.
 
     Args:
       model: name of a size, or "auto" for the checkpoint's own: `config.json` of a Hugging Face
@@ -189,7 +189,7 @@ def _own_config(place: str) -> T5Config:
 
 
 def vocabulary_of(checkpoint: str) -> str:
-    """The SentencePiece file that lies beside a checkpoint, "" where there is none.
+    """Returns the path of the SentencePiece file beside a checkpoint, "" where there is none.
 
     Args:
       checkpoint: path of a file or folder, or a URL; of URLs only `hf://` is looked at.
@@ -199,7 +199,7 @@ def vocabulary_of(checkpoint: str) -> str:
 
 
 def folder_of(checkpoint: str) -> Path | None:
-    """Where the files beside a checkpoint are; None for a URL, and without a checkpoint."""
+    """Returns the folder of a checkpoint; None for a URL, and without a checkpoint."""
     place = remote.local(checkpoint)
     if not checkpoint or remote.is_url(place):
         return None
@@ -207,7 +207,7 @@ def folder_of(checkpoint: str) -> Path | None:
 
 
 def tokenizer_files(checkpoint: str) -> list[str]:
-    """Names of the files in a checkpoint's folder that say how its texts become tokens.
+    """Returns the names of the tokenizer files in a checkpoint's folder.
 
     Args:
       checkpoint: path of a file or folder, or a URL; a file has none.
@@ -222,7 +222,7 @@ def read(
     dtype: str = "float32",
     sharding: jax.sharding.Sharding | Tree | None = None,
 ) -> dict[str, Any]:
-    """Reads a checkpoint of any format and demands that its model is the one that is wanted.
+    """Reads a checkpoint of any format and demands that its model is `config`.
 
     Args:
       checkpoint: path of a file or folder, or a URL.
@@ -245,7 +245,7 @@ def read(
 
 
 def fingerprint(model: str, checkpoint: str = "") -> str:
-    """SHA-256 that names the weights a run would load, "" while there are none.
+    """Returns a SHA-256 that names the weights a run would load, "" while there are none.
 
     Of a file it is the hash of all bytes (and those of a vocabulary beside it and of what says how
     many sentinels that has); of a folder that of every file's name and bytes, or, where it holds
@@ -294,7 +294,7 @@ def load(
     dtype: str = "float32",
     sharding: jax.sharding.Sharding | Tree | None = None,
 ) -> dict[str, Any]:
-    """Reads the weights of a model from whatever format `checkpoint` has.
+    """Loads the weights of a model from a checkpoint of any format.
 
     Args:
       model: name of a size, or "auto" for the checkpoint's own shape.
@@ -310,7 +310,7 @@ def load(
 
 
 def digest(weights: Tree) -> str:
-    """SHA-256 of all weights, bit for bit, to prove that they have not changed."""
+    """Returns the SHA-256 of all weights, bit for bit, to prove that they have not changed."""
     total = hashlib.sha256()
     for name, leaf in trees.flatten(weights).items():
         total.update(name.encode())

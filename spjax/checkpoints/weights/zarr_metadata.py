@@ -1,4 +1,4 @@
-"""Sizes in the metadata of zarr arrays, checked before a reader asks for memory by them."""
+"""Sizes in the metadata of zarr arrays, checked before memory is allocated for them."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def _chunks(metadata: dict[str, Any], driver: str) -> Any:
 
 
 def memory() -> int:
-    """Bytes of memory of this machine."""
+    """Returns the memory of this machine in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def unpacked(size: int) -> int:
-    """The most that files of so many bytes can hold when they are unpacked."""
+    """Returns the largest unpacked size of compressed files with `size` bytes."""
     return _ALWAYS + size * _MOST_COMPRESSION

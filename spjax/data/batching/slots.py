@@ -1,4 +1,4 @@
-"""Templates that say where soft tokens stand in a text.
+"""Templates that place soft tokens anywhere in a text.
 
 In `{p:3} {premise} ? {p:2} answer: {p:1} {hypothesis}` each `{p:n}` is n rows of the prompt, in
 order, names in braces are fields of the example, and all else stays as words (the anchors of
@@ -33,7 +33,7 @@ _NAME = re.compile(r"(?:^| )(\w+): ")
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """A template taken apart.
+    """A parsed template.
 
     Attributes:
       parts: in order: ("words", text), ("field", name) or ("slots", number of rows).
@@ -43,22 +43,22 @@ class Template:
 
     @property
     def length(self) -> int:
-        """Rows of the prompt (P)."""
+        """Returns the number of soft tokens (P)."""
         return sum(value for kind, value in self.parts if kind == "slots")
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Names of the fields it shows."""
+        """Returns the names of the fields in the template."""
         return tuple(value for kind, value in self.parts if kind == "field")
 
 
 def is_template(insertion: str) -> bool:
-    """Whether the way of placing a prompt is a template and not a name."""
+    """Returns whether an insertion is a template and not the name of a place."""
     return "{" in insertion
 
 
 def parse(text: str) -> Template:
-    """Takes a template apart.
+    """Parses a template.
 
     Raises:
       ValueError: it has no slots or no field, or braces that hold something else.
@@ -82,8 +82,8 @@ def parse(text: str) -> Template:
     return template
 
 
-def place(split: CachedSplit, text: str, words: Vocabulary) -> CachedSplit:
-    """A split whose inputs are what a template makes of them, -1 - r standing for row r.
+def insert_slots(split: CachedSplit, text: str, words: Vocabulary) -> CachedSplit:
+    """Applies a template to the inputs of a split; id -1 - r is the slot of soft token r.
 
     Where the text is too long, the longest field loses its last tokens; anchors and slots stay.
 
@@ -118,14 +118,14 @@ def _tell_unknown(text: str, part: str) -> None:
     _log.warning("the template %r has words that the vocabulary lacks (<unk>): %r", text, part)
 
 
-def place_one(
+def insert_slots_in_text(
     given: str | Mapping[str, str],
     text: str,
     names: Sequence[str],
     words: Vocabulary,
     length: int,
 ) -> tuple[list[int], int]:
-    """One input as `place` makes it, and how many words and EOS it had before it was cut.
+    """Applies a template to one input; also returns its number of tokens before it was cut.
 
     Args:
       given: the task's text, or the texts of the template's fields.
@@ -154,13 +154,13 @@ def place_one(
 
 
 def names_of(texts: Sequence[str]) -> list[str]:
-    """Names of fields in all texts, in the order of the first."""
+    """Returns the names of fields in all texts, in the order of the first."""
     found = [dict.fromkeys(_NAME.findall(text)) for text in texts]
     return [name for name in (found or [{}])[0] if all(name in own for own in found)]
 
 
 def _fields(text: str, names: Sequence[str], words: Vocabulary) -> dict[str, list[int]]:
-    """Token ids of each field; the first place of a name counts."""
+    """Returns the token ids of each field; the first occurrence of a name counts."""
     first: dict[str, re.Match] = {}
     for match in _NAME.finditer(text):
         if match[1] in names:
@@ -174,7 +174,7 @@ def _fields(text: str, names: Sequence[str], words: Vocabulary) -> dict[str, lis
 def _ids(
     template: Template, fields: Mapping[str, list[int]], words: Vocabulary, room: int
 ) -> list[int]:
-    """Ids of one example, EOS last, with at most `room` of them words."""
+    """Returns the ids of one example, EOS last; at most `room` of them are text."""
     pieces = [
         list(fields[value]) if kind == "field" else words.encode(value) if kind == "words" else []
         for kind, value in template.parts

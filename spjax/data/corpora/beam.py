@@ -32,7 +32,7 @@ _MIN_SHARDS = 64  # of seqio_cache_tasks
 
 
 def run(request: Mapping[str, Any]) -> str:
-    """Caches one split and gives the folder, which may be remote (`gs://`)."""
+    """Caches one split and returns the folder, which may be remote (`gs://`)."""
     spec, split = request["spec"], request["spec"]["split"]
     register = functools.partial(build_corpus.register, spec)
     task = register()

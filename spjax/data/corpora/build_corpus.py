@@ -1,4 +1,4 @@
-"""Text to tokenised documents by seqio: `python -m spjax.data.corpora.build_corpus`. Imports TensorFlow.
+"""Tokenises text with seqio: `python -m spjax.data.corpora.build_corpus`. Imports TensorFlow.
 
 One of the processes that `spjax.data.corpora.corpora` starts. Reads from standard input the JSON
 `{"spec", "folder", "worker", "workers", "seqio_cache_dir"}`, writes every `workers`-th shard of the
@@ -40,7 +40,7 @@ _OWN_ERROR = re.compile(r"ValueError: (.+)")
 
 
 def register(spec: Mapping[str, Any]) -> seqio.Task:
-    """The seqio task of a corpus, in seqio's registry; its feature `targets` are the documents.
+    """Adds a corpus to seqio's registry; the feature `targets` holds the documents.
 
     Args:
       spec: `source` (`tfds:NAME`, `seqio:MODULE:TASK`, or a list of files), `task` (the name it
@@ -74,14 +74,14 @@ def register(spec: Mapping[str, Any]) -> seqio.Task:
 
 
 def shard_count(source: seqio.DataSource, split: str) -> int:
-    """How many shards a corpus gets: those of its source, up to `MAX_SHARDS`."""
+    """Returns the number of shards of a corpus: that of its source, up to `MAX_SHARDS`."""
     return max(min(len(source.list_shards(split)), MAX_SHARDS), 1)
 
 
 def documents(
     source: seqio.DataSource, task: seqio.Task, split: str, index: int, raw: bool
 ) -> Iterator[np.ndarray]:
-    """Token ids of the documents of one shard, without EOS.
+    """Yields the token ids of the documents of one shard, without EOS.
 
     Args:
       source: of the task, or seqio's cache of it.
@@ -100,7 +100,7 @@ def documents(
 
 
 def build(request: Mapping[str, Any]) -> int:
-    """Writes the shards of one worker that are not there yet, and gives their number.
+    """Writes one worker's missing shards; returns their number.
 
     Raises:
       OSError: the folder cannot be written.
@@ -134,7 +134,7 @@ def _count(source: seqio.DataSource, spec: Mapping[str, Any]) -> int:
 
 
 def texts(path: bytes, field: str) -> Iterator[dict[str, str]]:
-    """Documents of a file: its lines, or a field of each line of JSON; empty ones are left out.
+    """Yields the documents of a file: lines, or a field of each JSON line; not empty ones.
 
     Raises:
       ValueError: a line cannot be used; says the file and the line.

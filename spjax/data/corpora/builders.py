@@ -1,4 +1,4 @@
-"""The processes that build a corpus: several with seqio here, and Apache Beam before them."""
+"""The processes that build a corpus: local ones with seqio, and Apache Beam before them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _SECONDS_BETWEEN_NOTES = 30
 
 @dataclasses.dataclass(frozen=True)
 class _Worker:
-    """A process with a part of the shards, and the files it writes to."""
+    """A process that builds a part of the shards, and its log files."""
 
     process: subprocess.Popen[str]
     out: TextIO
     err: TextIO
 
     def check(self) -> None:
-        """Raises what ended it, if it has failed."""
+        """Raises an error if the process has failed."""
         if not self.process.poll():
             return
         said, answer = _read(self.err), {}
@@ -49,7 +49,7 @@ class _Worker:
         )
 
     def stop(self) -> None:
-        """Ends the process, if it has not, and closes its files."""
+        """Ends the process, if it is running, and closes its files."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -128,10 +128,10 @@ def _sealed(path: Path) -> str | None:
 
 
 class Beam:
-    """How Apache Beam makes seqio's cache of a corpus before the local processes read it."""
+    """An Apache Beam pipeline that fills seqio's cache of a corpus, which local processes read."""
 
     def __init__(self, python: str = "", options: Sequence[str] = (), cache_dir: str = "") -> None:
-        """Says where and with what.
+        """Sets the pipeline's interpreter, options and cache folder.
 
         Args:
           python: an interpreter with apache-beam; "" for this one.
@@ -142,7 +142,7 @@ class Beam:
         self.cache_dir = cache_dir
 
     def cache(self, spec: dict[str, Any], folder: Path, log: Callable[[str], None]) -> str:
-        """Runs the pipeline unless it has run, and gives the folder of seqio's caches.
+        """Runs the pipeline unless it has run; returns the folder of seqio's caches.
 
         Raises:
           ValueError: that Python has no Apache Beam.
@@ -181,7 +181,7 @@ class Beam:
 
 
 def _sealed_folder(seal: Path) -> str:
-    """The folder of the caches that a pipeline has finished, "" if there is none."""
+    """Returns the cache folder of a finished pipeline, "" if there is none."""
     try:
         return str(read_json(seal).get("seqio_cache_dir", ""))
     except (OSError, DamagedFile):

@@ -1,4 +1,4 @@
-"""Text corpora, tokenised on disk once by processes with seqio, and read without TensorFlow.
+"""Text corpora: tokenised on disk by processes with seqio, read without TensorFlow.
 
 A corpus has a name, and a source: a TFDS dataset with a field of text, files (`.txt`, a document a
 line; `.jsonl`; both also `.gz`), or any seqio task. `c4` and its variants are known by name. It
@@ -50,7 +50,7 @@ _TFDS = re.compile(r"[a-z0-9_]+(/[\w.-]+)?(:[\d.]+)?")
 
 
 def parse(text: str) -> tuple[str, str | list[str]]:
-    """Name and source of a corpus.
+    """Splits the text of a corpus into name and source.
 
     Args:
       text: a name of `KNOWN`, or `NAME=TFDS/CONFIG:VERSION`, `NAME=FILES` (a path or a pattern such
@@ -90,7 +90,7 @@ def parse(text: str) -> tuple[str, str | list[str]]:
 def folder_of(
     name: str, vocabulary: str, split: str = "train", cache_dir: Path | str | None = None
 ) -> Path:
-    """Where a corpus lies, or would: one folder for each vocabulary (its name or path)."""
+    """Returns the folder of a corpus; each vocabulary (name or path) has its own."""
     base = default_cache_dir() if cache_dir is None else Path(cache_dir)
     for kind, text, allowed in (("name", name, _NAME), ("split", split, _SPLIT)):
         if not allowed.fullmatch(text):
@@ -203,7 +203,7 @@ def build(
 
 
 def describe(folder: Path) -> str:
-    """Where a corpus lies and how large it is, in one line."""
+    """Describes a corpus in one line: folder and size."""
     found = corpus_files.read_manifest(folder)
     return (
         f"{folder} holds {found['documents']:,} documents, {found['tokens']:,} tokens in "
@@ -212,7 +212,7 @@ def describe(folder: Path) -> str:
 
 
 def _task(folder: Path, source: str | list[str]) -> str:
-    """Name of the seqio task, and of its folder in seqio's cache: one for each corpus folder."""
+    """Returns the name of the seqio task, and of its cache folder: one for each corpus folder."""
     if isinstance(source, str) and source.startswith("seqio:"):
         return source.rpartition(":")[2]
     return "spjax_" + re.sub(r"\W", "_", folder.name)
@@ -223,7 +223,7 @@ def _remove_seqio(folder: Path) -> None:
 
 
 def _key(spec: dict[str, Any], words: vocabularies.Vocabulary) -> dict[str, Any]:
-    """What decides the content of a corpus; of files, their names, sizes and times of change."""
+    """Returns what decides a corpus's content; of files, names, sizes and modification times."""
     source = spec["source"]
     if not isinstance(source, str):
         stats = [(path, os.stat(path)) for path in source]
@@ -240,7 +240,7 @@ def _key(spec: dict[str, Any], words: vocabularies.Vocabulary) -> dict[str, Any]
 
 @contextlib.contextmanager
 def _owned(folder: Path) -> Iterator[int]:
-    """Holds the lock of a corpus and gives its descriptor; explains what cannot be written."""
+    """Holds the lock of a corpus and yields its descriptor; explains what cannot be written."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locks.hold(folder.parent / f".{folder.name}.lock", patience=0.0) as lock:
@@ -262,7 +262,7 @@ def _unwritable(folder: Path, reason: str) -> ValueError:
 
 
 def _unfinished(folder: Path, key: dict[str, Any]) -> Path:
-    """The folder in which a corpus grows: what is left of the same one, or a new one."""
+    """Returns the folder in which a corpus grows: the interrupted one, or a new one."""
     # Not `.building-`, which a build of token caches in the same cache folder would remove.
     unfinished = folder.with_name(f".unfinished-{folder.name}")
     try:

@@ -21,7 +21,7 @@ _WHOLE = "{input}"  # the template of a file that holds whole texts
 
 @dataclasses.dataclass(frozen=True)
 class InputColumns:
-    """Where the input of a prompt stands in a row.
+    """Columns of a row that hold the input of a prompt.
 
     Attributes:
       template: of the prompt's task, which rows were put into when it was trained
@@ -42,11 +42,11 @@ class InputColumns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns that the template shows; none where rows hold whole texts."""
+        """Returns the columns in the template; none where rows hold whole texts."""
         return () if self.template in ("", _WHOLE) else self._template.columns
 
     def of_line(self, text: str) -> str:
-        """The input that a line of text stands for.
+        """Returns the input of a line of text.
 
         A line that is written as the template writes it is taken as it is; else it takes the place
         of the only column.
@@ -65,7 +65,7 @@ class InputColumns:
         )
 
     def of_row(self, fields: Mapping[str, Any]) -> str | dict[str, str]:
-        """The input that a row holds, or the texts that the prompt's insertion shows of it.
+        """Returns the input of a row, or the texts of the fields in the prompt's insertion.
 
         Raises:
           ValueError: there is none.
@@ -106,7 +106,7 @@ class InputColumns:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One input.
+    """One input, or its error.
 
     Attributes:
       place: what follows the source's name in a message, as ":12" for a line.
@@ -132,7 +132,7 @@ def read(
     name: str = "",
     prompt_column: str = "",
 ) -> Iterator[Row]:
-    """Rows in order; of text and JSON lines each as soon as its line is there.
+    """Yields rows in order; of text and JSON lines each as soon as its line is there.
 
     Args:
       stream: bytes, in UTF-8 if they are no Parquet; empty lines are inputs in text and skipped
@@ -233,7 +233,7 @@ def _is_object(data: bytes) -> bool:
 
 
 def _check_no_header(line: bytes, prompts: Iterable[InputColumns]) -> None:
-    """Refuses a first line that names the columns of a table, which would be answered as text."""
+    """Refuses a first line that names a table's columns instead of being an input."""
     text = line.decode("utf-8-sig", "replace")
     wanted = [columns.names or (name,) for columns in prompts for name in INPUT_COLUMNS]
     for format, delimiter in (("tsv", "\t"), ("csv", ",")):

@@ -1,4 +1,4 @@
-"""The table of tasks: what each one reads, says and is scored by, looked up by its name.
+"""The registry of tasks and mixtures: look-up by name.
 
 A task is one row of `tables`. The format (template, labels, metrics) is written once per dataset,
 in `formats`, so that another source of the same dataset is another row and nothing else.
@@ -42,22 +42,22 @@ def _mixtures() -> Mapping[str, Mapping]:
 
 
 def names() -> tuple[str, ...]:
-    """The names of all tasks, in the order of the table."""
+    """Returns the names of all tasks, in the order of the table."""
     return tuple(_tasks())
 
 
 def mixture_names() -> tuple[str, ...]:
-    """The names of all mixtures, in the order of the table."""
+    """Returns the names of all mixtures, in the order of the table."""
     return tuple(_mixtures())
 
 
 def is_task(name: str) -> bool:
-    """Whether this is the name of one task, whatever variants follow it."""
+    """Returns whether a name is that of one task, with or without variants."""
     return "+" not in name and name.partition(":")[0] in _tasks()
 
 
 def is_mixture(task: str | FileTask | TaskInfo) -> bool:
-    """Whether this is the name of a mixture, variants included, or of tasks with "+" between."""
+    """Returns whether a name is that of a mixture, or of tasks with "+" between."""
     if not isinstance(task, str):
         return False
     if "+" in task:  # which a file's name may have
@@ -66,7 +66,7 @@ def is_mixture(task: str | FileTask | TaskInfo) -> bool:
 
 
 def get(task: str | FileTask | TaskInfo) -> TaskInfo:
-    """A task, variants included.
+    """Returns a task by its name, variants included.
 
     Args:
       task: its name, the path of a file with its examples, a `TaskInfo.source` that begins with
@@ -85,7 +85,7 @@ def get(task: str | FileTask | TaskInfo) -> TaskInfo:
 
 
 def outline(source: str) -> TaskInfo:
-    """A task of files that need not be here, by its source; its splits are not known."""
+    """Returns a task by its source; its files need not exist, and its splits are not known."""
     return _vary(file_task.outline(source), file_task.variants(source))
 
 
@@ -109,7 +109,7 @@ def _named(name: str) -> TaskInfo:
 
 
 def mixture(task: str | FileTask | TaskInfo) -> Mixture:
-    """A mixture by its name, or a task (see `get`) as a mixture of itself alone.
+    """Returns a mixture by its name, or a task (see `get`) as a mixture of itself alone.
 
     Variants after the name of a mixture are those of each of its tasks. Names of tasks with "+"
     between them are a mixture of equal parts.

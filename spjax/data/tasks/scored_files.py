@@ -1,4 +1,4 @@
-"""A user's file of examples that is scored whole, read as another task reads its own files."""
+"""A user's file of examples to score, read in the format of another task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPLIT = "test"  # the only one of these tasks
 
 
 def task(path: str, trained: TaskInfo | None = None, labels: Sequence[str] = ()) -> TaskInfo:
-    """A task whose only split is all rows of a file.
+    """Returns a task whose only split is all rows of a file.
 
     Template, target, labels, metrics and lengths are those of the task that a prompt was trained
     on, and so is the sentinel in front of targets. What that task does not say (one that is none of
@@ -47,7 +47,7 @@ def task(path: str, trained: TaskInfo | None = None, labels: Sequence[str] = ())
 
 
 def note(path: str, info: TaskInfo, trained: TaskInfo | None) -> str:
-    """What a user should know of a task of `task` before its scores are believed, "" for nothing.
+    """Returns a warning about the scores of a task of `task`, "" if there is none.
 
     Args:
       path: as of `task`.

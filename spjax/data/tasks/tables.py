@@ -1,4 +1,4 @@
-"""The rows: every task with its source, splits, sizes and lengths, and the mixtures of them.
+"""Tables of all tasks, with source, splits, sizes and lengths, and of their mixtures.
 
 Names are those of T5 and of google-research/prompt-tuning: `super_glue_boolq_v102` keeps the task's
 name in front of the text as T5 does, `taskless_super_glue_boolq_v102` leaves it out as Lester et
@@ -74,7 +74,7 @@ _GLUE_RATES = {
 
 
 def rows() -> Iterator[TaskInfo]:
-    """All tasks, in the order in which they are listed."""
+    """Yields all tasks, in the order in which they are listed."""
     yield from _pocket()
     yield from _super_glue()
     for version, label in _GLUE_VERSIONS:
@@ -106,7 +106,7 @@ def _tfds(
     target_length: int = 8,
     **others: object,
 ) -> TaskInfo:
-    """A row whose records TFDS has; `source` is its name there, version included."""
+    """Returns the row of a TFDS dataset; `source` is its TFDS name, version included."""
     return TaskInfo(
         name=name,
         format=FORMATS[dataset],
@@ -122,7 +122,7 @@ def _tfds(
 
 
 def _both(name: str, *facts: object, **others: object) -> Iterator[TaskInfo]:
-    """The row without the name of the task in the text, and the one with it."""
+    """Yields two rows: the text without, and with, the name of the task."""
     yield _tfds(f"taskless_{name}", *facts, **others)
     yield _tfds(name, *facts, with_task_name=True, **others)
 
@@ -199,7 +199,7 @@ def _generation() -> Iterator[TaskInfo]:
 
 
 def mixtures() -> Mapping[str, Mapping[str, tuple[str, ...] | Mapping[str, float]]]:
-    """What every mixture trains on (`rates`), is chosen by (`scored`) and transfers to.
+    """Returns all mixtures, each with training rates (`rates`), `scored` tasks and transfers.
 
     `scored` is left out where it is all that is trained on, `transfer` where there is none.
     """

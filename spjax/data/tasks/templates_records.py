@@ -1,4 +1,4 @@
-"""Reading the fields of a record, with a message that names the field where one is wrong."""
+"""Access to a record's fields, with errors that name the field."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNKNOWN_TARGET = "<unk>"  # what T5 writes where a record has no label or no ans
 
 
 def value(fields: Record, path: str) -> Any:
-    """The value of a field; a path such as "answers/text" leads into a field that has fields.
+    """Returns the value of a field; a path such as "answers/text" leads into nested fields.
 
     Raises:
       ValueError: there is no such field.
@@ -30,7 +30,7 @@ def value(fields: Record, path: str) -> Any:
 
 
 def text(fields: Record, path: str) -> str:
-    """The value of a field that must be a text.
+    """Returns the value of a field that must be a text.
 
     Raises:
       ValueError: there is no such field, or it is no text.
@@ -42,7 +42,7 @@ def text(fields: Record, path: str) -> str:
 
 
 def texts(fields: Record, path: str) -> list[str]:
-    """The value of a field that must be a list of texts, which may be empty.
+    """Returns the value of a field that must be a list of texts, which may be empty.
 
     Raises:
       ValueError: there is no such field, or it is no list of texts.
@@ -54,7 +54,7 @@ def texts(fields: Record, path: str) -> list[str]:
 
 
 def choice(fields: Record, path: str, words: Sequence[str]) -> str:
-    """The word that a field holds the number of, `UNKNOWN_TARGET` for -1.
+    """Returns the word whose number a field holds, `UNKNOWN_TARGET` for -1.
 
     Raises:
       ValueError: there is no such field, or it is no number of a word.

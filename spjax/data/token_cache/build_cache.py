@@ -25,7 +25,7 @@ from spjax.vocabularies import vocabulary as vocabularies
 
 
 def build(request: Sequence[dict[str, Any]]) -> int:
-    """Builds every cache folder of a request and gives their number.
+    """Builds every cache folder of a request and returns their number.
 
     Raises:
       OSError: a folder cannot be written.

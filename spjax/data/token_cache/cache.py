@@ -68,17 +68,17 @@ class CachedSplit:
 
     @property
     def num_examples(self) -> int:
-        """How many examples there are."""
+        """Returns the number of examples."""
         return len(self.inputs)
 
     @functools.cached_property
     def examples(self) -> list[dict[str, Any]]:
-        """Raw fields of each example: `inputs_text`, `targets_text`, `idx`, `label`, `answers`."""
+        """Returns raw fields by example: `inputs_text`, `targets_text`, `idx`, `label`, ..."""
         found = cache_files.read_examples(self.folder)
         return found if self.rows is None else [found[row] for row in self.rows]
 
     def few(self, wanted: FewShot) -> CachedSplit:
-        """Some of the examples; more of them with the same seed contain these.
+        """Returns some of the examples; more of them with the same seed contain these.
 
         Raises:
           ValueError: there are not so many.
@@ -102,7 +102,7 @@ class CachedSplit:
     def sample(
         self, most: int, seed: int, group: Callable[[Mapping[str, Any]], Any] | None = None
     ) -> CachedSplit:
-        """A random part in which every target has the share that it has in the split.
+        """Draws a random subset in which every target keeps its share of the split.
 
         Every example is in it with the same probability, so that scores of it are on average those
         of the whole.
@@ -146,7 +146,7 @@ def load(
     *,
     vocabulary: str = "",
 ) -> CachedSplit:
-    """A tokenised split, built first where it is missing or damaged.
+    """Loads a tokenised split, which is built first where it is missing or damaged.
 
     Args:
       task: as `registry.get` takes it.
@@ -179,7 +179,7 @@ def ensure(
     vocabulary: str = "",
     num_workers: int = 1,
 ) -> None:
-    """Builds what is missing or damaged of several tasks.
+    """Builds the missing or damaged splits of several tasks.
 
     Args:
       tasks: as `registry.get` takes them, or names of mixtures; what a run on a mixture reads has
@@ -212,7 +212,7 @@ def ensure_all(
     cache_dir: Path | str | None = None,
     num_workers: int = 1,
 ) -> None:
-    """Builds what is missing or damaged.
+    """Builds missing or damaged splits.
 
     Args:
       wanted: task, split, lengths and vocabulary of each cache, as for `load`.
@@ -234,7 +234,7 @@ def ensure_all(
 
 @functools.cache
 def source_fingerprint(source: str) -> str:
-    """SHA-256 of the code that makes the records of a source and their text.
+    """Returns the SHA-256 of the code that makes the records and texts of a source.
 
     Args:
       source: a task's `source`; for the pocket world all of `spjax/pocket` counts.
@@ -255,7 +255,7 @@ def source_fingerprint(source: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Wanted:
-    """A split that somebody wants, and what it has to be made from."""
+    """A requested split, and everything it is made from."""
 
     info: TaskInfo
     split: str
@@ -266,12 +266,12 @@ class _Wanted:
 
     @property
     def task(self) -> str:
-        """The task's name."""
+        """Returns the task's name."""
         return self.info.name
 
     @property
     def problem(self) -> str | None:
-        """Why its folder cannot be used, or None."""
+        """Returns the reason why its folder cannot be used, or None."""
         return cache_files.problem(self.folder, self.key)
 
 
@@ -325,7 +325,7 @@ _told: set[Path] = set()  # folders whose losses have been logged
 
 
 def _tell_losses(split: _Wanted) -> None:
-    """Refuses a split from which nothing can be learnt; logs once what its texts lose as ids."""
+    """Refuses an unlearnable split; logs once what its texts lose as ids."""
     counts = cache_files.read_counts(split.folder)
     coverage.check(split.info, split.split, counts, split.lengths)
     text = coverage.line(split.info, split.split, counts, split.lengths)
@@ -380,7 +380,7 @@ def _locked(cache_dir: Path) -> Iterator[int]:
 
 
 def _remove_unfinished(cache_dir: Path) -> None:
-    """Removes what killed builders left; under the lock no other builder is alive."""
+    """Removes the folders of killed builders; the lock excludes running ones."""
     for folder in cache_dir.glob(f"*/{cache_files.TEMPORARY}*"):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -425,7 +425,7 @@ def _name(info: TaskInfo) -> str:
 
 
 def builder_environment() -> dict[str, str]:
-    """The environment of a process that imports TensorFlow."""
+    """Returns the environment of a process that imports TensorFlow."""
     path = os.pathsep.join(filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")]))
     return {
         **os.environ,

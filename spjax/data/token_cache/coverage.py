@@ -1,4 +1,4 @@
-"""What is lost between texts and token ids: pieces that a vocabulary lacks, and what is cut.
+"""Losses between texts and token ids: pieces that a vocabulary lacks, and truncation.
 
 Labels are checked before anything is tokenised, and the examples of a split are counted while it is
 (the counts are kept in the token cache), so that whoever reads a tokenised task is told.
@@ -31,7 +31,7 @@ _EXACT = frozenset({"qa", "record", "string_to_float", "text"})
 def check_labels(
     labels: tuple[str, ...], words: Vocabulary, most: int = 0, sentinel: bool = False
 ) -> None:
-    """Demands that labels are different token ids from which they can be read again.
+    """Demands that labels are different as token ids and can be decoded again.
 
     Args:
       labels: the words.
@@ -77,7 +77,7 @@ def check_labels(
 
 
 def _equal(encoded: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
-    """The first two labels that are equal as ids."""
+    """Returns the first two labels that are equal as ids."""
     seen: dict[tuple[int, ...], str] = {}
     for label, ids in encoded.items():
         if (other := seen.setdefault(ids, label)) != label:
@@ -118,7 +118,7 @@ class Counter:
     def watch(
         self, examples: Iterable[tuple[np.ndarray, np.ndarray, Mapping[str, Any]]]
     ) -> Iterator[tuple[np.ndarray, np.ndarray, Mapping[str, Any]]]:
-        """Gives tokenised examples on, as `cache_files.write` takes them, and counts them."""
+        """Yields tokenised examples unchanged, and counts their losses."""
         for inputs, targets, fields in examples:
             self.add(inputs, targets, fields)
             yield inputs, targets, fields
@@ -159,7 +159,7 @@ def _digest(data: bytes) -> bytes:
 
 
 def is_exact(info: TaskInfo) -> bool:
-    """Whether a task of free text gives no credit, or not all, for a part of the target."""
+    """Returns whether a free-text task gives no full credit for a part of the target."""
     return not info.labels and info.postprocess in _EXACT and not _PARTIAL & {*info.metrics}
 
 
@@ -202,7 +202,7 @@ def check(info: TaskInfo, split: str, counts: Counts, lengths: Mapping[str, int]
 
 
 def line(info: TaskInfo, split: str, counts: Counts, lengths: Mapping[str, int]) -> str:
-    """What a split loses, in one line; "" if nothing.
+    """Describes the losses of a split in one line; "" if there are none.
 
     Arguments are those of `check`.
     """

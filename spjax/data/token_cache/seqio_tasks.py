@@ -1,4 +1,4 @@
-"""The tasks of the registry as seqio tasks. Imports TensorFlow; see the package's docstring.
+"""seqio tasks of the registry's tasks. Imports TensorFlow; see the package's docstring.
 
 Each task gives two seqio tasks, `<name>_train` and `<name>_eval`, because ReCoRD and WSC make other
 examples for training than for evaluation (see `spjax.data.tasks.templates`). Both run template,
@@ -27,7 +27,7 @@ _ROWS_PER_CALL = 256  # records or examples that pass between TensorFlow and Pyt
 
 
 def build(info: TaskInfo, *, training: bool, vocabulary: str = "") -> seqio.Task:
-    """A seqio task that is not in seqio's registry.
+    """Builds a seqio task that is not in seqio's registry.
 
     Args:
       info: the row of the task.
@@ -158,7 +158,7 @@ def _source(info: TaskInfo, splits: Sequence[str]) -> seqio.DataSource:
 
 
 def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One tensor per field of the records, ragged where the field is a list."""
+    """Returns one tensor per field of the records, ragged where the field is a list."""
     columns: dict[str, Any] = {}
     for key, first in records[0].items():
         values = [record[key] for record in records]
@@ -184,7 +184,7 @@ def _decode(value: Any) -> Any:
 
 
 def _rows(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Records out of columns, the reverse of `_columns`."""
+    """Converts columns back to records, the reverse of `_columns`."""
     columns = {
         key: _rows(value) if isinstance(value, Mapping) else value for key, value in batch.items()
     }
