@@ -311,17 +311,9 @@ def beam_search(
     def one(beams: _Beams) -> _Beams:
         last_BW = jnp.take(beams.live_BWM, beams.index - 1, axis=2, mode="fill", fill_value=0)
         last_BW = jnp.where(beams.index == 0, 0, last_BW)
-        logits_XV, cached = model.apply(
-            params,
-            last_BW.reshape(-1),
-            beams.index,
-            cross,
-            beams.cached,
-            valid_XL,
-            injection,
-            runs_X1,
-            method=T5.decode_step,
-        )
+        tokens_X, step = last_BW.reshape(-1), beams.index
+        inputs = (tokens_X, step, cross, beams.cached, valid_XL, injection, runs_X1)
+        logits_XV, cached = model.apply(params, *inputs, method=T5.decode_step)
         logs_BWV = jax.nn.log_softmax(logits_XV).reshape(rows, num_beams, -1)
         beams, parents_BW = _extend(beams, logs_BWV, length_penalty, rule)
         own_X = (jnp.arange(rows, dtype=jnp.int32)[:, None] * num_beams + parents_BW).reshape(-1)

@@ -274,8 +274,8 @@ def test_no_method_is_named_outside_its_file():
     # Names of PEFT's, of stored adapters, and of a package of google-research. Programs that time
     # or study certain methods stand outside of this folder.
     formats = ("peft.py", "peft_configs.py", "adapters.py", "tuned.py")
-    allowed = {root / "checkpoints" / name for name in formats}
-    allowed |= {root / "training" / "weight_changes.py", root / "config" / "messages.py"}
+    allowed = {root / "checkpoints" / "prompts" / name for name in formats}
+    allowed |= {root / "inference" / "weight_changes.py", root / "config" / "messages.py"}
     wrong = []
     for path in root.rglob("*.py"):
         if path.parent.name == "methods" or path in allowed:
