@@ -1,4 +1,4 @@
-"""A frozen T5: the one object that knows configuration, vocabulary, weights and digest of a base."""
+"""A frozen T5: configuration, vocabulary, weights and digest in one object."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ class Predictor:
 
         Args:
           text: the input, or what a template shows of it by name (`Placed.shown`).
-          who: its prompt; with a template, slots are among the ids, as `slots.insert_slots` puts them.
+          who: its prompt; with a template, slots are among the ids (`slots.insert_slots`).
 
         Raises:
           ValueError: the template shows something that the text has not.
@@ -316,8 +316,10 @@ def doubts(prompt: Prompt | Tuned, model: str, base_sha256: str) -> list[str]:
         return [f"the prompt from {prompt.origin} was trained with {trained}, not with {model}"]
     if "base_sha256" in prompt.provenance:
         return [
-            f"the prompt from {prompt.origin} was trained with other weights of {model} than "
-            "these (or the same in another dtype); its answers may be worthless"
+            (
+                f"the prompt from {prompt.origin} was trained with other weights of {model} than "
+                "these (or the same in another dtype); its answers may be worthless"
+            )
         ]
     return []
 

@@ -31,7 +31,8 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError):
         return False
     wanted = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_ARENA_MAX, 1))
-    return all([mallopt(name, value) for name, value in wanted])
+    done = [mallopt(name, value) for name, value in wanted]  # all of them, also after a failure
+    return all(done)
 
 
 def memory_maps() -> int:

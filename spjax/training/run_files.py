@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping
 
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers

@@ -175,10 +175,10 @@ def test_a_folder_that_may_not_be_entered():
 
 def test_a_folder_that_is_taken_away(tmp_path):
     folder = tmp_path / "run"
-    with pytest.raises(ValueError, match=r"run was renamed or deleted .* continues\."):
-        with run_folder.claim(folder, "text"):
-            folder.rename(tmp_path / "other")
-            (folder / "metrics.jsonl").write_text("")
+    refused = pytest.raises(ValueError, match=r"run was renamed or deleted .* continues\.")
+    with refused, run_folder.claim(folder, "text"):
+        folder.rename(tmp_path / "other")
+        (folder / "metrics.jsonl").write_text("")
     with pytest.raises(FileNotFoundError, match="elsewhere"), run_folder.claim(folder, "text"):
         Path("/elsewhere").read_text()
 

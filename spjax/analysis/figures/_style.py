@@ -83,7 +83,7 @@ def looks_of(cells: pd.DataFrame, column: str) -> dict[str, Look]:
     names = list(dict.fromkeys(cells[column]))
     found = dict(zip([name for name in names if name not in full], looks(len(names))))
     black = (Look(FULL.colour, "*", dashes, FULL.width) for dashes in DASHES)
-    return {name: look for name, look in zip([*found, *sorted(full)], [*found.values(), *black])}
+    return dict(zip([*found, *sorted(full)], [*found.values(), *black]))
 
 
 def draw_line(

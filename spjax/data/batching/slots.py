@@ -6,8 +6,8 @@ P-tuning). `{inputs}` is the task's whole text. Fields are found in that text, w
 `hypothesis: ... premise: ...`: a field is a name that every text of a split has, up to the next.
 
 How it is done: the token ids of a split are put together anew, in memory, with the negative id
-`-1 - row` where a row of the prompt goes; `spjax.data.batching.batching.rows` turns those into slots. So
-nothing else needs to know of templates, and the token cache on disk serves all of them.
+`-1 - row` where a row of the prompt goes; `spjax.data.batching.batching.rows` turns those into
+slots. So nothing else needs to know of templates, and the token cache on disk serves all of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The process that fills the token cache: `python -m spjax.data.token_cache.build_cache` with a request.
+"""The process that fills the token cache: `python -m spjax.data.token_cache.build_cache`.
 
-`spjax.data.token_cache.cache` starts it, once for all the splits that it misses. It imports TensorFlow where a
-split has records of TFDS, and nowhere else.
+`spjax.data.token_cache.cache` starts it, once for all the splits that it misses. It imports
+TensorFlow where a split has records of TFDS, and nowhere else.
 
 Reads from standard input the JSON `[{"folder", "key", "task", "split", "lengths", "vocabulary"}]`
 and writes to standard output, as its last line, the JSON `{"built": n}`, `{"error": message}` where

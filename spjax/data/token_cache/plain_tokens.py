@@ -1,7 +1,7 @@
 """Tokenises the tasks whose records are Python values: pocket tasks and the user's own files.
 
-Gives the ids and fields that `spjax.data.token_cache.seqio_tasks` gives for the same records, without
-TensorFlow.
+Gives the ids and fields that `spjax.data.token_cache.seqio_tasks` gives for the same records,
+without TensorFlow.
 """
 
 from __future__ import annotations
