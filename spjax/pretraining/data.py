@@ -56,7 +56,7 @@ class Corpus(Protocol):
     fingerprint: str
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Returns the number of documents."""
 
     def __getitem__(self, number: int) -> np.ndarray:
         """Token ids of a document, int32, at least one."""
@@ -108,7 +108,7 @@ class Batches:
         return None
 
     def documents_seen(self, number: int) -> int:
-        """How many documents have been gone through before the one with this number."""
+        """Returns the number of documents read before the one with this number."""
         return number
 
 
@@ -186,7 +186,7 @@ class CorpusBatches:
         return self.rows.fill(lambda number: self.example(number, spans), start, following)
 
     def example(self, number: int, spans: bool) -> span_corruption.Example:
-        """Inputs and targets of a text; targets that are too long are cut before their EOS."""
+        """Returns inputs and targets of a text; targets that are too long are cut before EOS."""
         group, text = divmod(number, _TEXTS)
         tokens = self.group(group, spans)[text]
         rng = np.random.default_rng([self.config.seed, 1, number])
@@ -207,7 +207,7 @@ class CorpusBatches:
         return [part[at : at + length] for part in parts for at in range(0, len(part), length)]
 
     def documents_seen(self, number: int) -> int:
-        """How many documents have been gone through, in groups, before the text of this number."""
+        """Returns the number of documents read, in groups, before the text of this number."""
         return -(-number // _TEXTS) * _JOINED
 
 
@@ -222,7 +222,7 @@ _CORPUS = "corpus.json"  # the corpus that the numbers of documents in the check
 
 
 def check_same_corpus(name: str, fingerprint: str, folder: Path, step: int) -> None:
-    """Refuses to go on with other documents; notes at the start of a run which ones they are.
+    """Demands the corpus that a run began with; records it at the start of the run.
 
     Args:
       name: of the corpus.

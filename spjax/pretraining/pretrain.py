@@ -49,7 +49,7 @@ KEPT_PERCENT = (0, 1, 5, 10)  # of the pocket ladder
 def make_batches(
     config: Pretrain, documents: Documents | Shuffled, lessons: Sequence[Documents] = ()
 ) -> Batches | CorpusBatches:
-    """The batches of a recipe, by the step and the number of their first text.
+    """Returns the batches of a recipe, by the step and the number of their first text.
 
     Raises:
       ValueError: the corpus has more ids than the model.
@@ -68,7 +68,7 @@ def make_batches(
 def loss_and_accuracy(
     model: T5, params: Tree, batch: Batch, total: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean loss and accuracy over real target tokens.
+    """Computes mean loss and accuracy over real target tokens.
 
     Args:
       model: what computes them.
@@ -85,7 +85,7 @@ def loss_and_accuracy(
 
 
 def make_step(config: Pretrain) -> Callable[..., Any]:
-    """The compiled training step: (params, optimizer state, batch) to the same and two figures.
+    """Returns the compiled training step: params, optimizer state, batch to the same and figures.
 
     They are the loss before the update, and the norm of the parameters after it.
     """
@@ -121,7 +121,7 @@ def _gradients(config: Pretrain, model: T5, params: Tree, batch: Batch) -> tuple
 
 
 def _summed(config: Pretrain, batch: Batch, compute: Callable[..., Tree], start: Tree) -> Tree:
-    """What `compute(part, total)` gives for a batch, in one go or in microbatches, from zeros."""
+    """Sums `compute(part, total)` over the microbatches of a batch."""
     count = config.microbatches
     if count == 1 or batch.inputs_BL.shape[0] % count:  # long rows are few
         return compute(batch)
@@ -153,7 +153,7 @@ def pretrain(
     folder: Path,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Trains a model; continues where a run in `folder` was interrupted.
+    """Trains a model, continuing an interrupted run in `folder`.
 
     Args:
       config: the recipe.
@@ -304,7 +304,7 @@ def _finish(
 def held_out_losses(
     config: Pretrain, params: Tree, held_out: Documents | Shuffled
 ) -> dict[str, float]:
-    """Loss and accuracy per token on held-out documents, for the objectives of the recipe."""
+    """Computes loss and accuracy per token on held-out documents, for each objective."""
     model, result = _network(config), {}
 
     @jax.jit

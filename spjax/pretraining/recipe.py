@@ -152,21 +152,21 @@ class Pretrain:
 
     @property
     def steps(self) -> int:
-        """Steps in all."""
+        """Total number of steps."""
         return self.span_steps + self.adaptation_steps + self.long_steps
 
     @property
     def without_identity(self) -> frozenset[str]:
-        """Settings that decide where and in what order the same numbers are computed."""
+        """Settings that change only where and in what order the same numbers are computed."""
         names = {"num_partitions", "logical_axis_rules", "microbatches", "remat"}
         return frozenset(names if self.contents else names | {"contents"})
 
     def size(self) -> T5Config:
-        """Shape and arithmetic of the model."""
+        """Returns the configuration of the model."""
         return weights.config_of(self.model, self.checkpoint)
 
     def placement(self) -> partitioning.Placement:
-        """The mesh and its rules.
+        """Returns mesh and sharding rules.
 
         Raises:
           ValueError: they do not fit the devices.
@@ -174,7 +174,7 @@ class Pretrain:
         return partitioning.make_placement(self.num_partitions, self.logical_axis_rules)
 
     def schedule(self) -> optax.Schedule:
-        """Learning rate by step: warm-up, constant, linear decay; and the decay of long rows."""
+        """Returns the learning rate by step: warm-up, constant, decay; then that of long rows."""
         if self.decay == "rsqrt":
             return self._rsqrt
         short = self.steps - self.long_steps
@@ -194,7 +194,7 @@ class Pretrain:
         return self.learning_rate / jnp.sqrt(jnp.maximum(counted, max(self.warmup_steps, 1)))
 
     def optimizer(self) -> optax.GradientTransformation:
-        """T5's Adafactor: steps in proportion to the size of each parameter.
+        """Returns T5's Adafactor: steps in proportion to the size of each parameter.
 
         With steps of one size for all, as AdamW's, a rate that the kernels of the wider models bear
         is far too small for their embeddings, which are ten times larger.

@@ -16,7 +16,7 @@ from spjax.training.run import Run
 def export(
     run: Run, folder: Path, out: Path | str, format: str, dtype: str, words: str = ""
 ) -> Path:
-    """Writes the weights of a run's best step: all of them, what the method changes merged in.
+    """Writes all weights of a run's best step, with the method's changes merged in.
 
     Args:
       run: what the folder's `config.gin` says.

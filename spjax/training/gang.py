@@ -137,7 +137,7 @@ class Gang:
 
     @property
     def active(self) -> list[Member]:
-        """The runs that still train."""
+        """Runs that still train."""
         return [member for member in self.members if member.active]
 
     def arrays(self, member: Member) -> dict[str, Any]:

@@ -26,7 +26,7 @@ _STEPS_PER_DISPATCH = 10
 
 
 def steps_per_dispatch(config: T5Config, rows: packing.Rows, parts: int = 1) -> int:
-    """Steps that should go to the device in one dispatch.
+    """Returns the number of steps to send to the device in one dispatch.
 
     One on CPU, which computes a loop over steps no faster, and for models whose steps are long
     enough: these compile the model once for gangs of all methods, where a loop over steps holds
@@ -38,7 +38,7 @@ def steps_per_dispatch(config: T5Config, rows: packing.Rows, parts: int = 1) -> 
 
 
 def of_gang(run: Run, tasks: Sequence[RunData], model: FrozenModel) -> packing.Rows:
-    """The shape of the rows of a gang.
+    """Returns the shape of the rows of a gang.
 
     Args:
       run: the first of the gang.
@@ -74,7 +74,7 @@ def fastest(
     multiple: int = 1,
     unit: int = 1,
 ) -> packing.Rows:
-    """The shape in which some batches should train fastest on this kind of device.
+    """Returns the shape in which some batches should train fastest on this kind of device.
 
     Args:
       batches: as for `packing.choose`, like `longest`, `limit`, `parts` and `multiple`.

@@ -195,7 +195,7 @@ class Run:
         return readers
 
     def check_contents(self) -> None:
-        """Compares what the run reads with what it was configured for.
+        """Compares the files that the run reads with those it was configured for.
 
         Raises:
           ValueError: the content behind a path has changed.
@@ -263,7 +263,7 @@ class Run:
 
     @property
     def without_identity(self) -> frozenset[str]:
-        """Settings that decide where and in what order the same numbers are computed.
+        """Settings that change only where and in what order the same numbers are computed.
 
         Dropout masks are drawn for each microbatch, so with dropout these change the numbers. A
         penalty that is not there decides nothing either, nor do a vocabulary that is the

@@ -66,7 +66,7 @@ class Checkpoints:
         )
 
     def latest(self, like: Tree) -> tuple[Tree, Standing] | None:
-        """Arrays and standing of the last checkpoint that can be read, None if there is none.
+        """Returns arrays and standing of the last readable checkpoint, None if there is none.
 
         That is one whose best step, which the result is made from, can be read too.
 
@@ -84,7 +84,7 @@ class Checkpoints:
         return None if newest is None else newest[1]
 
     def at(self, step: int, like: Tree) -> tuple[Tree, Standing]:
-        """Arrays and standing of a step that was kept."""
+        """Returns arrays and standing of a step that was kept."""
         self.wait()
         found = self._manager.restore(
             step,

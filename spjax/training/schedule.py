@@ -48,7 +48,7 @@ class Standing:
 
 
 class Schedule:
-    """When a run is evaluated, saved and stopped."""
+    """Steps at which a run is evaluated, saved and stopped."""
 
     def __init__(self, run: Run) -> None:
         self._run = run

@@ -84,7 +84,7 @@ class StepConfig:
 
     @property
     def of_model(self) -> StepConfig:
-        """The part that `add_gradients` depends on: the same for all soft tokens."""
+        """Part that `add_gradients` depends on: the same for all soft tokens."""
         methods = self.methods if self.changes_weights else ()
         return dataclasses.replace(self, methods=methods, optimizer=None, wayward=None)
 

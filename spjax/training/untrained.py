@@ -38,7 +38,7 @@ class Untrained:
         self._shown = {name: self._fitting(info) for name, info in self._infos.items()}
 
     def answer(self, base: Tree, split: CachedSplit) -> list[str]:
-        """The answers to all examples of a split.
+        """Answers all examples of a split.
 
         Args:
           base: the frozen weights.
@@ -56,7 +56,7 @@ class Untrained:
         return [answer.text for answer in found]
 
     def answers(self, base: Tree) -> Callable[[CachedSplit], list[str]]:
-        """`answer` with the weights filled in, as `RunData.score` wants it."""
+        """Returns `answer` with the weights filled in, for `RunData.score`."""
         return functools.partial(self.answer, base)
 
     def _predictor(self, base: Tree, info: TaskInfo) -> Predictor:
@@ -78,7 +78,7 @@ class Untrained:
         return texts
 
     def _fitting(self, info: TaskInfo) -> Sequence[Example]:
-        """As many demonstrations as there is room for beside the longest input."""
+        """Returns as many demonstrations as there is room for beside the longest input."""
         if self.run.method.decoding == "rank" and not info.labels:
             raise ValueError(
                 f"{info.name} has no labels to rank, its answers are free text. Use the decoding "

@@ -58,7 +58,7 @@ class Target:
 
 
 def target_of(run: Any) -> Target | None:
-    """What a run's prompt is pulled to, None if it is free.
+    """Returns the target of a run's prompt, None if it is free.
 
     Args:
       run: a `spjax.training.run.Run`.
@@ -121,7 +121,7 @@ def add_penalties(
 def penalties(
     target: Target, lengths: Sequence[int], injection: Injection, base: Tree
 ) -> jax.Array:
-    """The penalty of each run of a gang.
+    """Returns the penalty of each run of a gang.
 
     Args:
       target: of all runs.
