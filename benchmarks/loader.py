@@ -199,8 +199,7 @@ def run(folder: Path, *args: Any) -> dict[str, Any]:
         [sys.executable, "-m", "benchmarks.loader", "--step", json.dumps([str(folder), *args])],
         cwd=ROOT,
         env={**os.environ, "TFDS_DATA_DIR": str(folder / "tfds"), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
     if done.returncode:

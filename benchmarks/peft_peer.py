@@ -26,6 +26,7 @@ Linux only (/proc).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import gc
@@ -298,10 +299,8 @@ class Peer:
         Raises:
           RuntimeError: the job failed, with its traceback, or the program ended.
         """
-        try:
+        with contextlib.suppress(BrokenPipeError):  # told below
             print(json.dumps(dict(job)), file=self._process.stdin, flush=True)
-        except BrokenPipeError:
-            pass  # told below
         line = self._process.stdout.readline()
         answer = json.loads(line) if line else {"error": "the program ended; does it have numpy?"}
         if "error" in answer:
@@ -310,10 +309,8 @@ class Peer:
 
     def close(self) -> None:
         """Ends the program."""
-        try:
+        with contextlib.suppress(BrokenPipeError):  # a job that it never read
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass  # a job that it never read
         self._process.wait()
         self._process.stdout.close()
 

@@ -26,8 +26,10 @@ def kept(name: str) -> dict[str, Any]:
 def speed() -> str:
     """Training and answers beside PEFT, prompts of 20 / 100."""
     lines = [
-        "| model, lengths of | training examples/s | over PEFT | packed | PEFT's"
-        " | share of matmul rate | answers/s | over PEFT |",
+        (
+            "| model, lengths of | training examples/s | over PEFT | packed | PEFT's"
+            " | share of matmul rate | answers/s | over PEFT |"
+        ),
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for model, title in MODELS.items():
@@ -82,10 +84,16 @@ def waiting() -> str:
         [
             "| | measured | aim |",
             "| --- | --- | --- |",
-            f"| {runs} run by run, over one sweep: `spjax train` | {column['train_ratio']:.1f} | 2 |",
+            (
+                f"| {runs} run by run, over one sweep: `spjax train` "
+                f"| {column['train_ratio']:.1f} | 2 |"
+            ),
             f"| the same with PEFT, over the sweep | {column['peft_ratio']:.1f} | 8 |",
             f"| `spjax --help` | {seconds['help']:.2f} s | 0.3 s |",
-            f"| first step of a pocket run, nothing compiled before | {seconds['cold']:.1f} s | 10 s |",
+            (
+                "| first step of a pocket run, nothing compiled before "
+                f"| {seconds['cold']:.1f} s | 10 s |"
+            ),
             f"| the same, compiled by a run before | {seconds['warm']:.1f} s | 4 s |",
         ]
     )

@@ -1,4 +1,4 @@
-"""Optional dependencies: the extras of setup.py, and the error where one is missing."""
+"""Optional dependencies: the extras of pyproject.toml, and the error where one is missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def require(extra: str, purpose: str, *packages: str) -> None:
     """Demands packages without importing them.
 
     Args:
-      extra: name of the extra in setup.py that they belong to.
+      extra: name of the extra in pyproject.toml that they belong to.
       purpose: what needs them, to begin the message with.
       *packages: names of top-level packages as they are imported.
 
@@ -55,7 +55,12 @@ def how_to_install(extra: str) -> str:
 
 
 def _packages(extra: str) -> list[str]:
-    """Returns the requirements of an extra, quoted for a shell."""
+    """Returns the requirements of an extra, quoted for a shell; extras in it are spelled out."""
     mark = re.compile(rf"""extra\s*==\s*["']{re.escape(extra)}["']""")
-    lines = importlib.metadata.requires("spjax") or ()
-    return [f"'{line.partition(';')[0].strip()}'" for line in lines if mark.search(line)]
+    packages = []
+    for line in importlib.metadata.requires("spjax") or ():
+        if mark.search(line):
+            requirement = line.partition(";")[0].strip()
+            other = re.fullmatch(r"spjax\[(\w+)\]", requirement)
+            packages += _packages(other[1]) if other else [f"'{requirement}'"]
+    return packages

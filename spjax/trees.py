@@ -41,6 +41,34 @@ def unflatten(leaves: dict[str, Any]) -> dict[str, Any]:
         ) from error
 
 
+def split_floats(tree: Any) -> tuple[Any, Any]:
+    """Splits a tree into what has a gradient and what has none.
+
+    Args:
+      tree: of arrays.
+
+    Returns:
+      Two trees of the same structure: one with `None` in place of every leaf that is not floating,
+      and one with `None` in place of every leaf that is. `merge` puts them together.
+    """
+
+    def is_float(leaf: Any) -> bool:
+        return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+
+    floats = jax.tree.map(lambda leaf: leaf if is_float(leaf) else None, tree)
+    return floats, jax.tree.map(lambda leaf: None if is_float(leaf) else leaf, tree)
+
+
+def merge(floats: Any, others: Any) -> Any:
+    """Inverse of `split_floats`."""
+    return jax.tree.map(
+        lambda leaf, other: other if leaf is None else leaf,
+        floats,
+        others,
+        is_leaf=lambda leaf: leaf is None,
+    )
+
+
 def count(tree: Tree) -> int:
     """Counts the parameters of a tree of arrays or of `jax.ShapeDtypeStruct`s.
 

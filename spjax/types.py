@@ -7,7 +7,8 @@ or rows of a prompt table, `D` model, `H` heads, `K` head size, `F` mlp, `V` voc
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import flax.struct
 import jax

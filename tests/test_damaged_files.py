@@ -31,7 +31,7 @@ from spjax.data.token_cache import cache_files
 from spjax.files import write_json
 from spjax.models import T5Config
 from spjax.models.t5 import init_weights
-from spjax.pretraining import checks
+from spjax.pretraining.data import check_same_corpus
 from spjax.studies import results, run_folder
 from spjax.vocabularies import vocabulary
 
@@ -197,12 +197,12 @@ def read_study(folder):
 
 def write_pretraining(folder):
     write_json(folder / "m.json", {"model": "m", "loss": 1.25})
-    checks.check_same_corpus("c", "0123abcd", folder, 0)
+    check_same_corpus("c", "0123abcd", folder, 0)
     weights.save(folder / "m.safetensors", TREE, {"recipe": "{}"}, "bfloat16")
 
 
 def read_pretraining(folder):
-    checks.check_same_corpus("c", "0123abcd", folder, 5)
+    check_same_corpus("c", "0123abcd", folder, 5)
     card = run_folder.result(folder, "m.json")
     return card and (card, weights.digest(weights.read(folder / "m.safetensors", TINY)))
 

@@ -112,9 +112,9 @@ def public(path):
     for node in ast.parse(path.read_text()).body:
         members = node.body if isinstance(node, ast.ClassDef) else []
         for member in [node, *members]:
-            if isinstance(member, (ast.FunctionDef, ast.ClassDef)):
-                if not member.name.startswith("_") and not node.name.startswith("_"):
-                    yield member
+            named = isinstance(member, (ast.FunctionDef, ast.ClassDef))
+            if named and not member.name.startswith("_") and not node.name.startswith("_"):
+                yield member
 
 
 def test_public_names_have_docstrings_and_types():

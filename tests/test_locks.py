@@ -27,9 +27,9 @@ def child(tmp_path):
 def test_a_lock_holds_and_names_its_owner(tmp_path):
     with locks.hold(tmp_path / "lock"):
         assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
-        with pytest.raises(locks.HeldError, match=f"^process {os.getpid()}$"):
-            with locks.hold(tmp_path / "lock", patience=0.0):
-                pass
+        refused = pytest.raises(locks.HeldError, match=f"^process {os.getpid()}$")
+        with refused, locks.hold(tmp_path / "lock", patience=0.0):
+            pass
     with locks.hold(tmp_path / "lock", patience=0.0):
         pass
 
@@ -37,9 +37,9 @@ def test_a_lock_holds_and_names_its_owner(tmp_path):
 def test_a_wait_is_told_with_the_child_that_holds_the_lock(tmp_path, child, caplog, monkeypatch):
     monkeypatch.setattr(locks, "_NOTE_SECONDS", 0.1)
     monkeypatch.setattr(locks, "_LOOK_SECONDS", 0.1)
-    with pytest.raises(locks.HeldError, match=f"^process {child.pid}$"):
-        with locks.hold(tmp_path / "lock", patience=0.3):
-            pass
+    refused = pytest.raises(locks.HeldError, match=f"^process {child.pid}$")
+    with refused, locks.hold(tmp_path / "lock", patience=0.3):
+        pass
     assert f"waiting for {tmp_path / 'lock'}, held by process {child.pid}" in caplog.text
 
 
@@ -48,9 +48,9 @@ def test_a_stopped_holder_is_not_waited_for(tmp_path, child, monkeypatch):
     monkeypatch.setattr(locks, "_LOOK_SECONDS", 0.1)
     monkeypatch.setattr(locks, "_STOPPED_SECONDS", 0.2)
     child.send_signal(signal.SIGSTOP)
-    with pytest.raises(locks.HeldError, match=rf"^process {child.pid} \(stopped\)$"):
-        with locks.hold(tmp_path / "lock"):
-            pass
+    refused = pytest.raises(locks.HeldError, match=rf"^process {child.pid} \(stopped\)$")
+    with refused, locks.hold(tmp_path / "lock"):
+        pass
 
 
 def test_a_wait_looks_at_other_processes_only_now_and_then(tmp_path, child, monkeypatch):
@@ -59,13 +59,11 @@ def test_a_wait_looks_at_other_processes_only_now_and_then(tmp_path, child, monk
     monkeypatch.setattr(locks, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(locks, "_LOOK_SECONDS", 0.3)
     monkeypatch.setattr(locks, "_holders", lambda path: looks.append(path) or {})
-    with pytest.raises(locks.HeldError):
-        with locks.hold(tmp_path / "lock", patience=0.2):
-            pass
+    with pytest.raises(locks.HeldError), locks.hold(tmp_path / "lock", patience=0.2):
+        pass
     assert len(looks) == 1
-    with pytest.raises(locks.HeldError):
-        with locks.hold(tmp_path / "lock", patience=0.0):
-            pass
+    with pytest.raises(locks.HeldError), locks.hold(tmp_path / "lock", patience=0.0):
+        pass
     assert len(looks) == 2
 
 
@@ -82,7 +80,7 @@ def test_children_of_a_killed_owner_are_waited_for(tmp_path, child):
 
 def test_a_process_ends_with_its_parent():
     """The one in the middle is killed; the last one must notice."""
-    last = "from spjax import subprocesses; import time; subprocesses.exit_with_parent(); time.sleep(60)"
+    last = "import time; from spjax import subprocesses as s; s.exit_with_parent(); time.sleep(60)"
     middle = (
         "import os, subprocess, sys, time; from spjax import subprocesses\n"
         "env = {**os.environ, subprocesses.VARIABLE: str(os.getpid())}\n"

@@ -1,6 +1,7 @@
 """The wheel: what is installed from it works outside the clone."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,16 @@ def test_it_trains_outside_the_clone(installed, tmp_path):
     assert (tmp_path / "run/result.json").is_file()
 
 
+def test_it_says_its_version(installed, tmp_path):
+    version = re.search(r'__version__ = "(.+?)"', (ROOT / "spjax/__init__.py").read_text())[1]
+    said = run(installed, tmp_path, "-m", "spjax.cli", "--version")
+    assert said.stdout == f"spjax {version}\n"
+    code = "import importlib.metadata as m; print(m.version('spjax')); print(m.metadata('spjax'))"
+    told = run(installed, tmp_path, "-c", code).stdout
+    assert told.startswith(f"{version}\n") and "License-Expression: Apache-2.0" in told
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
+
+
 def test_it_has_every_gin_file(installed, tmp_path):
     def names(root):
         return {
@@ -79,10 +90,14 @@ def test_a_missing_extra_is_named_with_a_command_that_installs_it(monkeypatch, t
             "jax>=0.10",
             'seqio<1,>=0.0.20; extra == "tfds"',
             'torch>2; extra == "torch"',
+            'spjax[tfds]; extra == "test"',
+            'pytest>8; extra == "test"',
         ],
     )
     with pytest.raises(ValueError, match="pip install 'seqio<1,>=0.0.20'$"):
         extras.require("tfds", "this", "no_such")
+    with pytest.raises(ValueError, match="pip install 'seqio<1,>=0.0.20' 'pytest>8'$"):
+        extras.require("test", "this", "no_such")
 
 
 def test_records_of_tfds_need_the_extra(monkeypatch):

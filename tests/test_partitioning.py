@@ -37,7 +37,7 @@ def environment(devices, **values):
 def found(tmp_path_factory):
     """What `mesh_cases.py` found on 8 simulated devices."""
     command = [sys.executable, str(HERE / "mesh_cases.py"), str(tmp_path_factory.mktemp("xla"))]
-    place = environment(8, PYTHONPATH=str(HERE.parents[1]))
+    place = environment(8, PYTHONPATH=str(HERE.parent))
     done = subprocess.run(command, env=place, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

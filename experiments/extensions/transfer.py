@@ -181,7 +181,8 @@ def main(arguments: Sequence[str]) -> None:
     """Collects the sources, or prints the table and writes all files."""
     sources, *studies = map(Path, arguments)
     if not studies:
-        return collect(sources)
+        collect(sources)
+        return
     alike = likeness(stored.runs(sources))
     results = statistics.load(studies[0])
     rows = gains(results)

@@ -251,8 +251,10 @@ def diverged_notes(runs: pd.DataFrame) -> list[str]:
     scored = int(lost[SCORE].notna().sum())
     names = [f"{_place(row)} {row.task} seed {row.seed}" for row in lost.itertuples()]
     return [
-        f"Diverged: {len(lost)} of {len(runs)} runs, {scored} counted at the last good checkpoint, "
-        f"{len(lost) - scored} without a score: {_listed(names)}."
+        (
+            f"Diverged: {len(lost)} of {len(runs)} runs, {scored} counted at the last good "
+            f"checkpoint, {len(lost) - scored} without a score: {_listed(names)}."
+        )
     ]
 
 

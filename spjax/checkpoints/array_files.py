@@ -100,7 +100,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
     try:
         check_regular(path)
         with safetensors.safe_open(str(path), "np") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
             metadata = dict(file.metadata() or {})
         _check_digests(tensors, metadata)
         return tensors, metadata

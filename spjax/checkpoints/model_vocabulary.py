@@ -36,7 +36,8 @@ def of(model: str, checkpoint: str = "") -> str:
         there = tokenizer_files.describe(weights.folder_of(checkpoint), names)
         raise ValueError(
             f"the vocabulary of {checkpoint} cannot be determined: there is no "
-            f"{weights.VOCABULARY} beside the weights but {there}, which spjax does not read. {ADVICE}"
+            f"{weights.VOCABULARY} beside the weights but {there}, which spjax does not read. "
+            f"{ADVICE}"
         )
     rows = weights.config_of(model, checkpoint).vocab_size
     if path:
@@ -46,8 +47,8 @@ def of(model: str, checkpoint: str = "") -> str:
         if not vocabulary.says_sentinels and not _is_rounded(vocabulary.size, rows):
             raise ValueError(
                 f"the vocabulary {path} has {vocabulary.size:,} ids with T5's "
-                f"{vocabulary.extra_ids} sentinels, and the embedding {rows:,} rows, more than rounding up explains. "
-                f"{tokenizer_files.STATE_SENTINELS} {ADVICE}"
+                f"{vocabulary.extra_ids} sentinels, and the embedding {rows:,} rows, more "
+                f"than rounding up explains. {tokenizer_files.STATE_SENTINELS} {ADVICE}"
             )
         return path
     sizes = {name: load_vocabulary(name).size for name in SHIPPED}
@@ -57,8 +58,8 @@ def of(model: str, checkpoint: str = "") -> str:
     known = ", ".join(f"{size:,} of {name}" for name, size in sizes.items())
     raise ValueError(
         f"the vocabulary of {checkpoint or model} cannot be determined: there is no "
-        f"{weights.VOCABULARY} beside the weights, and {rows:,} rows of the embedding are not the ids of one that ships "
-        f"with spjax ({known}). {ADVICE}"
+        f"{weights.VOCABULARY} beside the weights, and {rows:,} rows of the embedding are not the "
+        f"ids of one that ships with spjax ({known}). {ADVICE}"
     )
 
 

@@ -16,7 +16,7 @@ from spjax.files import open_regular
 HUB = "hf://"
 # What a frozen model needs of a repository; the same weights also stand there in pickles.
 _WANTED = ["config.json", "*.safetensors", "*.safetensors.index.json", "spiece.model"]
-# The packages that fsspec asks for, and the extra of setup.py with each.
+# The packages that fsspec asks for, and the extra of pyproject.toml with each.
 _PACKAGES = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "http": "http", "https": "http"}
 
 

@@ -185,7 +185,7 @@ class Bank:
         from spjax.checkpoints.weights import weights
         from spjax.inference import prediction, weight_changes
         from spjax.models.t5 import weight_shapes
-        from spjax.training import loop, stored_run
+        from spjax.training import stored_run
 
         args = self.args
         dtype = args.weights_dtype or self._of_runs("weights_dtype", model) or "float32"
@@ -194,7 +194,7 @@ class Bank:
             run = dataclasses.replace(
                 self._changing, model=model, checkpoint=checkpoint, weights_dtype=dtype, **place
             )
-            return stored_run.weights_of(run, Path(self.paths[0]), loop.base_of(run))
+            return stored_run.weights_of(run, Path(self.paths[0]), run.open_model())
         places = partitioning.make_placement(args.num_partitions, args.logical_axis_rules)
         shardings = places.weights(weight_shapes(config))
         base = weights.load(model, checkpoint, dtype, shardings)

@@ -34,7 +34,8 @@ def open_streams() -> None:
                 os.dup2(opened, number)
                 os.close(opened)
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))
+            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115  (stays)
+            setattr(sys, name, stream)
         stream = getattr(sys, name)
         if number and hasattr(stream, "reconfigure"):  # a notebook's own have no such method
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")

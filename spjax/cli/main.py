@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from spjax import __version__
 from spjax.cli import console, data, predict, prompts
 
 _FAILED, _USAGE, _INTERRUPTED = 1, 2, console.INTERRUPTED
@@ -189,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     gin.add_argument("--gin_search_paths", default="", help="folders with gin files, by commas")
     parser = argparse.ArgumentParser(prog="spjax", description=__doc__.splitlines()[0])
+    parser.add_argument("--version", action="version", version=f"spjax {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Any, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -270,7 +270,7 @@ def _opened(path: str) -> Iterator[Any]:
     # A shell's <(...) and <file are open already; any other pipe could wait for ever.
     already_open = path.startswith(("/dev/fd/", "/proc/self/fd/")) or path in _SHELL_FILES
     try:
-        stream = open(path, "rb") if already_open else open_regular(path)
+        stream = open(path, "rb") if already_open else open_regular(path)  # noqa: SIM115  (below)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}. Give a file of lines.") from error
     with stream:

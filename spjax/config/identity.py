@@ -44,10 +44,9 @@ def run_key(run: Any) -> str:
     That is its configuration, the content of the frozen weights and the version of the data.
     """
     from spjax.checkpoints.weights import weights
-    from spjax.data.tasks import registry
 
     frozen = weights.fingerprint(run.model, run.checkpoint)
-    parts = [canonical(run), frozen, registry.mixture(run.task).identity]
+    parts = [canonical(run), frozen, run.mixture.identity]
     text = json.dumps(parts, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -18,7 +18,7 @@ from typing import Any
 import gin
 
 # Which bindings a call used is only in gin's private tables, hence the narrow version bound of
-# gin-config in setup.py.
+# gin-config in pyproject.toml.
 from gin import config as gin_config
 
 from spjax.config import bare_values

@@ -20,14 +20,14 @@ T = TypeVar("T")
 REGISTERED: dict[str, Any] = {}
 # A run has one of each; gin files may bind settings of several, of which one is chosen.
 ALTERNATIVES = ("spjax.methods.initializers", "spjax.training.optimizers")
-_ROOMS = (
+_MODULES = (
     "spjax.methods",
     "spjax.training.optimizers",
     "spjax.training.run",
     "spjax.training.waywardness",
     "spjax.data.tasks.file_task",
+    "spjax.pretraining.recipe",
 )
-_OPTIONAL_ROOMS = ("spjax.pretraining.pretrain",)
 
 
 def configurable(target: T) -> T:
@@ -69,17 +69,12 @@ def by(key: Any, table: Mapping[Any, Any]) -> Any:
 def register_all() -> None:
     """Registers `Run`, `FileTask` and every dataclass of methods, optimizers and pre-training."""
     configurable(by)
-    for room in _ROOMS + _OPTIONAL_ROOMS:
-        try:
-            module = importlib.import_module(room)
-        except ModuleNotFoundError as error:
-            if room in _OPTIONAL_ROOMS and error.name == room:
-                continue
-            raise
+    for name in _MODULES:
+        module = importlib.import_module(name)
         modules = [module]
         for info in pkgutil.iter_modules(getattr(module, "__path__", ())):
             if info.name != "base":  # interfaces
-                modules.append(importlib.import_module(f"{room}.{info.name}"))
+                modules.append(importlib.import_module(f"{name}.{info.name}"))
         for source in modules:
             for value in list(vars(source).values()):
                 if (

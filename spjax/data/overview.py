@@ -268,8 +268,10 @@ def _lengths(feature: str, lengths: Mapping[str, np.ndarray], most: int) -> list
     shares = {split: _percent(int((n > most).sum()), len(n)) for split, n in lengths.items()}
     cut = [f"{split} {share}" for split, share in shares.items()]
     told = [
-        f"  tokens of {feature}, EOS included: {every.min()} to {every.max()}, half of them up to "
-        f"{int(np.median(every))}",
+        (
+            f"  tokens of {feature}, EOS included: {every.min()} to {every.max()}, half of them "
+            f"up to {int(np.median(every))}"
+        ),
         f"  longer than {most} and cut: {', '.join(cut)}",
     ]
     low, high = int(every.min()), int(every.max())

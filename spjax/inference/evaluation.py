@@ -1,10 +1,10 @@
-"""What a run writes for a whole split, by greedy generation."""
+"""Greedy generation for all examples of a split."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -50,7 +50,7 @@ def predict(
     batch_size: int,
     split: CachedSplit,
 ) -> list[str]:
-    """The texts that the model writes for the examples of a split, each decoded once.
+    """Generates a text for each example of a split.
 
     Args:
       config: of the frozen model; its dropout is not used.

@@ -21,7 +21,7 @@ Scores = dict[str, float]
 
 
 def score(info: TaskInfo, texts: Sequence[str], examples: Sequence[dict[str, Any]]) -> Scores:
-    """The task's metrics in percent, and `score`, by which runs are compared.
+    """Returns a task's metrics in percent, and `score`, by which runs are compared.
 
     Args:
       info: the task.
@@ -35,7 +35,7 @@ def score(info: TaskInfo, texts: Sequence[str], examples: Sequence[dict[str, Any
 
 
 def averaged(scores: Mapping[TaskInfo, Scores]) -> Scores:
-    """Scores of one task as they are; of several with their names, and the mean of `score`.
+    """Merges scores of several tasks, adding the mean of `score`; those of one stay as they are.
 
     Parts of one dataset (MNLI matched and mismatched) count as one task together, so that the mean
     is that of GLUE and SuperGLUE as T5 takes it (compute_avg_glue in its evaluation/eval_utils.py).
@@ -51,7 +51,7 @@ def averaged(scores: Mapping[TaskInfo, Scores]) -> Scores:
 
 
 def score_prompt(predictor: Predictor, task: Task, *how: Any, **more: Any) -> dict[str, Any]:
-    """As `score_prompts`, of the first prompt, and without the task's name."""
+    """Scores one prompt, as `score_prompts` does several, without the task's name."""
     (found,) = score_prompts(predictor, [task], *how, **more)
     return {name: value for name, value in found.items() if name != "task"}
 
@@ -64,7 +64,7 @@ def score_prompts(
     target_length: int = 0,
     vocabulary: str = "",
 ) -> list[dict[str, Any]]:
-    """Task, split, examples, metrics in percent and `score` of each prompt on a task of its own.
+    """Scores prompts, each on a task of its own.
 
     Examples of all of them stand in the same batches.
 
@@ -112,7 +112,7 @@ def labelled(
     vocabulary: str = "",
     who: int = 0,
 ) -> tuple[TaskInfo, CachedSplit]:
-    """A task and a split of it that can be scored, with the inputs as one prompt reads them.
+    """Returns a task and a labelled split of it, with inputs as a prompt reads them.
 
     Arguments and errors are those of `score_prompts`; `who` is the prompt.
     """

@@ -10,7 +10,8 @@ SQuAD v1.1 script.
 from __future__ import annotations
 
 import collections
-from typing import Any, Callable, Hashable, Mapping, Protocol, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 

@@ -7,7 +7,7 @@ which could be neither averaged nor compared.
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 

@@ -385,8 +385,7 @@ class T5(nn.Module):
             self._with_prefix(mask_bias(cross), "cross", *of),
         )
         prefix = (_tables(injection, "decoder"), _tables(injection, "cross"))
-        y_BMD = self.decoder.run(y_BMD, encoded_BLD, biases, prefix=prefix, use_dropout=use_dropout)
-        return y_BMD
+        return self.decoder.run(y_BMD, encoded_BLD, biases, prefix=prefix, use_dropout=use_dropout)
 
     def _logits(self, y_BMD: Array) -> jax.Array:
         if self.config.logits_via_embedding:

@@ -99,7 +99,7 @@ def documents(seed: int, count: int, genres: Genres = GENRES) -> list[Document]:
     drafted = []
     for draft in _drafts(seed, count, genres):
         pieces = [piece for part in draft.parts for piece in part]
-        starts = accumulate((len(piece) + 1 for piece in pieces[:-1]))
+        starts = accumulate(len(piece) + 1 for piece in pieces[:-1])
         drafted.append(Document(tuple(" ".join(part) for part in draft.parts), tuple(starts)))
     return drafted
 

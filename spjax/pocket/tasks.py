@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from spjax.pocket import records
@@ -77,7 +77,7 @@ def _commonest(values: list) -> Any:
     return min(counts, key=lambda value: (-counts[value], str(value)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _generate(name: str, split: str) -> tuple[dict[str, Any], ...]:
     """Draws until the split is full; skips other buckets and repetitions.
 

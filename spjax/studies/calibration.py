@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spjax import config, subprocesses
+from spjax import config, subprocesses, trees
 from spjax.files import DamagedFile, default_cache_dir, read_json, write_json
 from spjax.injection import Injection, padded
-from spjax.training import loop, step
+from spjax.training import trainer
 from spjax.training.run import Run
 from spjax.types import Batch, Tree
 
@@ -59,26 +59,30 @@ def rows_of(length: int, rows: int, vocabulary: int) -> Batch:
 
 def seconds_of(run: Run) -> Callable[[int, int], float]:
     """Returns a function that times the gradients of so many rows of some length, in seconds."""
-    base, placement = loop.base_of(run), loop.placement_of(run)
-    program = step.program_of(run, run.method, placement).of_the_model
-    soft = padded(Injection(jnp.zeros((1, program.config.emb_dim)), np.zeros((1, 1), np.int32)))
+    model = run.open_model()
+    placement = model.placement
+    step = trainer.step_config(run, model.config, [run.method], placement).of_model
+    soft = padded(Injection(jnp.zeros((1, step.model.emb_dim)), np.zeros((1, 1), np.int32)))
     soft = jax.device_put(soft, placement.everywhere)
 
     def measured(rows: int, length: int) -> float:
-        batch = placement.put_batch(rows_of(length, rows, program.config.vocab_size))
-        return least_seconds(program, soft, base, batch)
+        batch = placement.put_batch(rows_of(length, rows, step.model.vocab_size))
+        return least_seconds(step, soft, model.weights, batch)
 
     return measured
 
 
-def least_seconds(program: step.Program, soft: Injection, base: Tree, batch: Batch) -> float:
+def least_seconds(step: trainer.StepConfig, soft: Injection, base: Tree, batch: Batch) -> float:
     """Returns the shortest time of a chunk's gradients, for one run with a prompt."""
-    through, times = step.compiled_gradients(program), []
+    times = []
     totals_N, key = np.ones(1, np.float32), jax.random.key(0)
     for _ in range(1 + _STEPS):  # the first compiles
-        sums = ([jnp.zeros_like(soft.prompt_RD)], jnp.zeros(1))
+        grads = jax.tree.map(jnp.zeros_like, trees.split_floats(soft)[0])
+        losses_N = jnp.zeros(1)
         start = time.perf_counter()
-        jax.block_until_ready(through(soft, base, batch, totals_N, key, sums))
+        jax.block_until_ready(
+            trainer.add_gradients(step, soft, base, batch, totals_N, key, grads, losses_N)
+        )
         times.append(time.perf_counter() - start)
     return min(times[1:])
 
@@ -113,14 +117,15 @@ def saturation(
 
 def calibrate(run: Run) -> dict[str, Any]:
     """Returns `positions`, measurements and device; from the cache if measured before."""
-    placement = loop.placement_of(run)
-    program = step.program_of(run, run.method, placement).of_the_model
+    model = run.open_model()
+    placement = model.placement
+    step = trainer.step_config(run, model.config, [run.method], placement).of_model
     device, length = jax.devices()[0].device_kind, min(run.row_length, 512)
     facts = (
         device,
         jax.device_count(),
         jax.__version__,
-        dataclasses.asdict(program.config),
+        dataclasses.asdict(step.model),
         run.weights_dtype,
         run.num_partitions,
         str(run.logical_axis_rules),

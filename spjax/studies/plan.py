@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -13,24 +12,6 @@ from typing import Any
 from spjax import config
 from spjax.studies import cost, run_folder
 from spjax.studies.study import Study
-
-# What the runs of a gang may differ in; a longer one goes on without the others.
-_OF_ONE_RUN = (
-    "task",
-    "method",
-    "seed",
-    "steps",
-    "batch_size",
-    "eval_period",
-    "patience",
-    "checkpoint_period",
-    "eval_batch_size",
-    "eval_examples",
-    "eval_seed",
-    "input_length",
-    "target_length",
-    "contents",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +95,7 @@ def expand(
 def _spec(key: str, run: Any, arm: str) -> RunSpec:
     from spjax import methods
     from spjax.checkpoints.weights import weights
+    from spjax.training.gang import gang_key
     from spjax.training.run_data import lengths_of
 
     lengths = tuple(lengths_of(run).values())
@@ -127,21 +109,12 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
         "seed": run.seed,
         "learning_rate": run.optimizer.learning_rate if run.method.trained else None,
     }
-    alike = config.canonical(run)
-    alike["computed"] = {name: getattr(run, name) for name in sorted(run.without_identity)}
-    alike["trained"] = run.method.trained
-    # Dropout masks are drawn for the rows of a whole gang.
-    if not run.method.changes_weights and run.dropout_rate == 0:
-        alike["optimizer"] = alike["optimizer"] | {"learning_rate": None}
-        alike |= dict.fromkeys(_OF_ONE_RUN)
-        if run.waywardness is not None:  # to a text, in the task's vocabulary
-            alike["vocabulary"] = run.resolved_vocabulary
     return RunSpec(
         key=key,
         arms=(arm,),
         text=config.config_str(run),
         group=(run.model, method, labels["prompt_length"], run.batch_size),
-        gang=json.dumps(alike, sort_keys=True),
+        gang=gang_key(run),
         positions=run.batch_size * cost.typical(slots, lengths)[0],
         seconds=cost.run_seconds(run, weights.config_of(run.model, run.checkpoint), lengths),
         labels=labels,

@@ -220,8 +220,10 @@ def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
     if outcome.stopped:
         lines = [
             f"Stopped: {outcome.stopped}.",
-            f"What was saved is kept: {outcome.finished} of {len(specs)} runs are finished in "
-            f"{folder}; the same command continues with the rest.",
+            (
+                f"What was saved is kept: {outcome.finished} of {len(specs)} runs are finished in "
+                f"{folder}; the same command continues with the rest."
+            ),
         ]
     elif not outcome.new and not outcome.failed:
         lines = [f"Nothing to do: {outcome.finished} runs finished in {folder}."]

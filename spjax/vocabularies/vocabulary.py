@@ -7,8 +7,8 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2

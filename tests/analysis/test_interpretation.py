@@ -79,8 +79,10 @@ def test_page():
         "2    2     0.00     '\\n' 1.00        ▁right 0.00",
         "3    1     0.00     <unused 4> 1.00  ▁up 0.00",
         "",
-        "cluster: mean cosine between a row's nearest words; over all rows 0.18, around random "
-        "vectors 0.35",
+        (
+            "cluster: mean cosine between a row's nearest words; over all rows 0.18, around random "
+            "vectors 0.35"
+        ),
         "",
         "label           best rank  at row  among the nearest words of rows",
         "up              1          1       0, 1, 3",

@@ -67,7 +67,7 @@ def test_other_rows_are_refused(rows: int, tmp_path: Path) -> None:
     ]
     run = config.load("Run", gin, bindings)
     with pytest.raises(ValueError, match="--gin.Run.vocabulary=PATH"):
-        run.resolved_vocabulary
+        _ = run.resolved_vocabulary
     named = config.load("Run", gin, [*bindings, "Run.vocabulary = t5"])
     assert named.resolved_vocabulary == "t5"
     assert "Run.vocabulary" not in config.config_str(run)

@@ -265,7 +265,7 @@ def test_what_changes_weights_answers_alone(call, capsys, checkpoint, files, tmp
     folder = str(tmp_path / "run")
     scores = stored_run.score_folder(run, tmp_path / "run", "validation")
     assert main.main(["convert", folder, f"{folder}-hf", "--format=huggingface"]) == 0
-    merged = stored_run.weights_of(run, tmp_path / "run", loop.base_of(run))
+    merged = stored_run.weights_of(run, tmp_path / "run", run.open_model())
     assert weights.digest(weights.load("auto", f"{folder}-hf")) == weights.digest(merged)
     capsys.readouterr()
     assert main.main(["eval", "--prompt", folder, "--split=validation"]) == 0

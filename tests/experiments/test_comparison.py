@@ -117,7 +117,7 @@ def test_what_runs_have_left_is_named_after_their_tasks(tmp_path, capsys):
 
     def write(table):
         rows = [
-            FACTS | dict(key=key, task=task, seed=seed, test_score=1.0)
+            FACTS | {"key": key, "task": task, "seed": seed, "test_score": 1.0}
             for key, task, seed, _ in table
         ]
         pd.DataFrame(rows).to_csv(tmp_path / "results.csv", index=False)

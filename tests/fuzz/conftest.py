@@ -9,8 +9,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import harness  # noqa: E402
-from harness import Accepted  # noqa: E402
+import harness
+from harness import Accepted
 
 LABELS = ("negative", "positive")
 TEXTS = [f"the {'good' if i % 2 else 'bad'} film {i}" for i in range(60)]

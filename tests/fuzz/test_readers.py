@@ -57,11 +57,11 @@ def entry(**changes):
 # Headers that say what is not so.
 NPYS = (
     [
-        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (%s,), }" % shape)
+        npy(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape},), }}")
         for shape in (2**62, "2**70", -1, "3, 16", "0, 16", "'x'", 2**40, "3, 2**62", "True")
     ]
     + [
-        npy("{'descr': '%s', 'fortran_order': False, 'shape': (3, 16), }" % kind, bytes(192))
+        npy(f"{{'descr': '{kind}', 'fortran_order': False, 'shape': (3, 16), }}", bytes(192))
         for kind in ("|O", "<c8", "<U4", "|V9", "<i4", "x", "", "<M8[s]", "<f16")
     ]
     + [
@@ -76,7 +76,7 @@ NPYS = (
     ]
 )
 OTHER_FLOATS = [
-    npy("{'descr': '%s', 'fortran_order': False, 'shape': (3, 16), }" % kind, bytes(384))
+    npy(f"{{'descr': '{kind}', 'fortran_order': False, 'shape': (3, 16), }}", bytes(384))
     for kind in ("<f2", ">f4", "<f8")
 ]
 SAFE = (
@@ -380,7 +380,7 @@ def test_inputs_of_predict(valid, tmp_path):
         for format in ("", *input_rows.FORMATS):
             prompts = {"": input_rows.InputColumns()}
             read = lambda: list(  # noqa: E731
-                input_rows.read(io.BytesIO(content), prompts, format=format)  # noqa: B023
+                input_rows.read(io.BytesIO(content), prompts, format=format)
             )
             outcomes.append((f"{format} {content[:60]!r}", judged(function(read), True)))
     for content in spread(contents, rng, 3):

@@ -14,7 +14,7 @@ from spjax.models import T5
 from spjax.models.decoding import beam_search
 from spjax.models.layers import relative_buckets
 from spjax.models.t5 import init_weights
-from spjax.training import step as steps
+from spjax.training import trainer
 from spjax.training.losses import imitation_losses
 
 TWO = dataclasses.replace(CONFIG, num_encoder_layers=2, num_decoder_layers=2)
@@ -218,8 +218,8 @@ def test_the_loss_of_a_run_with_a_teacher():
     batch = rows([3, 3, 3])
     own = np.random.default_rng(0).normal(size=(3, 1, 3, 16)).astype(np.float32)
     prompt, teacher = (jnp.asarray(x) for x in (own, own[::-1]))
-    program = steps.Program(CONFIG, (small("prompt_tuning"),), None, 0.0, 0.0, None)
-    losses = jax.jit(steps.gang_losses, static_argnums=0)
+    program = trainer.StepConfig(CONFIG, (small("prompt_tuning"),), None, 0.0, 0.0, None)
+    losses = jax.jit(trainer.gang_losses, static_argnums=0)
 
     def of(*groups):
         total = jnp.ones(3, jnp.float32)

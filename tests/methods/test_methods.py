@@ -19,9 +19,10 @@ from spjax.methods.initializers import Uniform
 from spjax.models import T5
 from spjax.studies import plan, results, run_folder, worker
 from spjax.studies.study import Arm, Study
-from spjax.training import step as steps
+from spjax.training import trainer
 from spjax.training.optimizers import Adafactor
-from spjax.training.run_files import Checkpoints, Standing
+from spjax.training.run_files import Checkpoints
+from spjax.training.schedule import Standing
 
 ALL = methods.names()
 EVERY = [name for name in ALL if methods.get(name).trained]
@@ -82,13 +83,13 @@ def test_parameter_counts_are_right(name):
 
 
 def program(method):
-    return steps.Program(CONFIG, (method,), OPTIMIZER, 0.0, 0.0, None)
+    return trainer.StepConfig(CONFIG, (method,), OPTIMIZER, 0.0, 0.0, None)
 
 
 def first_state(method):
     trainable = stacked(init_trainable(method, BASE, 0))
     slots = jax.vmap(OPTIMIZER.make(0.0).init)(trainable)
-    return steps.TrainState(trainable, slots, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+    return trainer.TrainState(trainable, slots, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
 
 
 def updated(method, state):
@@ -96,7 +97,7 @@ def updated(method, state):
     batch = batch.replace(runs_BG=batch.runs_BG * 0)
     rates = jnp.full(1, 0.01, jnp.float32)
     asked = [batch], jnp.ones(1, jnp.float32), rates, jax.random.key(0)
-    states, losses = steps.update(program(method), (state,), BASE, *asked)
+    states, losses = trainer.train_step(program(method), (state,), BASE, *asked)
     return states[0], float(losses[0])
 
 
@@ -123,7 +124,7 @@ def test_every_own_parameter_moves_and_nothing_else_and_training_goes_on(name, t
     files.close()
     found = jax.tree.map(lambda x: jnp.asarray(x)[None], found)
     ones = jnp.ones(1, jnp.int32), jnp.ones(1, bool)
-    resumed, again = updated(method, steps.TrainState(found["trainable"], found["slots"], *ones))
+    resumed, again = updated(method, trainer.TrainState(found["trainable"], found["slots"], *ones))
     assert again == second
     jax.tree.map(np.testing.assert_array_equal, resumed.trainable, last.trainable)
 
@@ -273,8 +274,8 @@ def test_no_method_is_named_outside_its_file():
     # Names of PEFT's, of stored adapters, and of a package of google-research. Programs that time
     # or study certain methods stand outside of this folder.
     formats = ("peft.py", "peft_configs.py", "adapters.py", "tuned.py")
-    allowed = {root / "checkpoints" / name for name in formats}
-    allowed |= {root / "training" / "weight_changes.py", root / "config" / "messages.py"}
+    allowed = {root / "checkpoints" / "prompts" / name for name in formats}
+    allowed |= {root / "inference" / "weight_changes.py", root / "config" / "messages.py"}
     wrong = []
     for path in root.rglob("*.py"):
         if path.parent.name == "methods" or path in allowed:

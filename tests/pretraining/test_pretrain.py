@@ -9,7 +9,7 @@ import pytest
 from spjax.checkpoints.weights import weights
 from spjax.models import get_size
 from spjax.pretraining import pretrain as module
-from spjax.pretraining.pretrain import Pretrain, pretrain
+from spjax.pretraining.recipe import Pretrain, pretrain
 
 
 def documents(count=60):

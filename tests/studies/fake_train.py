@@ -46,9 +46,7 @@ def misbehave(kind, folder):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/the/cache/.lock")
         except OSError as error:
             raise ValueError("cannot build the token cache in '/the/cache'") from error
-    if kind == "forgets":
-        return True
-    return False
+    return kind == "forgets"
 
 
 def train(folders, on_progress):

@@ -9,18 +9,17 @@ from spjax import config
 from spjax.checkpoints.weights import convert, weights
 from spjax.cli import main, prompts
 from spjax.methods.full_fine_tuning import FullFineTuning
-from spjax.training import loop, run_files
-from spjax.training import step as steps
+from spjax.training import run_files, schedule, trainer
 
 
 def test_full_fine_tuning_is_exported(run, tmp_path, capsys):
     run = dataclasses.replace(run, method=FullFineTuning())
-    folder, base, rng = tmp_path / "run", loop.base_of(run), np.random.default_rng(0)
-    state = steps.init_state([run], [run.method], base)
+    folder, base, rng = tmp_path / "run", run.open_model().weights, np.random.default_rng(0)
+    state = trainer.init_state([run.method], [run.seed], run.optimizer, base)
     trained = jax.tree.map(lambda x: x[0] + np.float32(rng.normal()), state.trainable)
     slots = jax.tree.map(lambda x: x[0], state.optimizer)
     checkpoints = run_files.Checkpoints(folder)
-    standing = run_files.Standing(step=2, best_step=2, best={"score": 1.0})
+    standing = schedule.Standing(step=2, best_step=2, best={"score": 1.0})
     checkpoints.save({"trainable": trained, "optimizer": slots}, standing)
     checkpoints.close()
     (folder / "config.gin").write_text(config.config_str(run))

@@ -83,9 +83,7 @@ def looks_of(cells: pd.DataFrame, column: str) -> dict[str, Look]:
     names = list(dict.fromkeys(cells[column]))
     look_of = dict(zip([name for name in names if name not in full], looks(len(names))))
     black = (Look(FULL.colour, "*", dashes, FULL.width) for dashes in DASHES)
-    return {
-        name: look for name, look in zip([*look_of, *sorted(full)], [*look_of.values(), *black])
-    }
+    return dict(zip([*look_of, *sorted(full)], [*look_of.values(), *black]))
 
 
 def draw_line(

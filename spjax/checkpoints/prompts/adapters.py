@@ -210,9 +210,8 @@ def _ia3_scales(tensors: Tensors) -> dict[str, np.ndarray]:
 
 
 def _read_ia3(hub_tensors: Tensors, config: Mapping[str, Any], _: Any) -> dict[str, np.ndarray]:
-    if list(config["feedforward_modules"]) != ["wo"] or set(config["target_modules"]) != set(
-        ("k", "v", "wo")
-    ):
+    scaled = {"k", "v", "wo"}
+    if list(config["feedforward_modules"]) != ["wo"] or set(config["target_modules"]) != scaled:
         raise ValueError("scales of other modules than k, v and wo (of its input) are not read")
     tensors = {}
     for name, match in _parts_of(hub_tensors, _IA3_NAME).items():

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import flax.serialization
 import flax.traverse_util
@@ -59,7 +60,7 @@ class _Folder:
         """Returns the spec of a file or folder in it."""
         return {**self.store, "path": self.store.get("path", "") + path}
 
-    def below(self, name: str) -> "_Folder":
+    def below(self, name: str) -> _Folder:
         """Returns a folder in it; `name` is "" or ends in "/"."""
         path = f"{self.name.rstrip('/')}/{name}"
         return _Folder(path, self.at(name), self.limit) if name else self

@@ -36,8 +36,8 @@ class Layout:
     Attributes:
       prompt_length: slots in each row; 0 for methods without soft tokens.
       insertion: "front", "after_first" (after the first token) or "end" (after the text, before
-        its EOS); or a template, whose slots are in the ids of the splits (see
-        `spjax.data.batching.slots`).
+        its EOS); or a template, whose slots are in the ids of the splits
+        (`spjax.data.batching.slots`).
       input_length: room for text, EOS included.
       target_length: room for the target, EOS included.
       tasks: names of tasks and their numbers in a batch's `tasks_BG`; 0 for those not named.

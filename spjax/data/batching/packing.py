@@ -62,7 +62,7 @@ def assign_positions(
     used: list[list[int]] = []  # encoder positions, decoder positions, segments of each row
     for i in np.argsort(-lengths_N, kind="stable").tolist():
         x, y = inputs[i], targets[i]
-        for number, row in enumerate(used):
+        for number, row in enumerate(used):  # noqa: B007  (used below)
             if (
                 row[0] + x <= rows.length
                 and row[1] + y <= rows.target_length

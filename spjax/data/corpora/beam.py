@@ -13,20 +13,21 @@ import functools
 import json
 import os
 import sys
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from spjax import subprocesses
 
 if __name__ == "__main__":
     subprocesses.exit_with_parent()  # now, because TensorFlow takes seconds to import
 
-import apache_beam as beam  # noqa: E402
-import seqio  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from apache_beam.options.pipeline_options import PipelineOptions  # noqa: E402
-from seqio import beam_utils  # noqa: E402
+import apache_beam as beam
+import seqio
+import tensorflow as tf
+from apache_beam.options.pipeline_options import PipelineOptions
+from seqio import beam_utils
 
-from spjax.data.corpora import build_corpus  # noqa: E402
+from spjax.data.corpora import build_corpus
 
 _MIN_SHARDS = 64  # of seqio_cache_tasks
 

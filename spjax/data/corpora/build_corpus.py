@@ -17,21 +17,21 @@ import re
 import sys
 import traceback
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from spjax import subprocesses
 
 if __name__ == "__main__":
     subprocesses.exit_with_parent()  # now, because TensorFlow takes seconds to import
 
-import numpy as np  # noqa: E402
-import seqio  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import numpy as np
+import seqio
+import tensorflow as tf
 
-from spjax.data.corpora import corpus_files  # noqa: E402
-from spjax.vocabularies.vocabulary import load_vocabulary  # noqa: E402
+from spjax.data.corpora import corpus_files
+from spjax.vocabularies.vocabulary import load_vocabulary
 
 # More shards would be more open files while training.
 MAX_SHARDS = 128

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -36,10 +37,8 @@ class _Worker:
         if not self.process.poll():
             return
         log, answer = _read(self.err), {}
-        try:
+        with contextlib.suppress(IndexError, ValueError):  # it died without an answer
             answer = json.loads(_read(self.out).splitlines()[-1])
-        except (IndexError, ValueError):
-            pass  # it died without an answer
         if "error" in answer:
             raise OSError(answer["error"])
         if "invalid" in answer:
@@ -95,8 +94,11 @@ def run_workers(
 
 
 def _start(request: Mapping[str, Any], lock: int) -> _Worker:
-    # Files, not pipes: nobody reads while they work.
-    out, err = (tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") for _ in range(2))
+    # Files, not pipes: nobody reads while they work. The worker closes them.
+    out, err = (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        for _ in range(2)
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "spjax.data.corpora.build_corpus"],
         stdin=subprocess.PIPE,

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numbers
 import re
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 

@@ -7,7 +7,7 @@ D; the name of both tasks is "wsc:").
 from __future__ import annotations
 
 import re
-from typing import Sequence
+from collections.abc import Sequence
 
 from spjax.data.tasks.templates_records import Example, Record, choice, text, texts, value
 
@@ -68,15 +68,19 @@ def dpr(
 # pronoun as it stands, the blank with the spaces T5 puts around it, after the pronoun).
 _MISPLACED_PRONOUNS = (
     (
-        "The boy continued to whip the pony , and eventually the pony threw him over. "
-        'John laughed out quite loud. "Good for ',
+        (
+            "The boy continued to whip the pony , and eventually the pony threw him over. "
+            'John laughed out quite loud. "Good for '
+        ),
         'him,"',
         'X ,"',
         " he said. ",
     ),
     (
-        "When they had eventually calmed down a bit , and had gotten home, Mr. Farley put the "
-        "magic pebble in an iron safe . Some day they might want to use ",
+        (
+            "When they had eventually calmed down a bit , and had gotten home, Mr. Farley put the "
+            "magic pebble in an iron safe . Some day they might want to use "
+        ),
         "it",
         "X",
         " , but really for now, what more could they wish for?",

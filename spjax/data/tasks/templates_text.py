@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from typing import Sequence
+from collections.abc import Sequence
 
 from spjax.data.tasks.templates_records import Example, Record, choice, text, texts
 

@@ -10,7 +10,7 @@ import pytest
 from spjax.data.batching import batching
 
 ROWS = [[11, 12, 13, 1], [21, 1], [1]]
-WAYS = dict(prompt_length=2, input_length=5)
+WAYS = {"prompt_length": 2, "input_length": 5}
 
 
 def only(split: Any, insertion: str, **options: Any) -> dict[str, np.ndarray]:

@@ -419,7 +419,8 @@ def texts(split, shuffle_files, seed=None):
 def never(dataset):
     raise AssertionError("what comes after the cache is not the corpus's")
 
-pieces = seqio.SentencePieceVocabulary(str(vocabulary.load_vocabulary("pocket").path), extra_ids=EXTRA)
+path = str(vocabulary.load_vocabulary("pocket").path)
+pieces = seqio.SentencePieceVocabulary(path, extra_ids=EXTRA)
 seqio.TaskRegistry.add(
     "own_text",
     source=seqio.FunctionDataSource(texts, splits=["train"]),

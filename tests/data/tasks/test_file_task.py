@@ -165,14 +165,16 @@ GOOD = b'{"input": "a", "target": "yes"}\n'
         (
             "d.tsv",
             b'input\ttarget\n"a\tx\nb\ty\nc"\tz\nd\n',
-            "d.tsv:2: a quoted cell begins here in which each line would be a whole row: .* was not",
+            "d.tsv:2: a quoted cell begins here in which each line would be a whole row: .* not",
         ),
         ("d.csv", b'input,target\na,x\n"a,x\nb,y\nc",z\n', "d.csv:3: a quoted cell begins here"),
         (
             "d.csv",
             b"input;target\na;b\n",
-            "'input;target': its columns stand between semicolons; "
-            "save the file with commas as .csv",
+            (
+                "'input;target': its columns stand between semicolons; "
+                "save the file with commas as .csv"
+            ),
         ),
         ("d.csv", b'"input";"target"\n"a";"b"\n', "stand between semicolons"),
         ("d.csv", b"input\ttarget\na\tb\n", "stand between tabs"),

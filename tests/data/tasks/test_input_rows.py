@@ -18,9 +18,9 @@ ROWS = [
 ]
 
 
-def rows(*data, columns=InputColumns(), **options):
+def rows(*data, columns=None, **options):
     stream = io.BytesIO(b"".join(text.encode() + b"\n" for text in data))
-    return list(input_rows.read(stream, {"": columns}, **options))
+    return list(input_rows.read(stream, {"": columns or InputColumns()}, **options))
 
 
 def table(format):

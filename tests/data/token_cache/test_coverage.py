@@ -27,8 +27,10 @@ POCKET, T5 = vocabulary.load_vocabulary("pocket"), vocabulary.load_vocabulary("t
         (
             ("really bad", "really good"),
             2,
-            "'really bad' and 'really good' are the same when they "
-            "are cut to 2 tokens, EOS included. Allow at least 3 target tokens with TASK_FEATURE",
+            (
+                "'really bad' and 'really good' are the same when they are cut to 2 tokens, "
+                "EOS included. Allow at least 3 target tokens with TASK_FEATURE"
+            ),
         ),
         (("good", "really bad"), 2, "'really bad' has 3 tokens, EOS included, .* room for 2"),
         (("good", "really  bad"), 9, "'really  bad' reads 'really bad' once .* as it reads"),

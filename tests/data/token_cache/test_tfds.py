@@ -278,8 +278,11 @@ def told(folders: Path) -> dict[str, str]:
     [
         (
             "taskless_super_glue_boolq_v102",
-            r"no prepared super_glue/boolq:1.0.2 in .*empty.* \(TFDS_DATA_DIR names the folder\) "
-            r"and cannot prepare it now \(\w+: .*; run `tfds build super_glue/boolq --data_dir=",
+            (
+                r"no prepared super_glue/boolq:1.0.2 in .*empty.* "
+                r"\(TFDS_DATA_DIR names the folder\) and cannot prepare it now "
+                r"\(\w+: .*; run `tfds build super_glue/boolq --data_dir="
+            ),
         ),
         ("samsum_v100", "tfds build samsum --data_dir.* by hand go to `--manual_dir`: .*corpus.7z"),
         ("xsum_v110", "tfds build xsum --data_dir.*xsum-extracts-from-downloads.tar.gz"),

@@ -37,7 +37,7 @@ def _labelled(fields: str, labels: int, count: int = 6, **others: int | str) -> 
 
 def _multirc() -> dict[str, Records]:
     made = _pairs("paragraph question answer", 2)
-    for split, records in made.items():
+    for records in made.values():
         for record, (paragraph, question) in zip(records, itertools.product((7, 8), (0, 0, 1))):
             answer = record["idx"] % 3
             record["idx"] = {"paragraph": paragraph, "question": question, "answer": answer}
