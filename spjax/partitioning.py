@@ -152,12 +152,12 @@ def make_mesh(data: int = 0, model: int = 1) -> Mesh:
 class Placement:
     """A mesh and the rules that spread arrays over it.
 
-    A dimension that the devices of its mesh axis do not divide stays whole: only the bias tables
-    of models with few heads are meant, which are small.
+    A dimension that is not divisible by the devices of its mesh axis stays whole. That concerns
+    only bias tables of models with few heads, which are small.
 
     Attributes:
       mesh: with the axes `data` and `model`.
-      rules: logical axis to mesh axis, the earlier winning.
+      rules: logical axis to mesh axis; earlier rules take precedence.
     """
 
     mesh: Mesh
@@ -199,7 +199,7 @@ class Placement:
     def state(self, state: Any, base: Tree) -> Any:
         """Returns a tree of shardings for the train state.
 
-        Changed weights, and optimizer slots of their shape, lie like the weights of the base;
+        Changed weights, and optimizer slots of their shape, are sharded like those of the base;
         everything else (prompts, factored slots, counters) is small and replicated.
 
         Args:
@@ -231,7 +231,7 @@ class Placement:
     def put_batch(self, batch: Any, stacked: bool = False) -> Any:
         """Moves the arrays of a batch to the devices.
 
-        Rows are spread by the rule for `batch`, where their number allows it.
+        Rows are sharded by the rule for `batch`, if their number is divisible.
 
         Args:
           batch: arrays with one number of rows, the same in all processes; each process sends
@@ -325,7 +325,7 @@ def positions_at_once() -> int:
 def keep_compiled_programs() -> None:
     """Enables JAX's compilation cache in spjax's cache folder, unless it has one.
 
-    Small ones too: a run has some forty of them, which together take a quarter of a warm start.
+    Small programs are kept too: the forty of a run take a quarter of a warm start.
     """
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(default_cache_dir() / "xla"))

@@ -27,7 +27,7 @@ def unflatten(leaves: dict[str, Any]) -> dict[str, Any]:
     """Returns the nested dict of `flatten`'s output.
 
     Raises:
-      ValueError: the names are no tree's.
+      ValueError: a name is that of an array and of a group, or has too many parts.
     """
     for name in leaves:
         if name.count("/") > _DEPTH:
@@ -72,7 +72,7 @@ def merge(floats: Any, others: Any) -> Any:
 def count(tree: Tree) -> int:
     """Counts the parameters of a tree of arrays or of `jax.ShapeDtypeStruct`s.
 
-    A quantised matrix counts as what it stands for: its scales are no parameters.
+    The scales of a quantized matrix do not count.
     """
     leaves = jax.tree.leaves(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
     return sum(int(np.prod(leaf.shape)) for leaf in leaves)
@@ -81,7 +81,7 @@ def count(tree: Tree) -> int:
 def to_host(leaf: Any) -> np.ndarray:
     """Returns an array in host memory, gathered from all processes if it is spread over them.
 
-    Every process has to call it.
+    All processes have to call it.
     """
     here = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated
     if not here:

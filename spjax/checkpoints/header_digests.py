@@ -64,7 +64,7 @@ def seal(
     """Returns a header's metadata with the checksums of all tensors and a digest of the header.
 
     Raises:
-      ValueError: a key of the metadata begins like ours.
+      ValueError: a key of the metadata begins like spjax's.
     """
     if taken := [key for key in metadata if key.startswith(_PREFIX)]:
         raise ValueError(f"the metadata has the keys {taken}; those with {_PREFIX!r} are taken.")

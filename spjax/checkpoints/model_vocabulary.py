@@ -19,15 +19,15 @@ def of(model: str, checkpoint: str = "") -> str:
     """Returns the name or path of the vocabulary of a model.
 
     That is the `spiece.model` beside the weights, if the tokenizer's other files and the rows of
-    the embedding agree with it; where no file says anything, the shipped one that has as many ids
-    as the embedding has rows, but for rounding up.
+    the embedding agree with it; without such files, the shipped vocabulary whose number of ids,
+    rounded up, is the number of rows of the embedding.
 
     Args:
       model: name of a size, or "auto".
       checkpoint: its weights; "" for those that ship with the pocket sizes.
 
     Raises:
-      ValueError: the checkpoint does not say, or what it says does not agree.
+      ValueError: the checkpoint has no vocabulary, or its files do not agree.
     """
     path = weights.vocabulary_of(checkpoint)
     # A size that is named is not looked up over the network: those of the table have T5's.

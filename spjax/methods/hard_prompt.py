@@ -25,9 +25,9 @@ class HardPrompt(Method):
     Attributes:
       template: a text with {input} in it, or a mapping from the names of tasks to such texts, in
         which "default" stands for every other task.
-      demonstrations: how many examples stand in front; as many of each label as of any other,
-        drawn by the run's seed.
-      decoding: "rank" takes the most probable of the task's labels, "greedy" writes freely.
+      demonstrations: number of examples in front, equally many of each label, drawn by the run's
+        seed.
+      decoding: "rank" takes the most probable of the task's labels, "greedy" decodes freely.
     """
 
     trained: ClassVar[bool] = False

@@ -101,7 +101,7 @@ class SampledVocabulary:
 class ClassLabels:
     """Soft token i is the mean embedding of label i's tokens; more are sampled vocabulary.
 
-    `from_embedded_list` of the released code: labels that find no row are dropped.
+    `from_embedded_list` of the released code: labels beyond the prompt's length are dropped.
 
     Attributes:
       labels: the label words; empty for those of the task.
@@ -241,7 +241,7 @@ def check(name: str, value: Any) -> None:
     """Demands an initializer.
 
     Args:
-      name: how the user writes the setting, such as "INITIALIZER".
+      name: of the setting, such as "INITIALIZER".
       value: what was set.
 
     Raises:

@@ -1,7 +1,7 @@
 """Reads and writes adapters of Hugging Face PEFT that are more than a table of soft tokens.
 
-LoRA and IA3, prefixes of the decoder, and multitask prompts. Nothing here needs PEFT. What is said
-about it was tried with PEFT 0.21.2. Tensors on this side have the names that a run's
+LoRA and IA3, prefixes of the decoder, and multitask prompts. PEFT itself is not needed. Its
+behaviour was tested with version 0.21.2. Tensors in spjax have the names that a run's
 `tuned.safetensors` has (`spjax.methods.base.Method.collapse`).
 """
 
@@ -35,7 +35,7 @@ def write(folder: Path, tensors: Tensors, provenance: Mapping[str, str]) -> None
       provenance: goes to the header of the safetensors file.
 
     Raises:
-      ValueError: the folder is not empty, or PEFT has no way to say what the tensors say.
+      ValueError: the folder is not empty, or PEFT has no adapter for the tensors.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; choose another name.")

@@ -1,6 +1,6 @@
 """Prompt-tuning adapters of Hugging Face PEFT: a JSON file and one table of soft tokens.
 
-Nothing here needs PEFT. What is said about it was tried with PEFT 0.21.2.
+PEFT itself is not needed. Its behaviour was tested with version 0.21.2.
 """
 
 from __future__ import annotations

@@ -78,13 +78,13 @@ def read(path: Path | str, *, width: int | None = None, length: int | None = Non
     """Reads a prompt in any supported format.
 
     A file is `.npy` or safetensors by its content (the name does not matter). A folder is a PEFT
-    adapter, a finished run of ours, or a folder of T5X: `checkpoint_{step}` or what holds such
-    folders, of which the newest counts, or a whole T5X checkpoint with the prompt inside.
+    adapter, a finished run of spjax, or a folder of T5X: `checkpoint_{step}`, a parent of such
+    folders, of which the newest is read, or a whole T5X checkpoint that contains the prompt.
 
     Args:
       path: a file or folder.
       width: of the model, if the prompt must fit one.
-      length: the number of rows, if it must have a certain one.
+      length: the number of soft tokens, if the prompt must have a certain one.
 
     Raises:
       ValueError: nothing there is a prompt, it is damaged, or it has another shape.
@@ -141,11 +141,11 @@ def write(path: Path | str, prompt: Prompt, format: str = "npy") -> Path:
 def convert(source: Path | str, out: Path | str, format: str, base_model: str = "") -> Path:
     """Reads a prompt and writes it in another format, bit for bit, with its provenance.
 
-    What is no prompt (factors of kernels, prefixes) goes between `tuned.safetensors` of a run and
-    adapters of PEFT, see `spjax.checkpoints.prompts.adapters`.
+    Other tensors (factors of kernels, prefixes) are converted between `tuned.safetensors` of a run
+    and PEFT adapters, see `spjax.checkpoints.prompts.adapters`.
 
     Args:
-      source: anything that `read` takes, or what is no prompt.
+      source: as of `read`, or a file of such tensors.
       out: where `write` puts it.
       format: one of `FORMATS`.
       base_model: the frozen model's name on the Hugging Face hub, for PEFT; "" for unknown.
@@ -231,7 +231,7 @@ def provenance_of_run(result: Mapping[str, Any], config_text: str) -> dict[str, 
       config_text: content of its `config.gin`, which is remembered by its SHA-256.
 
     Returns:
-      Strings; what the run does not tell is left out.
+      Strings; facts that the run does not have are left out.
     """
     names = (
         "model",

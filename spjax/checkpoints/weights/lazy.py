@@ -1,7 +1,7 @@
 """A model's parameter tree of arrays that stay on disk until they are read.
 
-Every format of frozen weights is turned into `{T5X name: Stored}` by its own file; what is common
-to all happens here: matching the layer layout, comparing names and shapes, and reading leaf by
+The reader of each format of frozen weights returns `{T5X name: StoredArray}`; this module does what
+is common to all: matching the layer layout, comparing names and shapes, and reading leaf by
 leaf (or, on a mesh, slice by slice) straight into the target dtype.
 """
 
@@ -77,8 +77,8 @@ def assemble(
 ) -> dict[str, Any]:
     """Reads the parameter tree of a model, one leaf after the other, the largest first.
 
-    What a leaf needs while it is read (chunks, numbers to be rounded) is a multiple of its size,
-    so the large ones are read while there is little else.
+    Reading a leaf (chunks, rounding) takes a multiple of its size in memory, so large ones are read
+    while memory holds little else.
 
     Args:
       leaves: stored arrays under T5X names, layers scanned or unrolled.

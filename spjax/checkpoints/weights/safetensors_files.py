@@ -1,7 +1,7 @@
 """Frozen weights in safetensors files: read slice by slice, written one leaf after the other.
 
 A matrix in int8 is two tensors, its values under its own name and its scales under
-`<name>_scale`; whoever reads it gets the numbers that the two stand for.
+`<name>_scale`; readers get their product.
 """
 
 from __future__ import annotations

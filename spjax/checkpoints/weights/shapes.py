@@ -20,8 +20,8 @@ def config(leaves: Mapping[str, StoredArray], source: str) -> T5Config:
     """Returns the configuration of a T5 whose arrays have T5X's names.
 
     Two projections into the feed-forward layer mean T5 1.1's gated GELU, one T5 1.0's ReLU, and no
-    matrix of its own for the logits the tied and scaled head of T5 1.0: there is no published T5
-    for which names tell less than that.
+    separate matrix for the logits the tied and scaled head of T5 1.0. These rules fit all published
+    T5s.
 
     Args:
       leaves: stored arrays, layers scanned or unrolled.

@@ -78,7 +78,7 @@ def make_layout(
     """Returns a layout with room for every example of some splits.
 
     Args:
-      splits: those it has to hold.
+      splits: the splits.
       prompt_length: slots in each row.
       insertion: one of `INSERTIONS`, or a template.
       input_length: room for text; 0 for the longest text rounded up to 16 (targets to 4), but at
@@ -123,13 +123,13 @@ def train_iterator(
 ) -> grain.DatasetIterator:
     """Yields endless batches of one or more splits, each reshuffled in each of its epochs.
 
-    The order depends on the seed, the numbers of examples and the rates alone. Batches run on
-    across the end of an epoch, so all are full. `get_state()` gives a small dict fit for JSON;
-    after `set_state()` with it a new iterator goes on with the very next batch.
+    The order depends only on the seed, the numbers of examples and the rates. Batches continue
+    across the end of an epoch, so all are full. `get_state()` returns a small dict fit for JSON;
+    after `set_state()` with it a new iterator continues with the next batch.
 
     Args:
       splits: what to train on.
-      rates: how often an example of each split comes, in proportion.
+      rates: of examples of each split, in proportion.
       layout: of the rows, as `make_layout` makes it for these splits.
       batch_size: examples in a batch.
       seed: of the order; 0 or more.
@@ -266,7 +266,7 @@ def gang(batches: Mapping[int, HostBatch]) -> HostBatch:
 
 
 def mixed(shares: Sequence[int], seed: int, positions: np.ndarray) -> list[np.ndarray]:
-    """Returns the stream and index of examples of an endless mixed stream.
+    """Returns, for each stream, its positions at some places of an endless mixed stream.
 
     The stream is made of blocks that hold `shares[i]` examples of stream i in random order.
 
@@ -298,10 +298,10 @@ def mixed(shares: Sequence[int], seed: int, positions: np.ndarray) -> list[np.nd
 
 
 def few_streams(rates: Sequence[float], seed: int, positions: np.ndarray) -> list[np.ndarray]:
-    """Returns the same as `mixed`, but with few streams a batch (Wang et al. 2023).
+    """Returns the same as `mixed`, with few streams in a batch (Wang et al. 2023).
 
-    How many is drawn uniformly from two up, then which, by their rates; what does not divide goes
-    to one of them. Some places of a stream are never used.
+    The number of streams is drawn uniformly, at least two, then the streams, by their rates; one of
+    them gets the remainder of the batch. Some places of a stream are never used.
 
     Args:
       rates: how often each stream is drawn, in proportion.
@@ -341,9 +341,9 @@ def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> HostBatch:
     """Makes one batch of the examples at `indices`.
 
     Args:
-      split: where they come from.
+      split: the split.
       indices: int64 [B].
-      layout: must have room for them, as `make_layout` sees to.
+      layout: must have room for them, as from `make_layout`.
 
     Returns:
       The arrays of `spjax.types.Batch`, with G = 1, runs 0 and the task's number.

@@ -1,7 +1,7 @@
 """Packing: several examples in a row, rows of one shape, in chunks of few sizes.
 
-A batch stays the same set of examples; only where they stand changes. Every segment of a row keeps
-its own run and task, so its slots still point into its own prompt.
+Packing changes the positions of examples, not the set of examples in a batch. Every segment of a
+row keeps its own run and task, so its slots still point into its own prompt.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ def choose(
       longest: encoder and decoder positions that any example may need.
       limit: most encoder positions of a row, unless the longest example needs more.
       positions: encoder positions in a chunk, about; 0 for whole batches at once.
-      parts: chunks that a batch is gone through in, at the least.
-      multiple: rows of a chunk are a multiple of this, as devices that share them.
+      parts: least number of chunks of a batch.
+      multiple: rows of a chunk are a multiple of this, the number of devices that share them.
       unit: row lengths are a multiple of this.
       program: cost of compiling one more size of chunk.
     """

@@ -36,7 +36,7 @@ class Template:
     """A parsed template.
 
     Attributes:
-      parts: in order: ("words", text), ("field", name) or ("slots", number of rows).
+      parts: in order: ("words", text), ("field", name) or ("slots", number of soft tokens).
     """
 
     parts: tuple[tuple[str, str | int], ...]
@@ -85,7 +85,7 @@ def parse(text: str) -> Template:
 def insert_slots(split: CachedSplit, text: str, vocabulary: Vocabulary) -> CachedSplit:
     """Applies a template to the inputs of a split; id -1 - r is the slot of soft token r.
 
-    Where the text is too long, the longest field loses its last tokens; anchors and slots stay.
+    If the text is too long, the longest field loses its last tokens; anchors and slots stay.
 
     Args:
       split: with the task's texts.
@@ -130,10 +130,10 @@ def insert_slots_in_text(
     Args:
       content: the task's text, or the texts of the template's fields.
       text: the template.
-      names: what `names_of` found in the texts that the prompt was trained on, so that a field ends
-        where it ended there; where nobody knows, the template's own fields.
+      names: `names_of` the texts that the prompt was trained on, so that fields end as they did
+        there; empty for the template's own fields.
       vocabulary: the vocabulary.
-      length: most tokens of words, EOS included.
+      length: most tokens of text, EOS included.
 
     Raises:
       ValueError: a field of the template is missing.

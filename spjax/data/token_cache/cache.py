@@ -4,10 +4,10 @@ A split's folder is named by a key made of everything its content depends on: th
 split, the lengths, the vocabulary's fingerprint, the layout of the files and the source code that
 makes records and text (`source_fingerprint`). A change of any of them leads to another folder, so a
 stale one is never read. Every file is checked against its size and SHA-256 when it is loaded; a
-folder that fails is built again, with a warning that says why.
+folder that fails is built again, with a warning.
 
-What to raise by hand: `version` of a task when records change that no code in this package makes;
-`cache_files.FORMAT` when the layout changes. Nothing else.
+Two versions are raised by hand: `version` of a task when records change that no code in this
+package makes, and `cache_files.FORMAT` when the layout changes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class CachedSplit:
     Attributes:
       task: name of the task.
       split: name of the split.
-      folder: where it lies.
+      folder: of its files.
       lengths: the most `inputs` and `targets` ids it was cut to.
       inputs: int32 input ids of each example, EOS last.
       targets: int32 target ids of each example, EOS last.
@@ -105,8 +105,8 @@ class CachedSplit:
     ) -> CachedSplit:
         """Draws a random subset in which every target keeps its share of the split.
 
-        Every example is in it with the same probability, so that scores of it are on average those
-        of the whole.
+        Every example is in it with the same probability, so that its expected scores are those of
+        the whole split.
 
         Args:
           most: examples, or fewer where the next group would be too many; the split itself if it

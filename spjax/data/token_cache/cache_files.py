@@ -64,10 +64,10 @@ def write(
 ) -> None:
     """Writes a split so that `folder` is whole or not there at all.
 
-    What stood at `folder` before is replaced.
+    An existing folder is replaced.
 
     Args:
-      folder: where the split is to be.
+      folder: of the split.
       key: what the split was made from, kept in the manifest.
       examples: input ids, target ids and raw fields of each example.
       counts: what the texts lose as ids, kept in the manifest; read when all examples have been.

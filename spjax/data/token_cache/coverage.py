@@ -1,7 +1,7 @@
 """Losses between texts and token ids: pieces that a vocabulary lacks, and truncation.
 
 Labels are checked before anything is tokenised, and the examples of a split are counted while it is
-(the counts are kept in the token cache), so that whoever reads a tokenised task is told.
+(the counts are kept in the token cache), so that every reader of a tokenised task is warned.
 """
 
 from __future__ import annotations
