@@ -27,8 +27,8 @@ class Alike:
     """Two similar inputs.
 
     Attributes:
-      first: of the split that is looked at.
-      second: where it was found again.
+      first: an input of the split that is checked.
+      second: the similar input of the other split.
       likeness: share of their groups of words that are in both; 1.0 if the texts are equal.
     """
 
@@ -43,9 +43,9 @@ class Overlap:
 
     Attributes:
       split: whose examples are counted.
-      other: where they are looked for. If it is `split`, every further copy of an input counts.
+      other: the split that is searched. If it is `split`, every further copy of an input counts.
       examples: of `split`.
-      same: those whose input is found to the letter.
+      same: those whose exact input is found.
       same_target: those of them that are found with the same target too.
       near: those whose input is not found, but one almost like it.
       alike: some of them, equal ones first.

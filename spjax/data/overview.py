@@ -30,8 +30,8 @@ class View:
 
     Attributes:
       vocabulary: its vocabulary.
-      prompt_length: rows of the prompt.
-      insertion: where they go, one of `batching.INSERTIONS`.
+      prompt_length: number of soft tokens.
+      insertion: their place, one of `batching.INSERTIONS`.
       input_length: the most input tokens; 0 for the task's.
       target_length: likewise.
     """

@@ -88,7 +88,7 @@ def renamed(prediction: str, rename: Sequence[tuple[str, str]]) -> str:
     """Replaces the words of a predicted text by another task's (Lester et al. 2021, section 5).
 
     Args:
-      prediction: what a model trained on one task says about an example of another.
+      prediction: text of a model trained on one task for an example of another.
       rename: replacements, made one after the other wherever the words occur: "duplicate" for
         "equivalent" makes "not_equivalent" to "not_duplicate".
     """

@@ -32,7 +32,7 @@ class Decoding:
     """Decoding strategy and its settings.
 
     Attributes:
-      kind: one of `KINDS`; "rank" chooses among given labels, the others write freely.
+      kind: one of `KINDS`; "rank" chooses among given labels, the others generate text.
       num_beams: for "beam", as in `beam_search`.
       length_penalty: for "beam", T5X's alpha.
       temperature: for "sample".
@@ -82,8 +82,8 @@ def decode(
       batch: rows of one segment each; targets are not looked at.
       injection: the soft tokens.
       max_length: most tokens to write, EOS included; labels have their own length.
-      numbers_B: int32, what tells rows apart when sampling; a row's answer depends on the seed and
-        its own number, not on the rows beside it.
+      numbers_B: int32, of each row, for sampling; a row's answer depends on the seed and its
+        number, not on the other rows of the batch.
       labels_CM: for "rank", as in `label_scores`; C = 0 otherwise.
       allowed_BC: bool, for "rank", the labels that each row may be given.
 
@@ -160,8 +160,8 @@ def sample(
       injection: the soft tokens.
       max_length: most tokens to write, EOS included.
       keys_B: a JAX key for each row, which alone decides its draws.
-      temperature: what the logits are divided by.
-      top_k: how many of the most probable tokens may be drawn; 0 for all.
+      temperature: divisor of the logits.
+      top_k: number of the most probable tokens to draw from; 0 for all.
 
     Returns:
       ids `[B, max_length]`, int32; 0 after EOS.

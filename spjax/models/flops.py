@@ -12,8 +12,8 @@ def forward_flops(config: T5Config, inputs: int, targets: int, score_weight: flo
       config: shape of the model.
       inputs: encoder positions, prompt included.
       targets: decoder positions.
-      score_weight: what an operation between two positions counts, against one with a weight;
-        more than 1 where what is wanted is time.
+      score_weight: cost of an operation between two positions, relative to one with a weight;
+        more than 1 for estimates of time.
     """
     width, inner = config.emb_dim, config.num_heads * config.head_dim
     attention = 4 * width * inner

@@ -1,8 +1,8 @@
 """Frozen weights in int8: symmetric, with one float32 scale for each output channel.
 
 Only weights are rounded (activations keep their dtype), because the frozen base never needs a
-gradient and memory is what it costs. A `Quantized` stands in the parameter tree where the kernel or
-the embedding table stood, under the same name. Kernels, the logits head included, have a scale for
+gradient, only memory. A `Quantized` replaces the kernel or the embedding table in the parameter
+tree, under the same name. Kernels, the logits head included, have a scale for
 each column, the embedding table one for each row; norms and biases by position stay float32.
 
 The library qwix was tried (0.1.8): it leaves the embedding table in float32, which is a fifth of

@@ -141,7 +141,7 @@ class Stack(nn.Module):
 
     Attributes:
       config: model configuration.
-      decoder: which of the two stacks this is.
+      decoder: whether this is the decoder.
       remat: as in `T5`.
       constrain: as in `T5`.
     """
@@ -253,8 +253,8 @@ class T5(nn.Module):
 
     Attributes:
       config: model configuration.
-      remat: whether the backward pass computes each layer again instead of keeping what it needs.
-      constrain: `constrain(x, *logical_axes)` says where the residual stream lies on a mesh.
+      remat: whether the backward pass recomputes each layer instead of keeping its activations.
+      constrain: `constrain(x, *logical_axes)` constrains the sharding of the residual stream.
     """
 
     config: T5Config

@@ -1,7 +1,7 @@
 """Measures the batch that fills a device: `python -m spjax.studies.calibration CONFIG.gin`.
 
 Chunks of packed rows go through the model, each twice as many as before, until throughput stops
-rising or memory is full. The last line of the output is JSON; measured figures are kept.
+rising or memory is full. The last line of the output is JSON; the measurements are cached.
 """
 
 from __future__ import annotations

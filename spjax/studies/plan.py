@@ -24,11 +24,11 @@ class RunSpec:
       text: its resolved configuration, in gin.
       group: runs with an equal group share compiled programs, unless the texts of their tasks,
         which have rounded lengths, come to different ones.
-      gang: runs with an equal gang can train side by side: they leave the model's weights alone,
-        nothing is dropped out, and model, optimizer (but for its rate) and loss are the same.
-      positions: encoder positions of its batch, about; what decides how wide its gang should be.
+      gang: runs with an equal gang can train side by side: they do not change the model's weights
+        or use dropout, and model, optimizer (but for its rate) and loss are the same.
+      positions: approximate encoder positions of its batch, which decide the width of its gang.
       seconds: estimated time on one core, with its share of its group's compilation.
-      labels: what tables show of it: model, method, prompt_length, init, task, seed and
+      labels: columns of tables: model, method, prompt_length, init, task, seed and
         learning_rate, which is None where nothing is trained.
       run: the `spjax.training.run.Run` itself.
     """
@@ -141,7 +141,7 @@ def gangs(specs: Iterable[RunSpec], width: Callable[[RunSpec], int]) -> list[lis
 
     Args:
       specs: the runs.
-      width: how many runs like this one should train side by side.
+      width: number of runs like this one that should train side by side.
     """
     pools: dict[str, list[list[RunSpec]]] = {}
     result = []

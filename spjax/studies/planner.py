@@ -19,8 +19,8 @@ from spjax.studies.plan import RunSpec
 def widths(specs: Sequence[RunSpec], gang_width: int = 0) -> Callable[[RunSpec], int]:
     """Returns a function from a run to the number of such runs that should share a gang.
 
-    A gang is as wide as it takes to fill the device: its calibrated number of encoder positions
-    over those of one run's batch. On CPU the batch of one run fills it, so runs follow each other
+    A gang fills the device: its width is the calibrated number of encoder positions over those of
+    one run's batch. On CPU the batch of one run fills the device, so runs train one after the other
     in one warm process.
 
     Args:
@@ -39,8 +39,8 @@ def widths(specs: Sequence[RunSpec], gang_width: int = 0) -> Callable[[RunSpec],
 def calibrated(spec: RunSpec) -> int:
     """Returns the encoder positions at a time that fill the device with this run's model.
 
-    Measured in a process of its own, so that the device is free again for the workers; what was
-    measured once is kept in the user's cache folder.
+    Measured in a separate process, so that the device is free again for the workers, and cached in
+    the user's cache folder.
 
     Raises:
       RuntimeError: the process failed; the message has the end of what it wrote.

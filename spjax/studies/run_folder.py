@@ -95,7 +95,7 @@ def prepare(folder: Path, text: str) -> None:
     """Makes a run folder with its `config.gin`.
 
     A folder with the `config.gin` of another run is cleared, but for its lock. Files in a folder
-    without one are not of our making, and stay.
+    without one are not spjax's, and stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "config.gin").exists() and not holds(folder, text):

@@ -25,9 +25,9 @@ class Outcome:
 
     Attributes:
       finished: runs with a result, from this sweep and earlier ones.
-      new: how many of them this sweep added.
-      failed: what went wrong, by run key.
-      stopped: why the sweep gave up or was interrupted, else "".
+      new: number of them that this sweep added.
+      failed: error message by run key.
+      stopped: the reason why the sweep stopped early, else "".
     """
 
     finished: int = 0

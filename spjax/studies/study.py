@@ -16,7 +16,7 @@ class Arm:
     """All combinations of some axes over the same gin files.
 
     Attributes:
-      name: what the arm is called in the results table.
+      name: of the arm in the results table.
       gin_files: files of a single run, found in the gin search paths.
       axes: values for each varied macro, such as {"MODEL_SIZE": ["pocket_50k"]}.
       bindings: fixed values, by macro or "Configurable.parameter".

@@ -1,9 +1,9 @@
 """A worker process: trains the gangs it receives, one after the other, in one warm process.
 
 Started by `spjax.studies.executors.local`. It reads one JSON object a line from standard input
-({"folders": [...]}) and writes one a line to the descriptor named by `--events`. When standard
-input closes, its parent is gone, and so is it. Importing this module loads only the standard
-library: the process is pinned to its cores before JAX counts them.
+({"folders": [...]}) and writes one a line to the descriptor named by `--events`. It ends when
+standard input closes, which means that its parent has ended. Importing this module loads only
+the standard library: the process is pinned to its cores before JAX counts them.
 """
 
 from __future__ import annotations

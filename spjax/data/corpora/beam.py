@@ -1,7 +1,7 @@
 """seqio's own cacher for one corpus: `python -m spjax.data.corpora.beam`. Needs Apache Beam.
 
-It may run with another Python than the rest, because Apache Beam 2.77 wants pyarrow below 26 and
-protobuf below 7; `corpus_builders.BEAM_NEEDS` says what that one needs. The transforms and the
+It may run with another Python than the rest, because Apache Beam 2.77 needs pyarrow below 26 and
+protobuf below 7; `builders.BEAM_NEEDS` lists that environment's packages. The transforms and the
 files are those of `seqio_cache_tasks`: TFRecord, info, stats, and COMPLETED at the end.
 
 Reads from standard input the JSON `{"spec", "seqio_cache_dir", "pipeline_options"}`.

@@ -62,10 +62,10 @@ def run_workers(
     """Runs `spjax.data.corpora.build_corpus` in several processes until all shards are there.
 
     Args:
-      request: what it reads, but for the numbers of the worker.
-      count: how many processes.
+      request: its input, without the numbers of the worker.
+      count: number of processes.
       lock: a file descriptor that locks the corpus as long as one of them lives.
-      log: gets a line now and then.
+      log: called with a line from time to time.
 
     Raises:
       OSError: the folder cannot be written.

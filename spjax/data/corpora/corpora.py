@@ -2,7 +2,7 @@
 
 A corpus has a name, and a source: a TFDS dataset with a field of text, files (`.txt`, a document a
 line; `.jsonl`; both also `.gz`), or any seqio task. `c4` and its variants are known by name. It
-lies at `corpora/NAME-SPLIT-VOCABULARY` in the cache folder; training needs only that.
+is at `corpora/NAME-SPLIT-VOCABULARY` in the cache folder; training needs only that.
 """
 
 from __future__ import annotations
@@ -153,14 +153,14 @@ def build(
       cache_dir: `default_cache_dir()` by default.
       num_workers: processes, each with a part of the shards.
       beam: makes seqio's cache by Apache Beam first, which the processes then read.
-      log: gets a line now and then.
+      log: called with a line from time to time.
 
     Returns:
       The folder.
 
     Raises:
       ValueError: the source or the vocabulary cannot be used, the folder cannot be written, or
-        another process is at it.
+        another process is building it.
       RuntimeError: a process failed in an unforeseen way.
     """
     name, source = parse(text)

@@ -8,8 +8,8 @@
                                 with this file is whole
     corpus.json                 what the corpus was made from, and its shards; written last
 
-Checksums are compared when a document is read, each one once: reading hundreds of gigabytes to
-start a training is no way. Corpora of older versions have no `checks-`, and are read as they are.
+Checksums are compared when a document is read, each one once, so that training starts without
+reading hundreds of gigabytes. Corpora of older versions have no `checks-`, and are read unchecked.
 """
 
 from __future__ import annotations
@@ -235,8 +235,8 @@ class Corpus:
     """Memory-mapped documents of a corpus by their number.
 
     Attributes:
-      folder: where it lies.
-      manifest: what it was made from, and how large it is.
+      folder: of its files.
+      manifest: its source and sizes.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -35,9 +35,9 @@ class Row:
     """One row, or its error.
 
     Attributes:
-      location: what follows the file's name in a message: ":12" for a line, ", row 12" in Parquet.
+      location: suffix of the file's name in messages: ":12" for a line, ", row 12" in Parquet.
       fields: its values by column; empty where there is a problem.
-      problem: why it cannot be used; "" if it can.
+      problem: the reason why it cannot be used; "" if it can.
     """
 
     location: str
@@ -49,8 +49,8 @@ def read(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """Yields the rows of a file in order.
 
     Args:
-      path: its ending, one of `ENDINGS`, says what it is.
-      columns: those that are wanted. A table without one of them is a single bad row.
+      path: with one of `ENDINGS`, which decides the format.
+      columns: the required ones. A table without one of them is a single bad row.
 
     Raises:
       ValueError: the file cannot be read at all, or its ending is unknown.
@@ -77,8 +77,8 @@ def of_stream(
     Args:
       stream: its bytes.
       ending: one of `ENDINGS`.
-      name: what it is called in messages.
-      columns: those that are wanted, as in `read`; None for all.
+      name: of the stream, for messages.
+      columns: the required ones, as in `read`; None for all.
 
     Raises:
       ValueError: it is not Parquet, though `ending` says so.

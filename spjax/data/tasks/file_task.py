@@ -1,7 +1,7 @@
 """A task made of a user's own files: JSON lines, CSV or Parquet.
 
 Each row is an example. By default its columns are `input` and `target`; a template may put any
-columns into words, and the target may be one of a few labels, by word or by number.
+columns into a text, and the target may be one of a few labels, by word or by number.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ def outline(source: str) -> TaskInfo:
 def settings(info: TaskInfo) -> dict[str, Any]:
     """Returns a task's values of the fields of `FileTask` for reading and scoring rows.
 
-    A task that is none of files gives its labels and lengths, and the metrics if a task of files
-    can have these.
+    Of another kind of task these are labels and lengths, and the metrics if `FileTask` allows
+    them.
     """
     names = ("labels", "metrics", "input_length", "target_length")
     if info.source.startswith(SOURCE):
@@ -226,7 +226,7 @@ def records(source: str, split: str) -> Sequence[Mapping[str, Any]]:
 
     Returns:
       Texts `inputs` and `targets`, the number `label` (-1 without labels), and `idx`, the row's
-      place among the good rows of its file, from 0.
+      index in its file, from 0.
     """
     return _content(of(source)).records[split]
 

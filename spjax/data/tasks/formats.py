@@ -3,7 +3,7 @@
 Labels are in the order of the class labels of TFDS. Texts, task names, post-processors and metrics
 are T5's (Raffel et al. 2020, appendix D; google-research/text-to-text-transfer-transformer,
 t5/data/tasks.py and glue_utils.py), those of MRQA and of the transfer between QQP and MRPC
-google-research/prompt-tuning's. What neither has is said beside its row.
+google-research/prompt-tuning's. Exceptions are noted beside their rows.
 """
 
 from __future__ import annotations

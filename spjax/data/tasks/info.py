@@ -22,7 +22,7 @@ class FewShot:
     """A subset of a task's training examples.
 
     Attributes:
-      examples: how many.
+      examples: their number.
       balanced: whether every target occurs equally often, as far as there are enough of each.
       seed: of the draw.
     """
@@ -37,18 +37,18 @@ class TaskInfo:
     """A task: a format and a source of records.
 
     Attributes:
-      name: what users call it.
+      name: of the task, as users write it.
       format: how records become text and how predictions are scored.
-      source: where the records come from: `pocket:<name in spjax.pocket.tasks>`,
-        `tfds:<dataset>/<config>:<version>`, or `files:` and what `FileTask` says in JSON.
+      source: of the records: `pocket:<name in spjax.pocket.tasks>`,
+        `tfds:<dataset>/<config>:<version>`, or `files:` and the fields of a `FileTask` in JSON.
       version: version of the records.
       input_length: the most input tokens, EOS included; longer texts are cut.
       target_length: likewise for targets.
       vocabulary: name or path of the vocabulary it is read with unless the model says otherwise.
       splits: names of its splits.
-      source_splits: (split, what its source calls it) where the names differ.
-      unlabelled: splits whose targets are not known; they can be answered and not scored.
-      sizes: records of each split, in the order of `splits`; empty where nobody has counted.
+      source_splits: (split, its name in the source) where the names differ.
+      unlabelled: splits whose targets are not known; they have predictions and no scores.
+      sizes: records of each split, in the order of `splits`; empty if unknown.
       t5_lengths: the input and target lengths that T5 was fine-tuned with; empty if it was not.
       with_task_name: whether the input begins with `Format.task_name`, as in T5.
       sentinel: whether the target begins with `<extra_id_0>`, which predictions then lose.
@@ -139,11 +139,11 @@ class Mixture:
     """Tasks that are trained on together; a single task is a mixture of itself alone.
 
     Attributes:
-      name: what users call it.
+      name: of the mixture, as users write it.
       trained: the tasks whose examples are mixed.
-      rates: how often each of them occurs, in proportion; whole numbers for exact proportions.
+      rates: relative frequencies of these tasks; whole numbers for exact proportions.
       scored: the tasks whose validation scores are averaged to choose the best checkpoint.
-      transfer: further tasks that the best checkpoint is scored on and that choose nothing.
+      transfer: further tasks that the best checkpoint is scored on, without a part in its choice.
     """
 
     name: str

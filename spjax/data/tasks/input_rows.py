@@ -1,4 +1,4 @@
-"""Inputs to answer, from lines of text or rows of JSON lines, CSV, TSV or Parquet."""
+"""Inputs for prediction, from lines of text or rows of JSON lines, CSV, TSV or Parquet."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class InputColumns:
     def of_line(self, text: str) -> str:
         """Returns the input of a line of text.
 
-        A line that is written as the template writes it is taken as it is; else it takes the place
-        of the only column.
+        A line with the fixed parts of the template is the whole input; any other is the value of
+        the only column.
 
         Raises:
           ValueError: the template has several columns.
@@ -109,12 +109,12 @@ class Row:
     """One input, or its error.
 
     Attributes:
-      location: what follows the source's name in a message, as ":12" for a line.
+      location: suffix of the source's name in messages, such as ":12" for a line.
       input: the text, or the texts of the fields that its prompt's insertion shows, by name; ""
         where there is a problem.
-      prompt: what its prompt column says; "" without one.
+      prompt: value of its prompt column; "" without one.
       fields: all values by column, empty if it cannot be used; None for a line of text.
-      problem: why the row cannot be used; "" if it can.
+      problem: the reason why the row cannot be used; "" if it can.
     """
 
     location: str
@@ -137,8 +137,7 @@ def read(
     Args:
       stream: bytes, in UTF-8 if they are no Parquet; empty lines are inputs in text and skipped
         elsewhere.
-      prompts: where the input stands, by the name of its prompt; without a prompt column that is
-        "".
+      prompts: the columns of the input, by the name of its prompt; "" without a prompt column.
       format: one of `FORMATS`; "" to go by the ending of `name`, else by whether the first line is
         a JSON object.
       name: of the file, "" if it has none.

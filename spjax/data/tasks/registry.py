@@ -1,17 +1,17 @@
 """The registry of tasks and mixtures: look-up by name.
 
 A task is one row of `tables`. The format (template, labels, metrics) is written once per dataset,
-in `formats`, so that another source of the same dataset is another row and nothing else.
+in `formats`, so that another source of the same dataset needs only another row.
 
 A name may be followed by variants, each after a colon: `taskless_super_glue_rte_v102:n100:seed1`.
 
     :sentinel  the target begins with <extra_id_0> (Lester et al. 2021, section 3.2)
     :n100      100 of the training examples
-    :balanced  of these, as many with each target as far as there are enough
+    :balanced  of these, equally many with each target as far as there are enough
     :seed1     another draw of them
-    :halves    the validation split is cut in two, the second half stands for the test split
+    :halves    the validation split is cut in two, the second half is the test split
 
-Wherever a name stands, the path of a file may stand as well: `data.jsonl:n100` (see `files`).
+The path of a file can replace a name: `data.jsonl:n100` (see `file_task`).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def get(task: str | FileTask | TaskInfo) -> TaskInfo:
 
     Args:
       task: its name, the path of a file with its examples, a `TaskInfo.source` that begins with
-        "files:", or what these stand for.
+        "files:", or the task itself.
 
     Raises:
       ValueError: there is no such task, no such variant of it, or its file cannot be used.

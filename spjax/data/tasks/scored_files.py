@@ -19,8 +19,8 @@ def task(path: str, trained: TaskInfo | None = None, labels: Sequence[str] = ())
     """Returns a task whose only split is all rows of a file.
 
     Template, target, labels, metrics and lengths are those of the task that a prompt was trained
-    on, and so is the sentinel in front of targets. What that task does not say (one that is none of
-    files has no columns) is as in `FileTask`.
+    on, and so is the sentinel in front of targets. Settings that the task does not have
+    (only a task of files has columns) are the defaults of `FileTask`.
 
     Args:
       path: of the file.
