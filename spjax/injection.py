@@ -21,12 +21,12 @@ class Soft:
     """Soft tokens and other arrays that one run adds to the forward pass of a frozen model.
 
     Attributes:
-      prompt: float32 rows for the slots, `[P, D]`, or `[S, P, D]` where tasks have their own.
+      prompt: float32 soft tokens for the slots, `[P, D]`, or `[S, P, D]` for prompts per task.
       prefix: for some of `SITES`, keys and values `[layers, P, H, K]` that every position of the
-        run's examples may attend to, beside what is there anyway.
+        run's examples may attend to as well.
       added: float32 `[P, D]`; row i mod P is added to the embedding of an example's token i.
-      teacher: float32 rows of the shape of `prompt`, under which the model's answers are imitated
-        in training; they have no gradient.
+      teacher: float32, with the shape of `prompt`; training imitates the model's answers under this
+        prompt, which has no gradient.
       sees_text: whether slots attend to text.
       sees_prompt: which slots a slot attends to, one of `PROMPT_SEES`.
       distillation: weight of the imitation in the loss.
@@ -57,12 +57,12 @@ class Soft:
 
     def arrays(self) -> dict[str, Array]:
         """Returns its arrays by name, for example "prompt" and "prefix/cross/keys"."""
-        found = {
+        prefix = {
             f"prefix/{site}/{name}": array
             for site, pair in self.prefix.items()
             for name, array in zip(("keys", "values"), pair)
         }
-        both = {"prompt": self.prompt, "added": self.added, **found}
+        both = {"prompt": self.prompt, "added": self.added, **prefix}
         return {name: array for name, array in both.items() if array is not None}
 
     @classmethod
@@ -79,14 +79,14 @@ class Soft:
 class Prefix:
     """Keys and values of all runs at one site; a query sees those of its own run only.
 
-    They stand before the first position of each example, as if the text had been moved: row p of a
-    run with P of them is P - p positions before it.
+    They are before the first position of each example, as if the text had been moved: key p of a
+    run with P keys is P - p positions before it.
 
     Attributes:
       keys: `[layers, R, H, K]`.
       values: likewise.
-      runs_R: int32, whose a row is.
-      before_R: int32, how many positions it stands before an example, from 1.
+      runs_R: int32, the run of each key.
+      before_R: int32, the distance of each key from the start of an example, from 1.
     """
 
     keys: Array
@@ -99,10 +99,10 @@ class Prefix:
 class Injection:
     """Soft tokens of all runs and tasks, in one table.
 
-    Prompts of any lengths stand one after the other, so unequal lengths cost no padding.
+    Prompts of any lengths are concatenated, so unequal lengths cost no padding.
 
     Attributes:
-      prompt_RD: float32 rows of every prompt; None if no run has any.
+      prompt_RD: float32, the soft tokens of all prompts; None if no run has any.
       offsets_NS: int32, the first row of the prompt of run n and task s; one column if no run has
         prompts of single tasks.
       prefix: of the sites where any run has one.
@@ -110,8 +110,7 @@ class Injection:
       bias_N2: int32, first row and number of rows of each run's bias (0 for none).
       sees_N2: int32, what slots of each run attend to: `sees_text`, and `sees_prompt` as its place
         in `PROMPT_SEES`; None where all see everything.
-      teacher_RD: what stands in the place of `prompt_RD` for the answers to imitate; None if no run
-        imitates.
+      teacher_RD: replaces `prompt_RD` for the answers to imitate; None if no run imitates.
       distill_N: float32, weight of the imitation in the loss of each run.
     """
 
@@ -167,8 +166,8 @@ def join(groups: Sequence[Soft]) -> Injection:
     """Joins the soft tokens of all runs into one injection.
 
     Args:
-      groups: every array with a leading axis of the runs of the group, whose trees are alike; one
-        that puts nothing in is of one run.
+      groups: of runs with trees of equal shapes; every array has a leading axis of runs. A group
+        without arrays is one run.
 
     Returns:
       An injection whose runs are those of the first group, then those of the second, and so on.
@@ -250,7 +249,7 @@ def _concatenated(parts: Sequence[Array], axis: int = 0) -> Array:
 def padded(injection: Injection) -> Injection:
     """Pads the table of soft tokens to a power of two of rows, at least 256.
 
-    So one compiled model serves prompts of all usual lengths. Nothing points to the rows added.
+    So one compiled model serves prompts of all usual lengths. No slot refers to the padding.
     """
     if injection.prompt_RD is None:
         return injection

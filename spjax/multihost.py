@@ -16,10 +16,10 @@ _COUNT, _ID, _ADDRESS = "JAX_PROCESS_COUNT", "JAX_PROCESS_ID", "JAX_COORDINATOR_
 def initialize() -> None:
     """Connects to the other processes of a run, if the environment names any.
 
-    It does if `JAX_COORDINATOR_ADDRESS` (host:port) is set, then with `JAX_PROCESS_COUNT` and
+    That is, if `JAX_COORDINATOR_ADDRESS` (host:port) is set, with `JAX_PROCESS_COUNT` and
     `JAX_PROCESS_ID`; if Slurm started several tasks in this step; or on a TPU machine, which may be
-    one of a pod. In the last two cases JAX finds out the rest by itself. To be called before
-    anything that uses a device; a second call does nothing.
+    one of a pod. In the last two cases JAX determines addresses and numbers. Call it before
+    anything uses a device; a second call does nothing.
 
     Raises:
       ValueError: there is an address, and the number of processes or of this one is missing or no

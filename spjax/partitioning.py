@@ -152,12 +152,12 @@ def make_mesh(data: int = 0, model: int = 1) -> Mesh:
 class Placement:
     """A mesh and the rules that spread arrays over it.
 
-    A dimension that the devices of its mesh axis do not divide stays whole: only the bias tables
-    of models with few heads are meant, which are small.
+    A dimension that is not divisible by the devices of its mesh axis stays whole. That concerns
+    only bias tables of models with few heads, which are small.
 
     Attributes:
       mesh: with the axes `data` and `model`.
-      rules: logical axis to mesh axis, the earlier winning.
+      rules: logical axis to mesh axis; earlier rules take precedence.
     """
 
     mesh: Mesh
@@ -199,7 +199,7 @@ class Placement:
     def state(self, state: Any, base: Tree) -> Any:
         """Returns a tree of shardings for the train state.
 
-        Changed weights, and optimizer slots of their shape, lie like the weights of the base;
+        Changed weights, and optimizer slots of their shape, are sharded like those of the base;
         everything else (prompts, factored slots, counters) is small and replicated.
 
         Args:
@@ -208,7 +208,7 @@ class Placement:
         """
         known = {name: leaf.shape for name, leaf in trees.flatten(base).items()}
 
-        def place(path: Any, leaf: Any) -> NamedSharding:
+        def sharding_of(path: Any, leaf: Any) -> NamedSharding:
             keys = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
             name = "/".join(map(str, keys))
             if known.get(name) != tuple(leaf.shape[1:]):
@@ -216,22 +216,22 @@ class Placement:
             inner = self.sharding(logical_axes(name, leaf.ndim - 1), leaf.shape[1:])
             return NamedSharding(self.mesh, PartitionSpec(None, *inner.spec))
 
-        return jax.tree_util.tree_map_with_path(place, state)
+        return jax.tree_util.tree_map_with_path(sharding_of, state)
 
     def one_of(self, state: Any, base: Tree) -> Any:
         """Returns shapes and shardings of one run's part of the train state; see `state`."""
 
         def one(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
             spec = PartitionSpec(*sharding.spec[1:])
-            place = NamedSharding(self.mesh, spec)
-            return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=place)
+            run_sharding = NamedSharding(self.mesh, spec)
+            return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=run_sharding)
 
         return jax.tree.map(one, state, self.state(state, base))
 
     def put_batch(self, batch: Any, stacked: bool = False) -> Any:
         """Moves the arrays of a batch to the devices.
 
-        Rows are spread by the rule for `batch`, where their number allows it.
+        Rows are sharded by the rule for `batch`, if their number is divisible.
 
         Args:
           batch: arrays with one number of rows, the same in all processes; each process sends
@@ -325,7 +325,7 @@ def positions_at_once() -> int:
 def keep_compiled_programs() -> None:
     """Enables JAX's compilation cache in spjax's cache folder, unless it has one.
 
-    Small ones too: a run has some forty of them, which together take a quarter of a warm start.
+    Small programs are kept too: the forty of a run take a quarter of a warm start.
     """
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(default_cache_dir() / "xla"))

@@ -27,7 +27,7 @@ def unflatten(leaves: dict[str, Any]) -> dict[str, Any]:
     """Returns the nested dict of `flatten`'s output.
 
     Raises:
-      ValueError: the names are no tree's.
+      ValueError: a name is that of an array and of a group, or has too many parts.
     """
     for name in leaves:
         if name.count("/") > _DEPTH:
@@ -72,7 +72,7 @@ def merge(floats: Any, others: Any) -> Any:
 def count(tree: Tree) -> int:
     """Counts the parameters of a tree of arrays or of `jax.ShapeDtypeStruct`s.
 
-    A quantised matrix counts as what it stands for: its scales are no parameters.
+    The scales of a quantized matrix do not count.
     """
     leaves = jax.tree.leaves(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
     return sum(int(np.prod(leaf.shape)) for leaf in leaves)
@@ -81,7 +81,7 @@ def count(tree: Tree) -> int:
 def to_host(leaf: Any) -> np.ndarray:
     """Returns an array in host memory, gathered from all processes if it is spread over them.
 
-    Every process has to call it.
+    All processes have to call it.
     """
     here = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated
     if not here:
@@ -89,18 +89,18 @@ def to_host(leaf: Any) -> np.ndarray:
     return np.asarray(jax.device_get(leaf))
 
 
-def check_same(found: Tree, expected: Tree, source: str) -> None:
+def check_same(actual: Tree, expected: Tree, source: str) -> None:
     """Demands that two trees have the same names and shapes.
 
     Args:
-      found: arrays that were read.
+      actual: arrays that were read.
       expected: arrays or shapes of the model that should receive them.
-      source: where `found` came from, for the message.
+      source: where `actual` came from, for the message.
 
     Raises:
       ValueError: it lists names that are missing and unexpected, and shapes that differ.
     """
-    have, want = flatten(found), flatten(expected)
+    have, want = flatten(actual), flatten(expected)
     problems = []
     if missing := sorted(want.keys() - have.keys()):
         problems.append(f"missing: {', '.join(missing)}")
@@ -126,8 +126,8 @@ def stack_layers(tree: Tree) -> dict[str, Any]:
     leaves, stacks = {}, {}
     for name, leaf in flatten(tree).items():
         if match := _LAYER.match(name):
-            stack, index, rest = match.groups()
-            stacks.setdefault(f"{stack}/layers/{rest}", {})[int(index)] = leaf
+            stack, index, parameter = match.groups()
+            stacks.setdefault(f"{stack}/layers/{parameter}", {})[int(index)] = leaf
         else:
             leaves[name] = leaf
     for name, parts in stacks.items():
@@ -140,9 +140,9 @@ def unstack_layers(tree: Tree) -> dict[str, Any]:
     leaves = {}
     for name, leaf in flatten(tree).items():
         if match := _SCANNED.match(name):
-            stack, rest = match.groups()
+            stack, parameter = match.groups()
             for i in range(leaf.shape[1]):
-                leaves[f"{stack}/layers_{i}/{rest}"] = leaf[:, i]
+                leaves[f"{stack}/layers_{i}/{parameter}"] = leaf[:, i]
         else:
             leaves[name] = leaf
     return unflatten(leaves)

@@ -24,7 +24,7 @@ from spjax.analysis import statistics
 from spjax.checkpoints.prompts import adapters, prompts, tuned
 from spjax.checkpoints.prompts.prompts import Prompt
 from spjax.checkpoints.weights import convert, weights
-from spjax.checkpoints.weights.stored import from_array
+from spjax.checkpoints.weights.stored_array import from_array
 from spjax.cli import prompts as cli_prompts
 from spjax.data.corpora import corpora, corpus_files
 from spjax.data.token_cache import cache_files
@@ -123,7 +123,7 @@ def write_huggingface(folder):
 
 
 def read_huggingface(folder):
-    weights._own_config.cache_clear()
+    weights._config.cache_clear()
     return weights.digest(weights.load("auto", str(folder / "m")))
 
 
@@ -145,7 +145,7 @@ def read_token_cache(folder):
 
 
 def write_corpus(folder):
-    words = vocabulary.load("pocket")
+    words = vocabulary.load_vocabulary("pocket")
     for index in range(2):
         documents = [RNG.integers(3, 1000, 2000) for _ in range(9)]
         corpus_files.write_shard(folder, index, 2, documents, words.size)

@@ -130,6 +130,72 @@ def test_public_names_have_docstrings_and_types():
     assert not wrong, "\n".join(wrong)
 
 
+# Packages whose docstrings and imports follow the rules of the two tests below; it is to grow.
+REVIEWED = {
+    "analysis",
+    "checkpoints",
+    "config",
+    "data",
+    "files",
+    "injection",
+    "locks",
+    "methods",
+    "metrics",
+    "models",
+    "multihost",
+    "partitioning",
+    "pocket",
+    "studies",
+    "subprocesses",
+    "trees",
+    "types",
+    "vocabularies",
+}
+RELATIVE_WORDS = {"As", "How", "What", "When", "Where", "Whether", "Which", "Who", "Why"}
+# Short names that their libraries' own documentation uses.
+ALIASES = {
+    "apache_beam": "beam",
+    "flax.linen": "nn",
+    "jax.numpy": "jnp",
+    "numpy": "np",
+    "orbax.checkpoint": "ocp",
+    "pandas": "pd",
+    "tensorflow": "tf",
+    "tensorflow_datasets": "tfds",
+    "tensorstore": "ts",
+}
+
+
+def reviewed():
+    return [path for path in SOURCES if room(path) in REVIEWED]
+
+
+def test_docstrings_open_with_an_imperative_or_a_noun_phrase():
+    wrong = []
+    for path in reviewed():
+        for node in [ast.parse(path.read_text()), *public(path)]:
+            words = (ast.get_docstring(node) or "").split()
+            if words and words[0].rstrip(",:") in RELATIVE_WORDS:
+                name = getattr(node, "name", "the module")
+                wrong.append(f"{path.relative_to(ROOT)}: {name}: {' '.join(words[:6])} ...")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_alias_hides_the_name_of_a_module():
+    wrong = []
+    for path in reviewed():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, (ast.Import, ast.ImportFrom)):
+                continue
+            parent = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            for alias in node.names:
+                name, shown = f"{parent}{alias.name}", alias.asname or alias.name
+                # An alias that contains the name, such as gin_config for gin.config, hides nothing.
+                if ALIASES.get(name) != shown and name.rpartition(".")[2] not in shown:
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}: {name} as {shown}")
+    assert not wrong, "\n".join(wrong)
+
+
 def run(code):
     command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

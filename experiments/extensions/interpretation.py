@@ -43,7 +43,7 @@ COLUMNS = {
 def look(item: stored.Stored) -> dict[str, Any]:
     """The figures of one run; scores in percent."""
     run, info = item.run, registry.get(item.run.task)
-    words = vocabulary.load(run.resolved_vocabulary)
+    words = vocabulary.load_vocabulary(run.resolved_vocabulary)
     table = run.open_model().weights["token_embedder"]["embedding"]
     embedding_VD = np.asarray(quantization.dequantize(table), np.float32)
     text = run.waywardness.text if run.waywardness else ""

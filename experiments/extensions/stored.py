@@ -58,7 +58,7 @@ def predictor(run: Run, given: Sequence[Prompt], kind: str = "greedy") -> Predic
     placed = [prediction.place(prompt, labels=info.labels) for prompt in given]
     model = weights.config_of(run.model, run.checkpoint)
     lengths = (run.input_length or info.input_length, run.target_length or info.target_length)
-    words = vocabulary.load(run.resolved_vocabulary)
+    words = vocabulary.load_vocabulary(run.resolved_vocabulary)
     return Predictor(model, run.open_model().weights, placed, words, Decoding(kind), *lengths)
 
 

@@ -109,8 +109,8 @@ def c4_one_token(results: pd.DataFrame) -> Claim:
             shortfalls[model] = short.value <= short.margin
             trail.append(f"{model} {short} (P = {best.length})")
     enough = shortfalls.get(scores.models[-1]) if scores.models else None
-    said = ", ".join(trail) or "P = 1 and a longer one needed"
-    judge.part(enough, f"best longer prompt over P = 1: {said}")
+    text = ", ".join(trail) or "P = 1 and a longer one needed"
+    judge.part(enough, f"best longer prompt over P = 1: {text}")
     return judge.claim()
 
 

@@ -26,9 +26,9 @@ def curves(results: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
       and `ceiling`; ordered by line, model and examples. Runs on all examples are left out, unless
       all are: then `examples` is missing. And what a reader has to know.
     """
-    found = _counted(statistics.checked(results))
+    rows = _counted(statistics.checked(results))
     parts, notes = [], []
-    for count, part in found.groupby("examples", dropna=found["examples"].notna().any()):
+    for count, part in rows.groupby("examples", dropna=rows["examples"].notna().any()):
         suite = statistics.suite(statistics.main_runs(part))
         facts = {"tasks": " ".join(suite.tasks), "majority": suite.majority}
         parts.append(suite.cells.assign(examples=count, ceiling=suite.ceiling, **facts))

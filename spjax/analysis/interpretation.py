@@ -134,13 +134,15 @@ def similarities(prompts: Sequence[Prompt]) -> dict[str, np.ndarray]:
     return {"average": row_cosines(means_SD), "per_token": directions_SD @ directions_SD.T}
 
 
-def discretised(prompt: Prompt, embedding_VD: np.ndarray, words: Pieces, metric: str) -> Prompt:
+def discretised(
+    prompt: Prompt, embedding_VD: np.ndarray, vocabulary: Pieces, metric: str
+) -> Prompt:
     """Replaces each row of a prompt by its nearest word, so by text that could be typed.
 
     Args:
       prompt: what to round.
       embedding_VD: the frozen model's embedding table.
-      words: spells the words, which the provenance keeps under "words".
+      vocabulary: spells the words, which the provenance keeps under "words".
       metric: one of `METRICS`.
 
     Raises:
@@ -148,7 +150,7 @@ def discretised(prompt: Prompt, embedding_VD: np.ndarray, words: Pieces, metric:
     """
     ids = nearest_words(prompt.rows_PD, embedding_VD, 1, metric)[0][:, 0]
     known = {k: v for k, v in prompt.provenance.items() if not k.endswith("_score")}
-    spelled = " ".join(_spell(token, words) for token in ids)
+    spelled = " ".join(_spell(token, vocabulary) for token in ids)
     facts = {**known, "discretised": metric, "words": spelled}
     return Prompt(embedding_VD[ids].astype(np.float32), facts, f"{prompt.origin}, discretised")
 
@@ -156,7 +158,7 @@ def discretised(prompt: Prompt, embedding_VD: np.ndarray, words: Pieces, metric:
 def examine(
     prompt: Prompt,
     embedding_VD: np.ndarray | None = None,
-    words: Pieces | None = None,
+    vocabulary: Pieces | None = None,
     neighbours: int = 5,
     metric: str = "cosine",
     labels: Sequence[str] = (),
@@ -167,7 +169,7 @@ def examine(
     Args:
       prompt: what to look at.
       embedding_VD: of the frozen model; None leaves the words out.
-      words: the vocabulary; without one words are given as ids, and labels are left out.
+      vocabulary: the vocabulary; without one words are given as ids, and labels are left out.
       neighbours: words for each row.
       metric: one of `METRICS`.
       labels: words to look for among the neighbours; one of several pieces stands for the mean of
@@ -181,7 +183,7 @@ def examine(
     if neighbours < 1:
         raise ValueError(f"neighbours is {neighbours}; it must be at least 1.")
     norms_P = row_norms(prompt.rows_PD)
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "prompt": prompt.origin,
         "shape": list(prompt.rows_PD.shape),
         "provenance": dict(prompt.provenance),
@@ -190,23 +192,26 @@ def examine(
         "row_cosine": _pairs(prompt.rows_PD),
     }
     if embedding_VD is None:
-        return found
+        return facts
     ids_PK, near_PK = nearest_words(prompt.rows_PD, embedding_VD, neighbours, metric)
-    found["embedding_rms"] = rms(embedding_VD)
-    found["metric"] = metric
-    found["rows"] = [
-        {"norm": float(norm), "nearest": [[_spell(t, words), float(x)] for t, x in zip(ids, near)]}
+    facts["embedding_rms"] = rms(embedding_VD)
+    facts["metric"] = metric
+    facts["rows"] = [
+        {
+            "norm": float(norm),
+            "nearest": [[_spell(t, vocabulary), float(x)] for t, x in zip(ids, near)],
+        }
         for norm, ids, near in zip(norms_P, ids_PK, near_PK)
     ]
     if ids_PK.shape[1] > 1:
-        found["cluster"] = _clusters(prompt.rows_PD, ids_PK, embedding_VD, metric)
-    found["shared"] = {_spell(t, words): rows for t, rows in _shared(ids_PK[:, 0]).items()}
-    if labels and words is not None:
-        found["labels"] = _labels(prompt.rows_PD, labels, words, embedding_VD, neighbours)
-    if text and words is not None:
-        hits = [int(a == b) for a, b in zip(words.encode(text), ids_PK[:, 0])]
-        found["text"] = {"tokens": len(hits), "recovered": sum(hits)}
-    return found
+        facts["cluster"] = _clusters(prompt.rows_PD, ids_PK, embedding_VD, metric)
+    facts["shared"] = {_spell(t, vocabulary): rows for t, rows in _shared(ids_PK[:, 0]).items()}
+    if labels and vocabulary is not None:
+        facts["labels"] = _labels(prompt.rows_PD, labels, vocabulary, embedding_VD, neighbours)
+    if text and vocabulary is not None:
+        hits = [int(a == b) for a, b in zip(vocabulary.encode(text), ids_PK[:, 0])]
+        facts["text"] = {"tokens": len(hits), "recovered": sum(hits)}
+    return facts
 
 
 def _clusters(
@@ -229,20 +234,20 @@ def _shared(nearest_P: np.ndarray) -> dict[int, list[int]]:
     rows: dict[int, list[int]] = {}
     for row, token in enumerate(nearest_P.tolist()):
         rows.setdefault(token, []).append(row)
-    return {token: own for token, own in rows.items() if len(own) > 1}
+    return {token: indices for token, indices in rows.items() if len(indices) > 1}
 
 
 def _labels(
     rows_PD: np.ndarray,
     labels: Sequence[str],
-    words: Pieces,
+    vocabulary: Pieces,
     embedding_VD: np.ndarray,
     neighbours: int,
 ) -> dict[str, Any]:
     """Returns for each label its best rank, the row of it, and the rows it is a neighbour of."""
     points = []
     for label in labels:
-        if not (ids := words.encode(label)):
+        if not (ids := vocabulary.encode(label)):
             raise ValueError(f"the label {label!r} has no tokens; give a list of words, A,B.")
         points.append(embedding_VD[ids].astype(np.float32).mean(axis=0))
     found_CP = ranks(rows_PD, np.stack(points), embedding_VD)
@@ -304,10 +309,10 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return wide / np.where(norms > 0, norms, 1)
 
 
-def _spell(token: int, words: Pieces | None) -> str:
-    if words is None:
+def _spell(token: int, vocabulary: Pieces | None) -> str:
+    if vocabulary is None:
         return str(token)
-    if token >= words.size:  # the table is padded beyond the vocabulary
+    if token >= vocabulary.size:  # the table is padded beyond the vocabulary
         return f"<unused {token}>"
-    piece = words.piece(int(token))
+    piece = vocabulary.piece(int(token))
     return piece if piece.isprintable() else ascii(piece)

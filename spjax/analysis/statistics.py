@@ -103,7 +103,7 @@ def checked(results: pd.DataFrame) -> pd.DataFrame:
     for name in _TEXTS:
         if (empty := results[name].isna()).any():
             raise ValueError(
-                f"the results have nothing as {name} of row {empty.argmax() + 1}; write "
+                f"the results have no value for {name} of row {empty.argmax() + 1}; write "
                 "results.csv again with `spjax sweep`"
             )
         results[name] = results[name].astype(str)
@@ -249,11 +249,11 @@ def diverged_notes(runs: pd.DataFrame) -> list[str]:
     if lost.empty:
         return []
     scored = int(lost[SCORE].notna().sum())
-    found = [f"{_place(row)} {row.task} seed {row.seed}" for row in lost.itertuples()]
+    names = [f"{_place(row)} {row.task} seed {row.seed}" for row in lost.itertuples()]
     return [
         (
             f"Diverged: {len(lost)} of {len(runs)} runs, {scored} counted at the last good "
-            f"checkpoint, {len(lost) - scored} without a score: {_listed(found)}."
+            f"checkpoint, {len(lost) - scored} without a score: {_listed(names)}."
         )
     ]
 
@@ -274,7 +274,7 @@ def _with_lines(runs: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             f"{len(doubled)} runs measure a cell that another run measures too, first "
             f"{doubled.iloc[0][cell].to_dict()}: arm, method, prompt_length, init, model, task and "
-            "seed have to tell runs apart; give their arms different names"
+            "seed must be different for every run; give their arms different names"
         )
     runs["variant"] = runs["variant"].str.strip()
     # init is constant within a line from here on, or it would split the line's cells.
@@ -347,12 +347,12 @@ def _notes(runs: pd.DataFrame, cells: pd.DataFrame, tasks: tuple[str, ...]) -> l
         notes.append(f"Not averaged, since not measured everywhere: {', '.join(absent)}.")
     partial = cells[(cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])]
     if len(partial):
-        found = [f"{_place(row)} ({row.seeds} of {row.expected})" for row in partial.itertuples()]
-        notes.append(f"* Fewer seeds than elsewhere: {_listed(found)}.")
+        names = [f"{_place(row)} ({row.seeds} of {row.expected})" for row in partial.itertuples()]
+        notes.append(f"* Fewer seeds than elsewhere: {_listed(names)}.")
     empty = cells[cells["seeds"] == 0]
     if len(empty):
-        found = [_place(row) for row in empty.itertuples()]
-        notes.append(f"Incomplete, not shown (no seed has all tasks): {_listed(found)}.")
+        names = [_place(row) for row in empty.itertuples()]
+        notes.append(f"Incomplete, not shown (no seed has all tasks): {_listed(names)}.")
     return notes + diverged_notes(runs)
 
 
@@ -360,6 +360,6 @@ def _place(row) -> str:
     return f"{row.model} {row.line}"
 
 
-def _listed(found: list[str]) -> str:
-    more = len(found) - LISTED
-    return ", ".join(found[:LISTED]) + (f" and {more} more" if more > 0 else "")
+def _listed(names: list[str]) -> str:
+    more = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")

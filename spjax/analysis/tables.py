@@ -62,8 +62,8 @@ def _rows(suite: statistics.Suite) -> list[list[str]]:
     rows = [["model", "parameters", "majority", *(f"{line} " for line in order)]]
     models = cells.sort_values(["model_parameters", "model"])
     for (count, model), part in models.groupby(["model_parameters", "model"]):
-        found = {row.line: _cell(row) for row in part.itertuples()}
-        values = [found.get(line, f"{ABSENT} ") for line in order]
+        cell_of = {row.line: _cell(row) for row in part.itertuples()}
+        values = [cell_of.get(line, f"{ABSENT} ") for line in order]
         rows.append([model, f"{count:,}", _number(suite.majority), *values])
     return rows
 

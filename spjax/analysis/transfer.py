@@ -41,8 +41,8 @@ def markdown(results: pd.DataFrame) -> str:
 
 
 def _values(run: dict) -> list[dict]:
-    own = _metrics(run, "test_metrics") or _metrics(run, "validation_metrics")
-    scored = {run["task"]: own, **_metrics(run, "transfer_metrics")}
+    trained = _metrics(run, "test_metrics") or _metrics(run, "validation_metrics")
+    scored = {run["task"]: trained, **_metrics(run, "transfer_metrics")}
     return [
         {"trained on": run["task"], "model": run["model"], "scored on": task, "metric": metric}
         | {"line": run["line"], "value": value}
@@ -56,16 +56,16 @@ def _metrics(run: dict, column: str) -> dict:
     """Returns the JSON object of a column; ValueError where it is something else."""
     text = run.get(column)
     try:
-        found = json.loads(text) if isinstance(text, str) and text else {}
+        content = json.loads(text) if isinstance(text, str) and text else {}
     except (ValueError, RecursionError):
-        found = None
-    nested = found.values() if column == "transfer_metrics" and isinstance(found, dict) else ()
-    if not isinstance(found, dict) or not all(isinstance(metrics, dict) for metrics in nested):
+        content = None
+    nested = content.values() if column == "transfer_metrics" and isinstance(content, dict) else ()
+    if not isinstance(content, dict) or not all(isinstance(metrics, dict) for metrics in nested):
         raise ValueError(
             f"the results have {text!r} as {column} of {run['task']}, where a JSON object is "
             "wanted; write results.csv again with `spjax sweep`"
         )
-    return found
+    return content
 
 
 def _spread(values: pd.Series) -> str:

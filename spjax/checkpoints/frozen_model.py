@@ -8,7 +8,7 @@ from typing import Any
 
 from spjax import partitioning
 from spjax.checkpoints import model_vocabulary
-from spjax.checkpoints.weights import weights as weight_files
+from spjax.checkpoints.weights import weights
 from spjax.models import T5Config
 from spjax.models.t5 import weight_shapes
 from spjax.types import Tree
@@ -72,7 +72,7 @@ class FrozenModel:
           ValueError: the model is unknown, the checkpoint or vocabulary cannot be read, or they do
             not belong together.
         """
-        config = weight_files.config_of(model, checkpoint)
+        config = weights.config_of(model, checkpoint)
         return cls(
             model,
             checkpoint,
@@ -100,12 +100,12 @@ class FrozenModel:
           ValueError: they cannot be read, or names or shapes do not fit the model.
         """
         shardings = self.placement.weights(weight_shapes(self.config))
-        return weight_files.load(self.name, self.checkpoint, self.dtype, shardings)
+        return weights.load(self.name, self.checkpoint, self.dtype, shardings)
 
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of all weights, bit for bit, in this dtype."""
-        return weight_files.digest(self.weights)
+        return weights.digest(self.weights)
 
     def __repr__(self) -> str:
         checkpoint = f", {self.checkpoint!r}" if self.checkpoint else ""

@@ -53,8 +53,8 @@ def check(data: bytes, first: int, expected: str) -> None:
     Raises:
       DamagedFile: they have others.
     """
-    found = checksums(data)
-    if found != expected[first * _WIDTH : first * _WIDTH + len(found)]:
+    actual = checksums(data)
+    if actual != expected[first * _WIDTH : first * _WIDTH + len(actual)]:
         raise DamagedFile("its bytes do not have the checksum that the file's header names")
 
 
@@ -64,7 +64,7 @@ def seal(
     """Returns a header's metadata with the checksums of all tensors and a digest of the header.
 
     Raises:
-      ValueError: a key of the metadata begins like ours.
+      ValueError: a key of the metadata begins like spjax's.
     """
     if taken := [key for key in metadata if key.startswith(_PREFIX)]:
         raise ValueError(f"the metadata has the keys {taken}; those with {_PREFIX!r} are taken.")

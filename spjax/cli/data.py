@@ -178,7 +178,7 @@ def _view(args: argparse.Namespace, info: Any) -> Any:
     if args.model or args.checkpoint or args.vocabulary:
         words = find_vocabulary(args.vocabulary, args.model, args.checkpoint)
     else:
-        words = vocabulary.load(info.vocabulary)
+        words = vocabulary.load_vocabulary(info.vocabulary)
     for name in ("input_length", "target_length"):
         if getattr(args, name) and getattr(args, name) < 2:
             raise ValueError(
@@ -204,12 +204,14 @@ def texts(recipe: Any) -> tuple[Any, list[Any], Any]:
 
         words = _vocabulary(recipe)
         if recipe.span_steps:
-            vocabulary.load(words).check_sentinels(span_corruption.most_spans(recipe.input_length))
+            vocabulary.load_vocabulary(words).check_sentinels(
+                span_corruption.most_spans(recipe.input_length)
+            )
         corpus = corpora.load(recipe.corpus, words)
         return Shuffled(corpus, recipe.seed), [], Shuffled(corpus, recipe.seed, held_out=True)
     from spjax.pocket import corpus as pocket
 
-    pieces = vocabulary.load("pocket")
+    pieces = vocabulary.load_vocabulary("pocket")
     print(f"Writing {recipe.documents} documents ...", flush=True)
     documents = pocket.tokenized(recipe.seed, recipe.documents, pieces)
     lessons = [
@@ -225,7 +227,7 @@ def put_vocabulary_beside(recipe: Any, folder: Path) -> None:
         from spjax.checkpoints.weights import weights
         from spjax.vocabularies import vocabulary
 
-        vocabulary.load(_vocabulary(recipe)).copy(folder, weights.VOCABULARY)
+        vocabulary.load_vocabulary(_vocabulary(recipe)).copy(folder, weights.VOCABULARY)
 
 
 def _vocabulary(recipe: Any) -> str:

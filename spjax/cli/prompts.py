@@ -221,11 +221,11 @@ def _vocabulary_file(args: argparse.Namespace) -> str:
 def _embedding(model: str, checkpoint: str) -> Any:
     """The embedding table alone: for an inspection the other weights need not be read."""
     from spjax.checkpoints.weights import weights
-    from spjax.checkpoints.weights.stored import check_finite
+    from spjax.checkpoints.weights.stored_array import check_finite
     from spjax.models.t5 import EMBEDDING
 
     path = weights.find(model, checkpoint)
-    stored = weights.stored(path)
+    stored = weights.open_arrays(path)
     names = (EMBEDDING, "shared.weight")  # T5X's and Hugging Face's
     for name in names:
         if name in stored:
@@ -254,5 +254,5 @@ def find_vocabulary(given: str, model: str, checkpoint: str) -> Any:
     from spjax.vocabularies import vocabulary
 
     if given and not (model or checkpoint):
-        return vocabulary.load(given)
+        return vocabulary.load_vocabulary(given)
     return model_vocabulary.load(given, model or weights.AUTO, checkpoint)

@@ -7,7 +7,7 @@ import re
 import tokenize
 from typing import Any
 
-from gin import config as _gin
+from gin import config as gin_config
 from gin import config_parser
 
 from spjax.config.messages import explanation
@@ -62,7 +62,7 @@ def is_text(owner: Any, parameter: str) -> bool:
 
 def _check_whole(value: str) -> None:
     """Raises an error where gin would read only the beginning of the value, or nothing of it."""
-    parser = config_parser.ConfigParser(value, _gin.ParserDelegate())
+    parser = config_parser.ConfigParser(value, gin_config.ParserDelegate())
     parser.parse_value()
     while parser.current_token.type != tokenize.ENDMARKER:
         if parser.current_token.type not in _ENDS:

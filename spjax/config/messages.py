@@ -83,9 +83,9 @@ def explained(call: Callable[[], T]) -> T:
 
 def explanation(text: str) -> str:
     """Rewords an error of gin in fewer and plainer words, with the known names."""
-    first, *rest = text.splitlines() or [""]
-    listed = "".join(f"\n{line}" for line in rest if line.startswith("- "))
-    where = "".join(f"\n{line}" for line in rest if "In file" in line)
+    first, *more = text.splitlines() or [""]
+    listed = "".join(f"\n{line}" for line in more if line.startswith("- "))
+    where = "".join(f"\n{line}" for line in more if "In file" in line)
     if match := re.match(r"No configurable matching (?:reference )?'@?([^'()]+)(?:\(\))?'", first):
         name = match[1].split("/")[-1]
         known = sorted(REGISTERED)

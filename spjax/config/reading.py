@@ -19,7 +19,7 @@ import gin
 
 # Which bindings a call used is only in gin's private tables, hence the narrow version bound of
 # gin-config in pyproject.toml.
-from gin import config as _gin
+from gin import config as gin_config
 
 from spjax.config import bare_values
 from spjax.config.messages import explained, explained_file, guess
@@ -47,13 +47,13 @@ def find_file(name: str | Path, search_paths: Iterable[str | Path] = ()) -> Path
     Raises:
       ValueError: no such file in any search path.
     """
-    places = [Path(p).expanduser() for p in search_paths] + default_search_paths()
-    for place in places:
-        path = place / Path(name).expanduser()
+    folders = [Path(p).expanduser() for p in search_paths] + default_search_paths()
+    for folder in folders:
+        path = folder / Path(name).expanduser()
         if os.path.isfile(path):  # False for a name that is too long, where pathlib raises
             return path
     raise ValueError(
-        f"gin file {str(name)!r} was not found in {', '.join(map(str, places))}; "
+        f"gin file {str(name)!r} was not found in {', '.join(map(str, folders))}; "
         "check the name or add a folder with --gin_search_paths."
     )
 
@@ -77,9 +77,9 @@ def parse(
     gin.clear_config()
     _FROM_USER.clear()
     paths = [Path(p).expanduser() for p in search_paths] + default_search_paths()
-    _gin._LOCATION_PREFIXES[:] = ["", *map(str, paths)]
+    gin_config._LOCATION_PREFIXES[:] = ["", *map(str, paths)]
     # Its other reader takes folders for Python packages, and complains of those that are none.
-    _gin._FILE_READERS[:] = [(open, os.path.isfile)]
+    gin_config._FILE_READERS[:] = [(open, os.path.isfile)]
     for name in gin_files:
         path = find_file(name, search_paths)
         explained_file(lambda path=path: gin.parse_config_file(str(path)), path)
@@ -91,12 +91,12 @@ def parse(
 def _fill_in_defaults() -> None:
     """Moves bindings in the scopes of `DEFAULTS` to where nothing else is bound."""
     for default in DEFAULTS:
-        for (scope, selector), values in list(_gin._CONFIG.items()):
+        for (scope, selector), values in list(gin_config._CONFIG.items()):
             outer, _, inner = scope.partition("/")
             if outer != default or (selector == _MACRO and not inner):
                 continue
-            del _gin._CONFIG[scope, selector]
-            bound = _gin._CONFIG.setdefault((inner, selector), {})
+            del gin_config._CONFIG[scope, selector]
+            bound = gin_config._CONFIG.setdefault((inner, selector), {})
             for parameter, value in values.items():
                 bound.setdefault(parameter, value)
 
@@ -133,7 +133,7 @@ def load_with_folder(
 
 def macro(name: str) -> Any:
     """Returns the value bound to a macro since the last `parse`, "" if there is none."""
-    return _gin._CONFIG.get((name, _MACRO), {}).get("value", "")
+    return gin_config._CONFIG.get((name, _MACRO), {}).get("value", "")
 
 
 def build(name: str) -> Any:
@@ -144,7 +144,7 @@ def build(name: str) -> Any:
     """
     missing = [
         _label(scope, selector, parameter)
-        for (scope, selector), values in _gin._CONFIG.items()
+        for (scope, selector), values in gin_config._CONFIG.items()
         for parameter, value in values.items()
         if repr(value) == "%gin.REQUIRED"
     ]
@@ -156,12 +156,12 @@ def build(name: str) -> Any:
 def used() -> set[str]:
     """Returns the names of the bindings used by what was built since the last `parse`."""
     names = set()
-    for (scope, selector), values in _gin._OPERATIVE_CONFIG.items():
+    for (scope, selector), values in gin_config._OPERATIVE_CONFIG.items():
         parts = scope.split("/") if scope else []
         scopes = ["/".join(parts[:i]) for i in range(len(parts), -1, -1)]
         for parameter in values:
             for outer in scopes:  # gin lets the innermost scope win
-                if parameter in _gin._CONFIG.get((outer, selector), {}):
+                if parameter in gin_config._CONFIG.get((outer, selector), {}):
                     names.add(_label(outer, selector, parameter))
                     break
     return names
@@ -175,26 +175,26 @@ def unused() -> set[str]:
     """
     bound = {
         _label(scope, selector, parameter): value
-        for (scope, selector), values in _gin._CONFIG.items()
+        for (scope, selector), values in gin_config._CONFIG.items()
         for parameter, value in values.items()
         if not (selector == "gin.constant" or selector == _MACRO and scope == "gin.REQUIRED")
     }
     left = {name: bound[name] for name in bound.keys() - used()}
     from_files = left.keys() - _FROM_USER
     chosen = _chosen()
-    found = {name for name in from_files if _has_alternative(name, chosen)}
+    newly_ignored = {name for name in from_files if _has_alternative(name, chosen)}
     ignored: set[str] = set()
-    while found:
-        ignored |= found
-        found = {inner for name in found for inner in _macros_in(left[name])}
-        found = (found & from_files) - ignored
+    while newly_ignored:
+        ignored |= newly_ignored
+        newly_ignored = {inner for name in newly_ignored for inner in _macros_in(left[name])}
+        newly_ignored = (newly_ignored & from_files) - ignored
     return set(left) - ignored
 
 
 def _chosen() -> dict[str, set[str]]:
     """Returns the names of the classes that were called, by the module they are alternatives in."""
     chosen: dict[str, set[str]] = {module: set() for module in ALTERNATIVES}
-    for _, selector in _gin._OPERATIVE_CONFIG:
+    for _, selector in gin_config._OPERATIVE_CONFIG:
         name = selector.split(".")[-1]
         module = getattr(REGISTERED.get(name), "__module__", "")
         if module in chosen:
@@ -212,7 +212,7 @@ def _has_alternative(binding: str, chosen: Mapping[str, set[str]]) -> bool:
 
 def _macros_in(value: Any) -> Iterator[str]:
     """Yields the names of the macros that a bound value refers to."""
-    for reference in _gin.iterate_references(value):
+    for reference in gin_config.iterate_references(value):
         if reference.config_key[1] == _MACRO:
             yield reference.config_key[0]
 
@@ -276,7 +276,7 @@ def product(
     for text in overrides:
         name, value = split_binding(text)
         if name in axes:
-            parsed = explained(lambda text=text: _gin.parse_value(_typed(text)[1]))
+            parsed = explained(lambda text=text: gin_config.parse_value(_typed(text)[1]))
             axes[name] = list(parsed) if isinstance(parsed, (list, tuple)) else [parsed]
         else:
             _bind_text(text)
@@ -319,7 +319,7 @@ def _takes_text(name: str) -> bool:
         return bare_values.is_text(REGISTERED.get(owner), parameter)
     return any(
         _takes_text(_label(scope, selector, inner))
-        for (scope, selector), values in _gin._CONFIG.items()
+        for (scope, selector), values in gin_config._CONFIG.items()
         for inner, value in values.items()
         if name in _macros_in(value) and (scope, selector) != (name, _MACRO)
     )

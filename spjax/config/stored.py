@@ -86,7 +86,7 @@ def _bindings(path: Path) -> _Bindings:
         raise ValueError(f"cannot read {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text ({error.reason}), so it has been damaged.") from error
-    found: _Bindings = {}
+    bindings: _Bindings = {}
     try:
         for statement in config_parser.ConfigParser(text, _Delegate()):
             if isinstance(statement, config_parser.BlockDeclaration):
@@ -99,7 +99,7 @@ def _bindings(path: Path) -> _Bindings:
                 raise ValueError(f"it binds the macro {name}")
             if parameter not in parameters(_class(name)):
                 raise ValueError(f"{name} has no parameter {parameter!r}")
-            found.setdefault((scope, name), {})[parameter] = value
+            bindings.setdefault((scope, name), {})[parameter] = value
     except (ValueError, TypeError, SyntaxError, tokenize.TokenError, LookupError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
@@ -107,7 +107,7 @@ def _bindings(path: Path) -> _Bindings:
             "is read as data: settings of spjax's own classes, without imports, includes, macros "
             "or other calls. If you trust it, name it with --gin_file."
         ) from error
-    return found
+    return bindings
 
 
 class _Builder:

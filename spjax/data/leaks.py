@@ -99,12 +99,12 @@ def check(splits: Mapping[str, Sequence[tuple[str, str]]], near: float = NEAR) -
         np.concatenate([likeness, likeness]),
     )
     names = list(splits)
-    found = [
+    overlaps = [
         _overlap(name, other, splits, numbers, texts, pairs)
         for i, name in enumerate(names)
         for other in names[: i + 1]
     ]
-    return Report(tuple(found), complete)
+    return Report(tuple(overlaps), complete)
 
 
 def _overlap(
@@ -115,21 +115,21 @@ def _overlap(
     texts: Sequence[str],
     pairs: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> Overlap:
-    own, rows = numbers[name], splits[name]
+    text_numbers, rows = numbers[name], splits[name]
     left, right, likeness = pairs
     there = np.zeros(len(texts), bool)
     there[numbers[other]] = True
     here = np.zeros(len(texts), bool)
-    here[own] = True
+    here[text_numbers] = True
     if name == other:
-        counts = np.bincount(own, minlength=len(texts))
+        counts = np.bincount(text_numbers, minlength=len(texts))
         again = counts > 1
         same, same_target = len(rows) - int(here.sum()), len(rows) - len(set(rows))
         again_left = there[left]
     else:
         again = here & there
         examples = set(splits[other])
-        same, same_target = int(there[own].sum()), sum(row in examples for row in rows)
+        same, same_target = int(there[text_numbers].sum()), sum(row in examples for row in rows)
         again_left = ~there[left]  # what is found to the letter is not counted again
     fits = here[left] & there[right] & again_left
     is_near = np.zeros(len(texts), bool)
@@ -141,7 +141,7 @@ def _overlap(
         examples=len(rows),
         same=same,
         same_target=same_target,
-        near=int(is_near[own].sum()),
+        near=int(is_near[text_numbers].sum()),
         alike=(*copies, *_shown(texts, left[fits], right[fits], likeness[fits])),
     )
 
@@ -171,8 +171,8 @@ def _near_pairs(
     order = np.lexsort((rank[group], owner))
     owner, group = owner[order], group[order]
     sizes = np.bincount(owner, minlength=len(texts))
-    place = np.arange(len(owner)) - (np.cumsum(sizes) - sizes)[owner]
-    prefix = place <= sizes[owner] - np.ceil(near * sizes[owner] - 1e-9)
+    position = np.arange(len(owner)) - (np.cumsum(sizes) - sizes)[owner]
+    prefix = position <= sizes[owner] - np.ceil(near * sizes[owner] - 1e-9)
     prefix &= counts[group] > 1
     first, second, complete = _candidates(owner[prefix], group[prefix], sizes, near)
     shape = (len(texts), len(counts))
@@ -189,14 +189,14 @@ def _near_pairs(
 def _groups(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Returns text and number of each group of words, every group once a text, by text."""
     known: dict[str, int] = {}
-    words: list[int] = []
+    word_ids: list[int] = []
     lengths = []
     for text in texts:
-        found = re.findall(r"\w+", text.lower())
-        missing = [0] * (GROUP - len(found)) if found else []  # shorter texts are one group
-        words += [known.setdefault(word, len(known) + 1) for word in found] + missing
-        lengths.append(len(found) + len(missing))
-    ids = np.array(words, np.uint64)
+        words = re.findall(r"\w+", text.lower())
+        missing = [0] * (GROUP - len(words)) if words else []  # shorter texts are one group
+        word_ids += [known.setdefault(word, len(known) + 1) for word in words] + missing
+        lengths.append(len(words) + len(missing))
+    ids = np.array(word_ids, np.uint64)
     owner = np.repeat(np.arange(len(texts)), lengths)
     group = np.zeros(max(len(ids) - GROUP + 1, 0), np.uint64)
     for k in range(GROUP):  # beyond 2 million different words this is a hash
@@ -216,7 +216,7 @@ def _candidates(
     """Returns pairs of texts with a common group and similar sizes, and whether all are there."""
     order = np.lexsort((sizes[owner], group))
     owner, group = owner[order], group[order]
-    found = [np.zeros(0, np.int64)]
+    pairs = [np.zeros(0, np.int64)]
     at, total = np.arange(len(owner)), 0
     for step in range(1, len(owner)):
         at = at[at + step < len(owner)]
@@ -228,6 +228,6 @@ def _candidates(
         if not len(at) or total > _MOST_PAIRS:
             break
         low, high = np.sort([owner[at], owner[at + step]], axis=0)
-        found.append(low * len(sizes) + high)
-    both = np.unique(np.concatenate(found))
+        pairs.append(low * len(sizes) + high)
+    both = np.unique(np.concatenate(pairs))
     return both // len(sizes), both % len(sizes), total <= _MOST_PAIRS

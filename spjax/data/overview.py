@@ -29,14 +29,14 @@ class View:
     """Vocabulary, lengths and prompt of the model that is to read a task.
 
     Attributes:
-      words: its vocabulary.
+      vocabulary: its vocabulary.
       prompt_length: rows of the prompt.
       insertion: where they go, one of `batching.INSERTIONS`.
       input_length: the most input tokens; 0 for the task's.
       target_length: likewise.
     """
 
-    words: Vocabulary
+    vocabulary: Vocabulary
     prompt_length: int = 100
     insertion: str = "front"
     input_length: int = 0
@@ -44,10 +44,10 @@ class View:
 
     def lengths(self, info: TaskInfo) -> dict[str, int]:
         """Returns the most tokens of `inputs` and `targets`, EOS included."""
-        own = info.lengths
+        lengths = info.lengths
         return {
-            "inputs": self.input_length or own["inputs"],
-            "targets": self.target_length or own["targets"],
+            "inputs": self.input_length or lengths["inputs"],
+            "targets": self.target_length or lengths["targets"],
         }
 
 
@@ -69,8 +69,8 @@ def listing(wanted: str = "") -> str:
     ]
     told = [_table([head, *rows])] if rows else []
     if mixtures:
-        made = [registry.mixture(name) for name in mixtures]
-        told.append(_table([("mixture", "trained on", "also scored on"), *map(_mixed, made)]))
+        loaded = [registry.mixture(name) for name in mixtures]
+        told.append(_table([("mixture", "trained on", "also scored on"), *map(_mixed, loaded)]))
     return "\n\n".join(told)
 
 
@@ -113,8 +113,8 @@ def examples(info: TaskInfo) -> dict[str, list[tuple[str, str]]]:
       ValueError: the records cannot be found or used.
     """
     if info.source.startswith(file_task.SOURCE) and not info.few_shot:  # spares TensorFlow
-        found = {split: file_task.records(info.source, split) for split in info.splits}
-        return {s: [(r["inputs"], r["targets"]) for r in rows] for s, rows in found.items()}
+        records = {split: file_task.records(info.source, split) for split in info.splits}
+        return {s: [(r["inputs"], r["targets"]) for r in rows] for s, rows in records.items()}
     cache.ensure([info])
     loaded = {split: cache.load(info, split).examples for split in info.splits}
     return {
@@ -132,15 +132,15 @@ def describe(info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], vi
       view: of the model.
     """
     tokens = {
-        split: [tuple(map(len, _ids(info, pair, view.words))) for pair in pairs]
+        split: [tuple(map(len, _ids(info, pair, view.vocabulary))) for pair in pairs]
         for split, pairs in splits.items()
     }
     head = ("  split", "examples", "in the table", "targets")
     told = [_table([head, *_split_rows(info, splits)])]
     lines = [coverage.line(info, *losses) for losses in _losses(info, splits, view)]
     told += ["\n".join(f"  {line}" for line in lines if line)] if any(lines) else []
-    for place, feature in enumerate(("inputs", "targets")):
-        lengths = {split: np.array([row[place] for row in rows]) for split, rows in tokens.items()}
+    for index, feature in enumerate(("inputs", "targets")):
+        lengths = {split: np.array([row[index] for row in rows]) for split, rows in tokens.items()}
         told.append("\n".join(_lengths(feature, lengths, view.lengths(info)[feature])))
     first = next((split for split in splits if splits[split]), "")
     for number, pair in enumerate(splits[first][:_EXAMPLES] if first else ()):
@@ -157,7 +157,7 @@ def check(info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], view:
       ValueError: as `coverage.check_labels` and `coverage.check`.
     """
     most = view.lengths(info)["targets"]
-    coverage.check_labels(info.labels, view.words, most, info.sentinel)
+    coverage.check_labels(info.labels, view.vocabulary, most, info.sentinel)
     for split, counts, lengths in _losses(info, splits, view):
         coverage.check(info, split, counts, lengths)
 
@@ -168,7 +168,7 @@ def _losses(
     """Yields for each split its name, its losses (`coverage`), and the lengths."""
     lengths = view.lengths(info)
     for split, pairs in splits.items():
-        counter = coverage.Counter(info, split, view.words, lengths)
+        counter = coverage.Counter(info, split, view.vocabulary, lengths)
         for pair in pairs:
             fields = {"inputs_text": pair[0], "targets_text": pair[1]}
             counter.add(*_cut_ids(info, pair, view), fields)
@@ -204,8 +204,8 @@ def leak_report(splits: Mapping[str, Sequence[tuple[str, str]]], near: float = l
 def _answer(info: TaskInfo, most: int = 0) -> str:
     if not info.labels:
         return "text"
-    words = ", ".join(info.labels)
-    return f"{len(info.labels)} labels" if 0 < most < len(words) else words
+    labels = ", ".join(info.labels)
+    return f"{len(info.labels)} labels" if 0 < most < len(labels) else labels
 
 
 def _source(info: TaskInfo) -> str:
@@ -277,32 +277,36 @@ def _lengths(feature: str, lengths: Mapping[str, np.ndarray], most: int) -> list
     low, high = int(every.min()), int(every.max())
     width = -(-(high - low + 1) // _BINS)
     counts = np.bincount((every - low) // width)
-    for place, count in enumerate(counts):
-        start = low + place * width
+    for number, count in enumerate(counts):
+        start = low + number * width
         span = f"{start}-{start + width - 1}" if width > 1 else f"{start}"
         bar = "#" * int(np.ceil(_BARS * count / counts.max()))
         told.append(f"  {span:>11} {count:>9,} {bar}".rstrip())
     return told
 
 
-def _ids(info: TaskInfo, pair: tuple[str, str], words: Vocabulary) -> tuple[list[int], list[int]]:
+def _ids(
+    info: TaskInfo, pair: tuple[str, str], vocabulary: Vocabulary
+) -> tuple[list[int], list[int]]:
     """Returns token ids of input and target, uncut."""
-    inputs, targets = words.encode(pair[0]), words.encode_target(pair[1], info.sentinel)
-    return [*inputs, words.eos_id], [*targets, words.eos_id]
+    inputs, targets = vocabulary.encode(pair[0]), vocabulary.encode_target(pair[1], info.sentinel)
+    return [*inputs, vocabulary.eos_id], [*targets, vocabulary.eos_id]
 
 
 def _cut_ids(info: TaskInfo, pair: tuple[str, str], view: View) -> list[list[int]]:
     """Returns token ids of input and target as runs read them."""
     lengths = view.lengths(info)
     return [
-        ids if len(ids) <= most else [*ids[: most - 1], view.words.eos_id]
-        for ids, most in zip(_ids(info, pair, view.words), (lengths["inputs"], lengths["targets"]))
+        ids if len(ids) <= most else [*ids[: most - 1], view.vocabulary.eos_id]
+        for ids, most in zip(
+            _ids(info, pair, view.vocabulary), (lengths["inputs"], lengths["targets"])
+        )
     ]
 
 
 def _shown(title: str, info: TaskInfo, pair: tuple[str, str], view: View) -> Iterator[str]:
     """Describes an example by the row that batching makes of it."""
-    words, lengths, cut = view.words, view.lengths(info), _cut_ids(info, pair, view)
+    vocabulary, lengths, cut = view.vocabulary, view.lengths(info), _cut_ids(info, pair, view)
     inputs, targets = (Ragged(np.array(ids, np.int32), np.array([0, len(ids)])) for ids in cut)
     split = cache.CachedSplit(info.name, "", Path(), lengths, inputs, targets)
     layout = batching.make_layout(
@@ -311,13 +315,13 @@ def _shown(title: str, info: TaskInfo, pair: tuple[str, str], view: View) -> Ite
     row = {name: array[0] for name, array in batching.rows(split, np.array([0]), layout).items()}
     used = int(row["input_segments_BL"].sum())
     stream = zip(row["inputs_BL"][:used], row["slots_BL"][:used])
-    pieces = [words.piece(int(token)) if slot < 0 else int(slot) for token, slot in stream]
+    pieces = [vocabulary.piece(int(token)) if slot < 0 else int(slot) for token, slot in stream]
     yield title
     yield f"  input    {_short(pair[0], _TEXT)}"
     yield f"  encoder  {_pieces(pieces)}"
     yield f"           {view.prompt_length} rows of the prompt and {len(cut[0])} tokens"
     yield f"  target   {_short(pair[1], _TEXT)}"
-    yield f"  decoder  {_pieces([words.piece(int(t)) for t in cut[1]])}"
+    yield f"  decoder  {_pieces([vocabulary.piece(int(t)) for t in cut[1]])}"
 
 
 def _pieces(pieces: Sequence[str | int]) -> str:

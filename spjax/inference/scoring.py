@@ -15,7 +15,7 @@ from spjax.data.tasks.info import TaskInfo
 from spjax.data.token_cache import cache
 from spjax.data.token_cache.cache import CachedSplit, Task
 from spjax.inference.prediction import Predictor
-from spjax.vocabularies import vocabulary as vocabularies
+from spjax.vocabularies.vocabulary import without_sentinel
 
 Scores = dict[str, float]
 
@@ -29,7 +29,7 @@ def score(info: TaskInfo, texts: Sequence[str], examples: Sequence[dict[str, Any
       examples: raw fields of the examples that it was written for.
     """
     if info.sentinel:
-        texts = [vocabularies.without_sentinel(text) for text in texts]
+        texts = [without_sentinel(text) for text in texts]
     values = metrics.evaluate(info, list(texts), examples)
     return {**values, "score": metrics.score(values, info.selection)}
 

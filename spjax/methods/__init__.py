@@ -17,8 +17,8 @@ PAPER, PAPER_FULL = "prompt_tuning", "full_fine_tuning"
 
 def names() -> tuple[str, ...]:
     """Returns the names of all methods: the files of this folder."""
-    found = (module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name for name in found if name not in _HELPERS))
+    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name for name in modules if name not in _HELPERS))
 
 
 def get(name: str) -> type[Method]:

@@ -21,7 +21,7 @@ class Method(nn.Module):
     """Base class of tuning methods; its Flax parameters are all that is trained.
 
     A subclass in `spjax/methods/<name>.py` is registered by its file name. Its attributes are its
-    hyper-parameters; it must not be given attributes called `name`, `parent` or `init`.
+    hyper-parameters; none may be called `name`, `parent` or `init`, which Flax uses.
 
     Attributes:
       changes_weights: whether `__call__` returns other weights than the base. Such runs cannot
@@ -29,9 +29,8 @@ class Method(nn.Module):
       parameter_counts: formulas of the number of trained parameters, one for each variant, in the
         letters of `spjax.types` and with E and L for the layers of encoder and decoder, M for the
         hidden size of a network and W for the parameters of the model.
-      trained: whether there is anything to train. A method without parameters writes text around
-        the input instead (`written`), with examples that it asks for (`demonstrations`), and says
-        how it is answered (`decoding`).
+      trained: whether there are parameters. A method without any returns the text to read
+        (`written`), and has a number of examples in it (`demonstrations`) and a `decoding`.
     """
 
     changes_weights: ClassVar[bool] = False
@@ -79,10 +78,10 @@ class Method(nn.Module):
         Args:
           labels: label words of the task.
           encode: text to token ids, without EOS.
-          tasks: how many tasks are mixed in training.
+          tasks: number of tasks that are mixed in training.
 
         Returns:
-          A method ready to be initialised.
+          A method whose parameters can be initialized.
         """
         del labels, encode, tasks
         return self
@@ -98,7 +97,7 @@ class Method(nn.Module):
           base: the frozen weights.
 
         Returns:
-          The weights to run with, and what goes into the forward pass beside them (or None).
+          The weights to run with, and the soft tokens (or None).
         """
         raise NotImplementedError
 
@@ -111,7 +110,7 @@ class Method(nn.Module):
 
         Returns:
           Arrays by name: those of the run's `Soft` ("prompt", "prefix/cross/keys", "added");
-          where weights are changed, what the method says.
+          names of the method's own where it changes weights.
         """
         _, soft = self.apply({"params": trainable}, base)
         return {} if soft is None else soft.arrays()
@@ -132,12 +131,12 @@ def apply_gang(
     """
     if methods[0].changes_weights:
         (method,), (trainable,) = methods, trainables
-        own = jax.tree.map(lambda x: x[0], trainable)
-        weights, one = method.apply({"params": own}, base)
+        params = jax.tree.map(lambda x: x[0], trainable)
+        weights, one = method.apply({"params": params}, base)
         return weights, None if one is None else join([jax.tree.map(lambda x: x[None], one)])
 
     def soft(method: Method, trainable: Tree) -> Soft:
-        return jax.vmap(lambda own: method.apply({"params": own}, base)[1])(trainable)
+        return jax.vmap(lambda params: method.apply({"params": params}, base)[1])(trainable)
 
     return base, join([soft(*group) for group in zip(methods, trainables, strict=True)])
 
@@ -147,7 +146,7 @@ def init_trainable(method: Method, base: Tree, seed: int) -> Tree:
 
     Args:
       method: resolved (`Method.resolve`).
-      base: the frozen weights; initialisers look at the embedding.
+      base: the frozen weights; initializers read the embedding.
       seed: of the random draws.
     """
     params = method.init(jax.random.key(seed), base).get("params", {})

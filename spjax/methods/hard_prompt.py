@@ -25,9 +25,9 @@ class HardPrompt(Method):
     Attributes:
       template: a text with {input} in it, or a mapping from the names of tasks to such texts, in
         which "default" stands for every other task.
-      demonstrations: how many examples stand in front; as many of each label as of any other,
-        drawn by the run's seed.
-      decoding: "rank" takes the most probable of the task's labels, "greedy" writes freely.
+      demonstrations: number of examples in front, equally many of each label, drawn by the run's
+        seed.
+      decoding: "rank" takes the most probable of the task's labels, "greedy" decodes freely.
     """
 
     trained: ClassVar[bool] = False
@@ -38,8 +38,8 @@ class HardPrompt(Method):
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
-        given = self.template
-        for text in given.values() if isinstance(given, Mapping) else [given]:
+        template = self.template
+        for text in template.values() if isinstance(template, Mapping) else [template]:
             if not isinstance(text, str) or text.count(_INPUT) != 1:
                 raise ValueError(
                     f"the template {text!r} must be a text in which {_INPUT} stands once, for "
@@ -79,8 +79,10 @@ class HardPrompt(Method):
                     "or an entry 'default'."
                 )
             template = template.get(name, template.get("default"))
-        asked = [f"{template.replace(_INPUT, inputs)} {target}" for inputs, target in shown]
-        return " ".join([*asked, template.replace(_INPUT, text)])
+        demonstrations = [
+            f"{template.replace(_INPUT, inputs)} {target}" for inputs, target in shown
+        ]
+        return " ".join([*demonstrations, template.replace(_INPUT, text)])
 
     @nn.compact
     def __call__(self, base: Tree) -> tuple[Tree, None]:

@@ -28,7 +28,7 @@ class IA3(Method):
     def __call__(self, base: Tree) -> tuple[Tree, None]:
         """Returns the scaled weights, and no soft tokens."""
         weights = trees.flatten(base)
-        shapes = {name: found for name, leaf in weights.items() if (found := _shape(name, leaf))}
+        shapes = {name: shape for name, leaf in weights.items() if (shape := _shape(name, leaf))}
         scales = self.param(
             "scales", lambda _: trees.unflatten({k: jnp.ones(s) for k, s in shapes.items()})
         )

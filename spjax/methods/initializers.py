@@ -101,7 +101,7 @@ class SampledVocabulary:
 class ClassLabels:
     """Soft token i is the mean embedding of label i's tokens; more are sampled vocabulary.
 
-    `from_embedded_list` of the released code: labels that find no row are dropped.
+    `from_embedded_list` of the released code: labels beyond the prompt's length are dropped.
 
     Attributes:
       labels: the label words; empty for those of the task.
@@ -129,20 +129,20 @@ class ClassLabels:
             raise ValueError(
                 f"CLASS_LABELS is the text {self.labels!r}; give a list of words, ['yes', 'no']."
             )
-        words = tuple(self.labels) or tuple(labels)
-        if not words:
+        texts = tuple(self.labels) or tuple(labels)
+        if not texts:
             raise ValueError(
                 "class-label initialisation needs label words, and the task has none. Set "
                 "CLASS_LABELS to a list of words, or use another initializer."
             )
-        tokens = tuple(tuple(encode(word)) for word in words)
+        tokens = tuple(tuple(encode(word)) for word in texts)
         if () in tokens:
-            empty = words[tokens.index(())]
+            empty = texts[tokens.index(())]
             raise ValueError(f"the label word {empty!r} has no tokens; choose another word.")
-        for i, (word, ids) in enumerate(zip(words, tokens)):
+        for i, (word, ids) in enumerate(zip(texts, tokens)):
             _check_known(f"the label word {word!r}", ids)
             if ids in tokens[:i]:
-                other = words[tokens.index(ids)]
+                other = texts[tokens.index(ids)]
                 raise ValueError(
                     f"the label words {other!r} and {word!r} are the same tokens; choose others."
                 )
@@ -241,7 +241,7 @@ def check(name: str, value: Any) -> None:
     """Demands an initializer.
 
     Args:
-      name: how the user writes the setting, such as "INITIALIZER".
+      name: of the setting, such as "INITIALIZER".
       value: what was set.
 
     Raises:

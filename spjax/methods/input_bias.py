@@ -15,11 +15,11 @@ from spjax.types import Tree
 class InputBias(Method):
     """Vectors that are added to the embeddings of the text, instead of standing beside them.
 
-    Row i mod P is added to token i of each example, so one row is a bias on every token, and as
-    many rows as the text has tokens are one for each place. Nothing is attended to that was not
-    there before: what a prompt of the same number of parameters does better than this, it owes to
-    its own positions. It starts at 0, so training starts from the frozen model itself. The control
-    is this project's own.
+    Vector i mod P is added to token i of each example, so one vector is a bias on every token, and
+    as many vectors as the text has tokens are one for each position. No positions are added: a
+    prompt with the same number of parameters owes any advantage over this to its own positions. The
+    bias is initialized with 0, so training starts from the frozen model itself. The control is this
+    project's own.
 
     Attributes:
       length: P.

@@ -67,10 +67,10 @@ class LoRA(Method):
     def __call__(self, base: Tree) -> tuple[Tree, None]:
         """Returns the changed weights, and no soft tokens."""
         weights = trees.flatten(base)
-        found = {name: leaf for name, leaf in weights.items() if _kernel_of(name) in self.kernels}
-        factors = self.param("factors", lambda rng: trees.unflatten(self._start(rng, found)))
+        kernels = {name: leaf for name, leaf in weights.items() if _kernel_of(name) in self.kernels}
+        factors = self.param("factors", lambda rng: trees.unflatten(self._start(rng, kernels)))
         factors = trees.flatten(factors)
-        for name, kernel in found.items():
+        for name, kernel in kernels.items():
             a, b = factors[f"{name}/a"], factors[f"{name}/b"]
             change = self.scale * (a @ b if a.ndim == 2 else jnp.einsum("ilr,rlo->ilo", a, b))
             weights[name] = kernel.astype(jnp.float32) + change
@@ -78,21 +78,21 @@ class LoRA(Method):
 
     def _start(self, rng: Array, kernels: dict[str, Array]) -> dict[str, jax.Array]:
         """Returns initial A and B of each kernel; layers stacked on axis 1 stay stacked."""
-        found = {}
-        for name, own in zip(kernels, jax.random.split(rng, len(kernels))):
+        factors = {}
+        for name, kernel_rng in zip(kernels, jax.random.split(rng, len(kernels))):
             first, *layers, last = kernels[name].shape
             start = _start_a(batch_axis=range(1, 1 + len(layers)))  # no part of fan in
-            found[f"{name}/a"] = start(own, (first, *layers, self.rank), jnp.float32)
-            found[f"{name}/b"] = jnp.zeros((self.rank, *layers, last), jnp.float32)
-        return found
+            factors[f"{name}/a"] = start(kernel_rng, (first, *layers, self.rank), jnp.float32)
+            factors[f"{name}/b"] = jnp.zeros((self.rank, *layers, last), jnp.float32)
+        return factors
 
     def collapse(self, trainable: Tree, base: Tree) -> dict[str, jax.Array]:
         """Returns A and B of each kernel under its name, the scale multiplied into B."""
         del base
-        found = trees.flatten(trainable["factors"])
+        factors = trees.flatten(trainable["factors"])
         return {
             f"lora/{name}": leaf * self.scale if name.endswith("/b") else leaf
-            for name, leaf in found.items()
+            for name, leaf in factors.items()
         }
 
 

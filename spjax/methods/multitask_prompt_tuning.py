@@ -54,16 +54,16 @@ class _Rows:
 class MultitaskPromptTuning(Method):
     """The prompt of task s is `shared` times, element by element, low-rank `u_s v_s`.
 
-    Source stage: `source` is empty, and the tasks of a mixture are trained together; `shared`
-    starts as a prompt does, and every `u_s v_s` near 1, so that all tasks start from it (the paper
-    does not say how it starts; PEFT's factors of 0.02 make every prompt start near 0). Target
-    stage: `source` is the folder of such a run; `shared` and the average over its tasks of u and of
-    v are where all target tasks start (section 3.2). Both stages train both parts. Afterwards each
-    task has a plain prompt.
+    Source stage: `source` is empty, and the tasks of a mixture are trained together; `shared` is
+    initialized as a prompt, and every `u_s v_s` near 1, so that all tasks start from it (the paper
+    does not state the initialization; with PEFT's factors of 0.02 every prompt starts near 0).
+    Target stage: `source` is the folder of such a run; all target tasks are initialized with
+    `shared` and the averages over its tasks of u and of v (section 3.2). Both stages
+    train both parts. Afterwards each task has a plain prompt.
 
     With `teachers`, a plain prompt of each source task (runs of prompt tuning), the loss has a term
     that imitates the model's answers under them: logits and last hidden layer (section 3.1). Each
-    batch is of a random number of the tasks, at least two.
+    batch has a random number of the tasks, at least two.
 
     The paper has two learning rates. Here the run's is that of `shared`, and u and v are stored
     divided by `task_rate`, which makes theirs so many times larger with an optimizer whose steps
@@ -148,7 +148,7 @@ class MultitaskPromptTuning(Method):
 
     @property
     def without_identity(self) -> frozenset[str]:
-        """Returns the fields that `resolve` fills in, by file digests known."""
+        """Returns the fields left out of the run key, which has the digests of the files."""
         return frozenset({"teacher_rows"})
 
     def resolve(
@@ -177,8 +177,8 @@ class MultitaskPromptTuning(Method):
     @nn.compact
     def __call__(self, base: Tree) -> tuple[Tree, Soft]:
         """Returns the base, and `prompt_SPD`, or `prompt_PD` for one task."""
-        found = self.param("factors", lambda rng: self._start(rng, base))
-        shared_PD, u_SPR, v_SRD = self._factors(found)
+        factors = self.param("factors", lambda rng: self._start(rng, base))
+        shared_PD, u_SPR, v_SRD = self._factors(factors)
         prompt_SPD = shared_PD * (u_SPR @ v_SRD)
         soft = Soft(prompt=prompt_SPD if self.tasks > 1 else prompt_SPD[0])
         if not self.teachers:
@@ -203,8 +203,8 @@ class MultitaskPromptTuning(Method):
                 )
         return [jnp.asarray(rows_PD) for rows_PD in self.teacher_rows.each]
 
-    def _factors(self, found: Tree) -> tuple[jax.Array, jax.Array, jax.Array]:
-        return found["shared"], self.task_rate * found["u"], self.task_rate * found["v"]
+    def _factors(self, factors: Tree) -> tuple[jax.Array, jax.Array, jax.Array]:
+        return factors["shared"], self.task_rate * factors["u"], self.task_rate * factors["v"]
 
     def _start(self, rng: jax.Array, base: Tree) -> dict[str, jax.Array]:
         embedding_VD = base["token_embedder"]["embedding"]

@@ -25,8 +25,8 @@ class PTuning(Method):
     paper's own experiments on SuperGLUE do not always do.
 
     Attributes:
-      length: P, the rows in front of the text; not used with a template.
-      template: where rows stand among fields and words, as `spjax.data.batching.slots` explains:
+      length: P, soft tokens in front of the text; not used with a template.
+      template: slots among fields and words, as in `spjax.data.batching.slots`:
         "{p:3} {premise} ? {p:2} answer: {p:1} {hypothesis}"; "" for in front of the text.
       encoder: "lstm" or "mlp".
       hidden: M.

@@ -19,19 +19,19 @@ from spjax.types import Tree
 class PromptTuning(Method):
     """One array `[P, D]` beside a frozen model (section 2 of the paper).
 
-    The rows take part in the encoder like embedded words: relative positions, masks and dropout
-    follow from the stream. Besides the paper's place in front of the input, the released code's
-    places after the first token and at the end (before EOS) can be chosen, and what the rows may
-    attend to (its `extended/masks.py`; text always sees them).
+    The encoder treats soft tokens like embedded words: relative positions, masks and dropout follow
+    from the stream. Besides the paper's place in front of the input, there are the released code's
+    places after the first token and at the end (before EOS), and its attention masks of soft tokens
+    (`extended/masks.py`; text always attends to them).
 
     Attributes:
       length: P.
       initializer: one of `spjax.methods.initializers`.
       place: "front", "after_first" or "end".
       per_task: whether each task of a mixture has a prompt of its own.
-      sees_text: whether rows attend to the text.
-      sees_prompt: which rows a row attends to: "all", "before" (itself and those before it) or
-        "itself".
+      sees_text: whether soft tokens attend to the text.
+      sees_prompt: the soft tokens that a soft token attends to: "all", "before" (itself
+        and those before it) or "itself".
       tasks: S, filled in by `resolve`.
     """
 
@@ -69,7 +69,7 @@ class PromptTuning(Method):
     def without_identity(self) -> frozenset[str]:
         """Returns the fields left out of the run key while they have the default.
 
-        Their folders have keys that know nothing of it.
+        So runs keep the keys that they had before these fields existed.
         """
         usual = {"per_task": False, "sees_text": True, "sees_prompt": "all", "tasks": 1}
         return frozenset(name for name, value in usual.items() if getattr(self, name) == value)
@@ -99,7 +99,7 @@ class PromptTuning(Method):
         def start(rng: jax.Array) -> jax.Array:
             if not self.per_task:
                 return one(rng)
-            return jnp.stack([one(own) for own in jax.random.split(rng, self.tasks)])
+            return jnp.stack([one(key) for key in jax.random.split(rng, self.tasks)])
 
         prompt = self.param("prompt", start)
         sees = {"sees_text": self.sees_text, "sees_prompt": self.sees_prompt}

@@ -55,17 +55,17 @@ def rouge(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
     rouge_scorer = extras.import_module("rouge_score.rouge_scorer", "tfds", "the metric 'rouge'")
     names = ("rouge1", "rouge2", "rougeLsum")
     scorer = rouge_scorer.RougeScorer(names)
-    found = [
+    scores = [
         scorer.score(target=_sentences(target), prediction=_sentences(prediction))
         for target, prediction in zip(targets, predictions)
     ]
-    return {name: 100 * float(np.mean([each[name].fmeasure for each in found])) for name in names}
+    return {name: 100 * float(np.mean([each[name].fmeasure for each in scores])) for name in names}
 
 
 def bleu(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
     """Returns corpus BLEU of sacrebleu with T5's settings: `intl` tokenizer, cased."""
     sacrebleu = extras.import_module("sacrebleu", "tfds", "the metric 'bleu'")
-    found = sacrebleu.corpus_bleu(
+    result = sacrebleu.corpus_bleu(
         list(predictions),
         [list(targets)],
         smooth_method="exp",
@@ -74,7 +74,7 @@ def bleu(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
         tokenize="intl",
         use_effective_order=False,
     )
-    return {"bleu": float(found.score)}
+    return {"bleu": float(result.score)}
 
 
 def _sentences(text: str) -> str:
@@ -87,9 +87,9 @@ def _normalise(text: str) -> str:
 
 
 def _word_f1(gold: str, text: str) -> float:
-    gold_words, words = gold.split(), text.split()
-    common = sum((collections.Counter(gold_words) & collections.Counter(words)).values())
+    gold_words, predicted_words = gold.split(), text.split()
+    common = sum((collections.Counter(gold_words) & collections.Counter(predicted_words)).values())
     if common == 0:
         return 0.0
-    precision, recall = common / len(words), common / len(gold_words)
+    precision, recall = common / len(predicted_words), common / len(gold_words)
     return 2 * precision * recall / (precision + recall)

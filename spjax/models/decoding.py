@@ -7,6 +7,7 @@ and keep the keys and values of the positions written so far, so that a step cos
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -62,7 +63,7 @@ class Decoding:
 
 
 def decode(
-    how: Decoding,
+    decoding: Decoding,
     model: T5,
     weights: Tree,
     batch: Batch,
@@ -75,7 +76,7 @@ def decode(
     """Decodes one answer for each row.
 
     Args:
-      how: the way of choosing.
+      decoding: the strategy.
       model: the network.
       weights: its parameters.
       batch: rows of one segment each; targets are not looked at.
@@ -90,18 +91,22 @@ def decode(
       ids `[B, M]`, int32, and scores `[B]`: the log-probability of the label for "rank", that of
       the answer over its length penalty for "beam", else NaN.
     """
-    asked = (model, weights, batch, injection)
-    if how.kind == "rank":
-        scores_BC = jnp.where(allowed_BC, label_scores(*asked, labels_CM), -jnp.inf)
+    model_inputs = (model, weights, batch, injection)
+    if decoding.kind == "rank":
+        scores_BC = jnp.where(allowed_BC, label_scores(*model_inputs, labels_CM), -jnp.inf)
         return jnp.asarray(labels_CM)[jnp.argmax(scores_BC, axis=1)], jnp.max(scores_BC, axis=1)
-    if how.kind == "beam":
-        ids, scores = beam_search(*asked, max_length, how.num_beams, how.length_penalty)
+    if decoding.kind == "beam":
+        ids, scores = beam_search(
+            *model_inputs, max_length, decoding.num_beams, decoding.length_penalty
+        )
         return ids[:, 0], scores[:, 0]
     no_score_B = jnp.full(len(numbers_B), jnp.nan)
-    if how.kind == "greedy":
-        return greedy(*asked, max_length), no_score_B
-    keys_B = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(how.seed), n))(numbers_B)
-    return sample(*asked, max_length, keys_B, how.temperature, how.top_k), no_score_B
+    if decoding.kind == "greedy":
+        return greedy(*model_inputs, max_length), no_score_B
+    keys_B = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(decoding.seed), n))(numbers_B)
+    return sample(
+        *model_inputs, max_length, keys_B, decoding.temperature, decoding.top_k
+    ), no_score_B
 
 
 def greedy(
@@ -276,9 +281,8 @@ def beam_search(
       at `max_length` for "t5x" (so nothing better is missed), above what it has now for
       "huggingface" (a guess, where the penalty favours long sequences).
 
-    So with one beam "t5x" is not quite greedy: a runner-up EOS may end a sequence that wins in
-    the end by its score (Lester et al.'s code decodes so). `generate` decodes one beam greedily.
-    With a penalty of 0 the two agree wherever neither of the two middle points matters.
+    So with one beam "t5x" is not quite greedy, as in Lester et al.'s code: a runner-up EOS may end
+    a sequence that wins by its score. `generate` decodes one beam greedily.
 
     Args:
       model: the network.
@@ -291,7 +295,7 @@ def beam_search(
       rule: one of `RULES`.
 
     Returns:
-      ids `[B, W, max_length]`, int32, best first (T5X's own order is the reverse), 0 after EOS; and
+      ids `[B, W, max_length]`, int32, best first (T5X's order is the reverse), 0 after EOS; and
       scores `[B, W]`, -inf where fewer were found. Where "t5x" finds no end of a row, the live
       sequences and their log-probabilities.
 
@@ -301,33 +305,38 @@ def beam_search(
     _check_beams(num_beams, length_penalty, rule)
     params = {"params": weights}
     encoded_BLD, valid_BL = model.apply(params, batch, injection, method=T5.encode)
-    started = model.apply(params, encoded_BLD, max_length, method=T5.start_decoding)
+    states = model.apply(params, encoded_BLD, max_length, method=T5.start_decoding)
     axis = 1 if model.config.scan_layers else 0  # of the rows
-    cross, cached = jax.tree.map(lambda x: jnp.repeat(x, num_beams, axis=axis), started)
+    cross, cached = jax.tree.map(lambda x: jnp.repeat(x, num_beams, axis=axis), states)
     valid_XL = jnp.repeat(valid_BL, num_beams, axis=0)
     runs_X1 = jnp.repeat(jnp.asarray(batch.runs_BG), num_beams, axis=0)
-    rows = encoded_BLD.shape[0]
+    decode_step = functools.partial(model.apply, params, method=T5.decode_step)
+    rows, real_B = encoded_BLD.shape[0], jnp.any(valid_BL, axis=1)
 
     def one(beams: _Beams) -> _Beams:
         last_BW = jnp.take(beams.live_BWM, beams.index - 1, axis=2, mode="fill", fill_value=0)
         last_BW = jnp.where(beams.index == 0, 0, last_BW)
-        tokens_X, step = last_BW.reshape(-1), beams.index
-        inputs = (tokens_X, step, cross, beams.cached, valid_XL, injection, runs_X1)
-        logits_XV, cached = model.apply(params, *inputs, method=T5.decode_step)
+        logits_XV, cached = decode_step(
+            last_BW.reshape(-1), beams.index, cross, beams.cached, valid_XL, injection, runs_X1
+        )
         logs_BWV = jax.nn.log_softmax(logits_XV).reshape(rows, num_beams, -1)
         beams, parents_BW = _extend(beams, logs_BWV, length_penalty, rule)
         own_X = (jnp.arange(rows, dtype=jnp.int32)[:, None] * num_beams + parents_BW).reshape(-1)
         return beams.replace(cached=jax.tree.map(lambda x: jnp.take(x, own_X, axis=axis), cached))
 
-    empty_BWM = jnp.zeros((rows, num_beams, max_length), jnp.int32)
-    none_BW = jnp.full((rows, num_beams), -jnp.inf)
-    first_BW = none_BW.at[:, 0].set(0.0)  # all beams start alike, so only one may live
-    real_B = jnp.any(valid_BL, axis=1)
-    start = _Beams(jnp.int32(0), empty_BWM, first_BW, empty_BWM, none_BW, real_B, cached)
     end = jax.lax.while_loop(
-        lambda beams: (beams.index < max_length) & jnp.any(beams.open_B), one, start
+        lambda beams: (beams.index < max_length) & jnp.any(beams.open_B),
+        one,
+        _first_beams(real_B, num_beams, max_length, cached),
     )
     return _best(end, real_B)
+
+
+def _first_beams(real_B: Array, num_beams: int, max_length: int, cached: Any) -> _Beams:
+    empty_BWM = jnp.zeros((real_B.shape[0], num_beams, max_length), jnp.int32)
+    none_BW = jnp.full((real_B.shape[0], num_beams), -jnp.inf)
+    first_BW = none_BW.at[:, 0].set(0.0)  # all beams start alike, so only one may live
+    return _Beams(jnp.int32(0), empty_BWM, first_BW, empty_BWM, none_BW, real_B, cached)
 
 
 def _best(end: _Beams, real_B: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -429,11 +438,13 @@ def label_scores(
     def score(label_M: Array) -> jax.Array:
         targets_BM = jnp.broadcast_to(label_M, (encoded_BLD.shape[0], label_M.shape[0]))
         real_BM = (targets_BM > 0).astype(jnp.int32)
-        asked = batch.replace(targets_BM=targets_BM, target_segments_BM=real_BM)
-        logits = model.apply(params, encoded_BLD, valid_BL, asked, injection, method=T5.decode)
+        label_batch = batch.replace(targets_BM=targets_BM, target_segments_BM=real_BM)
+        logits = model.apply(
+            params, encoded_BLD, valid_BL, label_batch, injection, method=T5.decode
+        )
         log_probabilities = jax.nn.log_softmax(logits)
-        own = jnp.take_along_axis(log_probabilities, targets_BM[..., None], axis=-1)[..., 0]
-        return jnp.sum(own * real_BM.astype(own.dtype), axis=-1)
+        scores_BM = jnp.take_along_axis(log_probabilities, targets_BM[..., None], axis=-1)[..., 0]
+        return jnp.sum(scores_BM * real_BM.astype(scores_BM.dtype), axis=-1)
 
     # One after the other: in a vmap an int8 kernel would be converted for each label.
     return jax.lax.map(score, jnp.asarray(labels_CM, jnp.int32)).T

@@ -165,9 +165,9 @@ class Attention(nn.Module):
         if prefix is None:
             mixed = self._mixed(weights, sources)
         else:
-            own, weights = jnp.split(weights, [more_keys.shape[0]], axis=-1)
+            prefix_weights, weights = jnp.split(weights, [more_keys.shape[0]], axis=-1)
             mixed = self._mixed(weights, sources)
-            mixed = mixed + jnp.einsum("bhqr,rhk->bhqk", own, more_values)
+            mixed = mixed + jnp.einsum("bhqr,rhk->bhqk", prefix_weights, more_values)
         return self._joined(mixed)
 
     def _joined(self, mixed_BHQK: jax.Array) -> jax.Array:

@@ -201,8 +201,8 @@ class Stack(nn.Module):
             x_B1D, cached = self.layers.step(x_B1D, cross, cached, index, biases, prefix)
         else:
             new = []
-            for i, (block, own, kv) in enumerate(zip(self.blocks, cross, cached, strict=True)):
-                x_B1D, kv = block.step(x_B1D, own, kv, index, biases, _layer(prefix, i))
+            for i, (block, sources, kv) in enumerate(zip(self.blocks, cross, cached, strict=True)):
+                x_B1D, kv = block.step(x_B1D, sources, kv, index, biases, _layer(prefix, i))
                 new.append(kv)
             cached = new
         return self.final_norm(x_B1D), cached
@@ -218,8 +218,8 @@ def _layer(prefix: Any, i: int) -> Any:
 
 def _tables(injection: Injection | None, site: str) -> KeysValues | None:
     """Returns every layer's keys and values of a site's prefixes (`spjax.injection.SITES`)."""
-    found = injection.prefix.get(site) if injection is not None else None
-    return None if found is None else (found.keys, found.values)
+    prefix = injection.prefix.get(site) if injection is not None else None
+    return None if prefix is None else (prefix.keys, prefix.values)
 
 
 def _rematerialised(layer: type[nn.Module]) -> Any:

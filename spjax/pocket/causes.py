@@ -38,11 +38,11 @@ CHAINS = (
 
 
 class Choice(NamedTuple):
-    """Two events, one the `asked` ("cause" or "effect") of the premise; answer 0 or 1."""
+    """Two events, one the `question` ("cause" or "effect") of the premise; answer 0 or 1."""
 
     premise: str
     choices: tuple[str, str]
-    asked: str
+    question: str
     answer: int
 
     @property
@@ -57,19 +57,21 @@ def choice(draws: Draws) -> Choice:
     Where the premise has both, the distractor is in half of the cases the other one of them.
     """
     name = draws.pick(PEOPLE)
-    row, place = draws.below(len(CHAINS)), draws.below(4)
-    place = 1 if place == 3 else place
+    row, position = draws.below(len(CHAINS)), draws.below(4)
+    position = 1 if position == 3 else position
     chain = CHAINS[row]
-    asked = ("effect", "cause")[draws.below(2)] if place == 1 else ("effect", "", "cause")[place]
-    right = chain[place + 1 if asked == "effect" else place - 1]
-    if place == 1 and draws.chance(0.5):
-        wrong = chain[0 if asked == "effect" else 2]
+    question = (
+        ("effect", "cause")[draws.below(2)] if position == 1 else ("effect", "", "cause")[position]
+    )
+    right = chain[position + 1 if question == "effect" else position - 1]
+    if position == 1 and draws.chance(0.5):
+        wrong = chain[0 if question == "effect" else 2]
     else:
         wrong = draws.pick(CHAINS[draws.other(range(len(CHAINS)), row)])
     answer = draws.below(2)
     choices = (wrong, right) if answer else (right, wrong)
     return Choice(
-        chain[place].format(a=name), tuple(c.format(a=name) for c in choices), asked, answer
+        chain[position].format(a=name), tuple(c.format(a=name) for c in choices), question, answer
     )
 
 
@@ -94,22 +96,22 @@ _LINKS = (
 )
 
 
-def _choice_facet(draws: Draws, made: Choice) -> Facet:
+def _choice_facet(draws: Draws, example: Choice) -> Facet:
     kind = draws.below(6)
-    first, second = made.choices
-    right = made.choices[made.answer]
+    first, second = example.choices
+    right = example.choices[example.answer]
     if kind < 3:
         x, y = names = _NAMES[0] if draws.chance(0.6) else draws.pick(_NAMES[1:])
         prompt = draws.pick(_FRONTS).format(
-            p=made.premise, q=made.asked, a=first, b=second, x=x, y=y
+            p=example.premise, q=example.question, a=first, b=second, x=x, y=y
         )
-        return prompt, names[made.answer]
+        return prompt, names[example.answer]
     if kind < 5:
         front = draws.pick(_FULL_FRONTS)
-        return front.format(p=made.premise, q=made.asked, a=first, b=second), right
+        return front.format(p=example.premise, q=example.question, a=first, b=second), right
     so = draws.chance(0.5)
-    candidate = right if so else made.choices[1 - made.answer]
-    prompt = draws.pick(_LINKS).format(p=made.premise, q=made.asked, a=candidate)
+    candidate = right if so else example.choices[1 - example.answer]
+    prompt = draws.pick(_LINKS).format(p=example.premise, q=example.question, a=candidate)
     return verdict(draws, (prompt,), so)
 
 
@@ -117,8 +119,8 @@ def _story(draws: Draws) -> Draft:
     """Draws two events told in a row, or one, with what was before and after."""
     name = draws.pick(PEOPLE)
     row = [event.format(a=name) for event in draws.pick(CHAINS)]
-    place = draws.below(2)
-    cause, effect = row[place], row[place + 1]
+    position = draws.below(2)
+    cause, effect = row[position], row[position + 1]
     if draws.chance(0.5):
         linked = draws.pick(("{c}, so {e}.", "{c}. so {e}.", "{e} because {c}."))
         body = linked.format(c=cause, e=effect)
@@ -148,5 +150,5 @@ def write(draws: Draws) -> Draft:
         draft = _story(draws)
         # Events by themselves are the knowledge of the world: no task consists of one.
         return draft._replace(key="")
-    made = choice(draws)
-    return Draft(made.key, (_choice_facet(draws, made),))
+    example = choice(draws)
+    return Draft(example.key, (_choice_facet(draws, example),))

@@ -96,12 +96,12 @@ def documents(seed: int, count: int, genres: Genres = GENRES) -> list[Document]:
     Raises ValueError for a negative seed or count.
     """
     _check(seed, count)
-    made = []
+    drafted = []
     for draft in _drafts(seed, count, genres):
         pieces = [piece for part in draft.parts for piece in part]
         starts = accumulate(len(piece) + 1 for piece in pieces[:-1])
-        made.append(Document(tuple(" ".join(part) for part in draft.parts), tuple(starts)))
-    return made
+        drafted.append(Document(tuple(" ".join(part) for part in draft.parts), tuple(starts)))
+    return drafted
 
 
 def tokenized(

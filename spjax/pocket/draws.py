@@ -69,8 +69,8 @@ class Draws:
         """Returns the items in random order."""
         items = list(items)
         for last in range(len(items) - 1, 0, -1):
-            place = int(self.uniform() * (last + 1))
-            items[last], items[place] = items[place], items[last]
+            index = int(self.uniform() * (last + 1))
+            items[last], items[index] = items[index], items[last]
         return items
 
 

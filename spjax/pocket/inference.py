@@ -92,7 +92,7 @@ def event_inference(draws: Draws, relation: str) -> Inference:
     words = text.split()
     while beside.value in text or beside.subject in text or beside.value in words:
         beside = world.random_fact(draws)
-    said = world.state(draws, beside)
+    stated = world.state(draws, beside)
     if relation == ENTAILMENT:
         # One in six repeats the other fact, so that neither sentence can be skipped.
         hypothesis = world.state(draws, beside) if draws.chance(1 / 6) else draws.pick(follows)
@@ -103,7 +103,7 @@ def event_inference(draws: Draws, relation: str) -> Inference:
             hypothesis = world.state(draws, wrong)
     else:
         hypothesis = _unrelated(draws, text, beside)
-    return Inference(". ".join(draws.shuffled((text, said))) + ".", hypothesis, relation)
+    return Inference(". ".join(draws.shuffled((text, stated))) + ".", hypothesis, relation)
 
 
 def _unrelated(draws: Draws, text: str, beside: Fact) -> str:
@@ -195,21 +195,21 @@ _TWO_FRONTS = (
 _FOLLOWS_FRONTS = ("{} does it follow? premise: {p} hypothesis: {h}.", "{} {h}. text: {p}")
 
 
-def _facet(draws: Draws, kind: str, made: Inference, front: bool) -> Facet:
+def _facet(draws: Draws, kind: str, example: Inference, front: bool) -> Facet:
     """Returns the hypothesis and its relation to the premise, in the words of that kind."""
     if kind == "three":
-        prompt, answer = draws.pick(_THREE_FRONTS if front else _THREE), made.relation
+        prompt, answer = draws.pick(_THREE_FRONTS if front else _THREE), example.relation
     elif kind == "maybe":
         prompt = draws.pick(_MAYBE)
-        prompt = f"{prompt} text: {made.premise}" if front else prompt
-        answer = {ENTAILMENT: "yes", CONTRADICTION: "no", NEUTRAL: "maybe"}[made.relation]
+        prompt = f"{prompt} text: {example.premise}" if front else prompt
+        answer = {ENTAILMENT: "yes", CONTRADICTION: "no", NEUTRAL: "maybe"}[example.relation]
     elif kind == "two":
         prompt = draws.pick(_TWO_FRONTS if front else _TWO)
-        answer = ENTAILMENT if made.relation == ENTAILMENT else "not_entailment"
+        answer = ENTAILMENT if example.relation == ENTAILMENT else "not_entailment"
     else:
         prompts = _FOLLOWS_FRONTS if front else _FOLLOWS
-        prompt, answer = verdict(draws, prompts, made.relation == ENTAILMENT)
-    return prompt.format(p=made.premise, h=made.hypothesis), answer
+        prompt, answer = verdict(draws, prompts, example.relation == ENTAILMENT)
+    return prompt.format(p=example.premise, h=example.hypothesis), answer
 
 
 def draw_relation(draws: Draws, two_way: bool) -> str:
@@ -226,7 +226,7 @@ def write(draws: Draws) -> Draft:
     """Draws a premise and one hypothesis, after it or before it."""
     kind = draws.pick(_KINDS)
     relation = draw_relation(draws, two_way=kind in ("two", "follows"))
-    made = draws.pick(SOURCES)(draws, relation)
+    example = draws.pick(SOURCES)(draws, relation)
     front = draws.chance(0.6)
-    facet = _facet(draws, kind, made, front)
-    return Draft(made.premise, (facet,) if front else ((made.premise,), facet))
+    facet = _facet(draws, kind, example, front)
+    return Draft(example.premise, (facet,) if front else ((example.premise,), facet))

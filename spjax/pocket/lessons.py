@@ -32,12 +32,12 @@ def _list(draws: Draws, joints: tuple[str, ...], articles: bool) -> Draft:
     for first, second in zip(firsts, seconds):
         article = "the " if articles and draws.chance(0.3) else ""
         lines.append(f"{article}{first}{draws.pick(joints)} {second}.")
-    asked = draws.below(count)
-    return Draft("", ((" ".join(lines),), (f"{firsts[asked]}?", seconds[asked])))
+    index = draws.below(count)
+    return Draft("", ((" ".join(lines),), (f"{firsts[index]}?", seconds[index])))
 
 
-def _bare(words: str) -> str:
-    return words.removeprefix("the ").removesuffix(" coins")
+def _bare(text: str) -> str:
+    return text.removeprefix("the ").removesuffix(" coins")
 
 
 def told_list(draws: Draws) -> Draft:

@@ -60,8 +60,8 @@ _VERDICT_FRONTS = (
 )
 
 
-def _writers(draws: Draws, made: Review) -> list:
-    liked = made.liked
+def _writers(draws: Draws, example: Review) -> list:
+    liked = example.liked
 
     def sentiment() -> Facet:
         prompt = draws.pick(("sentiment:", "the sentence is", "this review is", "Sentiment:"))
@@ -71,7 +71,7 @@ def _writers(draws: Draws, made: Review) -> list:
         return "rating:", "five stars" if liked else "one star"
 
     def topic() -> Facet:
-        return draws.pick(("topic:", "this is about the")), made.topic
+        return draws.pick(("topic:", "this is about the")), example.topic
 
     def verdict_word() -> Facet:
         return "in a word:", "good" if liked else "bad"
@@ -91,14 +91,14 @@ def _writers(draws: Draws, made: Review) -> list:
 
 def write(draws: Draws) -> Draft:
     """Draws a review with facets after it, or with a heading before it."""
-    made = review(draws)
-    writers = _writers(draws, made)
+    example = review(draws)
+    writers = _writers(draws, example)
     if draws.chance(0.55):
-        return body_first(draws, made.text, writers)
+        return body_first(draws, example.text, writers)
     if draws.chance(0.7):
-        word = "positive" if made.liked else "negative"
-        front = (draws.pick(_FRONTS).format(p=made.text), word)
+        word = "positive" if example.liked else "negative"
+        front = (draws.pick(_FRONTS).format(p=example.text), word)
     else:
-        prompt, answer = verdict(draws, _VERDICT_FRONTS, made.liked)
-        front = (prompt.format(p=made.text), answer)
-    return query_first(draws, made.text, front, writers)
+        prompt, answer = verdict(draws, _VERDICT_FRONTS, example.liked)
+        front = (prompt.format(p=example.text), answer)
+    return query_first(draws, example.text, front, writers)

@@ -168,7 +168,7 @@ def _writers(draws: Draws, facts: list[Fact]) -> list:
         candidate = draws.pick([a for a, right in answers if right == so])
         return prompt.format(q=question, a=candidate), answer
 
-    def asked() -> Facet:
+    def open_facet() -> Facet:
         if draws.chance(0.8):
             return ask_open(draws, facts)
         question, answer = open_question(draws, facts)
@@ -176,27 +176,27 @@ def _writers(draws: Draws, facts: list[Fact]) -> list:
         return _DIALOGUE.format(a=a, b=b, q=question), answer
 
     def filled() -> Facet:
-        made = blank(draws, facts)
-        if made is None:
-            return asked()
-        return draws.pick(_BLANK).format(q=made[0]), made[1]
+        example = blank(draws, facts)
+        if example is None:
+            return open_facet()
+        return draws.pick(_BLANK).format(q=example[0]), example[1]
 
     def summary() -> Facet:
         fact = draws.pick([f for f in facts if f.holds])
         return f"what of {fact.subject}? summary:", world.state(draws, fact)
 
-    return [truth, claimed, proposed, asked, filled, summary]
+    return [truth, claimed, proposed, open_facet, filled, summary]
 
 
 def _front(draws: Draws, facts: list[Fact], body: str) -> Facet:
     """Draws a text that holds a query and the body, and its answer."""
     kind = draws.below(8)
     if kind >= 6:
-        made = blank(draws, facts)
-        if made is not None:
+        example = blank(draws, facts)
+        if example is not None:
             entities = ", ".join(draws.shuffled(people_of(facts)))
             front = draws.pick(_BLANK_FRONTS)
-            return front.format(q=made[0], e=entities, p=body), made[1]
+            return front.format(q=example[0], e=entities, p=body), example[1]
         kind = 5
     if kind == 5:
         question, answer = open_question(draws, facts)
@@ -221,7 +221,7 @@ def write(draws: Draws) -> Draft:
         body = world.tell(draws, facts)
         writers = _writers(draws, facts)
         # The single answer to an open question is not determined when two subjects share a value.
-        writers = [w for w in writers if w.__name__ not in ("asked", "filled")]
+        writers = [w for w in writers if w.__name__ not in ("open_facet", "filled")]
         if draws.chance(0.5):
             return body_first(draws, body, writers)
         question, answers = candidates(draws, facts)

@@ -58,22 +58,22 @@ def rows_of(length: int, rows: int, vocabulary: int) -> Batch:
 
 
 def seconds_of(run: Run) -> Callable[[int, int], float]:
-    """A function that times the gradients of so many rows of some length, in seconds."""
+    """Returns a function that times the gradients of so many rows of some length, in seconds."""
     model = run.open_model()
-    place = model.placement
-    step = trainer.step_config(run, model.config, [run.method], place).of_model
+    placement = model.placement
+    step = trainer.step_config(run, model.config, [run.method], placement).of_model
     soft = padded(Injection(jnp.zeros((1, step.model.emb_dim)), np.zeros((1, 1), np.int32)))
-    soft = jax.device_put(soft, place.everywhere)
+    soft = jax.device_put(soft, placement.everywhere)
 
     def measured(rows: int, length: int) -> float:
-        batch = place.put_batch(rows_of(length, rows, step.model.vocab_size))
+        batch = placement.put_batch(rows_of(length, rows, step.model.vocab_size))
         return least_seconds(step, soft, model.weights, batch)
 
     return measured
 
 
 def least_seconds(step: trainer.StepConfig, soft: Injection, base: Tree, batch: Batch) -> float:
-    """The shortest of some times of the gradients of a chunk, for one run with a prompt."""
+    """Returns the shortest time of a chunk's gradients, for one run with a prompt."""
     times = []
     totals_N, key = np.ones(1, np.float32), jax.random.key(0)
     for _ in range(1 + _STEPS):  # the first compiles
@@ -116,10 +116,10 @@ def saturation(
 
 
 def calibrate(run: Run) -> dict[str, Any]:
-    """`positions`, what was measured and where; from the cache if it was measured before."""
+    """Returns `positions`, measurements and device; from the cache if measured before."""
     model = run.open_model()
-    place = model.placement
-    step = trainer.step_config(run, model.config, [run.method], place).of_model
+    placement = model.placement
+    step = trainer.step_config(run, model.config, [run.method], placement).of_model
     device, length = jax.devices()[0].device_kind, min(run.row_length, 512)
     facts = (
         device,
@@ -139,10 +139,10 @@ def calibrate(run: Run) -> dict[str, Any]:
             return read_json(path)
         except DamagedFile as error:
             _log.warning("%s; it is measured again.", error)
-    positions, rates = saturation(seconds_of(run), length, place.mesh.shape["data"])
-    found = {"positions": positions, "rates": rates, "device": device, "model": run.model}
-    write_json(path, found, indent=None)
-    return found
+    positions, rates = saturation(seconds_of(run), length, placement.mesh.shape["data"])
+    measured = {"positions": positions, "rates": rates, "device": device, "model": run.model}
+    write_json(path, measured, indent=None)
+    return measured
 
 
 def main(argv: Sequence[str] | None = None) -> None:

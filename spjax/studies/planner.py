@@ -31,8 +31,8 @@ def widths(specs: Sequence[RunSpec], gang_width: int = 0) -> Callable[[RunSpec],
     if gang_width or not local.has_accelerator():
         return lambda spec: gang_width or 1
     shared = {gang for gang, count in Counter(spec.gang for spec in specs).items() if count > 1}
-    found = {spec.gang: spec for spec in specs if spec.gang in shared}
-    sizes = {gang: calibrated(spec) for gang, spec in found.items()}
+    spec_of = {spec.gang: spec for spec in specs if spec.gang in shared}
+    sizes = {gang: calibrated(spec) for gang, spec in spec_of.items()}
     return lambda spec: max(1, sizes.get(spec.gang, 0) // spec.positions)
 
 

@@ -15,8 +15,7 @@ from typing import Any
 
 from spjax import config, locks
 from spjax.checkpoints.prompts import prompts
-from spjax.files import DamagedFile, file_digest, read_json
-from spjax.files import write_text as write
+from spjax.files import DamagedFile, file_digest, read_json, write_text
 
 _log = logging.getLogger(__name__)
 
@@ -83,10 +82,12 @@ def extends(folder: Path, text: str) -> bool:
     The learning rate of a run is constant after its warm-up, so nothing else depends on the number
     of steps.
     """
-    stored = config_text(folder)
-    if config.differences(stored, text) != ["Run.steps"]:
+    existing = config_text(folder)
+    if config.differences(existing, text) != ["Run.steps"]:
         return False
-    before, after = (config.settings(own)["Run.steps"] for own in (stored, text))
+    before, after = (
+        config.settings(config_text_of)["Run.steps"] for config_text_of in (existing, text)
+    )
     return before.isdigit() and int(before) < int(after)
 
 
@@ -106,7 +107,7 @@ def prepare(folder: Path, text: str) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-    write(folder / "config.gin", text)
+    write_text(folder / "config.gin", text)
 
 
 @contextlib.contextmanager
@@ -141,9 +142,9 @@ def _check_owner(folder: Path, text: str) -> None:
             f"{', ...' if names[3:] else ''}); {elsewhere}, a new or empty one."
         )
     if not holds(folder, text) and not extends(folder, text):
-        stored = config_text(folder)
-        names = config.differences(stored, text)
-        changed = _changed_contents(stored, text) if "Run.contents" in names else []
+        existing = config_text(folder)
+        names = config.differences(existing, text)
+        changed = _changed_contents(existing, text) if "Run.contents" in names else []
         raise ValueError(
             f"{folder} holds another run (see its config.gin): it differs in "
             f"{', '.join(names[:5])}{', ...' if names[5:] else ''}"
@@ -152,9 +153,9 @@ def _check_owner(folder: Path, text: str) -> None:
         )
 
 
-def _changed_contents(stored: str, text: str) -> list[str]:
+def _changed_contents(existing: str, text: str) -> list[str]:
     """Returns paths that both of two configurations read, with other content."""
-    values = (config.settings(own).get("Run.contents", "()") for own in (stored, text))
+    values = (config.settings(one).get("Run.contents", "()") for one in (existing, text))
     try:
         before, after = (dict(ast.literal_eval(value)) for value in values)
     except (ValueError, SyntaxError, TypeError):
@@ -211,11 +212,11 @@ def disk_message(problem: str, folder: Path | None = None) -> str:
       folder: the output folder, named where the path is not known.
     """
     reason, _, path = problem.partition(": ")
-    place = path or (f"the output folder {folder}" if folder else "a file")
+    location = path or (f"the output folder {folder}" if folder else "a file")
     if reason == os.strerror(errno.EACCES):
-        return f"{place} cannot be opened ({reason})"
+        return f"{location} cannot be opened ({reason})"
     if not (path or folder):
-        return f"{place} cannot be written ({reason})"
+        return f"{location} cannot be written ({reason})"
     there = Path(path or folder).absolute()
     # os.path's function is also false below a folder that may not be entered.
     there = next(parent for parent in (there, *there.parents) if os.path.exists(parent))
@@ -223,7 +224,7 @@ def disk_message(problem: str, folder: Path | None = None) -> str:
         free = f"; {shutil.disk_usage(there).free / 2**20:.0f} MiB free"
     except OSError:
         free = ""
-    return f"{place} cannot be written ({reason}{free})"
+    return f"{location} cannot be written ({reason}{free})"
 
 
 @contextlib.contextmanager

@@ -92,13 +92,13 @@ def load_study(
       ValueError: as `config.load`.
     """
     names = {text: config.split_binding(text)[0] for text in overrides}
-    own = [text for text, name in names.items() if _of_study(name)]
-    config.parse(gin_files, own, search_paths)
+    study_names = [text for text, name in names.items() if _of_study(name)]
+    config.parse(gin_files, study_names, search_paths)
     study = config.build("Study")
     left = config.unused()
     passed_on = {name for name in names.values() if "." not in name}
     config.check_used(left - passed_on)
-    return study, [text for text, name in names.items() if text not in own or name in left]
+    return study, [text for text, name in names.items() if text not in study_names or name in left]
 
 
 def load_stored_study(folder: Path) -> Study:

@@ -8,7 +8,7 @@ from pathlib import Path
 from spjax import trees
 from spjax.checkpoints import model_vocabulary
 from spjax.checkpoints.weights import convert, lazy, weights
-from spjax.checkpoints.weights.stored import from_array
+from spjax.checkpoints.weights.stored_array import from_array
 from spjax.training import stored_run
 from spjax.training.run import Run
 

@@ -77,7 +77,7 @@ def target_of(run: Any) -> Target | None:
             f"Run.waywardness pulls the rows of a prompt, and {run.method_name} has none. Use a "
             "method with a prompt."
         )
-    tokens = tuple(vocabulary.load(run.resolved_vocabulary).encode(wayward.text))
+    tokens = tuple(vocabulary.load_vocabulary(run.resolved_vocabulary).encode(wayward.text))
     if len(tokens) < length:
         raise ValueError(
             f"the text of Waywardness has {len(tokens)} tokens, {wayward.text!r}, and the prompt "

@@ -66,17 +66,17 @@ def added_tokens(folder: Path) -> dict[int, str]:
 
 
 @functools.lru_cache(maxsize=32)
-def check(words: Vocabulary, advice: str) -> None:
+def check(vocabulary: Vocabulary, advice: str) -> None:
     """Demands that the tokenizer files beside a vocabulary give the same ids.
 
     Args:
-      words: the vocabulary.
+      vocabulary: the vocabulary.
       advice: what to do otherwise.
 
     Raises:
       ValueError: it is of another kind, changes the text first, or has other tokens.
     """
-    folder = words.path.parent
+    folder = vocabulary.path.parent
     config = _read(folder / CONFIG)
     kind = config.get("tokenizer_class")
     problem = ""
@@ -85,14 +85,14 @@ def check(words: Vocabulary, advice: str) -> None:
     elif config.get("do_lower_case"):
         problem = "its tokenizer makes all letters small"
     for number, token in added_tokens(folder).items():
-        known = words.piece(number) if 0 <= number < words.size else None
+        known = vocabulary.piece(number) if 0 <= number < vocabulary.size else None
         if known != token.removeprefix("▁"):
-            instead = f"is {known!r}" if known else f"does not exist, it has {words.size} ids"
-            there = f"which in {words.path.name} {instead}"
+            instead = f"is {known!r}" if known else f"does not exist, it has {vocabulary.size} ids"
+            there = f"which in {vocabulary.path.name} {instead}"
             problem = f"its tokenizer has {token!r} at {number}, {there}"
             break
     if problem:
-        raise ValueError(f"the vocabulary of {folder} cannot be told: {problem}. {advice}")
+        raise ValueError(f"the vocabulary of {folder} cannot be determined: {problem}. {advice}")
 
 
 def describe(folder: Path | None, names: list[str]) -> str:

@@ -162,7 +162,7 @@ def fingerprint(path: str) -> str:
 
 
 @functools.cache
-def load(name_or_path: str) -> Vocabulary:
+def load_vocabulary(name_or_path: str) -> Vocabulary:
     """Loads a shipped vocabulary by its name, or any other by the path of its model file.
 
     Raises:

@@ -87,7 +87,7 @@ def test_a_file_shows_what_the_model_reads(call, data: str) -> None:
     info = registry.get(
         file_task.FileTask(data, template=TEMPLATE, target="{kind}", labels=("zero", "one", "two"))
     )
-    words = vocabulary.load("pocket")
+    words = vocabulary.load_vocabulary("pocket")
     for split in file_task.SPLITS:
         rows = file_task.records(info.source, split)
         (row,) = (line for line in lines if line.split()[:2] == [split, str(len(rows))])
@@ -108,7 +108,7 @@ def test_a_file_shows_what_the_model_reads(call, data: str) -> None:
 
 
 def test_long_texts_are_shortened() -> None:
-    words, info = vocabulary.load("pocket"), registry.get("pocket_cb:sentinel")
+    words, info = vocabulary.load_vocabulary("pocket"), registry.get("pocket_cb:sentinel")
     pair = ("the old bird sings " * 200, "entailment")
     view = overview.View(words, prompt_length=1, input_length=500)
     text = overview.describe(info, {"train": [pair]}, view)

@@ -60,7 +60,7 @@ def test_a_vocabulary_beside_the_weights_wins(run, tmp_path):
     checkpoint = str(shutil.copy(run.checkpoint, folder / "w.safetensors"))
     run = dataclasses.replace(run, checkpoint=checkpoint, steps=1, eval_period=1)
     assert run.resolved_vocabulary == "pocket"
-    shutil.copy(vocabulary.load("pocket").path, folder / "spiece.model")
+    shutil.copy(vocabulary.load_vocabulary("pocket").path, folder / "spiece.model")
     assert run.resolved_vocabulary == str(folder / "spiece.model")
     with pytest.raises(ValueError, match="w.safetensors has changed since the run was configured"):
         loop.train([run], [tmp_path / "run"])

@@ -64,7 +64,7 @@ def test_the_step_is_pulled_and_the_model_does_not_know():
 
 def test_the_target_is_the_tokens_of_the_text(run):
     text = "the old farmer walked"
-    tokens = tuple(vocabulary.load("pocket").encode(text))
+    tokens = tuple(vocabulary.load_vocabulary("pocket").encode(text))
     assert len(tokens) >= 3 and target_of(run) is None
     wayward = dataclasses.replace(run, waywardness=Waywardness(text, 1))
     assert target_of(wayward) == Target(tokens, 1.0)

@@ -81,9 +81,9 @@ def looks_of(cells: pd.DataFrame, column: str) -> dict[str, Look]:
     """Returns the look of each line in a column, in order; full fine-tuning is black."""
     full = set(cells.loc[cells["method"] == statistics.FULL_FINE_TUNING, column])
     names = list(dict.fromkeys(cells[column]))
-    found = dict(zip([name for name in names if name not in full], looks(len(names))))
+    look_of = dict(zip([name for name in names if name not in full], looks(len(names))))
     black = (Look(FULL.colour, "*", dashes, FULL.width) for dashes in DASHES)
-    return dict(zip([*found, *sorted(full)], [*found.values(), *black]))
+    return dict(zip([*look_of, *sorted(full)], [*look_of.values(), *black]))
 
 
 def draw_line(
@@ -93,12 +93,12 @@ def draw_line(
 
     cells: rows of Suite.cells, one a point; x: their places; scale: of line and markers.
     """
-    place = list(x)
+    positions = list(x)
     size = (7.5 if look.marker == FULL.marker else 4.5) * scale
     style = {"color": look.colour, "marker": look.marker, "markersize": size}
     style["markeredgewidth"] = 0.8 * scale
     axes.errorbar(
-        place,
+        positions,
         cells["mean"],
         yerr=cells["std"].fillna(0.0),
         label=label,
@@ -112,7 +112,7 @@ def draw_line(
     )
     hollow = (cells["seeds"] < cells["expected"]).to_numpy()
     axes.plot(
-        [at for at, empty in zip(place, hollow) if empty],
+        [at for at, empty in zip(positions, hollow) if empty],
         cells["mean"][hollow],
         linestyle="none",
         markerfacecolor="white",
@@ -152,14 +152,14 @@ def score_label(tasks: Sequence[str], scored_on: str = "test") -> str:
 
 def legend(figure: Figure, *axes: Axes) -> None:
     """Draws one legend at the right of all axes, best lines first, as most lines end there."""
-    found = {}
+    model_of = {}
     for part in axes:
         for handle, label in zip(*part.get_legend_handles_labels()):
             # Of an error bar only the line: the little bars would blur the markers.
-            found.setdefault(label, getattr(handle, "lines", [handle])[0])
-    labels = [label for label in reversed(found) if label not in (MAJORITY, CEILING)]
-    labels = [label for label in (CEILING, *labels, MAJORITY) if label in found]
-    figure.legend([found[label] for label in labels], labels, loc="outside right upper")
+            model_of.setdefault(label, getattr(handle, "lines", [handle])[0])
+    labels = [label for label in reversed(model_of) if label not in (MAJORITY, CEILING)]
+    labels = [label for label in (CEILING, *labels, MAJORITY) if label in model_of]
+    figure.legend([model_of[label] for label in labels], labels, loc="outside right upper")
 
 
 def numbers(suite: statistics.Suite) -> pd.DataFrame:
@@ -204,8 +204,8 @@ def add_notes(figure: Figure, notes: Sequence[str]) -> None:
     share = below / (height + below)
     figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))
     text = "\n".join(lines)
-    place = {"x": 0.1 / width, "y": 0.06 / (height + below), "va": "bottom", "ha": "left"}
-    figure.text(**place, s=text, fontsize=NOTE_SIZE, color="#444444", linespacing=1.25)
+    position = {"x": 0.1 / width, "y": 0.06 / (height + below), "va": "bottom", "ha": "left"}
+    figure.text(**position, s=text, fontsize=NOTE_SIZE, color="#444444", linespacing=1.25)
 
 
 def style() -> matplotlib.rc_context:

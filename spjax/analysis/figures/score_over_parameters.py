@@ -24,7 +24,7 @@ def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
     """
     if TRAINED not in results.columns or results[TRAINED].isna().all():
         raise ValueError(
-            f"the results have no {TRAINED}: score_over_parameters wants them; write results.csv "
+            f"the results have no {TRAINED}: score_over_parameters needs them; write results.csv "
             "again with `spjax sweep`, or draw score_over_size instead"
         )
     runs = statistics.main_runs(results)

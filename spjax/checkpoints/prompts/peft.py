@@ -1,6 +1,6 @@
 """Prompt-tuning adapters of Hugging Face PEFT: a JSON file and one table of soft tokens.
 
-Nothing here needs PEFT. What is said about it was tried with PEFT 0.21.2.
+PEFT itself is not needed. Its behaviour was tested with version 0.21.2.
 """
 
 from __future__ import annotations
@@ -102,10 +102,10 @@ def write(folder: Path, rows_PD: np.ndarray, provenance: Mapping[str, str]) -> N
     Raises:
       ValueError: the folder is there and not empty, or PEFT has no place for the prompt.
     """
-    place = provenance.get("insertion", "front")
-    if place != "front":
+    insertion = provenance.get("insertion", "front")
+    if insertion != "front":
         raise ValueError(
-            f"the prompt was trained at {place!r}, and PEFT puts every prompt in front of the "
+            f"the prompt was trained at {insertion!r}, and PEFT puts every prompt in front of the "
             "text, where this one means nothing. Write it as npy or safetensors."
         )
     if blind := [name for name in ("sees_text", "sees_prompt") if name in provenance]:

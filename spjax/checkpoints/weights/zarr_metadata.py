@@ -17,7 +17,7 @@ _MOST_COMPRESSION, _ALWAYS = 100, 1 << 26
 def check(text: bytes | None, driver: str, name: str, limit: int) -> None:
     """Demands that an array and its chunks are of a size that can be read.
 
-    TensorStore ends the process where it gets no memory for a chunk.
+    TensorStore ends the process if memory for a chunk cannot be allocated.
 
     Args:
       text: content of the array's metadata file, None if there is none.

@@ -78,7 +78,7 @@ def make_layout(
     """Returns a layout with room for every example of some splits.
 
     Args:
-      splits: those it has to hold.
+      splits: the splits.
       prompt_length: slots in each row.
       insertion: one of `INSERTIONS`, or a template.
       input_length: room for text; 0 for the longest text rounded up to 16 (targets to 4), but at
@@ -123,13 +123,13 @@ def train_iterator(
 ) -> grain.DatasetIterator:
     """Yields endless batches of one or more splits, each reshuffled in each of its epochs.
 
-    The order depends on the seed, the numbers of examples and the rates alone. Batches run on
-    across the end of an epoch, so all are full. `get_state()` gives a small dict fit for JSON;
-    after `set_state()` with it a new iterator goes on with the very next batch.
+    The order depends only on the seed, the numbers of examples and the rates. Batches continue
+    across the end of an epoch, so all are full. `get_state()` returns a small dict fit for JSON;
+    after `set_state()` with it a new iterator continues with the next batch.
 
     Args:
       splits: what to train on.
-      rates: how often an example of each split comes, in proportion.
+      rates: of examples of each split, in proportion.
       layout: of the rows, as `make_layout` makes it for these splits.
       batch_size: examples in a batch.
       seed: of the order; 0 or more.
@@ -152,9 +152,9 @@ def train_iterator(
         few = sample_splits and len(splits) > 1
         places = few_streams(rates, seed, positions) if few else mixed(shares, seed, positions)
         parts = []
-        for split, count, own in zip(splits, counts, places):
-            if len(own):
-                parts.append(rows(split, shuffled(count, seed, own), layout))
+        for split, count, stream_places in zip(splits, counts, places):
+            if len(stream_places):
+                parts.append(rows(split, shuffled(count, seed, stream_places), layout))
         return parts[0] if len(parts) == 1 else _joined(parts)
 
     # Grain counts whole batches: shuffling and batching single examples in it takes 1 ms a batch.
@@ -193,10 +193,12 @@ def eval_batches(
         first = 0
         for length, count in few_lengths(lengths, size_of):
             alike, size = order[first : first + count], size_of(length)
-            own = dataclasses.replace(layout, input_length=length - layout.prompt_length)
+            batch_layout = dataclasses.replace(layout, input_length=length - layout.prompt_length)
             for start in range(0, count, size):
                 indices = alike[start : start + size]
-                batch = rows(split, np.pad(indices, (0, size - len(indices)), mode="edge"), own)
+                batch = rows(
+                    split, np.pad(indices, (0, size - len(indices)), mode="edge"), batch_layout
+                )
                 batch["target_segments_BM"][len(indices) :] = 0
                 yield batch, indices
             first += count
@@ -222,22 +224,24 @@ def few_lengths(lengths: np.ndarray, size_of: Callable[[int], int]) -> list[tupl
       Pairs (length, examples), shorter ones first.
     """
     beyond = np.minimum(-(-lengths // _BEYOND) * _BEYOND, max(lengths, default=0))
-    needed = [smallest(ROW_LENGTHS, own, far) for own, far in zip(lengths, beyond)]
+    needed = [smallest(ROW_LENGTHS, length, far) for length, far in zip(lengths, beyond)]
     values, counts = np.unique(np.asarray(needed, np.int64), return_counts=True)
     upto = np.cumsum(counts)
 
     def filled(ends: Sequence[int]) -> list[tuple[int, int]]:
         return list(zip(values[list(ends)].tolist(), np.diff(upto[list(ends)], prepend=0).tolist()))
 
-    def cost(found: list[tuple[int, int]]) -> int:
-        return sum(-(-count // size_of(n)) * size_of(n) * n for n, count in found)
+    def cost(lengths_and_counts: list[tuple[int, int]]) -> int:
+        return sum(-(-count // size_of(n)) * size_of(n) * n for n, count in lengths_and_counts)
 
     best = filled([len(values) - 1]) if len(values) else []
     for more in range(1, _MOST_LENGTHS):
         chosen = itertools.combinations(range(len(values) - 1), more)
-        found = min((filled([*ends, len(values) - 1]) for ends in chosen), key=cost, default=best)
-        if cost(found) < _SAVING * cost(best):
-            best = found
+        candidate = min(
+            (filled([*ends, len(values) - 1]) for ends in chosen), key=cost, default=best
+        )
+        if cost(candidate) < _SAVING * cost(best):
+            best = candidate
     return best
 
 
@@ -262,7 +266,7 @@ def gang(batches: Mapping[int, HostBatch]) -> HostBatch:
 
 
 def mixed(shares: Sequence[int], seed: int, positions: np.ndarray) -> list[np.ndarray]:
-    """Returns the stream and index of examples of an endless mixed stream.
+    """Returns, for each stream, its positions at some places of an endless mixed stream.
 
     The stream is made of blocks that hold `shares[i]` examples of stream i in random order.
 
@@ -294,10 +298,10 @@ def mixed(shares: Sequence[int], seed: int, positions: np.ndarray) -> list[np.nd
 
 
 def few_streams(rates: Sequence[float], seed: int, positions: np.ndarray) -> list[np.ndarray]:
-    """Returns the same as `mixed`, but with few streams a batch (Wang et al. 2023).
+    """Returns the same as `mixed`, with few streams in a batch (Wang et al. 2023).
 
-    How many is drawn uniformly from two up, then which, by their rates; what does not divide goes
-    to one of them. Some places of a stream are never used.
+    The number of streams is drawn uniformly, at least two, then the streams, by their rates; one of
+    them gets the remainder of the batch. Some places of a stream are never used.
 
     Args:
       rates: how often each stream is drawn, in proportion.
@@ -337,9 +341,9 @@ def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> HostBatch:
     """Makes one batch of the examples at `indices`.
 
     Args:
-      split: where they come from.
+      split: the split.
       indices: int64 [B].
-      layout: must have room for them, as `make_layout` sees to.
+      layout: must have room for them, as from `make_layout`.
 
     Returns:
       The arrays of `spjax.types.Batch`, with G = 1, runs 0 and the task's number.

@@ -1,7 +1,7 @@
 """Packing: several examples in a row, rows of one shape, in chunks of few sizes.
 
-A batch stays the same set of examples; only where they stand changes. Every segment of a row keeps
-its own run and task, so its slots still point into its own prompt.
+Packing changes the positions of examples, not the set of examples in a batch. Every segment of a
+row keeps its own run and task, so its slots still point into its own prompt.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Rows:
     def split(self, rows: int) -> list[int]:
         """Returns the chunks that hold a number of rows; small ones where they save a row."""
         big, small = self.chunks[0], self.chunks[-1]
-        whole, rest = divmod(rows, big)
-        few = -(-rest // small)
-        if rest and big - few * small < small:
+        whole, left_over = divmod(rows, big)
+        few = -(-left_over // small)
+        if left_over and big - few * small < small:
             return [big] * (whole + 1)
         return [big] * whole + [small] * few
 
@@ -99,13 +99,13 @@ def pack(batch: HostBatch, rows: Rows) -> list[HostBatch]:
     ) -> dict[str, np.ndarray]:
         source = _ranges(np.arange(len(row_N)) * batch[names[0]].shape[1], counts_N)
         goal = _ranges(row_N * width + starts_N, counts_N)
-        found = {}
+        arrays = {}
         for name in names:
-            found[name] = np.full(total * width, -1 if name == "slots_BL" else 0, np.int32)
-            found[name][goal] = batch[name].reshape(-1)[source]
+            arrays[name] = np.full(total * width, -1 if name == "slots_BL" else 0, np.int32)
+            arrays[name][goal] = batch[name].reshape(-1)[source]
         segments = names[-1]
-        found[segments][goal] = np.repeat(segment_N + 1, counts_N)
-        return {name: array.reshape(total, width) for name, array in found.items()}
+        arrays[segments][goal] = np.repeat(segment_N + 1, counts_N)
+        return {name: array.reshape(total, width) for name, array in arrays.items()}
 
     inputs = ("inputs_BL", "slots_BL", "input_segments_BL")
     packed = moved(inputs, rows.length, start_N, lengths_N)
@@ -161,8 +161,8 @@ def choose(
       longest: encoder and decoder positions that any example may need.
       limit: most encoder positions of a row, unless the longest example needs more.
       positions: encoder positions in a chunk, about; 0 for whole batches at once.
-      parts: chunks that a batch is gone through in, at the least.
-      multiple: rows of a chunk are a multiple of this, as devices that share them.
+      parts: least number of chunks of a batch.
+      multiple: rows of a chunk are a multiple of this, the number of devices that share them.
       unit: row lengths are a multiple of this.
       program: cost of compiling one more size of chunk.
     """

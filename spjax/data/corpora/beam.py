@@ -49,12 +49,12 @@ def run(request: Mapping[str, Any]) -> str:
             seqio.get_cached_tfrecord_prefix(folder, split), num_shards=shards
         )
         info, stats = beam_utils.GetInfo(shards), beam_utils.GetStats(task.output_features)
-        for name, made, path in (
+        for name, transform, path in (
             ("info", info, seqio.get_cached_info_path(folder, split)),
             ("stats", stats, seqio.get_cached_stats_path(folder, split)),
         ):
-            made = examples | name >> made
-            _ = made | f"write_{name}" >> beam_utils.WriteJson(path)
+            transform = examples | name >> transform
+            _ = transform | f"write_{name}" >> beam_utils.WriteJson(path)
     with tf.io.gfile.GFile(os.path.join(folder, "COMPLETED"), "w") as file:
         file.write("")
     return folder

@@ -31,7 +31,7 @@ import seqio
 import tensorflow as tf
 
 from spjax.data.corpora import corpus_files
-from spjax.vocabularies import vocabulary as vocabularies
+from spjax.vocabularies.vocabulary import load_vocabulary
 
 # More shards would be more open files while training.
 MAX_SHARDS = 128
@@ -49,8 +49,8 @@ def register(spec: Mapping[str, Any]) -> seqio.Task:
     Raises:
       ValueError: there is no such source, or it has another vocabulary.
     """
-    words = vocabularies.load(spec["vocabulary"])
-    pieces = seqio.SentencePieceVocabulary(str(words.path), extra_ids=words.extra_ids)
+    vocabulary = load_vocabulary(spec["vocabulary"])
+    pieces = seqio.SentencePieceVocabulary(str(vocabulary.path), extra_ids=vocabulary.extra_ids)
     source = spec["source"]
     if isinstance(source, str) and source.startswith("seqio:"):
         importlib.import_module(source.split(":")[1])
@@ -112,12 +112,12 @@ def build(request: Mapping[str, Any]) -> int:
     if cached := request.get("seqio_cache_dir"):
         seqio.add_global_cache_dirs([cached])
         source = task._get_cached_source(split)  # what `get_dataset` calls; it would go on to trim
-    size, count, built = vocabularies.load(spec["vocabulary"]).size, _count(source, spec), 0
+    size, count, built = load_vocabulary(spec["vocabulary"]).size, _count(source, spec), 0
     corpus_files.drop_other_shards(folder, count)
     for index in range(request["worker"], count, request["workers"]):
         if not corpus_files.has_shard(folder, index, count):
-            found = documents(source, task, split, index, raw=not cached)
-            corpus_files.write_shard(folder, index, count, found, size)
+            shard_documents = documents(source, task, split, index, raw=not cached)
+            corpus_files.write_shard(folder, index, count, shard_documents, size)
             built += 1
     return built
 
@@ -191,11 +191,11 @@ def _source(source: str | list[str], split: str, field: str) -> seqio.DataSource
 
 
 def _check_vocabulary(task: seqio.Task, wanted: seqio.SentencePieceVocabulary) -> None:
-    own = task.output_features["targets"].vocabulary
-    if getattr(own, "sp_model", None) != wanted.sp_model:  # sentinels included
+    vocabulary = task.output_features["targets"].vocabulary
+    if getattr(vocabulary, "sp_model", None) != wanted.sp_model:  # sentinels included
         raise ValueError(
-            f"the seqio task {task.name!r} has another vocabulary ({own.vocab_size} ids) than "
-            f"{wanted}; give its own with --vocabulary"
+            f"the seqio task {task.name!r} has another vocabulary ({vocabulary.vocab_size} ids) "
+            f"than {wanted}; give its own with --vocabulary"
         )
 
 
@@ -207,8 +207,8 @@ def main() -> int:
         answer = {"error": str(error)}
     except (ValueError, tf.errors.OpError) as error:
         traceback.print_exc()  # for the log; the message alone is for users
-        found = _OWN_ERROR.search(str(error))  # what a generator raised inside TensorFlow
-        answer = {"invalid": found[1] if found else str(error)}
+        match = _OWN_ERROR.search(str(error))  # what a generator raised inside TensorFlow
+        answer = {"invalid": match[1] if match else str(error)}
     print(json.dumps(answer), flush=True)
     return 0 if "built" in answer else 1
 

@@ -36,7 +36,7 @@ class _Worker:
         """Raises an error if the process has failed."""
         if not self.process.poll():
             return
-        said, answer = _read(self.err), {}
+        log, answer = _read(self.err), {}
         with contextlib.suppress(IndexError, ValueError):  # it died without an answer
             answer = json.loads(_read(self.out).splitlines()[-1])
         if "error" in answer:
@@ -44,7 +44,7 @@ class _Worker:
         if "invalid" in answer:
             raise ValueError(answer["invalid"])
         raise RuntimeError(
-            f"a process that tokenises ended with status {self.process.returncode}:\n{_tail(said)}"
+            f"a process that tokenises ended with status {self.process.returncode}:\n{_tail(log)}"
         )
 
     def stop(self) -> None:
@@ -152,12 +152,12 @@ class Beam:
         """
         where = self.cache_dir or str(folder)
         seal = folder.parent / "beam.json"  # a pipeline has no half: it is run again, or not at all
-        local, made = "://" not in where, Path(where) / spec["task"]
-        there = not local or (made / f"info.{spec['split']}.json").is_file()
+        local, task_folder = "://" not in where, Path(where) / spec["task"]
+        there = not local or (task_folder / f"info.{spec['split']}.json").is_file()
         if there and _sealed_folder(seal) == where:
             return where
         if local and spec["task"].startswith("spjax_"):  # another's holds other splits too
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(task_folder, ignore_errors=True)
         corpus_files.drop_other_shards(folder.parent, 0)  # Beam gives another order each time
         options = self.options or ["--runner=DirectRunner"]
         log(f"caching {spec['name']} with Apache Beam ({' '.join(options)}) ...")

@@ -30,7 +30,7 @@ from spjax.files import (
     sync_tree,
     write_json,
 )
-from spjax.vocabularies import vocabulary as vocabularies
+from spjax.vocabularies.vocabulary import Vocabulary, load_vocabulary
 
 _log = logging.getLogger(__name__)
 
@@ -74,9 +74,9 @@ def parse(text: str) -> tuple[str, str | list[str]]:
         return name, KNOWN[name]
     if re.fullmatch(r"seqio:[\w.]+:\w+", source):
         return name, source
-    found = sorted(str(Path(path).absolute()) for path in glob.glob(source, recursive=True))
-    if found and all(_FILES.search(path) and Path(path).is_file() for path in found):
-        return name, found
+    paths = sorted(str(Path(path).absolute()) for path in glob.glob(source, recursive=True))
+    if paths and all(_FILES.search(path) and Path(path).is_file() for path in paths):
+        return name, paths
     if _FILES.search(source):
         raise ValueError(f"no file fits {source!r}, the source of the corpus {name}.")
     if not _TFDS.fullmatch(source):
@@ -98,8 +98,8 @@ def folder_of(
                 f"{text!r} cannot be the {kind} of a corpus, since it names a folder; use letters, "
                 "digits and underscores" + (", and [:%+] for a part." if kind == "split" else ".")
             )
-    words = vocabularies.load(vocabulary).fingerprint[:8]
-    return base.absolute() / "corpora" / f"{name}-{split}-{words}"
+    digest = load_vocabulary(vocabulary).fingerprint[:8]
+    return base.absolute() / "corpora" / f"{name}-{split}-{digest}"
 
 
 def load(
@@ -122,11 +122,11 @@ def load(
     command = f"build it with: spjax cache --corpus={source} --vocabulary={vocabulary}"
     if reason := corpus_files.problem(folder):
         raise ValueError(f"the corpus {name!r} cannot be read in {folder}: {reason}; {command}")
-    corpus, words = Corpus(folder), vocabularies.load(vocabulary)
-    if corpus.manifest["key"]["vocabulary"] != words.fingerprint:
+    corpus, loaded = Corpus(folder), load_vocabulary(vocabulary)
+    if corpus.manifest["key"]["vocabulary"] != loaded.fingerprint:
         raise ValueError(
-            f"the corpus in {folder} has another vocabulary than {words.path}; give the one it was "
-            f"built with, or {command}"
+            f"the corpus in {folder} has another vocabulary than {loaded.path}; give the one it "
+            f"was built with, or {command}"
         )
     if len(corpus) < 2:
         raise ValueError(f"the corpus in {folder} has {len(corpus)} documents; 2 are the least.")
@@ -164,7 +164,7 @@ def build(
       RuntimeError: a process failed in an unforeseen way.
     """
     name, source = parse(text)
-    words = vocabularies.load(vocabulary)
+    loaded = load_vocabulary(vocabulary)
     folder = folder_of(name, vocabulary, split, cache_dir)
     spec = {
         "name": name,
@@ -172,9 +172,9 @@ def build(
         "field": field,
         "split": split,
         "task": _task(folder, source),
-        "vocabulary": str(words.path.absolute()),
+        "vocabulary": str(loaded.path.absolute()),
     }
-    key = _key(spec, words)
+    key = _key(spec, loaded)
     with _owned(folder) as lock:
         if (reason := corpus_files.problem(folder)) and folder.exists():
             _log.warning("the corpus in %s is built again: %s", folder, reason)
@@ -204,10 +204,10 @@ def build(
 
 def describe(folder: Path) -> str:
     """Describes a corpus in one line: folder and size."""
-    found = corpus_files.read_manifest(folder)
+    manifest = corpus_files.read_manifest(folder)
     return (
-        f"{folder} holds {found['documents']:,} documents, {found['tokens']:,} tokens in "
-        f"{len(found['shards'])} shards."
+        f"{folder} holds {manifest['documents']:,} documents, {manifest['tokens']:,} tokens in "
+        f"{len(manifest['shards'])} shards."
     )
 
 
@@ -222,7 +222,7 @@ def _remove_seqio(folder: Path) -> None:
     shutil.rmtree(folder / _SEQIO, ignore_errors=True)
 
 
-def _key(spec: dict[str, Any], words: vocabularies.Vocabulary) -> dict[str, Any]:
+def _key(spec: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
     """Returns what decides a corpus's content; of files, names, sizes and modification times."""
     source = spec["source"]
     if not isinstance(source, str):
@@ -233,8 +233,8 @@ def _key(spec: dict[str, Any], words: vocabularies.Vocabulary) -> dict[str, Any]
         "source": source,
         "field": spec["field"],
         "split": spec["split"],
-        "vocabulary": words.fingerprint,
-        "vocabulary_size": words.size,
+        "vocabulary": vocabulary.fingerprint,
+        "vocabulary_size": vocabulary.size,
     }
 
 

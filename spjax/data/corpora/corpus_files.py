@@ -98,9 +98,9 @@ def has_shard(folder: Path, index: int, count: int) -> bool:
 
 def drop_other_shards(folder: Path, count: int) -> None:
     """Removes the shards of an unfinished corpus, except those of `count` in all."""
-    for found in filter(None, map(_SHARD.fullmatch, os.listdir(folder))):
-        if int(found[2]) != count:
-            index, other = int(found[1]), int(found[2])
+    for match in filter(None, map(_SHARD.fullmatch, os.listdir(folder))):
+        if int(match[2]) != count:
+            index, other = int(match[1]), int(match[2])
             for path in (_facts_path(folder, index, other), *_paths(folder, index, other)):
                 path.unlink(missing_ok=True)  # another worker may be at it too
 
@@ -118,11 +118,11 @@ def finish(folder: Path, key: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       RuntimeError: a shard is missing.
     """
-    found = [match for match in map(_SHARD.fullmatch, sorted(os.listdir(folder))) if match]
-    counts = {int(match[2]) for match in found}
-    if len(counts) != 1 or len(found) != min(counts):
-        raise RuntimeError(f"{folder} holds the shards {[match[0] for match in found]} only.")
-    shards = [read_json(folder / match[0]) for match in found]
+    matches = [match for match in map(_SHARD.fullmatch, sorted(os.listdir(folder))) if match]
+    counts = {int(match[2]) for match in matches}
+    if len(counts) != 1 or len(matches) != min(counts):
+        raise RuntimeError(f"{folder} holds the shards {[match[0] for match in matches]} only.")
+    shards = [read_json(folder / match[0]) for match in matches]
     total = {name: sum(shard[name] for shard in shards) for name in ("documents", "tokens")}
     manifest = {"key": dict(key), **total, "shards": shards}
     write_json(folder / MANIFEST, manifest, indent=1)
@@ -139,18 +139,18 @@ def problem(folder: Path) -> str | None:
         for index, shard in enumerate(shards):
             if reason := _size_problem(folder, index, len(shards), shard):
                 return reason
-        found = manifest["key"]["format"]
+        actual = manifest["key"]["format"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"it cannot be read ({type(error).__name__}: {error})"
-    return None if found == FORMAT else f"its format is {found}, not {FORMAT}"
+    return None if actual == FORMAT else f"its format is {actual}, not {FORMAT}"
 
 
 def _size_problem(folder: Path, index: int, count: int, facts: Mapping[str, Any]) -> str:
     """Returns the name of a shard's file that has a wrong size; "" if none has."""
     for path, size in zip(_paths(folder, index, count), facts["bytes"]):
-        found = path.stat().st_size if path.is_file() else 0
-        if found != size:
-            return f"{path.name} has {found} bytes instead of {size}"
+        actual = path.stat().st_size if path.is_file() else 0
+        if actual != size:
+            return f"{path.name} has {actual} bytes instead of {size}"
     return ""
 
 
@@ -208,8 +208,8 @@ class _Mapped:
                 continue
             data = self._bytes[block * _BLOCK : (block + 1) * _BLOCK]
             if zlib.crc32(data) != self._checksums[block]:
-                place = f"bytes {block * _BLOCK} to {block * _BLOCK + len(data)}"
-                raise _damaged(self._path, f"{place} do not have their checksum")
+                span = f"bytes {block * _BLOCK} to {block * _BLOCK + len(data)}"
+                raise _damaged(self._path, f"{span} do not have their checksum")
             self._checked[block] = True
 
 

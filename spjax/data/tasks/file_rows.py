@@ -35,12 +35,12 @@ class Row:
     """One row, or its error.
 
     Attributes:
-      place: what follows the file's name in a message: ":12" for a line, ", row 12" in Parquet.
+      location: what follows the file's name in a message: ":12" for a line, ", row 12" in Parquet.
       fields: its values by column; empty where there is a problem.
       problem: why it cannot be used; "" if it can.
     """
 
-    place: str
+    location: str
     fields: dict[str, Any]
     problem: str = ""
 
@@ -204,11 +204,11 @@ def _csv(
     reader = csv.reader(source, delimiter=delimiter, strict=True, quoting=quoting)
     header: list[str] | None = None
     while True:
-        place = f":{reader.line_num + 1}"
+        location = f":{reader.line_num + 1}"
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield Row(place, {}, f"not CSV ({error}); {_QUOTES}; {_UNREAD}")
+            yield Row(location, {}, f"not CSV ({error}); {_QUOTES}; {_UNREAD}")
             return
         if cells is None:
             return
@@ -217,7 +217,7 @@ def _csv(
         if header is None:
             header = cells
             if problem := _header_problem(header, columns):
-                yield Row(place, {}, problem)
+                yield Row(location, {}, problem)
                 return
             continue
         problem = ""
@@ -225,7 +225,7 @@ def _csv(
             problem = "not UTF-8 text"
         elif len(cells) != len(header):
             problem = f"{len(cells)} cells, but the header has {len(header)}"
-        yield Row(place, {} if problem else dict(zip(header, cells)), problem)
+        yield Row(location, {} if problem else dict(zip(header, cells)), problem)
 
 
 def _separator_problem(lines: Sequence[str], delimiter: str, columns: Sequence[str] | None) -> str:
@@ -275,8 +275,8 @@ def _parquet(file: BinaryIO, name: str, columns: Sequence[str] | None) -> Iterat
 
 def _parquet_rows(table: Any) -> Iterator[Row]:
     for number in range(table.num_rows):
-        place = f", row {number + 1}"
+        location = f", row {number + 1}"
         try:
-            yield Row(place, {name: table[name][number].as_py() for name in table.column_names})
+            yield Row(location, {name: table[name][number].as_py() for name in table.column_names})
         except UnicodeDecodeError:
-            yield Row(place, {}, "not UTF-8 text")
+            yield Row(location, {}, "not UTF-8 text")

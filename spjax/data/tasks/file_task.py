@@ -93,16 +93,16 @@ class FileTask:
         validation.texts(self)
         for field in ("labels", "metrics"):
             value = getattr(self, field)
-            words = (value,) if isinstance(value, str) else tuple(value)
-            object.__setattr__(self, field, words)  # hashable, whatever gin gives
+            texts = (value,) if isinstance(value, str) else tuple(value)
+            object.__setattr__(self, field, texts)  # hashable, whatever gin gives
         _check(self)
-        found = _content(self).sha256
-        if self.sha256 and self.sha256 != found:
+        digest = _content(self).sha256
+        if self.sha256 and self.sha256 != digest:
             raise ValueError(
-                f"{' or '.join(self._files.values())} has changed: its SHA-256 is {found} and was "
+                f"{' or '.join(self._files.values())} has changed: its SHA-256 is {digest} and was "
                 f"{self.sha256}. Give the old content, or use the new one in a new run."
             )
-        object.__setattr__(self, "sha256", found)
+        object.__setattr__(self, "sha256", digest)
 
     def __str__(self) -> str:
         """Returns the task's name, variants included."""
@@ -318,34 +318,34 @@ def _read(
 ) -> _Content:
     """Reads all records; `stamps` are modification times, so that changed files are read again."""
     del stamps
-    found, problems, total = {}, [], 0
+    records, problems, total = {}, [], 0
     inputs, targets = Template(template), Template(target, "target")
     columns = dict.fromkeys([*inputs.columns, *targets.columns])
     for split, path in files:
-        found[split] = []
+        records[split] = []
         for row in file_rows.read(Path(path), tuple(columns)):
             total += 1
-            made = row.problem or _example(row.fields, inputs, targets, labels, numeric)
-            if isinstance(made, str):
-                problems.append(f"{path}{row.place}: {made}")
+            example = row.problem or _example(row.fields, inputs, targets, labels, numeric)
+            if isinstance(example, str):
+                problems.append(f"{path}{row.location}: {example}")
             else:
-                found[split].append({**made, "idx": len(found[split])})
+                records[split].append({**example, "idx": len(records[split])})
     if problems:
         raise ValueError(_report(files, problems, total))
-    held_out = [split for split in SPLITS if split not in found] if "train" in found else []
-    shared = found.get("train", [])
+    held_out = [split for split in SPLITS if split not in records] if "train" in records else []
+    shared = records.get("train", [])
     if held_out:
-        found |= {split: [] for split in ("train", *held_out)}
+        records |= {split: [] for split in ("train", *held_out)}
         for record in shared:
-            found[_place(record["inputs"], held_out)].append(record)
-    found = {split: found[split] for split in SPLITS if split in found}
-    _check_sizes(files, {split: len(rows) for split, rows in found.items()}, len(shared))
+            records[_split_of(record["inputs"], held_out)].append(record)
+    records = {split: records[split] for split in SPLITS if split in records}
+    _check_sizes(files, {split: len(rows) for split, rows in records.items()}, len(shared))
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for _, path in files]
     joined = hashlib.sha256(" ".join(digests).encode()).hexdigest()
-    return _Content(found, digests[0] if len(digests) == 1 else joined)
+    return _Content(records, digests[0] if len(digests) == 1 else joined)
 
 
-def _place(text: str, held_out: Sequence[str]) -> str:
+def _split_of(text: str, held_out: Sequence[str]) -> str:
     """Returns the split of an input; capitals and white space do not matter."""
     same = " ".join(text.lower().split())
     share = int.from_bytes(hashlib.sha256(same.encode()).digest()[:8]) / 2**64
@@ -370,7 +370,7 @@ def _report(files: tuple[tuple[str, str], ...], problems: Sequence[str], total: 
     names = ", ".join(path for _, path in files)
     more = len(problems) - _REPORTED
     listed = [*problems[:_REPORTED], *([f"and {more} more"] if more > 0 else [])]
-    first = f"{names}: {len(problems)} of {total} rows cannot be used; mend or remove them."
+    first = f"{names}: {len(problems)} of {total} rows cannot be used; fix or remove them."
     return "\n- ".join([first, *listed])
 
 

@@ -109,7 +109,7 @@ class Row:
     """One input, or its error.
 
     Attributes:
-      place: what follows the source's name in a message, as ":12" for a line.
+      location: what follows the source's name in a message, as ":12" for a line.
       input: the text, or the texts of the fields that its prompt's insertion shows, by name; ""
         where there is a problem.
       prompt: what its prompt column says; "" without one.
@@ -117,7 +117,7 @@ class Row:
       problem: why the row cannot be used; "" if it can.
     """
 
-    place: str
+    location: str
     input: str | Mapping[str, str] = ""
     prompt: str = ""
     fields: Mapping[str, Any] | None = None
@@ -189,31 +189,33 @@ def _format_of(name: str) -> str:
 
 def _text_rows(lines: Iterable[bytes], columns: InputColumns) -> Iterator[Row]:
     for number, data in enumerate(lines, 1):
-        place = f":{number}"
+        location = f":{number}"
         try:
             text = data.decode("utf-8").rstrip("\r\n")
             text = text.removeprefix("\ufeff") if number == 1 else text
-            yield Row(place, columns.of_line(text))
+            yield Row(location, columns.of_line(text))
         except UnicodeDecodeError as error:
-            yield Row(place, problem=f"not UTF-8 text ({error.reason} at byte {error.start + 1})")
+            yield Row(
+                location, problem=f"not UTF-8 text ({error.reason} at byte {error.start + 1})"
+            )
         except ValueError as error:
-            yield Row(place, problem=str(error))
+            yield Row(location, problem=str(error))
 
 
 def _row(row: file_rows.Row, prompts: Mapping[str, InputColumns], prompt_column: str) -> Row:
     if row.problem:
-        return Row(row.place, fields={}, problem=row.problem)
+        return Row(row.location, fields={}, problem=row.problem)
     try:
         # Values that JSON has no word for, as dates of Parquet, are answered as their text.
         json.dumps(row.fields, ensure_ascii=False, default=str).encode()
         prompt = _text(row.fields, prompt_column) if prompt_column else ""
         if prompt not in prompts:
             raise ValueError(f"unknown prompt {prompt!r}; the known ones are {', '.join(prompts)}")
-        return Row(row.place, prompts[prompt].of_row(row.fields), prompt, row.fields)
+        return Row(row.location, prompts[prompt].of_row(row.fields), prompt, row.fields)
     except UnicodeEncodeError as error:
-        return Row(row.place, fields={}, problem=f"not UTF-8 text ({error.reason})")
+        return Row(row.location, fields={}, problem=f"not UTF-8 text ({error.reason})")
     except ValueError as error:
-        return Row(row.place, fields={}, problem=str(error))
+        return Row(row.location, fields={}, problem=str(error))
 
 
 def _text(fields: Mapping[str, Any], column: str) -> str:

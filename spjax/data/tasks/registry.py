@@ -134,8 +134,8 @@ def _named_mixture(name: str) -> Mixture:
     not_drawn = [text for text in variants if not re.fullmatch(DRAWN, text)]
     whole = [text for text in not_drawn if text != "halves"]
 
-    def vary(task: str, own: list[str]) -> TaskInfo:
-        return get(":".join([task, *own]))
+    def vary(task: str, kept: list[str]) -> TaskInfo:
+        return get(":".join([task, *kept]))
 
     trained = tuple(vary(task, variants) for task in rates)
     scored = tuple(
@@ -171,9 +171,9 @@ def _vary(info: TaskInfo, variants: list[str]) -> TaskInfo:
     numbers: dict[str, int] = {}
     flags = set()
     for text in variants:
-        found = re.fullmatch(r"(n|seed)(\d+)", text)
-        if found:
-            numbers[found[1]] = int(found[2])
+        match = re.fullmatch(r"(n|seed)(\d+)", text)
+        if match:
+            numbers[match[1]] = int(match[2])
         elif text in ("sentinel", "balanced", "halves"):
             flags.add(text)
         else:
@@ -203,14 +203,14 @@ def _halved(info: TaskInfo) -> TaskInfo:
             "them, so that both halves would hold the same passages"
         )
     validation = dict(info.source_splits).get("validation", "validation")
-    own = {"train": "train"} if "train" in info.splits else {}
-    own |= {split: validation + part for split, part in _HALVES}
+    source_splits = {"train": "train"} if "train" in info.splits else {}
+    source_splits |= {split: validation + part for split, part in _HALVES}
     size = dict(zip(info.splits, info.sizes))
     halves = (size["validation"] // 2, size["validation"] - size["validation"] // 2)
     return dataclasses.replace(
         info,
-        splits=tuple(own),
-        source_splits=tuple(own.items()),
+        splits=tuple(source_splits),
+        source_splits=tuple(source_splits.items()),
         unlabelled=(),
-        sizes=((size["train"],) if "train" in own else ()) + halves,
+        sizes=((size["train"],) if "train" in source_splits else ()) + halves,
     )

@@ -77,12 +77,12 @@ class Template:
             fixed[-1] += literal
             fixed += [""] if name is not None else []
         first, *between, last = fixed if len(fixed) > 1 else [*fixed, ""]
-        place = len(first)
+        position = len(first)
         for part in between:
-            if (start := text.find(part, place)) < 0:
+            if (start := text.find(part, position)) < 0:
                 return False
-            place = start + len(part)
-        return text.startswith(first) and text.endswith(last) and place <= len(text) - len(last)
+            position = start + len(part)
+        return text.startswith(first) and text.endswith(last) and position <= len(text) - len(last)
 
 
 def value(column: str, fields: Mapping[str, Any]) -> Any:

@@ -203,24 +203,30 @@ def mixtures() -> Mapping[str, Mapping[str, tuple[str, ...] | Mapping[str, float
 
     `scored` is left out where it is all that is trained on, `transfer` where there is none.
     """
-    found: dict[str, dict] = {}
+    mixtures_by_name: dict[str, dict] = {}
     for prefix in ("", "taskless_"):
         rates = {f"{prefix}{name}": rate for name, rate in _SUPER_GLUE_RATES.items()}
         scored = tuple(name for name in rates if "dpr" not in name)
-        found[f"{prefix}super_glue_v102_proportional"] = {"rates": rates, "scored": scored}
+        mixtures_by_name[f"{prefix}super_glue_v102_proportional"] = {
+            "rates": rates,
+            "scored": scored,
+        }
         for _, label in _GLUE_VERSIONS:
             rates = {f"{prefix}glue_{name}_{label}": rate for name, rate in _GLUE_RATES.items()}
             scored = (*rates, f"{prefix}glue_mnli_mismatched_{label}")
-            found[f"{prefix}glue_{label}_proportional"] = {"rates": rates, "scored": scored}
+            mixtures_by_name[f"{prefix}glue_{label}_proportional"] = {
+                "rates": rates,
+                "scored": scored,
+            }
             for target, source in (("mrpc", "qqp"), ("qqp", "mrpc")):
-                found[f"{prefix}glue_{target}_from_{source}_zeroshot_{label}"] = {
+                mixtures_by_name[f"{prefix}glue_{target}_from_{source}_zeroshot_{label}"] = {
                     "rates": {f"{prefix}glue_{source}_{label}": 1},
                     "transfer": (f"{prefix}glue_{target}_from_{source}_{label}",),
                 }
-    found["squad_to_mrqa"] = {
+    mixtures_by_name["squad_to_mrqa"] = {
         "rates": {"squad_v010_allanswers": 1},
         "transfer": tuple(f"mrqa_{name}_v100" for name in MRQA_OUT_OF_DOMAIN),
     }
     names = ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")
-    found["pocket_super_glue_equal"] = {"rates": {f"pocket_{name}": 1 for name in names}}
-    return found
+    mixtures_by_name["pocket_super_glue_equal"] = {"rates": {f"pocket_{name}": 1 for name in names}}
+    return mixtures_by_name

@@ -106,8 +106,8 @@ def multirc(
         value(fields, f"idx/{part}")
     examples = glue(fields, labels=labels, features=features, training=training)
     for example in examples:
-        words = example["inputs"].replace("<br>", " ")
-        example["inputs"] = re.sub("</?b>", "", words)
+        inputs = example["inputs"].replace("<br>", " ")
+        example["inputs"] = re.sub("</?b>", "", inputs)
     return examples
 
 
@@ -135,11 +135,11 @@ def record(
     passage = re.sub(r"""([.?!"'])\n@highlight\n""", r"\1 ", text(fields, "passage"))
     passage = passage.replace("\n@highlight\n", ". ")
     entities = ", ".join(texts(fields, "entities"))
-    words = f"query: {text(fields, 'query')} entities: {entities} passage: {passage}"
+    inputs = f"query: {text(fields, 'query')} entities: {entities} passage: {passage}"
     answers = texts(fields, "answers")
     targets = answers or [UNKNOWN_TARGET]
     return [
-        {"inputs": words, "targets": target, "answers": answers, "idx": idx}
+        {"inputs": inputs, "targets": target, "answers": answers, "idx": idx}
         for target in (targets if training else targets[:1])
     ]
 

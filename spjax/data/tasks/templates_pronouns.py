@@ -91,8 +91,8 @@ _MISPLACED_PRONOUNS = (
 def _blank_pronoun(fields: Record) -> str:
     whole, pronoun = text(fields, "text"), text(fields, "span2_text")
     index = value(fields, "span2_index")
-    for before, found, blank, after in _MISPLACED_PRONOUNS:
-        if whole == before + found + after:
+    for before, misplaced, blank, after in _MISPLACED_PRONOUNS:
+        if whole == before + misplaced + after:
             # T5 drops the space that ends the first of the two texts.
             return (before + blank + after).rstrip(" ")
     words = whole.split(" ")

@@ -19,15 +19,15 @@ def value(fields: Record, path: str) -> Any:
     Raises:
       ValueError: there is no such field.
     """
-    found: Any = fields
+    current: Any = fields
     for name in path.split("/"):
-        if not isinstance(found, Mapping) or name not in found:
+        if not isinstance(current, Mapping) or name not in current:
             raise ValueError(
                 f"a record has no field {path!r}; it has {', '.join(sorted(fields))}. Give records "
                 "with the fields that TFDS gives them."
             )
-        found = found[name]
-    return found
+        current = current[name]
+    return current
 
 
 def text(fields: Record, path: str) -> str:
@@ -36,10 +36,10 @@ def text(fields: Record, path: str) -> str:
     Raises:
       ValueError: there is no such field, or it is no text.
     """
-    found = value(fields, path)
-    if not isinstance(found, str):
-        raise ValueError(f"the field {path!r} of a record is {found!r}; it must be a text")
-    return found
+    content = value(fields, path)
+    if not isinstance(content, str):
+        raise ValueError(f"the field {path!r} of a record is {content!r}; it must be a text")
+    return content
 
 
 def texts(fields: Record, path: str) -> list[str]:
@@ -48,10 +48,12 @@ def texts(fields: Record, path: str) -> list[str]:
     Raises:
       ValueError: there is no such field, or it is no list of texts.
     """
-    found = value(fields, path)
-    if isinstance(found, str) or not all(isinstance(item, str) for item in found):
-        raise ValueError(f"the field {path!r} of a record is {found!r}; it must be a list of texts")
-    return list(found)
+    content = value(fields, path)
+    if isinstance(content, str) or not all(isinstance(item, str) for item in content):
+        raise ValueError(
+            f"the field {path!r} of a record is {content!r}; it must be a list of texts"
+        )
+    return list(content)
 
 
 def choice(fields: Record, path: str, words: Sequence[str]) -> str:

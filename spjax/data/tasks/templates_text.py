@@ -96,18 +96,18 @@ def dialogue(
     del labels, training
     turns = texts(fields, features[0])
     first = SPEAKERS.index(choice(fields, features[1], SPEAKERS))
-    said = [f"{SPEAKERS[(first + turn) % 2]}: {words}" for turn, words in enumerate(turns)]
+    history = [f"{SPEAKERS[(first + turn) % 2]}: {text}" for turn, text in enumerate(turns)]
     return [
-        {"inputs": " ".join(said[:turn]), "targets": turns[turn]}
+        {"inputs": " ".join(history[:turn]), "targets": turns[turn]}
         for turn in range(1, len(turns))
         if SPEAKERS[(first + turn) % 2] == "system"
     ]
 
 
-def pad_punctuation(words: str) -> str:
+def pad_punctuation(text: str) -> str:
     """Puts spaces around ASCII punctuation marks, and collapses white space.
 
     As T5's `_pad_punctuation`, whose character classes are those of RE2: marks and spaces outside
     ASCII stay as they are.
     """
-    return _SPACE.sub(" ", _PUNCTUATION.sub(r" \1 ", words))
+    return _SPACE.sub(" ", _PUNCTUATION.sub(r" \1 ", text))

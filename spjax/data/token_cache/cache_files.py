@@ -64,10 +64,10 @@ def write(
 ) -> None:
     """Writes a split so that `folder` is whole or not there at all.
 
-    What stood at `folder` before is replaced.
+    An existing folder is replaced.
 
     Args:
-      folder: where the split is to be.
+      folder: of the split.
       key: what the split was made from, kept in the manifest.
       examples: input ids, target ids and raw fields of each example.
       counts: what the texts lose as ids, kept in the manifest; read when all examples have been.
@@ -165,9 +165,9 @@ def _write_files(
 
 def _file_problem(path: Path, size: int, digest: str) -> str | None:
     try:
-        found = path.stat().st_size
-        if found != size:
-            return f"{path.name} has {found} bytes instead of {size}"
+        actual = path.stat().st_size
+        if actual != size:
+            return f"{path.name} has {actual} bytes instead of {size}"
         if file_digest(path) != digest:
             return f"the checksum of {path.name} is wrong"
     except OSError as error:

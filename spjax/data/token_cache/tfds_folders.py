@@ -1,6 +1,6 @@
 """Folders that TensorFlow Datasets has prepared. Imports TensorFlow; see the package's docstring.
 
-They lie in the folder named by the environment variable TFDS_DATA_DIR, else in
+They are in the folder named by the environment variable TFDS_DATA_DIR, else in
 `~/tensorflow_datasets`, as `<dataset>/<config>/<version>`.
 """
 

@@ -25,8 +25,8 @@ def cores() -> list[int]:
 
 def has_accelerator() -> bool:
     """Returns whether this machine has an accelerator; does not start JAX."""
-    found = [path for name in ("nvidia[0-9]*", "accel[0-9]*") for path in Path("/dev").glob(name)]
-    return bool(found) and os.environ.get("JAX_PLATFORMS", "") != "cpu"
+    devices = [path for name in ("nvidia[0-9]*", "accel[0-9]*") for path in Path("/dev").glob(name)]
+    return bool(devices) and os.environ.get("JAX_PLATFORMS", "") != "cpu"
 
 
 def keep_memory() -> None:
@@ -65,10 +65,10 @@ class Local:
 
     def start(self, worker: int) -> None:
         """Starts process number `worker`; it reports "ready" when it can take a gang."""
-        own = cores()[worker :: self.workers] or [cores()[worker % len(cores())]]
+        worker_cores = cores()[worker :: self.workers] or [cores()[worker % len(cores())]]
         environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="2", PYTHONUNBUFFERED="1")
         environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
-        if self.workers > 1 and len(own) == 1:
+        if self.workers > 1 and len(worker_cores) == 1:
             flags = environment.get("XLA_FLAGS", "")
             environment["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
             environment["OMP_NUM_THREADS"] = "1"
@@ -76,7 +76,7 @@ class Local:
         command = [sys.executable, "-m", "spjax.studies.worker", "--events", str(write)]
         command += ["--train", self.train]
         if self.workers > 1:
-            command += ["--cores", ",".join(map(str, own))]
+            command += ["--cores", ",".join(map(str, worker_cores))]
         with open(self.logs / f"worker_{worker}.log", "ab") as log:
             popen = subprocess.Popen(
                 command,

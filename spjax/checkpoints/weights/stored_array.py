@@ -19,11 +19,11 @@ _EXPONENTS = {
 _FINITE_BLOCK = 1 << 18  # numbers; what is made of them stays in the processor's cache
 
 Index = tuple[slice, ...]
-Leaves = dict[str, "Stored"]
+Leaves = dict[str, "StoredArray"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
+class StoredArray:
     """An array that has not been read.
 
     Attributes:
@@ -80,50 +80,50 @@ def check_finite(array: np.ndarray, name: str, source: str = "the checkpoint") -
             )
 
 
-def from_array(array: np.ndarray) -> Stored:
+def from_array(array: np.ndarray) -> StoredArray:
     """Wraps an array that is already in memory."""
 
     def fill(index: Index, out: np.ndarray) -> None:
         out[...] = array[index]
 
-    return Stored(tuple(array.shape), fill)
+    return StoredArray(tuple(array.shape), fill)
 
 
-def transpose(stored: Stored) -> Stored:
+def transpose(array: StoredArray) -> StoredArray:
     """Returns the array with its axes reversed."""
-    return Stored(stored.shape[::-1], lambda index, out: stored.fill(index[::-1], out.T))
+    return StoredArray(array.shape[::-1], lambda index, out: array.fill(index[::-1], out.T))
 
 
-def stack(parts: list[Stored]) -> Stored:
+def stack(parts: list[StoredArray]) -> StoredArray:
     """Stacks arrays of one shape on a new axis 1, as T5X's scanned layers are."""
     shape = parts[0].shape
 
     def fill(index: Index, out: np.ndarray) -> None:
-        for place, part in enumerate(parts[index[1]]):
-            part.fill((index[0], *index[2:]), out[:, place])
+        for position, part in enumerate(parts[index[1]]):
+            part.fill((index[0], *index[2:]), out[:, position])
 
-    return Stored((shape[0], len(parts), *shape[1:]), fill)
+    return StoredArray((shape[0], len(parts), *shape[1:]), fill)
 
 
-def unstack(stored: Stored) -> list[Stored]:
+def unstack(array: StoredArray) -> list[StoredArray]:
     """Splits an array along axis 1 into layers; to be read in their order.
 
     One chunk on disk holds many layers, so a slice is read once for all of them and kept until
     the last one has been handed out: the price is one stacked array of memory.
     """
-    count = stored.shape[1]
-    kept: dict[Any, np.ndarray] = {}
+    count = array.shape[1]
+    cache: dict[Any, np.ndarray] = {}
 
-    def layer(i: int) -> Stored:
+    def layer(i: int) -> StoredArray:
         def fill(index: Index, out: np.ndarray) -> None:
             wide = (index[0], slice(0, count), *index[1:])
             key = (out.dtype.name, tuple((s.start, s.stop) for s in index))
-            if key not in kept:
-                kept[key] = stored.read(out.dtype.name, wide)
-            out[...] = kept[key][:, i]
+            if key not in cache:
+                cache[key] = array.read(out.dtype.name, wide)
+            out[...] = cache[key][:, i]
             if i == count - 1:
-                del kept[key]
+                del cache[key]
 
-        return Stored((stored.shape[0], *stored.shape[2:]), fill)
+        return StoredArray((array.shape[0], *array.shape[2:]), fill)
 
     return [layer(i) for i in range(count)]
