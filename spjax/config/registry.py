@@ -53,7 +53,8 @@ def by(key: Any, table: Mapping[Any, Any]) -> Any:
     if not isinstance(table, Mapping) or not isinstance(key, Hashable):
         raise ValueError(
             f"`by` has the key {key!r} and the table {table!r}; the key must be a text or a "
-            "number and the table a dict."
+            'number and the table a dict, such as TASK_FEATURE_LENGTHS = {"inputs": 512, '
+            '"targets": 16}.'
         )
     if key in table:
         return table[key]
