@@ -1,7 +1,7 @@
 """Score over the number of examples: curves, and the examples that one method saves over another.
 
-How many examples a run had is in the name of its task (`pocket_boolq:n100:seed1`, of which `seed1`
-is the draw), or in its variant, where a method only shows examples (`k=4`).
+The number of a run's examples is in the name of its task (`pocket_boolq:n100:seed1`, of which
+`seed1` is the draw), or in its variant, where a method only shows examples (`k=4`).
 """
 
 import itertools
@@ -24,7 +24,7 @@ def curves(results: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     Returns:
       Columns as `statistics.Suite.cells`, and `examples`, `tasks` (joined by spaces), `majority`
       and `ceiling`; ordered by line, model and examples. Runs on all examples are left out, unless
-      all are: then `examples` is missing. And what a reader has to know.
+      all are: then `examples` is missing. And notes for the reader.
     """
     rows = _counted(statistics.checked(results))
     parts, notes = [], []

@@ -1,7 +1,7 @@
 """Interpretation of prompts: norms, nearest words, clusters, label words, similarities.
 
-`examine` gives all of it as plain JSON, and `page` puts that into text. Embedding tables are gone
-through in pieces, so that those of the largest models fit.
+`examine` returns all of it as plain JSON, which `prompt_page` formats. Embedding tables are read in
+pieces, so that those of the largest models fit in memory.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def discretised(
     """Replaces each row of a prompt by its nearest word, so by text that could be typed.
 
     Args:
-      prompt: what to round.
+      prompt: the prompt.
       embedding_VD: the frozen model's embedding table.
       vocabulary: spells the words, which the provenance keeps under "words".
       metric: one of `METRICS`.
@@ -167,14 +167,15 @@ def examine(
     """Describes a prompt, as plain JSON.
 
     Args:
-      prompt: what to look at.
+      prompt: the prompt.
       embedding_VD: of the frozen model; None leaves the words out.
       vocabulary: the vocabulary; without one words are given as ids, and labels are left out.
       neighbours: words for each row.
       metric: one of `METRICS`.
       labels: words to look for among the neighbours; one of several pieces stands for the mean of
         their embeddings, as in class-label initialisation.
-      text: how many rows have their own token of it as nearest word (Khashabi et al. 2022).
+      text: compared with the prompt: the number of rows whose nearest word is their token of it
+        (Khashabi et al. 2022).
 
     Raises:
       ValueError: the prompt does not fit the embeddings, `neighbours` is below 1, a label has no

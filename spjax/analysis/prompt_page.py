@@ -12,7 +12,7 @@ def page(facts: Mapping[str, Any]) -> str:
     """Formats a prompt's page.
 
     Args:
-      facts: what `interpretation.examine` gives; "drift", if it is there, is a list of what the
+      facts: from `interpretation.examine`; "drift", if it is there, is a list of what the
         run logged at each evaluation.
     """
     parts = [_facts(facts), _words(facts), _labels(facts), _text(facts), _drift(facts)]
@@ -25,7 +25,7 @@ def matrix(names: Sequence[str], values_SS: Any, title: str) -> str:
     Args:
       names: of the prompts.
       values_SS: one of `interpretation.similarities`.
-      title: what stands in the corner.
+      title: of the corner.
     """
     rows = [(title, *names)]
     rows += [(name, *(f"{x:.3f}" for x in row)) for name, row in zip(names, values_SS)]

@@ -18,7 +18,7 @@ def finish(study_folder: Path, study: Any) -> str:
 
     study: has `name` and `figures` (names of spjax.analysis.figures). Figures go to
     <study_folder>/figures. Raises ValueError where results.csv or a figure's name is unusable,
-    the results are another study's, or something that is no file stands where one is written.
+    the results are another study's, or a path to write is no file.
     """
     folder = Path(study_folder)
     results = statistics.load(folder)
@@ -44,7 +44,7 @@ def finish(study_folder: Path, study: Any) -> str:
 def writing(path: Path) -> Iterator[None]:
     """Turns an OSError about a file or folder into a ValueError that says what is wrong.
 
-    A full disk stays the OSError that it is: it is no fault of what was asked for.
+    A full disk stays an OSError, since other arguments would not help.
     """
     try:
         yield

@@ -2,9 +2,9 @@
 
 A *line* is one way of tuning (prompt tuning at one length, full fine-tuning); a *cell* is one line
 at one model size; a *suite run* is one cell at one seed, over all tasks. Scores are test scores in
-percent: the checkpoint was chosen on validation, so the validation score would flatter it. Tasks
-whose test labels nobody has (SuperGLUE, GLUE) are scored on validation, as in Lester et al. 2021;
-what is drawn then says so.
+percent: the checkpoint was chosen on validation, so the validation score is biased. Tasks without
+public test labels (SuperGLUE, GLUE) are scored on validation, as in Lester et al. 2021; figures and
+tables then say so.
 """
 
 import io
@@ -49,7 +49,7 @@ class Suite:
       (standard error of the mean, see `_with_error`). A cell without one complete suite run has
       seeds 0 and NaN scores.
     tasks: the tasks averaged over. majority, ceiling: their means in percent, NaN when unknown.
-    notes: what a reader has to know: what was left out, what is incomplete, what diverged.
+    notes: for the reader, on omitted, incomplete and diverged runs.
     scored_on: "test" or "validation", or both, joined by a slash.
     """
 

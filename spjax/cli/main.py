@@ -275,12 +275,13 @@ def _recipe(args: argparse.Namespace) -> tuple[Any, Path]:
 def _settled(name: str, folder: Path, text: str, file: str = "config.gin") -> Any:
     """Writes `config.gin` and reads it: what is trained is what a later call would read."""
     from spjax import config
+    from spjax.files import write_text
     from spjax.studies import run_folder
 
     if file == "config.gin" and not run_folder.extends(folder, text):
         run_folder.prepare(folder, text)
     else:  # everything in the folder stays
-        run_folder.write(folder / file, text)
+        write_text(folder / file, text)
     return config.load_stored(name, folder / file)
 
 

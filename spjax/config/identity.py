@@ -17,8 +17,8 @@ _MODULE_FIELDS = frozenset({"parent", "name"})  # added by Flax to every module
 def canonical(value: Any) -> Any:
     """Converts `value` to plain JSON: dataclasses become dicts with their class, 1.0 becomes 1.
 
-    What a dataclass names in a property `without_identity` is left out, and so it has no part in
-    `run_key`: where a run is computed is not which run it is.
+    Fields in a dataclass's property `without_identity` are left out, so they have no part in
+    `run_key`: for example, the mesh that a run is computed on does not change its identity.
 
     Raises:
       TypeError: something in it is neither a dataclass nor JSON.

@@ -24,7 +24,7 @@ def checked(target: type) -> Callable[..., Any]:
     """Returns a dataclass's constructor for gin, which checks the types of the values first.
 
     Args:
-      target: the class; its annotations say what is allowed.
+      target: the class; its annotations define the allowed values.
 
     Returns:
       A function of the same name and signature that raises `ValueError` as `check` does.
@@ -42,7 +42,7 @@ def checked(target: type) -> Callable[..., Any]:
 def check(target: type, values: Mapping[str, Any]) -> None:
     """Checks values for the parameters of a class.
 
-    A whole number may stand for a float, a list for a tuple; True is no number.
+    A whole number is accepted as a float, a list as a tuple; True is no number.
 
     Raises:
       ValueError: one is of another kind than its annotation.

@@ -34,7 +34,7 @@ def explained_file(call: Callable[[], T], path: Path) -> T:
 
     Raises:
       ValueError: the file is one of T5X's, does not parse, names something unknown, or imports
-        what is not there.
+        a missing module.
     """
     try:
         imported = _import_of_t5x(path)

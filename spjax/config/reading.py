@@ -1,8 +1,8 @@
 """Reads gin files and bindings, and builds what they configure.
 
 A method's file and a run's preset may both have a value for a setting, such as LEARNING_RATE. They
-bind it in a scope that says how much it counts: what is bound without one of these scopes wins over
-`method_default/`, and that over `preset_default/`. So the order of the files does not matter.
+bind it in a scope that sets its precedence: bindings without one of these scopes override
+`method_default/`, which overrides `preset_default/`. So the order of the files does not matter.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def parse(
     Args:
       gin_files: names relative to a search path, or absolute.
       bindings: texts "NAME = value"; a value that is a bare word is taken as a string.
-      search_paths: folders looked at before the working directory and the clone.
+      search_paths: folders searched before the working directory and spjax's own.
 
     Raises:
       ValueError: a file is missing, does not parse, or names something unknown.
@@ -110,7 +110,7 @@ def load(
     """Builds the configurable `name` ("Run", "Study", "Pretrain") from gin files and bindings.
 
     Raises:
-      ValueError: as `parse`; a value is missing; or a binding is used by nothing.
+      ValueError: as `parse`; a value is missing; or a binding is not used.
     """
     parse(gin_files, bindings, search_paths)
     result = build(name)

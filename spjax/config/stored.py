@@ -1,7 +1,7 @@
 """Reads the `config.gin` or `study.gin` of a folder as data.
 
-A result folder may be anybody's, so nothing in its files is run: no imports, includes or macros,
-and no calls but of the classes that a configuration is made of. That is all `config_str` writes.
+A result folder is untrusted, so nothing in its files is executed: no imports, includes or macros,
+and no calls except of the classes of a configuration, which is all that `config_str` writes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def load_stored(name: str, path: str | Path) -> Any:
 
     Raises:
       ValueError: the file cannot be read, has more than bindings of known classes, a value is
-        missing or not allowed, or something in it is used by nothing.
+        missing or not allowed, or a binding is not used.
     """
     register_all()
     path = Path(path)

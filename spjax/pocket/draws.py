@@ -82,7 +82,7 @@ def normalised(text: str) -> str:
 def bucket(body: str) -> str:
     """Returns which of BUCKETS a body belongs to, by SHA-256 of its normalised sentences.
 
-    Their order does not count: a passage told the other way round is the same passage.
+    Their order does not matter.
     """
     sentences = sorted(normalised(sentence) for sentence in body.split(". "))
     digest = hashlib.sha256("\n".join(sentences).encode()).digest()

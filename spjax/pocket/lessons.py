@@ -1,8 +1,8 @@
 """Lessons to learn first: to find an entry of a list, and to compare two statements.
 
-Each is learned within minutes when it comes alone and after the easier ones, and hardly at all
-among all other documents: attention to the same word elsewhere, and to its neighbours, has to be
-there before any answer can profit from it.
+Each is learned within minutes when it is trained alone and after the easier ones, and hardly at all
+among all other documents: attention to the same word elsewhere, and to its neighbours, has to
+exist before any answer can profit from it.
 """
 
 from __future__ import annotations

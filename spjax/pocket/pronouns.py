@@ -52,7 +52,8 @@ class Reference(NamedTuple):
 def reference(draws: Draws) -> Reference:
     """Draws a sentence about two people (one in eight about two things).
 
-    Of the sentences about people, half name a woman and a man; then the gender tells too.
+    Of the sentences about people, half name a woman and a man; then the gender also identifies
+    the referent.
     """
     second = draws.chance(0.5)
     if draws.chance(0.125):

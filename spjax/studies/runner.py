@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from spjax.files import write_text
 from spjax.studies import cost, plan, planner, results, run_folder
 from spjax.studies.executors.local import TRAIN, Local
 from spjax.studies.plan import RunSpec
@@ -76,7 +77,7 @@ def sweep(
         left = [spec for spec in specs if spec.key not in done]
         outcome = Outcome()
         try:
-            run_folder.write(folder / "study.gin", study_text)
+            write_text(folder / "study.gin", study_text)
             if left and prepare is not None:
                 prepare(left)
             pending = plan.gangs(left, planner.widths(left, gang_width))

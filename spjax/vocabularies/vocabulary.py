@@ -43,7 +43,7 @@ class Vocabulary:
 
     Attributes:
       path: the SentencePiece model file.
-      extra_ids: how many sentinels are appended to the pieces of the file.
+      extra_ids: number of sentinels appended to the pieces of the file.
       sentinels: the id of `<extra_id_n>` by n.
       says_sentinels: whether the file, or a tokenizer's configuration beside it, says how many
         sentinels there are; otherwise it is T5's number.
@@ -58,7 +58,7 @@ class Vocabulary:
 
         Args:
           path: a SentencePiece model file with pad, EOS and unknown at 0, 1 and 2.
-          extra_ids: how many sentinels to append; None for none if the file holds some, else as
+          extra_ids: number of sentinels to append; None for none if the file holds some, else as
             many as a `tokenizer_config.json` beside it says, else 100.
 
         Raises:

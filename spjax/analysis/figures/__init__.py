@@ -15,8 +15,8 @@ import pandas as pd
 def _import_matplotlib() -> None:
     """Imports matplotlib, which refuses a backend in MPLBACKEND that it cannot import.
 
-    A notebook names its own one there for all the commands it starts. Figures here are drawn
-    without pyplot, so that the backend does not matter; a notebook's pyplot keeps it.
+    A notebook sets it for all the commands it starts. Figures are drawn without pyplot, so the
+    backend does not matter; a notebook's pyplot keeps it.
     """
     backend = os.environ.pop("MPLBACKEND", None)
     try:

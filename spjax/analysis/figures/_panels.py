@@ -17,8 +17,8 @@ def draw(
 ) -> tuple[Figure, dict[str, Axes]]:
     """Draws one panel for each model; returns the figure and its panels, smallest model first.
 
-    cells: rows of Suite.cells with `place`, where each stands. references: majority and ceiling in
-    percent. label: of the horizontal axis. notes: what stands below.
+    cells: rows of Suite.cells with `place`, the position on the axis. references: majority and
+    ceiling in percent. label: of the horizontal axis. notes: text below.
     """
     models = cells.sort_values("model_parameters")["model"].unique()
     figure = _style.new_figure(WIDTH * len(models) + MARGIN, HEIGHT)

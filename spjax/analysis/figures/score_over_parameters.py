@@ -1,7 +1,7 @@
 """Score over the number of trained parameters, one panel a frozen model, one marker a line.
 
-What is counted is what is trained, with the networks of methods that drop them afterwards. Lines
-that train nothing stand at the left.
+All trained parameters count, including networks that are dropped after training. Lines that train
+nothing are at the left.
 """
 
 from pathlib import Path
