@@ -15,7 +15,7 @@ def page(facts: Mapping[str, Any]) -> str:
       facts: from `interpretation.examine`; "drift", if it is there, is a list of what the
         run logged at each evaluation.
     """
-    parts = [_facts(facts), _words(facts), _labels(facts), _text(facts), _drift(facts)]
+    parts = [_facts(facts), _word_facts(facts), _labels(facts), _text(facts), _drift(facts)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -61,7 +61,7 @@ def _facts(facts: Mapping[str, Any]) -> str:
     return aligned(rows)
 
 
-def _words(facts: Mapping[str, Any]) -> str:
+def _word_facts(facts: Mapping[str, Any]) -> str:
     if "rows" not in facts:
         return ""
     cluster = facts.get("cluster")

@@ -249,7 +249,7 @@ def diverged_notes(runs: pd.DataFrame) -> list[str]:
     if lost.empty:
         return []
     scored = int(lost[SCORE].notna().sum())
-    names = [f"{_place(row)} {row.task} seed {row.seed}" for row in lost.itertuples()]
+    names = [f"{_cell_name(row)} {row.task} seed {row.seed}" for row in lost.itertuples()]
     return [
         (
             f"Diverged: {len(lost)} of {len(runs)} runs, {scored} counted at the last good "
@@ -347,16 +347,16 @@ def _notes(runs: pd.DataFrame, cells: pd.DataFrame, tasks: tuple[str, ...]) -> l
         notes.append(f"Not averaged, since not measured everywhere: {', '.join(absent)}.")
     partial = cells[(cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])]
     if len(partial):
-        names = [f"{_place(row)} ({row.seeds} of {row.expected})" for row in partial.itertuples()]
+        names = [f"{_cell_name(row)} ({row.seeds} of {row.expected})" for row in partial.itertuples()]
         notes.append(f"* Fewer seeds than elsewhere: {_listed(names)}.")
     empty = cells[cells["seeds"] == 0]
     if len(empty):
-        names = [_place(row) for row in empty.itertuples()]
+        names = [_cell_name(row) for row in empty.itertuples()]
         notes.append(f"Incomplete, not shown (no seed has all tasks): {_listed(names)}.")
     return notes + diverged_notes(runs)
 
 
-def _place(row) -> str:
+def _cell_name(row) -> str:
     return f"{row.model} {row.line}"
 
 
