@@ -1,6 +1,7 @@
 """Rules of the house that can be checked by reading the files."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,19 @@ def test_arrows_point_down():
             if parts[0] == "spjax" and parts[1] not in allowed(room(path)):
                 wrong.append(f"{path.relative_to(ROOT)}:{line}: {room(path)} imports {name}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_import_cycles():
+    """Imports inside functions and for type checkers count too."""
+    modules = {}
+    for path in SOURCES:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        modules[name] = path
+    graph = {}
+    for module, path in modules.items():
+        names = {name if name in modules else name.rpartition(".")[0] for _, name in imports(path)}
+        graph[module] = {name for name in names if name in modules and name != module}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
 def test_every_room_has_a_layer():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from spjax.checkpoints import remote
 from spjax.checkpoints.weights import weights
 from spjax.vocabularies import tokenizer_files
@@ -42,7 +44,7 @@ def of(model: str, checkpoint: str = "") -> str:
     rows = weights.config_of(model, checkpoint).vocab_size
     if path:
         vocabulary = load_vocabulary(path)
-        tokenizer_files.check(vocabulary, ADVICE)
+        check_tokenizer(vocabulary)
         check_rows(vocabulary, rows, checkpoint)
         if not vocabulary.says_sentinels and not _is_rounded(vocabulary.size, rows):
             raise ValueError(
@@ -102,3 +104,24 @@ def check_rows(vocabulary: Vocabulary, rows: int, owner: str) -> None:
 
 def _is_rounded(size: int, rows: int) -> bool:
     return size <= rows <= -(-size // _MULTIPLE) * _MULTIPLE
+
+
+@functools.lru_cache(maxsize=32)
+def check_tokenizer(vocabulary: Vocabulary) -> None:
+    """Demands that the tokenizer files beside a vocabulary give the same ids.
+
+    Raises:
+      ValueError: the tokenizer is of another kind, changes the text first, or has other tokens.
+    """
+    folder = vocabulary.path.parent
+    problem = tokenizer_files.unsupported_setting(folder)
+    for number, token in tokenizer_files.added_tokens(folder).items():
+        piece = vocabulary.piece(number) if 0 <= number < vocabulary.size else None
+        if piece != token.removeprefix("▁"):
+            size = vocabulary.size
+            instead = f"is {piece!r}" if piece else f"does not exist, it has {size} ids"
+            there = f"which in {vocabulary.path.name} {instead}"
+            problem = f"its tokenizer has {token!r} at {number}, {there}"
+            break
+    if problem:
+        raise ValueError(f"the vocabulary of {folder} cannot be determined: {problem}. {ADVICE}")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spjax.files import JSON_BYTES, read_bytes, write_text
-
-if TYPE_CHECKING:
-    from spjax.vocabularies.vocabulary import Vocabulary
 
 CONFIG = "tokenizer_config.json"
 STATE_SENTINELS = (
@@ -65,34 +61,16 @@ def added_tokens(folder: Path) -> dict[int, str]:
         ) from error
 
 
-@functools.lru_cache(maxsize=32)
-def check(vocabulary: Vocabulary, advice: str) -> None:
-    """Demands that the tokenizer files beside a vocabulary give the same ids.
-
-    Args:
-      vocabulary: the vocabulary.
-      advice: what to do otherwise.
+def unsupported_setting(folder: Path) -> str:
+    """Returns the setting of a tokenizer that changes texts before SentencePiece, "" if none does.
 
     Raises:
-      ValueError: it is of another kind, changes the text first, or has other tokens.
+      ValueError: a file cannot be read.
     """
-    folder = vocabulary.path.parent
     config = _read(folder / CONFIG)
-    kind = config.get("tokenizer_class")
-    problem = ""
-    if kind not in (None, *_CLASSES):
-        problem = f"its tokenizer is a {kind!r} and not T5's"
-    elif config.get("do_lower_case"):
-        problem = "its tokenizer makes all letters small"
-    for number, token in added_tokens(folder).items():
-        known = vocabulary.piece(number) if 0 <= number < vocabulary.size else None
-        if known != token.removeprefix("▁"):
-            instead = f"is {known!r}" if known else f"does not exist, it has {vocabulary.size} ids"
-            there = f"which in {vocabulary.path.name} {instead}"
-            problem = f"its tokenizer has {token!r} at {number}, {there}"
-            break
-    if problem:
-        raise ValueError(f"the vocabulary of {folder} cannot be determined: {problem}. {advice}")
+    if (kind := config.get("tokenizer_class")) not in (None, *_CLASSES):
+        return f"its tokenizer is a {kind!r} and not T5's"
+    return "its tokenizer makes all letters small" if config.get("do_lower_case") else ""
 
 
 def describe(folder: Path | None, names: list[str]) -> str:
