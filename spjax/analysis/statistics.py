@@ -347,7 +347,9 @@ def _notes(runs: pd.DataFrame, cells: pd.DataFrame, tasks: tuple[str, ...]) -> l
         notes.append(f"Not averaged, since not measured everywhere: {', '.join(absent)}.")
     partial = cells[(cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])]
     if len(partial):
-        names = [f"{_cell_name(row)} ({row.seeds} of {row.expected})" for row in partial.itertuples()]
+        names = [
+            f"{_cell_name(row)} ({row.seeds} of {row.expected})" for row in partial.itertuples()
+        ]
         notes.append(f"* Fewer seeds than elsewhere: {_listed(names)}.")
     empty = cells[cells["seeds"] == 0]
     if len(empty):
