@@ -60,6 +60,9 @@ def load_model(
             )
         name, checkpoint = weights.AUTO, checkpoint or name
     with python_messages():
+        quantization.check_dtype(dtype)
+        partitioning.check(num_partitions, logical_axis_rules)
+        weights.find(name, checkpoint)
         model = frozen_model.open_shared(
             name,
             checkpoint,
@@ -68,9 +71,6 @@ def load_model(
             num_partitions=num_partitions,
             logical_axis_rules=hashable_rules(logical_axis_rules),
         )
-        quantization.check_dtype(dtype)
-        partitioning.check(num_partitions, logical_axis_rules)
-        weights.find(name, checkpoint)
     return model
 
 

@@ -25,7 +25,6 @@ from spjax.models.decoding import Decoding
 
 Text = str | Mapping[str, str]
 Source = str | os.PathLike[str] | Prompt | Tuned
-_MOST_ROWS = 1_000_000
 _PAIR_FIELDS = ("labels", "metrics", "input_length", "target_length")
 
 
@@ -41,15 +40,7 @@ class TextPredictor:
     def __init__(
         self, stored: StoredPrompts, options: AnswerOptions, names: Sequence[str] = ()
     ) -> None:
-        """Loads nothing; weights are read for the first answer.
-
-        Raises:
-          ValueError: the batch size is out of range.
-        """
-        if not 1 <= options.batch_size <= _MOST_ROWS:
-            raise ValueError(
-                f"the batch size is {options.batch_size}; it must be 1 to {_MOST_ROWS}."
-            )
+        """Loads nothing; weights are read for the first answer."""
         self.stored, self.options = stored, options
         self.names = list(names) or stored.names
 

@@ -27,6 +27,8 @@ from spjax.training import stored_run
 from spjax.training.run import Run
 from spjax.types import Tree
 
+_MOST_ROWS = 1_000_000
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelOptions:
@@ -60,6 +62,9 @@ class AnswerOptions:
       input_length: most tokens of an input, EOS included; 0 for that of each prompt's task.
       target_length: most tokens of an answer; likewise.
       batch_size: inputs that are answered at once.
+
+    Raises:
+      ValueError: the batch size is out of range.
     """
 
     decoding: Decoding = Decoding()
@@ -68,6 +73,11 @@ class AnswerOptions:
     input_length: int = 0
     target_length: int = 0
     batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        """Checks the batch size."""
+        if not 1 <= self.batch_size <= _MOST_ROWS:
+            raise ValueError(f"the batch size is {self.batch_size}; it must be 1 to {_MOST_ROWS}.")
 
 
 class StoredPrompts:
