@@ -133,30 +133,9 @@ class TextPredictor:
         Raises:
           ValueError: a task is not known or cannot be scored.
         """
-        options = self.options
-        if ensemble == "mean" and options.decoding.kind != "rank":
-            raise ValueError(
-                "--ensemble=mean averages the probabilities of labels; give --decoding=rank with "
-                "it."
-            )
-        infos = self.stored.tasks(
-            self._task_of(task), split=split, labels=options.labels, ensemble=ensemble
-        )
-        predictor = self.stored.predictor(options, infos)
-        size, length = options.batch_size, options.target_length
-        arguments = (split, size, length, str(predictor.words.path))
-        if ensemble:
-            scores = ensembles.score(predictor, ensemble, self.names, infos[0], *arguments)
-            return {"task": infos[0].name, **scores}
-        results = scoring.score_prompts(predictor, infos, *arguments)
-        for scores, facts in zip(results, self.stored.provenance, strict=True):
-            step = facts.get("step", "")
-            scores |= {"step": int(step)} if step.isdecimal() else {}
-        if len(results) == 1:
-            return results[0]
-        mean = sum(scores["score"] for scores in results) / len(results)
-        named = [{"prompt": name, **scores} for name, scores in zip(self.names, results)]
-        return {"prompts": named, "mean_score": mean}
+        with python_messages():
+            own = self._task_of(task)
+            return score_prompts(self.stored, self.options, self.names, own, split, ensemble)
 
     def _task_of(self, task: Any) -> Any:
         """A task as `StoredPrompts.tasks` takes it."""
@@ -204,6 +183,52 @@ class TextPredictor:
         return [self.predictor.encode(text, owner)[0] for text, owner in pairs]
 
 
+def score_prompts(
+    stored: StoredPrompts,
+    options: AnswerOptions,
+    names: Sequence[str],
+    task: Any = "",
+    split: str = "",
+    ensemble: str = "",
+) -> dict[str, Any]:
+    """Scores stored prompts on a split of a task, or each on its own.
+
+    Args:
+      stored: the prompts.
+      options: how they answer.
+      names: of the prompts, in the result.
+      task: as `StoredPrompts.tasks` takes it.
+      split: "" for the one that is reported.
+      ensemble: "vote", "mean", or "" for none.
+
+    Returns:
+      As `TextPredictor.evaluate`.
+
+    Raises:
+      ValueError: a task is not known or cannot be scored.
+    """
+    if ensemble == "mean" and options.decoding.kind != "rank":
+        raise ValueError(
+            "--ensemble=mean averages the probabilities of labels; give --decoding=rank with it."
+        )
+    infos = stored.tasks(task, split=split, labels=options.labels, ensemble=ensemble)
+    predictor = stored.predictor(options, infos)
+    vocabulary = str(predictor.words.path)
+    arguments = (split, options.batch_size, options.target_length, vocabulary)
+    if ensemble:
+        scores = ensembles.score(predictor, ensemble, names, infos[0], *arguments)
+        return {"task": infos[0].name, **scores}
+    results = scoring.score_prompts(predictor, infos, *arguments)
+    for scores, facts in zip(results, stored.provenance, strict=True):
+        step = facts.get("step", "")
+        scores |= {"step": int(step)} if step.isdecimal() else {}
+    if len(results) == 1:
+        return results[0]
+    mean = sum(scores["score"] for scores in results) / len(results)
+    named = [{"prompt": name, **scores} for name, scores in zip(names, results)]
+    return {"prompts": named, "mean_score": mean}
+
+
 def load_predictor(
     prompts: Source | Sequence[Source] | Mapping[str, Source],
     model: FrozenModel | str | None = None,
@@ -241,6 +266,8 @@ def load_predictor(
     Raises:
       ValueError: a prompt cannot be read, does not fit the model, or cannot answer beside others.
     """
+    if not isinstance(prompts, (str, os.PathLike, Prompt, Tuned, Sequence, Mapping)):
+        raise ValueError(f"prompts is {prompts!r}; give a path, a prompt, or several of them.")
     named = dict(prompts) if isinstance(prompts, Mapping) else {}
     is_one = isinstance(prompts, (str, os.PathLike, Prompt, Tuned))
     sources = list(named.values()) or ([prompts] if is_one else list(prompts))  # type: ignore

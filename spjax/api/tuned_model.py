@@ -33,6 +33,7 @@ from spjax.training.run_data import RunData
 from spjax.types import Array, Batch, Injection, Tree
 
 _INPUT_LENGTH, _TARGET_LENGTH = 512, 64  # tokens, where no task says
+_SETTINGS = ("input_length", "target_length", "row_length")  # of `Run`
 _LEAST_ROOM = 16  # tokens; batches of texts are padded to this times a power of two
 
 
@@ -83,16 +84,21 @@ class TunedModel:
         check_method(method)
         if not method.trained:
             raise ValueError(f"{type(method).__name__} has nothing to train; use spjax.train.")
+        _check_settings(settings)
         self.model = model if isinstance(model, FrozenModel) else load_model(model)
+        if self.model.dtype == "int8" and method.changes_weights:
+            raise ValueError(
+                f"{type(method).__name__} changes the weights, and the model's dtype is 'int8', "
+                "which has no gradient. Load it with dtype='float32' or 'bfloat16'."
+            )
         self.task = None if data is None else load_task(data)
         self._loss = (z_loss, label_smoothing, loss_normalizing_factor)
         self._run: Run | None = None
         self._data: RunData | None = None
         with python_messages():
             if self.task is not None:
-                options = {"dropout_rate": dropout_rate, **settings}
-                source = self.task.source
-                self._run = Run(source, method=method, optimizer=Adafactor(), **self._of(options))
+                settings |= {"dropout_rate": dropout_rate, **run_settings(self.model)}
+                self._run = Run(self.task.source, method=method, optimizer=Adafactor(), **settings)
                 self._data = RunData(self._run)
                 self.method = self._data.method
             else:
@@ -101,9 +107,6 @@ class TunedModel:
         self._constrain = None if placement.alone else placement.constrain
         config = dataclasses.replace(self.model.config, dropout_rate=dropout_rate)
         self._network = T5(partitioning.for_devices(config), remat, self._constrain)
-
-    def _of(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        return {**run_settings(self.model), **settings}
 
     def init(self, seed: int = 0) -> Tree:
         """Returns the initial trainable parameters, float32, placed on the model's mesh.
@@ -281,6 +284,15 @@ class TunedModel:
         words = self.model.vocabulary
         sentinel = self.task is not None and self.task.mixture.trained[0].sentinel
         return [*words.encode_target(text, sentinel)[: self._lengths["targets"] - 1], words.eos_id]
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    for name in settings:
+        if name not in _SETTINGS:
+            raise ValueError(
+                f"spjax.TunedModel has no setting {name!r}; beside its named arguments it takes "
+                f"{', '.join(_SETTINGS)}."
+            )
 
 
 def _normalizer(segments_BM: Array, factor: float | str | None) -> Any:

@@ -92,10 +92,11 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _evaluate_prompts(args: argparse.Namespace) -> dict[str, Any]:
-    from spjax.api.predictor import TextPredictor
+    from spjax.api.predictor import score_prompts
     from spjax.api.stored_prompts import StoredPrompts
 
     options = model_flags.answer_options(args)
     model = model_flags.model_options(args)
     stored = StoredPrompts(args.prompt, model, note=print_note)
-    return TextPredictor(stored, options).evaluate(args.task, args.split, args.ensemble or "")
+    ensemble = args.ensemble or ""
+    return score_prompts(stored, options, args.prompt, args.task, args.split, ensemble)
