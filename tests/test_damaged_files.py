@@ -25,7 +25,7 @@ from spjax.checkpoints.prompts import adapters, prompts, tuned
 from spjax.checkpoints.prompts.prompts import Prompt
 from spjax.checkpoints.weights import convert, weights
 from spjax.checkpoints.weights.stored_array import from_array
-from spjax.cli import prompts as cli_prompts
+from spjax.cli import inspect as inspect_command
 from spjax.data.corpora import corpora, corpus_files
 from spjax.data.token_cache import cache_files
 from spjax.files import write_json
@@ -180,7 +180,7 @@ def write_run(folder):
 
 def read_run(folder):
     found = run_folder.result(folder)
-    return found and (found, cli_prompts._drift(folder))
+    return found and (found, inspect_command._drift(folder))
 
 
 def write_study(folder):

@@ -112,14 +112,15 @@ class FrozenModel:
         return f"FrozenModel({self.name!r}{checkpoint}, dtype={self.dtype!r})"
 
 
-@functools.lru_cache(maxsize=2)
-def open_shared(version: str, *args: Any, **settings: Any) -> FrozenModel:
-    """`FrozenModel.open`, keeping the last two models in memory for the next runs.
+def open_shared(model: str, checkpoint: str = "", **settings: Any) -> FrozenModel:
+    """Opens a model as `FrozenModel.open` does, and keeps the last two in memory.
 
-    Args:
-      version: digest of the checkpoint's files, so that changed files are read again.
-      *args: of `FrozenModel.open`.
-      **settings: likewise.
+    A checkpoint whose files have changed is opened again.
     """
-    del version  # part of the cache's key
+    return _open(weights.fingerprint(model, checkpoint), model, checkpoint, **settings)
+
+
+@functools.lru_cache(maxsize=2)
+def _open(fingerprint: str, *args: Any, **settings: Any) -> FrozenModel:
+    del fingerprint  # part of the cache's key
     return FrozenModel.open(*args, **settings)

@@ -85,3 +85,9 @@ def register_all() -> None:
                     and not value.__name__.startswith("_")
                 ):
                     configurable(value)
+
+
+def register_methods() -> None:
+    """Registers the methods of folders that were added after the first `register_all`."""
+    register_all.cache_clear()
+    register_all()

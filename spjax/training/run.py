@@ -252,7 +252,6 @@ class Run:
         """Opens the frozen model, which is kept in memory for the next runs."""
         rules = self.logical_axis_rules
         return frozen_model.open_shared(
-            dict(self.contents).get(self.checkpoint, ""),
             self.model,
             self.checkpoint,
             vocabulary=self.vocabulary,

@@ -11,9 +11,9 @@ import safetensors.numpy
 from sentencepiece import sentencepiece_model_pb2
 
 from spjax import config
+from spjax.api.models import find_vocabulary
 from spjax.checkpoints import model_vocabulary
 from spjax.checkpoints.weights import convert, weights
-from spjax.cli.prompts import find_vocabulary
 from spjax.models import get_size
 from spjax.models.t5 import init_weights
 from spjax.vocabularies import vocabulary

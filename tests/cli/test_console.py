@@ -89,7 +89,7 @@ def test_three_times_ctrl_c():
         "        finally:\n"
         "            for _ in range(int(sys.argv[1]) - 1): os.kill(os.getpid(), signal.SIGINT)\n"
         "            print('saved', flush=True)\n"
-        "main._parser = Parser\n"
+        "main.make_parser = Parser\n"
         "code = main.main()\n"
         "class Late:\n"  # while Python ends
         "    def __del__(self, kill=os.kill, pid=os.getpid()): kill(pid, 2)\n"
@@ -170,7 +170,7 @@ def test_a_folder_that_may_not_be_entered():
     message = "/private/run cannot be opened (Permission denied)"
     assert run_folder.disk_message(reason) == message
     error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/private/run")
-    assert main._explain(error) == (1, f"{message}.")
+    assert main.explain_error(error) == (1, f"{message}.")
 
 
 def test_a_folder_that_is_taken_away(tmp_path):

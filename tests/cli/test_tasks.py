@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spjax.cli import data as cli_data
 from spjax.cli import main
+from spjax.cli import tasks as tasks_command
 from spjax.data import leaks, overview
 from spjax.data.batching import batching
 from spjax.data.tasks import file_task, registry
@@ -173,8 +173,8 @@ def test_a_misspelt_setting_is_refused(call, data: str) -> None:
 
 
 def test_choices_are_those_of_the_library() -> None:
-    assert cli_data._INSERTIONS == batching.INSERTIONS
-    assert cli_data._NEAR == leaks.NEAR
+    assert tasks_command._INSERTIONS == batching.INSERTIONS
+    assert tasks_command._NEAR == leaks.NEAR
 
 
 def test_options_of_beam_with_half_a_quote(capsys: pytest.CaptureFixture[str]) -> None:

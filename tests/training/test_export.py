@@ -6,8 +6,9 @@ import jax
 import numpy as np
 
 from spjax import config
+from spjax.api.models import find_vocabulary
 from spjax.checkpoints.weights import convert, weights
-from spjax.cli import main, prompts
+from spjax.cli import main
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.training import run_files, schedule, trainer
 
@@ -31,7 +32,7 @@ def test_full_fine_tuning_is_exported(run, tmp_path, capsys):
         assert weights.digest(weights.load("auto", out)) == weights.digest(trained)
     assert convert.is_weights(out)
     # A folder that can be opened without another word.
-    assert prompts.find_vocabulary("", "auto", str(tmp_path / "hf")).size == 1152
+    assert find_vocabulary("", "auto", str(tmp_path / "hf")).size == 1152
     flags = ["--format=safetensors", "--vocabulary=pocket"]
     assert main.main(["convert", str(folder), str(tmp_path / "x"), *flags]) == 2
     assert "--vocabulary=pocket goes into a Hugging Face folder" in capsys.readouterr().err
@@ -51,7 +52,7 @@ def test_shipped_weights_bring_their_vocabulary(tmp_path, capsys, checkpoint):
     source = str(weights.SHIPPED / "pocket_50k.safetensors")
     made = str(tmp_path / "hf")
     assert main.main(["convert", source, made, "--format=huggingface"]) == 0
-    assert prompts.find_vocabulary("", "auto", made).size == 1152
+    assert find_vocabulary("", "auto", made).size == 1152
     assert not capsys.readouterr().err
     table = weights.load("auto", checkpoint)
     table["token_embedder"]["embedding"] = table["token_embedder"]["embedding"][:1000]
@@ -66,4 +67,4 @@ def test_shipped_weights_bring_their_vocabulary(tmp_path, capsys, checkpoint):
     made = str(tmp_path / "with")
     flags = ["--format=huggingface", "--vocabulary=pocket"]
     assert main.main(["convert", checkpoint, made, *flags]) == 0
-    assert prompts.find_vocabulary("", "auto", made).size == 1152
+    assert find_vocabulary("", "auto", made).size == 1152
