@@ -27,12 +27,12 @@ import numpy as np
 
 from benchmarks import machine, speed
 from spjax import partitioning, trees
+from spjax.injection import Injection, padded
 from spjax.models import T5Config, fused, get_size, quantization
 from spjax.models.flops import forward_flops
 from spjax.models.t5 import weight_shapes
 from spjax.studies.calibration import least_seconds, rows_of
-from spjax.training import step
-from spjax.types import Injection, padded
+from spjax.training import trainer
 
 PROMPT, TARGETS = 100, 8
 RISE = 1.1
@@ -63,7 +63,7 @@ def large(model: str, dtype: str, attention: str, rows: int, text: int) -> dict[
             return told
         told["off_by"] = disagreement(config.head_dim)
     base = random_weights(config, dtype)
-    program = step.Program(config, (), None, 0.0, 0.0, None)
+    program = trainer.StepConfig(config)
     soft = Injection(jnp.zeros((PROMPT, config.emb_dim)), np.zeros((1, 1), np.int32))
     soft, real = padded(soft), PROMPT + text
     length = -(-real // fused.MULTIPLE) * fused.MULTIPLE

@@ -23,7 +23,7 @@ import numpy as np
 
 from spjax.data.corpora import corpus_files
 from spjax.pretraining.data import CorpusBatches, Shuffled
-from spjax.pretraining.pretrain import Pretrain
+from spjax.pretraining.recipe import Pretrain
 
 SHARDS, VOCABULARY = 8, 32_100
 

@@ -15,7 +15,7 @@ from spjax.vocabularies import vocabulary
 
 def main(count: int = 40_000) -> None:
     """Writes `count` documents and prints the figures."""
-    pieces = vocabulary.load("pocket")
+    pieces = vocabulary.load_vocabulary("pocket")
     corpus.tokenized(1, 1000, pieces)  # makes the world's tables
     start = time.process_time()
     made = corpus.tokenized(0, count, pieces)

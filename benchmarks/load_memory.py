@@ -31,12 +31,12 @@ def _random(shape: tuple[int, ...]) -> Any:
     """An array of random numbers that are made when they are read."""
     import numpy as np
 
-    from spjax.checkpoints.weights.stored import Stored
+    from spjax.checkpoints.weights.stored_array import StoredArray
 
     def fill(index: Any, out: Any) -> None:
         out[...] = np.random.default_rng(out.shape).standard_normal(out.shape, np.float32) * 0.05
 
-    return Stored(shape, fill)
+    return StoredArray(shape, fill)
 
 
 def write(size: str, folder: Path) -> int:

@@ -50,7 +50,7 @@ def write_records(folder: Path, count: int) -> None:
 
     from spjax.vocabularies import vocabulary
 
-    pieces = vocabulary.load("t5")
+    pieces = vocabulary.load_vocabulary("t5")
     words = [pieces.decode([token]) for token in range(100, 20_000)]
     words = np.array([word for word in words if word.isalpha() and word.isascii()])
     chances = 1 / np.arange(10, len(words) + 10)

@@ -50,7 +50,7 @@ def bank(model: str = MODEL, lengths: dict[str, int] = BANK) -> Predictor:
     table_VD = np.asarray(base["token_embedder"]["embedding"], np.float32)
     prompts = [Placed(table_VD[rng.integers(3, len(table_VD), n)]) for n in lengths.values()]
     longest = max(registry.get(f"pocket_{name}").input_length for name in lengths)
-    words = vocabulary.load("pocket")
+    words = vocabulary.load_vocabulary("pocket")
     config = get_size(model)
     return Predictor(config, base, prompts, words, Decoding(), longest, TARGET_LENGTH)
 

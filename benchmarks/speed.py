@@ -43,7 +43,7 @@ from spjax.models import get_size
 from spjax.models.decoding import EOS
 from spjax.models.flops import forward_flops
 from spjax.models.t5 import init_weights
-from spjax.training import row_shapes, step
+from spjax.training import row_shapes, trainer
 from spjax.training.host_memory import keep_freed_memory
 from spjax.training.optimizers import Adafactor
 
@@ -80,15 +80,15 @@ class Ours:
         others = needs_of(task, prompt, 16, seed=1, size=runs * BATCH)
         longest = (int(lengths.longest(task)[0]) + prompt, int(lengths.longest(task)[1]))
         self.rows = row_shapes.fastest(others, longest, self.config, steps=30_000)
-        self.at_once = row_shapes.steps_at_once(self.config, self.rows)
+        self.at_once = row_shapes.steps_per_dispatch(self.config, self.rows)
         self.efficiency = efficiency(self.rows, needs_of(task, prompt, 256, seed=2))
         optimizer = Adafactor(0.3)
-        state = step.init_group([self.method] * runs, list(range(runs)), optimizer, self.base)
+        state = trainer.init_state([self.method] * runs, list(range(runs)), optimizer, self.base)
         self.states = (state,)
         self.untrained = jax.tree.map(lambda x: np.array(x[0]), state.trainable)
-        program = (self.config, (self.method.started(),))
-        self.program = step.Program(
-            *program, dataclasses.replace(optimizer, learning_rate=0.0), 0.0, 0.0, None
+        optimizer = dataclasses.replace(optimizer, learning_rate=0.0)
+        self.program = trainer.StepConfig(
+            self.config, (self.method.without_initializer(),), optimizer
         )
 
     def train(self) -> float:
@@ -102,7 +102,9 @@ class Ours:
                 own = [batching.rows(self.split, part, self.layout) for part in indices]
                 packed = packing.pack(batching.gang(dict(enumerate(own))), self.rows)
                 batches.append((packed, np.ones(runs, np.float32)))
-            self.states, _ = step.run(self.program, self.states, self.base, batches, *how)
+            self.states, _ = trainer.train_steps(
+                self.program, self.states, self.base, batches, *how
+            )
         jax.block_until_ready(self.states)
         return time.perf_counter() - start
 
@@ -112,7 +114,7 @@ class Ours:
         layout = dataclasses.replace(self.layout, target_length=NEW_TOKENS)
         texts = evaluation.predict(
             self.config,
-            self.method.started(),
+            self.method.without_initializer(),
             self.untrained,
             self.base,
             _Words(),
@@ -141,7 +143,7 @@ def needs_of(task: str, prompt: int, batches: int, seed: int, size: int = BATCH)
 
 def efficiency(rows: packing.Rows, needs: list[Any]) -> dict[str, float]:
     """Real over computed positions of encoder and decoder."""
-    counts = [int(packing.place(*own, rows)[0].max()) + 1 for own in needs]
+    counts = [int(packing.assign_positions(*own, rows)[0].max()) + 1 for own in needs]
     computed = sum(sum(rows.split(count)) for count in counts)
     real = [sum(int(own[i].sum()) for own in needs) for i in (0, 1)]
     return {

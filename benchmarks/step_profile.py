@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import machine
 from benchmarks.speed import BATCH, Ours
 from spjax.data.batching import batching, packing
-from spjax.training import step
+from spjax.training import trainer
 from spjax.training.host_memory import keep_freed_memory
 from spjax.types import Batch
 
@@ -73,19 +72,18 @@ def profile(model: str, task: str, prompt: int) -> dict[str, Any]:
     ours = Ours(model, task, prompt, 1)
     batch = batching.rows(ours.split, np.arange(BATCH), ours.layout)
     chunk = Batch(**packing.pack(batch, ours.rows)[0])
-    own, key, _ = step.start(ours.program, ours.states, ours.base, jax.random.key(0))
 
-    def sums() -> Any:
-        return [jnp.zeros_like(own.prompt_RD)], jnp.zeros(1)
+    def begin() -> tuple[Any, ...]:
+        return trainer.begin_step(ours.program, ours.states, ours.base, jax.random.key(0))
 
-    args = (own, ours.base, chunk, np.ones(1, np.float32), key)
-    lowered = step.compiled_gradients(ours.program.of_the_model).lower(*args, sums())
-    compiled = lowered.compile()
-    jax.block_until_ready(compiled(*args, sums()))
+    inputs, key, *sums = begin()
+    args = (inputs, ours.base, chunk, np.ones(1, np.float32), key)
+    compiled = trainer.add_gradients.lower(ours.program.of_model, *args, *sums).compile()
+    jax.block_until_ready(compiled(*args, *sums))
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             for _ in range(ROUNDS):
-                jax.block_until_ready(compiled(*args, sums()))
+                jax.block_until_ready(compiled(*args, *begin()[2:]))
         (path,) = Path(folder).rglob("*.trace.json.gz")
         events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
     known, total = kinds(compiled.as_text()), collections.Counter()

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, also after a power cut, and that tell their damage."""
+"""Atomic file writes that survive a power cut, and digests that reveal damage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def default_cache_dir() -> Path:
 
 
 def expanded(path: Any) -> Any:
-    """A path in which a leading "~" is the home folder; what is no text stays as it is.
+    """Expands a leading "~" to the home folder; values that are no text are returned as they are.
 
     The shell leaves "~" alone after a "=", as in `--gin.MODEL_DIR=~/runs`.
     """
@@ -66,7 +66,7 @@ def append_line(path: Path, line: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A free name beside `path` that becomes `path` when the block ends well.
+    """Yields a free name beside `path` that becomes `path` when the block ends well.
 
     What was written there, a file or a folder, is on the disk before it gets its name. Two
     processes that write the same path at once do not meet. Missing folders are made.
@@ -120,7 +120,7 @@ def _sync_path(path: Path) -> None:
 
 
 class DamagedFile(ValueError):
-    """A file of ours is not what was written: cut short, or with other bits."""
+    """A file of spjax is not what was written: cut short, or with other bits."""
 
 
 def open_regular(path: Path | str) -> io.BufferedReader:
@@ -144,7 +144,7 @@ def open_regular(path: Path | str) -> io.BufferedReader:
 
 
 def check_regular(path: Path | str) -> None:
-    """Demands what `open_regular` does, for a file that a library will open.
+    """Demands a regular file, as `open_regular` does, for a file that a library will open.
 
     Raises:
       OSError: as `open_regular`.
@@ -182,12 +182,12 @@ def read_bytes(path: Path | str, limit: int | None = None) -> bytes:
 
 
 def reason(error: Exception) -> str:
-    """The text of an error; of an OSError the system's words, without number and path."""
+    """Returns the text of an error; of an OSError the system's words, without number and path."""
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text that may be anybody's.
+    """Parses JSON text from an untrusted source.
 
     Raises:
       ValueError: it is no JSON, no UTF-8, or nested too deeply.
@@ -199,7 +199,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_json_object(text: str | bytes) -> dict[str, Any]:
-    """As `parse_json`; the value must be an object."""
+    """Parses JSON text that must be an object, from an untrusted source."""
     content = parse_json(text)
     if not isinstance(content, dict):
         raise ValueError(f"it holds {type(content).__name__}, not a JSON object")
@@ -207,7 +207,7 @@ def parse_json_object(text: str | bytes) -> dict[str, Any]:
 
 
 def json_digest(content: Mapping[str, Any]) -> str:
-    """`sha256:` and the SHA-256 in hex of a JSON object, however its text is laid out."""
+    """Returns `sha256:` and the SHA-256 in hex of a JSON object, whatever its text layout."""
     parsed = json.loads(json.dumps(dict(content)))
     text = json.dumps(parsed, sort_keys=True, separators=(",", ":"))
     return _ALGORITHM + hashlib.sha256(text.encode()).hexdigest()
@@ -255,7 +255,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 in hex of a file.
+    """Returns the SHA-256 in hex of a file.
 
     Raises:
       OSError: as `open_regular`.
@@ -270,7 +270,7 @@ def write_sums(path: Path, names: Sequence[str]) -> None:
 
 
 def check_sum(path: Path, name: str) -> None:
-    """Demands that a file has the digest that `write_sums` has noted, if it has noted one.
+    """Demands that a file has the digest that `write_sums` has recorded, if any.
 
     Args:
       path: what `write_sums` wrote, or would have written.

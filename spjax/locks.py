@@ -1,4 +1,4 @@
-"""Lock files that say who holds them; a process and its children can hold one together."""
+"""Lock files that name their holder; a process and its children can hold one together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class HeldError(Exception):
 
 @contextlib.contextmanager
 def hold(path: Path, patience: float = math.inf) -> Iterator[int]:
-    """Holds a lock file, which then holds the number of this process.
+    """Holds a lock file, into which the number of this process is written.
 
     A wait of more than a second is told, with the processes that are waited for.
 
@@ -83,7 +83,7 @@ def _describe(pid: str, state: str) -> str:
 
 
 def _state(pid: str) -> str:
-    """The letter of a process's state, "?" where the system does not say, "" if it is gone."""
+    """Returns the letter of a process's state, "?" where it is unknown, "" if it is gone."""
     if not pid.isdigit():
         return ""
     try:
@@ -100,7 +100,7 @@ def _state(pid: str) -> str:
 
 
 def _holders(path: Path) -> dict[str, str]:
-    """Processes that hold a lock, with their states; none where the system does not say."""
+    """Returns processes that hold a lock, with their states; none where the system has no /proc."""
     file = os.stat(path)
     holders = {}
     for link in Path("/proc").glob("[0-9]*/fd/*"):

@@ -1,4 +1,4 @@
-"""Runs of many processes, one or more on each host: how they find each other and who writes."""
+"""Runs of several processes: start-up, barriers, and the primary process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from jax.experimental import multihost_utils
 _COUNT, _ID, _ADDRESS = "JAX_PROCESS_COUNT", "JAX_PROCESS_ID", "JAX_COORDINATOR_ADDRESS"
 
 
-def start() -> None:
-    """Joins the other processes of a run, if the environment says that there are any.
+def initialize() -> None:
+    """Connects to the other processes of a run, if the environment names any.
 
-    It does if `JAX_COORDINATOR_ADDRESS` (host:port) is set, then with `JAX_PROCESS_COUNT` and
+    That is, if `JAX_COORDINATOR_ADDRESS` (host:port) is set, with `JAX_PROCESS_COUNT` and
     `JAX_PROCESS_ID`; if Slurm started several tasks in this step; or on a TPU machine, which may be
-    one of a pod. In the last two cases JAX finds out the rest by itself. To be called before
-    anything that uses a device; a second call does nothing.
+    one of a pod. In the last two cases JAX determines addresses and numbers. Call it before
+    anything uses a device; a second call does nothing.
 
     Raises:
       ValueError: there is an address, and the number of processes or of this one is missing or no
@@ -39,15 +39,15 @@ def start() -> None:
         jax.distributed.initialize()
 
 
-def leads() -> bool:
-    """Whether this process writes the files of a run and speaks for all."""
+def is_primary() -> bool:
+    """Returns whether this is the primary process, which alone writes files and messages."""
     return jax.process_index() == 0
 
 
-def meet(place: str) -> None:
-    """Waits until every process has come to the same place."""
+def barrier(name: str) -> None:
+    """Waits until all processes have reached the barrier of this name."""
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(place)
+        multihost_utils.sync_global_devices(name)
 
 
 def all_agree(flag: bool) -> bool:

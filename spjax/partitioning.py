@@ -1,4 +1,4 @@
-"""The device mesh, and where batches, frozen weights and what is trained lie on it.
+"""The device mesh, and the sharding of batches, frozen weights and train state over it.
 
 Logical axes and rules have the names of T5X (`t5x/partitioning.py`; axes of each parameter as in
 `t5x/examples/t5/layers.py`). The axes of a parameter follow from its path and rank, so the model
@@ -70,7 +70,7 @@ _PARAMETERS = (
 
 
 def logical_axes(path: str, rank: int) -> tuple[str | None, ...]:
-    """T5X's axis names of a parameter.
+    """Returns T5X's logical axis names of a parameter.
 
     Args:
       path: its T5X name, for example "encoder/layers_0/mlp/wi_0/kernel".
@@ -89,7 +89,7 @@ def logical_axes(path: str, rank: int) -> tuple[str | None, ...]:
 
 
 def rules_of(value: str | Sequence[Any]) -> Rules:
-    """Rules by name, or a list of pairs checked and made hashable.
+    """Returns rules by name, or a list of pairs checked and made hashable.
 
     Args:
       value: a name of `RULES`, or pairs (logical axis, mesh axis, several of them, or None).
@@ -129,7 +129,7 @@ def rules_of(value: str | Sequence[Any]) -> Rules:
 
 
 def make_mesh(data: int = 0, model: int = 1) -> Mesh:
-    """A mesh with the axes `data` and `model`.
+    """Makes a mesh with the axes `data` and `model`.
 
     Args:
       data: devices along `data`; 0 for all that `model` leaves.
@@ -153,12 +153,12 @@ def make_mesh(data: int = 0, model: int = 1) -> Mesh:
 class Placement:
     """A mesh and the rules that spread arrays over it.
 
-    A dimension that the devices of its mesh axis do not divide stays whole: only the bias tables
-    of models with few heads are meant, which are small.
+    A dimension that is not divisible by the devices of its mesh axis stays whole. That concerns
+    only bias tables of models with few heads, which are small.
 
     Attributes:
       mesh: with the axes `data` and `model`.
-      rules: logical axis to mesh axis, the earlier winning.
+      rules: logical axis to mesh axis; earlier rules take precedence.
     """
 
     mesh: Mesh
@@ -166,17 +166,17 @@ class Placement:
 
     @property
     def everywhere(self) -> NamedSharding:
-        """Every device holds the whole array."""
+        """Returns the sharding of arrays that every device holds whole."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
     def alone(self) -> bool:
-        """Whether there is but one device, so that nothing needs to be said to the compiler."""
+        """Returns whether there is only one device, so that no sharding is needed."""
         return self.mesh.size == 1
 
     def sharding(self, axes: Sequence[str | None], shape: Sequence[int]) -> NamedSharding:
-        """Where an array with these logical axes and this shape lies."""
-        wanted: Any = nn.logical_to_mesh_axes(axes, self.rules)
+        """Returns the sharding of an array with these logical axes and this shape."""
+        wanted = nn.logical_to_mesh_axes(axes, self.rules)
         fits = [axis if self._divides(axis, size) else None for axis, size in zip(wanted, shape)]
         return NamedSharding(self.mesh, PartitionSpec(*fits))
 
@@ -185,7 +185,7 @@ class Placement:
         return size % int(np.prod([self.mesh.shape[name] for name in names if name])) == 0
 
     def weights(self, base: Tree) -> dict[str, Any]:
-        """A tree of shardings for the parameters of a model.
+        """Returns a tree of shardings for the parameters of a model.
 
         Args:
           base: arrays or shapes under T5X names.
@@ -198,9 +198,9 @@ class Placement:
         )
 
     def state(self, state: Any, base: Tree) -> Any:
-        """A tree of shardings for what training changes.
+        """Returns a tree of shardings for the train state.
 
-        Changed weights, and optimizer slots of their shape, lie like the weights of the base;
+        Changed weights, and optimizer slots of their shape, are sharded like those of the base;
         everything else (prompts, factored slots, counters) is small and replicated.
 
         Args:
@@ -209,7 +209,7 @@ class Placement:
         """
         known = {name: leaf.shape for name, leaf in trees.flatten(base).items()}
 
-        def place(path: Any, leaf: Any) -> NamedSharding:
+        def sharding_of(path: Any, leaf: Any) -> NamedSharding:
             keys = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
             name = "/".join(map(str, keys))
             if known.get(name) != tuple(leaf.shape[1:]):
@@ -217,22 +217,22 @@ class Placement:
             inner = self.sharding(logical_axes(name, leaf.ndim - 1), leaf.shape[1:])
             return NamedSharding(self.mesh, PartitionSpec(None, *inner.spec))
 
-        return jax.tree_util.tree_map_with_path(place, state)
+        return jax.tree_util.tree_map_with_path(sharding_of, state)
 
     def one_of(self, state: Any, base: Tree) -> Any:
-        """Shapes and shardings of one run's part of what training changes; see `state`."""
+        """Returns shapes and shardings of one run's part of the train state; see `state`."""
 
         def one(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
             spec = PartitionSpec(*sharding.spec[1:])
-            place = NamedSharding(self.mesh, spec)
-            return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=place)
+            run_sharding = NamedSharding(self.mesh, spec)
+            return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=run_sharding)
 
         return jax.tree.map(one, state, self.state(state, base))
 
     def put_batch(self, batch: Any, stacked: bool = False) -> Any:
         """Moves the arrays of a batch to the devices.
 
-        Rows are spread by the rule for `batch`, where their number allows it.
+        Rows are sharded by the rule for `batch`, if their number is divisible.
 
         Args:
           batch: arrays with one number of rows, the same in all processes; each process sends
@@ -250,14 +250,14 @@ class Placement:
         )
 
     def constrain(self, x: jax.Array, *axes: str | None) -> jax.Array:
-        """Inside a compiled program: tells the compiler where an activation lies."""
+        """Constrains the sharding of an activation inside a compiled program."""
         if self.alone:
             return x
         return jax.lax.with_sharding_constraint(x, self.sharding(axes, x.shape))
 
 
 def check(num_partitions: int, rules: str | Sequence[Any]) -> Rules:
-    """The rules, if they are right as far as that can be said without knowing the devices.
+    """Returns the rules, after the checks that need no devices.
 
     Raises:
       ValueError: the rules are wrong, or leave the mesh axis `model` without use.
@@ -280,8 +280,10 @@ def _placement(num_partitions: int, rules: Rules) -> Placement:
     return Placement(make_mesh(model=num_partitions), rules)
 
 
-def place(num_partitions: int = 1, rules: str | Sequence[Any] = "data_parallel") -> Placement:
-    """All devices, with some of them along `model` and the rest along `data`.
+def make_placement(
+    num_partitions: int = 1, rules: str | Sequence[Any] = "data_parallel"
+) -> Placement:
+    """Makes a placement over all devices: some along `model`, the rest along `data`.
 
     Args:
       num_partitions: devices along `model`, as T5X's `PjitPartitioner.num_partitions`.
@@ -301,14 +303,13 @@ def place(num_partitions: int = 1, rules: str | Sequence[Any] = "data_parallel")
 
 
 def of(tree: Any) -> Placement:
-    """The mesh that some arrays lie on, with rows over `data`."""
+    """Returns the placement of a tree's arrays, with rows over `data`."""
     sharding = jax.tree.leaves(tree)[0].sharding
-    mesh: Any = getattr(sharding, "mesh", None)  # of devices, for arrays that lie on some
-    return Placement(mesh) if isinstance(sharding, NamedSharding) else place()
+    return Placement(sharding.mesh) if isinstance(sharding, NamedSharding) else make_placement()
 
 
 def for_devices(config: T5Config) -> T5Config:
-    """The model with activations in bfloat16 on accelerators, as they are on CPU.
+    """Returns the configuration with bfloat16 activations on accelerators, unchanged on CPU.
 
     Logits, softmax, norms and losses are computed in float32 everywhere.
     """
@@ -318,14 +319,14 @@ def for_devices(config: T5Config) -> T5Config:
 
 
 def positions_at_once() -> int:
-    """Encoder positions that should go through the model at a time; 0 for any number."""
+    """Returns the encoder positions to run through the model at a time; 0 for any number."""
     return _CPU_POSITIONS if jax.default_backend() == "cpu" else 0
 
 
 def keep_compiled_programs() -> None:
-    """Lets JAX keep compiled programs in the cache folder for other processes, unless it has one.
+    """Enables JAX's compilation cache in spjax's cache folder, unless it has one.
 
-    Small ones too: a run has some forty of them, which together take a quarter of a warm start.
+    Small programs are kept too: the forty of a run take a quarter of a warm start.
     """
     config: Any = jax.config  # its options are attributes that no type lists
     if not config.jax_compilation_cache_dir:

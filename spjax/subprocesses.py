@@ -1,4 +1,4 @@
-"""Ends a process whose parent is gone, killed perhaps."""
+"""Ends a process whose parent process has ended, perhaps killed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ORPHANED = 3  # exit status
 
 
 def exit_with_parent() -> None:
-    """Watches the process named in the environment, in a thread, and ends this one after it.
+    """Starts a thread that ends this process once the parent named in the environment ends.
 
     Without that variable, as when a builder is started by hand, nothing is watched.
     """

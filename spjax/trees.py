@@ -19,15 +19,15 @@ _SCANNED = re.compile(r"^(encoder|decoder)/layers/(.+)$")
 
 
 def flatten(tree: Tree) -> dict[str, Any]:
-    """Nested dict to `{"encoder/layers_0/mlp/wo/kernel": leaf}`, sorted by name."""
+    """Flattens a nested dict to `{"encoder/layers_0/mlp/wo/kernel": leaf}`, sorted by name."""
     return dict(sorted(flax.traverse_util.flatten_dict(dict(tree), sep="/").items()))
 
 
 def unflatten(leaves: dict[str, Any]) -> dict[str, Any]:
-    """Inverse of `flatten`.
+    """Returns the nested dict of `flatten`'s output.
 
     Raises:
-      ValueError: the names are no tree's.
+      ValueError: a name is that of an array and of a group, or has too many parts.
     """
     for name in leaves:
         if name.count("/") > _DEPTH:
@@ -41,19 +41,47 @@ def unflatten(leaves: dict[str, Any]) -> dict[str, Any]:
         ) from error
 
 
-def count(tree: Tree) -> int:
-    """Number of parameters of a tree of arrays or of `jax.ShapeDtypeStruct`s.
+def split_floats(tree: Any) -> tuple[Any, Any]:
+    """Splits a tree into what has a gradient and what has none.
 
-    A quantised matrix counts as what it stands for: its scales are no parameters.
+    Args:
+      tree: of arrays.
+
+    Returns:
+      Two trees of the same structure: one with `None` in place of every leaf that is not floating,
+      and one with `None` in place of every leaf that is. `merge` puts them together.
+    """
+
+    def is_float(leaf: Any) -> bool:
+        return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+
+    floats = jax.tree.map(lambda leaf: leaf if is_float(leaf) else None, tree)
+    return floats, jax.tree.map(lambda leaf: None if is_float(leaf) else leaf, tree)
+
+
+def merge(floats: Any, others: Any) -> Any:
+    """Inverse of `split_floats`."""
+    return jax.tree.map(
+        lambda leaf, other: other if leaf is None else leaf,
+        floats,
+        others,
+        is_leaf=lambda leaf: leaf is None,
+    )
+
+
+def count(tree: Tree) -> int:
+    """Counts the parameters of a tree of arrays or of `jax.ShapeDtypeStruct`s.
+
+    The scales of a quantized matrix do not count.
     """
     leaves = jax.tree.leaves(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
     return sum(int(np.prod(leaf.shape)) for leaf in leaves)
 
 
 def to_host(leaf: Any) -> np.ndarray:
-    """An array in host memory, gathered from all processes if it is spread over them.
+    """Returns an array in host memory, gathered from all processes if it is spread over them.
 
-    Every process has to call it.
+    All processes have to call it.
     """
     here = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated
     if not here:
@@ -61,18 +89,18 @@ def to_host(leaf: Any) -> np.ndarray:
     return np.asarray(jax.device_get(leaf))
 
 
-def check_same(found: Tree, expected: Tree, source: str) -> None:
+def check_same(actual: Tree, expected: Tree, source: str) -> None:
     """Demands that two trees have the same names and shapes.
 
     Args:
-      found: arrays that were read.
+      actual: arrays that were read.
       expected: arrays or shapes of the model that should receive them.
-      source: where `found` came from, for the message.
+      source: where `actual` came from, for the message.
 
     Raises:
       ValueError: it lists names that are missing and unexpected, and shapes that differ.
     """
-    have, want = flatten(found), flatten(expected)
+    have, want = flatten(actual), flatten(expected)
     problems = []
     if missing := sorted(want.keys() - have.keys()):
         problems.append(f"missing: {', '.join(missing)}")
@@ -91,7 +119,7 @@ def check_same(found: Tree, expected: Tree, source: str) -> None:
 
 
 def stack_layers(tree: Tree) -> dict[str, Any]:
-    """Unrolled layers (`layers_{i}`) to the scanned layout (`layers`, stacked on axis 1).
+    """Converts unrolled layers (`layers_{i}`) to the scanned layout (`layers`, axis 1).
 
     The stacking axis is that of T5X's scanned T5 (`t5x/examples/scalable_t5`).
     """
@@ -99,8 +127,8 @@ def stack_layers(tree: Tree) -> dict[str, Any]:
     stacks: dict[str, dict[int, Any]] = {}
     for name, leaf in flatten(tree).items():
         if match := _LAYER.match(name):
-            stack, index, rest = match.groups()
-            stacks.setdefault(f"{stack}/layers/{rest}", {})[int(index)] = leaf
+            stack, index, parameter = match.groups()
+            stacks.setdefault(f"{stack}/layers/{parameter}", {})[int(index)] = leaf
         else:
             leaves[name] = leaf
     for name, parts in stacks.items():
@@ -109,13 +137,13 @@ def stack_layers(tree: Tree) -> dict[str, Any]:
 
 
 def unstack_layers(tree: Tree) -> dict[str, Any]:
-    """Inverse of `stack_layers`."""
+    """Converts scanned layers to unrolled ones; the inverse of `stack_layers`."""
     leaves = {}
     for name, leaf in flatten(tree).items():
         if match := _SCANNED.match(name):
-            stack, rest = match.groups()
+            stack, parameter = match.groups()
             for i in range(leaf.shape[1]):
-                leaves[f"{stack}/layers_{i}/{rest}"] = leaf[:, i]
+                leaves[f"{stack}/layers_{i}/{parameter}"] = leaf[:, i]
         else:
             leaves[name] = leaf
     return unflatten(leaves)

@@ -17,7 +17,7 @@ from spjax.methods.initializers import Uniform
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models import T5Config
 from spjax.models.t5 import init_weights
-from spjax.training import step
+from spjax.training import trainer
 from spjax.training.optimizers import AdamW
 from spjax.trees import stack_layers
 from spjax.types import Batch
@@ -52,9 +52,9 @@ def two_steps(method, place, parts=1, remat=False, scan=False, runs=2):
     own = [method.init(key, base)["params"] for key in keys]
     trainable = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
     slots = jax.vmap(AdamW().make(0.0).init)(trainable)
-    state = step.TrainState(trainable, slots, jnp.zeros(runs, jnp.int32), jnp.ones(runs, bool))
+    state = trainer.TrainState(trainable, slots, jnp.zeros(runs, jnp.int32), jnp.ones(runs, bool))
     states = jax.device_put((state,), place.state((state,), base))
-    program = step.Program(
+    program = trainer.StepConfig(
         config, (method,), AdamW(1.0), 0.0, 0.0, "NUM_REAL_TARGET_TOKENS", remat, place
     )
     data = batch()
@@ -66,19 +66,17 @@ def two_steps(method, place, parts=1, remat=False, scan=False, runs=2):
         place.put_batch(jax.tree.map(lambda x: x[i : i + size], data))
         for i in range(0, len(data.inputs_BL), size)
     ]
-    own, key, sums = jax.jit(functools.partial(step.start, program))(
-        states, base, jax.random.key(0)
-    )
-    compiled = step.compiled_gradients(program.of_the_model)
-    compiled = compiled.lower(own, base, chunks[0], totals, key, sums).compile()
+    inputs, key, *sums = trainer.begin_step(program, states, base, jax.random.key(0))
+    arguments = (program.of_model, inputs, base, chunks[0], totals, key, *sums)
+    compiled = trainer.add_gradients.lower(*arguments).compile()
     kept = [] if method.changes_weights else [base]  # full fine-tuning never looks at the base
-    soft = [own, sums] if method.changes_weights else []
+    soft = [inputs, sums] if method.changes_weights else []
     spread = jax.tree.leaves([soft, kept])
-    table = 0 if method.changes_weights else own.prompt_RD.nbytes + sums[0][0].nbytes
+    table = 0 if method.changes_weights else inputs.prompt_RD.nbytes + sums[0].prompt_RD.nbytes
     losses = []
     for _ in range(2):
         before = jax.tree.map(lambda x: x.sharding, states)
-        states, losses_N = step.update(
+        states, losses_N = trainer.train_step(
             program, states, base, chunks, totals, jnp.full(runs, 0.01), jax.random.key(0)
         )
         same = jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), states, before)
@@ -107,9 +105,9 @@ def losses_of(own, place):
         trainable = jax.tree.map(lambda x: x[None], start)
         slots = jax.vmap(AdamW().make(0.0).init)(trainable)
         counts = jnp.zeros(1, jnp.int32), jnp.ones(1, bool)
-        states.append(step.TrainState(trainable, slots, *counts))
+        states.append(trainer.TrainState(trainable, slots, *counts))
     states = jax.device_put(tuple(states), place.state(tuple(states), base))
-    program = step.Program(TINY, tuple(own), AdamW(1.0), 0.0, 0.0, None, False, place)
+    program = trainer.StepConfig(TINY, tuple(own), AdamW(1.0), 0.0, 0.0, None, False, place)
     runs = (np.arange(8, dtype=np.int32) % len(own))[:, None]
     prompted = np.array([method.prompt_length > 0 for method in own])[runs]
     data = batch()
@@ -119,7 +117,9 @@ def losses_of(own, place):
     found, at_once = [], 1 if place.alone else 2
     for count in (2, 1):  # the third step starts from the state that the loop has left
         batches = [([chunk], totals_N)] * count
-        states, losses = step.run(program, states, base, batches, rates, jax.random.key(0), at_once)
+        states, losses = trainer.train_steps(
+            program, states, base, batches, rates, jax.random.key(0), at_once
+        )
         found += [np.atleast_2d(x) for x in losses]
     return np.concatenate(found).tolist()
 
@@ -150,11 +150,13 @@ def main():
     for name, method, runs in (("prompt", prompt, 2), ("full", full, 1)):
         found[f"{name}/alone"] = two_steps(method, alone, runs=runs)
         for rules, partitions in CASES[name]:
-            place = partitioning.place(partitions, rules)
+            place = partitioning.make_placement(partitions, rules)
             found[f"{name}/{rules}/{partitions}"] = two_steps(method, place, runs=runs)
-    found["prompt/pairs/2"] = two_steps(prompt, partitioning.place(2, PAIRS))
-    found["prompt/all"] = two_steps(prompt, partitioning.place(2, "fsdp"), 4, remat=True, scan=True)
-    methods_found = of_every_method(alone, partitioning.place(4, "tensor_parallel"))
+    found["prompt/pairs/2"] = two_steps(prompt, partitioning.make_placement(2, PAIRS))
+    found["prompt/all"] = two_steps(
+        prompt, partitioning.make_placement(2, "fsdp"), 4, remat=True, scan=True
+    )
+    methods_found = of_every_method(alone, partitioning.make_placement(4, "tensor_parallel"))
     json.dump({"rules": found, "methods": methods_found}, sys.stdout)
 
 

@@ -24,14 +24,14 @@ from spjax.analysis import statistics
 from spjax.checkpoints.prompts import adapters, prompts, tuned
 from spjax.checkpoints.prompts.prompts import Prompt
 from spjax.checkpoints.weights import convert, weights
-from spjax.checkpoints.weights.stored import from_array
-from spjax.cli import prompts as cli_prompts
+from spjax.checkpoints.weights.stored_array import from_array
+from spjax.cli import inspect as inspect_command
 from spjax.data.corpora import corpora, corpus_files
 from spjax.data.token_cache import cache_files
 from spjax.files import write_json
 from spjax.models import T5Config
 from spjax.models.t5 import init_weights
-from spjax.pretraining import checks
+from spjax.pretraining.data import check_same_corpus
 from spjax.studies import results, run_folder
 from spjax.vocabularies import vocabulary
 
@@ -123,7 +123,7 @@ def write_huggingface(folder):
 
 
 def read_huggingface(folder):
-    weights._own_config.cache_clear()
+    weights._config.cache_clear()
     return weights.digest(weights.load("auto", str(folder / "m")))
 
 
@@ -145,7 +145,7 @@ def read_token_cache(folder):
 
 
 def write_corpus(folder):
-    words = vocabulary.load("pocket")
+    words = vocabulary.load_vocabulary("pocket")
     for index in range(2):
         documents = [RNG.integers(3, 1000, 2000) for _ in range(9)]
         corpus_files.write_shard(folder, index, 2, documents, words.size)
@@ -180,7 +180,7 @@ def write_run(folder):
 
 def read_run(folder):
     found = run_folder.result(folder)
-    return found and (found, cli_prompts._drift(folder))
+    return found and (found, inspect_command._drift(folder))
 
 
 def write_study(folder):
@@ -197,12 +197,12 @@ def read_study(folder):
 
 def write_pretraining(folder):
     write_json(folder / "m.json", {"model": "m", "loss": 1.25})
-    checks.check_same_corpus("c", "0123abcd", folder, 0)
+    check_same_corpus("c", "0123abcd", folder, 0)
     weights.save(folder / "m.safetensors", TREE, {"recipe": "{}"}, "bfloat16")
 
 
 def read_pretraining(folder):
-    checks.check_same_corpus("c", "0123abcd", folder, 5)
+    check_same_corpus("c", "0123abcd", folder, 5)
     card = run_folder.result(folder, "m.json")
     return card and (card, weights.digest(weights.read(folder / "m.safetensors", TINY)))
 

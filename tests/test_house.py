@@ -1,6 +1,7 @@
 """Rules of the house that can be checked by reading the files."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "spjax").rglob("*.py"))
-GROUND = ("types", "trees", "metrics", "files", "validation", "extras", "locks", "subprocesses")
+GROUND = (
+    "types",
+    "injection",
+    "trees",
+    "metrics",
+    "files",
+    "validation",
+    "extras",
+    "locks",
+    "subprocesses",
+)
 GROUND += ("multihost",)
 # Every package may import those before it, and GROUND.
 LAYERS = (
@@ -26,6 +37,7 @@ LAYERS = (
     "config",
     "studies",
     "analysis",
+    "api",
     "cli",
     "__main__",
 )
@@ -33,7 +45,9 @@ LAYERS = (
 
 def allowed(package):
     below = LAYERS[: LAYERS.index(package)] if package in LAYERS else ()
-    return {*GROUND, *below, package, "__version__"} if package != "__init__" else {"__version__"}
+    if package == "__init__":  # for type checkers only: importing it is nearly free, see below
+        below = LAYERS[: LAYERS.index("cli")]
+    return {*GROUND, *below, package, "__version__"}
 
 
 def imports(path):
@@ -58,6 +72,19 @@ def test_arrows_point_down():
             if parts[0] == "spjax" and parts[1] not in allowed(room(path)):
                 wrong.append(f"{path.relative_to(ROOT)}:{line}: {room(path)} imports {name}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_import_cycles():
+    """Imports inside functions and for type checkers count too."""
+    modules = {}
+    for path in SOURCES:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        modules[name] = path
+    graph = {}
+    for module, path in modules.items():
+        names = {name if name in modules else name.rpartition(".")[0] for _, name in imports(path)}
+        graph[module] = {name for name in names if name in modules and name != module}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
 def test_every_room_has_a_layer():
@@ -117,6 +144,72 @@ def test_public_names_have_docstrings_and_types():
                 wrong.append(f"{path}:{node.lineno} {node.name}: no docstring")
             if isinstance(node, ast.FunctionDef) and node.returns is None:
                 wrong.append(f"{path}:{node.lineno} {node.name}: no return type")
+    assert not wrong, "\n".join(wrong)
+
+
+# Packages whose docstrings and imports follow the rules of the two tests below; it is to grow.
+REVIEWED = {
+    "analysis",
+    "checkpoints",
+    "config",
+    "data",
+    "files",
+    "injection",
+    "locks",
+    "methods",
+    "metrics",
+    "models",
+    "multihost",
+    "partitioning",
+    "pocket",
+    "studies",
+    "subprocesses",
+    "trees",
+    "types",
+    "vocabularies",
+}
+RELATIVE_WORDS = {"As", "How", "What", "When", "Where", "Whether", "Which", "Who", "Why"}
+# Short names that their libraries' own documentation uses.
+ALIASES = {
+    "apache_beam": "beam",
+    "flax.linen": "nn",
+    "jax.numpy": "jnp",
+    "numpy": "np",
+    "orbax.checkpoint": "ocp",
+    "pandas": "pd",
+    "tensorflow": "tf",
+    "tensorflow_datasets": "tfds",
+    "tensorstore": "ts",
+}
+
+
+def reviewed():
+    return [path for path in SOURCES if room(path) in REVIEWED]
+
+
+def test_docstrings_open_with_an_imperative_or_a_noun_phrase():
+    wrong = []
+    for path in reviewed():
+        for node in [ast.parse(path.read_text()), *public(path)]:
+            words = (ast.get_docstring(node) or "").split()
+            if words and words[0].rstrip(",:") in RELATIVE_WORDS:
+                name = getattr(node, "name", "the module")
+                wrong.append(f"{path.relative_to(ROOT)}: {name}: {' '.join(words[:6])} ...")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_alias_hides_the_name_of_a_module():
+    wrong = []
+    for path in reviewed():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, (ast.Import, ast.ImportFrom)):
+                continue
+            parent = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            for alias in node.names:
+                name, shown = f"{parent}{alias.name}", alias.asname or alias.name
+                # An alias that contains the name, such as gin_config for gin.config, hides nothing.
+                if ALIASES.get(name) != shown and name.rpartition(".")[2] not in shown:
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}: {name} as {shown}")
     assert not wrong, "\n".join(wrong)
 
 

@@ -37,7 +37,7 @@ def environment(devices, **values):
 def found(tmp_path_factory):
     """What `mesh_cases.py` found on 8 simulated devices."""
     command = [sys.executable, str(HERE / "mesh_cases.py"), str(tmp_path_factory.mktemp("xla"))]
-    place = environment(8, PYTHONPATH=str(HERE.parents[1]))
+    place = environment(8, PYTHONPATH=str(HERE.parent))
     done = subprocess.run(command, env=place, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -120,8 +120,8 @@ def test_a_mesh_that_does_not_fit():
     with pytest.raises(ValueError, match="needs 10 devices, and there are 4"):
         partitioning.make_mesh(5, 2)
     with pytest.raises(ValueError, match="num_partitions is 3, which does not divide the 4"):
-        partitioning.place(3, "fsdp")
-    assert dict(partitioning.place(2, "fsdp").mesh.shape) == {"data": 2, "model": 2}
+        partitioning.make_placement(3, "fsdp")
+    assert dict(partitioning.make_placement(2, "fsdp").mesh.shape) == {"data": 2, "model": 2}
 
 
 @pytest.fixture
@@ -196,15 +196,15 @@ def test_an_address_without_its_numbers(monkeypatch, values, message):
     for name, value in ({"JAX_COORDINATOR_ADDRESS": "localhost:1"} | values).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=message):
-        multihost.start()
+        multihost.initialize()
 
 
 def test_slurm_tasks_find_each_other(monkeypatch):
     calls = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *args: calls.append(args))
-    multihost.start()  # alone: nothing to join
+    multihost.initialize()  # alone: nothing to join
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
-    multihost.start()
+    multihost.initialize()
     assert calls == [()]
 
 
@@ -213,7 +213,7 @@ import json, pathlib, sys
 from spjax import config
 from spjax import multihost
 from spjax.training import loop
-multihost.start()
+multihost.initialize()
 folder = pathlib.Path(sys.argv[2])
 run = config.load("Run", [sys.argv[1]])
 (result,) = loop.train([run], [folder])

@@ -44,7 +44,7 @@ def test_command(command, monkeypatch, capsys, tmp_path, checkpoint):
         assert main.main([*command, *([] if "--dry_run" in command else ["--dry_run"])]) == 0
         assert "runs" in capsys.readouterr().out
         return
-    args = main._parser().parse_args(main._rewrite(command))
+    args = main.make_parser().parse_args(main.rewrite_gin_flags(command))
     name = "Run" if command[0] == "train" else "Pretrain"
     value, folder = config.load_with_folder(name, args.gin_file, args.gin_bindings)
     assert value and folder

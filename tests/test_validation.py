@@ -9,7 +9,7 @@ from spjax import methods, validation
 from spjax.data.tasks.file_task import FileTask
 from spjax.methods import initializers
 from spjax.methods.prompt_tuning import PromptTuning
-from spjax.pretraining.pretrain import Pretrain
+from spjax.pretraining.recipe import Pretrain
 from spjax.training.optimizers import Adafactor, AdamW
 from spjax.training.run import Run
 

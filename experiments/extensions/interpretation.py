@@ -24,7 +24,6 @@ from spjax.analysis import interpretation
 from spjax.data.tasks import registry
 from spjax.inference import scoring
 from spjax.models import quantization
-from spjax.training import loop
 from spjax.vocabularies import vocabulary
 
 ALIKE = ("model", "model_parameters", "prompt_length", "init", "task")
@@ -44,8 +43,8 @@ COLUMNS = {
 def look(item: stored.Stored) -> dict[str, Any]:
     """The figures of one run; scores in percent."""
     run, info = item.run, registry.get(item.run.task)
-    words = vocabulary.load(run.resolved_vocabulary)
-    table = loop.base_of(run)["token_embedder"]["embedding"]
+    words = vocabulary.load_vocabulary(run.resolved_vocabulary)
+    table = run.open_model().weights["token_embedder"]["embedding"]
     embedding_VD = np.asarray(quantization.dequantize(table), np.float32)
     text = run.waywardness.text if run.waywardness else ""
     shown = {"labels": info.class_labels, "text": text}

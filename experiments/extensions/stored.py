@@ -17,7 +17,6 @@ from spjax.data.tasks import registry
 from spjax.inference import prediction
 from spjax.inference.prediction import Predictor
 from spjax.models.decoding import Decoding
-from spjax.training import loop
 from spjax.training.run import Run
 from spjax.vocabularies import vocabulary
 
@@ -59,8 +58,8 @@ def predictor(run: Run, given: Sequence[Prompt], kind: str = "greedy") -> Predic
     placed = [prediction.place(prompt, labels=info.labels) for prompt in given]
     model = weights.config_of(run.model, run.checkpoint)
     lengths = (run.input_length or info.input_length, run.target_length or info.target_length)
-    words = vocabulary.load(run.resolved_vocabulary)
-    return Predictor(model, loop.base_of(run), placed, words, Decoding(kind), *lengths)
+    words = vocabulary.load_vocabulary(run.resolved_vocabulary)
+    return Predictor(model, run.open_model().weights, placed, words, Decoding(kind), *lengths)
 
 
 def write(folder: Path, name: str, title: str, rows: Sequence[dict[str, Any]], text: str) -> None:

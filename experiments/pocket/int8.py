@@ -51,7 +51,7 @@ def score(run: Run, folder: Path) -> float:
 
 def num_bytes(run: Run) -> int:
     """Size of a run's frozen weights in memory."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(loop.base_of(run)))
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(run.open_model().weights))
 
 
 def main() -> None:

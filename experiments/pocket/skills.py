@@ -54,7 +54,7 @@ def _documents(write: Callable) -> Iterator[list[str]]:
 
 def accuracy(model: str, path: str, asked: list[tuple[str, str]]) -> float:
     """Share of right answers in percent."""
-    words, network = vocabulary.load("pocket"), T5(get_size(model))
+    words, network = vocabulary.load_vocabulary("pocket"), T5(get_size(model))
     base = weights.load(model, path)
     finish = jax.jit(lambda batch: greedy(network, base, batch, None, ANSWER))
     right = []

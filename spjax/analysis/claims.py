@@ -1,4 +1,4 @@
-"""Which claims of Lester et al. 2021 a study's results support, each by a stated criterion.
+"""Claims of Lester et al. 2021, each judged on a study's results by a stated criterion.
 
 Every comparison allows for the noise of seeds, tasks taken as given: its margin is two standard
 errors of the difference (statistics.suite pools the variances), three where the best or the worst
@@ -7,7 +7,6 @@ claim of several parts holds if all do, fails if none of those measured does, an
 otherwise. A wide margin makes "no more than the margin" easy: read the numbers beside the verdict.
 """
 
-import inspect
 from collections.abc import Callable, Iterable
 
 import pandas as pd
@@ -19,12 +18,12 @@ MILD = 5.0  # points: a larger loss is not mild
 
 
 def check(results: pd.DataFrame) -> list[Claim]:
-    """All claims, judged by the rows of results.csv; ValueError as statistics.main_runs."""
+    """Judges all claims by the rows of results.csv; ValueError as statistics.main_runs."""
     return [claim(results) for claim in CLAIMS.values()]
 
 
 def markdown(claims: list[Claim]) -> str:
-    """A section for each claim: verdict, numbers, criterion (the docstring of its function)."""
+    """Returns a section for each claim: verdict, numbers, criterion."""
     rows = [f"| {c.id} | {c.statement} | **{c.verdict}** |" for c in claims]
     lines = ["| claim | of Lester et al. 2021 | here |", "| --- | --- | --- |", *rows]
     brackets = (
@@ -34,21 +33,20 @@ def markdown(claims: list[Claim]) -> str:
     lines += ["", brackets]
     for claim in claims:
         lines += ["", f"**{claim.id}: {claim.verdict}.** {claim.evidence}"]
-        criterion = _criterion(CLAIMS[claim.id]) if claim.id in CLAIMS else ""
-        lines += ["", f"Criterion: {criterion}"] if criterion else []
+        lines += ["", f"Criterion: {claim.criterion}"]
     return "\n".join(lines) + "\n"
 
 
 def c1_size(results: pd.DataFrame) -> Claim:
-    """C1: size helps, and closes the gap to full fine-tuning.
-
-    (a) At the default length no step to the next larger model loses more than the margin, and the
-    largest beats the smallest by more than the margin. (b) The gap, full fine-tuning minus prompt
-    tuning at the default length, is smaller at the largest size that has both than at the smallest,
-    by more than the margin.
-    """
+    """Judges C1: size helps, and closes the gap to full fine-tuning."""
     statement = "The score rises with model size, and the gap to full fine-tuning shrinks."
-    judge = Judge("C1", statement)
+    criterion = (
+        "(a) At the default length no step to the next larger model loses more than the margin, "
+        "and the largest beats the smallest by more than the margin. (b) The gap, full "
+        "fine-tuning minus prompt tuning at the default length, is smaller at the largest size "
+        "that has both than at the smallest, by more than the margin."
+    )
+    judge = Judge("C1", statement, criterion)
     scores = Scores.lengths(results)
     length = scores.default
     prompts = scores.line(length)
@@ -72,19 +70,19 @@ def c1_size(results: pd.DataFrame) -> Claim:
 
 
 def c3_length(results: pd.DataFrame) -> Claim:
-    """C3: twenty soft tokens are much better than one, more bring little, the longest cost a bit.
-
-    (a) At every size below the largest, P = 20 beats P = 1 by more than the margin. (b) At every
-    size no longer prompt beats P = 20 by more than the margin or a third of that size's gain from
-    P = 1 to 20, whichever is larger. (c) On average over the larger half of the sizes the longest
-    prompt, if over 100, loses to the longest of at most 100 by more than the margin, but by no more
-    than 5 points.
-    """
+    """Judges C3: 20 soft tokens beat one by far, more add little, the longest lose a little."""
     statement = (
         "P = 1 to 20 is a large gain below the largest size, more are marginal, and over 100 "
         "is mildly detrimental for larger models."
     )
-    judge = Judge("C3", statement)
+    criterion = (
+        "(a) At every size below the largest, P = 20 beats P = 1 by more than the margin. (b) "
+        "At every size no longer prompt beats P = 20 by more than the margin or a third of that "
+        "size's gain from P = 1 to 20, whichever is larger. (c) On average over the larger half "
+        "of the sizes the longest prompt, if over 100, loses to the longest of at most 100 by "
+        "more than the margin, but by no more than 5 points."
+    )
+    judge = Judge("C3", statement, criterion)
     scores = Scores.lengths(results)
     models = [model for model in scores.models if scores.at(1, model) and scores.at(20, model)]
     gains = {m: judge.difference(scores.at(20, m), scores.at(1, m), f"1 to 20 {m}") for m in models}
@@ -98,12 +96,10 @@ def c3_length(results: pd.DataFrame) -> Claim:
 
 
 def c4_one_token(results: pd.DataFrame) -> Claim:
-    """C4: one soft token is enough for the largest model.
-
-    At the largest size the best longer prompt beats P = 1 by no more than the margin.
-    """
+    """Judges C4: one soft token is enough for the largest model."""
     statement = "The largest model is strong even with a single soft token."
-    judge = Judge("C4", statement)
+    criterion = "At the largest size the best longer prompt beats P = 1 by no more than the margin."
+    judge = Judge("C4", statement, criterion)
     scores = Scores.lengths(results)
     shortfalls, trail = {}, []
     for model in scores.models:
@@ -113,24 +109,24 @@ def c4_one_token(results: pd.DataFrame) -> Claim:
             shortfalls[model] = short.value <= short.margin
             trail.append(f"{model} {short} (P = {best.length})")
     enough = shortfalls.get(scores.models[-1]) if scores.models else None
-    said = ", ".join(trail) or "P = 1 and a longer one needed"
-    judge.part(enough, f"best longer prompt over P = 1: {said}")
+    text = ", ".join(trail) or "P = 1 and a longer one needed"
+    judge.part(enough, f"best longer prompt over P = 1: {text}")
     return judge.claim()
 
 
 def c5_initialisation(results: pd.DataFrame) -> Claim:
-    """C5: initialisation matters for small models and not for the largest.
-
-    At the default length, over the sizes that have all three. At each of the smaller half of the
-    sizes (a) class labels lose to sampled vocabulary by no more than the margin and (b) sampled
-    vocabulary beats random uniform by more than the margin. (c) At the largest size the best and
-    the worst of the three differ by no more than the margin.
-    """
+    """Judges C5: initialisation matters for small models and not for the largest."""
     statement = (
         "Class labels >= sampled vocabulary > random uniform at small sizes; no difference at the "
         "largest."
     )
-    judge = Judge("C5", statement)
+    criterion = (
+        "At the default length, over the sizes that have all three. At each of the smaller half "
+        "of the sizes (a) class labels lose to sampled vocabulary by no more than the margin "
+        "and (b) sampled vocabulary beats random uniform by more than the margin. (c) At the "
+        "largest size the best and the worst of the three differ by no more than the margin."
+    )
+    judge = Judge("C5", statement, criterion)
     scores = Scores.initialisations(results)
     models = [m for m in scores.models if all(scores.at(init, m) for init in INITS)]
     if len(models) < 2:
@@ -169,7 +165,7 @@ CLAIMS: dict[str, Callable[[pd.DataFrame], Claim]] = {
 
 
 def _beyond_twenty(judge: Judge, scores: Scores, gains: dict[str, Difference]) -> None:
-    """Part (b) of C3."""
+    """Judges part (b) of C3."""
     marginal, trail = [], []
     for model, gain in gains.items():
         longer = [cell for cell in scores.column(model) if cell.length > 20]
@@ -182,7 +178,7 @@ def _beyond_twenty(judge: Judge, scores: Scores, gains: dict[str, Difference]) -
 
 
 def _longest(judge: Judge, scores: Scores) -> None:
-    """Part (c) of C3."""
+    """Judges part (c) of C3."""
     larger = scores.models[len(scores.models) // 2 :]
     pairs = []
     for model in larger:
@@ -202,8 +198,3 @@ def _longest(judge: Judge, scores: Scores) -> None:
 
 def _trail(cells: Iterable[Cell]) -> str:
     return ", ".join(f"{cell.model} {cell.mean:.1f}" for cell in cells)
-
-
-def _criterion(function: Callable) -> str:
-    """The docstring after its first paragraph, on one line."""
-    return " ".join((inspect.getdoc(function) or "").partition("\n\n")[2].split())

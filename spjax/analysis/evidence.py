@@ -1,4 +1,4 @@
-"""What claims are judged with: scores to look up, differences with margins, verdicts from parts."""
+"""Evidence for claims: scores to look up, differences with margins, verdicts from parts."""
 
 import math
 from dataclasses import dataclass, field
@@ -16,14 +16,21 @@ HOLDS, FAILS, MIXED, NOT_MEASURED = "holds", "fails", "mixed", "not measured"
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim and what the results say of it.
+    """One claim and its verdict on the results.
 
-    verdict: holds, fails, mixed or not measured. evidence: the numbers in words. numbers: the
-    differences the verdict rests on, in points, each followed by its margin (".. margin").
+    Attributes:
+      id: for example "C1".
+      statement: the claim in words.
+      criterion: the rule for the verdict, in words.
+      verdict: holds, fails, mixed or not measured.
+      evidence: the numbers in words.
+      numbers: the differences the verdict rests on, in points, each followed by its margin
+        (".. margin").
     """
 
     id: str
     statement: str
+    criterion: str
     verdict: str
     evidence: str
     numbers: dict[str, float] = field(default_factory=dict)
@@ -42,7 +49,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of scores in points, its standard error, and how many of these are a margin."""
+    """A difference of scores in points, its standard error, and the margin as a multiple of it."""
 
     value: float
     error: float
@@ -50,7 +57,7 @@ class Difference:
 
     @property
     def margin(self) -> float:
-        """What seeds alone may well make."""
+        """Returns the difference in points that seeds alone may cause."""
         return self.errors * self.error
 
     def __str__(self) -> str:
@@ -58,7 +65,7 @@ class Difference:
 
     @property
     def above(self) -> bool:
-        """Whether it is positive by more than the margin."""
+        """Returns whether the difference is positive by more than the margin."""
         return self.value > self.margin
 
 
@@ -84,7 +91,7 @@ class Scores:
 
     @classmethod
     def lengths(cls, results: pd.DataFrame) -> "Scores":
-        """By prompt length, from the rows of results.csv, beside full fine-tuning."""
+        """Returns the scores by prompt length, of rows of results.csv, beside full fine-tuning."""
         suite = statistics.suite(statistics.main_runs(results))
         prompts = (results["method"] == statistics.PROMPT_TUNING).any()
         default = statistics.default_length(results) if prompts else 0
@@ -92,52 +99,52 @@ class Scores:
 
     @classmethod
     def initialisations(cls, results: pd.DataFrame) -> "Scores":
-        """By initialisation, at the default length, from the rows of results.csv."""
+        """Returns the scores by initialisation, at the default length, of rows of results.csv."""
         if not (results["method"] == statistics.PROMPT_TUNING).any():
             return cls.lengths(results)
         suite = statistics.suite(statistics.initialisation_runs(results))
         return cls(suite, "init", statistics.default_length(results))
 
     def at(self, key: int | str, model: str) -> Cell | None:
-        """The score of one key at one model, None where there is none."""
+        """Returns the score of one key at one model, None where there is none."""
         return self._cells.get((key, model))
 
     def line(self, key: int | str) -> list[Cell]:
-        """The scores of one key, smallest model first."""
+        """Returns the scores of one key, smallest model first."""
         return [cell for model in self.models if (cell := self.at(key, model))]
 
     def column(self, model: str) -> list[Cell]:
-        """The scores of one model, shortest prompt first."""
-        found = (cell for (_, other), cell in self._cells.items() if other == model)
-        return sorted(found, key=lambda cell: cell.length)
+        """Returns the scores of one model, shortest prompt first."""
+        cells = (cell for (_, other), cell in self._cells.items() if other == model)
+        return sorted(cells, key=lambda cell: cell.length)
 
 
 class Judge:
     """Collects the parts of a claim and the numbers they rest on."""
 
-    def __init__(self, name: str, statement: str) -> None:
-        self.name, self.statement = name, statement
+    def __init__(self, name: str, statement: str, criterion: str) -> None:
+        self.name, self.statement, self.criterion = name, statement, criterion
         self.parts: list[tuple[bool | None, str]] = []
         self.numbers: dict[str, float] = {}
 
     def difference(self, more: Cell, less: Cell, name: str = "") -> Difference:
-        """more - less; kept among the numbers when it has a name."""
+        """Returns more - less; kept among the numbers when it has a name."""
         error = math.hypot(more.error, less.error)
         return self._note(Difference(more.mean - less.mean, error), name)
 
     def lead(self, cells: list[Cell], less: Cell, name: str) -> tuple[Cell, Difference]:
-        """The best of cells, and best - less with the wider margin of a best of several."""
+        """Returns the best of cells, and best - less with the wider margin of a best of several."""
         best = max(cells, key=lambda cell: cell.mean)
         error = math.hypot(best.error, less.error)
         return best, self._note(Difference(best.mean - less.mean, error, ERRORS_OF_BEST), name)
 
     def minus(self, more: Difference, less: Difference, name: str) -> Difference:
-        """more - less of two independent differences."""
+        """Returns more - less of two independent differences."""
         error = math.hypot(more.error, less.error)
         return self._note(Difference(more.value - less.value, error), name)
 
     def mean(self, differences: list[Difference], name: str) -> Difference:
-        """The mean of independent differences."""
+        """Returns the mean of independent differences."""
         count = len(differences)
         error = math.hypot(*(difference.error for difference in differences)) / count
         value = sum(difference.value for difference in differences) / count
@@ -148,7 +155,7 @@ class Judge:
         self.parts.append((holds, text))
 
     def claim(self, *notes: str) -> Claim:
-        """The verdict over all parts; notes end the evidence."""
+        """Returns the claim with the verdict over all parts; notes end the evidence."""
         noiseless = any(math.isnan(value) for value in self.numbers.values())
         measured = [holds for holds, _ in self.parts if holds is not None]
         if noiseless or not measured:
@@ -157,15 +164,15 @@ class Judge:
             verdict = HOLDS
         else:
             verdict = MIXED if any(measured) else FAILS
-        words = {True: "yes", False: "no", None: "not measured"}
-        marks = [f"({letter}) " if len(self.parts) > 1 else "" for letter in "abc"]
-        said = [
-            f"{mark}{text}: {words[None if noiseless else holds]}"
-            for mark, (holds, text) in zip(marks, self.parts)
+        verdicts = {True: "yes", False: "no", None: "not measured"}
+        letters = [f"({letter}) " if len(self.parts) > 1 else "" for letter in "abc"]
+        parts = [
+            f"{letter}{text}: {verdicts[None if noiseless else holds]}"
+            for letter, (holds, text) in zip(letters, self.parts)
         ]
         end = " (no second seed, so no margin)." if noiseless else "."
-        evidence = " ".join(["; ".join(said) + end, *notes])
-        return Claim(self.name, self.statement, verdict, evidence, self.numbers)
+        evidence = " ".join(["; ".join(parts) + end, *notes])
+        return Claim(self.name, self.statement, self.criterion, verdict, evidence, self.numbers)
 
     def _note(self, difference: Difference, name: str) -> Difference:
         if name:

@@ -1,7 +1,7 @@
-"""Score over the number of examples: curves, and how many examples one way of tuning is worth.
+"""Score over the number of examples: curves, and the examples that one method saves over another.
 
-How many examples a run had is in the name of its task (`pocket_boolq:n100:seed1`, of which `seed1`
-is the draw), or in its variant, where a method only shows examples (`k=4`).
+The number of a run's examples is in the name of its task (`pocket_boolq:n100:seed1`, of which
+`seed1` is the draw), or in its variant, where a method only shows examples (`k=4`).
 """
 
 import itertools
@@ -15,7 +15,7 @@ _EXAMPLES, _DRAW, _SHOWN = r":n(\d+)", r":seed(\d+)", r"\bk=(\d+)"
 
 
 def curves(results: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Mean over tasks and spread over seeds of every line and model at each number of examples.
+    """Returns mean over tasks and spread over seeds of each line and model by number of examples.
 
     Args:
       results: the rows of results.csv. Runs of the same number and another draw of examples count
@@ -24,11 +24,11 @@ def curves(results: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     Returns:
       Columns as `statistics.Suite.cells`, and `examples`, `tasks` (joined by spaces), `majority`
       and `ceiling`; ordered by line, model and examples. Runs on all examples are left out, unless
-      all are: then `examples` is missing. And what a reader has to know.
+      all are: then `examples` is missing. And notes for the reader.
     """
-    found = _counted(statistics.checked(results))
+    rows = _counted(statistics.checked(results))
     parts, notes = [], []
-    for count, part in found.groupby("examples", dropna=found["examples"].notna().any()):
+    for count, part in rows.groupby("examples", dropna=rows["examples"].notna().any()):
         suite = statistics.suite(statistics.main_runs(part))
         facts = {"tasks": " ".join(suite.tasks), "majority": suite.majority}
         parts.append(suite.cells.assign(examples=count, ceiling=suite.ceiling, **facts))
@@ -40,7 +40,7 @@ def curves(results: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def by_seed(results: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
-    """Suite scores in percent for each model and line, a row a seed, a column a count.
+    """Returns suite scores in percent for each model and line: a row a seed, a column a count.
 
     Args:
       results: as in `curves`.
@@ -56,7 +56,7 @@ def by_seed(results: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
 
 
 def advantage(more: pd.DataFrame, less: pd.DataFrame) -> tuple[float, float]:
-    """How many examples `more` saves over `less`, as in Le Scao & Rush 2021, section 4.
+    """Returns the examples `more` saves over `less`, as in Le Scao & Rush 2021, section 4.
 
     Each curve is the mean over seeds, and never falls: a score reached with fewer examples counts
     for all larger numbers. At a given score one curve needs so many examples more than the other;
@@ -93,7 +93,7 @@ def _between(more: pd.DataFrame, less: pd.DataFrame) -> float:
 
 
 def _area(x: np.ndarray, y: np.ndarray, low: float, high: float) -> float:
-    """The integral of x over y from `low` to `high`, of a broken line whose y never falls."""
+    """Integrates x over y from `low` to `high`, for a broken line whose y never falls."""
     area = 0.0
     for x0, x1, y0, y1 in zip(x, x[1:], y, y[1:]):
         start, end = max(y0, low), min(y1, high)
@@ -104,7 +104,7 @@ def _area(x: np.ndarray, y: np.ndarray, low: float, high: float) -> float:
 
 
 def _counted(results: pd.DataFrame) -> pd.DataFrame:
-    """Adds `examples`; takes them, and the draw, out of `task` and `init`."""
+    """Adds the column `examples`; removes the number and the draw from `task` and `init`."""
     task, init = results["task"], results["init"]
     shown = pd.to_numeric(init.str.extract(_SHOWN)[0])
     drawn = pd.to_numeric(task.str.extract(_DRAW)[0])

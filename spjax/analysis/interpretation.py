@@ -1,7 +1,7 @@
-"""What a prompt is made of: norms, nearest words, clusters, label words, likeness to others.
+"""Interpretation of prompts: norms, nearest words, clusters, label words, similarities.
 
-`examine` gives all of it as plain JSON, and `page` puts that into text. Embedding tables are gone
-through in pieces, so that those of the largest models fit.
+`examine` returns all of it as plain JSON, which `prompt_page` formats. Embedding tables are read in
+pieces, so that those of the largest models fit in memory.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ _ROUNDING = 1e-6  # of a cosine in float32: a label must not come behind itself
 
 
 class Pieces(Protocol):
-    """What is needed of a vocabulary: `spjax.data.vocabulary.Vocabulary` has it."""
+    """Interface of a vocabulary; `spjax.vocabularies.vocabulary.Vocabulary` has it."""
 
     size: int
 
     def piece(self, token: int) -> str:
-        """How the piece with this id is spelled."""
+        """Returns the spelling of the piece with this id."""
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without EOS."""
+        """Returns the ids of a text, without EOS."""
 
 
 def nearest_words(
     rows_PD: np.ndarray, embedding_VD: np.ndarray, count: int, metric: str = "cosine"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The vocabulary's nearest rows, by cosine (Lester et al. 2021, section 7) or distance.
+    """Finds the vocabulary's nearest rows, by cosine (Lester et al. 2021, section 7) or distance.
 
     Args:
       rows_PD: the prompt.
@@ -60,7 +60,7 @@ def nearest_words(
 
 
 def ranks(rows_PD: np.ndarray, points_CD: np.ndarray, embedding_VD: np.ndarray) -> np.ndarray:
-    """At which place, from 1, each point stands among the words by cosine to each row.
+    """Ranks each point, from 1, among the words by cosine to each row.
 
     Args:
       rows_PD: the prompt.
@@ -78,7 +78,7 @@ def ranks(rows_PD: np.ndarray, points_CD: np.ndarray, embedding_VD: np.ndarray) 
 
 
 def tightness(ids_PK: np.ndarray, embedding_VD: np.ndarray) -> np.ndarray:
-    """How close a cluster some words are: the mean cosine of all pairs of each row's `[P]`.
+    """Returns the mean cosine of all pairs of some words, for each row's cluster, `[P]`.
 
     Lester et al. 2021, section 7, see tight clusters around trained rows and none around random
     vectors.
@@ -94,25 +94,25 @@ def tightness(ids_PK: np.ndarray, embedding_VD: np.ndarray) -> np.ndarray:
 
 
 def row_norms(rows_PD: np.ndarray) -> np.ndarray:
-    """Euclidean norm `[P]` of each row, in float64."""
+    """Returns the Euclidean norm `[P]` of each row, in float64."""
     return np.sqrt(np.einsum("pd,pd->p", rows_PD, rows_PD, dtype=np.float64))
 
 
 def rms(array: np.ndarray) -> float:
-    """Root mean square of all elements of a table, in pieces so that large ones fit."""
+    """Returns the root mean square of all elements of a table, in pieces to save memory."""
     starts = range(0, array.shape[0], _CHUNK)
     total = sum(np.square(array[i : i + _CHUNK].astype(np.float64)).sum() for i in starts)
     return float(np.sqrt(total / array.size))
 
 
 def row_cosines(rows_PD: np.ndarray) -> np.ndarray:
-    """Cosine of each pair of rows, `[P, P]`."""
+    """Returns the cosine of each pair of rows, `[P, P]`."""
     unit_PD = _unit(rows_PD)
     return unit_PD @ unit_PD.T
 
 
 def similarities(prompts: Sequence[Prompt]) -> dict[str, np.ndarray]:
-    """How alike prompts are, by both measures of Vu et al. 2022 (SPoT), section 4.2, `[S, S]`.
+    """Returns both similarities of prompts of Vu et al. 2022 (SPoT), section 4.2, `[S, S]`.
 
     Args:
       prompts: of any lengths, for one model.
@@ -134,13 +134,15 @@ def similarities(prompts: Sequence[Prompt]) -> dict[str, np.ndarray]:
     return {"average": row_cosines(means_SD), "per_token": directions_SD @ directions_SD.T}
 
 
-def discretised(prompt: Prompt, embedding_VD: np.ndarray, words: Pieces, metric: str) -> Prompt:
-    """The prompt with each row replaced by its nearest word, so by what could have been typed.
+def discretised(
+    prompt: Prompt, embedding_VD: np.ndarray, vocabulary: Pieces, metric: str
+) -> Prompt:
+    """Replaces each row of a prompt by its nearest word, so by text that could be typed.
 
     Args:
-      prompt: what to round.
+      prompt: the prompt.
       embedding_VD: the frozen model's embedding table.
-      words: spells the words, which the provenance keeps under "words".
+      vocabulary: spells the words, which the provenance keeps under "words".
       metric: one of `METRICS`.
 
     Raises:
@@ -148,7 +150,7 @@ def discretised(prompt: Prompt, embedding_VD: np.ndarray, words: Pieces, metric:
     """
     ids = nearest_words(prompt.rows_PD, embedding_VD, 1, metric)[0][:, 0]
     known = {k: v for k, v in prompt.provenance.items() if not k.endswith("_score")}
-    spelled = " ".join(_spell(token, words) for token in ids)
+    spelled = " ".join(_spell(token, vocabulary) for token in ids)
     facts = {**known, "discretised": metric, "words": spelled}
     return Prompt(embedding_VD[ids].astype(np.float32), facts, f"{prompt.origin}, discretised")
 
@@ -156,23 +158,24 @@ def discretised(prompt: Prompt, embedding_VD: np.ndarray, words: Pieces, metric:
 def examine(
     prompt: Prompt,
     embedding_VD: np.ndarray | None = None,
-    words: Pieces | None = None,
+    vocabulary: Pieces | None = None,
     neighbours: int = 5,
     metric: str = "cosine",
     labels: Sequence[str] = (),
     text: str = "",
 ) -> dict[str, Any]:
-    """All there is to say of a prompt, as plain JSON.
+    """Describes a prompt, as plain JSON.
 
     Args:
-      prompt: what to look at.
+      prompt: the prompt.
       embedding_VD: of the frozen model; None leaves the words out.
-      words: the vocabulary; without one words are given as ids, and labels are left out.
+      vocabulary: the vocabulary; without one words are given as ids, and labels are left out.
       neighbours: words for each row.
       metric: one of `METRICS`.
       labels: words to look for among the neighbours; one of several pieces stands for the mean of
         their embeddings, as in class-label initialisation.
-      text: how many rows have their own token of it as nearest word (Khashabi et al. 2022).
+      text: compared with the prompt: the number of rows whose nearest word is their token of it
+        (Khashabi et al. 2022).
 
     Raises:
       ValueError: the prompt does not fit the embeddings, `neighbours` is below 1, a label has no
@@ -181,7 +184,7 @@ def examine(
     if neighbours < 1:
         raise ValueError(f"neighbours is {neighbours}; it must be at least 1.")
     norms_P = row_norms(prompt.rows_PD)
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "prompt": prompt.origin,
         "shape": list(prompt.rows_PD.shape),
         "provenance": dict(prompt.provenance),
@@ -190,29 +193,32 @@ def examine(
         "row_cosine": _pairs(prompt.rows_PD),
     }
     if embedding_VD is None:
-        return found
+        return facts
     ids_PK, near_PK = nearest_words(prompt.rows_PD, embedding_VD, neighbours, metric)
-    found["embedding_rms"] = rms(embedding_VD)
-    found["metric"] = metric
-    found["rows"] = [
-        {"norm": float(norm), "nearest": [[_spell(t, words), float(x)] for t, x in zip(ids, near)]}
+    facts["embedding_rms"] = rms(embedding_VD)
+    facts["metric"] = metric
+    facts["rows"] = [
+        {
+            "norm": float(norm),
+            "nearest": [[_spell(t, vocabulary), float(x)] for t, x in zip(ids, near)],
+        }
         for norm, ids, near in zip(norms_P, ids_PK, near_PK)
     ]
     if ids_PK.shape[1] > 1:
-        found["cluster"] = _clusters(prompt.rows_PD, ids_PK, embedding_VD, metric)
-    found["shared"] = {_spell(t, words): rows for t, rows in _shared(ids_PK[:, 0]).items()}
-    if labels and words is not None:
-        found["labels"] = _labels(prompt.rows_PD, labels, words, embedding_VD, neighbours)
-    if text and words is not None:
-        hits = [int(a == b) for a, b in zip(words.encode(text), ids_PK[:, 0])]
-        found["text"] = {"tokens": len(hits), "recovered": sum(hits)}
-    return found
+        facts["cluster"] = _clusters(prompt.rows_PD, ids_PK, embedding_VD, metric)
+    facts["shared"] = {_spell(t, vocabulary): rows for t, rows in _shared(ids_PK[:, 0]).items()}
+    if labels and vocabulary is not None:
+        facts["labels"] = _labels(prompt.rows_PD, labels, vocabulary, embedding_VD, neighbours)
+    if text and vocabulary is not None:
+        hits = [int(a == b) for a, b in zip(vocabulary.encode(text), ids_PK[:, 0])]
+        facts["text"] = {"tokens": len(hits), "recovered": sum(hits)}
+    return facts
 
 
 def _clusters(
     rows_PD: np.ndarray, ids_PK: np.ndarray, embedding_VD: np.ndarray, metric: str
 ) -> dict[str, Any]:
-    """Tightness of the neighbours of each row, and of as many random vectors."""
+    """Returns the tightness of each row's neighbours, and of as many random vectors."""
     random_PD = np.random.default_rng(0).normal(size=rows_PD.shape).astype(np.float32)
     random_PD *= rms(embedding_VD)  # distances depend on the size
     random_ids, _ = nearest_words(random_PD, embedding_VD, ids_PK.shape[1], metric)
@@ -225,24 +231,24 @@ def _clusters(
 
 
 def _shared(nearest_P: np.ndarray) -> dict[int, list[int]]:
-    """Words that are the nearest of several rows, and which."""
+    """Returns the words that are the nearest of several rows, with those rows."""
     rows: dict[int, list[int]] = {}
     for row, token in enumerate(nearest_P.tolist()):
         rows.setdefault(token, []).append(row)
-    return {token: own for token, own in rows.items() if len(own) > 1}
+    return {token: indices for token, indices in rows.items() if len(indices) > 1}
 
 
 def _labels(
     rows_PD: np.ndarray,
     labels: Sequence[str],
-    words: Pieces,
+    vocabulary: Pieces,
     embedding_VD: np.ndarray,
     neighbours: int,
 ) -> dict[str, Any]:
-    """For each label its best rank, the row of it, and the rows that have it as a neighbour."""
+    """Returns for each label its best rank, the row of it, and the rows it is a neighbour of."""
     points = []
     for label in labels:
-        if not (ids := words.encode(label)):
+        if not (ids := vocabulary.encode(label)):
             raise ValueError(f"the label {label!r} has no tokens; give a list of words, A,B.")
         points.append(embedding_VD[ids].astype(np.float32).mean(axis=0))
     found_CP = ranks(rows_PD, np.stack(points), embedding_VD)
@@ -257,7 +263,7 @@ def _labels(
 
 
 def _pairs(rows_PD: np.ndarray) -> dict[str, Any] | None:
-    """Mean and largest cosine of two different rows; None for a single row."""
+    """Returns mean and largest cosine of two different rows; None for a single row."""
     if len(rows_PD) == 1:
         return None
     cosines_PP = row_cosines(rows_PD)
@@ -283,7 +289,7 @@ def _check(rows_PD: np.ndarray, embedding_VD: np.ndarray, metric: str) -> None:
 def _nearness(
     rows_PD: np.ndarray, embedding_VD: np.ndarray, metric: str
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The first id of each piece of the table, and cosines or negative distances `[P, C]`."""
+    """Yields the first id of each piece of the table, and cosines or negative distances."""
     directions_PD, wide_PD = _unit(rows_PD), rows_PD.astype(np.float64)
     for start in range(0, embedding_VD.shape[0], _CHUNK):
         chunk_CD = embedding_VD[start : start + _CHUNK]
@@ -304,10 +310,10 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return wide / np.where(norms > 0, norms, 1)
 
 
-def _spell(token: int, words: Pieces | None) -> str:
-    if words is None:
+def _spell(token: int, vocabulary: Pieces | None) -> str:
+    if vocabulary is None:
         return str(token)
-    if token >= words.size:  # the table is padded beyond the vocabulary
+    if token >= vocabulary.size:  # the table is padded beyond the vocabulary
         return f"<unused {token}>"
-    piece = words.piece(int(token))
+    piece = vocabulary.piece(int(token))
     return piece if piece.isprintable() else ascii(piece)

@@ -1,4 +1,4 @@
-"""What `interpretation` has found of prompts, as text to read."""
+"""Text pages of what `interpretation` computes of prompts."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 _SHOWN = 12  # of the words that several rows share, and of the evaluations of a run
 
 
-def page(found: Mapping[str, Any]) -> str:
-    """A prompt's page.
+def page(facts: Mapping[str, Any]) -> str:
+    """Formats a prompt's page.
 
     Args:
-      found: what `interpretation.examine` gives; "drift", if it is there, is a list of what the
+      facts: from `interpretation.examine`; "drift", if it is there, is a list of what the
         run logged at each evaluation.
     """
-    parts = [_facts(found), _words(found), _labels(found), _text(found), _drift(found)]
+    parts = [_facts(facts), _word_facts(facts), _labels(facts), _text(facts), _drift(facts)]
     return "\n\n".join(part for part in parts if part)
 
 
 def matrix(names: Sequence[str], values_SS: Any, title: str) -> str:
-    """A table of cosines between prompts.
+    """Formats a table of cosines between prompts.
 
     Args:
       names: of the prompts.
       values_SS: one of `interpretation.similarities`.
-      title: what stands in the corner.
+      title: of the corner.
     """
     rows = [(title, *names)]
     rows += [(name, *(f"{x:.3f}" for x in row)) for name, row in zip(names, values_SS)]
@@ -33,7 +33,7 @@ def matrix(names: Sequence[str], values_SS: Any, title: str) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns padded to their widest cell but for a line's last."""
+    """Pads columns to their widest cell, except the last column of a line."""
     columns = max(map(len, rows))
     widths = [
         max((len(row[i]) for row in rows if i < len(row) - 1), default=0) for i in range(columns)
@@ -43,32 +43,32 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _facts(found: Mapping[str, Any]) -> str:
-    length, width = found["shape"]
-    norm, size = found["row_norm"], f"{found['element_rms']:.4g}"
-    if "embedding_rms" in found:
-        size += f" (the model's embeddings: {found['embedding_rms']:.4g})"
-    facts = [
-        ("prompt", found["prompt"]),
+def _facts(facts: Mapping[str, Any]) -> str:
+    length, width = facts["shape"]
+    norm, size = facts["row_norm"], f"{facts['element_rms']:.4g}"
+    if "embedding_rms" in facts:
+        size += f" (the model's embeddings: {facts['embedding_rms']:.4g})"
+    rows = [
+        ("prompt", facts["prompt"]),
         ("shape", f"{length} rows x {width}"),
         ("row norm", ", ".join(f"{name} {norm[name]:.4g}" for name in ("min", "mean", "max"))),
         ("element RMS", size),
     ]
-    if pairs := found["row_cosine"]:
+    if pairs := facts["row_cosine"]:
         most = f"largest {pairs['max']:.2f} (rows {pairs['rows'][0]} and {pairs['rows'][1]})"
-        facts.append(("row cosine", f"mean {pairs['mean']:.2f}, {most}"))
-    facts += found["provenance"].items() or [("provenance", "not recorded")]
-    return aligned(facts)
+        rows.append(("row cosine", f"mean {pairs['mean']:.2f}, {most}"))
+    rows += facts["provenance"].items() or [("provenance", "not recorded")]
+    return aligned(rows)
 
 
-def _words(found: Mapping[str, Any]) -> str:
-    if "rows" not in found:
+def _word_facts(facts: Mapping[str, Any]) -> str:
+    if "rows" not in facts:
         return ""
-    cluster = found.get("cluster")
-    title = f"nearest words by {found['metric']}"
+    cluster = facts.get("cluster")
+    title = f"nearest words by {facts['metric']}"
     head = ("row", "norm", "cluster", title) if cluster else ("row", "norm", title)
     rows: list[Sequence[str]] = [head]
-    for i, row in enumerate(found["rows"]):
+    for i, row in enumerate(facts["rows"]):
         tight = [f"{cluster['rows'][i]:.2f}"] if cluster else []
         words = [f"{word} {near:.2f}" for word, near in row["nearest"]]
         rows.append((str(i), f"{row['norm']:.4g}", *tight, *words))
@@ -78,31 +78,31 @@ def _words(found: Mapping[str, Any]) -> str:
             "\n\ncluster: mean cosine between a row's nearest words; over all rows "
             f"{cluster['mean']:.2f}, around random vectors {cluster['random_vectors']:.2f}"
         )
-    if shared := found["shared"]:
-        listed = [f"{word} ({_numbers(own)})" for word, own in shared.items()]
+    if shared := facts["shared"]:
+        listed = [f"{word} ({_numbers(indices)})" for word, indices in shared.items()]
         more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
         text += f"\nnearest of several rows: {', '.join(listed[:_SHOWN])}{more}"
     return text
 
 
-def _labels(found: Mapping[str, Any]) -> str:
-    if not found.get("labels"):
+def _labels(facts: Mapping[str, Any]) -> str:
+    if not facts.get("labels"):
         return ""
     rows = [("label", "best rank", "at row", "among the nearest words of rows")]
-    for label, own in found["labels"].items():
-        where = _numbers(own["neighbour_of"]) or "none"
-        rows.append((label, str(own["rank"]), str(own["row"]), where))
+    for label, label_facts in facts["labels"].items():
+        where = _numbers(label_facts["neighbour_of"]) or "none"
+        rows.append((label, str(label_facts["rank"]), str(label_facts["row"]), where))
     return aligned(rows)
 
 
-def _text(found: Mapping[str, Any]) -> str:
-    if not (text := found.get("text")):
+def _text(facts: Mapping[str, Any]) -> str:
+    if not (text := facts.get("text")):
         return ""
     return f"of the text: {text['recovered']} of {text['tokens']} rows have their own word nearest"
 
 
-def _drift(found: Mapping[str, Any]) -> str:
-    lines = found.get("drift") or ()
+def _drift(facts: Mapping[str, Any]) -> str:
+    lines = facts.get("drift") or ()
     if not lines:
         return ""
     stride = -(-len(lines) // _SHOWN)

@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: figures, table and verdicts in the study folder."""
+"""The report of a sweep: figures, table and verdicts in the study folder."""
 
 import contextlib
 import errno
@@ -18,7 +18,7 @@ def finish(study_folder: Path, study: Any) -> str:
 
     study: has `name` and `figures` (names of spjax.analysis.figures). Figures go to
     <study_folder>/figures. Raises ValueError where results.csv or a figure's name is unusable,
-    the results are another study's, or something that is no file stands where one is written.
+    the results are another study's, or a path to write is no file.
     """
     folder = Path(study_folder)
     results = statistics.load(folder)
@@ -27,38 +27,38 @@ def finish(study_folder: Path, study: Any) -> str:
     draws = [figures.get(name) for name in study.figures]
     with writing(folder):
         paths = [path for draw in draws for path in draw(results, folder / "figures")]
-    found = claims.check(results)
+    judged = claims.check(results)
     transferred = transfer.markdown(results)
     parts = [tables.markdown(results), transferred, rates.markdown(results)]
     with writing(folder):
         _write(folder / "table.md", study.name, "\n".join(filter(None, parts)))
-        _write(folder / "claims.md", f"{study.name}: claims", claims.markdown(found))
-    width = max(len(claim.verdict) for claim in found)
-    verdicts = [f"{claim.id}  {claim.verdict:<{width}}  {claim.statement}" for claim in found]
+        _write(folder / "claims.md", f"{study.name}: claims", claims.markdown(judged))
+    width = max(len(claim.verdict) for claim in judged)
+    verdicts = [f"{claim.id}  {claim.verdict:<{width}}  {claim.statement}" for claim in judged]
     shown = [f"figure: {path}" for path in paths if path.suffix == ".png"]
     shown += [f"scores on other tasks: {folder / 'table.md'}"] if transferred else []
     return "\n".join([tables.table(results), *verdicts, "", *shown])
 
 
 @contextlib.contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """Explains what stands in the way of a file at a path or in a folder, with a ValueError.
+def writing(path: Path) -> Iterator[None]:
+    """Turns an OSError about a file or folder into a ValueError that says what is wrong.
 
-    A full disk stays the OSError that it is: it is no fault of what was asked for.
+    A full disk stays an OSError, since other arguments would not help.
     """
     try:
         yield
     except (IsADirectoryError, NotADirectoryError, FileExistsError, PermissionError) as error:
-        raise _in_the_way(place, error) from error
+        raise _in_the_way(path, error) from error
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENAMETOOLONG):
             raise
-        raise _in_the_way(place, error) from error
+        raise _in_the_way(path, error) from error
 
 
-def _in_the_way(place: Path, error: OSError) -> ValueError:
+def _in_the_way(path: Path, error: OSError) -> ValueError:
     return ValueError(
-        f"cannot write {error.filename or place}: {error.strerror}. Remove what stands there, or "
+        f"cannot write {error.filename or path}: {error.strerror}. Remove what stands there, or "
         "choose another place."
     )
 

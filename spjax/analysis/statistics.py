@@ -1,10 +1,10 @@
-"""What is averaged over what: tasks first, then mean and spread over seeds.
+"""Statistics of a study: mean over tasks first, then mean and spread over seeds.
 
 A *line* is one way of tuning (prompt tuning at one length, full fine-tuning); a *cell* is one line
 at one model size; a *suite run* is one cell at one seed, over all tasks. Scores are test scores in
-percent: the checkpoint was chosen on validation, so the validation score would flatter it. Tasks
-whose test labels nobody has (SuperGLUE, GLUE) are scored on validation, as in Lester et al. 2021;
-what is drawn then says so.
+percent: the checkpoint was chosen on validation, so the validation score is biased. Tasks without
+public test labels (SuperGLUE, GLUE) are scored on validation, as in Lester et al. 2021; figures and
+tables then say so.
 """
 
 import io
@@ -49,7 +49,7 @@ class Suite:
       (standard error of the mean, see `_with_error`). A cell without one complete suite run has
       seeds 0 and NaN scores.
     tasks: the tasks averaged over. majority, ceiling: their means in percent, NaN when unknown.
-    notes: what a reader has to know: what was left out, what is incomplete, what diverged.
+    notes: for the reader, on omitted, incomplete and diverged runs.
     scored_on: "test" or "validation", or both, joined by a slash.
     """
 
@@ -85,7 +85,7 @@ def load(study_folder: Path) -> pd.DataFrame:
 
 
 def checked(results: pd.DataFrame) -> pd.DataFrame:
-    """A copy with clean types; ValueError for missing columns, no rows, or no score at all."""
+    """Returns a copy with clean types; ValueError for missing columns, no rows, or no score."""
     missing = [name for name in COLUMNS if name not in results.columns]
     if missing:
         raise ValueError(
@@ -103,7 +103,7 @@ def checked(results: pd.DataFrame) -> pd.DataFrame:
     for name in _TEXTS:
         if (empty := results[name].isna()).any():
             raise ValueError(
-                f"the results have nothing as {name} of row {empty.argmax() + 1}; write "
+                f"the results have no value for {name} of row {empty.argmax() + 1}; write "
                 "results.csv again with `spjax sweep`"
             )
         results[name] = results[name].astype(str)
@@ -120,7 +120,7 @@ def checked(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _numbers(column: pd.Series) -> pd.Series:
-    """A column as numbers, NaN where there is none; ValueError for text and sizes that are none."""
+    """Converts a column to numbers, NaN for empty cells; ValueError for text and bad sizes."""
     numbers = pd.to_numeric(column, errors="coerce").replace([np.inf, -np.inf], np.nan)
     whole = column.name in _WHOLE
     bad = numbers.isna() if whole else numbers.isna() & column.notna() & ~_infinite(column)
@@ -153,7 +153,7 @@ def _score_without_test(results: pd.DataFrame) -> None:
 
 
 def default_length(results: pd.DataFrame) -> int:
-    """The length ablations stand on: of the initialisation arm's, else of all, the nearest to 100.
+    """Returns the length of the initialisation arm's runs, else the one nearest to 100.
 
     Raises ValueError when there is no prompt-tuning run.
     """
@@ -170,7 +170,7 @@ def default_length(results: pd.DataFrame) -> int:
 
 
 def main_runs(results: pd.DataFrame) -> pd.DataFrame:
-    """The runs that make the lines, without the initialisation ablation, with `variant` and `line`.
+    """Returns the runs of the lines, without initialisation ablations, with `variant` and `line`.
 
     A configuration that belongs to the ablation and to the main arm is trained once and listed
     under either name, so ablation rows with the main arm's initialisation fill its holes. Runs that
@@ -193,7 +193,7 @@ def main_runs(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def initialisation_runs(results: pd.DataFrame) -> pd.DataFrame:
-    """Prompt-tuning runs at the default length; the line is the initialisation."""
+    """Returns prompt-tuning runs at the default length; the line is the initialisation."""
     results = rates.chosen(checked(results))
     runs = results[results["method"] == PROMPT_TUNING]
     runs = runs[runs["prompt_length"] == default_length(results)]
@@ -204,7 +204,7 @@ def initialisation_runs(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def suite(runs: pd.DataFrame) -> Suite:
-    """Mean over tasks for each suite run, then mean and standard deviation over seeds.
+    """Averages over tasks for each suite run, then computes mean and deviation over seeds.
 
     The tasks are those for which the most (suite run, task) scores can be compared, see
     `_shared_tasks`; a suite run that lacks one of them has no suite score. The standard deviation
@@ -227,7 +227,7 @@ def suite(runs: pd.DataFrame) -> Suite:
 
 
 def by_task(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation over seeds of each cell's single tasks, columns as Suite.cells.
+    """Returns mean and deviation over seeds of each cell's single tasks, columns as Suite.cells.
 
     Additionally task, majority and ceiling (percent).
     """
@@ -244,16 +244,16 @@ def by_task(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def diverged_notes(runs: pd.DataFrame) -> list[str]:
-    """What to say of diverged runs, in one note; none when there are none."""
+    """Returns one note on diverged runs; none when there are none."""
     lost = runs[runs["status"] == "diverged"]
     if lost.empty:
         return []
     scored = int(lost[SCORE].notna().sum())
-    found = [f"{_place(row)} {row.task} seed {row.seed}" for row in lost.itertuples()]
+    names = [f"{_cell_name(row)} {row.task} seed {row.seed}" for row in lost.itertuples()]
     return [
         (
             f"Diverged: {len(lost)} of {len(runs)} runs, {scored} counted at the last good "
-            f"checkpoint, {len(lost) - scored} without a score: {_listed(found)}."
+            f"checkpoint, {len(lost) - scored} without a score: {_listed(names)}."
         )
     ]
 
@@ -274,7 +274,7 @@ def _with_lines(runs: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             f"{len(doubled)} runs measure a cell that another run measures too, first "
             f"{doubled.iloc[0][cell].to_dict()}: arm, method, prompt_length, init, model, task and "
-            "seed have to tell runs apart; give their arms different names"
+            "seed must be different for every run; give their arms different names"
         )
     runs["variant"] = runs["variant"].str.strip()
     # init is constant within a line from here on, or it would split the line's cells.
@@ -289,7 +289,7 @@ def _label(variant: str, length: int) -> str:
 
 
 def _shared_tasks(runs: pd.DataFrame) -> tuple[str, ...]:
-    """The task set that keeps the most scores: (tasks) x (suite runs that have all of them).
+    """Returns the task set that keeps the most scores: (tasks) x (suite runs with all of them).
 
     In a finished study these are all tasks. In one still running a cell just begun does not
     shrink the set for all others, and a task just begun does not throw out all cells.
@@ -305,7 +305,7 @@ def _shared_tasks(runs: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _spread(grouped, runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean, std and count over the seeds of grouped scores, in the order of lines and sizes."""
+    """Returns mean, std and count over seeds of grouped scores, in the order of lines and sizes."""
     cells = grouped.agg(["mean", "std", "count"]).reset_index()
     cells = cells.rename(columns={"count": "seeds"})
     cells["expected"] = cells["variant"].map(runs.groupby("variant")["seed"].nunique())
@@ -331,7 +331,7 @@ def _with_error(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _task_constant(runs: pd.DataFrame, column: str, tasks: Iterable[str]) -> float:
-    """Mean over tasks of a value that is the same for all runs of a task; NaN if one lacks it."""
+    """Averages over tasks a value that all runs of a task share; NaN if one lacks it."""
     return float(runs.groupby("task")[column].mean().reindex(list(tasks)).mean(skipna=False))
 
 
@@ -347,19 +347,21 @@ def _notes(runs: pd.DataFrame, cells: pd.DataFrame, tasks: tuple[str, ...]) -> l
         notes.append(f"Not averaged, since not measured everywhere: {', '.join(absent)}.")
     partial = cells[(cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])]
     if len(partial):
-        found = [f"{_place(row)} ({row.seeds} of {row.expected})" for row in partial.itertuples()]
-        notes.append(f"* Fewer seeds than elsewhere: {_listed(found)}.")
+        names = [
+            f"{_cell_name(row)} ({row.seeds} of {row.expected})" for row in partial.itertuples()
+        ]
+        notes.append(f"* Fewer seeds than elsewhere: {_listed(names)}.")
     empty = cells[cells["seeds"] == 0]
     if len(empty):
-        found = [_place(row) for row in empty.itertuples()]
-        notes.append(f"Incomplete, not shown (no seed has all tasks): {_listed(found)}.")
+        names = [_cell_name(row) for row in empty.itertuples()]
+        notes.append(f"Incomplete, not shown (no seed has all tasks): {_listed(names)}.")
     return notes + diverged_notes(runs)
 
 
-def _place(row) -> str:
+def _cell_name(row) -> str:
     return f"{row.model} {row.line}"
 
 
-def _listed(found: list[str]) -> str:
-    more = len(found) - LISTED
-    return ", ".join(found[:LISTED]) + (f" and {more} more" if more > 0 else "")
+def _listed(names: list[str]) -> str:
+    more = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")

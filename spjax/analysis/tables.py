@@ -12,7 +12,7 @@ WIDTH = 100  # characters of the text around the plain table
 
 
 def table(results: pd.DataFrame) -> str:
-    """The table as plain text with aligned columns, heading above and notes below.
+    """Returns the table as plain text with aligned columns, heading above and notes below.
 
     results: the rows of results.csv. Raises ValueError as statistics.main_runs does.
     """
@@ -30,7 +30,7 @@ def table(results: pd.DataFrame) -> str:
 
 
 def markdown(results: pd.DataFrame) -> str:
-    """The same table in Markdown. Raises ValueError as statistics.main_runs does."""
+    """Returns the table in Markdown. Raises ValueError as statistics.main_runs does."""
     suite = _suite(results)
     head, *body = [f"| {' | '.join(cell.strip() for cell in row)} |" for row in _rows(suite)]
     rule = "| --- |" + " ---: |" * (len(_rows(suite)[0]) - 1)
@@ -40,7 +40,7 @@ def markdown(results: pd.DataFrame) -> str:
 
 
 def heading(suite: statistics.Suite) -> str:
-    """Says what the numbers are: which score, over which tasks and seeds."""
+    """Describes the numbers: the score, the tasks and the seeds."""
     tasks = suite.tasks
     what = f"mean of {len(tasks)} tasks ({', '.join(tasks)})" if len(tasks) > 1 else tasks[0]
     seeds = suite.cells["seeds"].max()
@@ -55,15 +55,15 @@ def _suite(results: pd.DataFrame) -> statistics.Suite:
 
 
 def _rows(suite: statistics.Suite) -> list[list[str]]:
-    """Header and one row a model, smallest first; cells end in a star or a blank."""
+    """Returns the header and one row a model, smallest first; cells end in a star or a blank."""
     cells = suite.cells
     full = cells["method"] == statistics.FULL_FINE_TUNING
     order = list(dict.fromkeys([*cells.loc[~full, "line"], *cells.loc[full, "line"]]))
     rows = [["model", "parameters", "majority", *(f"{line} " for line in order)]]
     models = cells.sort_values(["model_parameters", "model"])
     for (count, model), part in models.groupby(["model_parameters", "model"]):
-        found = {row.line: _cell(row) for row in part.itertuples()}
-        values = [found.get(line, f"{ABSENT} ") for line in order]
+        cell_of = {row.line: _cell(row) for row in part.itertuples()}
+        values = [cell_of.get(line, f"{ABSENT} ") for line in order]
         rows.append([model, f"{count:,}", _number(suite.majority), *values])
     return rows
 

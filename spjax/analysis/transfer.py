@@ -12,7 +12,7 @@ _CELL = ["trained on", "model", "scored on", "metric"]
 
 
 def markdown(results: pd.DataFrame) -> str:
-    """A Markdown table, a row for each metric of each task that was scored, a column for each line.
+    """Returns a Markdown table: a row for each metric of each scored task, a column for each line.
 
     The rows of the task that was trained on come first; cells are mean ± standard deviation
     (ddof=1) over seeds, in percent. "" where no run has been transferred.
@@ -41,8 +41,8 @@ def markdown(results: pd.DataFrame) -> str:
 
 
 def _values(run: dict) -> list[dict]:
-    own = _metrics(run, "test_metrics") or _metrics(run, "validation_metrics")
-    scored = {run["task"]: own, **_metrics(run, "transfer_metrics")}
+    trained = _metrics(run, "test_metrics") or _metrics(run, "validation_metrics")
+    scored = {run["task"]: trained, **_metrics(run, "transfer_metrics")}
     return [
         {"trained on": run["task"], "model": run["model"], "scored on": task, "metric": metric}
         | {"line": run["line"], "value": value}
@@ -53,19 +53,19 @@ def _values(run: dict) -> list[dict]:
 
 
 def _metrics(run: dict, column: str) -> dict:
-    """The JSON object of a column; ValueError where it is something else."""
+    """Returns the JSON object of a column; ValueError where it is something else."""
     text = run.get(column)
     try:
-        found = json.loads(text) if isinstance(text, str) and text else {}
+        content = json.loads(text) if isinstance(text, str) and text else {}
     except (ValueError, RecursionError):
-        found = None
-    nested = found.values() if column == "transfer_metrics" and isinstance(found, dict) else ()
-    if not isinstance(found, dict) or not all(isinstance(metrics, dict) for metrics in nested):
+        content = None
+    nested = content.values() if column == "transfer_metrics" and isinstance(content, dict) else ()
+    if not isinstance(content, dict) or not all(isinstance(metrics, dict) for metrics in nested):
         raise ValueError(
             f"the results have {text!r} as {column} of {run['task']}, where a JSON object is "
             "wanted; write results.csv again with `spjax sweep`"
         )
-    return found
+    return content
 
 
 def _spread(values: pd.Series) -> str:

@@ -1,1 +1,1 @@
-"""Frozen weights and prompts, in and out."""
+"""Reading, writing and converting of frozen weights and prompts."""

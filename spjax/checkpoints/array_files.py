@@ -26,7 +26,7 @@ _WIDENED = ("float32", "bfloat16", "float16", "float64")
 
 
 def kind(path: Path) -> str:
-    """Which of the two formats a file has, by its first bytes and not by its name.
+    """Returns the format of a file, "npy" or "safetensors", by its first bytes.
 
     Raises:
       ValueError: the file cannot be read, or is in neither format.
@@ -50,7 +50,7 @@ def kind(path: Path) -> str:
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """Reads an array; one of two-byte voids is bfloat16, which `.npy` has no name for.
+    """Reads an array; two-byte voids are bfloat16, which `.npy` has no name for.
 
     Raises:
       ValueError: the file is damaged, or holds Python objects.
@@ -70,7 +70,7 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def _check_npy_size(file: BinaryIO) -> None:
-    """Demands that a file is as long as its header says, before memory is asked for.
+    """Demands that a file is as long as its header says, before any memory is allocated.
 
     Leaves the file at its start.
 
@@ -92,7 +92,7 @@ def _check_npy_size(file: BinaryIO) -> None:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Reads a file's tensors, and the strings of its header, without our checksums.
+    """Reads a file's tensors, and the strings of its header, without spjax's checksums.
 
     Raises:
       ValueError: the file is damaged, or holds numbers that NumPy does not know.
@@ -122,7 +122,7 @@ def _layout(tensors: Mapping[str, np.ndarray]) -> header_digests.Layout:
 
 
 def widen(array: np.ndarray, source: str) -> np.ndarray:
-    """A floating-point array as contiguous float32; from float64 it is rounded.
+    """Returns a floating-point array as contiguous float32; float64 is rounded.
 
     Args:
       array: of any shape.
@@ -169,7 +169,7 @@ def write_safetensors(
 
 
 def _with_sorted_metadata(data: bytes) -> bytes:
-    """Orders the strings in the header of a safetensors file, so that equal content is equal bytes.
+    """Sorts the strings in a safetensors header, so that equal content gives equal bytes.
 
     The library writes them in an order that differs from call to call.
     """

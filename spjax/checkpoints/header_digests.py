@@ -24,7 +24,7 @@ Layout = Mapping[str, tuple[str, tuple[int, ...]]]  # dtype and shape of each te
 
 
 def checksums(data: bytes | memoryview) -> str:
-    """The checksums of a tensor's blocks, or of some that follow each other, as hex digits."""
+    """Returns the checksums of a tensor's blocks, or of consecutive ones, as hex digits."""
     view = memoryview(data).cast("B") if len(data) else memoryview(b"")
     return "".join(
         f"{zlib.crc32(view[first : first + BLOCK]):0{_WIDTH}x}"
@@ -33,12 +33,12 @@ def checksums(data: bytes | memoryview) -> str:
 
 
 def checksums_of(array: np.ndarray) -> str:
-    """As `checksums`, of an array in memory."""
+    """Returns the `checksums` of an array in memory."""
     return checksums(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def length(size: int) -> int:
-    """How many hex digits the checksums of `size` bytes have."""
+    """Returns the number of hex digits in the checksums of `size` bytes."""
     return -(-size // BLOCK) * _WIDTH
 
 
@@ -53,18 +53,18 @@ def check(data: bytes, first: int, expected: str) -> None:
     Raises:
       DamagedFile: they have others.
     """
-    found = checksums(data)
-    if found != expected[first * _WIDTH : first * _WIDTH + len(found)]:
+    actual = checksums(data)
+    if actual != expected[first * _WIDTH : first * _WIDTH + len(actual)]:
         raise DamagedFile("its bytes do not have the checksum that the file's header names")
 
 
 def seal(
     metadata: Mapping[str, str], layout: Layout, checksums: Mapping[str, str]
 ) -> dict[str, str]:
-    """A header's metadata with the checksums of all tensors and a digest of the whole header.
+    """Returns a header's metadata with the checksums of all tensors and a digest of the header.
 
     Raises:
-      ValueError: a key of the metadata begins like ours.
+      ValueError: a key of the metadata begins like spjax's.
     """
     if taken := [key for key in metadata if key.startswith(_PREFIX)]:
         raise ValueError(f"the metadata has the keys {taken}; those with {_PREFIX!r} are taken.")
@@ -73,7 +73,7 @@ def seal(
 
 
 def unseal(metadata: dict[str, str], layout: Layout) -> dict[str, str]:
-    """Takes the digests out of a header's metadata and checks that of the header.
+    """Removes the digests from a header's metadata and checks that of the header.
 
     Args:
       metadata: of the file; those two keys are removed from it.

@@ -21,12 +21,12 @@ _PACKAGES = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "http": "http", "https": "ht
 
 
 def is_url(path: str | Path) -> bool:
-    """Whether a checkpoint lies elsewhere than in the local file system."""
+    """Returns whether a checkpoint is outside the local file system."""
     return "://" in str(path)
 
 
 def local(path: str | Path) -> str:
-    """Downloads `hf://org/name[@revision]` to the hub's cache; any other path stays as it is.
+    """Downloads `hf://org/name[@revision]` to the hub's cache; any other path is returned as it is.
 
     Raises:
       ValueError: huggingface_hub is not installed, or it cannot find or fetch the repository.
@@ -53,7 +53,7 @@ def _snapshot(path: str) -> str:
 
 
 def join(folder: str | Path, name: str) -> str:
-    """The path or URL of a file in a folder."""
+    """Returns the path or URL of a file in a folder."""
     return f"{str(folder).rstrip('/')}/{name}"
 
 
@@ -72,7 +72,7 @@ def open_binary(path: str | Path) -> BinaryIO:
 
 
 def names(folder: str | Path) -> set[str]:
-    """Names of the files in a folder; empty if it is none.
+    """Returns the names of the files in a folder; empty if there is no such folder.
 
     Raises:
       OSError: it cannot be looked at.
@@ -87,7 +87,7 @@ def names(folder: str | Path) -> set[str]:
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether there is a file; as `names`."""
+    """Returns whether a file exists; raises as `names`."""
     if not is_url(path):
         return Path(path).is_file()
     system, inner = _system(str(path))
@@ -95,7 +95,7 @@ def is_file(path: str | Path) -> bool:
 
 
 def _system(url: str) -> tuple[Any, str]:
-    """fsspec's file system of a URL, and the path in it."""
+    """Returns fsspec's file system of a URL, and the path in it."""
     scheme = url.partition("://")[0]
     fsspec = extras.import_module("fsspec", _PACKAGES.get(scheme, "gcs"), url)
     try:

@@ -12,7 +12,8 @@ import warnings
 from collections.abc import Iterator
 from types import FrameType
 
-INTERRUPTED = 130  # exit status, 128 + SIGINT
+from spjax.cli.exit_codes import INTERRUPTED
+
 _FORCED_AT = 3  # the number of the Ctrl-C that does not wait for anything
 
 

@@ -22,7 +22,7 @@ from spjax.config.reading import (
     unused,
     used,
 )
-from spjax.config.registry import by, configurable, register_all
+from spjax.config.registry import by, configurable, register_all, register_methods
 from spjax.config.stored import load_stored
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "parse",
     "product",
     "register_all",
+    "register_methods",
     "run_key",
     "settings",
     "split_binding",

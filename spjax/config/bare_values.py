@@ -7,7 +7,7 @@ import re
 import tokenize
 from typing import Any
 
-from gin import config as _gin
+from gin import config as gin_config
 from gin import config_parser
 
 from spjax.config.messages import explanation
@@ -18,7 +18,7 @@ _OPENING = tuple("@%'\"([{")
 
 
 def split(text: str) -> tuple[str, str]:
-    """Name and value of "NAME = value"; a bare word becomes a quoted string.
+    """Splits "NAME = value"; a bare word becomes a quoted string.
 
     Raises:
       ValueError: there is no "=", or the value is neither a value of gin nor a bare word.
@@ -42,12 +42,12 @@ def split(text: str) -> tuple[str, str]:
 
 
 def is_bare(value: str) -> bool:
-    """Whether a value has neither quotes nor brackets, and refers to nothing."""
+    """Returns whether a value has neither quotes nor brackets, and refers to nothing."""
     return not value.startswith(_OPENING)
 
 
 def is_text(owner: Any, parameter: str) -> bool:
-    """Whether a parameter of a class takes a text, and no number in its place.
+    """Returns whether a parameter of a class takes a text and no number.
 
     Args:
       owner: a class or function with annotations; None for an unknown one.
@@ -62,7 +62,7 @@ def is_text(owner: Any, parameter: str) -> bool:
 
 def _check_whole(value: str) -> None:
     """Raises an error where gin would read only the beginning of the value, or nothing of it."""
-    parser = config_parser.ConfigParser(value, _gin.ParserDelegate())
+    parser = config_parser.ConfigParser(value, gin_config.ParserDelegate())
     parser.parse_value()
     while parser.current_token.type != tokenize.ENDMARKER:
         if parser.current_token.type not in _ENDS:

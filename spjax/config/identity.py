@@ -15,10 +15,10 @@ _MODULE_FIELDS = frozenset({"parent", "name"})  # added by Flax to every module
 
 
 def canonical(value: Any) -> Any:
-    """`value` as plain JSON: dataclasses become dicts with their class, 1.0 becomes 1.
+    """Converts `value` to plain JSON: dataclasses become dicts with their class, 1.0 becomes 1.
 
-    What a dataclass names in a property `without_identity` is left out, and so it has no part in
-    `run_key`: where a run is computed is not which run it is.
+    Fields in a dataclass's property `without_identity` are left out, so they have no part in
+    `run_key`: for example, the mesh that a run is computed on does not change its identity.
 
     Raises:
       TypeError: something in it is neither a dataclass nor JSON.
@@ -39,21 +39,20 @@ def canonical(value: Any) -> Any:
 
 
 def run_key(run: Any) -> str:
-    """The 12 hexadecimal digits that name a run's folder: a hash of everything that decides it.
+    """Returns 12 hexadecimal digits that name a run's folder: a hash of everything that decides it.
 
     That is its configuration, the content of the frozen weights and the version of the data.
     """
     from spjax.checkpoints.weights import weights
-    from spjax.data.tasks import registry
 
     frozen = weights.fingerprint(run.model, run.checkpoint)
-    parts = [canonical(run), frozen, registry.mixture(run.task).identity]
+    parts = [canonical(run), frozen, run.mixture.identity]
     text = json.dumps(parts, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def config_str(value: Any) -> str:
-    """Gin text, without macros or files, that builds an equal dataclass again.
+    """Returns gin text, without macros or files, that builds an equal dataclass again.
 
     Equal values are written alike (1.0 as 1, a list as a tuple), so that runs with an equal
     `run_key` have texts of an equal `identity`.
@@ -99,12 +98,12 @@ def config_str(value: Any) -> str:
 
 
 def identity(text: str) -> str:
-    """The part of a `config_str` that says which run it is, without where it is computed."""
+    """Returns the part of a `config_str` that decides the numbers, without where it is computed."""
     return text.partition(_COMPUTED)[0].strip()
 
 
 def parameters(target: Any) -> set[str]:
-    """Names of the parameters of a class or function that a configuration may set."""
+    """Returns the names of the parameters of a class or function that gin may set."""
     names = set(inspect.signature(target).parameters)
     return names - _MODULE_FIELDS if "parent" in names else names
 
@@ -116,13 +115,13 @@ def _items(value: Any) -> list[tuple[str, Any]]:
 
 
 def differences(one: str, other: str) -> list[str]:
-    """Names of the settings in which two texts of `config_str` differ, in order."""
+    """Returns the names of the settings in which two texts of `config_str` differ, in order."""
     first, second = settings(one), settings(other)
     names = dict.fromkeys([*first, *second])
     return [name for name in names if first.get(name) != second.get(name)]
 
 
 def settings(text: str) -> dict[str, str]:
-    """The values in a text of `config_str` by name, as they are written, of its identity alone."""
+    """Returns the identity's values in a text of `config_str` by name, as they are written."""
     pairs = (line.partition(" = ") for line in identity(text).splitlines())
     return {name: value for name, sign, value in pairs if sign}

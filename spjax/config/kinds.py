@@ -21,10 +21,10 @@ _MOST_SHOWN = 60  # characters of a value in a message
 
 
 def checked(target: type) -> Callable[..., Any]:
-    """The constructor of a dataclass for gin, which checks the kinds of the values first.
+    """Returns a dataclass's constructor for gin, which checks the types of the values first.
 
     Args:
-      target: the class; its annotations say what is allowed.
+      target: the class; its annotations define the allowed values.
 
     Returns:
       A function of the same name and signature that raises `ValueError` as `check` does.
@@ -42,7 +42,7 @@ def checked(target: type) -> Callable[..., Any]:
 def check(target: type, values: Mapping[str, Any]) -> None:
     """Checks values for the parameters of a class.
 
-    A whole number may stand for a float, a list for a tuple; True is no number.
+    A whole number is accepted as a float, a list as a tuple; True is no number.
 
     Raises:
       ValueError: one is of another kind than its annotation.
@@ -98,7 +98,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _described(hint: Any, several: bool = False) -> str:
-    """The allowed values in words, such as "a whole number" or "a list of texts"."""
+    """Describes the allowed values, such as "a whole number" or "a list of texts"."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return "values" if several else "a value"

@@ -1,4 +1,4 @@
-"""Errors of gin, said in the words of whoever wrote the gin file."""
+"""Errors of gin, reworded for the author of a gin file."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _TABLE = (
 
 
 def guess(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence that says which known name was meant, if one is close."""
+    """Returns the end of a sentence that suggests a known name, if one is close."""
     close = difflib.get_close_matches(name, list(known), 1, 0.6)
     return f"; did you mean {close[0]!r}?" if close else "."
 
 
 def explained_file(call: Callable[[], T], path: Path) -> T:
-    """As `explained`, for a call that parses a file of the user's.
+    """Runs `explained` on a call that parses a user's file.
 
     Raises:
       ValueError: the file is one of T5X's, does not parse, names something unknown, or imports
-        what is not there.
+        a missing module.
     """
     try:
         imported = _import_of_t5x(path)
@@ -60,7 +60,7 @@ def explained_file(call: Callable[[], T], path: Path) -> T:
 
 
 def _import_of_t5x(path: Path) -> str:
-    """The line that imports a module of T5X's, "" if there is none; nothing is imported yet."""
+    """Returns the line that imports a T5X module, "" if there is none; imports nothing."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         match = re.match(r"(?:from|import)\s+(\w+)", line)
         if match and match[1] in _T5X:
@@ -82,10 +82,10 @@ def explained(call: Callable[[], T]) -> T:
 
 
 def explanation(text: str) -> str:
-    """An error of gin in fewer and plainer words, with the known names."""
-    first, *rest = text.splitlines() or [""]
-    listed = "".join(f"\n{line}" for line in rest if line.startswith("- "))
-    where = "".join(f"\n{line}" for line in rest if "In file" in line)
+    """Rewords an error of gin in fewer and plainer words, with the known names."""
+    first, *more = text.splitlines() or [""]
+    listed = "".join(f"\n{line}" for line in more if line.startswith("- "))
+    where = "".join(f"\n{line}" for line in more if "In file" in line)
     if match := re.match(r"No configurable matching (?:reference )?'@?([^'()]+)(?:\(\))?'", first):
         name = match[1].split("/")[-1]
         known = sorted(REGISTERED)

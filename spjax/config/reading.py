@@ -1,8 +1,8 @@
 """Reads gin files and bindings, and builds what they configure.
 
 A method's file and a run's preset may both have a value for a setting, such as LEARNING_RATE. They
-bind it in a scope that says how much it counts: what is bound without one of these scopes wins over
-`method_default/`, and that over `preset_default/`. So the order of the files does not matter.
+bind it in a scope that sets its precedence: bindings without one of these scopes override
+`method_default/`, which overrides `preset_default/`. So the order of the files does not matter.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import gin
 
 # Which bindings a call used is only in gin's private tables, hence the narrow version bound of
 # gin-config in pyproject.toml.
-from gin import config as _gin
+from gin import config as gin_config
 
 from spjax.config import bare_values
 from spjax.config.messages import explained, explained_file, guess
@@ -43,18 +43,18 @@ def default_search_paths() -> list[Path]:
 
 
 def find_file(name: str | Path, search_paths: Iterable[str | Path] = ()) -> Path:
-    """The gin file called `name`.
+    """Returns the path of the gin file called `name`.
 
     Raises:
       ValueError: no such file in any search path.
     """
-    places = [Path(p).expanduser() for p in search_paths] + default_search_paths()
-    for place in places:
-        path = place / Path(name).expanduser()
+    folders = [Path(p).expanduser() for p in search_paths] + default_search_paths()
+    for folder in folders:
+        path = folder / Path(name).expanduser()
         if os.path.isfile(path):  # False for a name that is too long, where pathlib raises
             return path
     raise ValueError(
-        f"gin file {str(name)!r} was not found in {', '.join(map(str, places))}; "
+        f"gin file {str(name)!r} was not found in {', '.join(map(str, folders))}; "
         "check the name or add a folder with --gin_search_paths."
     )
 
@@ -69,7 +69,7 @@ def parse(
     Args:
       gin_files: names relative to a search path, or absolute.
       bindings: texts "NAME = value"; a value that is a bare word is taken as a string.
-      search_paths: folders looked at before the working directory and the clone.
+      search_paths: folders searched before the working directory and spjax's own.
 
     Raises:
       ValueError: a file is missing, does not parse, or names something unknown.
@@ -78,9 +78,9 @@ def parse(
     gin.clear_config()
     _FROM_USER.clear()
     paths = [Path(p).expanduser() for p in search_paths] + default_search_paths()
-    _gin._LOCATION_PREFIXES[:] = ["", *map(str, paths)]
+    gin_config._LOCATION_PREFIXES[:] = ["", *map(str, paths)]
     # Its other reader takes folders for Python packages, and complains of those that are none.
-    _gin._FILE_READERS[:] = [(open, os.path.isfile)]
+    gin_config._FILE_READERS[:] = [(open, os.path.isfile)]
     for name in gin_files:
         path = find_file(name, search_paths)
         explained_file(functools.partial(gin.parse_config_file, str(path)), path)
@@ -92,12 +92,12 @@ def parse(
 def _fill_in_defaults() -> None:
     """Moves bindings in the scopes of `DEFAULTS` to where nothing else is bound."""
     for default in DEFAULTS:
-        for (scope, selector), values in list(_gin._CONFIG.items()):
+        for (scope, selector), values in list(gin_config._CONFIG.items()):
             outer, _, inner = scope.partition("/")
             if outer != default or (selector == _MACRO and not inner):
                 continue
-            del _gin._CONFIG[scope, selector]
-            bound = _gin._CONFIG.setdefault((inner, selector), {})
+            del gin_config._CONFIG[scope, selector]
+            bound = gin_config._CONFIG.setdefault((inner, selector), {})
             for parameter, value in values.items():
                 bound.setdefault(parameter, value)
 
@@ -111,7 +111,7 @@ def load(
     """Builds the configurable `name` ("Run", "Study", "Pretrain") from gin files and bindings.
 
     Raises:
-      ValueError: as `parse`; a value is missing; or a binding is used by nothing.
+      ValueError: as `parse`; a value is missing; or a binding is not used.
     """
     parse(gin_files, bindings, search_paths)
     result = build(name)
@@ -125,7 +125,7 @@ def load_with_folder(
     bindings: Sequence[str] = (),
     search_paths: Sequence[str | Path] = (),
 ) -> tuple[Any, str]:
-    """As `load`, and the value of the macro MODEL_DIR, "" if there is none."""
+    """Builds a configurable as `load` does; also returns the macro MODEL_DIR, "" if unset."""
     parse(gin_files, bindings, search_paths)
     result = build(name)
     check_used(unused() - {_FOLDER}, [_FOLDER])
@@ -133,8 +133,8 @@ def load_with_folder(
 
 
 def macro(name: str) -> Any:
-    """The value that was bound to a macro since the last `parse`, "" if there is none."""
-    return _gin._CONFIG.get((name, _MACRO), {}).get("value", "")
+    """Returns the value bound to a macro since the last `parse`, "" if there is none."""
+    return gin_config._CONFIG.get((name, _MACRO), {}).get("value", "")
 
 
 def build(name: str) -> Any:
@@ -145,7 +145,7 @@ def build(name: str) -> Any:
     """
     missing = [
         _label(scope, selector, parameter)
-        for (scope, selector), values in _gin._CONFIG.items()
+        for (scope, selector), values in gin_config._CONFIG.items()
         for parameter, value in values.items()
         if repr(value) == "%gin.REQUIRED"
     ]
@@ -155,47 +155,47 @@ def build(name: str) -> Any:
 
 
 def used() -> set[str]:
-    """Names of the bindings that took part in what was built since the last `parse`."""
+    """Returns the names of the bindings used by what was built since the last `parse`."""
     names = set()
-    for (scope, selector), values in _gin._OPERATIVE_CONFIG.items():
+    for (scope, selector), values in gin_config._OPERATIVE_CONFIG.items():
         parts = scope.split("/") if scope else []
         scopes = ["/".join(parts[:i]) for i in range(len(parts), -1, -1)]
         for parameter in values:
             for outer in scopes:  # gin lets the innermost scope win
-                if parameter in _gin._CONFIG.get((outer, selector), {}):
+                if parameter in gin_config._CONFIG.get((outer, selector), {}):
                     names.add(_label(outer, selector, parameter))
                     break
     return names
 
 
 def unused() -> set[str]:
-    """Names of the bindings that nothing has used since the last `parse`.
+    """Returns the names of the bindings that nothing has used since the last `parse`.
 
     Settings that a file has for a class are left out where another class was chosen in its place,
     such as those of Adafactor where a run has AdamW, and macros that only such settings refer to.
     """
     bound = {
         _label(scope, selector, parameter): value
-        for (scope, selector), values in _gin._CONFIG.items()
+        for (scope, selector), values in gin_config._CONFIG.items()
         for parameter, value in values.items()
         if not (selector == "gin.constant" or selector == _MACRO and scope == "gin.REQUIRED")
     }
     left = {name: bound[name] for name in bound.keys() - used()}
     from_files = left.keys() - _FROM_USER
     chosen = _chosen()
-    found = {name for name in from_files if _has_alternative(name, chosen)}
+    newly_ignored = {name for name in from_files if _has_alternative(name, chosen)}
     ignored: set[str] = set()
-    while found:
-        ignored |= found
-        found = {inner for name in found for inner in _macros_in(left[name])}
-        found = (found & from_files) - ignored
+    while newly_ignored:
+        ignored |= newly_ignored
+        newly_ignored = {inner for name in newly_ignored for inner in _macros_in(left[name])}
+        newly_ignored = (newly_ignored & from_files) - ignored
     return set(left) - ignored
 
 
 def _chosen() -> dict[str, set[str]]:
-    """Names of the classes that were called, by the module they are alternatives in."""
+    """Returns the names of the classes that were called, by the module they are alternatives in."""
     chosen: dict[str, set[str]] = {module: set() for module in ALTERNATIVES}
-    for _, selector in _gin._OPERATIVE_CONFIG:
+    for _, selector in gin_config._OPERATIVE_CONFIG:
         name = selector.split(".")[-1]
         module = getattr(REGISTERED.get(name), "__module__", "")
         if module in chosen:
@@ -204,7 +204,7 @@ def _chosen() -> dict[str, set[str]]:
 
 
 def _has_alternative(binding: str, chosen: Mapping[str, set[str]]) -> bool:
-    """Whether a binding is of a class in whose place another one was chosen."""
+    """Returns whether a binding is of a class that another one was chosen over."""
     owner, dot, _ = binding.split("/")[-1].partition(".")
     module = getattr(REGISTERED.get(owner), "__module__", "") if dot else ""
     others = chosen.get(module, set())
@@ -212,8 +212,8 @@ def _has_alternative(binding: str, chosen: Mapping[str, set[str]]) -> bool:
 
 
 def _macros_in(value: Any) -> Iterator[str]:
-    """Names of the macros that a bound value refers to."""
-    for reference in _gin.iterate_references(value):
+    """Yields the names of the macros that a bound value refers to."""
+    for reference in gin_config.iterate_references(value):
         if reference.config_key[1] == _MACRO:
             yield reference.config_key[0]
 
@@ -277,7 +277,7 @@ def product(
     for text in overrides:
         name, value = split_binding(text)
         if name in axes:
-            parsed = _value(text)
+            parsed = explained(lambda text=text: gin_config.parse_value(_typed(text)[1]))
             axes[name] = list(parsed) if isinstance(parsed, (list, tuple)) else [parsed]
         else:
             _bind_text(text)
@@ -293,7 +293,7 @@ def product(
 
 
 def split_binding(text: str) -> tuple[str, str]:
-    """Name and value of "NAME = value"; a bare word such as pocket_50k becomes a quoted string.
+    """Splits "NAME = value"; a bare word such as pocket_50k becomes a quoted string.
 
     Raises:
       ValueError: there is no "=".
@@ -308,7 +308,7 @@ def _value(text: str) -> Any:
 
 
 def _typed(text: str) -> tuple[str, str]:
-    """As `split_binding`; what goes to a setting that is a text is taken as it is written."""
+    """Splits a binding as `split_binding`; the value of a text setting is taken literally."""
     name, sign, value = text.partition("=")
     name, value = name.strip(), value.strip()
     if sign and _takes_text(name) and bare_values.is_bare(value):
@@ -317,7 +317,7 @@ def _typed(text: str) -> tuple[str, str]:
 
 
 def _takes_text(name: str) -> bool:
-    """Whether a binding ends in a setting that is a text, such as a path, and never a number."""
+    """Returns whether a binding ends in a setting that is a text, such as a path."""
     if name == _FOLDER:
         return True
     owner, dot, parameter = name.split("/")[-1].partition(".")
@@ -325,7 +325,7 @@ def _takes_text(name: str) -> bool:
         return bare_values.is_text(REGISTERED.get(owner), parameter)
     return any(
         _takes_text(_label(scope, selector, inner))
-        for (scope, selector), values in _gin._CONFIG.items()
+        for (scope, selector), values in gin_config._CONFIG.items()
         for inner, value in values.items()
         if name in _macros_in(value) and (scope, selector) != (name, _MACRO)
     )

@@ -20,14 +20,14 @@ T = TypeVar("T")
 REGISTERED: dict[str, Any] = {}
 # A run has one of each; gin files may bind settings of several, of which one is chosen.
 ALTERNATIVES = ("spjax.methods.initializers", "spjax.training.optimizers")
-_ROOMS = (
+_MODULES = (
     "spjax.methods",
     "spjax.training.optimizers",
     "spjax.training.run",
     "spjax.training.waywardness",
     "spjax.data.tasks.file_task",
+    "spjax.pretraining.recipe",
 )
-_OPTIONAL_ROOMS = ("spjax.pretraining.pretrain",)
 
 
 def configurable(target: T) -> T:
@@ -44,7 +44,7 @@ def configurable(target: T) -> T:
 
 
 def by(key: Any, table: Mapping[Any, Any]) -> Any:
-    """`table[key]`, for a setting that depends on another one.
+    """Returns `table[key]`, for a setting that depends on another one.
 
     In gin: `Run.steps = @steps/by()`, `steps/by.key = %MODEL_SIZE`, `steps/by.table = {...}`. An
     entry named "default" stands for every other key.
@@ -55,7 +55,8 @@ def by(key: Any, table: Mapping[Any, Any]) -> Any:
     if not isinstance(table, Mapping) or not isinstance(key, Hashable):
         raise ValueError(
             f"`by` has the key {key!r} and the table {table!r}; the key must be a text or a "
-            "number and the table a dict."
+            'number and the table a dict, such as TASK_FEATURE_LENGTHS = {"inputs": 512, '
+            '"targets": 16}.'
         )
     if key in table:
         return table[key]
@@ -71,17 +72,12 @@ def by(key: Any, table: Mapping[Any, Any]) -> Any:
 def register_all() -> None:
     """Registers `Run`, `FileTask` and every dataclass of methods, optimizers and pre-training."""
     configurable(by)
-    for room in _ROOMS + _OPTIONAL_ROOMS:
-        try:
-            module = importlib.import_module(room)
-        except ModuleNotFoundError as error:
-            if room in _OPTIONAL_ROOMS and error.name == room:
-                continue
-            raise
+    for name in _MODULES:
+        module = importlib.import_module(name)
         modules = [module]
         for info in pkgutil.iter_modules(getattr(module, "__path__", ())):
             if info.name != "base":  # interfaces
-                modules.append(importlib.import_module(f"{room}.{info.name}"))
+                modules.append(importlib.import_module(f"{name}.{info.name}"))
         for source in modules:
             for value in list(vars(source).values()):
                 if (
@@ -91,3 +87,9 @@ def register_all() -> None:
                     and not value.__name__.startswith("_")
                 ):
                     configurable(value)
+
+
+def register_methods() -> None:
+    """Registers the methods of folders that were added after the first `register_all`."""
+    register_all.cache_clear()
+    register_all()

@@ -1,7 +1,7 @@
 """Reads the `config.gin` or `study.gin` of a folder as data.
 
-A result folder may be anybody's, so nothing in its files is run: no imports, includes or macros,
-and no calls but of the classes that a configuration is made of. That is all `config_str` writes.
+A result folder is untrusted, so nothing in its files is executed: no imports, includes or macros,
+and no calls except of the classes of a configuration, which is all that `config_str` writes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def load_stored(name: str, path: str | Path) -> Any:
 
     Raises:
       ValueError: the file cannot be read, has more than bindings of known classes, a value is
-        missing or not allowed, or something in it is used by nothing.
+        missing or not allowed, or a binding is not used.
     """
     register_all()
     path = Path(path)
@@ -79,7 +79,7 @@ def _class(name: str) -> type:
 
 
 def _bindings(path: Path) -> _Bindings:
-    """The values in a file, by scope and class."""
+    """Returns the values in a file, by scope and class."""
     try:
         if not path.is_file() or path.stat().st_size > _MOST_BYTES:
             raise ValueError(f"{path} is no file, or one too large for a configuration.")
@@ -88,7 +88,7 @@ def _bindings(path: Path) -> _Bindings:
         raise ValueError(f"cannot read {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text ({error.reason}), so it has been damaged.") from error
-    found: _Bindings = {}
+    bindings: _Bindings = {}
     try:
         for statement in config_parser.ConfigParser(text, _Delegate()):
             if isinstance(statement, config_parser.BlockDeclaration):
@@ -101,7 +101,7 @@ def _bindings(path: Path) -> _Bindings:
                 raise ValueError(f"it binds the macro {name}")
             if parameter not in parameters(_class(name)):
                 raise ValueError(f"{name} has no parameter {parameter!r}")
-            found.setdefault((scope, name), {})[parameter] = value
+            bindings.setdefault((scope, name), {})[parameter] = value
     except (ValueError, TypeError, SyntaxError, tokenize.TokenError, LookupError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
@@ -109,7 +109,7 @@ def _bindings(path: Path) -> _Bindings:
             "is read as data: settings of spjax's own classes, without imports, includes, macros "
             "or other calls. If you trust it, name it with --gin_file."
         ) from error
-    return found
+    return bindings
 
 
 class _Builder:
@@ -121,7 +121,7 @@ class _Builder:
         self._building: list[tuple[str, str]] = []
 
     def build(self, name: str) -> Any:
-        """The object of a class; everything that is bound must be part of it."""
+        """Builds the object of a class; everything that is bound must be part of it."""
         result = self._object("", name)
         for scope, owner in self._bindings.keys() - self._used:
             raise ValueError(f"nothing uses the settings of '{scope}/{owner}'".replace("'/", "'"))

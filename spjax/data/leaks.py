@@ -1,4 +1,4 @@
-"""Inputs that occur in more than one split, or more than once in one: exactly or nearly.
+"""Leaks between splits: inputs that occur more than once, exactly or nearly.
 
 Near duplicates share most of their groups of three words. They are found without sampling: two
 sets whose Jaccard index is at least t have one of their rarest elements in common (the prefix
@@ -24,11 +24,11 @@ _CHUNK = 50_000  # pairs compared at once
 
 @dataclasses.dataclass(frozen=True)
 class Alike:
-    """Two inputs that are alike.
+    """Two similar inputs.
 
     Attributes:
-      first: of the split that is looked at.
-      second: where it was found again.
+      first: an input of the split that is checked.
+      second: the similar input of the other split.
       likeness: share of their groups of words that are in both; 1.0 if the texts are equal.
     """
 
@@ -39,13 +39,13 @@ class Alike:
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """How much of one split is found in another, or again in itself.
+    """Number of a split's inputs that occur in another split, or again in itself.
 
     Attributes:
       split: whose examples are counted.
-      other: where they are looked for. If it is `split`, every further copy of an input counts.
+      other: the split that is searched. If it is `split`, every further copy of an input counts.
       examples: of `split`.
-      same: those whose input is found to the letter.
+      same: those whose exact input is found.
       same_target: those of them that are found with the same target too.
       near: those whose input is not found, but one almost like it.
       alike: some of them, equal ones first.
@@ -62,7 +62,7 @@ class Overlap:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `check` has found.
+    """Result of `check`.
 
     Attributes:
       overlaps: of each split with itself and with every one before it.
@@ -74,7 +74,7 @@ class Report:
 
 
 def check(splits: Mapping[str, Sequence[tuple[str, str]]], near: float = NEAR) -> Report:
-    """Looks for what splits have in common, with the training examples and with each other.
+    """Compares splits with the training examples and with each other.
 
     Args:
       splits: input and target of each example, by the name of the split, training first.
@@ -99,12 +99,12 @@ def check(splits: Mapping[str, Sequence[tuple[str, str]]], near: float = NEAR) -
         np.concatenate([likeness, likeness]),
     )
     names = list(splits)
-    found = [
+    overlaps = [
         _overlap(name, other, splits, numbers, texts, pairs)
         for i, name in enumerate(names)
         for other in names[: i + 1]
     ]
-    return Report(tuple(found), complete)
+    return Report(tuple(overlaps), complete)
 
 
 def _overlap(
@@ -115,21 +115,21 @@ def _overlap(
     texts: Sequence[str],
     pairs: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> Overlap:
-    own, rows = numbers[name], splits[name]
+    text_numbers, rows = numbers[name], splits[name]
     left, right, likeness = pairs
     there = np.zeros(len(texts), bool)
     there[numbers[other]] = True
     here = np.zeros(len(texts), bool)
-    here[own] = True
+    here[text_numbers] = True
     if name == other:
-        counts = np.bincount(own, minlength=len(texts))
+        counts = np.bincount(text_numbers, minlength=len(texts))
         again = counts > 1
         same, same_target = len(rows) - int(here.sum()), len(rows) - len(set(rows))
         again_left = there[left]
     else:
         again = here & there
         examples = set(splits[other])
-        same, same_target = int(there[own].sum()), sum(row in examples for row in rows)
+        same, same_target = int(there[text_numbers].sum()), sum(row in examples for row in rows)
         again_left = ~there[left]  # what is found to the letter is not counted again
     fits = here[left] & there[right] & again_left
     is_near = np.zeros(len(texts), bool)
@@ -141,7 +141,7 @@ def _overlap(
         examples=len(rows),
         same=same,
         same_target=same_target,
-        near=int(is_near[own].sum()),
+        near=int(is_near[text_numbers].sum()),
         alike=(*copies, *_shown(texts, left[fits], right[fits], likeness[fits])),
     )
 
@@ -161,7 +161,7 @@ def _shown(
 def _near_pairs(
     texts: Sequence[str], near: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    """Places and likeness of all pairs of different texts, and whether none was left out."""
+    """Returns places and similarity of pairs of different texts, and whether all were compared."""
     owner, group = _groups(texts)
     if not len(owner):
         return (*(np.zeros(0, np.int64),) * 2, np.zeros(0), True)
@@ -171,8 +171,8 @@ def _near_pairs(
     order = np.lexsort((rank[group], owner))
     owner, group = owner[order], group[order]
     sizes = np.bincount(owner, minlength=len(texts))
-    place = np.arange(len(owner)) - (np.cumsum(sizes) - sizes)[owner]
-    prefix = place <= sizes[owner] - np.ceil(near * sizes[owner] - 1e-9)
+    position = np.arange(len(owner)) - (np.cumsum(sizes) - sizes)[owner]
+    prefix = position <= sizes[owner] - np.ceil(near * sizes[owner] - 1e-9)
     prefix &= counts[group] > 1
     first, second, complete = _candidates(owner[prefix], group[prefix], sizes, near)
     shape = (len(texts), len(counts))
@@ -187,16 +187,16 @@ def _near_pairs(
 
 
 def _groups(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Text and number of each group of words, every group once a text, by text."""
+    """Returns text and number of each group of words, every group once a text, by text."""
     known: dict[str, int] = {}
-    words: list[int] = []
+    word_ids: list[int] = []
     lengths = []
     for text in texts:
-        found = re.findall(r"\w+", text.lower())
-        missing = [0] * (GROUP - len(found)) if found else []  # shorter texts are one group
-        words += [known.setdefault(word, len(known) + 1) for word in found] + missing
-        lengths.append(len(found) + len(missing))
-    ids = np.array(words, np.uint64)
+        words = re.findall(r"\w+", text.lower())
+        missing = [0] * (GROUP - len(words)) if words else []  # shorter texts are one group
+        word_ids += [known.setdefault(word, len(known) + 1) for word in words] + missing
+        lengths.append(len(words) + len(missing))
+    ids = np.array(word_ids, np.uint64)
     owner = np.repeat(np.arange(len(texts)), lengths)
     group = np.zeros(max(len(ids) - GROUP + 1, 0), np.uint64)
     for k in range(GROUP):  # beyond 2 million different words this is a hash
@@ -213,10 +213,10 @@ def _groups(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 def _candidates(
     owner: np.ndarray, group: np.ndarray, sizes: np.ndarray, near: float
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Pairs of texts that have one of these groups in common and can be alike by their sizes."""
+    """Returns pairs of texts with a common group and similar sizes, and whether all are there."""
     order = np.lexsort((sizes[owner], group))
     owner, group = owner[order], group[order]
-    found = [np.zeros(0, np.int64)]
+    pairs = [np.zeros(0, np.int64)]
     at, total = np.arange(len(owner)), 0
     for step in range(1, len(owner)):
         at = at[at + step < len(owner)]
@@ -228,6 +228,6 @@ def _candidates(
         if not len(at) or total > _MOST_PAIRS:
             break
         low, high = np.sort([owner[at], owner[at + step]], axis=0)
-        found.append(low * len(sizes) + high)
-    both = np.unique(np.concatenate(found))
+        pairs.append(low * len(sizes) + high)
+    both = np.unique(np.concatenate(pairs))
     return both // len(sizes), both % len(sizes), total <= _MOST_PAIRS

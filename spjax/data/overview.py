@@ -1,4 +1,4 @@
-"""What a task is made of, in words: for `spjax tasks`."""
+"""Descriptions of tasks, in words, for `spjax tasks`."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ _COMMONEST = 6  # targets
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """How the model that is asked about would read a task.
+    """Vocabulary, lengths and prompt of the model that is to read a task.
 
     Attributes:
-      words: its vocabulary.
-      prompt_length: rows of the prompt.
-      insertion: where they go, one of `batching.INSERTIONS`.
+      vocabulary: its vocabulary.
+      prompt_length: number of soft tokens.
+      insertion: their place, one of `batching.INSERTIONS`.
       input_length: the most input tokens; 0 for the task's.
       target_length: likewise.
     """
 
-    words: Vocabulary
+    vocabulary: Vocabulary
     prompt_length: int = 100
     insertion: str = "front"
     input_length: int = 0
     target_length: int = 0
 
     def lengths(self, info: TaskInfo) -> dict[str, int]:
-        """The most tokens of `inputs` and `targets`, EOS included."""
-        own = info.lengths
+        """Returns the most tokens of `inputs` and `targets`, EOS included."""
+        lengths = info.lengths
         return {
-            "inputs": self.input_length or own["inputs"],
-            "targets": self.target_length or own["targets"],
+            "inputs": self.input_length or lengths["inputs"],
+            "targets": self.target_length or lengths["targets"],
         }
 
 
 def listing(wanted: str = "") -> str:
-    """A table of the tasks and mixtures whose name or source contains a text.
+    """Returns a table of the tasks and mixtures whose name or source contains a text.
 
     Raises:
       ValueError: there are none.
@@ -69,13 +69,13 @@ def listing(wanted: str = "") -> str:
     ]
     told = [_table([head, *rows])] if rows else []
     if mixtures:
-        made = [registry.mixture(name) for name in mixtures]
-        told.append(_table([("mixture", "trained on", "also scored on"), *map(_mixed, made)]))
+        loaded = [registry.mixture(name) for name in mixtures]
+        told.append(_table([("mixture", "trained on", "also scored on"), *map(_mixed, loaded)]))
     return "\n\n".join(told)
 
 
 def facts(info: TaskInfo) -> str:
-    """The row of a task, without its examples."""
+    """Describes a task, without its examples."""
     lengths = f"{info.input_length} input tokens, {info.target_length} target tokens"
     if info.t5_lengths:
         lengths += f" (T5: {info.t5_lengths[0]}, {info.t5_lengths[1]})"
@@ -93,7 +93,7 @@ def facts(info: TaskInfo) -> str:
 
 
 def mixture_facts(mixture: Mixture) -> str:
-    """What a mixture trains on, how often, and what it is scored on."""
+    """Describes a mixture: its training tasks, their rates, and the tasks it is scored on."""
     total = sum(mixture.rates)
     shares = [_percent(rate, total) for rate in mixture.rates]
     rows = [("  trained on", "rate", "share")]
@@ -107,14 +107,14 @@ def mixture_facts(mixture: Mixture) -> str:
 
 
 def examples(info: TaskInfo) -> dict[str, list[tuple[str, str]]]:
-    """Input and target texts of all splits, whole, as training and evaluation read them.
+    """Returns input and target texts of all splits, whole, as training and evaluation read them.
 
     Raises:
       ValueError: the records cannot be found or used.
     """
     if info.source.startswith(file_task.SOURCE) and not info.few_shot:  # spares TensorFlow
-        found = {split: file_task.records(info.source, split) for split in info.splits}
-        return {s: [(r["inputs"], r["targets"]) for r in rows] for s, rows in found.items()}
+        records = {split: file_task.records(info.source, split) for split in info.splits}
+        return {s: [(r["inputs"], r["targets"]) for r in rows] for s, rows in records.items()}
     cache.ensure([info])
     loaded = {split: cache.load(info, split).examples for split in info.splits}
     return {
@@ -124,7 +124,7 @@ def examples(info: TaskInfo) -> dict[str, list[tuple[str, str]]]:
 
 
 def describe(info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], view: View) -> str:
-    """Sizes, labels, lengths, losses (`coverage`) and three examples of a task.
+    """Describes sizes, labels, lengths, losses (`coverage`) and three examples of a task.
 
     Args:
       info: the task.
@@ -132,15 +132,15 @@ def describe(info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], vi
       view: of the model.
     """
     tokens = {
-        split: [tuple(map(len, _ids(info, pair, view.words))) for pair in pairs]
+        split: [tuple(map(len, _ids(info, pair, view.vocabulary))) for pair in pairs]
         for split, pairs in splits.items()
     }
     head = ("  split", "examples", "in the table", "targets")
     told = [_table([head, *_split_rows(info, splits)])]
     lines = [coverage.line(info, *losses) for losses in _losses(info, splits, view)]
     told += ["\n".join(f"  {line}" for line in lines if line)] if any(lines) else []
-    for place, feature in enumerate(("inputs", "targets")):
-        lengths = {split: np.array([row[place] for row in rows]) for split, rows in tokens.items()}
+    for index, feature in enumerate(("inputs", "targets")):
+        lengths = {split: np.array([row[index] for row in rows]) for split, rows in tokens.items()}
         told.append("\n".join(_lengths(feature, lengths, view.lengths(info)[feature])))
     first = next((split for split in splits if splits[split]), "")
     for number, pair in enumerate(splits[first][:_EXAMPLES] if first else ()):
@@ -149,7 +149,7 @@ def describe(info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], vi
 
 
 def check(info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], view: View) -> None:
-    """Refuses what a run on the task would refuse: labels and texts that do not survive as ids.
+    """Raises the errors that a run on the task would raise about labels and token ids.
 
     Arguments are those of `describe`.
 
@@ -157,7 +157,7 @@ def check(info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], view:
       ValueError: as `coverage.check_labels` and `coverage.check`.
     """
     most = view.lengths(info)["targets"]
-    coverage.check_labels(info.labels, view.words, most, info.sentinel)
+    coverage.check_labels(info.labels, view.vocabulary, most, info.sentinel)
     for split, counts, lengths in _losses(info, splits, view):
         coverage.check(info, split, counts, lengths)
 
@@ -165,10 +165,10 @@ def check(info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], view:
 def _losses(
     info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], view: View
 ) -> Iterator[tuple[str, coverage.Counts, Mapping[str, int]]]:
-    """Of each split its name, what it loses, and the lengths."""
+    """Yields for each split its name, its losses (`coverage`), and the lengths."""
     lengths = view.lengths(info)
     for split, pairs in splits.items():
-        counter = coverage.Counter(info, split, view.words, lengths)
+        counter = coverage.Counter(info, split, view.vocabulary, lengths)
         for pair in pairs:
             fields = {"inputs_text": pair[0], "targets_text": pair[1]}
             inputs, targets = _cut_ids(info, pair, view)
@@ -177,7 +177,7 @@ def _losses(
 
 
 def leak_report(splits: Mapping[str, Sequence[tuple[str, str]]], near: float = leaks.NEAR) -> str:
-    """What the splits of a task have in common, in words.
+    """Describes in words the inputs that the splits of a task share.
 
     Raises:
       ValueError: as `leaks.check`.
@@ -205,8 +205,8 @@ def leak_report(splits: Mapping[str, Sequence[tuple[str, str]]], near: float = l
 def _answer(info: TaskInfo, most: int = 0) -> str:
     if not info.labels:
         return "text"
-    words = ", ".join(info.labels)
-    return f"{len(info.labels)} labels" if 0 < most < len(words) else words
+    labels = ", ".join(info.labels)
+    return f"{len(info.labels)} labels" if 0 < most < len(labels) else labels
 
 
 def _source(info: TaskInfo) -> str:
@@ -216,7 +216,7 @@ def _source(info: TaskInfo) -> str:
 
 
 def _expected(info: TaskInfo) -> dict[str, int]:
-    """Sizes of the splits that are known without reading them."""
+    """Returns the sizes of the splits that are known without reading them."""
     kind, _, name = info.source.partition(":")
     if kind == "pocket":
         from spjax.pocket import tasks  # here, because making the world's tables takes time
@@ -278,32 +278,36 @@ def _lengths(feature: str, lengths: Mapping[str, np.ndarray], most: int) -> list
     low, high = int(every.min()), int(every.max())
     width = -(-(high - low + 1) // _BINS)
     counts = np.bincount((every - low) // width)
-    for place, count in enumerate(counts):
-        start = low + place * width
+    for number, count in enumerate(counts):
+        start = low + number * width
         span = f"{start}-{start + width - 1}" if width > 1 else f"{start}"
         bar = "#" * int(np.ceil(_BARS * count / counts.max()))
         told.append(f"  {span:>11} {count:>9,} {bar}".rstrip())
     return told
 
 
-def _ids(info: TaskInfo, pair: tuple[str, str], words: Vocabulary) -> tuple[list[int], list[int]]:
-    """Token ids of input and target, uncut."""
-    inputs, targets = words.encode(pair[0]), words.encode_target(pair[1], info.sentinel)
-    return [*inputs, words.eos_id], [*targets, words.eos_id]
+def _ids(
+    info: TaskInfo, pair: tuple[str, str], vocabulary: Vocabulary
+) -> tuple[list[int], list[int]]:
+    """Returns token ids of input and target, uncut."""
+    inputs, targets = vocabulary.encode(pair[0]), vocabulary.encode_target(pair[1], info.sentinel)
+    return [*inputs, vocabulary.eos_id], [*targets, vocabulary.eos_id]
 
 
 def _cut_ids(info: TaskInfo, pair: tuple[str, str], view: View) -> list[list[int]]:
-    """Token ids of input and target as runs read them."""
+    """Returns token ids of input and target as runs read them."""
     lengths = view.lengths(info)
     return [
-        ids if len(ids) <= most else [*ids[: most - 1], view.words.eos_id]
-        for ids, most in zip(_ids(info, pair, view.words), (lengths["inputs"], lengths["targets"]))
+        ids if len(ids) <= most else [*ids[: most - 1], view.vocabulary.eos_id]
+        for ids, most in zip(
+            _ids(info, pair, view.vocabulary), (lengths["inputs"], lengths["targets"])
+        )
     ]
 
 
 def _shown(title: str, info: TaskInfo, pair: tuple[str, str], view: View) -> Iterator[str]:
-    """An example by way of the row that batching makes of it."""
-    words, lengths, cut = view.words, view.lengths(info), _cut_ids(info, pair, view)
+    """Describes an example by the row that batching makes of it."""
+    vocabulary, lengths, cut = view.vocabulary, view.lengths(info), _cut_ids(info, pair, view)
     inputs, targets = (Ragged(np.array(ids, np.int32), np.array([0, len(ids)])) for ids in cut)
     split = cache.CachedSplit(info.name, "", Path(), lengths, inputs, targets)
     layout = batching.make_layout(
@@ -312,17 +316,17 @@ def _shown(title: str, info: TaskInfo, pair: tuple[str, str], view: View) -> Ite
     row = {name: array[0] for name, array in batching.rows(split, np.array([0]), layout).items()}
     used = int(row["input_segments_BL"].sum())
     stream = zip(row["inputs_BL"][:used], row["slots_BL"][:used])
-    pieces = [words.piece(int(token)) if slot < 0 else int(slot) for token, slot in stream]
+    pieces = [vocabulary.piece(int(token)) if slot < 0 else int(slot) for token, slot in stream]
     yield title
     yield f"  input    {_short(pair[0], _TEXT)}"
     yield f"  encoder  {_pieces(pieces)}"
     yield f"           {view.prompt_length} rows of the prompt and {len(cut[0])} tokens"
     yield f"  target   {_short(pair[1], _TEXT)}"
-    yield f"  decoder  {_pieces([words.piece(int(t)) for t in cut[1]])}"
+    yield f"  decoder  {_pieces([vocabulary.piece(int(t)) for t in cut[1]])}"
 
 
 def _pieces(pieces: Sequence[str | int]) -> str:
-    """Pieces by spaces; numbers that follow each other are rows of the prompt: [0 ... 99]."""
+    """Joins pieces with spaces; runs of soft tokens are shortened: [0 ... 99]."""
     runs: list[list[str | int]] = []
     for piece in pieces:
         if runs and isinstance(piece, int) == isinstance(runs[-1][0], int):

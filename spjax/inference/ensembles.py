@@ -21,7 +21,7 @@ KINDS = ("vote", "mean")
 
 
 def vote(texts: Sequence[str], scores: Sequence[float]) -> str:
-    """The text that most prompts wrote.
+    """Returns the text that most prompts wrote.
 
     Args:
       texts: of each prompt.
@@ -36,7 +36,7 @@ def vote(texts: Sequence[str], scores: Sequence[float]) -> str:
 
 
 def mean(scores_NC: np.ndarray) -> int:
-    """The label whose probability, averaged over the prompts, is the greatest.
+    """Returns the label with the highest probability, averaged over the prompts.
 
     Args:
       scores_NC: log-probability of each label under each prompt; a prompt's probabilities are
@@ -53,7 +53,7 @@ def answer(
     numbers: Sequence[int],
     kind: str,
 ) -> tuple[list[list[str]], list[str]]:
-    """What each prompt answers, and what they answer together.
+    """Answers inputs under each prompt and as an ensemble.
 
     Args:
       predictor: a model and the prompts; for "mean" it ranks labels.
@@ -119,7 +119,7 @@ def score(
     target_length: int = 0,
     vocabulary: str = "",
 ) -> dict[str, Any]:
-    """Scores in percent of an ensemble, of each of its prompts, their mean and the best.
+    """Scores an ensemble and each of its prompts, in percent.
 
     Args:
       predictor: the model and its prompts.

@@ -1,4 +1,4 @@
-"""What a run writes for a whole split, by greedy generation."""
+"""Greedy generation for all examples of a split."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import numpy as np
 from spjax import partitioning, trees
 from spjax.data.batching import batching
 from spjax.data.token_cache.cache import CachedSplit
+from spjax.injection import Injection, padded
 from spjax.methods.base import Method, apply_gang
 from spjax.models import T5, T5Config
 from spjax.models.decoding import greedy
-from spjax.types import Batch, Injection, Tree, padded
+from spjax.types import Batch, Tree
 from spjax.vocabularies.vocabulary import Vocabulary
 
 
@@ -49,7 +50,7 @@ def predict(
     batch_size: int,
     split: CachedSplit,
 ) -> list[str]:
-    """The texts that the model writes for the examples of a split, each decoded once.
+    """Generates a text for each example of a split.
 
     Args:
       config: of the frozen model; its dropout is not used.

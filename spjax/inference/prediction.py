@@ -23,10 +23,11 @@ from spjax.data.tasks.info import TaskInfo
 from spjax.data.token_cache import coverage
 from spjax.data.token_cache.cache import CachedSplit
 from spjax.data.token_cache.cache_files import Ragged
+from spjax.injection import Injection, Soft, join
 from spjax.models import T5, T5Config
 from spjax.models.decoding import Decoding, decode, label_scores
 from spjax.models.losses import token_losses
-from spjax.types import Batch, Injection, Soft, Tree, join
+from spjax.types import Batch, Tree
 from spjax.vocabularies.vocabulary import SENTINEL, Vocabulary, without_sentinel
 
 _LEAST_ROOM = 16  # tokens; rows are padded to this times a power of two, for few compilations
@@ -36,7 +37,7 @@ INPUT_LENGTH, TARGET_LENGTH = 512, 64  # where no task says
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What the model says to one input.
+    """Output for one input.
 
     Attributes:
       text: the answer.
@@ -77,14 +78,14 @@ class Placed:
 
     @property
     def soft(self) -> Soft:
-        """All of it, with an axis for one run."""
+        """Soft tokens with a leading axis of one run."""
         rows = {"prompt": self.rows_PD} if len(self.rows_PD) else {}
         found = {name: jnp.asarray(x)[None] for name, x in {**self.tensors, **rows}.items()}
         return Soft.of(found).replace(**self.sees)
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """The fields of a text that a template shows; none without one."""
+        """Fields of a text that a template shows; none without one."""
         template = slots.is_template(self.insertion)
         return slots.parse(self.insertion).fields if template else ()
 
@@ -130,23 +131,25 @@ class Predictor:
         self._decode = _program(self._config, how, target_length)
 
     def encode(self, text: str | Mapping[str, str], who: int = 0) -> tuple[list[int], int]:
-        """Token ids of an input cut as in training, and how many there were.
+        """Returns the token ids of an input, cut as in training, and their number before.
 
         Args:
           text: the input, or what a template shows of it by name (`Placed.shown`).
-          who: its prompt; with a template, slots are among the ids, as `slots.place` puts them.
+          who: its prompt; with a template, slots are among the ids (`slots.insert_slots`).
 
         Raises:
           ValueError: the template shows something that the text has not.
         """
         prompt, most = self.prompts[who], self.most(who)[0]
         if prompt.shown:
-            return slots.place_one(text, prompt.insertion, prompt.fields, self.words, most)
+            return slots.insert_slots_in_text(
+                text, prompt.insertion, prompt.fields, self.words, most
+            )
         ids = self.words.encode(text)
         return ids[: most - 1] + [self.words.eos_id], len(ids) + 1
 
     def most(self, who: int) -> tuple[int, int]:
-        """Most tokens of an input and of an answer of a prompt, EOS included."""
+        """Returns the most tokens of an input and of an answer of a prompt, EOS included."""
         inputs, targets = self.prompts[who].lengths
         everyone = self.input_length, self._target_length
         return min(inputs or everyone[0], everyone[0]), min(targets or everyone[1], everyone[1])
@@ -154,7 +157,7 @@ class Predictor:
     def answer(
         self, inputs: Sequence[Sequence[int]], who: Sequence[int], numbers: Sequence[int] = ()
     ) -> list[Answer]:
-        """The answers to some inputs, computed as one batch.
+        """Answers some inputs as one batch.
 
         Args:
           inputs: token ids of each, as `encode` gives them for its prompt; at least one input.
@@ -176,7 +179,7 @@ class Predictor:
         ]
 
     def label_scores(self, inputs: Sequence[Sequence[int]], who: Sequence[int]) -> np.ndarray:
-        """Log-probability of each of `labels` after some inputs, `[B, C]`; -inf of others' labels.
+        """Returns log-probabilities `[B, C]` of `labels`; -inf for labels of other prompts.
 
         Args:
           inputs: as of `answer`.
@@ -199,7 +202,7 @@ class Predictor:
     def log_probabilities(
         self, inputs: Sequence[Sequence[int]], who: Sequence[int], texts: Sequence[str]
     ) -> np.ndarray:
-        """Log-probability `[B]` of a given text as the whole answer to each input.
+        """Returns the log-probability `[B]` of a text as the whole answer to each input.
 
         Args:
           inputs: as of `answer`.
@@ -214,7 +217,7 @@ class Predictor:
         return self._ask(_score_of_targets(self._config), inputs, who, ids_BM)
 
     def text(self, label: int, prompt: int) -> str:
-        """One of `labels`, by its place, as an answer under a prompt."""
+        """Returns one of `labels`, by its index, as an answer under a prompt."""
         text = self.labels[label]
         return without_sentinel(text) if self.prompts[prompt].sentinel else text
 
@@ -225,7 +228,7 @@ class Predictor:
         who: Sequence[int],
         *of_rows: np.ndarray,
     ) -> Any:
-        """What a program gives for some inputs, in their order.
+        """Runs a program on some inputs and returns its outputs in their order.
 
         Args:
           program: from weights, batch, injection and what is given for each row to arrays.
@@ -266,7 +269,7 @@ class Predictor:
 
 
 def place(prompt: Prompt | Tuned, insertion: str = "", labels: Sequence[str] = ()) -> Placed:
-    """A prompt as it was read, with what its provenance says where nothing is given.
+    """Returns a stored prompt with defaults from its provenance.
 
     Args:
       prompt: from a file.
@@ -291,7 +294,7 @@ def place(prompt: Prompt | Tuned, insertion: str = "", labels: Sequence[str] = (
 
 
 def task_of(prompt: Prompt | Tuned) -> TaskInfo | None:
-    """The task that a prompt was trained on, None where that is not known here."""
+    """Returns the task that a prompt was trained on, None if it is unknown."""
     if "task_file" in prompt.provenance:
         return registry.outline(prompt.provenance["task_file"])
     name = prompt.provenance.get("task", "")
@@ -299,7 +302,7 @@ def task_of(prompt: Prompt | Tuned) -> TaskInfo | None:
 
 
 def doubts(prompt: Prompt | Tuned, model: str, base_sha256: str) -> list[str]:
-    """What speaks against using a prompt with some weights, in words.
+    """Returns reasons not to use a prompt with some weights.
 
     Args:
       prompt: from a file.
@@ -393,7 +396,7 @@ def check(
     input_length: int,
     target_length: int,
 ) -> None:
-    """Demands that all fit together; what `Predictor` needs beside the weights.
+    """Checks that model, prompts, vocabulary and labels fit together.
 
     Raises:
       ValueError: a prompt, the vocabulary or the labels do not fit, or a length is too short.

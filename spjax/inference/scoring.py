@@ -15,13 +15,13 @@ from spjax.data.tasks.info import TaskInfo
 from spjax.data.token_cache import cache
 from spjax.data.token_cache.cache import CachedSplit, Task
 from spjax.inference.prediction import Predictor
-from spjax.vocabularies import vocabulary as vocabularies
+from spjax.vocabularies.vocabulary import without_sentinel
 
 Scores = dict[str, float]
 
 
 def score(info: TaskInfo, texts: Sequence[str], examples: Sequence[dict[str, Any]]) -> Scores:
-    """The task's metrics in percent, and `score`, by which runs are compared.
+    """Returns a task's metrics in percent, and `score`, by which runs are compared.
 
     Args:
       info: the task.
@@ -29,13 +29,13 @@ def score(info: TaskInfo, texts: Sequence[str], examples: Sequence[dict[str, Any
       examples: raw fields of the examples that it was written for.
     """
     if info.sentinel:
-        texts = [vocabularies.without_sentinel(text) for text in texts]
+        texts = [without_sentinel(text) for text in texts]
     values = metrics.evaluate(info, list(texts), examples)
     return {**values, "score": metrics.score(values, info.selection)}
 
 
 def averaged(scores: Mapping[TaskInfo, Scores]) -> Scores:
-    """Scores of one task as they are; of several with their names, and the mean of `score`.
+    """Merges scores of several tasks, adding the mean of `score`; those of one stay as they are.
 
     Parts of one dataset (MNLI matched and mismatched) count as one task together, so that the mean
     is that of GLUE and SuperGLUE as T5 takes it (compute_avg_glue in its evaluation/eval_utils.py).
@@ -51,7 +51,7 @@ def averaged(scores: Mapping[TaskInfo, Scores]) -> Scores:
 
 
 def score_prompt(predictor: Predictor, task: Task, *how: Any, **more: Any) -> dict[str, Any]:
-    """As `score_prompts`, of the first prompt, and without the task's name."""
+    """Scores one prompt, as `score_prompts` does several, without the task's name."""
     (found,) = score_prompts(predictor, [task], *how, **more)
     return {name: value for name, value in found.items() if name != "task"}
 
@@ -64,7 +64,7 @@ def score_prompts(
     target_length: int = 0,
     vocabulary: str = "",
 ) -> list[dict[str, Any]]:
-    """Task, split, examples, metrics in percent and `score` of each prompt on a task of its own.
+    """Scores prompts, each on a task of its own.
 
     Examples of all of them stand in the same batches.
 
@@ -112,7 +112,7 @@ def labelled(
     vocabulary: str = "",
     who: int = 0,
 ) -> tuple[TaskInfo, CachedSplit]:
-    """A task and a split of it that can be scored, with the inputs as one prompt reads them.
+    """Returns a task and a labelled split of it, with inputs as a prompt reads them.
 
     Arguments and errors are those of `score_prompts`; `who` is the prompt.
     """
@@ -130,5 +130,5 @@ def labelled(
     }
     data = cache.load(info, split, lengths, vocabulary=vocabulary)
     if slots.is_template(template := predictor.prompts[who].insertion):
-        data = slots.place(data, template, predictor.words)
+        data = slots.insert_slots(data, template, predictor.words)
     return info, data

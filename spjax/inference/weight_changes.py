@@ -18,7 +18,7 @@ _SCANNED = re.compile(r"(encoder|decoder)/layers/(.+)")
 
 
 def apply(base: Tree, tensors: Mapping[str, np.ndarray], origin: str) -> Tree:
-    """The weights with an adapter merged into them; `base` stays as it is.
+    """Returns the weights with an adapter merged into them; `base` stays as it is.
 
     Args:
       base: the frozen weights, in floating point.

@@ -6,6 +6,7 @@ A method is a Flax module whose parameters are the trainable tree: see `spjax.me
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 
 from spjax.methods.base import Method
@@ -13,16 +14,31 @@ from spjax.methods.base import Method
 _HELPERS = ("base", "initializers")
 # The two ways of tuning that Lester et al. 2021 compare, as their figures need them.
 PAPER, PAPER_FULL = "prompt_tuning", "full_fine_tuning"
+# Folders with further methods, one file each, separated as in PATH.
+FOLDERS = "SPJAX_METHODS"
+__path__ += [folder for folder in os.environ.get(FOLDERS, "").split(os.pathsep) if folder]
+
+
+def add_folder(folder: str) -> None:
+    """Adds a folder with further methods, for this process and for those that it starts.
+
+    Args:
+      folder: absolute path.
+    """
+    __path__.append(folder)
+    importlib.invalidate_caches()
+    known = os.environ.get(FOLDERS, "")
+    os.environ[FOLDERS] = f"{known}{os.pathsep}{folder}" if known else folder
 
 
 def names() -> tuple[str, ...]:
-    """Names of all methods: the files of this folder."""
-    found = (module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name for name in found if name not in _HELPERS))
+    """Returns the names of all methods: the files of this folder."""
+    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name for name in modules if name not in _HELPERS))
 
 
 def get(name: str) -> type[Method]:
-    """The class of a method.
+    """Returns the class of a method.
 
     Args:
       name: file name without `.py`; the class has the same letters, in any case.
@@ -34,9 +50,15 @@ def get(name: str) -> type[Method]:
         raise ValueError(f"unknown method {name!r}; known methods: {', '.join(names())}.")
     module = importlib.import_module(f"{__name__}.{name}")
     wanted = name.replace("_", "")
-    return next(value for key, value in vars(module).items() if key.lower() == wanted)
+    found = [value for key, value in vars(module).items() if key.lower() == wanted]
+    if not found:
+        raise ValueError(
+            f"{module.__file__} has no class of its own name ({name!r} in letters of any case, "
+            "without underscores); the file of a method must define it."
+        )
+    return found[0]
 
 
 def name_of(method: Method) -> str:
-    """The registered name of a method object."""
+    """Returns the registered name of a method object."""
     return type(method).__module__.rsplit(".", 1)[-1]

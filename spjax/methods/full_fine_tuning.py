@@ -13,16 +13,14 @@ from spjax.types import Tree
 
 
 class FullFineTuning(Method):
-    """The trainable tree is a copy of the base, which itself stays as it was.
-
-    Trains `W` numbers, all those of the model.
-    """
+    """Trains a copy of the base; the base itself does not change."""
 
     changes_weights: ClassVar[bool] = True
+    parameter_counts: ClassVar[tuple[str, ...]] = ("W",)
 
     @nn.compact
     def __call__(self, base: Tree) -> tuple[Tree, None]:
-        """The trained weights, and no prompt.
+        """Returns the trained weights, and no prompt.
 
         Raises:
           ValueError: the base is in int8, which has no gradient.
@@ -37,6 +35,6 @@ class FullFineTuning(Method):
         }, None
 
     def collapse(self, trainable: Tree, base: Tree) -> dict[str, jax.Array]:
-        """Nothing: a copy of the whole model is kept in the checkpoint only."""
+        """Returns nothing: a copy of the whole model is kept in the checkpoint only."""
         del trainable, base
         return {}

@@ -25,9 +25,9 @@ class HardPrompt(Method):
     Attributes:
       template: a text with {input} in it, or a mapping from the names of tasks to such texts, in
         which "default" stands for every other task.
-      demonstrations: how many examples stand in front; as many of each label as of any other,
-        drawn by the run's seed.
-      decoding: "rank" takes the most probable of the task's labels, "greedy" writes freely.
+      demonstrations: number of examples in front, equally many of each label, drawn by the run's
+        seed.
+      decoding: "rank" takes the most probable of the task's labels, "greedy" decodes freely.
     """
 
     trained: ClassVar[bool] = False
@@ -38,8 +38,8 @@ class HardPrompt(Method):
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
-        given = self.template
-        for text in given.values() if isinstance(given, Mapping) else [given]:
+        template = self.template
+        for text in template.values() if isinstance(template, Mapping) else [template]:
             if not isinstance(text, str) or text.count(_INPUT) != 1:
                 raise ValueError(
                     f"the template {text!r} must be a text in which {_INPUT} stands once, for "
@@ -52,7 +52,7 @@ class HardPrompt(Method):
 
     @property
     def variant(self) -> str:
-        """Decoding, number of demonstrations, and the template unless it adds nothing."""
+        """Returns decoding, number of demonstrations, and the template unless trivial."""
         parts = [self.decoding, f"k={self.demonstrations}"]
         if isinstance(self.template, Mapping):
             parts.append("by task")
@@ -61,7 +61,7 @@ class HardPrompt(Method):
         return " ".join(parts)
 
     def written(self, task: str, text: str, shown: Sequence[tuple[str, str]] = ()) -> str:
-        """What the model reads.
+        """Returns the text that the model reads.
 
         Args:
           task: name of the task; variants after a colon do not count.
@@ -79,10 +79,12 @@ class HardPrompt(Method):
                     "or an entry 'default'."
                 )
             template = template.get(name, template.get("default"))
-        asked = [f"{template.replace(_INPUT, inputs)} {target}" for inputs, target in shown]
-        return " ".join([*asked, template.replace(_INPUT, text)])
+        demonstrations = [
+            f"{template.replace(_INPUT, inputs)} {target}" for inputs, target in shown
+        ]
+        return " ".join([*demonstrations, template.replace(_INPUT, text)])
 
     @nn.compact
     def __call__(self, base: Tree) -> tuple[Tree, None]:
-        """The base as it is, and no soft tokens."""
+        """Returns the base as it is, and no soft tokens."""
         return base, None

@@ -14,23 +14,21 @@ from spjax.types import Tree
 
 
 class IA3(Method):
-    """Keys and values of all attentions, and the activations in each MLP, times learned vectors.
+    """Learned vectors that scale keys and values of all attentions, and each MLP's activations.
 
     The vectors start at 1 (section 3.3 of the paper). They are multiplied into the kernels: the
     columns of keys and values, the rows of the MLP's output. In a gated MLP that is the same as
     scaling either factor.
-
-    Trains `2 * H * K * (E + 2 * L) + F * (E + L)` numbers, where E and L are the layers of encoder
-    and decoder.
     """
 
     changes_weights: ClassVar[bool] = True
+    parameter_counts: ClassVar[tuple[str, ...]] = ("2 * H * K * (E + 2 * L) + F * (E + L)",)
 
     @nn.compact
     def __call__(self, base: Tree) -> tuple[Tree, None]:
-        """The scaled weights, and nothing beside them."""
+        """Returns the scaled weights, and no soft tokens."""
         weights = trees.flatten(base)
-        shapes = {name: found for name, leaf in weights.items() if (found := _shape(name, leaf))}
+        shapes = {name: shape for name, leaf in weights.items() if (shape := _shape(name, leaf))}
         scales = self.param(
             "scales", lambda _: trees.unflatten({k: jnp.ones(s) for k, s in shapes.items()})
         )
@@ -41,13 +39,13 @@ class IA3(Method):
         return trees.unflatten(weights), None
 
     def collapse(self, trainable: Tree, base: Tree) -> dict[str, jax.Array]:
-        """The vector of each kernel under its name."""
+        """Returns the vector of each kernel under its name."""
         del base
         return {f"ia3/{name}": leaf for name, leaf in trees.flatten(trainable["scales"]).items()}
 
 
 def _shape(name: str, kernel: jax.Array) -> tuple[int, ...] | None:
-    """Of the scales of one kernel, None if it has none; layers may be stacked on axis 1."""
+    """Returns the shape of a kernel's scales, None if it has none; layers may be on axis 1."""
     if name.endswith(("key/kernel", "value/kernel")):
         return kernel.shape[1:]
     return kernel.shape[:-1] if name.endswith("wo/kernel") else None

@@ -1,4 +1,4 @@
-"""Where a prompt starts (Lester et al. 2021, section 3.2, and google-research/prompt-tuning)."""
+"""Initial values of a prompt (Lester et al. 2021, section 3.2, google-research/prompt-tuning)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _log = logging.getLogger(__name__)
 
 @runtime_checkable
 class Initializer(Protocol):
-    """The interface of the classes below, and of any other that a method may be given."""
+    """Interface of the initializers below, and of any other that a method can use."""
 
     def resolve(self, labels: Sequence[str], encode: Encode) -> Initializer:
-        """Looks up what depends on the task and the vocabulary."""
+        """Fills in what depends on the task and the vocabulary."""
 
     def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
         """Draws a prompt `[length, D]`."""
@@ -35,7 +35,7 @@ class Initializer(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """Independent uniform numbers.
+    """Draws independent uniform numbers.
 
     The paper draws from [-0.5, 0.5]; the released code's `uniform(0.5)` is [0, 0.5), because
     Flax's initializer is one-sided.
@@ -49,7 +49,7 @@ class Uniform:
     high: float = 0.5
 
     def __post_init__(self) -> None:
-        """Checks the ends."""
+        """Checks the bounds."""
         for name in ("low", "high"):
             most = validation.MOST_RATE
             validation.number(f"Uniform.{name}", getattr(self, name), -most, most)
@@ -57,7 +57,7 @@ class Uniform:
             raise ValueError(f"Uniform.low is {self.low}, above Uniform.high ({self.high}).")
 
     def resolve(self, labels: Sequence[str], encode: Encode) -> Uniform:
-        """Nothing depends on the task."""
+        """Returns itself: nothing depends on the task."""
         del labels, encode
         return self
 
@@ -69,7 +69,7 @@ class Uniform:
 
 @dataclasses.dataclass(frozen=True)
 class SampledVocabulary:
-    """Embeddings of different words among the most frequent (`from_sample_of_embeddings`).
+    """Samples embeddings of different frequent words (`from_sample_of_embeddings`).
 
     Ids 0 to 2 (padding, EOS, unknown) can be drawn too, as in the released code.
 
@@ -85,7 +85,7 @@ class SampledVocabulary:
         validation.whole("SampledVocabulary.population", self.population)
 
     def resolve(self, labels: Sequence[str], encode: Encode) -> SampledVocabulary:
-        """Nothing depends on the task."""
+        """Returns itself: nothing depends on the task."""
         del labels, encode
         return self
 
@@ -99,9 +99,9 @@ class SampledVocabulary:
 
 @dataclasses.dataclass(frozen=True)
 class ClassLabels:
-    """Row i is the mean embedding of label i's tokens; further rows are sampled vocabulary.
+    """Soft token i is the mean embedding of label i's tokens; more are sampled vocabulary.
 
-    `from_embedded_list` of the released code: labels that find no row are dropped.
+    `from_embedded_list` of the released code: labels beyond the prompt's length are dropped.
 
     Attributes:
       labels: the label words; empty for those of the task.
@@ -129,27 +129,27 @@ class ClassLabels:
             raise ValueError(
                 f"CLASS_LABELS is the text {self.labels!r}; give a list of words, ['yes', 'no']."
             )
-        words = tuple(self.labels) or tuple(labels)
-        if not words:
+        texts = tuple(self.labels) or tuple(labels)
+        if not texts:
             raise ValueError(
                 "class-label initialisation needs label words, and the task has none. Set "
                 "CLASS_LABELS to a list of words, or use another initializer."
             )
-        tokens = tuple(tuple(encode(word)) for word in words)
+        tokens = tuple(tuple(encode(word)) for word in texts)
         if () in tokens:
-            empty = words[tokens.index(())]
+            empty = texts[tokens.index(())]
             raise ValueError(f"the label word {empty!r} has no tokens; choose another word.")
-        for i, (word, ids) in enumerate(zip(words, tokens)):
+        for i, (word, ids) in enumerate(zip(texts, tokens)):
             _check_known(f"the label word {word!r}", ids)
             if ids in tokens[:i]:
-                other = words[tokens.index(ids)]
+                other = texts[tokens.index(ids)]
                 raise ValueError(
                     f"the label words {other!r} and {word!r} are the same tokens; choose others."
                 )
         return dataclasses.replace(self, tokens=tokens)
 
     def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
-        """A prompt `[length, D]`."""
+        """Returns a prompt `[length, D]`."""
         _tell_dropped(len(self.tokens), length, "label words")
         means = [
             jnp.mean(quantization.take(embedding_VD, np.array(ids)), axis=0) for ids in self.tokens
@@ -159,7 +159,7 @@ class ClassLabels:
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """One row for each token of a text; further rows are sampled vocabulary.
+    """One soft token for each token of a text; more are sampled vocabulary.
 
     `from_embedded_string` of the released code: the text is cut at the prompt's length.
 
@@ -192,7 +192,7 @@ class Text:
         return dataclasses.replace(self, tokens=tokens)
 
     def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
-        """A prompt `[length, D]`."""
+        """Returns a prompt `[length, D]`."""
         _tell_dropped(len(self.tokens), length, "tokens of the initial text")
         rows = list(quantization.take(embedding_VD, np.array(self.tokens)))
         return _fill(rows, SampledVocabulary(self.population)(rng, length, embedding_VD))
@@ -200,7 +200,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class FromFile:
-    """A prompt saved before, in any format that `spjax.checkpoints.prompts.prompts.read` knows.
+    """A saved prompt, in any format of `spjax.checkpoints.prompts.prompts.read`.
 
     The prompt of a finished run as the start of another is prompt transfer (SPoT, Vu et al. 2022).
 
@@ -218,11 +218,11 @@ class FromFile:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """What is read."""
+        """Returns the path of the file."""
         return (self.path,)
 
     def resolve(self, labels: Sequence[str], encode: Encode) -> FromFile:
-        """Nothing depends on the task."""
+        """Returns itself: nothing depends on the task."""
         del labels, encode
         return self
 
@@ -241,7 +241,7 @@ def check(name: str, value: Any) -> None:
     """Demands an initializer.
 
     Args:
-      name: how the user writes the setting, such as "INITIALIZER".
+      name: of the setting, such as "INITIALIZER".
       value: what was set.
 
     Raises:

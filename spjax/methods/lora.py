@@ -23,15 +23,13 @@ _start_a = functools.partial(
 
 
 class LoRA(Method):
-    """W becomes W + scale * A B, with A `[in, R]` random and B `[R, out]` 0 at the start.
+    """Adds scale * A B to some kernels W, with A `[in, R]` random and B `[R, out]` 0 at the start.
 
     `scale` is `alpha / rank` (section 4.1), or `alpha / sqrt(rank)` for rsLoRA (Kalajdzievski
     2023). No dropout on the input of A, which the released code has as an option. The sum is
     formed in each step in float32; nothing is merged into the base.
 
-    Trains R times the sum of width and height of each changed kernel: with query and value
-    `2 * R * (D + H * K) * (E + 2 * L)` numbers, where E and L are the layers of encoder and
-    decoder.
+    Each changed kernel has R times the sum of its width and height as parameters.
 
     Attributes:
       rank: R.
@@ -41,6 +39,8 @@ class LoRA(Method):
     """
 
     changes_weights: ClassVar[bool] = True
+    # With the default kernels.
+    parameter_counts: ClassVar[tuple[str, ...]] = ("2 * R * (D + H * K) * (E + 2 * L)",)
 
     rank: int = 8
     alpha: float = 8.0
@@ -60,39 +60,39 @@ class LoRA(Method):
 
     @property
     def scale(self) -> float:
-        """What A B is multiplied by."""
+        """Returns the factor of A B."""
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
     @nn.compact
     def __call__(self, base: Tree) -> tuple[Tree, None]:
-        """The changed weights, and nothing beside them."""
+        """Returns the changed weights, and no soft tokens."""
         weights = trees.flatten(base)
-        found = {name: leaf for name, leaf in weights.items() if _kernel_of(name) in self.kernels}
-        factors = self.param("factors", lambda rng: trees.unflatten(self._start(rng, found)))
+        kernels = {name: leaf for name, leaf in weights.items() if _kernel_of(name) in self.kernels}
+        factors = self.param("factors", lambda rng: trees.unflatten(self._start(rng, kernels)))
         factors = trees.flatten(factors)
-        for name, kernel in found.items():
+        for name, kernel in kernels.items():
             a, b = factors[f"{name}/a"], factors[f"{name}/b"]
             change = self.scale * (a @ b if a.ndim == 2 else jnp.einsum("ilr,rlo->ilo", a, b))
             weights[name] = kernel.astype(jnp.float32) + change
         return trees.unflatten(weights), None
 
     def _start(self, rng: Array, kernels: dict[str, Array]) -> dict[str, jax.Array]:
-        """A and B of each kernel; where layers are stacked on axis 1, so are they."""
-        found = {}
-        for name, own in zip(kernels, jax.random.split(rng, len(kernels))):
+        """Returns initial A and B of each kernel; layers stacked on axis 1 stay stacked."""
+        factors = {}
+        for name, kernel_rng in zip(kernels, jax.random.split(rng, len(kernels))):
             first, *layers, last = kernels[name].shape
             start = _start_a(batch_axis=range(1, 1 + len(layers)))  # no part of fan in
-            found[f"{name}/a"] = start(own, (first, *layers, self.rank), jnp.float32)
-            found[f"{name}/b"] = jnp.zeros((self.rank, *layers, last), jnp.float32)
-        return found
+            factors[f"{name}/a"] = start(kernel_rng, (first, *layers, self.rank), jnp.float32)
+            factors[f"{name}/b"] = jnp.zeros((self.rank, *layers, last), jnp.float32)
+        return factors
 
     def collapse(self, trainable: Tree, base: Tree) -> dict[str, jax.Array]:
-        """A and B of each kernel under its name, the scale multiplied into B."""
+        """Returns A and B of each kernel under its name, the scale multiplied into B."""
         del base
-        found = trees.flatten(trainable["factors"])
+        factors = trees.flatten(trainable["factors"])
         return {
             f"lora/{name}": leaf * self.scale if name.endswith("/b") else leaf
-            for name, leaf in found.items()
+            for name, leaf in factors.items()
         }
 
 

@@ -1,4 +1,4 @@
-"""Multitask prompt tuning (Wang et al. 2023): one prompt for all tasks, times factors of each."""
+"""Multitask prompt tuning (Wang et al. 2023): a shared prompt times factors of each task."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -17,9 +18,10 @@ from spjax import validation
 from spjax.checkpoints import array_files
 from spjax.checkpoints.prompts import prompts
 from spjax.files import expanded, file_digest
+from spjax.injection import Soft
 from spjax.methods.base import Encode, Method
 from spjax.methods.initializers import Initializer, SampledVocabulary, Uniform, check
-from spjax.types import Array, Soft, Tree
+from spjax.types import Tree
 
 _FACTORS = ("shared", "u", "v")
 _FILE = "tuned.safetensors"
@@ -27,7 +29,7 @@ _FILE = "tuned.safetensors"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Rows:
-    """Prompts read from files, compared by their numbers, so that programs can be compared.
+    """Prompts read from files, hashable by content, so that compiled programs can be shared.
 
     Attributes:
       each: float32 `[P, D]` of each.
@@ -50,24 +52,22 @@ class _Rows:
 
 
 class MultitaskPromptTuning(Method):
-    """The prompt of task s is `shared` times, element by element, the low-rank matrix `u_s v_s`.
+    """The prompt of task s is `shared` times, element by element, low-rank `u_s v_s`.
 
-    Source stage: `source` is empty, and the tasks of a mixture are trained together; `shared`
-    starts as a prompt does, and every `u_s v_s` near 1, so that all tasks start from it (the paper
-    does not say how it starts; PEFT's factors of 0.02 make every prompt start near 0). Target
-    stage: `source` is the folder of such a run; `shared` and the average over its tasks of u and of
-    v are where all target tasks start (section 3.2). Both stages train both parts. Afterwards each
-    task has a plain prompt.
+    Source stage: `source` is empty, and the tasks of a mixture are trained together; `shared` is
+    initialized as a prompt, and every `u_s v_s` near 1, so that all tasks start from it (the paper
+    does not state the initialization; with PEFT's factors of 0.02 every prompt starts near 0).
+    Target stage: `source` is the folder of such a run; all target tasks are initialized with
+    `shared` and the averages over its tasks of u and of v (section 3.2). Both stages
+    train both parts. Afterwards each task has a plain prompt.
 
     With `teachers`, a plain prompt of each source task (runs of prompt tuning), the loss has a term
     that imitates the model's answers under them: logits and last hidden layer (section 3.1). Each
-    batch is of a random number of the tasks, at least two.
+    batch has a random number of the tasks, at least two.
 
     The paper has two learning rates. Here the run's is that of `shared`, and u and v are stored
     divided by `task_rate`, which makes theirs so many times larger with an optimizer whose steps
     do not depend on the scale of the gradient, as Adafactor's and Adam's.
-
-    Trains `P * D + S * R * (P + D)` numbers.
 
     Attributes:
       length: P.
@@ -82,6 +82,8 @@ class MultitaskPromptTuning(Method):
       tasks: S, filled in by `resolve`.
       teacher_rows: the prompts of the teachers, filled in by `resolve`.
     """
+
+    parameter_counts: ClassVar[tuple[str, ...]] = ("P * D + S * R * (P + D)",)
 
     length: int = 100
     rank: int = 1
@@ -122,21 +124,21 @@ class MultitaskPromptTuning(Method):
 
     @property
     def samples_tasks(self) -> bool:
-        """As the hyper-parameter says."""
+        """Returns the hyper-parameter's value."""
         return self.sample_tasks
 
     @property
     def prompt_length(self) -> int:
-        """P."""
+        """Returns P."""
         return self.length
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Of the initializer, the source and the teachers."""
+        """Returns the files of the initializer, the source and the teachers."""
         return (*super().paths, *filter(None, (self.source,)), *self.teachers)
 
     def digest_of(self, path: str) -> str:
-        """As of any method; of the source it is that of the whole file."""
+        """Returns the digest of a file; of the source, that of the whole file."""
         if path != self.source:
             return super().digest_of(path)
         try:
@@ -146,7 +148,7 @@ class MultitaskPromptTuning(Method):
 
     @property
     def without_identity(self) -> frozenset[str]:
-        """What `resolve` reads; the run has the digests of it."""
+        """Returns the fields left out of the run key, which has the digests of the files."""
         return frozenset({"teacher_rows"})
 
     def resolve(
@@ -168,15 +170,15 @@ class MultitaskPromptTuning(Method):
             rows = _Rows(tuple(read))
         return self.clone(initializer=initializer, tasks=tasks, teacher_rows=rows)
 
-    def started(self) -> MultitaskPromptTuning:
-        """The same for every initializer and source."""
+    def without_initializer(self) -> MultitaskPromptTuning:
+        """Returns the same method for every initializer and source."""
         return self.clone(initializer=Uniform(), source="")
 
     @nn.compact
     def __call__(self, base: Tree) -> tuple[Tree, Soft]:
-        """The base as it is, and `prompt_SPD`, or `prompt_PD` where there is one task."""
-        found = self.param("factors", lambda rng: self._start(rng, base))
-        shared_PD, u_SPR, v_SRD = self._factors(found)
+        """Returns the base, and `prompt_SPD`, or `prompt_PD` for one task."""
+        factors = self.param("factors", lambda rng: self._start(rng, base))
+        shared_PD, u_SPR, v_SRD = self._factors(factors)
         prompt_SPD = shared_PD * (u_SPR @ v_SRD)
         soft = Soft(prompt=prompt_SPD if self.tasks > 1 else prompt_SPD[0])
         if not self.teachers:
@@ -186,7 +188,7 @@ class MultitaskPromptTuning(Method):
         return base, soft.replace(teacher=teacher, distillation=self.distillation)
 
     def collapse(self, trainable: Tree, base: Tree) -> dict[str, jax.Array]:
-        """The plain prompts, and the factors that a target stage starts from."""
+        """Returns the plain prompts, and the factors that a target stage needs."""
         factors = self._factors(trainable["factors"])
         plain = super(MultitaskPromptTuning, self.clone(teachers=())).collapse(trainable, base)
         return {**plain, **dict(zip(_FACTORS, factors))}
@@ -201,8 +203,8 @@ class MultitaskPromptTuning(Method):
                 )
         return [jnp.asarray(rows_PD) for rows_PD in self.teacher_rows.each]
 
-    def _factors(self, found: Tree) -> tuple[jax.Array, jax.Array, jax.Array]:
-        return found["shared"], self.task_rate * found["u"], self.task_rate * found["v"]
+    def _factors(self, factors: Tree) -> tuple[jax.Array, jax.Array, jax.Array]:
+        return factors["shared"], self.task_rate * factors["u"], self.task_rate * factors["v"]
 
     def _start(self, rng: jax.Array, base: Tree) -> dict[str, jax.Array]:
         embedding_VD = base["token_embedder"]["embedding"]
@@ -234,7 +236,7 @@ def _file_of(source: str) -> Path:
 
 
 def _read(source: str, sizes: tuple[int, int, int]) -> list[np.ndarray]:
-    """shared_PD, u_SPR and v_SRD of a finished run."""
+    """Reads shared_PD, u_SPR and v_SRD of a finished run."""
     path = _file_of(source)
     try:
         tensors, _ = array_files.read_safetensors(path)

@@ -1,21 +1,22 @@
-"""P-tuning (Liu et al. 2021): a prompt that a small network writes, anywhere in the text."""
+"""P-tuning (Liu et al. 2021): a small network produces soft tokens anywhere in the text."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import ClassVar
 
 import flax.linen as nn
 
 from spjax import validation
+from spjax.injection import Soft
 from spjax.methods.base import Method
-from spjax.types import Soft, Tree
+from spjax.types import Tree
 
 ENCODERS = ("lstm", "mlp")
 
 
 class PTuning(Method):
-    """P seed vectors through an LSTM or an MLP; after training only their table of rows is kept.
+    """P seed vectors through an LSTM or an MLP; after training only its output is kept.
 
     The prompt encoder is the paper's (section 3.2): a bidirectional LSTM of two layers and an MLP
     with ReLU, or an MLP alone. Widths are those of Hugging Face PEFT: the LSTM has `hidden` units
@@ -23,16 +24,19 @@ class PTuning(Method):
     a gate of the LSTM has one bias where PyTorch adds two. The model stays frozen, which the
     paper's own experiments on SuperGLUE do not always do.
 
-    Trains `P * D + 8 * M * (D + M + 1) + 8 * M * (3 * M + 1) + (2 * M + 1) * (2 * M + D)` numbers
-    with the LSTM and `P * D + (D + 1) * M + (M + 1) * (M + D)` with the MLP, where M is `hidden`.
-
     Attributes:
-      length: P, the rows in front of the text; not used with a template.
-      template: where rows stand among fields and words, as `spjax.data.batching.slots` explains:
+      length: P, soft tokens in front of the text; not used with a template.
+      template: slots among fields and words, as in `spjax.data.batching.slots`:
         "{p:3} {premise} ? {p:2} answer: {p:1} {hypothesis}"; "" for in front of the text.
       encoder: "lstm" or "mlp".
       hidden: M.
     """
+
+    # With the LSTM and with the MLP.
+    parameter_counts: ClassVar[tuple[str, ...]] = (
+        "P * D + 8 * M * (D + M + 1) + 8 * M * (3 * M + 1) + (2 * M + 1) * (2 * M + D)",
+        "P * D + (D + 1) * M + (M + 1) * (M + D)",
+    )
 
     length: int = 100
     template: str = ""
@@ -57,24 +61,24 @@ class PTuning(Method):
 
     @property
     def prompt_length(self) -> int:
-        """P: the rows of the template, or `length`."""
+        """Returns P: the soft tokens of the template, or `length`."""
         if not self.template:
             return self.length
         return sum(int(count) for count in re.findall(r"\{p:(\d+)\}", self.template))
 
     @property
     def length_in_tables(self) -> int:
-        """P, of the template too."""
+        """Returns P, of the template too."""
         return self.prompt_length
 
     @property
     def insertion(self) -> str:
-        """The template, or "front"."""
+        """Returns the template, or "front"."""
         return self.template or "front"
 
     @nn.compact
     def __call__(self, base: Tree) -> tuple[Tree, Soft]:
-        """The base as it is, and the rows that the network writes, `[P, D]`."""
+        """Returns the base as it is, and the network's output, `[P, D]`."""
         width = base["token_embedder"]["embedding"].shape[1]
         shape = (self.prompt_length, width)
         x_PX: Any = self.param("seed", nn.initializers.normal(1.0), shape)

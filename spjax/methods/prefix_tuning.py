@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from spjax import validation
+from spjax.injection import SITES, Soft
 from spjax.methods.base import Method
-from spjax.types import SITES, Soft, Tree
+from spjax.types import Tree
 
 _MODULES = dict(zip(SITES, ("attention", "self_attention", "encoder_decoder_attention")))
 
 
 class PrefixTuning(Method):
-    """P keys and values for each layer of the encoder's, decoder's and cross-attention.
+    """P keys and values for each layer of encoder, decoder and cross-attention.
 
     The three sites have parameters of their own (section 4.2 of the paper and its released code,
     `seq2seq/prefixTuning.py`). With `hidden` > 0 keys and values of a site come from P seed rows
@@ -28,16 +30,18 @@ class PrefixTuning(Method):
     they are (so does T-Few's code). Departures from the released code: no dropout on the prefix,
     and direct parameters start from a narrow normal distribution.
 
-    Trains `2 * P * H * K * (E + 2 * L)` numbers directly, and with an MLP
-    `3 * (P * D + (D + 1) * M) + (M + 1) * 2 * H * K * (E + 2 * L)`, where E and L are the layers
-    of encoder and decoder and M is `hidden`; both with all three sites.
-
     Attributes:
       length: P.
       hidden: width of the MLP, 0 for none.
       sites: some of "encoder", "decoder" and "cross".
       scale: standard deviation that direct parameters start with.
     """
+
+    # Without and with an MLP, at all three sites.
+    parameter_counts: ClassVar[tuple[str, ...]] = (
+        "2 * P * H * K * (E + 2 * L)",
+        "3 * (P * D + (D + 1) * M) + (M + 1) * 2 * H * K * (E + 2 * L)",
+    )
 
     length: int = 100
     hidden: int = 512
@@ -59,7 +63,7 @@ class PrefixTuning(Method):
 
     @nn.compact
     def __call__(self, base: Tree) -> tuple[Tree, Soft]:
-        """The base as it is, and keys and values `[layers, P, H, K]` of each site."""
+        """Returns the base, and keys and values `[layers, P, H, K]` of each site."""
         width = base["token_embedder"]["embedding"].shape[1]
         return base, Soft(prefix={site: self._pair(base, site, width) for site in self.sites})
 
@@ -77,7 +81,7 @@ class PrefixTuning(Method):
 
 
 def _shape(base: Tree, site: str) -> tuple[int, int, int]:
-    """Layers, heads and size of a head at one site of a model, stacked or not."""
+    """Returns layers, heads and head size at one site of a model, stacked or not."""
     stack = base["encoder" if site == "encoder" else "decoder"]
     heads = stack["relpos_bias"]["rel_embedding"].shape[0]
     layer = stack["layers"] if "layers" in stack else stack["layers_0"]

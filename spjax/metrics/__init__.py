@@ -46,7 +46,7 @@ Scores = dict[str, float]
 
 
 class Scored(Protocol):
-    """What a task says about its scoring: see `spjax.data.tasks.info.TaskInfo`."""
+    """Interface of a task for scoring: see `spjax.data.tasks.info.TaskInfo`."""
 
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -55,7 +55,7 @@ class Scored(Protocol):
 
 
 def evaluate(task: Scored, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
-    """The values of all metrics of a task, in percent.
+    """Returns the values of all metrics of a task, in percent.
 
     Args:
       task: its labels, metrics, post-processor and the words to rename in predictions.
@@ -85,10 +85,10 @@ def evaluate(task: Scored, predictions: Sequence[str], examples: Sequence[Exampl
 
 
 def renamed(prediction: str, rename: Sequence[tuple[str, str]]) -> str:
-    """A predicted text in the words of another task, as Lester et al. 2021, section 5, score it.
+    """Replaces the words of a predicted text by another task's (Lester et al. 2021, section 5).
 
     Args:
-      prediction: what a model trained on one task says about an example of another.
+      prediction: text of a model trained on one task for an example of another.
       rename: replacements, made one after the other wherever the words occur: "duplicate" for
         "equivalent" makes "not_equivalent" to "not_duplicate".
     """
@@ -98,7 +98,7 @@ def renamed(prediction: str, rename: Sequence[tuple[str, str]]) -> str:
 
 
 def score(values: Mapping[str, float], selection: str = "") -> float:
-    """The one number of a task, in percent, by which runs are compared.
+    """Returns the one number of a task, in percent, by which runs are compared.
 
     Args:
       values: the values of its metrics.
@@ -120,7 +120,7 @@ def score(values: Mapping[str, float], selection: str = "") -> float:
 def majority(
     task: Scored, train_examples: Sequence[Example], eval_examples: Sequence[Example]
 ) -> Scores:
-    """Scores of predicting the commonest training target everywhere.
+    """Returns the scores of predicting the commonest training target everywhere.
 
     Of equally common ones it takes the first label, or the first text in the alphabet.
     """

@@ -11,27 +11,27 @@ Scores = dict[str, float]
 
 
 def accuracy(targets: Sequence[Any], predictions: Sequence[Any]) -> Scores:
-    """Share of predictions that equal their target; classes or texts."""
+    """Returns the share of predictions that equal their target; classes or texts."""
     hits = [target == prediction for target, prediction in zip(targets, predictions)]
     return {"accuracy": 100 * float(np.mean(hits))}
 
 
 def f1_with_invalid(targets: Sequence[int], predictions: Sequence[int]) -> Scores:
-    """F1 of class 1 of two; a prediction that is neither class counts as the wrong one."""
+    """Returns F1 of class 1 of two; predictions of neither class count as wrong."""
     truth, predicted = np.asarray(targets), np.asarray(predictions)
     predicted = np.where(np.isin(predicted, (0, 1)), predicted, 1 - truth)
     return {"f1": 100 * _class_f1(truth, predicted, 1)}
 
 
 def mean_3class_f1(targets: Sequence[int], predictions: Sequence[int]) -> Scores:
-    """Unweighted mean of the F1 of classes 0, 1 and 2; an absent class counts as 0."""
+    """Returns the unweighted mean F1 of classes 0, 1 and 2; an absent class counts as 0."""
     truth, predicted = np.asarray(targets), np.asarray(predictions)
     values = [_class_f1(truth, predicted, number) for number in range(3)]
     return {"mean_3class_f1": 100 * float(np.mean(values))}
 
 
 def matthews_corrcoef(targets: Sequence[int], predictions: Sequence[int]) -> Scores:
-    """Matthews' correlation of any number of classes; one that is no label is a class of its own.
+    """Returns Matthews' correlation of any number of classes; invalid ones are a class.
 
     As scikit-learn's (Gorodkin 2004, "Comparing two K-category assignments by a K-category
     correlation coefficient"), 0 where all targets or all predictions are the same.
@@ -47,14 +47,14 @@ def matthews_corrcoef(targets: Sequence[int], predictions: Sequence[int]) -> Sco
 
 
 def multirc_f1(targets: Sequence[tuple[Hashable, int]], predictions: Sequence[int]) -> Scores:
-    """MultiRC's F1a: `f1_with_invalid` over all answers of all questions."""
+    """Returns MultiRC's F1a: `f1_with_invalid` over all answers of all questions."""
     return f1_with_invalid([target for _, target in targets], predictions)
 
 
 def multirc_exact_match(
     targets: Sequence[tuple[Hashable, int]], predictions: Sequence[int]
 ) -> Scores:
-    """Share of questions of which every answer is judged rightly."""
+    """Returns the share of questions of which every answer is judged rightly."""
     right: dict[Hashable, bool] = {}
     for (question, target), prediction in zip(targets, predictions):
         right[question] = right.get(question, True) and target == prediction

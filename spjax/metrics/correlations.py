@@ -15,12 +15,12 @@ Scores = dict[str, float]
 
 
 def pearson_corrcoef(targets: Sequence[float], predictions: Sequence[float]) -> Scores:
-    """Pearson's correlation."""
+    """Returns Pearson's correlation."""
     return {"pearson_corrcoef": 100 * _correlation(np.array(targets), np.array(predictions))}
 
 
 def spearman_corrcoef(targets: Sequence[float], predictions: Sequence[float]) -> Scores:
-    """Spearman's correlation: Pearson's of the ranks, equal numbers sharing the mean rank."""
+    """Returns Spearman's correlation: Pearson's of the ranks, ties sharing the mean rank."""
     return {"spearman_corrcoef": 100 * _correlation(_ranks(targets), _ranks(predictions))}
 
 

@@ -1,4 +1,4 @@
-"""What metrics compare: (predicted text, example, labels) -> (target, prediction)."""
+"""Post-processors for metrics: (predicted text, example, labels) -> (target, prediction)."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ _DETERMINERS = frozenset(
 
 
 def label(prediction: str, example: Example, labels: Sequence[str]) -> tuple[int, int]:
-    """Classes of both texts: a label matches to the letter or not at all."""
+    """Returns the classes of both texts; a label has to match exactly."""
     return class_of(example["targets_text"], labels), class_of(prediction, labels)
 
 
 def multirc(
     prediction: str, example: Example, labels: Sequence[str]
 ) -> tuple[tuple[Hashable, int], int]:
-    """As `label`; the target carries its question, over which exact match is taken."""
+    """Returns the classes as `label`; the target has its question, for exact match by question."""
     target, predicted = label(prediction, example, labels)
     return (question(example), target), predicted
 
 
 def question(example: Example) -> Hashable:
-    """The question of an answer of MultiRC."""
+    """Returns the question of an answer of MultiRC."""
     return example["idx"]["question"]
 
 
 def query(example: Example) -> Hashable:
-    """The query of an answer of ReCoRD."""
+    """Returns the query of an answer of ReCoRD."""
     return example["idx"]["passage"], example["idx"]["query"]
 
 
 def record(
     prediction: str, example: Example, labels: Sequence[str]
 ) -> tuple[tuple[Hashable, list[str]], str]:
-    """The text itself; the target is the query it belongs to and all gold answers."""
+    """Returns the text itself; the target is the query it belongs to and all gold answers."""
     return (query(example), qa(prediction, example, labels)[0]), prediction
 
 
 def qa(prediction: str, example: Example, labels: Sequence[str]) -> tuple[list[str], str]:
-    """The text itself; the target is the list of all gold answers, or the text if it has none."""
+    """Returns the text itself; the target is the list of all gold answers, or its own text."""
     del labels
     return list(example.get("answers") or [example["targets_text"]]), prediction
 
 
 def text(prediction: str, example: Example, labels: Sequence[str]) -> tuple[str, str]:
-    """Both texts as they are."""
+    """Returns both texts as they are."""
     del labels
     return example["targets_text"], prediction
 
@@ -62,7 +62,7 @@ def text(prediction: str, example: Example, labels: Sequence[str]) -> tuple[str,
 def string_to_float(
     prediction: str, example: Example, labels: Sequence[str]
 ) -> tuple[float, float]:
-    """The numbers that the texts name; what is no number is -1.
+    """Returns the numbers that the texts name; -1 for a text that is no number.
 
     T5 also takes the words "nan" and "inf", which make every correlation nan; here they are -1.
     """
@@ -71,7 +71,7 @@ def string_to_float(
 
 
 def wsc(prediction: str, example: Example, labels: Sequence[str]) -> tuple[int, int]:
-    """Whether the prediction names the noun phrase of the example, against its label.
+    """Returns the label, and whether the prediction names the example's noun phrase.
 
     Capitals and determiners are ignored and either may have more words than the other, but both
     or neither must have an apostrophe ("Bob" is not "Bob's hat"). An empty prediction is invalid.
@@ -87,7 +87,7 @@ def wsc(prediction: str, example: Example, labels: Sequence[str]) -> tuple[int, 
 
 
 def class_of(word: str, labels: Sequence[str]) -> int:
-    """The number of a label, `INVALID` if it is none."""
+    """Returns the number of a label, `INVALID` if it is none."""
     return labels.index(word) if word in labels else INVALID
 
 

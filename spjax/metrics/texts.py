@@ -17,7 +17,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def squad(targets: Sequence[Sequence[str] | str], predictions: Sequence[str]) -> Scores:
-    """SQuAD's exact match and word F1, the best over the gold answers of each example.
+    """Returns SQuAD's exact match and word F1, the best over each example's gold answers.
 
     Args:
       targets: the gold answers of each example, or a text that is the only one.
@@ -37,7 +37,7 @@ def squad(targets: Sequence[Sequence[str] | str], predictions: Sequence[str]) ->
 def squad_per_group(
     targets: Sequence[tuple[Hashable, Sequence[str]]], predictions: Sequence[str]
 ) -> Scores:
-    """`squad` over the first example of each group."""
+    """Returns `squad` over the first example of each group."""
     first: dict[Hashable, tuple[Sequence[str], str]] = {}
     for (group, answers), prediction in zip(targets, predictions):
         first.setdefault(group, (answers, prediction))
@@ -46,7 +46,7 @@ def squad_per_group(
 
 
 def rouge(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
-    """F1 of ROUGE-1, ROUGE-2 and ROUGE-Lsum of the rouge-score package, without stemming.
+    """Returns F1 of ROUGE-1, ROUGE-2 and ROUGE-Lsum of rouge-score, without stemming.
 
     As in T5, lines are sentences and " . " ends one. The values are means over examples, as of T5's
     `rouge_mean`; its older `rouge` takes the median of a thousand random resamplings, which
@@ -55,17 +55,17 @@ def rouge(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
     rouge_scorer = extras.import_module("rouge_score.rouge_scorer", "tfds", "the metric 'rouge'")
     names = ("rouge1", "rouge2", "rougeLsum")
     scorer = rouge_scorer.RougeScorer(names)
-    found = [
+    scores = [
         scorer.score(target=_sentences(target), prediction=_sentences(prediction))
         for target, prediction in zip(targets, predictions)
     ]
-    return {name: 100 * float(np.mean([each[name].fmeasure for each in found])) for name in names}
+    return {name: 100 * float(np.mean([each[name].fmeasure for each in scores])) for name in names}
 
 
 def bleu(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
-    """Corpus BLEU of sacrebleu with T5's settings: its `intl` tokenizer, capitals kept."""
+    """Returns corpus BLEU of sacrebleu with T5's settings: `intl` tokenizer, cased."""
     sacrebleu = extras.import_module("sacrebleu", "tfds", "the metric 'bleu'")
-    found = sacrebleu.corpus_bleu(
+    result = sacrebleu.corpus_bleu(
         list(predictions),
         [list(targets)],
         smooth_method="exp",
@@ -74,7 +74,7 @@ def bleu(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
         tokenize="intl",
         use_effective_order=False,
     )
-    return {"bleu": float(found.score)}
+    return {"bleu": float(result.score)}
 
 
 def _sentences(text: str) -> str:
@@ -87,9 +87,9 @@ def _normalise(text: str) -> str:
 
 
 def _word_f1(gold: str, text: str) -> float:
-    gold_words, words = gold.split(), text.split()
-    common = sum((collections.Counter(gold_words) & collections.Counter(words)).values())
+    gold_words, predicted_words = gold.split(), text.split()
+    common = sum((collections.Counter(gold_words) & collections.Counter(predicted_words)).values())
     if common == 0:
         return 0.0
-    precision, recall = common / len(words), common / len(gold_words)
+    precision, recall = common / len(predicted_words), common / len(gold_words)
     return 2 * precision * recall / (precision + recall)

@@ -1,4 +1,4 @@
-"""Turning an encoding into token ids: greedily, by sampling, by beam search, by ranking labels.
+"""Decoding: greedy, sampling, beam search, and ranking of labels.
 
 All of them take rows of one segment each, with soft tokens of any runs and tasks in their slots,
 and keep the keys and values of the positions written so far, so that a step costs one position.
@@ -7,6 +7,7 @@ and keep the keys and values of the positions written so far, so that a step cos
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from spjax.injection import Injection
 from spjax.models.t5 import T5
-from spjax.types import Batch, Injection, Tree
+from spjax.types import Array, Batch, Tree
 
 EOS = 1
 KINDS = ("greedy", "beam", "sample", "rank")
@@ -28,10 +30,10 @@ _MOST_PENALTY, _LEAST_TEMPERATURE, _MOST_TEMPERATURE = 10, 1e-4, 1e4
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-    """How answers are chosen.
+    """Decoding strategy and its settings.
 
     Attributes:
-      kind: one of `KINDS`; "rank" chooses among given labels, the others write freely.
+      kind: one of `KINDS`; "rank" chooses among given labels, the others generate text.
       num_beams: for "beam", as in `beam_search`.
       length_penalty: for "beam", T5X's alpha.
       temperature: for "sample".
@@ -62,7 +64,7 @@ class Decoding:
 
 
 def decode(
-    how: Decoding,
+    decoding: Decoding,
     model: T5,
     weights: Tree,
     batch: Batch,
@@ -72,17 +74,17 @@ def decode(
     labels_CM: Array,
     allowed_BC: Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """One answer for each row, chosen as `how` says.
+    """Decodes one answer for each row.
 
     Args:
-      how: the way of choosing.
+      decoding: the strategy.
       model: the network.
       weights: its parameters.
       batch: rows of one segment each; targets are not looked at.
       injection: the soft tokens.
       max_length: most tokens to write, EOS included; labels have their own length.
-      numbers_B: int32, what tells rows apart when sampling; a row's answer depends on the seed and
-        its own number, not on the rows beside it.
+      numbers_B: int32, of each row, for sampling; a row's answer depends on the seed and its
+        number, not on the other rows of the batch.
       labels_CM: for "rank", as in `label_scores`; C = 0 otherwise.
       allowed_BC: bool, for "rank", the labels that each row may be given.
 
@@ -90,18 +92,22 @@ def decode(
       ids `[B, M]`, int32, and scores `[B]`: the log-probability of the label for "rank", that of
       the answer over its length penalty for "beam", else NaN.
     """
-    asked = (model, weights, batch, injection)
-    if how.kind == "rank":
-        scores_BC = jnp.where(allowed_BC, label_scores(*asked, labels_CM), -jnp.inf)
+    model_inputs = (model, weights, batch, injection)
+    if decoding.kind == "rank":
+        scores_BC = jnp.where(allowed_BC, label_scores(*model_inputs, labels_CM), -jnp.inf)
         return jnp.asarray(labels_CM)[jnp.argmax(scores_BC, axis=1)], jnp.max(scores_BC, axis=1)
-    if how.kind == "beam":
-        ids, scores = beam_search(*asked, max_length, how.num_beams, how.length_penalty)
+    if decoding.kind == "beam":
+        ids, scores = beam_search(
+            *model_inputs, max_length, decoding.num_beams, decoding.length_penalty
+        )
         return ids[:, 0], scores[:, 0]
     no_score_B = jnp.full(len(numbers_B), jnp.nan)
-    if how.kind == "greedy":
-        return greedy(*asked, max_length), no_score_B
-    keys_B = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(how.seed), n))(numbers_B)
-    return sample(*asked, max_length, keys_B, how.temperature, how.top_k), no_score_B
+    if decoding.kind == "greedy":
+        return greedy(*model_inputs, max_length), no_score_B
+    keys_B = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(decoding.seed), n))(numbers_B)
+    return sample(
+        *model_inputs, max_length, keys_B, decoding.temperature, decoding.top_k
+    ), no_score_B
 
 
 def greedy(
@@ -112,7 +118,7 @@ def greedy(
     max_length: int,
     limit: Array | None = None,
 ) -> jax.Array:
-    """The most probable token at each position, until every row has ended.
+    """Decodes the most probable token at each position, until every row has ended.
 
     Args:
       model: the network.
@@ -146,7 +152,7 @@ def sample(
     temperature: float = 1.0,
     top_k: int = 0,
 ) -> jax.Array:
-    """A token drawn at each position, until every row has ended.
+    """Draws a token at each position, until every row has ended.
 
     Args:
       model: the network.
@@ -155,8 +161,8 @@ def sample(
       injection: the soft tokens.
       max_length: most tokens to write, EOS included.
       keys_B: a JAX key for each row, which alone decides its draws.
-      temperature: what the logits are divided by.
-      top_k: how many of the most probable tokens may be drawn; 0 for all.
+      temperature: divisor of the logits.
+      top_k: number of the most probable tokens to draw from; 0 for all.
 
     Returns:
       ids `[B, max_length]`, int32; 0 after EOS.
@@ -186,7 +192,7 @@ def _write(
     choose: Callable[[jax.Array, jax.Array], jax.Array],
     limit: Array | None = None,
 ) -> jax.Array:
-    """ids_BM of the tokens that `choose` takes from logits_BV at each position."""
+    """Decodes ids_BM with the tokens that `choose` takes from logits_BV at each position."""
     most = max_length if limit is None else limit
     params = {"params": weights}
     encoded_BLD, valid_BL = model.apply(params, batch, injection, method=T5.encode)
@@ -226,8 +232,9 @@ def _write(
     return jax.lax.while_loop(unfinished, one, start)[3]
 
 
-class _Beams(flax.struct.PyTreeNode):
-    """What a beam search knows after `index` steps; W is the number of beams.
+@flax.struct.dataclass
+class _Beams:
+    """State of a beam search after `index` steps; W is the number of beams.
 
     Attributes:
       index: tokens written in each live sequence.
@@ -258,7 +265,7 @@ def beam_search(
     length_penalty: float = 0.6,
     rule: str = "t5x",
 ) -> tuple[jax.Array, jax.Array]:
-    """The best of the sequences that beam search finds.
+    """Returns the best of the sequences that beam search finds.
 
     Both rules take, at each step, the `2 * num_beams` most probable extensions of the live
     sequences; those that do not end with EOS are the next live ones, the first `num_beams` of them.
@@ -275,9 +282,8 @@ def beam_search(
       at `max_length` for "t5x" (so nothing better is missed), above what it has now for
       "huggingface" (a guess, where the penalty favours long sequences).
 
-    So with one beam "t5x" is not quite greedy: a runner-up EOS may end a sequence that wins in
-    the end by its score (Lester et al.'s code decodes so). `generate` decodes one beam greedily.
-    With a penalty of 0 the two agree wherever neither of the two middle points matters.
+    So with one beam "t5x" is not quite greedy, as in Lester et al.'s code: a runner-up EOS may end
+    a sequence that wins by its score. `generate` decodes one beam greedily.
 
     Args:
       model: the network.
@@ -290,7 +296,7 @@ def beam_search(
       rule: one of `RULES`.
 
     Returns:
-      ids `[B, W, max_length]`, int32, best first (T5X's own order is the reverse), 0 after EOS; and
+      ids `[B, W, max_length]`, int32, best first (T5X's order is the reverse), 0 after EOS; and
       scores `[B, W]`, -inf where fewer were found. Where "t5x" finds no end of a row, the live
       sequences and their log-probabilities.
 
@@ -300,45 +306,42 @@ def beam_search(
     _check_beams(num_beams, length_penalty, rule)
     params = {"params": weights}
     encoded_BLD, valid_BL = model.apply(params, batch, injection, method=T5.encode)
-    started = model.apply(params, encoded_BLD, max_length, method=T5.start_decoding)
+    states = model.apply(params, encoded_BLD, max_length, method=T5.start_decoding)
     axis = 1 if model.config.scan_layers else 0  # of the rows
-    cross, cached = jax.tree.map(lambda x: jnp.repeat(x, num_beams, axis=axis), started)
+    cross, cached = jax.tree.map(lambda x: jnp.repeat(x, num_beams, axis=axis), states)
     valid_XL = jnp.repeat(valid_BL, num_beams, axis=0)
     runs_X1 = jnp.repeat(jnp.asarray(batch.runs_BG), num_beams, axis=0)
-    rows = encoded_BLD.shape[0]
+    decode_step = functools.partial(model.apply, params, method=T5.decode_step)
+    rows, real_B = encoded_BLD.shape[0], jnp.any(valid_BL, axis=1)
 
     def one(beams: _Beams) -> _Beams:
         last_BW = jnp.take(beams.live_BWM, beams.index - 1, axis=2, mode="fill", fill_value=0)
         last_BW = jnp.where(beams.index == 0, 0, last_BW)
-        logits_XV, cached = model.apply(
-            params,
-            last_BW.reshape(-1),
-            beams.index,
-            cross,
-            beams.cached,
-            valid_XL,
-            injection,
-            runs_X1,
-            method=T5.decode_step,
+        logits_XV, cached = decode_step(
+            last_BW.reshape(-1), beams.index, cross, beams.cached, valid_XL, injection, runs_X1
         )
         logs_BWV = jax.nn.log_softmax(logits_XV).reshape(rows, num_beams, -1)
         beams, parents_BW = _extend(beams, logs_BWV, length_penalty, rule)
         own_X = (jnp.arange(rows, dtype=jnp.int32)[:, None] * num_beams + parents_BW).reshape(-1)
         return beams.replace(cached=jax.tree.map(lambda x: jnp.take(x, own_X, axis=axis), cached))
 
-    empty_BWM = jnp.zeros((rows, num_beams, max_length), jnp.int32)
-    none_BW = jnp.full((rows, num_beams), -jnp.inf)
-    first_BW = none_BW.at[:, 0].set(0.0)  # all beams start alike, so only one may live
-    real_B = jnp.any(valid_BL, axis=1)
-    start = _Beams(jnp.int32(0), empty_BWM, first_BW, empty_BWM, none_BW, real_B, cached)
     end = jax.lax.while_loop(
-        lambda beams: (beams.index < max_length) & jnp.any(beams.open_B), one, start
+        lambda beams: (beams.index < max_length) & jnp.any(beams.open_B),
+        one,
+        _first_beams(real_B, num_beams, max_length, cached),
     )
     return _best(end, real_B)
 
 
+def _first_beams(real_B: Array, num_beams: int, max_length: int, cached: Any) -> _Beams:
+    empty_BWM = jnp.zeros((real_B.shape[0], num_beams, max_length), jnp.int32)
+    none_BW = jnp.full((real_B.shape[0], num_beams), -jnp.inf)
+    first_BW = none_BW.at[:, 0].set(0.0)  # all beams start alike, so only one may live
+    return _Beams(jnp.int32(0), empty_BWM, first_BW, empty_BWM, none_BW, real_B, cached)
+
+
 def _best(end: _Beams, real_B: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """ids_BWM and scores_BW: the finished sequences of a row, or its live ones without any."""
+    """Returns ids_BWM and scores_BW of finished sequences of a row, or live ones if none is."""
     found_B = jnp.isfinite(end.done_BW[:, 0])
     ids_BWM = jnp.where(found_B[:, None, None], end.done_BWM, end.live_BWM)
     scores_BW = jnp.where(found_B[:, None], end.done_BW, end.live_BW)
@@ -348,7 +351,7 @@ def _best(end: _Beams, real_B: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _extend(
     beams: _Beams, logs_BWV: jax.Array, length_penalty: float, rule: str
 ) -> tuple[_Beams, jax.Array]:
-    """The beams one token later, their cache aside, and the beam that each live one came from."""
+    """Returns the beams one token later, without cache, and the source of each live one."""
     rows, width, vocabulary = logs_BWV.shape
     max_length, written = beams.live_BWM.shape[2], beams.index + 1
     sums_BX = (logs_BWV + beams.live_BW[..., None]).reshape(rows, -1)
@@ -379,7 +382,7 @@ def _pick(sequences_BCM: jax.Array, which_BW: jax.Array) -> jax.Array:
 
 
 def _penalty(length: jax.Array, exponent: float, rule: str) -> jax.Array:
-    """What a log-probability is divided by; of Wu et al. 2016 (equation 14) for "t5x"."""
+    """Returns the divisor of a log-probability; Wu et al. 2016 (equation 14) for "t5x"."""
     length = length.astype(jnp.float32)
     return (length if rule == "huggingface" else (5.0 + length) / 6.0) ** exponent
 
@@ -418,7 +421,7 @@ def label_scores(
     injection: Injection | None,
     labels_CM: Array,
 ) -> jax.Array:
-    """Log-probability of each label as the whole target (rank classification).
+    """Returns the log-probability of each label as the whole target (rank classification).
 
     Args:
       model: the network.
@@ -436,11 +439,13 @@ def label_scores(
     def score(label_M: Array) -> jax.Array:
         targets_BM = jnp.broadcast_to(label_M, (encoded_BLD.shape[0], label_M.shape[0]))
         real_BM = (targets_BM > 0).astype(jnp.int32)
-        asked = batch.replace(targets_BM=targets_BM, target_segments_BM=real_BM)
-        logits = model.apply(params, encoded_BLD, valid_BL, asked, injection, method=T5.decode)
+        label_batch = batch.replace(targets_BM=targets_BM, target_segments_BM=real_BM)
+        logits = model.apply(
+            params, encoded_BLD, valid_BL, label_batch, injection, method=T5.decode
+        )
         log_probabilities = jax.nn.log_softmax(logits)
-        own = jnp.take_along_axis(log_probabilities, targets_BM[..., None], axis=-1)[..., 0]
-        return jnp.sum(own * real_BM.astype(own.dtype), axis=-1)
+        scores_BM = jnp.take_along_axis(log_probabilities, targets_BM[..., None], axis=-1)[..., 0]
+        return jnp.sum(scores_BM * real_BM.astype(scores_BM.dtype), axis=-1)
 
     # One after the other: in a vmap an int8 kernel would be converted for each label.
     return jax.lax.map(score, jnp.asarray(labels_CM, jnp.int32)).T

@@ -6,14 +6,14 @@ from spjax.models.sizes import T5Config
 
 
 def forward_flops(config: T5Config, inputs: int, targets: int, score_weight: float = 1.0) -> float:
-    """Operations of one row's forward pass: 2 for each weight and position.
+    """Returns operations of one row's forward pass: 2 for each weight and position.
 
     Args:
       config: shape of the model.
       inputs: encoder positions, prompt included.
       targets: decoder positions.
-      score_weight: what an operation between two positions counts, against one with a weight;
-        more than 1 where what is wanted is time.
+      score_weight: cost of an operation between two positions, relative to one with a weight;
+        more than 1 for estimates of time.
     """
     width, inner = config.emb_dim, config.num_heads * config.head_dim
     attention = 4 * width * inner

@@ -11,7 +11,7 @@ MULTIPLE = 128  # of queries and keys: other lengths are not sound with a mask i
 
 
 def attention(query_BHQK: Array, keys_BHLK: Array, values_BHLK: Array, bias: Array) -> jax.Array:
-    """Attention with T5's logits: not divided by sqrt(K), and a bias added.
+    """Computes attention with T5's logits: not divided by sqrt(K), and a bias added.
 
     The bias has no gradient. Its largest value in each row is taken off first, which changes no
     weights, so that rows that see nothing stay finite and the others lose little in bfloat16.
@@ -36,7 +36,7 @@ def attention(query_BHQK: Array, keys_BHLK: Array, values_BHLK: Array, bias: Arr
 
 
 def check(kind: str, heads: int, partitions: int) -> None:
-    """Raises ValueError unless this device and mesh can compute attention in this way.
+    """Raises ValueError unless cuDNN attention works on this device and mesh.
 
     Args:
       kind: one of `KINDS`.

@@ -1,4 +1,4 @@
-"""The parts of T5: projections, attention with keys and values as arguments, MLP, biases, masks."""
+"""Layers of T5: projections, attention with keys and values as arguments, MLP, biases, masks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from spjax.injection import PROMPT_SEES
 from spjax.models import fused, quantization
 from spjax.models.sizes import T5Config
-from spjax.types import PROMPT_SEES
+from spjax.types import Array
 
 NEGATIVE = -1e10
 BUCKETS = 32  # of relative positions
@@ -61,7 +62,7 @@ class RMSNorm(nn.Module):
 
 
 def dropout(module: nn.Module, rate: float, x: Array, active: bool) -> jax.Array:
-    """T5X's dropout: one mask for all positions (axis -2), drawn from the `dropout` stream."""
+    """Applies T5X's dropout: one mask for all positions (axis -2), from the `dropout` stream."""
     if not active or rate == 0.0:
         return x
     shape = x.shape[:-2] + (1, x.shape[-1])
@@ -91,11 +92,11 @@ class Attention(nn.Module):
         return x.reshape(*x.shape[:-1], c.num_heads, c.head_dim).swapaxes(1, 2)
 
     def keys_values(self, x_BLD: Array) -> KeysValues:
-        """Keys and values `[B, H, L, K]` of the positions that may be attended to."""
+        """Returns keys and values `[B, H, L, K]` of the positions attended to."""
         return self._heads(self.key(x_BLD)), self._heads(self.value(x_BLD))
 
     def sources(self, x_BLD: Array, queries: int) -> KeysValues | jax.Array:
-        """What few queries attend to: keys and values, or what these are projections of.
+        """Returns keys and values for a few queries, or the input of their projections.
 
         A product with a key is (q Wk') x for a position x. With fewer queries than `head_dim`, as
         in cross-attention to short targets, it takes less to project each query to every head's
@@ -111,7 +112,7 @@ class Attention(nn.Module):
         return x_BLD if few and not quantized else self.keys_values(x_BLD)
 
     def _kernel(self, projection: Dense) -> jax.Array:
-        """A projection's kernel `[D, H, K]`."""
+        """Returns a projection's kernel `[D, H, K]`."""
         c = self.config
         kernel = jnp.asarray(projection.variables["params"]["kernel"], c.dtype)
         return kernel.reshape(-1, c.num_heads, c.head_dim)
@@ -167,9 +168,9 @@ class Attention(nn.Module):
         if prefix is None:
             mixed = self._mixed(weights, sources)
         else:
-            own, weights = jnp.split(weights, [more_keys.shape[0]], axis=-1)
+            prefix_weights, weights = jnp.split(weights, [more_keys.shape[0]], axis=-1)
             mixed = self._mixed(weights, sources)
-            mixed = mixed + jnp.einsum("bhqr,rhk->bhqk", own, more_values)
+            mixed = mixed + jnp.einsum("bhqr,rhk->bhqk", prefix_weights, more_values)
         return self._joined(mixed)
 
     def _joined(self, mixed_BHQK: jax.Array) -> jax.Array:
@@ -177,7 +178,7 @@ class Attention(nn.Module):
         return self.out(mixed_BQHK.reshape(*mixed_BQHK.shape[:-2], -1))
 
     def _fused(self, query: jax.Array, sources: KeysValues | jax.Array, use_dropout: bool) -> bool:
-        """Whether attention goes through cuDNN: that of whole rows to themselves, mostly."""
+        """Returns whether to use cuDNN: mostly for self-attention of whole rows."""
         c, count = self.config, query.shape[2]
         dropped = use_dropout and c.dropout_rate > 0
         if c.attention != "cudnn" or dropped or not isinstance(sources, tuple):
@@ -226,12 +227,12 @@ class Embedder(nn.Module):
         return quantization.take(self.embedding, tokens, self.config.dtype)
 
     def attend(self, x: Array) -> jax.Array:
-        """Logits by the transposed table."""
+        """Returns logits by the transposed table."""
         return quantization.dot(x, quantization.transpose(self.embedding), "float32")
 
 
 def relative_buckets(distances: np.ndarray, bidirectional: bool) -> np.ndarray:
-    """T5's buckets of relative positions (32 buckets, maximum distance 128).
+    """Returns T5's buckets of relative positions (32 buckets, maximum distance 128).
 
     Args:
       distances: integer array, key position minus query position.
@@ -267,12 +268,12 @@ class RelativeBias(nn.Module):
         self.table_HZ = self.param("rel_embedding", init, shape, jnp.float32)
 
     def __call__(self, length: int) -> jax.Array:
-        """Bias `[H, length, length]` (query, key), float32."""
+        """Returns the bias `[H, length, length]` (query, key), float32."""
         positions = np.arange(length)
         return self._biases(positions[None, :] - positions[:, None])
 
     def before(self, distances: Array) -> jax.Array:
-        """Bias `[B, H, Q, R]` of keys that stand `distances` `[B, Q, R]` before the queries."""
+        """Returns the bias `[B, H, Q, R]` of keys `distances` `[B, Q, R]` before the queries."""
         biases_HT = self._biases(-np.arange(_FAR + 1))
         return jnp.take(biases_HT, jnp.minimum(distances, _FAR), axis=1).swapaxes(0, 1)
 
@@ -283,19 +284,19 @@ class RelativeBias(nn.Module):
 
 
 def mask_bias(allowed: Array) -> jax.Array:
-    """0 where attention is allowed and -1e10 where it is not, with an axis for the heads."""
+    """Returns 0 where attention is allowed and -1e10 elsewhere, with an axis for the heads."""
     return jnp.where(allowed, 0.0, NEGATIVE)[:, None].astype(jnp.float32)
 
 
 def places_in_segments(segments_BL: Array) -> jax.Array:
-    """How many positions each one stands after the first of its segment, int32 `[B, L]`."""
+    """Returns each position's distance from its segment's first, int32 `[B, L]`."""
     same_BLL = segments_BL[:, :, None] == segments_BL[:, None, :]
     places_L = jnp.arange(segments_BL.shape[1], dtype=jnp.int32)
     return places_L - jnp.argmax(same_BLL, axis=-1).astype(jnp.int32)
 
 
 def seen_by_slots(slots_BL: Array, sees_BL2: Array) -> jax.Array:
-    """Which positions each one may attend to, as far as slots see only a part of the stream.
+    """Returns the attention mask of slots that see only a part of the stream.
 
     The choices are those of google-research/prompt-tuning (`extended/masks.py`); text sees all.
 

@@ -13,7 +13,7 @@ from spjax.types import Array
 def token_losses(
     logits_BMV: Array, targets_BM: Array, z_loss: float = 0.0, label_smoothing: float = 0.0
 ) -> jax.Array:
-    """Loss of every target token.
+    """Returns the loss of every target token.
 
     With smoothing s the target distribution has 1 - s on the true token and s / (V - 1) elsewhere,
     and the entropy of that distribution is subtracted, so that a perfect model has loss 0.

@@ -1,8 +1,8 @@
 """Frozen weights in int8: symmetric, with one float32 scale for each output channel.
 
 Only weights are rounded (activations keep their dtype), because the frozen base never needs a
-gradient and memory is what it costs. A `Quantized` stands in the parameter tree where the kernel or
-the embedding table stood, under the same name. Kernels, the logits head included, have a scale for
+gradient, only memory. A `Quantized` replaces the kernel or the embedding table in the parameter
+tree, under the same name. Kernels, the logits head included, have a scale for
 each column, the embedding table one for each row; norms and biases by position stay float32.
 
 The library qwix was tried (0.1.8): it leaves the embedding table in float32, which is a fifth of
@@ -28,7 +28,7 @@ _BLOCK = 2**22  # numbers rounded at a time
 
 @flax.struct.dataclass
 class Quantized:
-    """A matrix as whole numbers and scales; it is `values * scales`.
+    """A matrix `values * scales` of int8 values.
 
     Attributes:
       values: int8, from -127 to 127.
@@ -40,7 +40,7 @@ class Quantized:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the matrix."""
+        """Returns the shape of the matrix."""
         return tuple(self.values.shape)
 
 
@@ -58,7 +58,7 @@ def check_dtype(dtype: str) -> None:
 
 
 def shared_axis(name: str) -> int | None:
-    """The axis along which the parameter of a T5X name shares a scale, None if it stays float.
+    """Returns the axis along which a parameter shares a scale, None if it stays float.
 
     It is the axis that a product sums over, also where layers are stacked on axis 1.
     """
@@ -68,7 +68,7 @@ def shared_axis(name: str) -> int | None:
 
 
 def quantize(array: np.ndarray, axis: int, source: str = "the matrix") -> Quantized:
-    """Rounds a matrix to int8; what was quantised before comes out bit for bit.
+    """Rounds a matrix to int8; dequantized int8 comes out bit for bit.
 
     The largest number of a channel gets 127. The scale is rounded to 16 significant bits, so that
     its products with the values are exact in float32; an element is off by at most 0.501 scales.
@@ -101,7 +101,7 @@ def quantize(array: np.ndarray, axis: int, source: str = "the matrix") -> Quanti
 
 
 def quantize_tree(tree: Tree) -> dict[str, Any]:
-    """All matrices of a float32 parameter tree in int8, the rest as it is.
+    """Quantizes all matrices of a float32 parameter tree; other leaves stay.
 
     Args:
       tree: nested dicts with T5X's names.
@@ -117,20 +117,20 @@ def quantize_tree(tree: Tree) -> dict[str, Any]:
 
 
 def is_quantized(tree: Tree) -> bool:
-    """Whether any matrix of a parameter tree is in int8."""
+    """Returns whether any matrix of a parameter tree is in int8."""
     leaves = jax.tree.leaves(tree, is_leaf=lambda leaf: isinstance(leaf, Quantized))
     return any(isinstance(leaf, Quantized) for leaf in leaves)
 
 
 def dequantize(leaf: Array | Quantized) -> Array:
-    """The float32 array that a quantised one stands for; others as they are."""
+    """Returns the float32 array of a quantized leaf; other leaves unchanged."""
     if isinstance(leaf, Quantized):
         return leaf.values.astype(jnp.float32) * leaf.scales
     return leaf
 
 
 def dot(x: Array, kernel: Array | Quantized, dtype: str) -> jax.Array:
-    """`x @ kernel` in `dtype`; scales are put on the product, which is smaller than the kernel.
+    """Returns `x @ kernel` in `dtype`; scales multiply the product, not the larger kernel.
 
     Args:
       x: `[..., in]`.
@@ -175,12 +175,12 @@ _quantized_dot.defvjp(_forward, _backward)
 
 
 def transpose(table: Array | Quantized) -> Array | Quantized:
-    """A matrix with its two axes swapped."""
+    """Returns a matrix with its two axes swapped."""
     return jax.tree.map(lambda part: part.T, table)
 
 
 def take(table: Array | Quantized, rows: Array, dtype: str = "float32") -> jax.Array:
-    """Rows of an embedding table.
+    """Returns rows of an embedding table.
 
     Args:
       table: `[V, D]`.

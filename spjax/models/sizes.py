@@ -1,4 +1,4 @@
-"""One row for each model size: the five published T5 1.1 models and the pocket ladder."""
+"""Model sizes: one row for each of the five T5 1.1 models and the pocket ladder."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _MOST = {
 
 
 def size_problem(sizes: Mapping[str, Any]) -> str:
-    """Why there is no model of some sizes, by the names of `T5Config`'s fields; "" if there is."""
+    """Returns the reason why `T5Config`'s fields cannot have these sizes, or ""."""
     wrong = [
         f"{name}={sizes[name]!r} (from 1 to {most})"
         for name, most in _MOST.items()
@@ -101,7 +101,7 @@ SIZES: dict[str, T5Config] = {
 
 
 def get_size(name: str) -> T5Config:
-    """The configuration of a model size.
+    """Returns the configuration of a model size.
 
     Raises:
       ValueError: the name is unknown; the message lists those that are known.

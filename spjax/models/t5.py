@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from spjax.injection import Injection, bias_rows, prompt_rows
 from spjax.models.layers import (
     NEGATIVE,
     Attention,
@@ -30,7 +31,7 @@ from spjax.models.layers import (
     seen_by_slots,
 )
 from spjax.models.sizes import T5Config
-from spjax.types import Batch, Injection, bias_rows, per_segment, prompt_rows
+from spjax.types import Array, Batch, per_segment
 
 Constrain = Callable[..., jax.Array]
 Prefixes = tuple[KeysValues | None, KeysValues | None]  # of self- and cross-attention
@@ -74,11 +75,11 @@ class DecoderLayer(nn.Module):
         self.mlp = Mlp(c)
 
     def cross_keys_values(self, carry: Any, encoded_BLD: Array) -> tuple[Any, KeysValues]:
-        """Keys and values of the encoding, computed once before decoding."""
+        """Returns keys and values of the encoding, computed once for decoding."""
         return carry, self.encoder_decoder_attention.keys_values(encoded_BLD)
 
     def cross_sources(self, encoded_BLD: Array, queries: int) -> KeysValues | jax.Array:
-        """What so few target positions attend to; see `Attention.sources`."""
+        """Returns sources for so few target positions; see `Attention.sources`."""
         if self.is_initializing():
             return self.encoder_decoder_attention.keys_values(encoded_BLD)
         return self.encoder_decoder_attention.sources(encoded_BLD, queries)
@@ -110,7 +111,7 @@ class DecoderLayer(nn.Module):
         prefixes: Prefixes,
         use_dropout: bool,
     ) -> tuple[jax.Array, None]:
-        """All target positions at once (training)."""
+        """Computes all target positions at once (training)."""
         y = self.pre_self_attention_layer_norm(x_BMD)
         self_kv = self.self_attention.keys_values(y)
         cross = self.cross_sources(encoded_BLD, x_BMD.shape[1])
@@ -125,7 +126,7 @@ class DecoderLayer(nn.Module):
         biases: tuple[Array, Array],
         prefixes: Prefixes,
     ) -> tuple[jax.Array, KeysValues]:
-        """One target position, with keys and values `[B, H, M, K]` of those before it."""
+        """Computes one position, with the keys and values `[B, H, M, K]` before it."""
         y = self.pre_self_attention_layer_norm(x_B1D)
         new = self.self_attention.keys_values(y)
         cached = jax.tree.map(
@@ -137,11 +138,11 @@ class DecoderLayer(nn.Module):
 
 
 class Stack(nn.Module):
-    """What encoder and decoder share: the loop over layers, the bias table, the final norm.
+    """Common part of encoder and decoder: the loop over layers, bias table, final norm.
 
     Attributes:
       config: model configuration.
-      decoder: which of the two stacks this is.
+      decoder: whether this is the decoder.
       remat: as in `T5`.
       constrain: as in `T5`.
     """
@@ -168,7 +169,7 @@ class Stack(nn.Module):
             self.logits_dense = Dense(c.vocab_size, "float32")
 
     def run(self, x_BLD: Array, *shared: Any, prefix: Any, use_dropout: bool) -> jax.Array:
-        """Dropout, all layers (layer i with row i of `prefix`), final norm, dropout."""
+        """Applies dropout, all layers (layer i with row i of `prefix`), final norm, dropout."""
         rate = self.config.dropout_rate
         x_BLD = self._placed(dropout(self, rate, x_BLD, use_dropout))
         if self.config.scan_layers:
@@ -182,7 +183,7 @@ class Stack(nn.Module):
         return self.constrain(x_BLD, "batch", "length", "embed") if self.constrain else x_BLD
 
     def cross_sources(self, encoded_BLD: Array, queries: int) -> Any:
-        """What every layer attends to of the encoding: a list, or stacked arrays if scanned."""
+        """Returns every layer's cross-attention sources: a list, or stacked if scanned."""
         if self.config.scan_layers:
             return self.layers.cross_keys_values(None, encoded_BLD)[1]
         return [block.cross_sources(encoded_BLD, queries) for block in self.blocks]
@@ -196,19 +197,19 @@ class Stack(nn.Module):
         biases: tuple[Array, Array],
         prefix: Any,
     ) -> tuple[jax.Array, Any]:
-        """One decoding position through all layers; returns the normed stream and new cache."""
+        """Runs one position through all layers; returns the normed stream and new cache."""
         if self.config.scan_layers:
             x_B1D, cached = self.layers.step(x_B1D, cross, cached, index, biases, prefix)
         else:
             new = []
-            for i, (block, own, kv) in enumerate(zip(self.blocks, cross, cached, strict=True)):
-                x_B1D, kv = block.step(x_B1D, own, kv, index, biases, _layer(prefix, i))
+            for i, (block, sources, kv) in enumerate(zip(self.blocks, cross, cached, strict=True)):
+                x_B1D, kv = block.step(x_B1D, sources, kv, index, biases, _layer(prefix, i))
                 new.append(kv)
             cached = new
         return self.final_norm(x_B1D), cached
 
     def head(self, y_BMD: Array) -> jax.Array:
-        """The untied output head, in float32."""
+        """Applies the untied output head, in float32."""
         return self.logits_dense(y_BMD)
 
 
@@ -216,20 +217,20 @@ def _layer(prefix: Any, i: int) -> Any:
     return jax.tree.map(lambda x: x[i], prefix)
 
 
-def _tables(injection: Injection | None, site: str) -> tuple[Any, Any] | None:
-    """Every layer's keys and values of the prefixes at one of `spjax.types.SITES`."""
-    found = injection.prefix.get(site) if injection is not None else None
-    return None if found is None else (found.keys, found.values)
+def _tables(injection: Injection | None, site: str) -> KeysValues | None:
+    """Returns every layer's keys and values of a site's prefixes (`spjax.injection.SITES`)."""
+    prefix = injection.prefix.get(site) if injection is not None else None
+    return None if prefix is None else (prefix.keys, prefix.values)
 
 
 def _rematerialised(layer: type[nn.Module]) -> Any:
-    """`layer` that keeps only its inputs for the backward pass and computes the rest again."""
+    """Returns `layer` with only its inputs kept for the backward pass."""
     last = 4 if layer is EncoderLayer else 5  # `use_dropout`, counted from `self`
     return nn.remat(layer, static_argnums=(last,), methods=["__call__"])
 
 
 def _scanned(layer: Any, count: int, decoder: bool) -> Any:
-    """`layer` looped over parameters stacked on axis 1, as in T5X's scanned T5."""
+    """Returns `layer` looped over parameters stacked on axis 1, as in T5X's scanned T5."""
     broadcast, rngs = nn.broadcast, {"params": True, "dropout": True}
     shared = (broadcast,) * (2 if decoder else 1)
     calls = {"__call__": (*shared, 0, broadcast)}
@@ -253,8 +254,8 @@ class T5(nn.Module):
 
     Attributes:
       config: model configuration.
-      remat: whether the backward pass computes each layer again instead of keeping what it needs.
-      constrain: `constrain(x, *logical_axes)` says where the residual stream lies on a mesh.
+      remat: whether the backward pass recomputes each layer instead of keeping its activations.
+      constrain: `constrain(x, *logical_axes)` constrains the sharding of the residual stream.
     """
 
     config: T5Config
@@ -299,7 +300,7 @@ class T5(nn.Module):
         return self.encoder.run(x_BLD, bias, prefix=prefix, use_dropout=use_dropout), valid_BL
 
     def _embedded(self, batch: Batch, injection: Injection | None) -> jax.Array:
-        """x_BLD: words, with soft tokens in their slots and input biases added."""
+        """Returns x_BLD: text with soft tokens in their slots and input biases added."""
         x_BLD = self.token_embedder(jnp.asarray(batch.inputs_BL))
         if injection is not None and injection.prompt_RD is not None:
             rows_BL = prompt_rows(batch, injection)
@@ -322,11 +323,11 @@ class T5(nn.Module):
         segments: Array,
         first: Array | int = 0,
     ) -> Array:
-        """`bias` of L keys with that of a site's prefix before it, `[B, H, Q, R + L]`.
+        """Puts the bias of a prefix before `bias` of L keys, `[B, H, Q, R + L]`.
 
         Args:
           bias: broadcastable to `[B, H, Q, L]`.
-          site: one of `spjax.types.SITES`; cross-attention knows no positions.
+          site: one of `spjax.injection.SITES`; cross-attention knows no positions.
           injection: the soft tokens.
           runs_BG: run of each segment.
           segments: of the Q queries.
@@ -352,7 +353,7 @@ class T5(nn.Module):
         injection: Injection | None = None,
         use_dropout: bool = False,
     ) -> jax.Array:
-        """Logits_BMV of every target token, float32; arguments are those of `decode_hidden`."""
+        """Returns logits_BMV of every target token, float32; arguments as `decode_hidden`."""
         return self._logits(
             self.decode_hidden(encoded_BLD, valid_BL, batch, injection, use_dropout)
         )
@@ -365,7 +366,7 @@ class T5(nn.Module):
         injection: Injection | None = None,
         use_dropout: bool = False,
     ) -> jax.Array:
-        """The last hidden layer at every target position given the true tokens before it.
+        """Returns the last hidden layer at each target position given the tokens before it.
 
         Args:
           encoded_BLD: from `encode`.
@@ -399,7 +400,7 @@ class T5(nn.Module):
         return self.decoder.head(y_BMD)
 
     def start_decoding(self, encoded_BLD: Array, max_length: int) -> tuple[Any, Any]:
-        """What is attended to of the encoding, and an empty cache for `max_length` positions."""
+        """Returns cross-attention sources, and an empty cache for `max_length` positions."""
         c = self.config
         shape: tuple[int, ...] = (encoded_BLD.shape[0], c.num_heads, max_length, c.head_dim)
         if c.scan_layers:
@@ -418,7 +419,7 @@ class T5(nn.Module):
         injection: Injection | None = None,
         runs_B1: Array | None = None,
     ) -> tuple[jax.Array, Any]:
-        """Logits of the token at position `index` given the one before it and the cache.
+        """Returns logits at position `index` given the token before it and the cache.
 
         Args:
           tokens_B: the tokens before (0 at the first position).
@@ -449,27 +450,27 @@ class T5(nn.Module):
     def __call__(
         self, batch: Batch, injection: Injection | None = None, use_dropout: bool = False
     ) -> jax.Array:
-        """Teacher-forced logits_BMV, float32."""
+        """Returns teacher-forced logits_BMV, float32."""
         return self.with_hidden(batch, injection, use_dropout)[0]
 
     def with_hidden(
         self, batch: Batch, injection: Injection | None = None, use_dropout: bool = False
     ) -> tuple[jax.Array, jax.Array]:
-        """Teacher-forced logits_BMV, float32, and the hidden layer y_BMD they come from."""
+        """Returns teacher-forced logits_BMV, float32, and the hidden layer y_BMD below."""
         encoded_BLD, valid_BL = self.encode(batch, injection, use_dropout)
         y_BMD = self.decode_hidden(encoded_BLD, valid_BL, batch, injection, use_dropout)
         return self._logits(y_BMD), y_BMD
 
 
 def shift_right(targets_BM: Array, segments_BM: Array) -> jax.Array:
-    """Decoder inputs: targets moved one to the right, 0 at the start of every segment."""
+    """Returns decoder inputs: targets moved right by one, 0 at the start of every segment."""
     moved = jnp.pad(targets_BM[:, :-1], ((0, 0), (1, 0)))
     same = segments_BM == jnp.pad(segments_BM[:, :-1], ((0, 0), (1, 0)))
     return jnp.where(same, moved, 0)
 
 
 def init_weights(config: T5Config, rng: Array) -> Any:
-    """Random weights with T5's initial scales.
+    """Draws random weights with T5's initial scales.
 
     Args:
       config: model configuration.
@@ -482,12 +483,12 @@ def init_weights(config: T5Config, rng: Array) -> Any:
 
 
 def weight_shapes(config: T5Config) -> Any:
-    """Names and shapes of the model's parameters, without allocating them."""
+    """Returns names and shapes of the model's parameters, without allocating them."""
     return jax.eval_shape(lambda: init_weights(config, jax.random.key(0)))
 
 
 def empty_batch(rows: int = 1, input_length: int = 2, target_length: int = 2) -> Batch:
-    """A batch of padding, for shapes."""
+    """Returns a batch of padding, for shapes."""
     inputs = jnp.zeros((rows, input_length), jnp.int32)
     targets = jnp.zeros((rows, target_length), jnp.int32)
     one = jnp.zeros((rows, 1), jnp.int32)

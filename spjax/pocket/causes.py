@@ -38,37 +38,41 @@ CHAINS = (
 
 
 class Choice(NamedTuple):
-    """Which of two events is the `asked` ("cause" or "effect") of the premise; answer 0 or 1."""
+    """Two events, one the `question` ("cause" or "effect") of the premise; answer 0 or 1."""
 
     premise: str
     choices: tuple[str, str]
-    asked: str
+    question: str
     answer: int
 
     @property
     def key(self) -> str:
-        """What decides the bucket: the three events, whatever their order and the question."""
+        """Returns the key of the bucket: the three events, whatever order and question."""
         return ". ".join((self.premise, *self.choices))
 
 
 def choice(draws: Draws) -> Choice:
-    """A premise with its cause or effect beside a distractor about the same person.
+    """Draws a premise with its cause or effect beside a distractor about the same person.
 
     Where the premise has both, the distractor is in half of the cases the other one of them.
     """
     name = draws.pick(PEOPLE)
-    row, place = draws.below(len(CHAINS)), draws.below(4)
-    place = 1 if place == 3 else place
+    row, position = draws.below(len(CHAINS)), draws.below(4)
+    position = 1 if position == 3 else position
     chain = CHAINS[row]
-    asked = ("effect", "cause")[draws.below(2)] if place == 1 else ("effect", "", "cause")[place]
-    right = chain[place + 1 if asked == "effect" else place - 1]
-    if place == 1 and draws.chance(0.5):
-        wrong = chain[0 if asked == "effect" else 2]
+    question = (
+        ("effect", "cause")[draws.below(2)] if position == 1 else ("effect", "", "cause")[position]
+    )
+    right = chain[position + 1 if question == "effect" else position - 1]
+    if position == 1 and draws.chance(0.5):
+        wrong = chain[0 if question == "effect" else 2]
     else:
         wrong = draws.pick(CHAINS[draws.other(range(len(CHAINS)), row)])
     answer = draws.below(2)
-    first, second = (text.format(a=name) for text in ((wrong, right) if answer else (right, wrong)))
-    return Choice(chain[place].format(a=name), (first, second), asked, answer)
+    choices = (wrong, right) if answer else (right, wrong)
+    return Choice(
+        chain[position].format(a=name), tuple(c.format(a=name) for c in choices), question, answer
+    )
 
 
 _NAMES = (("choice1", "choice2"), ("1", "2"), ("first", "second"))
@@ -92,31 +96,31 @@ _LINKS = (
 )
 
 
-def _choice_facet(draws: Draws, made: Choice) -> Facet:
+def _choice_facet(draws: Draws, example: Choice) -> Facet:
     kind = draws.below(6)
-    first, second = made.choices
-    right = made.choices[made.answer]
+    first, second = example.choices
+    right = example.choices[example.answer]
     if kind < 3:
         x, y = names = _NAMES[0] if draws.chance(0.6) else draws.pick(_NAMES[1:])
         prompt = draws.pick(_FRONTS).format(
-            p=made.premise, q=made.asked, a=first, b=second, x=x, y=y
+            p=example.premise, q=example.question, a=first, b=second, x=x, y=y
         )
-        return prompt, names[made.answer]
+        return prompt, names[example.answer]
     if kind < 5:
         front = draws.pick(_FULL_FRONTS)
-        return front.format(p=made.premise, q=made.asked, a=first, b=second), right
+        return front.format(p=example.premise, q=example.question, a=first, b=second), right
     so = draws.chance(0.5)
-    candidate = right if so else made.choices[1 - made.answer]
-    prompt = draws.pick(_LINKS).format(p=made.premise, q=made.asked, a=candidate)
+    candidate = right if so else example.choices[1 - example.answer]
+    prompt = draws.pick(_LINKS).format(p=example.premise, q=example.question, a=candidate)
     return verdict(draws, (prompt,), so)
 
 
 def _story(draws: Draws) -> Draft:
-    """Two events told in a row, or one, with what was before and after."""
+    """Draws two events told in a row, or one, with what was before and after."""
     name = draws.pick(PEOPLE)
     row = [event.format(a=name) for event in draws.pick(CHAINS)]
-    place = draws.below(2)
-    cause, effect = row[place], row[place + 1]
+    position = draws.below(2)
+    cause, effect = row[position], row[position + 1]
     if draws.chance(0.5):
         linked = draws.pick(("{c}, so {e}.", "{c}. so {e}.", "{e} because {c}."))
         body = linked.format(c=cause, e=effect)
@@ -141,10 +145,10 @@ def _story(draws: Draws) -> Draft:
 
 
 def write(draws: Draws) -> Draft:
-    """A story, or a choice between two events. Only choices are subject to the buckets."""
+    """Draws a story, or a choice between two events. Only choices have buckets."""
     if draws.chance(0.3):
         draft = _story(draws)
         # Events by themselves are the knowledge of the world: no task consists of one.
         return draft._replace(key="")
-    made = choice(draws)
-    return Draft(made.key, (_choice_facet(draws, made),))
+    example = choice(draws)
+    return Draft(example.key, (_choice_facet(draws, example),))

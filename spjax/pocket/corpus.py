@@ -36,10 +36,10 @@ _CHUNK = 4096  # documents encoded at a time
 
 
 class Encoder(Protocol):
-    """What `tokenized` needs of a vocabulary; SentencePieceProcessor has it too."""
+    """Interface of a vocabulary for `tokenized`; SentencePieceProcessor has it too."""
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, without EOS."""
+        """Returns the token ids of each text, without EOS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class Document:
 
     @property
     def text(self) -> str:
-        """The document as one string."""
+        """Returns the document as one string."""
         return " ".join(self.parts)
 
     @property
     def pieces(self) -> list[str]:
-        """The text cut at the splits, without the spaces there."""
+        """Returns the text cut at the splits, without the spaces there."""
         text, ends = self.text, (*self.splits, len(self.text) + 1)
         return [text[start : end - 1] for start, end in zip((0, *self.splits), ends)]
 
@@ -78,7 +78,7 @@ class TokenizedDocuments:
 
 
 def _drafts(seed: int, count: int, genres: Genres) -> Iterator[Draft]:
-    """`count` drafts of the pre-training bucket. Every 4,096 start a new stream of choices."""
+    """Yields `count` drafts of the pre-training bucket; every 4,096 start a new stream."""
     writers = [write for write, share in genres for _ in range(share)]
     for chunk in range(0, count, _CHUNK):
         draws = Draws(0, seed, chunk // _CHUNK)
@@ -91,23 +91,23 @@ def _drafts(seed: int, count: int, genres: Genres) -> Iterator[Draft]:
 
 
 def documents(seed: int, count: int, genres: Genres = GENRES) -> list[Document]:
-    """`count` documents of the stream named by `seed`; a longer call begins with a shorter one.
+    """Draws `count` documents of stream `seed`; a longer call begins with a shorter one.
 
     Raises ValueError for a negative seed or count.
     """
     _check(seed, count)
-    made = []
+    drafted = []
     for draft in _drafts(seed, count, genres):
         pieces = [piece for part in draft.parts for piece in part]
         starts = accumulate(len(piece) + 1 for piece in pieces[:-1])
-        made.append(Document(tuple(" ".join(part) for part in draft.parts), tuple(starts)))
-    return made
+        drafted.append(Document(tuple(" ".join(part) for part in draft.parts), tuple(starts)))
+    return drafted
 
 
 def tokenized(
     seed: int, count: int, vocabulary: Encoder, genres: Genres = GENRES
 ) -> TokenizedDocuments:
-    """The same documents as token ids.
+    """Returns the same documents as token ids.
 
     The pieces between splits are encoded by themselves. As every piece starts a word, this gives
     the tokens of the whole text (a test compares them). Uses `vocabulary.encode_batch` where there

@@ -1,4 +1,4 @@
-"""What a genre hands to the corpus: a text in pieces, cut where an answer starts."""
+"""Drafts of documents: a text in pieces, cut where an answer starts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Draft(NamedTuple):
 
 
 def verdict(draws: Draws, prompts: Sequence[str], truth: bool) -> Facet:
-    """One of the prompts, answered by True/False, yes/no or correct/wrong.
+    """Draws one of the prompts, answered by True/False, yes/no or correct/wrong.
 
     A prompt with `{}` has the heading of its words put there.
     """
@@ -41,7 +41,7 @@ def verdict(draws: Draws, prompts: Sequence[str], truth: bool) -> Facet:
 
 
 def body_first(draws: Draws, body: str, writers: Sequence[Callable[[], Facet]]) -> Draft:
-    """The body and one to three different facets about it."""
+    """Draws the body and one to three different facets about it."""
     count = min(len(writers), 1 + draws.below(3))
     facets = [writer() for writer in draws.sample(writers, count)]
     return Draft(body, ((body,), *facets))
@@ -50,6 +50,6 @@ def body_first(draws: Draws, body: str, writers: Sequence[Callable[[], Facet]]) 
 def query_first(
     draws: Draws, body: str, front: Facet, writers: Sequence[Callable[[], Facet]]
 ) -> Draft:
-    """A text that holds query and body in one and its answer, then at most one more facet."""
+    """Draws a text with query, body and answer, then at most one more facet."""
     more = [draws.pick(writers)()] if draws.chance(0.4) else []
     return Draft(body, (front, *more))

@@ -1,4 +1,4 @@
-"""Seeded choices, drawn in bulk, and the buckets that keep tasks and pre-training text apart."""
+"""Seeded random choices, and the buckets that keep task and pre-training texts apart."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ class Draws:
         self._block: list[float] = []
 
     def uniform(self) -> float:
-        """The next number in [0, 1)."""
+        """Returns the next number in [0, 1)."""
         if not self._block:
             self._block = self._generator.random(_BLOCK).tolist()
         return self._block.pop()
 
     def below(self, limit: int) -> int:
-        """An integer in [0, limit)."""
+        """Returns an integer in [0, limit)."""
         return int(self.uniform() * limit)
 
     def chance(self, probability: float) -> bool:
-        """True with the given probability."""
+        """Returns True with the given probability."""
         return self.uniform() < probability
 
     def pick(self, options: Sequence[T]) -> T:
-        """One of `options`."""
+        """Returns one of `options`."""
         return options[int(self.uniform() * len(options))]
 
     def sample(self, options: Sequence[T], count: int) -> list[T]:
-        """`count` different items of `options`, which must hold at least as many."""
+        """Returns `count` different items of `options`, which must hold as many."""
         chosen: list[T] = []
         while len(chosen) < count:
             option = options[int(self.uniform() * len(options))]
@@ -59,30 +59,30 @@ class Draws:
         return chosen
 
     def other(self, options: Sequence[T], *avoid: T) -> T:
-        """One of `options` that is none of `avoid`; there must be such a one."""
+        """Returns one of `options` that is none of `avoid`; there must be such a one."""
         while True:
             option = options[int(self.uniform() * len(options))]
             if option not in avoid:
                 return option
 
     def shuffled(self, items: Sequence[T]) -> list[T]:
-        """The items in random order."""
+        """Returns the items in random order."""
         items = list(items)
         for last in range(len(items) - 1, 0, -1):
-            place = int(self.uniform() * (last + 1))
-            items[last], items[place] = items[place], items[last]
+            index = int(self.uniform() * (last + 1))
+            items[last], items[index] = items[index], items[last]
         return items
 
 
 def normalised(text: str) -> str:
-    """The words of `text` in lower case, joined by single spaces; punctuation does not count."""
+    """Returns the words of `text` in lower case, single-spaced, without punctuation."""
     return _NOT_WORDS.sub(" ", text.lower()).strip()
 
 
 def bucket(body: str) -> str:
-    """Which of BUCKETS a body belongs to: decided by the SHA-256 of its normalised sentences.
+    """Returns which of BUCKETS a body belongs to, by SHA-256 of its normalised sentences.
 
-    Their order does not count: a passage told the other way round is the same passage.
+    Their order does not matter.
     """
     sentences = sorted(normalised(sentence) for sentence in body.split(". "))
     digest = hashlib.sha256("\n".join(sentences).encode()).digest()
@@ -90,7 +90,7 @@ def bucket(body: str) -> str:
 
 
 def may_pretrain(key: str) -> bool:
-    """Whether no task can have a text that occurs in `key`.
+    """Returns whether no task can have a text that occurs in `key`.
 
     Tasks have texts of two sentences or more, or of one that joins two facts (nine words or more).
     So every run of sentences of that length must be in the pre-training bucket, not just the whole.

@@ -1,4 +1,4 @@
-"""Genre: what follows from a text: events with consequences, reported beliefs, scenes."""
+"""Genre: entailment: events with consequences, reported beliefs, scenes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _NAMING = frozenset(
 
 
 class Inference(NamedTuple):
-    """hypothesis stands to premise in `relation`, one of CLASSES."""
+    """A premise and a hypothesis with `relation`, one of CLASSES."""
 
     premise: str
     hypothesis: str
@@ -54,7 +54,7 @@ class Inference(NamedTuple):
 
 
 def _event(draws: Draws) -> tuple[str, list[str], list[str]]:
-    """A sentence, what follows from it, and what it excludes."""
+    """Draws a sentence, one that follows from it, and one that it excludes."""
     kind = draws.below(5)
     a, b = draws.sample(lexicon.PEOPLE, 2)
     if kind == 0:
@@ -86,13 +86,13 @@ def _event(draws: Draws) -> tuple[str, list[str], list[str]]:
 
 
 def event_inference(draws: Draws, relation: str) -> Inference:
-    """An event, a fact beside it in random order, and a hypothesis about the event."""
+    """Draws an event, a fact beside it in random order, and a hypothesis about the event."""
     text, follows, excluded = _event(draws)
     beside = world.random_fact(draws)
     words = text.split()
     while beside.value in text or beside.subject in text or beside.value in words:
         beside = world.random_fact(draws)
-    said = world.state(draws, beside)
+    stated = world.state(draws, beside)
     if relation == ENTAILMENT:
         # One in six repeats the other fact, so that neither sentence can be skipped.
         hypothesis = world.state(draws, beside) if draws.chance(1 / 6) else draws.pick(follows)
@@ -103,11 +103,11 @@ def event_inference(draws: Draws, relation: str) -> Inference:
             hypothesis = world.state(draws, wrong)
     else:
         hypothesis = _unrelated(draws, text, beside)
-    return Inference(". ".join(draws.shuffled((text, said))) + ".", hypothesis, relation)
+    return Inference(". ".join(draws.shuffled((text, stated))) + ".", hypothesis, relation)
 
 
 def _unrelated(draws: Draws, text: str, beside: Fact) -> str:
-    """A statement on neither sentence, though it may name people and things of both."""
+    """Draws a statement on neither sentence, though it may name their people and things."""
     mentioned = [word for word in text.split() if word in lexicon.PEOPLE]
     compared = [pair for pair in lexicon.COMPARISONS if pair[0] in text or pair[1] in text]
     if compared and draws.chance(0.6):
@@ -127,7 +127,7 @@ def _unrelated(draws: Draws, text: str, beside: Fact) -> str:
 
 
 def belief_inference(draws: Draws, relation: str) -> Inference:
-    """What somebody knows, hopes or is wrong about, and a fact beside it in random order.
+    """Draws a sentence about knowing, hoping or being wrong, and a fact beside it.
 
     The hypothesis is the reported fact, its contrary, or about the fact beside it.
     """
@@ -158,7 +158,7 @@ def belief_inference(draws: Draws, relation: str) -> Inference:
 
 
 def scene_inference(draws: Draws, relation: str) -> Inference:
-    """A plain scene and a statement that it gives, excludes or leaves open."""
+    """Draws a scene and a statement that it entails, excludes or leaves open."""
     facts = world.scene(draws, 2 + draws.below(2))
     if relation == NEUTRAL:
         hypothesis = world.unsaid(draws, facts)
@@ -195,25 +195,25 @@ _TWO_FRONTS = (
 _FOLLOWS_FRONTS = ("{} does it follow? premise: {p} hypothesis: {h}.", "{} {h}. text: {p}")
 
 
-def _facet(draws: Draws, kind: str, made: Inference, front: bool) -> Facet:
-    """The hypothesis and its relation to the premise, in the words of that kind."""
+def _facet(draws: Draws, kind: str, example: Inference, front: bool) -> Facet:
+    """Returns the hypothesis and its relation to the premise, in the words of that kind."""
     if kind == "three":
-        prompt, answer = draws.pick(_THREE_FRONTS if front else _THREE), made.relation
+        prompt, answer = draws.pick(_THREE_FRONTS if front else _THREE), example.relation
     elif kind == "maybe":
         prompt = draws.pick(_MAYBE)
-        prompt = f"{prompt} text: {made.premise}" if front else prompt
-        answer = {ENTAILMENT: "yes", CONTRADICTION: "no", NEUTRAL: "maybe"}[made.relation]
+        prompt = f"{prompt} text: {example.premise}" if front else prompt
+        answer = {ENTAILMENT: "yes", CONTRADICTION: "no", NEUTRAL: "maybe"}[example.relation]
     elif kind == "two":
         prompt = draws.pick(_TWO_FRONTS if front else _TWO)
-        answer = ENTAILMENT if made.relation == ENTAILMENT else "not_entailment"
+        answer = ENTAILMENT if example.relation == ENTAILMENT else "not_entailment"
     else:
         prompts = _FOLLOWS_FRONTS if front else _FOLLOWS
-        prompt, answer = verdict(draws, prompts, made.relation == ENTAILMENT)
-    return prompt.format(p=made.premise, h=made.hypothesis), answer
+        prompt, answer = verdict(draws, prompts, example.relation == ENTAILMENT)
+    return prompt.format(p=example.premise, h=example.hypothesis), answer
 
 
 def draw_relation(draws: Draws, two_way: bool) -> str:
-    """A class: each third, or entailment in half of the cases."""
+    """Draws a class: each third, or entailment in half of the cases."""
     if not two_way:
         return draws.pick(CLASSES)
     return ENTAILMENT if draws.chance(0.5) else draws.pick(CLASSES[1:])
@@ -223,10 +223,10 @@ _KINDS = ("three", "three", "three", "maybe", "two", "two", "two", "follows")
 
 
 def write(draws: Draws) -> Draft:
-    """A premise and one hypothesis, after it or before it."""
+    """Draws a premise and one hypothesis, after it or before it."""
     kind = draws.pick(_KINDS)
     relation = draw_relation(draws, two_way=kind in ("two", "follows"))
-    made = draws.pick(SOURCES)(draws, relation)
+    example = draws.pick(SOURCES)(draws, relation)
     front = draws.chance(0.6)
-    facet = _facet(draws, kind, made, front)
-    return Draft(made.premise, (facet,) if front else ((made.premise,), facet))
+    facet = _facet(draws, kind, example, front)
+    return Draft(example.premise, (facet,) if front else ((example.premise,), facet))

@@ -1,8 +1,8 @@
-"""What a model learns first: to find an entry of a list, and to see whether two statements agree.
+"""Lessons to learn first: to find an entry of a list, and to compare two statements.
 
-Each is learned within minutes when it comes alone and after the easier ones, and hardly at all
-among all other documents: attention to the same word elsewhere, and to its neighbours, has to be
-there before any answer can profit from it.
+Each is learned within minutes when it is trained alone and after the easier ones, and hardly at all
+among all other documents: attention to the same word elsewhere, and to its neighbours, has to
+exist before any answer can profit from it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _JOINTS = ("", " -", " :", " is", " has", " in the", " is in the", " lies in the
 
 
 def bare_list(draws: Draws) -> Draft:
-    """Pairs of words without grammar ("cup kitchen. hat garden.") and a look-up among them."""
+    """Draws word pairs without grammar ("cup kitchen. hat garden.") and a look-up among them."""
     return _list(draws, joints=("",), articles=False)
 
 
 def joined_list(draws: Draws) -> Draft:
-    """The same with something between the words of a pair ("the cup - kitchen. hat is garden.")."""
+    """Draws pairs with something between the words ("the cup - kitchen. hat is garden.")."""
     return _list(draws, _JOINTS, articles=True)
 
 
@@ -32,22 +32,22 @@ def _list(draws: Draws, joints: tuple[str, ...], articles: bool) -> Draft:
     for first, second in zip(firsts, seconds):
         article = "the " if articles and draws.chance(0.3) else ""
         lines.append(f"{article}{first}{draws.pick(joints)} {second}.")
-    asked = draws.below(count)
-    return Draft("", ((" ".join(lines),), (f"{firsts[asked]}?", seconds[asked])))
+    index = draws.below(count)
+    return Draft("", ((" ".join(lines),), (f"{firsts[index]}?", seconds[index])))
 
 
-def _bare(words: str) -> str:
-    return words.removeprefix("the ").removesuffix(" coins")
+def _bare(text: str) -> str:
+    return text.removeprefix("the ").removesuffix(" coins")
 
 
 def told_list(draws: Draws) -> Draft:
-    """Two or three facts under one relation in full sentences, and a question about one of them."""
+    """Draws two or three facts under one relation in full sentences, and a question."""
     facts = world.alike(draws, 2 + draws.below(2), draws.pick(world.RELATIONS))
     body = world.tell(draws, facts)
     return Draft(body, ((body,), scenes.ask_open(draws, facts)))
 
 
 def agreement(draws: Draws) -> Draft:
-    """A single fact and whether another statement agrees with it."""
+    """Draws a single fact and whether another statement agrees with it."""
     facts, body = scenes.passage(draws, counts=(1,))
     return Draft(body, ((body,), scenes.verdict_on(draws, facts)))

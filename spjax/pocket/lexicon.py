@@ -1,4 +1,4 @@
-"""The closed list of words the world is made of. Few types, so that each can be one piece."""
+"""The closed list of words of the pocket world. Few types, so that each can be one piece."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Genre: sentences with a pronoun whose referent follows from what is said of it."""
+"""Genre: sentences with a pronoun whose referent follows from the rest of the sentence."""
 
 from __future__ import annotations
 
@@ -45,14 +45,15 @@ class Reference(NamedTuple):
 
     @property
     def starred(self) -> str:
-        """The text with the pronoun between stars."""
+        """Returns the text with the pronoun between stars."""
         return self.text.replace(f" {self.pronoun} ", f" *{self.pronoun}* ")
 
 
 def reference(draws: Draws) -> Reference:
-    """A sentence about two people (one in eight about two things).
+    """Draws a sentence about two people (one in eight about two things).
 
-    Of the sentences about people, half name a woman and a man; then the gender tells too.
+    Of the sentences about people, half name a woman and a man; then the gender also identifies
+    the referent.
     """
     second = draws.chance(0.5)
     if draws.chance(0.125):
@@ -89,27 +90,29 @@ _CHECK = ("{r} is {c}. {{}}", "{c} {d}. {{}}", "{r} stands for {c}. {{}}")
 
 
 def write(draws: Draws) -> Draft:
-    """A sentence with facets about its pronoun; one sentence in three has stars around it."""
-    made = reference(draws)
+    """Draws a sentence with facets about its pronoun; one in three has stars around it."""
+    example = reference(draws)
 
-    def who() -> Facet:
-        prompt = draws.pick(_AFTER).format(r=made.pronoun, d=made.predicate)
-        return prompt.replace("who", "what") if made.pronoun == "it" else prompt, made.referent
+    def referent() -> Facet:
+        prompt = draws.pick(_AFTER).format(r=example.pronoun, d=example.predicate)
+        return prompt.replace(
+            "who", "what"
+        ) if example.pronoun == "it" else prompt, example.referent
 
     def other() -> Facet:
-        return f"who is the other, not *{made.pronoun}*?", made.other
+        return f"who is the other, not *{example.pronoun}*?", example.other
 
     def checked() -> Facet:
         so = draws.chance(0.5)
-        candidate = made.referent if so else made.other
-        prompt = draws.pick(_CHECK).format(r=made.pronoun, d=made.predicate, c=candidate)
+        candidate = example.referent if so else example.other
+        prompt = draws.pick(_CHECK).format(r=example.pronoun, d=example.predicate, c=candidate)
         return verdict(draws, (prompt,), so)
 
-    writers = [who, checked, other]
+    writers = [referent, checked, other]
     if draws.chance(0.5):
-        body = made.starred if draws.chance(0.5) else made.text
-        return body_first(draws, body, writers)._replace(key=made.text)
+        body = example.starred if draws.chance(0.5) else example.text
+        return body_first(draws, body, writers)._replace(key=example.text)
     prompt = draws.pick(_FRONTS).format(
-        r=made.pronoun, d=made.predicate, s=made.starred, t=made.text
+        r=example.pronoun, d=example.predicate, s=example.starred, t=example.text
     )
-    return query_first(draws, made.text, (prompt, made.referent), writers)
+    return query_first(draws, example.text, (prompt, example.referent), writers)

@@ -1,4 +1,4 @@
-"""Draws single task records, field for field as TFDS has them, and what decides their bucket."""
+"""Task records, field for field as TFDS has them, and the keys of their buckets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Drawn(NamedTuple):
 
 
 def boolq(draws: Draws) -> Drawn:
-    """A yes-no question about a passage; label 1 (True) for yes."""
+    """Draws a yes-no question about a passage; label 1 (True) for yes."""
     facts, passage = scenes.passage(draws)
     truth = draws.chance(0.5)
     question = world.ask(draws, facts, truth)
@@ -33,44 +33,44 @@ def boolq(draws: Draws) -> Drawn:
 
 def _nli(draws: Draws, sources: tuple, two_way: bool) -> Drawn:
     relation = inference.draw_relation(draws, two_way)
-    made = draws.pick(sources)(draws, relation)
+    example = draws.pick(sources)(draws, relation)
     label = inference.CLASSES.index(relation)
     fields = {
-        "premise": made.premise,
-        "hypothesis": made.hypothesis + ".",
+        "premise": example.premise,
+        "hypothesis": example.hypothesis + ".",
         "label": min(label, 1) if two_way else label,
     }
-    return Drawn([fields], made.premise, made.premise + made.hypothesis)
+    return Drawn([fields], example.premise, example.premise + example.hypothesis)
 
 
 def cb(draws: Draws) -> Drawn:
-    """0 entailment, 1 contradiction, 2 neutral; mostly about what somebody knows or hopes."""
+    """Draws 0 entailment, 1 contradiction, 2 neutral; mostly about knowing or hoping."""
     sources = (inference.belief_inference,) * 2 + (inference.scene_inference,)
     return _nli(draws, sources, two_way=False)
 
 
 def rte(draws: Draws) -> Drawn:
-    """0 entailment, 1 not_entailment; mostly about the consequences of events."""
+    """Draws 0 entailment, 1 not_entailment; mostly about the consequences of events."""
     sources = (inference.event_inference,) * 2 + (inference.scene_inference,)
     return _nli(draws, sources, two_way=True)
 
 
 def copa(draws: Draws) -> Drawn:
-    """Which of two events is the cause or the effect; label 0 is choice1."""
-    made = causes.choice(draws)
-    first, second = (f"{choice}." for choice in made.choices)
+    """Draws two events, one the cause or the effect; label 0 is choice1."""
+    example = causes.choice(draws)
+    first, second = (f"{choice}." for choice in example.choices)
     fields = {
-        "premise": f"{made.premise}.",
+        "premise": f"{example.premise}.",
         "choice1": first,
         "choice2": second,
-        "question": made.asked,
-        "label": made.answer,
+        "question": example.question,
+        "label": example.answer,
     }
-    return Drawn([fields], made.key, made.key + made.asked)
+    return Drawn([fields], example.key, example.key + example.question)
 
 
 def multirc(draws: Draws) -> Drawn:
-    """One question with all its candidate answers; label 1 if the answer is right."""
+    """Draws one question with all its candidate answers; label 1 if the answer is right."""
     if draws.chance(0.6):
         facts = world.shared_scene(draws, draws.pick(scenes.SHAREABLE))
     else:
@@ -85,14 +85,14 @@ def multirc(draws: Draws) -> Drawn:
 
 
 def record(draws: Draws) -> Drawn:
-    """A passage that ends with its highlight, and a query with @placeholder for a person."""
+    """Draws a passage that ends with its highlight, and a query with @placeholder for a person."""
     while True:
         facts = world.scene(draws, 2 + draws.below(3), draws.pick(world.WITH_PEOPLE))
         people = scenes.people_of(facts)
-        made = scenes.blank(draws, facts)
-        if len(people) > 1 and made is not None:
+        example = scenes.blank(draws, facts)
+        if len(people) > 1 and example is not None:
             break
-    query, answer = made
+    query, answer = example
     sentences = [world.state(draws, fact) for fact in facts]
     passage = ". ".join(sentences[:-1]) + f".\n@highlight\n{sentences[-1]}."
     fields = {
@@ -105,40 +105,41 @@ def record(draws: Draws) -> Drawn:
 
 
 def wic(draws: Draws) -> Drawn:
-    """Two sentences with one word; label 1 if it has the same sense in both. end is exclusive."""
-    made = senses.pair(draws)
-    word = re.compile(rf"\b{made.word}\b")
-    spans = [next(word.finditer(text)).span() for text in made.sentences]
-    fields: Fields = {"word": made.word}
-    for number, (text, (start, end)) in enumerate(zip(made.sentences, spans), 1):
+    """Draws two sentences with one word; label 1 if its sense is the same. end is exclusive."""
+    example = senses.pair(draws)
+    spans = [re.search(rf"\b{example.word}\b", text).span() for text in example.sentences]
+    fields: Fields = {"word": example.word}
+    for number, (text, (start, end)) in enumerate(zip(example.sentences, spans), 1):
         fields |= {f"sentence{number}": f"{text}.", f"start{number}": start, f"end{number}": end}
-    fields["label"] = int(made.senses[0] == made.senses[1])
-    return Drawn([fields], made.key, made.key)
+    fields["label"] = int(example.senses[0] == example.senses[1])
+    return Drawn([fields], example.key, example.key)
 
 
 def wsc(draws: Draws) -> Drawn:
-    """A sentence, a candidate (span1) and a pronoun (span2); label 1 if the one means the other.
+    """Draws a sentence, a candidate (span1) and a pronoun (span2); label 1 if they corefer.
 
     Span indices count words split at white space.
     """
-    made = pronouns.reference(draws)
+    example = pronouns.reference(draws)
     right = draws.chance(0.5)
-    candidate = made.referent if right else made.other
-    words = made.text.split()
+    candidate = example.referent if right else example.other
+    words = example.text.split()
     fields = {
-        "text": made.text,
+        "text": example.text,
         "span1_index": words.index(candidate.split()[0])
-        if made.pronoun != "it"
-        else (0 if made.text.startswith(candidate) else words.index(candidate.split()[1]) - 1),
+        if example.pronoun != "it"
+        else (0 if example.text.startswith(candidate) else words.index(candidate.split()[1]) - 1),
         "span1_text": candidate,
-        "span2_index": words.index(made.pronoun),
-        "span2_text": made.pronoun,
+        "span2_index": words.index(example.pronoun),
+        "span2_text": example.pronoun,
         "label": int(right),
     }
-    return Drawn([fields], made.text, made.text)
+    return Drawn([fields], example.text, example.text)
 
 
 def sentiment(draws: Draws) -> Drawn:
-    """A review; label 1 positive, 0 negative."""
-    made = reviews.review(draws)
-    return Drawn([{"sentence": made.text, "label": int(made.liked)}], made.text, made.text)
+    """Draws a review; label 1 positive, 0 negative."""
+    example = reviews.review(draws)
+    return Drawn(
+        [{"sentence": example.text, "label": int(example.liked)}], example.text, example.text
+    )

@@ -22,7 +22,7 @@ class Review(NamedTuple):
 
 
 def _clause(draws: Draws, subject: str, good: bool) -> str:
-    """`subject` (with article) praised or blamed; one clause in four does it by negation."""
+    """Draws `subject` (with article) praised or blamed; one clause in four by negation."""
     negated = draws.chance(0.25)
     if draws.chance(0.3):
         past, plain = draws.pick(LIKING if good != negated else DISLIKING)
@@ -35,7 +35,7 @@ def _clause(draws: Draws, subject: str, good: bool) -> str:
 
 
 def review(draws: Draws) -> Review:
-    """A review; in two of five the clauses disagree and the connective decides."""
+    """Draws a review; in two of five the clauses disagree and the connective decides."""
     liked = draws.chance(0.5)
     topic = draws.pick(REVIEWED)
     differ = draws.chance(0.4)
@@ -60,8 +60,8 @@ _VERDICT_FRONTS = (
 )
 
 
-def _writers(draws: Draws, made: Review) -> list:
-    liked = made.liked
+def _writers(draws: Draws, example: Review) -> list:
+    liked = example.liked
 
     def sentiment() -> Facet:
         prompt = draws.pick(("sentiment:", "the sentence is", "this review is", "Sentiment:"))
@@ -71,7 +71,7 @@ def _writers(draws: Draws, made: Review) -> list:
         return "rating:", "five stars" if liked else "one star"
 
     def topic() -> Facet:
-        return draws.pick(("topic:", "this is about the")), made.topic
+        return draws.pick(("topic:", "this is about the")), example.topic
 
     def verdict_word() -> Facet:
         return "in a word:", "good" if liked else "bad"
@@ -90,15 +90,15 @@ def _writers(draws: Draws, made: Review) -> list:
 
 
 def write(draws: Draws) -> Draft:
-    """A review with facets after it, or with a heading before it."""
-    made = review(draws)
-    writers = _writers(draws, made)
+    """Draws a review with facets after it, or with a heading before it."""
+    example = review(draws)
+    writers = _writers(draws, example)
     if draws.chance(0.55):
-        return body_first(draws, made.text, writers)
+        return body_first(draws, example.text, writers)
     if draws.chance(0.7):
-        word = "positive" if made.liked else "negative"
-        front = (draws.pick(_FRONTS).format(p=made.text), word)
+        word = "positive" if example.liked else "negative"
+        front = (draws.pick(_FRONTS).format(p=example.text), word)
     else:
-        prompt, answer = verdict(draws, _VERDICT_FRONTS, made.liked)
-        front = (prompt.format(p=made.text), answer)
-    return query_first(draws, made.text, front, writers)
+        prompt, answer = verdict(draws, _VERDICT_FRONTS, example.liked)
+        front = (prompt.format(p=example.text), answer)
+    return query_first(draws, example.text, front, writers)

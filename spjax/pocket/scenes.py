@@ -61,13 +61,13 @@ _COUNTS = (1, 1, 2, 2, 3, 3, 4, 4)
 
 
 def passage(draws: Draws, counts: tuple[int, ...] = (2, 3, 4)) -> tuple[list[Fact], str]:
-    """As many facts as one of `counts` says, and the text that tells them."""
+    """Draws facts, their number from `counts`, and the text that tells them."""
     facts = world.scene(draws, draws.pick(counts))
     return facts, world.tell(draws, facts)
 
 
 def open_question(draws: Draws, facts: list[Fact]) -> tuple[str, str]:
-    """A question and its answer, asked for the value or for the subject."""
+    """Draws a question and its answer, asked for the value or for the subject."""
     fact = draws.pick([f for f in facts if f.holds])
     if draws.chance(0.6):
         return fact.relation.question.format(s=fact.subject), fact.value
@@ -75,13 +75,13 @@ def open_question(draws: Draws, facts: list[Fact]) -> tuple[str, str]:
 
 
 def ask_open(draws: Draws, facts: list[Fact]) -> Facet:
-    """An open question in one of its headings, and its answer."""
+    """Draws an open question in one of its headings, and its answer."""
     question, answer = open_question(draws, facts)
     return draws.pick(_ASK_OPEN).format(q=question), answer
 
 
 def blank(draws: Draws, facts: list[Fact]) -> tuple[str, str] | None:
-    """A statement with @placeholder for a person, and the person; None in a scene without people.
+    """Draws a statement with @placeholder for a person, and the person; None without people.
 
     The facts must not share values.
     """
@@ -95,7 +95,7 @@ def blank(draws: Draws, facts: list[Fact]) -> tuple[str, str] | None:
 
 
 def people_of(facts: list[Fact]) -> list[str]:
-    """The people of a scene in order of mention, without repetition."""
+    """Returns the people of a scene in order of mention, without repetition."""
     named = [f.value if f.relation is world.OWNER else f.subject for f in facts]
     return [name for name in dict.fromkeys(named) if name in PEOPLE]
 
@@ -108,7 +108,7 @@ class Candidates(NamedTuple):
 
 
 def candidates(draws: Draws, facts: list[Fact]) -> Candidates:
-    """A question with two to four candidate answers in random order, both kinds among them.
+    """Draws a question with two to four candidate answers, right and wrong, in random order.
 
     In a shared scene the question is which subjects have the value that two of them share.
     """
@@ -148,12 +148,12 @@ def _claimed(draws: Draws, facts: list[Fact]) -> Facet:
 
 
 def verdict_on(draws: Draws, facts: list[Fact]) -> Facet:
-    """A question or a claim about the facts, and whether it is so."""
+    """Draws a question or a claim about the facts, and whether it is so."""
     return draws.pick((_truth, _claimed))(draws, facts)
 
 
 def _writers(draws: Draws, facts: list[Fact]) -> list:
-    """Functions that each write one facet about the facts."""
+    """Returns functions that each write one facet about the facts."""
 
     def truth() -> Facet:
         return _truth(draws, facts)
@@ -168,7 +168,7 @@ def _writers(draws: Draws, facts: list[Fact]) -> list:
         candidate = draws.pick([a for a, right in answers if right == so])
         return prompt.format(q=question, a=candidate), answer
 
-    def asked() -> Facet:
+    def open_facet() -> Facet:
         if draws.chance(0.8):
             return ask_open(draws, facts)
         question, answer = open_question(draws, facts)
@@ -176,27 +176,27 @@ def _writers(draws: Draws, facts: list[Fact]) -> list:
         return _DIALOGUE.format(a=a, b=b, q=question), answer
 
     def filled() -> Facet:
-        made = blank(draws, facts)
-        if made is None:
-            return asked()
-        return draws.pick(_BLANK).format(q=made[0]), made[1]
+        example = blank(draws, facts)
+        if example is None:
+            return open_facet()
+        return draws.pick(_BLANK).format(q=example[0]), example[1]
 
     def summary() -> Facet:
         fact = draws.pick([f for f in facts if f.holds])
         return f"what of {fact.subject}? summary:", world.state(draws, fact)
 
-    return [truth, claimed, proposed, asked, filled, summary]
+    return [truth, claimed, proposed, open_facet, filled, summary]
 
 
 def _front(draws: Draws, facts: list[Fact], body: str) -> Facet:
-    """A text that holds a query and the body, and its answer."""
+    """Draws a text that holds a query and the body, and its answer."""
     kind = draws.below(8)
     if kind >= 6:
-        made = blank(draws, facts)
-        if made is not None:
+        example = blank(draws, facts)
+        if example is not None:
             entities = ", ".join(draws.shuffled(people_of(facts)))
             front = draws.pick(_BLANK_FRONTS)
-            return front.format(q=made[0], e=entities, p=body), made[1]
+            return front.format(q=example[0], e=entities, p=body), example[1]
         kind = 5
     if kind == 5:
         question, answer = open_question(draws, facts)
@@ -215,13 +215,13 @@ def _front(draws: Draws, facts: list[Fact], body: str) -> Facet:
 
 
 def write(draws: Draws) -> Draft:
-    """A scene with questions about it, after it or before it."""
+    """Draws a scene with questions about it, after it or before it."""
     if draws.chance(0.25):
         facts = world.shared_scene(draws, draws.pick(SHAREABLE))
         body = world.tell(draws, facts)
         writers = _writers(draws, facts)
         # The single answer to an open question is not determined when two subjects share a value.
-        writers = [w for w in writers if w.__name__ not in ("asked", "filled")]
+        writers = [w for w in writers if w.__name__ not in ("open_facet", "filled")]
         if draws.chance(0.5):
             return body_first(draws, body, writers)
         question, answers = candidates(draws, facts)

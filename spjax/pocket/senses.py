@@ -1,4 +1,4 @@
-"""Genre: words with two meanings, told apart by the words around them."""
+"""Genre: words with two meanings, separated by the words around them."""
 
 from __future__ import annotations
 
@@ -219,12 +219,12 @@ class Pair(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What decides the bucket: the two sentences, whatever their order."""
+        """Returns the key of the bucket: the two sentences, whatever their order."""
         return ". ".join(self.sentences)
 
 
 def pair(draws: Draws) -> Pair:
-    """Two sentences from different contexts; in half of the pairs the senses are the same."""
+    """Draws two sentences from different contexts; in half of the pairs the senses agree."""
     word = draws.pick(WORDS)
     first = draws.below(2)
     second = first if draws.chance(0.5) else 1 - first
@@ -257,32 +257,34 @@ _CHECK = (
 )
 
 
-def _meanings(draws: Draws, made: Pair) -> Draft:
-    """The two sentences, each followed by the gloss of its sense, and whether they agree."""
+def _meanings(draws: Draws, example: Pair) -> Draft:
+    """Returns two sentences, each with the gloss of its sense, and whether they agree."""
     parts = [
         (
-            f"{text}. {draws.pick(('here {w} is', 'meaning of {w}:')).format(w=made.word)}",
-            SENSES[made.word][sense][0],
+            f"{text}. {draws.pick(('here {w} is', 'meaning of {w}:')).format(w=example.word)}",
+            SENSES[example.word][sense][0],
         )
-        for text, sense in zip(made.sentences, made.senses)
+        for text, sense in zip(example.sentences, example.senses)
     ]
-    prompts = (f"same meaning of {made.word}? {{}}", f"word: {made.word}. the same? {{}}")
-    parts.append(verdict(draws, prompts, made.senses[0] == made.senses[1]))
-    return Draft(made.key, tuple(parts))
+    prompts = (f"same meaning of {example.word}? {{}}", f"word: {example.word}. the same? {{}}")
+    parts.append(verdict(draws, prompts, example.senses[0] == example.senses[1]))
+    return Draft(example.key, tuple(parts))
 
 
 def write(draws: Draws) -> Draft:
-    """One sentence with the meaning of its word, or two to compare."""
-    made = pair(draws)
+    """Draws one sentence with the meaning of its word, or two to compare."""
+    example = pair(draws)
     kind = draws.below(10)
     if kind < 5:
         prompt = draws.pick(_PAIR_FRONTS).format(
-            w=made.word, a=made.sentences[0], b=made.sentences[1]
+            w=example.word, a=example.sentences[0], b=example.sentences[1]
         )
-        return Draft(made.key, (verdict(draws, (prompt,), made.senses[0] == made.senses[1]),))
+        return Draft(
+            example.key, (verdict(draws, (prompt,), example.senses[0] == example.senses[1]),)
+        )
     if kind < 7:
-        return _meanings(draws, made)
-    word, text, sense = made.word, made.sentences[0], made.senses[0]
+        return _meanings(draws, example)
+    word, text, sense = example.word, example.sentences[0], example.senses[0]
     if kind < 9:
         facet = (draws.pick(_MEANING).format(s=text, w=word), SENSES[word][sense][0])
     else:

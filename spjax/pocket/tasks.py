@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from spjax.pocket import records as make
+from spjax.pocket import records
 from spjax.pocket.draws import BUCKETS, Draws, bucket
+from spjax.pocket.records import Drawn
 
 SPLITS = BUCKETS[1:]
 
@@ -27,13 +28,13 @@ class PocketTask:
     description: str
     labels: tuple[str, ...]
     sizes: dict[str, int]
-    draw: Callable[[Draws], make.Drawn] = field(repr=False)
+    draw: Callable[[Draws], Drawn] = field(repr=False)
     metrics: tuple[str, ...] = ("accuracy",)
     version: str = "2.0.0"
     ceiling: float = 100.0
 
     def records(self, split: str) -> list[dict[str, Any]]:
-        """The records of "train", "validation" or "test", the same in every process.
+        """Returns the records of "train", "validation" or "test", the same in every process.
 
         Raises ValueError for another split.
         """
@@ -45,7 +46,7 @@ class PocketTask:
         return [dict(fields) for fields in _generate(self.name, split)]
 
     def majority_rate(self) -> dict[str, float]:
-        """Percent scored on the test split by always saying the commonest training target."""
+        """Returns the test score in percent of the commonest training target."""
         train, test = self.records("train"), self.records("test")
         if self.name == "wsc":
             # Trained on the names of right candidates only, so the commonest one is a name.
@@ -78,18 +79,18 @@ def _commonest(values: list) -> Any:
 
 @cache
 def _generate(name: str, split: str) -> tuple[dict[str, Any], ...]:
-    """Draws until the split is full, skipping what belongs to other buckets or came before.
+    """Draws until the split is full; skips other buckets and repetitions.
 
     Every label has its equal share, but in MultiRC, where a question's answers stay together.
     """
     task = TASKS[name]
     draws = Draws(1, list(TASKS).index(name), SPLITS.index(split))
-    made: list[dict[str, Any]] = []
+    generated: list[dict[str, Any]] = []
     seen: set[str] = set()
     question = 0
     share = -(-task.sizes[split] // (len(task.labels) or 2))
     labels: Counter = Counter()
-    while len(made) < task.sizes[split]:
+    while len(generated) < task.sizes[split]:
         drawn = task.draw(draws)
         if bucket(drawn.key) != split or drawn.unit in seen:
             continue
@@ -100,9 +101,9 @@ def _generate(name: str, split: str) -> tuple[dict[str, Any], ...]:
             labels[label] += 1
         seen.add(drawn.unit)
         for answer, fields in enumerate(drawn.records):
-            made.append(fields | {"idx": _index(name, len(made), question, answer)})
+            generated.append(fields | {"idx": _index(name, len(generated), question, answer)})
         question += 1
-    return tuple(made)
+    return tuple(generated)
 
 
 def _index(name: str, number: int, question: int, answer: int) -> Any:
@@ -119,13 +120,13 @@ _TRUTH = ("False", "True")
 TASKS = {
     task.name: task
     for task in (
-        PocketTask("boolq", "yes-no questions about a scene", _TRUTH, _sizes(2000), make.boolq),
+        PocketTask("boolq", "yes-no questions about a scene", _TRUTH, _sizes(2000), records.boolq),
         PocketTask(
             "cb",
             "what follows from reported beliefs",
             ("entailment", "contradiction", "neutral"),
             _sizes(500),
-            make.cb,
+            records.cb,
             ("mean_3class_f1", "accuracy"),
         ),
         PocketTask(
@@ -133,14 +134,14 @@ TASKS = {
             "cause or effect of an event",
             ("choice1", "choice2"),
             _sizes(600),
-            make.copa,
+            records.copa,
         ),
         PocketTask(
             "multirc",
             "which answers to a question are right",
             _TRUTH,
             _sizes(2000),
-            make.multirc,
+            records.multirc,
             ("f1", "exact_match"),
         ),
         PocketTask(
@@ -148,7 +149,7 @@ TASKS = {
             "the person missing in a statement",
             (),
             _sizes(2000),
-            make.record,
+            records.record,
             ("em", "f1"),
         ),
         PocketTask(
@@ -156,22 +157,22 @@ TASKS = {
             "what follows from an event",
             ("entailment", "not_entailment"),
             _sizes(1500),
-            make.rte,
+            records.rte,
         ),
         PocketTask(
             "wic",
             "whether a word has the same sense twice",
             _TRUTH,
             _sizes(1500),
-            make.wic,
+            records.wic,
         ),
-        PocketTask("wsc", "whom a pronoun means", (), _sizes(600), make.wsc),
+        PocketTask("wsc", "whom a pronoun means", (), _sizes(600), records.wsc),
         PocketTask(
             "sentiment",
             "whether a review is positive",
             ("negative", "positive"),
             _sizes(2000),
-            make.sentiment,
+            records.sentiment,
         ),
     )
 }

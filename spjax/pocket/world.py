@@ -1,4 +1,4 @@
-"""Facts and scenes: who and what is where, whose, which colour, on which day, at what price."""
+"""Facts and scenes: places, owners, colours, days and prices of people and things."""
 
 from __future__ import annotations
 
@@ -104,19 +104,19 @@ class Fact(NamedTuple):
 
 
 def state(draws: Draws, fact: Fact) -> str:
-    """The fact in one of its phrasings."""
+    """Draws one phrasing of the fact."""
     relation = fact.relation
     template = draws.pick(relation.statements) if fact.holds else relation.denial
     return template.format(s=fact.subject, v=fact.value)
 
 
 def deny(fact: Fact) -> str:
-    """The contrary of a fact that holds."""
+    """Returns the contrary of a fact that holds."""
     return fact.relation.denial.format(s=fact.subject, v=fact.value)
 
 
 def random_fact(draws: Draws) -> Fact:
-    """A fact about anything."""
+    """Draws a fact about anything."""
     return _fact_under(draws, draws.pick(RELATIONS))
 
 
@@ -125,7 +125,7 @@ def _fact_under(draws: Draws, relation: Relation) -> Fact:
 
 
 def scene(draws: Draws, count: int, relation: Relation | None = None) -> list[Fact]:
-    """`count` (1 to 4) facts, one of them under `relation`, in random order.
+    """Draws `count` (1 to 4) facts, one of them under `relation`, in random order.
 
     In two scenes of three every fact has values of its own kind, so that a value says which fact
     it is of. In the others two or three facts are under one relation: there the subject decides.
@@ -147,7 +147,7 @@ def scene(draws: Draws, count: int, relation: Relation | None = None) -> list[Fa
 
 
 def alike(draws: Draws, count: int, relation: Relation) -> list[Fact]:
-    """`count` facts under one relation, with different subjects and different values."""
+    """Draws `count` facts under one relation, with different subjects and values."""
     subjects, values = (draws.sample(all, count) for all in (relation.subjects, relation.values))
     return [Fact(relation, s, v) for s, v in zip(subjects, values)]
 
@@ -175,7 +175,7 @@ def _unlike(one: Fact, other: Fact) -> bool:
 
 
 def shared_scene(draws: Draws, relation: Relation) -> list[Fact]:
-    """Three or four facts under one relation, two of which have the same value."""
+    """Draws three or four facts under one relation, two of which have the same value."""
     count = 3 + draws.below(2)
     subjects = draws.sample(relation.subjects, count)
     values = draws.sample(relation.values, count - 1)
@@ -183,7 +183,7 @@ def shared_scene(draws: Draws, relation: Relation) -> list[Fact]:
 
 
 def tell(draws: Draws, facts: list[Fact]) -> str:
-    """The facts as a passage of sentences."""
+    """Writes the facts as a passage of sentences."""
     sentences = [state(draws, fact) for fact in facts]
     if len(sentences) > 1 and draws.chance(0.25):
         sentences[:2] = [f"{sentences[0]} and {sentences[1]}"]
@@ -191,7 +191,7 @@ def tell(draws: Draws, facts: list[Fact]) -> str:
 
 
 def wrong_value(draws: Draws, facts: list[Fact], fact: Fact) -> str:
-    """Another value than the fact's: mostly that of another fact under its relation, if any."""
+    """Draws another value than the fact's: mostly that of another fact of its relation."""
     relation, value = fact.relation, fact.value
     near = [f.value for f in facts if f.relation is relation and f.value != value and f.holds]
     if near and draws.chance(0.85):
@@ -200,7 +200,7 @@ def wrong_value(draws: Draws, facts: list[Fact], fact: Fact) -> str:
 
 
 def ask(draws: Draws, facts: list[Fact], truth: bool) -> str:
-    """A yes-no question (no question mark) to which the facts answer `truth`."""
+    """Draws a yes-no question (no question mark) to which the facts answer `truth`."""
     fact = draws.pick([f for f in facts if f.holds])
     denied = [f for f in facts if not f.holds]
     value = fact.value
@@ -214,7 +214,7 @@ def ask(draws: Draws, facts: list[Fact], truth: bool) -> str:
 
 
 def claim(draws: Draws, facts: list[Fact], truth: bool) -> str:
-    """A statement that the facts make `truth`; one in five is phrased as a denial."""
+    """Draws a statement that the facts make `truth`; one in five is phrased as a denial."""
     fact = draws.pick([f for f in facts if f.holds])
     denied = [f for f in facts if not f.holds]
     if denied and draws.chance(0.4):
@@ -226,7 +226,7 @@ def claim(draws: Draws, facts: list[Fact], truth: bool) -> str:
 
 
 def unsaid(draws: Draws, facts: list[Fact]) -> str:
-    """A statement that the facts neither give nor exclude, though it may name what they do."""
+    """Draws a statement that the facts neither entail nor exclude."""
     fact = draws.pick(facts)
     known = {(id(f.relation), f.subject) for f in facts}
     if draws.chance(0.5):

@@ -9,16 +9,17 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import grain.experimental
 import numpy as np
 
+from spjax import multihost
+from spjax.files import DamagedFile, read_json, write_json
 from spjax.pretraining import span_corruption
+from spjax.pretraining.recipe import Pretrain
 from spjax.types import Batch
-
-if TYPE_CHECKING:
-    from spjax.pretraining.pretrain import Pretrain
 
 # t5/data/preprocessors.py: span_corruption joins 128 documents before it cuts them into texts, and
 # both objectives take at most 65,536 tokens of a document.
@@ -55,7 +56,7 @@ class Corpus(Protocol):
     fingerprint: str
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Returns the number of documents."""
 
     def __getitem__(self, number: int) -> np.ndarray:
         """Token ids of a document, int32, at least one."""
@@ -107,7 +108,7 @@ class Batches:
         return None
 
     def documents_seen(self, number: int) -> int:
-        """How many documents have been gone through before the one with this number."""
+        """Returns the number of documents read before the one with this number."""
         return number
 
 
@@ -185,7 +186,7 @@ class CorpusBatches:
         return self.rows.fill(lambda number: self.example(number, spans), start, following)
 
     def example(self, number: int, spans: bool) -> span_corruption.Example:
-        """Inputs and targets of a text; targets that are too long are cut before their EOS."""
+        """Returns inputs and targets of a text; targets that are too long are cut before EOS."""
         group, text = divmod(number, _TEXTS)
         tokens = self.group(group, spans)[text]
         rng = np.random.default_rng([self.config.seed, 1, number])
@@ -206,7 +207,7 @@ class CorpusBatches:
         return [part[at : at + length] for part in parts for at in range(0, len(part), length)]
 
     def documents_seen(self, number: int) -> int:
-        """How many documents have been gone through, in groups, before the text of this number."""
+        """Returns the number of documents read, in groups, before the text of this number."""
         return -(-number // _TEXTS) * _JOINED
 
 
@@ -215,3 +216,38 @@ def _part(tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     pieces = -(-len(tokens) // _MOST_TOKENS)
     at = int(rng.integers(pieces)) * _MOST_TOKENS if pieces > 1 else 0
     return tokens[at : at + _MOST_TOKENS]
+
+
+_CORPUS = "corpus.json"  # the corpus that the numbers of documents in the checkpoints belong to
+
+
+def check_same_corpus(name: str, fingerprint: str, folder: Path, step: int) -> None:
+    """Demands the corpus that a run began with; records it at the start of the run.
+
+    Args:
+      name: of the corpus.
+      fingerprint: of the corpus as it is now.
+      folder: of the run.
+      step: how many the run has made.
+
+    Raises:
+      ValueError: the run was begun with another build of the corpus.
+    """
+    path, begun = folder / _CORPUS, fingerprint
+    if step and path.is_file():
+        try:
+            begun = str(read_json(path).get("fingerprint"))
+        except DamagedFile as error:
+            raise ValueError(
+                f"{error}. It says which corpus the run in {folder} was begun with; put a copy "
+                "back, or delete it if the corpus is still the same."
+            ) from error
+    if begun != fingerprint:
+        raise ValueError(
+            f"the run in {folder} has made {step} steps with another build of the corpus {name!r} "
+            f"({begun[:8]}, and now {fingerprint[:8]}), so that it cannot go on exactly. Put that "
+            "build back, or begin anew in another folder (MODEL_DIR)."
+        )
+    if multihost.is_primary():
+        about = {"corpus": name, "fingerprint": fingerprint}
+        write_json(path, about)

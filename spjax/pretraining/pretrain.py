@@ -32,190 +32,24 @@ import orbax.checkpoint as ocp
 
 from spjax import multihost, partitioning, trees
 from spjax.checkpoints.weights import weights
-from spjax.files import append_line, expanded, write_json
-from spjax.models import T5, T5Config
+from spjax.files import append_line, write_json
+from spjax.models import T5
 from spjax.models.losses import token_losses
 from spjax.models.t5 import init_weights, weight_shapes
-from spjax.pretraining import checks, span_corruption
+from spjax.pretraining import data
 from spjax.pretraining.data import Batches, CorpusBatches, Documents, Shuffled
+from spjax.pretraining.recipe import Pretrain
 from spjax.training.checkpoint_steps import SyncedPath, restore_newest
 from spjax.training.run_files import drop_after
 from spjax.types import Batch, Tree
 
 KEPT_PERCENT = (0, 1, 5, 10)  # of the pocket ladder
-DECAYS = ("linear", "rsqrt")
-
-
-@dataclasses.dataclass(frozen=True)
-class Pretrain:
-    """Everything that decides the numbers of a pre-training run.
-
-    Attributes:
-      model: name of a size, or "auto" for the shape of what `checkpoint` holds.
-      corpus: name or folder of a tokenised corpus (`spjax cache`); "" for the pocket world, which
-        alone has lessons and long rows.
-      checkpoint: weights to start from, in any format; "" for random ones.
-      vocabulary: name or path of the corpus's; "" for the file beside `checkpoint`.
-      keep: steps after which the weights are kept, beside the last ones.
-      documents: how many documents of the pocket world to generate; they are gone through again
-        when used up.
-      span_steps: steps of span corruption.
-      lesson_steps: steps of each lesson, with which prefix LM begins.
-      lesson_documents: how many documents to generate for each lesson.
-      adaptation_steps: steps of prefix LM, lessons included.
-      long_steps: steps of prefix LM after that, with up to `long_length - input_length` words
-        before each text; the rate begins at a quarter of `learning_rate` and falls.
-      long_length: L of these steps; there are fewer rows, for about as many tokens in a batch.
-      rows: rows in a batch.
-      input_length: L, tokens.
-      target_length: M, tokens.
-      learning_rate: Adafactor's, in proportion to the size of each parameter, after a warm-up and
-        until the decay.
-      decay: "linear", or "rsqrt" for `learning_rate / sqrt(step)`, T5X's `constant *
-        rsqrt_decay`, where the step counts from `steps_before` and is at least `warmup_steps`.
-      steps_before: steps that the checkpoint has seen, for "rsqrt".
-      warmup_steps: linear, from 0; with "rsqrt" the rate is constant in them.
-      decay_fraction: last share of the steps, in which a "linear" rate falls to a 50th.
-      seed: of the initial weights, the documents and the corruption.
-      checkpoint_period: steps between two resumable checkpoints.
-      num_partitions: devices along the mesh axis `model`; the rest are along `data`.
-      logical_axis_rules: as `Run.logical_axis_rules`.
-      microbatches: parts in which a batch is gone through, to save memory.
-      remat: whether layers are computed again in the backward pass, to save memory.
-      contents: as `Run.contents`.
-    """
-
-    model: str
-    corpus: str = ""
-    checkpoint: str = ""
-    vocabulary: str = ""
-    keep: tuple[int, ...] = ()
-    documents: int = 400_000
-    span_steps: int = 400
-    lesson_steps: tuple[int, ...] = (900, 300, 300, 800)
-    lesson_documents: int = 100_000
-    adaptation_steps: int = 6500
-    long_steps: int = 400
-    long_length: int = 224
-    rows: int = 32
-    input_length: int = 64
-    target_length: int = 16
-    learning_rate: float = 0.02
-    decay: str = "linear"
-    steps_before: int = 0
-    warmup_steps: int = 100
-    decay_fraction: float = 0.4
-    seed: int = 0
-    checkpoint_period: int = 500
-    num_partitions: int = 1
-    logical_axis_rules: Any = "data_parallel"
-    microbatches: int = 1
-    remat: bool = False
-    contents: Sequence[tuple[str, str]] = ()
-
-    def __post_init__(self) -> None:
-        """Checks names and ranges before any text is generated."""
-        for name in ("checkpoint", "vocabulary", "corpus"):
-            object.__setattr__(self, name, expanded(getattr(self, name)))
-        weights.check_model(self.model, self.checkpoint)
-        checks.check_numbers(self)
-        for name in ("lesson_steps", "keep"):  # gin gives lists too
-            object.__setattr__(self, name, checks.steps_of(self, name))
-        if self.decay not in DECAYS:
-            raise ValueError(
-                f"Pretrain.decay is {self.decay!r}; it must be one of {', '.join(DECAYS)}."
-            )
-        if self.rows % self.microbatches:
-            raise ValueError(
-                f"Pretrain.microbatches is {self.microbatches}, which does not divide "
-                f"Pretrain.rows ({self.rows}). Use a divisor."
-            )
-        partitioning.check(self.num_partitions, self.logical_axis_rules)
-        self._check_corpus() if self.corpus else self._check_pocket()
-        object.__setattr__(self, "contents", checks.contents(self))
-
-    def _check_corpus(self) -> None:
-        if self.lesson_steps or self.long_steps:
-            raise ValueError(
-                "lessons and long rows are made of the pocket world's documents; with "
-                f"Pretrain.corpus = {self.corpus!r} set Pretrain.lesson_steps = () and "
-                "Pretrain.long_steps = 0."
-            )
-        needed = span_corruption.span_lengths(self.input_length)[1]
-        if self.span_steps and self.target_length < needed:
-            raise ValueError(
-                f"Pretrain.target_length is {self.target_length}; span corruption of "
-                f"{self.input_length} input tokens (Pretrain.input_length) needs {needed}."
-            )
-
-    def _check_pocket(self) -> None:
-        if self.long_length <= self.input_length:
-            raise ValueError(
-                f"Pretrain.long_length is {self.long_length}; it must be more than "
-                f"Pretrain.input_length ({self.input_length})."
-            )
-        if sum(self.lesson_steps) > self.adaptation_steps:
-            raise ValueError(
-                f"the lessons take {sum(self.lesson_steps)} steps (Pretrain.lesson_steps), more "
-                f"than the {self.adaptation_steps} of Pretrain.adaptation_steps that hold them."
-            )
-
-    @property
-    def steps(self) -> int:
-        """Steps in all."""
-        return self.span_steps + self.adaptation_steps + self.long_steps
-
-    @property
-    def without_identity(self) -> frozenset[str]:
-        """Settings that decide where and in what order the same numbers are computed."""
-        names = {"num_partitions", "logical_axis_rules", "microbatches", "remat"}
-        return frozenset(names if self.contents else names | {"contents"})
-
-    def size(self) -> T5Config:
-        """Shape and arithmetic of the model."""
-        return weights.config_of(self.model, self.checkpoint)
-
-    def placement(self) -> partitioning.Placement:
-        """The mesh and its rules.
-
-        Raises:
-          ValueError: they do not fit the devices.
-        """
-        return partitioning.place(self.num_partitions, self.logical_axis_rules)
-
-    def schedule(self) -> optax.Schedule:
-        """Learning rate by step: warm-up, constant, linear decay; and the decay of long rows."""
-        if self.decay == "rsqrt":
-            return self._rsqrt
-        short = self.steps - self.long_steps
-        decay, last = max(int(short * self.decay_fraction), 1), self.learning_rate / 50
-        return optax.join_schedules(
-            [
-                optax.linear_schedule(0.0, self.learning_rate, self.warmup_steps),
-                optax.constant_schedule(self.learning_rate),
-                optax.linear_schedule(self.learning_rate, last, decay),
-                optax.linear_schedule(self.learning_rate / 4, last, max(self.long_steps, 1)),
-            ],
-            [self.warmup_steps, short - decay, short],
-        )
-
-    def _rsqrt(self, step: Any) -> jax.Array:
-        counted = jnp.asarray(step, jnp.float32) + self.steps_before
-        return self.learning_rate / jnp.sqrt(jnp.maximum(counted, max(self.warmup_steps, 1)))
-
-    def optimizer(self) -> optax.GradientTransformation:
-        """T5's Adafactor: steps in proportion to the size of each parameter.
-
-        With steps of one size for all, as AdamW's, a rate that the kernels of the wider models bear
-        is far too small for their embeddings, which are ten times larger.
-        """
-        return optax.adafactor(self.schedule(), decay_rate=0.8, clipping_threshold=1.0)
 
 
 def make_batches(
     config: Pretrain, documents: Documents | Shuffled, lessons: Sequence[Documents] = ()
 ) -> Batches | CorpusBatches:
-    """The batches of a recipe, by the step and the number of their first text.
+    """Returns the batches of a recipe, by the step and the number of their first text.
 
     Raises:
       ValueError: the corpus has more ids than the model.
@@ -234,7 +68,7 @@ def make_batches(
 def loss_and_accuracy(
     model: T5, params: Tree, batch: Batch, total: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean loss and accuracy over real target tokens.
+    """Computes mean loss and accuracy over real target tokens.
 
     Args:
       model: what computes them.
@@ -251,7 +85,7 @@ def loss_and_accuracy(
 
 
 def make_step(config: Pretrain) -> Callable[..., Any]:
-    """The compiled training step: (params, optimizer state, batch) to the same and two figures.
+    """Returns the compiled training step: params, optimizer state, batch to the same and figures.
 
     They are the loss before the update, and the norm of the parameters after it.
     """
@@ -287,7 +121,7 @@ def _gradients(config: Pretrain, model: T5, params: Tree, batch: Batch) -> tuple
 
 
 def _summed(config: Pretrain, batch: Batch, compute: Callable[..., Tree], start: Tree) -> Tree:
-    """What `compute(part, total)` gives for a batch, in one go or in microbatches, from zeros."""
+    """Sums `compute(part, total)` over the microbatches of a batch."""
     count = config.microbatches
     if count == 1 or batch.inputs_BL.shape[0] % count:  # long rows are few
         return compute(batch)
@@ -319,7 +153,7 @@ def pretrain(
     folder: Path,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Trains a model; continues where a run in `folder` was interrupted.
+    """Trains a model, continuing an interrupted run in `folder`.
 
     Args:
       config: the recipe.
@@ -342,7 +176,7 @@ def pretrain(
         another than the one that the run was begun with.
     """
     batches = make_batches(config, documents, lessons)
-    folder, leads = folder.absolute(), multihost.leads()
+    folder, leads = folder.absolute(), multihost.is_primary()
     options = ocp.CheckpointManagerOptions(
         max_to_keep=2, enable_async_checkpointing=False, temporary_path_class=SyncedPath
     )
@@ -352,7 +186,7 @@ def pretrain(
         log(f"{config.model}: continuing from step {step}")
     if config.corpus:
         corpus = documents.corpus.fingerprint
-        checks.check_same_corpus(config.corpus, corpus, folder, step)
+        data.check_same_corpus(config.corpus, corpus, folder, step)
     if leads:
         drop_after(folder / "log.jsonl", step)
     train_step, put = make_step(config), config.placement().put_batch
@@ -445,7 +279,7 @@ def _keep(config: Pretrain, step: int, params: Tree, folder: Path) -> None:
 
 def _save(config: Pretrain, path: Path, params: Tree, about: dict[str, str]) -> None:
     params = jax.tree.map(trees.to_host, params)  # every process has to send its part
-    if multihost.leads():
+    if multihost.is_primary():
         weights.save(path, params, about, "float32" if config.corpus else "bfloat16")
 
 
@@ -462,7 +296,7 @@ def _finish(
     about = {"recipe": json.dumps(card, indent=2, sort_keys=True)}
     _save(config, folder / f"{config.model}.safetensors", params, about)
     card |= held_out_losses(config, params, held_out)
-    if multihost.leads():
+    if multihost.is_primary():
         return write_json(folder / f"{config.model}.json", card)
     return card
 
@@ -470,7 +304,7 @@ def _finish(
 def held_out_losses(
     config: Pretrain, params: Tree, held_out: Documents | Shuffled
 ) -> dict[str, float]:
-    """Loss and accuracy per token on held-out documents, for the objectives of the recipe."""
+    """Computes loss and accuracy per token on held-out documents, for each objective."""
     model, result = _network(config), {}
 
     @jax.jit

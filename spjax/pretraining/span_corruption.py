@@ -58,7 +58,7 @@ def _ended(tokens: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def most_spans(input_length: int, noise_density: float = 0.15, mean_span: float = 3.0) -> int:
-    """The most spans, and so sentinels, in a row of inputs of this length."""
+    """Returns the most spans, and so sentinels, in a row of inputs of this length."""
     tokens = span_lengths(input_length, noise_density, mean_span)[0]
     return max(round(round(tokens * noise_density) / mean_span), 1)
 
@@ -66,7 +66,7 @@ def most_spans(input_length: int, noise_density: float = 0.15, mean_span: float 
 def span_lengths(
     input_length: int, noise_density: float = 0.15, mean_span: float = 3.0
 ) -> tuple[int, int]:
-    """How much text fills a row of inputs, and how long its targets are.
+    """Returns the tokens of text that fill a row of inputs, and the length of its targets.
 
     Args:
       input_length: L, EOS included.

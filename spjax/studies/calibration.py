@@ -1,7 +1,7 @@
-"""How much a device takes at a time: `python -m spjax.studies.calibration CONFIG.gin`.
+"""Measures the batch that fills a device: `python -m spjax.studies.calibration CONFIG.gin`.
 
 Chunks of packed rows go through the model, each twice as many as before, until throughput stops
-rising or memory is full. The last line of the output is JSON; measured figures are kept.
+rising or memory is full. The last line of the output is JSON; the measurements are cached.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spjax import config, subprocesses
+from spjax import config, subprocesses, trees
 from spjax.files import DamagedFile, default_cache_dir, read_json, write_json
-from spjax.training import loop
-from spjax.training import step as steps
+from spjax.injection import Injection, padded
+from spjax.training import trainer
 from spjax.training.run import Run
-from spjax.types import Batch, Injection, Tree, padded
+from spjax.types import Batch, Tree
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _STEPS = 3
 
 
 def rows_of(length: int, rows: int, vocabulary: int) -> Batch:
-    """Random rows full of examples of one run."""
+    """Returns random rows full of examples of one run."""
     rng = np.random.default_rng(0)
     count = max(1, length // _EXAMPLE)
     segments_L = np.minimum(np.arange(length) // _EXAMPLE + 1, count)
@@ -58,27 +58,31 @@ def rows_of(length: int, rows: int, vocabulary: int) -> Batch:
 
 
 def seconds_of(run: Run) -> Callable[[int, int], float]:
-    """A function that times the gradients of so many rows of some length, in seconds."""
-    base, place = loop.base_of(run), loop.placement_of(run)
-    program = steps.program_of(run, run.method, place).of_the_model
-    soft = padded(Injection(jnp.zeros((1, program.config.emb_dim)), np.zeros((1, 1), np.int32)))
-    soft = jax.device_put(soft, place.everywhere)
+    """Returns a function that times the gradients of so many rows of some length, in seconds."""
+    model = run.open_model()
+    placement = model.placement
+    step = trainer.step_config(run, model.config, [run.method], placement).of_model
+    soft = padded(Injection(jnp.zeros((1, step.model.emb_dim)), np.zeros((1, 1), np.int32)))
+    soft = jax.device_put(soft, placement.everywhere)
 
     def measured(rows: int, length: int) -> float:
-        batch = place.put_batch(rows_of(length, rows, program.config.vocab_size))
-        return least_seconds(program, soft, base, batch)
+        batch = placement.put_batch(rows_of(length, rows, step.model.vocab_size))
+        return least_seconds(step, soft, model.weights, batch)
 
     return measured
 
 
-def least_seconds(program: steps.Program, soft: Injection, base: Tree, batch: Batch) -> float:
-    """The shortest of some times of the gradients of a chunk, for one run with a prompt."""
-    through, times = steps.compiled_gradients(program), []
+def least_seconds(step: trainer.StepConfig, soft: Injection, base: Tree, batch: Batch) -> float:
+    """Returns the shortest time of a chunk's gradients, for one run with a prompt."""
+    times = []
     totals_N, key = np.ones(1, np.float32), jax.random.key(0)
     for _ in range(1 + _STEPS):  # the first compiles
-        sums = ([jnp.zeros_like(soft.prompt_RD)], jnp.zeros(1))
+        grads = jax.tree.map(jnp.zeros_like, trees.split_floats(soft)[0])
+        losses_N = jnp.zeros(1)
         start = time.perf_counter()
-        jax.block_until_ready(through(soft, base, batch, totals_N, key, sums))
+        jax.block_until_ready(
+            trainer.add_gradients(step, soft, base, batch, totals_N, key, grads, losses_N)
+        )
         times.append(time.perf_counter() - start)
     return min(times[1:])
 
@@ -86,7 +90,7 @@ def least_seconds(program: steps.Program, soft: Injection, base: Tree, batch: Ba
 def saturation(
     seconds: Callable[[int, int], float], length: int, multiple: int = 1
 ) -> tuple[int, list[tuple[int, float]]]:
-    """The number of positions beyond which throughput hardly rises, and what was measured.
+    """Returns the positions beyond which throughput hardly rises, and the measurements.
 
     Args:
       seconds: time of so many rows of some length; raises `jax.errors.JaxRuntimeError` where
@@ -112,15 +116,16 @@ def saturation(
 
 
 def calibrate(run: Run) -> dict[str, Any]:
-    """`positions`, what was measured and where; from the cache if it was measured before."""
-    place = loop.placement_of(run)
-    program = steps.program_of(run, run.method, place).of_the_model
+    """Returns `positions`, measurements and device; from the cache if measured before."""
+    model = run.open_model()
+    placement = model.placement
+    step = trainer.step_config(run, model.config, [run.method], placement).of_model
     device, length = jax.devices()[0].device_kind, min(run.row_length, 512)
     facts = (
         device,
         jax.device_count(),
         jax.__version__,
-        dataclasses.asdict(program.config),
+        dataclasses.asdict(step.model),
         run.weights_dtype,
         run.num_partitions,
         str(run.logical_axis_rules),
@@ -134,14 +139,14 @@ def calibrate(run: Run) -> dict[str, Any]:
             return read_json(path)
         except DamagedFile as error:
             _log.warning("%s; it is measured again.", error)
-    positions, rates = saturation(seconds_of(run), length, place.mesh.shape["data"])
-    found = {"positions": positions, "rates": rates, "device": device, "model": run.model}
-    write_json(path, found, indent=None)
-    return found
+    positions, rates = saturation(seconds_of(run), length, placement.mesh.shape["data"])
+    measured = {"positions": positions, "rates": rates, "device": device, "model": run.model}
+    write_json(path, measured, indent=None)
+    return measured
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints what `calibrate` finds for the run of a `config.gin`."""
+    """Prints the result of `calibrate` for the run of a `config.gin`."""
     subprocesses.exit_with_parent()
     (path,) = argv if argv is not None else sys.argv[1:]
     run = config.load_stored("Run", Path(path))

@@ -1,4 +1,4 @@
-"""What a run costs, from the shape of the model: an estimate for planning, not a measurement."""
+"""Estimated cost of a run, from the shape of the model, for planning."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EXAMPLES_PER_EVALUATION = 300
 
 
 def typical(prompt_length: int, lengths: tuple[int, int]) -> tuple[int, int]:
-    """Encoder and decoder positions of a typical example.
+    """Returns encoder and decoder positions of a typical example.
 
     Args:
       prompt_length: P.
@@ -31,7 +31,7 @@ def typical(prompt_length: int, lengths: tuple[int, int]) -> tuple[int, int]:
 
 
 def run_seconds(run: Any, config: T5Config, lengths: tuple[int, int]) -> float:
-    """Estimated seconds of a whole run on one core, without compilation.
+    """Estimates the seconds of a whole run on one core, without compilation.
 
     The backward pass costs one forward pass through frozen weights and two through trained ones.
 
@@ -54,7 +54,7 @@ def run_seconds(run: Any, config: T5Config, lengths: tuple[int, int]) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: "42 s", "7 min", "2 h 05 min"."""
+    """Formats seconds: "42 s", "7 min", "2 h 05 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

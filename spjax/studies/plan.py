@@ -1,9 +1,8 @@
-"""From a study to its table of runs, in the order in which workers should take them."""
+"""The plan of a study: its table of runs, in the order in which workers take them."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -13,24 +12,6 @@ from typing import Any
 from spjax import config
 from spjax.studies import cost, run_folder
 from spjax.studies.study import Study
-
-# What the runs of a gang may differ in; a longer one goes on without the others.
-_OF_ONE_RUN = (
-    "task",
-    "method",
-    "seed",
-    "steps",
-    "batch_size",
-    "eval_period",
-    "patience",
-    "checkpoint_period",
-    "eval_batch_size",
-    "eval_examples",
-    "eval_seed",
-    "input_length",
-    "target_length",
-    "contents",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +24,11 @@ class RunSpec:
       text: its resolved configuration, in gin.
       group: runs with an equal group share compiled programs, unless the texts of their tasks,
         which have rounded lengths, come to different ones.
-      gang: runs with an equal gang can train side by side: they leave the model's weights alone,
-        nothing is dropped out, and model, optimizer (but for its rate) and loss are the same.
-      positions: encoder positions of its batch, about; what decides how wide its gang should be.
+      gang: runs with an equal gang can train side by side: they do not change the model's weights
+        or use dropout, and model, optimizer (but for its rate) and loss are the same.
+      positions: approximate encoder positions of its batch, which decide the width of its gang.
       seconds: estimated time on one core, with its share of its group's compilation.
-      labels: what tables show of it: model, method, prompt_length, init, task, seed and
+      labels: columns of tables: model, method, prompt_length, init, task, seed and
         learning_rate, which is None where nothing is trained.
       run: the `spjax.training.run.Run` itself.
     """
@@ -63,11 +44,11 @@ class RunSpec:
     run: Any = None
 
     def folder(self, study_folder: Path) -> Path:
-        """Where this run's files are."""
+        """Returns the folder of this run's files."""
         return study_folder / "runs" / self.key
 
     def result(self, study_folder: Path) -> dict[str, Any] | None:
-        """Its `result.json`, None while it is not finished, or if the folder is another run's."""
+        """Returns `result.json`, None while unfinished, or if the folder is another run's."""
         folder = self.folder(study_folder)
         return run_folder.result(folder) if run_folder.holds(folder, self.text) else None
 
@@ -77,7 +58,7 @@ def expand(
     overrides: Sequence[str] = (),
     search_paths: Sequence[str | Path] = (),
 ) -> list[RunSpec]:
-    """All different runs of a study, in the order of its arms and axes.
+    """Returns all different runs of a study, in the order of its arms and axes.
 
     Args:
       study: its arms are parsed one after the other.
@@ -114,6 +95,7 @@ def expand(
 def _spec(key: str, run: Any, arm: str) -> RunSpec:
     from spjax import methods
     from spjax.checkpoints.weights import weights
+    from spjax.training.gang import gang_key
     from spjax.training.run_data import lengths_of
 
     lengths = tuple(lengths_of(run).values())
@@ -127,21 +109,12 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
         "seed": run.seed,
         "learning_rate": run.optimizer.learning_rate if run.method.trained else None,
     }
-    alike = config.canonical(run)
-    alike["computed"] = {name: getattr(run, name) for name in sorted(run.without_identity)}
-    alike["trained"] = run.method.trained
-    # Dropout masks are drawn for the rows of a whole gang.
-    if not run.method.changes_weights and run.dropout_rate == 0:
-        alike["optimizer"] = alike["optimizer"] | {"learning_rate": None}
-        alike |= dict.fromkeys(_OF_ONE_RUN)
-        if run.waywardness is not None:  # to a text, in the task's vocabulary
-            alike["vocabulary"] = run.resolved_vocabulary
     return RunSpec(
         key=key,
         arms=(arm,),
         text=config.config_str(run),
         group=(run.model, method, labels["prompt_length"], run.batch_size),
-        gang=json.dumps(alike, sort_keys=True),
+        gang=gang_key(run),
         positions=run.batch_size * cost.typical(slots, lengths)[0],
         seconds=cost.run_seconds(run, weights.config_of(run.model, run.checkpoint), lengths),
         labels=labels,
@@ -150,7 +123,7 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
 
 
 def _init(run: Any) -> str:
-    """What tells runs apart beside model, method, prompt length, task and seed."""
+    """Returns the label of runs beside model, method, prompt length, task and seed."""
     initializer = getattr(run.method, "initializer", None)
     start = "" if initializer is None else _snake(type(initializer).__name__)
     if path := getattr(initializer, "path", ""):
@@ -164,11 +137,11 @@ def _snake(name: str) -> str:
 
 
 def gangs(specs: Iterable[RunSpec], width: Callable[[RunSpec], int]) -> list[list[RunSpec]]:
-    """Puts runs of an equal `RunSpec.gang` together, keeping the order.
+    """Groups runs of an equal `RunSpec.gang`, keeping the order.
 
     Args:
       specs: the runs.
-      width: how many runs like this one should train side by side.
+      width: number of runs like this one that should train side by side.
     """
     pools: dict[str, list[list[RunSpec]]] = {}
     result = []
@@ -193,7 +166,7 @@ class Queue:
         return sum(map(len, self.groups.values()))
 
     def take(self, last: tuple[Any, ...] | None, others: Iterable[Any]) -> list[RunSpec] | None:
-        """The next gang for a worker, None when nothing is left that is worth taking.
+        """Returns the next gang for a worker, None when nothing is left that is worth taking.
 
         Args:
           last: group of the worker's previous gang.
@@ -223,12 +196,12 @@ class Queue:
 
 
 def seconds(gang: Iterable[RunSpec]) -> float:
-    """Estimated time of a gang on one core."""
+    """Returns the estimated time of a gang on one core."""
     return sum(spec.seconds for spec in gang)
 
 
 def table(specs: Sequence[RunSpec], finished: set[str]) -> str:
-    """A plain table of the plan: one line for each arm, model, method and prompt length."""
+    """Formats the plan: one line for each arm, model, method and prompt length."""
     rows: dict[tuple[Any, ...], list[RunSpec]] = {}
     for arm in dict.fromkeys(arm for spec in specs for arm in spec.arms):
         for spec in (spec for spec in specs if arm in spec.arms):

@@ -1,4 +1,4 @@
-"""How many runs should train side by side."""
+"""Gang sizes: the number of runs that should train side by side."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from spjax.studies.plan import RunSpec
 
 
 def widths(specs: Sequence[RunSpec], gang_width: int = 0) -> Callable[[RunSpec], int]:
-    """The number of runs like a given one that should share a gang.
+    """Returns a function from a run to the number of such runs that should share a gang.
 
-    A gang is as wide as it takes to fill the device: its calibrated number of encoder positions
-    over those of one run's batch. On CPU the batch of one run fills it, so runs follow each other
+    A gang fills the device: its width is the calibrated number of encoder positions over those of
+    one run's batch. On CPU the batch of one run fills the device, so runs train one after the other
     in one warm process.
 
     Args:
@@ -31,16 +31,16 @@ def widths(specs: Sequence[RunSpec], gang_width: int = 0) -> Callable[[RunSpec],
     if gang_width or not local.has_accelerator():
         return lambda spec: gang_width or 1
     shared = {gang for gang, count in Counter(spec.gang for spec in specs).items() if count > 1}
-    found = {spec.gang: spec for spec in specs if spec.gang in shared}
-    sizes = {gang: calibrated(spec) for gang, spec in found.items()}
+    spec_of = {spec.gang: spec for spec in specs if spec.gang in shared}
+    sizes = {gang: calibrated(spec) for gang, spec in spec_of.items()}
     return lambda spec: max(1, sizes.get(spec.gang, 0) // spec.positions)
 
 
 def calibrated(spec: RunSpec) -> int:
-    """Encoder positions at a time that fill the device with this run's model.
+    """Returns the encoder positions at a time that fill the device with this run's model.
 
-    Measured in a process of its own, so that the device is free again for the workers; what was
-    measured once is kept in the user's cache folder.
+    Measured in a separate process, so that the device is free again for the workers, and cached in
+    the user's cache folder.
 
     Raises:
       RuntimeError: the process failed; the message has the end of what it wrote.

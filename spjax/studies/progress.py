@@ -1,4 +1,4 @@
-"""Shows how far a sweep is: a live table on a terminal, else a plain line now and then."""
+"""Progress of a sweep: a live table on a terminal, else a plain line now and then."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LIVE_SECONDS = 0.5
 
 
 class Progress:
-    """Counts what is done and says so; use as a context manager.
+    """Counts and displays finished runs; use as a context manager.
 
     The time left is the estimated cost of what remains, scaled by how the estimates of this sweep
     have compared with the clock so far.
@@ -42,16 +42,16 @@ class Progress:
             self.live.stop()
 
     def begin(self, worker: int, gang: list[RunSpec]) -> None:
-        """A worker has been given a gang."""
+        """Notes that a worker has been given a gang."""
         self.current[worker] = (gang, {"stage": "starting", "step": 0, "steps": 0})
 
     def update(self, worker: int, event: dict[str, Any]) -> None:
-        """A worker has sent progress."""
+        """Notes progress that a worker has sent."""
         if worker in self.current:
             self.current[worker] = (self.current[worker][0], event)
 
     def end(self, worker: int, state: str) -> None:
-        """A worker is through with its gang: "done", "failed", or "again" for one more try."""
+        """Notes that a worker has ended its gang: "done", "failed", or "again" for another try."""
         gang, _ = self.current.pop(worker)
         if state == "again":
             return
@@ -75,7 +75,7 @@ class Progress:
             self.live.update(self._table(), refresh=True)
 
     def time_left(self) -> float | None:
-        """Estimated seconds until the end, None before there is anything to go by."""
+        """Returns estimated seconds until the end, None before anything is measured."""
         running = 0.0
         for gang, event in self.current.values():
             running += seconds(gang) * event["step"] / max(event["steps"], 1)

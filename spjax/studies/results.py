@@ -1,4 +1,4 @@
-"""The results table: one row for each arm and finished run, made from the run folders alone."""
+"""The results table: one row for each arm and finished run, read from the run folders."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax.files import replacing, write_sums
-from spjax.studies import run_folder
+from spjax.files import replacing, write_sums, write_text
 from spjax.studies.plan import RunSpec
 
 SUMS = "results.sha256"
@@ -43,7 +42,7 @@ COLUMNS: dict[str, type] = {
 
 
 def rows(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, Any]]:
-    """The table's rows, sorted; a value a run does not have is None.
+    """Returns the table's rows, sorted; a value a run does not have is None.
 
     Args:
       study: name of the study.
@@ -73,7 +72,7 @@ def write(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, 
     writer.writeheader()
     writer.writerows(table)
     (folder / SUMS).unlink(missing_ok=True)  # until all three belong together
-    run_folder.write(folder / "results.csv", text.getvalue())
+    write_text(folder / "results.csv", text.getvalue())
     kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
     with replacing(folder / "results.parquet") as temporary:

@@ -1,4 +1,4 @@
-"""A study's folder on disk: its lock, what is finished in it, and whether it can be written."""
+"""Folders of studies and runs on disk: locks, finished runs, and disk errors."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from typing import Any
 
 from spjax import config, locks
 from spjax.checkpoints.prompts import prompts
-from spjax.files import DamagedFile, file_digest, read_json
-from spjax.files import write_text as write
+from spjax.files import DamagedFile, file_digest, read_json, write_text
 
 _log = logging.getLogger(__name__)
 
@@ -41,12 +40,12 @@ def result(folder: Path, name: str = "result.json") -> dict[str, Any] | None:
 
 
 def metrics_problem(folder: Path, result: Mapping[str, Any]) -> str:
-    """Why a run's `metrics.jsonl` is not the one that its result was written with; "" if it is."""
+    """Returns why a run's `metrics.jsonl` does not belong to its result; "" if it does."""
     return _digest_problem(folder / "metrics.jsonl", result.get("metrics_sha256"))
 
 
 def config_problem(folder: Path, result: Mapping[str, Any]) -> str:
-    """Why a run's `config.gin` is not the one that its result was written with; "" if it is."""
+    """Returns why a run's `config.gin` does not belong to its result; "" if it does."""
     return _digest_problem(folder / "config.gin", result.get("config_sha256"))
 
 
@@ -58,14 +57,14 @@ def _digest_problem(path: Path, expected: str | None) -> str:
 
 
 def warn_of_damage(folder: Path) -> None:
-    """Warns of damaged files in the run folders of a study, of which its tables know nothing."""
+    """Warns of damaged files in a study's run folders, which its tables leave out."""
     for path in sorted(folder.glob("runs/*/result.json")):
         if problem := metrics_problem(path.parent, result(path.parent) or {}):
             _log.warning("%s. The scores do not come from it.", problem)
 
 
 def config_text(folder: Path) -> str:
-    """The content of a run folder's `config.gin`, "" if there is none."""
+    """Reads a run folder's `config.gin`, "" if there is none."""
     try:
         return (folder / "config.gin").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -73,20 +72,22 @@ def config_text(folder: Path) -> str:
 
 
 def holds(folder: Path, text: str) -> bool:
-    """Whether a folder's `config.gin` is that of the run with this one."""
+    """Returns whether a folder's `config.gin` is that of the run with this text."""
     return config.identity(config_text(folder)) == config.identity(text)
 
 
 def extends(folder: Path, text: str) -> bool:
-    """Whether a run is the one in a folder but for a greater `Run.steps`, so that it can go on.
+    """Returns whether a run differs from a folder's only in a greater `Run.steps`.
 
     The learning rate of a run is constant after its warm-up, so nothing else depends on the number
     of steps.
     """
-    stored = config_text(folder)
-    if config.differences(stored, text) != ["Run.steps"]:
+    existing = config_text(folder)
+    if config.differences(existing, text) != ["Run.steps"]:
         return False
-    before, after = (config.settings(own)["Run.steps"] for own in (stored, text))
+    before, after = (
+        config.settings(config_text_of)["Run.steps"] for config_text_of in (existing, text)
+    )
     return before.isdigit() and int(before) < int(after)
 
 
@@ -94,7 +95,7 @@ def prepare(folder: Path, text: str) -> None:
     """Makes a run folder with its `config.gin`.
 
     A folder with the `config.gin` of another run is cleared, but for its lock. Files in a folder
-    without one are not of our making, and stay.
+    without one are not spjax's, and stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "config.gin").exists() and not holds(folder, text):
@@ -106,12 +107,12 @@ def prepare(folder: Path, text: str) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-    write(folder / "config.gin", text)
+    write_text(folder / "config.gin", text)
 
 
 @contextlib.contextmanager
-def own(folder: Path, text: str) -> Iterator[None]:
-    """Holds a folder that the user has named, for the run with this `config.gin` alone.
+def claim(folder: Path, text: str) -> Iterator[None]:
+    """Locks a folder that the user has named, for the run with this `config.gin` alone.
 
     Raises:
       ValueError: the folder holds another run, or files that are no run's; or as `probe`, `lock`.
@@ -141,9 +142,9 @@ def _check_owner(folder: Path, text: str) -> None:
             f"{', ...' if names[3:] else ''}); {elsewhere}, a new or empty one."
         )
     if not holds(folder, text) and not extends(folder, text):
-        stored = config_text(folder)
-        names = config.differences(stored, text)
-        changed = _changed_contents(stored, text) if "Run.contents" in names else []
+        existing = config_text(folder)
+        names = config.differences(existing, text)
+        changed = _changed_contents(existing, text) if "Run.contents" in names else []
         raise ValueError(
             f"{folder} holds another run (see its config.gin): it differs in "
             f"{', '.join(names[:5])}{', ...' if names[5:] else ''}"
@@ -152,9 +153,9 @@ def _check_owner(folder: Path, text: str) -> None:
         )
 
 
-def _changed_contents(stored: str, text: str) -> list[str]:
-    """Paths that both of two configurations read, with another content."""
-    values = (config.settings(own).get("Run.contents", "()") for own in (stored, text))
+def _changed_contents(existing: str, text: str) -> list[str]:
+    """Returns paths that both of two configurations read, with other content."""
+    values = (config.settings(one).get("Run.contents", "()") for one in (existing, text))
     try:
         before, after = (dict(ast.literal_eval(value)) for value in values)
     except (ValueError, SyntaxError, TypeError):
@@ -163,7 +164,7 @@ def _changed_contents(stored: str, text: str) -> list[str]:
 
 
 def probe(folder: Path) -> None:
-    """Makes the folder and writes a megabyte to it.
+    """Makes the folder and writes a megabyte to it, to test the disk.
 
     Raises:
       ValueError: the folder cannot be made or written.
@@ -186,7 +187,7 @@ def probe(folder: Path) -> None:
 
 
 def disk_problem(error: BaseException) -> str:
-    """What the disk said, if `error` or its cause is about a full or read-only disk, else "".
+    """Returns the system's words if `error` or its cause is a full or read-only disk, else "".
 
     That is "REASON: PATH", or "REASON" where the path is not known.
     """
@@ -204,18 +205,18 @@ def disk_problem(error: BaseException) -> str:
 
 
 def disk_message(problem: str, folder: Path | None = None) -> str:
-    """What to tell people.
+    """Returns the message for a full or read-only disk.
 
     Args:
       problem: from `disk_problem`.
       folder: the output folder, named where the path is not known.
     """
     reason, _, path = problem.partition(": ")
-    place = path or (f"the output folder {folder}" if folder else "a file")
+    location = path or (f"the output folder {folder}" if folder else "a file")
     if reason == os.strerror(errno.EACCES):
-        return f"{place} cannot be opened ({reason})"
+        return f"{location} cannot be opened ({reason})"
     if not (path or folder):
-        return f"{place} cannot be written ({reason})"
+        return f"{location} cannot be written ({reason})"
     there = Path(path or folder).absolute()
     # os.path's function is also false below a folder that may not be entered.
     there = next(parent for parent in (there, *there.parents) if os.path.exists(parent))
@@ -223,12 +224,12 @@ def disk_message(problem: str, folder: Path | None = None) -> str:
         free = f"; {shutil.disk_usage(there).free / 2**20:.0f} MiB free"
     except OSError:
         free = ""
-    return f"{place} cannot be written ({reason}{free})"
+    return f"{location} cannot be written ({reason}{free})"
 
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[int]:
-    """Holds the study folder; yields the file descriptor, which workers inherit.
+    """Locks the study folder; yields the file descriptor, which workers inherit.
 
     Because workers share the lock, it is free only when the sweep and all of its workers are
     gone: nobody writes to a run folder that a new sweep has taken over.
@@ -268,7 +269,7 @@ def is_gone(folder: Path, descriptor: int) -> bool:
 
 
 def gone_message(folder: Path) -> str:
-    """What to tell people of a folder that is gone."""
+    """Returns the message for a folder that was renamed or deleted."""
     return (
         f"the output folder {folder} was renamed or deleted while it was written to. If it was "
         "renamed, what was saved is kept in it: the same command with its new name, or its old "

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from spjax.files import write_text
 from spjax.studies import cost, plan, planner, results, run_folder
 from spjax.studies.executors.local import TRAIN, Local
 from spjax.studies.plan import RunSpec
@@ -21,13 +22,13 @@ _TICK_SECONDS = 0.5
 
 @dataclasses.dataclass
 class Outcome:
-    """How a sweep ended.
+    """Result of a sweep.
 
     Attributes:
       finished: runs with a result, from this sweep and earlier ones.
-      new: how many of them this sweep added.
-      failed: what went wrong, by run key.
-      stopped: why the sweep gave up or was interrupted, else "".
+      new: number of them that this sweep added.
+      failed: error message by run key.
+      stopped: the reason why the sweep stopped early, else "".
     """
 
     finished: int = 0
@@ -37,7 +38,7 @@ class Outcome:
 
 
 def finished_keys(specs: Sequence[RunSpec], folder: Path) -> set[str]:
-    """Keys of the runs that have a result in the study's folder."""
+    """Returns the keys of the runs that have a result in the study's folder."""
     return {spec.key for spec in specs if spec.result(folder) is not None}
 
 
@@ -76,7 +77,7 @@ def sweep(
         left = [spec for spec in specs if spec.key not in done]
         outcome = Outcome()
         try:
-            run_folder.write(folder / "study.gin", study_text)
+            write_text(folder / "study.gin", study_text)
             if left and prepare is not None:
                 prepare(left)
             pending = plan.gangs(left, planner.widths(left, gang_width))
@@ -135,7 +136,7 @@ class _Loop:
         self.written = time.monotonic()
 
     def run(self) -> None:
-        """Until all is done, or stopped; never leaves a process behind."""
+        """Runs until all is done, or stopped; never leaves a process behind."""
         try:
             for worker in range(self.executor.workers):
                 self.executor.start(worker)
@@ -198,7 +199,7 @@ class _Loop:
             self.outcome.failed[spec.key] = message
 
     def died(self, worker: int, message: str) -> None:
-        """Starts a worker anew; its gang gets one more chance."""
+        """Restarts a worker; its gang gets one more chance."""
         if worker not in self.ready:
             self.outcome.stopped = f"worker {worker} could not start: {message}"
             return
@@ -215,7 +216,7 @@ class _Loop:
 
 
 def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
-    """What to print after a sweep: counts, failures, and how to continue."""
+    """Returns the text printed after a sweep: counts, failures, and how to continue."""
     names = {spec.key: spec for spec in specs}
     if outcome.stopped:
         lines = [
@@ -241,7 +242,7 @@ def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
 
 
 def estimate(specs: Sequence[RunSpec], folder: Path, workers: int) -> str:
-    """The plan of a sweep as a table, with its estimated time.
+    """Returns the plan of a sweep as a table, with its estimated time.
 
     Finished runs of the folder correct the estimate of the rest.
     """

@@ -1,4 +1,4 @@
-"""What a study is: arms, each a product of axes over gin files."""
+"""Studies: arms, each a product of axes over gin files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Arm:
     """All combinations of some axes over the same gin files.
 
     Attributes:
-      name: what the arm is called in the results table.
+      name: of the arm in the results table.
       gin_files: files of a single run, found in the gin search paths.
       axes: values for each varied macro, such as {"MODEL_SIZE": ["pocket_50k"]}.
       bindings: fixed values, by macro or "Configurable.parameter".
@@ -43,7 +43,7 @@ class Arm:
 @config.configurable
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A table of runs and what is drawn from it.
+    """A table of runs, and the figures and tables drawn from it.
 
     Attributes:
       name: of the study's folder; letters, digits, "-", "_" and ".".
@@ -92,13 +92,13 @@ def load_study(
       ValueError: as `config.load`.
     """
     names = {text: config.split_binding(text)[0] for text in overrides}
-    own = [text for text, name in names.items() if _of_study(name)]
-    config.parse(gin_files, own, search_paths)
+    study_names = [text for text, name in names.items() if _of_study(name)]
+    config.parse(gin_files, study_names, search_paths)
     study = config.build("Study")
     left = config.unused()
     passed_on = {name for name in names.values() if "." not in name}
     config.check_used(left - passed_on)
-    return study, [text for text, name in names.items() if text not in own or name in left]
+    return study, [text for text, name in names.items() if text not in study_names or name in left]
 
 
 def load_stored_study(folder: Path) -> Study:

@@ -1,9 +1,9 @@
-"""A worker process: trains the gangs it is told to, one after the other, in one warm process.
+"""A worker process: trains the gangs it receives, one after the other, in one warm process.
 
 Started by `spjax.studies.executors.local`. It reads one JSON object a line from standard input
-({"folders": [...]}) and writes one a line to the descriptor named by `--events`. When standard
-input closes, its parent is gone, and so is it. Importing this module loads only the standard
-library: the process is pinned to its cores before JAX counts them.
+({"folders": [...]}) and writes one a line to the descriptor named by `--events`. It ends when
+standard input closes, which means that its parent has ended. Importing this module loads only
+the standard library: the process is pinned to its cores before JAX counts them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PROGRESS_SECONDS = 0.5
 
 
 def train_folders(folders: Sequence[Path], on_progress: Callable[[Any], None]) -> None:
-    """Trains the runs whose `config.gin` stands in these folders, as one gang.
+    """Trains the runs of the `config.gin` files in these folders, as one gang.
 
     Raises:
       ValueError: a configuration does not parse, or the run refuses its data.
@@ -41,7 +41,7 @@ def train_folders(folders: Sequence[Path], on_progress: Callable[[Any], None]) -
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Body of the process."""
+    """Runs the process."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=int, required=True)
     parser.add_argument("--cores", default="")

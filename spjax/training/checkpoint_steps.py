@@ -76,7 +76,7 @@ def restore_newest(
         unreadable.append((step, problem or "another process cannot read it"))
     for step, problem in unreadable:
         place = Path(manager.directory).parent / f"unreadable-checkpoint-{step}"
-        if multihost.leads():
+        if multihost.is_primary():
             shutil.rmtree(place, ignore_errors=True)
             os.replace(Path(manager.directory) / str(step), place)
             goes_on = f"goes on from step {result[0]}" if result else "begins anew"
@@ -90,6 +90,6 @@ def restore_newest(
                 goes_on,
             )
     if unreadable:
-        multihost.meet("unreadable")
+        multihost.barrier("unreadable")
         manager.reload()
     return result

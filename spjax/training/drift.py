@@ -1,4 +1,4 @@
-"""How far training has moved what it trains."""
+"""Distance of trained parameters from their start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from spjax.types import Tree
 
 
 def drift(start: Tree | None, now: Tree) -> dict[str, float]:
-    """Norms that a run logs at each evaluation.
+    """Returns the norms that a run logs at each evaluation.
 
     Args:
       start: the trainable parameters at step 0; None where nobody kept them.

@@ -8,15 +8,15 @@ from pathlib import Path
 from spjax import trees
 from spjax.checkpoints import model_vocabulary
 from spjax.checkpoints.weights import convert, lazy, weights
-from spjax.checkpoints.weights.stored import from_array
-from spjax.training import loop, stored_run
+from spjax.checkpoints.weights.stored_array import from_array
+from spjax.training import stored_run
 from spjax.training.run import Run
 
 
 def export(
     run: Run, folder: Path, out: Path | str, format: str, dtype: str, words: str = ""
 ) -> Path:
-    """Writes the weights of a run's best step: all of them, what the method changes merged in.
+    """Writes all weights of a run's best step, with the method's changes merged in.
 
     Args:
       run: what the folder's `config.gin` says.
@@ -42,7 +42,7 @@ def export(
         )
     # Where it was computed is of no matter here.
     run = dataclasses.replace(run, num_partitions=1, logical_axis_rules="data_parallel")
-    tuned = stored_run.weights_of(run, folder, loop.base_of(run))
+    tuned = stored_run.weights_of(run, folder, run.open_model())
     arrays = {name: from_array(trees.to_host(x)) for name, x in trees.flatten(tuned).items()}
     return convert.write(
         out,

@@ -1,4 +1,4 @@
-"""How the process holds on to host memory."""
+"""Host memory of a process on CPU: freed blocks and compiled programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_MAPS = 6000
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Lets what a step on CPU frees serve the next one, instead of going back to the system.
+    """Keeps the memory that a step on CPU frees for the next one.
 
     XLA takes the memory of a step anew each time. Blocks of more than 32 MiB are otherwise mapped
     and cleared page by page at every step, which takes as long as the step itself for small models.
@@ -36,7 +36,7 @@ def keep_freed_memory() -> bool:
 
 
 def memory_maps() -> int:
-    """The number of memory maps of this process, 0 where the system does not say."""
+    """Returns the number of memory maps of this process, 0 where the system does not say."""
     try:
         with open("/proc/self/maps", "rb") as maps:
             return sum(1 for _ in maps)
@@ -45,7 +45,7 @@ def memory_maps() -> int:
 
 
 def release_programs(most_maps: int = MOST_MAPS) -> bool:
-    """Drops every compiled program once they take too many memory maps.
+    """Drops all compiled programs once they take too many memory maps.
 
     JAX keeps what it has compiled for as long as the process lives, so that one which trains many
     different runs would reach the kernel's limit of maps and fill the memory. Programs that are

@@ -12,7 +12,7 @@ NORMALIZERS = ("NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", "AVERAGE_PER
 
 
 def imitation_losses(student: tuple[Array, Array], teacher: tuple[Array, Array]) -> jax.Array:
-    """How far the answers of a student are from a teacher's, at every target token.
+    """Returns the distance of a student's answers from a teacher's, at every target token.
 
     The divergence KL(teacher || student) of the next token, and the mean squared difference of the
     last hidden layer (Wang et al. 2023, section 3.1; which layers it means is not said there).
@@ -38,7 +38,7 @@ def run_losses(
     totals_N: Array,
     normalizer: float | str | None = None,
 ) -> jax.Array:
-    """Loss of each run of a gang: its own tokens' losses, summed and normalised.
+    """Returns the loss of each run: its own tokens' losses, summed and normalised.
 
     Args:
       losses_BM: loss of every target token.
@@ -58,7 +58,7 @@ def run_losses(
 
 
 def total(segments_BM: np.ndarray, normalizer: float | str | None = None) -> float:
-    """What the sum of a run's losses is divided by.
+    """Returns the divisor of the sum of a run's losses.
 
     Args:
       segments_BM: of the run's whole batch, before it is packed.

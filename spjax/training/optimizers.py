@@ -56,7 +56,7 @@ class Adafactor:
         _check_flag("Adafactor.multiply_by_parameter_scale", self.multiply_by_parameter_scale)
 
     def make(self, learning_rate: Array) -> optax.GradientTransformation:
-        """The transformation at a given rate (which may be traced and differ between runs)."""
+        """Returns the transformation at a rate, which may be traced and differ between runs."""
         return optax.adafactor(
             learning_rate,
             min_dim_size_to_factor=self.min_dim_size_to_factor,
@@ -100,7 +100,7 @@ class AdamW:
         validation.whole("AdamW.warmup_steps", self.warmup_steps)
 
     def make(self, learning_rate: Array) -> optax.GradientTransformation:
-        """The transformation at a given rate (which may be traced and differ between runs)."""
+        """Returns the transformation at a rate, which may be traced and differ between runs."""
         return optax.adamw(
             learning_rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay
         )

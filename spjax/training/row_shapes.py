@@ -8,11 +8,10 @@ import jax
 import numpy as np
 
 from spjax import partitioning
-from spjax.checkpoints.weights import weights
+from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.data.batching import packing
 from spjax.models import T5Config, fused
 from spjax.models.flops import forward_flops
-from spjax.partitioning import Placement
 from spjax.training.run import Run
 from spjax.training.run_data import RunData
 
@@ -23,11 +22,11 @@ _SCORE_WEIGHT = 2.0
 _CPU_PROGRAM = 3.0 * 40e9
 # An accelerator is done with a step of so many operations before the host has sent the next one.
 _SHORT_STEP = 1e12
-_STEPS_AT_ONCE = 10
+_STEPS_PER_DISPATCH = 10
 
 
-def steps_at_once(config: T5Config, rows: packing.Rows, parts: int = 1) -> int:
-    """Steps that should go to the device in one dispatch.
+def steps_per_dispatch(config: T5Config, rows: packing.Rows, parts: int = 1) -> int:
+    """Returns the number of steps to send to the device in one dispatch.
 
     One on CPU, which computes a loop over steps no faster, and for models whose steps are long
     enough: these compile the model once for gangs of all methods, where a loop over steps holds
@@ -35,32 +34,31 @@ def steps_at_once(config: T5Config, rows: packing.Rows, parts: int = 1) -> int:
     """
     operations = 2 * max(rows.chunks) * forward_flops(config, rows.length, rows.target_length)
     short = jax.default_backend() != "cpu" and operations < _SHORT_STEP
-    return _STEPS_AT_ONCE if short and parts == 1 else 1
+    return _STEPS_PER_DISPATCH if short and parts == 1 else 1
 
 
-def of_gang(run: Run, tasks: Sequence[RunData], placement: Placement) -> packing.Rows:
-    """The shape of the rows of a gang.
+def of_gang(run: Run, tasks: Sequence[RunData], model: FrozenModel) -> packing.Rows:
+    """Returns the shape of the rows of a gang.
 
     Args:
       run: the first of the gang.
       tasks: the data of each run.
-      placement: rows of a chunk are a multiple of the devices along `data`.
+      model: its mesh has the devices along `data` that divide the rows of a chunk.
     """
     together = zip(*(own.positions() for own in tasks))
     batches = [tuple(map(np.concatenate, zip(*own))) for own in together]
     longest = tuple(map(max, zip(*(own.longest() for own in tasks))))
     if run.dropout_rate:  # masks belong to a row, so each example has its own
         rows = run.batch_size // run.microbatches
-        return packing.plain(*longest, rows, placement.mesh.shape["data"])
-    config = weights.config_of(run.model, run.checkpoint)
+        return packing.plain(*longest, rows, model.placement.mesh.shape["data"])
     return fastest(
         batches,
         longest,
-        config,
+        model.config,
         steps=run.steps,
         limit=run.row_length,
         parts=run.microbatches,
-        multiple=placement.mesh.shape["data"],
+        multiple=model.placement.mesh.shape["data"],
         unit=fused.MULTIPLE if run.attention == "cudnn" else 1,
     )
 
@@ -76,7 +74,7 @@ def fastest(
     multiple: int = 1,
     unit: int = 1,
 ) -> packing.Rows:
-    """The shape in which some batches should train fastest on this kind of device.
+    """Returns the shape in which some batches should train fastest on this kind of device.
 
     Args:
       batches: as for `packing.choose`, like `longest`, `limit`, `parts` and `multiple`.

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from spjax import methods, partitioning, validation
-from spjax.checkpoints import model_vocabulary, remote
+from spjax.checkpoints import frozen_model, model_vocabulary, remote
+from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.checkpoints.weights import weights
 from spjax.data.tasks import file_task, registry
 from spjax.data.tasks.file_task import FileTask
+from spjax.data.tasks.info import Mixture
 from spjax.files import expanded
 from spjax.models import fused, quantization
 from spjax.training.losses import NORMALIZERS
@@ -193,7 +195,7 @@ class Run:
         return readers
 
     def check_contents(self) -> None:
-        """Compares what the run reads with what it was configured for.
+        """Compares the files that the run reads with those it was configured for.
 
         Raises:
           ValueError: the content behind a path has changed.
@@ -242,8 +244,25 @@ class Run:
         return self.vocabulary or model_vocabulary.of(self.model, self.checkpoint)
 
     @property
+    def mixture(self) -> Mixture:
+        """The task or mixture of tasks that the run trains on."""
+        return registry.mixture(self.task)
+
+    def open_model(self) -> FrozenModel:
+        """Opens the frozen model, which is kept in memory for the next runs."""
+        rules = self.logical_axis_rules
+        return frozen_model.open_shared(
+            self.model,
+            self.checkpoint,
+            vocabulary=self.vocabulary,
+            dtype=self.weights_dtype,
+            num_partitions=self.num_partitions,
+            logical_axis_rules=rules if isinstance(rules, str) else partitioning.rules_of(rules),
+        )
+
+    @property
     def without_identity(self) -> frozenset[str]:
-        """Settings that decide where and in what order the same numbers are computed.
+        """Settings that change only where and in what order the same numbers are computed.
 
         Dropout masks are drawn for each microbatch, so with dropout these change the numbers. A
         penalty that is not there decides nothing either, nor do a vocabulary that is the

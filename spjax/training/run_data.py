@@ -1,4 +1,4 @@
-"""What a run reads and is scored on: the tokenised splits of its task or mixture."""
+"""Data of a run: the tokenised splits of its task or mixture, and scores on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from spjax import metrics
 from spjax.checkpoints import model_vocabulary
 from spjax.data.batching import batching, slots
-from spjax.data.tasks import registry
 from spjax.data.tasks.info import TaskInfo
 from spjax.data.token_cache import cache
 from spjax.data.token_cache.cache import CachedSplit
@@ -35,8 +34,8 @@ class RunData:
 
     def __init__(self, run: Run) -> None:
         """Builds the token caches that are missing, in one start of TensorFlow."""
-        self.run, self.mixture = run, registry.mixture(run.task)
-        self.words = model_vocabulary.load(run.vocabulary, run.model, run.checkpoint)
+        self.run, self.mixture = run, run.mixture
+        self.words = run.open_model().vocabulary
         self.final = self.mixture.reported_split
         self.method: Method = run.method.resolve(
             self.mixture.class_labels, self.words.encode, len(self.mixture.trained)
@@ -53,7 +52,8 @@ class RunData:
             trained = (self.split(info, "train").examples for info in self.mixture.trained)
             self.fields = tuple(slots.names_of([x["inputs_text"] for xs in trained for x in xs]))
             self._splits = {
-                key: slots.place(split, template, self.words) for key, split in self._splits.items()
+                key: slots.insert_slots(split, template, self.words)
+                for key, split in self._splits.items()
             }
         self.layout = batching.make_layout(
             list(self._splits.values()),
@@ -64,7 +64,7 @@ class RunData:
         )
 
     def split(self, info: TaskInfo, split: str) -> CachedSplit:
-        """A split of one of the tasks.
+        """Returns a split of one of the tasks.
 
         Raises:
           ValueError: runs do not read it, or its targets are not known.
@@ -77,7 +77,7 @@ class RunData:
         return self._splits[info.name, split]
 
     def batches(self) -> grain.DatasetIterator:
-        """The endless stream of training batches."""
+        """Returns the endless stream of training batches."""
         return batching.train_iterator(
             [self.split(info, "train") for info in self.mixture.trained],
             self.mixture.rates,
@@ -88,7 +88,7 @@ class RunData:
         )
 
     def positions(self, batches: int = 16) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Encoder and decoder positions of the examples of some typical batches."""
+        """Returns encoder and decoder positions of the examples of some typical batches."""
         splits = [self.split(info, "train") for info in self.mixture.trained]
         rates = np.asarray(self.mixture.rates, np.float64)
         rng = np.random.default_rng(0)  # the same for all seeds, so that they share programs
@@ -102,14 +102,14 @@ class RunData:
         return list(zip(inputs, targets))
 
     def longest(self) -> tuple[int, int]:
-        """The most encoder and decoder positions of a training example."""
+        """Returns the most encoder and decoder positions of a training example."""
         splits = [self.split(info, "train") for info in self.mixture.trained]
         inputs = max(int(split.inputs.lengths.max()) for split in splits)
         targets = max(int(split.targets.lengths.max()) for split in splits)
         return inputs + self.layout.slots_beside, targets
 
     def evaluate(self, answer: Callable[[CachedSplit], list[str]]) -> Scores:
-        """As `score`, of the validation examples by which checkpoints are chosen.
+        """Scores the validation examples by which checkpoints are chosen; see `score`.
 
         They are all of them, or a random part of each task, the same whatever the run's seed is.
         """
@@ -120,7 +120,7 @@ class RunData:
         return self._score({**self._splits, **self._parts}, "validation", answer)
 
     def score(self, split: str, answer: Callable[[CachedSplit], list[str]]) -> dict[str, float]:
-        """Metrics in percent and `score`, over the tasks that the run is chosen by.
+        """Returns metrics in percent and `score`, over the tasks that the run is chosen by.
 
         Args:
           split: its name.
@@ -142,11 +142,11 @@ class RunData:
         )
 
     def examples(self, split: str) -> int:
-        """How many examples of a split `score` scores."""
+        """Returns the number of examples of a split that `score` scores."""
         return sum(self.split(info, split).num_examples for info in self.mixture.scored)
 
     def transfer(self, answer: Callable[[CachedSplit], list[str]]) -> dict[str, Scores]:
-        """Metrics in percent and `score` of each task that is only transferred to."""
+        """Returns metrics in percent and `score` of each task that is only transferred to."""
         found = {}
         for info in self.mixture.transfer:
             data = self.split(info, info.reported_split)
@@ -154,7 +154,7 @@ class RunData:
         return found
 
     def majority(self) -> dict[str, float]:
-        """Scores of always answering with the commonest training target of each task."""
+        """Returns the scores of always answering with the commonest training target."""
         found = {}
         for info in self.mixture.scored:
             data, train = self.split(info, self.final), self.train_of(info)
@@ -170,19 +170,19 @@ class RunData:
         return formats.index(info.format) if info.format in formats else 0
 
     def scored_splits(self, info: TaskInfo) -> list[CachedSplit]:
-        """All splits of a task that are scored."""
+        """Returns all splits of a task that are scored."""
         own = [split for (name, _), split in self._splits.items() if name == info.name]
         return [split for split in own if split.split != "train"]
 
     def train_of(self, info: TaskInfo) -> CachedSplit:
-        """Its training examples, or those of the task that it is another part of, or any."""
+        """Returns a task's training examples, or those of the task that it is another part of."""
         alike = [other for other in self.mixture.trained if other.format == info.format]
         own = info if info in alike else (alike or self.mixture.trained)[0]
         return self.split(own, "train")
 
 
 def prepare(runs: Sequence[Run]) -> None:
-    """Finds vocabularies and builds the token caches of some runs, before anything is trained.
+    """Finds vocabularies and builds token caches of some runs, before anything is trained.
 
     Raises:
       ValueError: a vocabulary cannot be told or does not fit its model, or as `cache.ensure_all`.
@@ -193,8 +193,8 @@ def prepare(runs: Sequence[Run]) -> None:
 
 
 def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:
-    """Task, split, lengths and vocabulary of each token cache that a run reads."""
-    tasks = registry.mixture(run.task)
+    """Returns task, split, lengths and vocabulary of each token cache that a run reads."""
+    tasks = run.mixture
     pairs = [(info, "train") for info in tasks.trained]
     for split in dict.fromkeys(("validation", tasks.reported_split)):
         pairs += [(info, split) for info in tasks.scored]
@@ -204,8 +204,8 @@ def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:
 
 
 def lengths_of(run: Run) -> dict[str, int]:
-    """The most input and target tokens of a run, EOS included."""
-    own = registry.mixture(run.task).lengths
+    """Returns the most input and target tokens of a run, EOS included."""
+    own = run.mixture.lengths
     return {
         "inputs": run.input_length or own["inputs"],
         "targets": run.target_length or own["targets"],

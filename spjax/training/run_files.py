@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: resumable checkpoints, metrics, and the finished result."""
+"""Files of a run: resumable checkpoints and logged metrics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
@@ -14,33 +13,8 @@ from tensorboardX import SummaryWriter
 
 from spjax.files import append_line, write_text
 from spjax.training.checkpoint_steps import SyncedPath, restore_newest
+from spjax.training.schedule import Standing
 from spjax.types import Tree
-
-
-@dataclasses.dataclass
-class Standing:
-    """How far a run is, beside its arrays.
-
-    Attributes:
-      step: updates made.
-      data: state of the data iterator.
-      best_step: step of the best evaluation, -1 before the first.
-      best: its validation scores.
-      stale: evaluations since then.
-      before_last: the three above as they were before an evaluation that only the end of the run is
-        the reason for, so that a longer run can go on without it; None where it is at a period.
-    """
-
-    step: int = 0
-    data: Any = None
-    best_step: int = -1
-    best: dict[str, float] = dataclasses.field(default_factory=dict)
-    stale: int = 0
-    before_last: dict[str, Any] | None = None
-
-    def without_last(self) -> Standing:
-        """The standing of a longer run, which has no evaluation at this step."""
-        return dataclasses.replace(self, before_last=None, **(self.before_last or {}))
 
 
 class Checkpoints:
@@ -92,7 +66,7 @@ class Checkpoints:
         )
 
     def latest(self, like: Tree) -> tuple[Tree, Standing] | None:
-        """Arrays and standing of the last checkpoint that can be read, None if there is none.
+        """Returns arrays and standing of the last readable checkpoint, None if there is none.
 
         That is one whose best step, which the result is made from, can be read too.
 
@@ -110,7 +84,7 @@ class Checkpoints:
         return None if newest is None else newest[1]
 
     def at(self, step: int, like: Tree) -> tuple[Tree, Standing]:
-        """Arrays and standing of a step that was kept."""
+        """Returns arrays and standing of a step that was kept."""
         self.wait()
         found = self._manager.restore(
             step,

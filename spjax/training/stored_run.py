@@ -8,79 +8,81 @@ from typing import Any
 
 import jax
 
+from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.inference import evaluation
 from spjax.methods.base import Method, apply_gang
-from spjax.training import loop, run_files, untrained
-from spjax.training import step as steps
+from spjax.training import run_files, trainer, untrained
 from spjax.training.run import Run
+from spjax.training.run_data import RunData
 from spjax.types import Tree
 
 
 def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
-    """What was scored, metrics of a run's best step in percent, and `score`, their mean.
-
-    `examples` says how many rows that are, of all its tasks together.
+    """Scores the best step of a finished run again.
 
     Args:
-      run: what the folder's `config.gin` says.
+      run: the configuration in the folder's `config.gin`.
       folder: of a finished run; nothing is written to it.
       split: "train", "validation" or "test"; "" for the one that is reported.
 
+    Returns:
+      `split`, `examples` (their number, of all tasks together), `step`, the metrics in percent and
+      `score`, by which runs are compared.
+
     Raises:
       ValueError: the run has no checkpoint of its best step.
     """
-    member = loop.Member(run, folder)
-    base = loop.base_of(run)
-    if not run.method.trained:
-        split = split or member.tasks.final
-        answer = untrained.Untrained(run, member.tasks).answers(base)
-        count = member.tasks.examples(split)
-        scores = member.tasks.score(split, answer)
-        return {"split": split, "examples": count, "step": 0, **scores}
-    trainable, step = _best(run, member.method, folder, base)
-    program, tasks = steps.program_of(run, member.method), member.tasks
-
-    answer = functools.partial(
-        evaluation.predict,
-        program.config,
-        member.method.started(),
-        trainable,
-        base,
-        tasks.words,
-        tasks.layout,
-        run.eval_batch_size,
-    )
-    split = split or tasks.final
-    scores = tasks.score(split, answer)
-    return {"split": split, "examples": tasks.examples(split), "step": step, **scores}
+    data, model = RunData(run), run.open_model()
+    split = split or data.final
+    if run.method.trained:
+        trainable, step = _best(run, data.method, folder, model)
+        config = trainer.step_config(run, model.config, [data.method]).model
+        answer = functools.partial(
+            evaluation.predict,
+            config,
+            data.method.without_initializer(),
+            trainable,
+            model.weights,
+            data.words,
+            data.layout,
+            run.eval_batch_size,
+        )
+    else:
+        step, answer = 0, untrained.Untrained(run, data).answers(model.weights)
+    scores = data.score(split, answer)
+    return {"split": split, "examples": data.examples(split), "step": step, **scores}
 
 
-def weights_of(run: Run, folder: Path, base: Tree) -> Tree:
-    """The weights of a finished run that changes them, at its best step.
+def weights_of(run: Run, folder: Path, model: FrozenModel) -> Tree:
+    """Computes the weights of a finished run that changes them, at its best step.
 
     Args:
-      run: what the folder's `config.gin` says.
+      run: the configuration in the folder's `config.gin`.
       folder: of the run.
-      base: its frozen weights.
+      model: its frozen model.
 
     Raises:
       ValueError: the run has no checkpoint of its best step.
     """
-    trainable, _ = _best(run, run.method, folder, base)
+    trainable, _ = _best(run, run.method, folder, model)
     weights, _ = jax.jit(apply_gang, static_argnums=0)(
-        (run.method,), (jax.tree.map(lambda x: x[None], trainable),), base
+        (run.method,), (jax.tree.map(lambda x: x[None], trainable),), model.weights
     )
     return weights
 
 
-def _best(run: Run, method: Method, folder: Path, base: Tree) -> tuple[Tree, int]:
-    """Trainable parameters of a run's best step, and that step."""
-    state = jax.eval_shape(lambda: steps.init_state([run], [method.started()], base))
+def _best(run: Run, method: Method, folder: Path, model: FrozenModel) -> tuple[Tree, int]:
+    """Returns the trainable parameters of a run's best step, and that step."""
+    state = jax.eval_shape(
+        lambda: trainer.init_state(
+            [method.without_initializer()], [run.seed], run.optimizer, model.weights
+        )
+    )
     like = {"trainable": state.trainable, "optimizer": state.optimizer}
-    like = loop.placement_of(run).one_of(like, base)
+    like = model.placement.one_of(like, model.weights)
     checkpoints = run_files.Checkpoints(folder, read_only=True)
-    found = checkpoints.latest(like)
-    if found is None or found[1].best_step < 0:
+    latest = checkpoints.latest(like)
+    if latest is None or latest[1].best_step < 0:
         raise ValueError(f"{folder} has no checkpoint of a best step; train the run again.")
-    arrays, _ = checkpoints.at(found[1].best_step, like)
-    return arrays["trainable"], found[1].best_step
+    arrays, _ = checkpoints.at(latest[1].best_step, like)
+    return arrays["trainable"], latest[1].best_step

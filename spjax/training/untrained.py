@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from spjax.checkpoints.weights import weights
 from spjax.data.tasks.info import FewShot, TaskInfo
 from spjax.data.token_cache.cache import CachedSplit
 from spjax.inference.prediction import Placed, Predictor
@@ -39,7 +38,7 @@ class Untrained:
         self._shown = {name: self._fitting(info) for name, info in self._infos.items()}
 
     def answer(self, base: Tree, split: CachedSplit) -> list[str]:
-        """The answers to all examples of a split.
+        """Answers all examples of a split.
 
         Args:
           base: the frozen weights.
@@ -57,12 +56,12 @@ class Untrained:
         return [answer.text for answer in found]
 
     def answers(self, base: Tree) -> Callable[[CachedSplit], list[str]]:
-        """`answer` with the weights filled in, as `RunData.score` wants it."""
+        """Returns `answer` with the weights filled in, for `RunData.score`."""
         return functools.partial(self.answer, base)
 
     def _predictor(self, base: Tree, info: TaskInfo) -> Predictor:
         run, tasks = self.run, self.tasks
-        config = weights.config_of(run.model, run.checkpoint)
+        config = run.open_model().config
         none_PD = np.zeros((0, config.emb_dim), np.float32)
         asked = Placed(none_PD, labels=info.labels, sentinel=info.sentinel)
         how = Decoding(run.method.decoding)
@@ -79,7 +78,7 @@ class Untrained:
         return texts
 
     def _fitting(self, info: TaskInfo) -> Sequence[Example]:
-        """As many demonstrations as there is room for beside the longest input."""
+        """Returns as many demonstrations as there is room for beside the longest input."""
         if self.run.method.decoding == "rank" and not info.labels:
             raise ValueError(
                 f"{info.name} has no labels to rank, its answers are free text. Use the decoding "

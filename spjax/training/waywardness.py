@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spjax.injection import Injection
 from spjax.methods.base import UNKNOWN, apply_gang
 from spjax.models import quantization
-from spjax.types import Array, Injection, Tree
+from spjax.types import Array, Tree
 from spjax.vocabularies import vocabulary
 
 
@@ -57,7 +58,7 @@ class Target:
 
 
 def target_of(run: Any) -> Target | None:
-    """What a run's prompt is pulled to, None if it is free.
+    """Returns the target of a run's prompt, None if it is free.
 
     Args:
       run: a `spjax.training.run.Run`.
@@ -76,7 +77,7 @@ def target_of(run: Any) -> Target | None:
             f"Run.waywardness pulls the rows of a prompt, and {run.method_name} has none. Use a "
             "method with a prompt."
         )
-    tokens = tuple(vocabulary.load(run.resolved_vocabulary).encode(wayward.text))
+    tokens = tuple(vocabulary.load_vocabulary(run.resolved_vocabulary).encode(wayward.text))
     if len(tokens) < length:
         raise ValueError(
             f"the text of Waywardness has {len(tokens)} tokens, {wayward.text!r}, and the prompt "
@@ -90,13 +91,13 @@ def target_of(run: Any) -> Target | None:
     return Target(tokens, float(wayward.gamma))
 
 
-def pulled(
-    program: Any, trainables: Sequence[Tree], base: Tree, grads: Sequence[Tree], losses_N: Array
+def add_penalties(
+    config: Any, trainables: Sequence[Tree], base: Tree, grads: Sequence[Tree], losses_N: Array
 ) -> tuple[Sequence[Tree], jax.Array]:
-    """Gradients and losses with the penalties added.
+    """Adds the penalties to gradients and losses.
 
     Args:
-      program: a `spjax.training.step.Program` with a target.
+      config: a `spjax.training.trainer.StepConfig` with a target.
       trainables: of each group, with a leading axis of its runs.
       base: the frozen weights.
       grads: of the losses, like `trainables`.
@@ -104,13 +105,13 @@ def pulled(
     """
     lengths = [
         method.prompt_length
-        for method, trainable in zip(program.methods, trainables)
+        for method, trainable in zip(config.methods, trainables)
         for _ in range(jax.tree.leaves(trainable)[0].shape[0])
     ]
 
     def total(trainables: Sequence[Tree]) -> tuple[jax.Array, jax.Array]:
-        injection = apply_gang(program.methods, trainables, base)[1]
-        pull_N = penalties(program.wayward, lengths, injection, base)
+        injection = apply_gang(config.methods, trainables, base)[1]
+        pull_N = penalties(config.wayward, lengths, injection, base)
         return jnp.sum(pull_N), pull_N
 
     more, pull_N = jax.grad(total, has_aux=True)(trainables)
@@ -120,7 +121,7 @@ def pulled(
 def penalties(
     target: Target, lengths: Sequence[int], injection: Injection, base: Tree
 ) -> jax.Array:
-    """The penalty of each run of a gang.
+    """Returns the penalty of each run of a gang.
 
     Args:
       target: of all runs.

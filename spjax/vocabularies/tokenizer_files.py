@@ -1,18 +1,14 @@
-"""What the files of a Hugging Face tokenizer say about the ids of a vocabulary."""
+"""Hugging Face tokenizer files: sentinels and added tokens of a vocabulary."""
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spjax.files import JSON_BYTES, read_bytes, write_text
-
-if TYPE_CHECKING:
-    from spjax.vocabularies.vocabulary import Vocabulary
 
 CONFIG = "tokenizer_config.json"
 STATE_SENTINELS = (
@@ -25,7 +21,7 @@ _SENTINEL = re.compile(r"▁?<extra_id_\d+>")
 
 
 def extra_ids(folder: Path) -> int | None:
-    """How many sentinels follow the pieces of the SentencePiece file in a folder, None if unsaid.
+    """Returns the number of sentinels that follow the SentencePiece pieces, None if unknown.
 
     Raises:
       ValueError: a file cannot be read, or says something impossible.
@@ -42,12 +38,12 @@ def extra_ids(folder: Path) -> int | None:
 
 
 def write_extra_ids(folder: Path, count: int) -> None:
-    """Writes how many sentinels follow the pieces of the SentencePiece file in a folder."""
+    """Writes the number of sentinels that follow the SentencePiece pieces of a folder."""
     write_text(folder / CONFIG, json.dumps({"extra_ids": count}) + "\n")
 
 
 def added_tokens(folder: Path) -> dict[int, str]:
-    """Tokens by their ids that a tokenizer has beside the pieces of its SentencePiece file.
+    """Returns the tokens, by id, that a tokenizer has beside its SentencePiece pieces.
 
     Raises:
       ValueError: a file cannot be read.
@@ -65,38 +61,20 @@ def added_tokens(folder: Path) -> dict[int, str]:
         ) from error
 
 
-@functools.lru_cache(maxsize=32)
-def check(words: Vocabulary, advice: str) -> None:
-    """Demands that the tokenizer whose files lie beside a vocabulary gives the same ids.
-
-    Args:
-      words: the vocabulary.
-      advice: what to do otherwise.
+def unsupported_setting(folder: Path) -> str:
+    """Returns the setting of a tokenizer that changes texts before SentencePiece, "" if none does.
 
     Raises:
-      ValueError: it is of another kind, changes the text first, or has other tokens.
+      ValueError: a file cannot be read.
     """
-    folder = words.path.parent
     config = _read(folder / CONFIG)
-    kind = config.get("tokenizer_class")
-    problem = ""
-    if kind not in (None, *_CLASSES):
-        problem = f"its tokenizer is a {kind!r} and not T5's"
-    elif config.get("do_lower_case"):
-        problem = "its tokenizer makes all letters small"
-    for number, token in added_tokens(folder).items():
-        known = words.piece(number) if 0 <= number < words.size else None
-        if known != token.removeprefix("▁"):
-            instead = f"is {known!r}" if known else f"does not exist, it has {words.size} ids"
-            there = f"which in {words.path.name} {instead}"
-            problem = f"its tokenizer has {token!r} at {number}, {there}"
-            break
-    if problem:
-        raise ValueError(f"the vocabulary of {folder} cannot be told: {problem}. {advice}")
+    if (kind := config.get("tokenizer_class")) not in (None, *_CLASSES):
+        return f"its tokenizer is a {kind!r} and not T5's"
+    return "its tokenizer makes all letters small" if config.get("do_lower_case") else ""
 
 
 def describe(folder: Path | None, names: list[str]) -> str:
-    """What tokenizer files are there, in words.
+    """Lists the tokenizer files of a folder in words.
 
     Args:
       folder: where they are, None if they cannot be opened.
@@ -112,7 +90,7 @@ def describe(folder: Path | None, names: list[str]) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The JSON object of a file, {} if there is none."""
+    """Reads the JSON object of a file, {} if there is none."""
     try:
         content = json.loads(read_bytes(path, JSON_BYTES))
     except FileNotFoundError:

@@ -30,12 +30,12 @@ _SENTINEL = re.compile(r"▁?<extra_id_(\d+)>")
 
 
 def without_sentinel(text: str) -> str:
-    """An answer without the sentinel and the space that it may begin with."""
+    """Removes the sentinel, and its space, that an answer may begin with."""
     return text.removeprefix(SENTINEL).lstrip()
 
 
 class Vocabulary:
-    """Text to token ids and back, the same ids as seqio gives for the same file.
+    """Converts text to token ids and back; the ids are seqio's for the same file.
 
     Ids are T5's: 0 padding, 1 end of sequence, 2 unknown, then the pieces. Sentinels that are
     pieces of the file (mT5's) are those of the vocabulary; otherwise they are appended in falling
@@ -43,7 +43,7 @@ class Vocabulary:
 
     Attributes:
       path: the SentencePiece model file.
-      extra_ids: how many sentinels are appended to the pieces of the file.
+      extra_ids: number of sentinels appended to the pieces of the file.
       sentinels: the id of `<extra_id_n>` by n.
       says_sentinels: whether the file, or a tokenizer's configuration beside it, says how many
         sentinels there are; otherwise it is T5's number.
@@ -58,7 +58,7 @@ class Vocabulary:
 
         Args:
           path: a SentencePiece model file with pad, EOS and unknown at 0, 1 and 2.
-          extra_ids: how many sentinels to append; None for none if the file holds some, else as
+          extra_ids: number of sentinels to append; None for none if the file holds some, else as
             many as a `tokenizer_config.json` beside it says, else 100.
 
         Raises:
@@ -83,20 +83,20 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
-        """Number of ids, sentinels included."""
+        """Returns the number of ids, sentinels included."""
         return self._processor.GetPieceSize()
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 in hex of the model file and the number of sentinels."""
+        """Returns the SHA-256 in hex of the model file and the number of sentinels."""
         return self._fingerprint
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`, without EOS; `<extra_id_n>` at the start of a word is one id."""
+        """Returns the ids of `text`, no EOS; `<extra_id_n>` at the start of a word is one id."""
         return self._processor.EncodeAsIds(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of `ids` up to the first EOS; padding is skipped.
+        """Returns the text of `ids` up to the first EOS; padding is skipped.
 
         Ids beyond the vocabulary, which a padded embedding table can give, read as unknown.
         """
@@ -108,7 +108,7 @@ class Vocabulary:
         return self._processor.DecodeIds([token for token in clean if token != self.pad_id])
 
     def piece(self, token: int) -> str:
-        """How an id is spelled: "▁" for a space, `<extra_id_n>`, `</s>`, `<pad>`."""
+        """Returns the spelling of an id: "▁" for a space, `<extra_id_n>`, `</s>`, `<pad>`."""
         spelling = self._processor.IdToPiece(token)
         return spelling.removeprefix("▁") if self._is_sentinel(token) else spelling
 
@@ -116,7 +116,7 @@ class Vocabulary:
         return token in self.sentinels.values()
 
     def sentinel(self, number: int) -> int:
-        """The id of `<extra_id_number>`.
+        """Returns the id of `<extra_id_number>`.
 
         Raises:
           ValueError: the vocabulary has no such sentinel.
@@ -146,11 +146,11 @@ class Vocabulary:
             )
 
     def encode_target(self, text: str, sentinel: bool = False) -> list[int]:
-        """Token ids of a target without EOS, `<extra_id_0>` in front if the task wants it."""
+        """Returns ids of a target, no EOS, `<extra_id_0>` in front if the task wants it."""
         return ([self.sentinel(0)] if sentinel else []) + self.encode(text)
 
     def copy(self, folder: Path, name: str) -> None:
-        """Writes the model file to a folder, and what says how many sentinels are appended."""
+        """Writes the model file, and the number of appended sentinels, to a folder."""
         shutil.copyfile(self.path, folder / name)
         if self.extra_ids != SENTINELS and self.extra_ids == len(self.sentinels):
             tokenizer_files.write_extra_ids(folder, self.extra_ids)
@@ -162,8 +162,8 @@ def fingerprint(path: str) -> str:
 
 
 @functools.cache
-def load(name_or_path: str) -> Vocabulary:
-    """A shipped vocabulary by its name, or any other by the path of its model file.
+def load_vocabulary(name_or_path: str) -> Vocabulary:
+    """Loads a shipped vocabulary by its name, or any other by the path of its model file.
 
     Raises:
       ValueError: neither a known name nor a readable SentencePiece model.
@@ -204,7 +204,7 @@ def _no_model(path: Path, reason: str) -> ValueError:
 def _processor(
     model: sentencepiece_model_pb2.ModelProto, extra_ids: int, path: Path
 ) -> sentencepiece.SentencePieceProcessor:
-    """A processor of the model with appended sentinels, which `model` has afterwards."""
+    """Loads the model with appended sentinels, which are added to `model` as well."""
     kind = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
     for number in reversed(range(extra_ids)):
         model.pieces.add(piece=f"▁<extra_id_{number}>", score=0.0, type=kind)

@@ -167,7 +167,7 @@ def test_a_discretised_prompt_is_made_of_words():
 
 
 def test_special_pieces_and_sentinels_of_a_real_vocabulary():
-    words = vocabulary.load("pocket")
+    words = vocabulary.load_vocabulary("pocket")
     table = np.eye(words.size + 2, dtype=np.float32)
     ids = [0, 1, 2, words.sentinel(0), words.sentinel(99), words.size + 1]
     found = interpretation.examine(Prompt(table[ids]), table, words, 1)

@@ -25,7 +25,7 @@ def test_ids_are_pieces_and_end_with_eos():
 def test_targets_are_the_labels_of_the_task():
     from spjax.vocabularies import vocabulary
 
-    pieces = vocabulary.load("t5")
+    pieces = vocabulary.load_vocabulary("t5")
     for name, labels in {"rte": ("entailment", "not_entailment"), "wic": ("False", "True")}.items():
         _, targets = lengths.draw(name, 50)
         assert {pieces.decode(ids[:-1].tolist()) for ids in targets} == set(labels)

@@ -22,7 +22,7 @@ from spjax.checkpoints.weights import (
     weights,
     zarr_metadata,
 )
-from spjax.checkpoints.weights.stored import Stored, check_finite
+from spjax.checkpoints.weights.stored_array import StoredArray, check_finite
 from spjax.data.tasks import file_rows
 from spjax.files import open_regular
 from spjax.methods import initializers
@@ -124,7 +124,7 @@ def test_pipes_inside_folders(tmp_path):
     (tmp_path / t5x.INDEX / t5x.INDEX).write_bytes(b"")
     os.mkfifo(tmp_path / t5x.INDEX / "pipe")
     with pytest.raises(ValueError, match="it is a named pipe, not a regular file"):
-        t5x.stored(tmp_path / t5x.INDEX)
+        t5x.open_arrays(tmp_path / t5x.INDEX)
 
 
 def header(path, content, data=b""):
@@ -202,7 +202,7 @@ def test_sizes_of_no_t5():
     with pytest.raises(ValueError, match=r"no T5 of such a size: num_heads=0 \(from 1 to"):
         T5Config(40, 8, 0, 4, 12, 1, 1)
     small = {
-        name: Stored(shape, None)
+        name: StoredArray(shape, None)
         for name, shape in {
             "token_embedder/embedding": (40, 8),
             "encoder/relpos_bias/rel_embedding": (0, 32),
@@ -213,7 +213,7 @@ def test_sizes_of_no_t5():
     with pytest.raises(ValueError, match="the model in x is no T5: num_heads=0"):
         shapes.config(small, "x")
     with pytest.raises(ValueError, match="that is 1000000000 layers; there may be 1 to 1000"):
-        shapes.config({"encoder/layers/mlp/wo/kernel": Stored((8, 10**9, 8), None)}, "x")
+        shapes.config({"encoder/layers/mlp/wo/kernel": StoredArray((8, 10**9, 8), None)}, "x")
 
 
 def index(folder, target, **more):
@@ -247,9 +247,9 @@ SPEC = {"driver": "zarr", "kvstore": {"driver": "file", "path": "a"}, "metadata"
 def test_indices_of_t5x(tmp_path, target, message):
     zarray(tmp_path / "c" / "a", [4], [4])
     with pytest.raises(ValueError, match=f"{tmp_path}.*{message}|{message}"):
-        t5x.stored(index(tmp_path / "c", target))
+        t5x.open_arrays(index(tmp_path / "c", target))
     with pytest.raises(ValueError, match=f"{tmp_path}"):
-        t5x.stored(index(tmp_path / "c", {}, version=[3]))
+        t5x.open_arrays(index(tmp_path / "c", {}, version=[3]))
 
 
 def zarray(folder, shape, chunks):
@@ -283,10 +283,10 @@ def zarray(folder, shape, chunks):
 def test_chunks_that_ask_for_all_memory(tmp_path, shape, chunks, message):
     zarray(tmp_path / "c" / "a", shape, chunks)
     with pytest.raises(ValueError, match=f"cannot read the T5X checkpoint .*{message}"):
-        t5x.stored(index(tmp_path / "c", {"a": SPEC | {"metadata": {}}}))
+        t5x.open_arrays(index(tmp_path / "c", {"a": SPEC | {"metadata": {}}}))
     (tmp_path / "c" / "a" / ".zarray").write_text(DEEP)
     with pytest.raises(ValueError, match="nested too deeply"):
-        t5x.stored(index(tmp_path / "c", {"a": SPEC}))
+        t5x.open_arrays(index(tmp_path / "c", {"a": SPEC}))
     with pytest.raises(OSError, match="zarr.json of a is damaged"):
         zarr_metadata.check(b'{"shape": [1], "chunk_grid": 3}', "zarr3", "a", 100)
 

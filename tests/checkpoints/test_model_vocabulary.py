@@ -11,14 +11,14 @@ import safetensors.numpy
 from sentencepiece import sentencepiece_model_pb2
 
 from spjax import config
+from spjax.api.models import find_vocabulary
 from spjax.checkpoints import model_vocabulary
 from spjax.checkpoints.weights import convert, weights
-from spjax.cli.prompts import find_vocabulary
 from spjax.models import get_size
 from spjax.models.t5 import init_weights
 from spjax.vocabularies import vocabulary
 
-POCKET = vocabulary.load("pocket")
+POCKET = vocabulary.load_vocabulary("pocket")
 
 
 def checkpoint_with(rows: int, path: Path) -> str:
@@ -87,7 +87,7 @@ def test_the_file_beside_has_to_fit_its_rows(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             of(str(other))
         (other / "tokenizer_config.json").write_text(f'{{"extra_ids": {extra}}}')
-        vocabulary.load.cache_clear()
+        vocabulary.load_vocabulary.cache_clear()
         assert find_vocabulary("", "auto", str(other)).size == 1052 + extra
         copied = convert.convert(str(other), tmp_path / f"copy{rows}", "huggingface")
         assert find_vocabulary("", "auto", str(copied)).size == 1052 + extra
@@ -126,7 +126,7 @@ def test_special_ids_of_the_config_are_compared(key: str, tmp_path: Path) -> Non
     content = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(content | {key: 250}))
     with pytest.raises(ValueError, match=f"spjax cannot run: {key}=250"):
-        weights._own_config.cache_clear()
+        weights._config.cache_clear()
         of(str(folder))
 
 
@@ -143,5 +143,5 @@ def test_other_relative_position_buckets_are_refused(tmp_path: Path) -> None:
     arrays[name] = arrays[name][:16].copy()
     safetensors.numpy.save_file(arrays, folder / "model.safetensors")
     with pytest.raises(ValueError, match=r"relative_attention_bias.weight of shape \(16, 2\)"):
-        weights._own_config.cache_clear()
+        weights._config.cache_clear()
         of(str(folder))

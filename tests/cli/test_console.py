@@ -89,7 +89,7 @@ def test_three_times_ctrl_c():
         "        finally:\n"
         "            for _ in range(int(sys.argv[1]) - 1): os.kill(os.getpid(), signal.SIGINT)\n"
         "            print('saved', flush=True)\n"
-        "main._parser = Parser\n"
+        "main.make_parser = Parser\n"
         "code = main.main()\n"
         "class Late:\n"  # while Python ends
         "    def __del__(self, kill=os.kill, pid=os.getpid()): kill(pid, 2)\n"
@@ -132,13 +132,13 @@ def files_of_at_most(size):
 
 
 def test_a_checkpoint_that_does_not_fit_is_one_line(tmp_path, monkeypatch, capfd):
-    from spjax.training import run_files
+    from spjax.training import run_files, schedule
 
     def command(args):
         checkpoints = run_files.Checkpoints(tmp_path)
         with contextlib.closing(checkpoints), files_of_at_most(1 << 16):
             noise = jnp.sin(jnp.arange(100_000.0) ** 2)
-            checkpoints.save({"trainable": noise}, run_files.Standing(step=1))
+            checkpoints.save({"trainable": noise}, schedule.Standing(step=1))
             checkpoints.wait()
 
     monkeypatch.setattr(main, "_parser", lambda: Parser(command))
@@ -170,16 +170,16 @@ def test_a_folder_that_may_not_be_entered():
     message = "/private/run cannot be opened (Permission denied)"
     assert run_folder.disk_message(reason) == message
     error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/private/run")
-    assert main._explain(error) == (1, f"{message}.")
+    assert main.explain_error(error) == (1, f"{message}.")
 
 
 def test_a_folder_that_is_taken_away(tmp_path):
     folder = tmp_path / "run"
     refused = pytest.raises(ValueError, match=r"run was renamed or deleted .* continues\.")
-    with refused, run_folder.own(folder, "text"):
+    with refused, run_folder.claim(folder, "text"):
         folder.rename(tmp_path / "other")
         (folder / "metrics.jsonl").write_text("")
-    with pytest.raises(FileNotFoundError, match="elsewhere"), run_folder.own(folder, "text"):
+    with pytest.raises(FileNotFoundError, match="elsewhere"), run_folder.claim(folder, "text"):
         Path("/elsewhere").read_text()
 
 

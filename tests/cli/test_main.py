@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from spjax.analysis import report
 from spjax.checkpoints.weights import weights
 from spjax.cli import main
 from spjax.data.tasks import file_task
@@ -125,7 +126,7 @@ def test_a_full_disk_gives_a_message_and_exit_code_1(capsys, tmp_path, monkeypat
     if place == "table":
         monkeypatch.setattr(results, "write", full_disk)
     elif place == "figures":
-        monkeypatch.setattr(main, "_finish", full_disk)
+        monkeypatch.setattr(report, "finish", full_disk)
     else:
         full = "tests.studies.fake_train:full"
         monkeypatch.setattr(runner, "sweep", functools.partial(runner.sweep.func, train=full))

@@ -14,8 +14,9 @@ from spjax.analysis import interpretation
 from spjax.checkpoints.prompts import prompts
 from spjax.checkpoints.prompts.prompts import Prompt
 from spjax.checkpoints.weights import weights
-from spjax.cli import main, predict
-from spjax.cli import prompts as cli_prompts
+from spjax.cli import eval as eval_command
+from spjax.cli import inspect as inspect_command
+from spjax.cli import main, model_flags, predict
 from spjax.data.batching import batching
 from spjax.data.tasks import file_task, input_rows
 from spjax.inference import ensembles
@@ -265,7 +266,7 @@ def test_what_changes_weights_answers_alone(call, capsys, checkpoint, files, tmp
     folder = str(tmp_path / "run")
     scores = stored_run.score_folder(run, tmp_path / "run", "validation")
     assert main.main(["convert", folder, f"{folder}-hf", "--format=huggingface"]) == 0
-    merged = stored_run.weights_of(run, tmp_path / "run", loop.base_of(run))
+    merged = stored_run.weights_of(run, tmp_path / "run", run.open_model())
     assert weights.digest(weights.load("auto", f"{folder}-hf")) == weights.digest(merged)
     capsys.readouterr()
     assert main.main(["eval", "--prompt", folder, "--split=validation"]) == 0
@@ -291,14 +292,14 @@ def test_what_changes_weights_answers_alone(call, capsys, checkpoint, files, tmp
 
 
 def test_choices_are_those_of_the_library():
-    assert predict._KINDS == decoding.KINDS
-    assert predict._ENSEMBLES == ensembles.KINDS
-    assert cli_prompts._METRICS == interpretation.METRICS
-    assert predict._INSERTIONS == batching.INSERTIONS
+    assert model_flags._KINDS == decoding.KINDS
+    assert eval_command._ENSEMBLES == ensembles.KINDS
+    assert inspect_command._METRICS == interpretation.METRICS
+    assert model_flags._INSERTIONS == batching.INSERTIONS
     assert predict._FORMATS == input_rows.FORMATS
-    assert predict._SPLITS == file_task.SPLITS
-    assert predict._DTYPES == quantization.DTYPES
-    assert predict._RULES == tuple(partitioning.RULES)
+    assert eval_command._SPLITS == file_task.SPLITS
+    assert model_flags._DTYPES == quantization.DTYPES
+    assert model_flags._RULES == tuple(partitioning.RULES)
 
 
 def test_prompts_that_say_no_model(capsys, tmp_path):

@@ -12,7 +12,7 @@ from spjax.checkpoints.prompts.prompts import Prompt
 from spjax.cli import main
 from spjax.vocabularies import vocabulary
 
-WORDS = vocabulary.load("pocket")
+WORDS = vocabulary.load_vocabulary("pocket")
 TABLE = np.random.default_rng(0).normal(size=(WORDS.size, 16)).astype(ml_dtypes.bfloat16)
 IDS = [WORDS.encode("the")[0], 1, WORDS.sentinel(7)]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spjax.cli import data as cli_data
 from spjax.cli import main
+from spjax.cli import tasks as tasks_command
 from spjax.data import leaks, overview
 from spjax.data.batching import batching
 from spjax.data.tasks import file_task, registry
@@ -87,7 +87,7 @@ def test_a_file_shows_what_the_model_reads(call, data: str) -> None:
     info = registry.get(
         file_task.FileTask(data, template=TEMPLATE, target="{kind}", labels=("zero", "one", "two"))
     )
-    words = vocabulary.load("pocket")
+    words = vocabulary.load_vocabulary("pocket")
     for split in file_task.SPLITS:
         rows = file_task.records(info.source, split)
         (row,) = (line for line in lines if line.split()[:2] == [split, str(len(rows))])
@@ -108,7 +108,7 @@ def test_a_file_shows_what_the_model_reads(call, data: str) -> None:
 
 
 def test_long_texts_are_shortened() -> None:
-    words, info = vocabulary.load("pocket"), registry.get("pocket_cb:sentinel")
+    words, info = vocabulary.load_vocabulary("pocket"), registry.get("pocket_cb:sentinel")
     pair = ("the old bird sings " * 200, "entailment")
     view = overview.View(words, prompt_length=1, input_length=500)
     text = overview.describe(info, {"train": [pair]}, view)
@@ -173,8 +173,8 @@ def test_a_misspelt_setting_is_refused(call, data: str) -> None:
 
 
 def test_choices_are_those_of_the_library() -> None:
-    assert cli_data._INSERTIONS == batching.INSERTIONS
-    assert cli_data._NEAR == leaks.NEAR
+    assert tasks_command._INSERTIONS == batching.INSERTIONS
+    assert tasks_command._NEAR == leaks.NEAR
 
 
 def test_options_of_beam_with_half_a_quote(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spjax import config
-from spjax.cli import run_folders
+from spjax.api import run_folders
 from spjax.files import file_digest, write_json
 from spjax.methods.initializers import Uniform
 from spjax.methods.prompt_tuning import PromptTuning
@@ -29,12 +29,12 @@ def test_a_finished_run_with_a_changed_configuration_is_refused(tmp_path):
     path = tmp_path / "config.gin"
     path.write_text(config.config_str(RUN))
     write_json(tmp_path / "result.json", {"config_sha256": file_digest(path)})
-    assert run_folders.load(tmp_path) == RUN
+    assert run_folders.load_run_config(tmp_path) == RUN
     path.write_text(path.read_text().replace("input_length = 0", "input_length = 4"))
     with pytest.raises(ValueError, match="config.gin is damaged, or was changed.* another MODEL"):
-        run_folders.load(tmp_path)
+        run_folders.load_run_config(tmp_path)
     write_json(tmp_path / "result.json", {})  # of older versions
-    assert run_folders.load(tmp_path).input_length == 4
+    assert run_folders.load_run_config(tmp_path).input_length == 4
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.parent.name)

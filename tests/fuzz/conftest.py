@@ -68,7 +68,7 @@ def _weights(folder, checkpoint):
 
     convert.convert(checkpoint, folder / "weights.safetensors", "safetensors", "float32")
     convert.convert(checkpoint, folder / "huggingface", "huggingface", "float32")
-    path = vocabulary.load("pocket").path
+    path = vocabulary.load_vocabulary("pocket").path
     (folder / "spiece.model").write_bytes(Path(path).read_bytes())
 
 

@@ -64,7 +64,7 @@ ALLOWED = {
 
 
 def commands():
-    parser = main._parser()
+    parser = main.make_parser()
     (chosen,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     return chosen.choices
 

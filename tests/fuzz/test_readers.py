@@ -302,7 +302,7 @@ def test_paths_that_are_no_files(ending, special, tmp_path):
         "gin": lambda path: config.load("Run", [path]),
         "npy": prompts.read,
         "safetensors": lambda path: weights.load("pocket_50k", str(path), "float32"),
-        "model": vocabulary.load,
+        "model": vocabulary.load_vocabulary,
     }
     outcomes = []
     for number, place in enumerate(special):
@@ -319,7 +319,7 @@ def test_vocabularies(valid, tmp_path):
     rng = np.random.default_rng(SEED)
     data = valid["spiece.model"].read_bytes()
     bad = [b"", b"\0", b"{}", b"\xff" * 100, *damaged(data, rng, AMOUNT // 4)]
-    report(tried(lambda path: vocabulary.load(str(path)), tmp_path / "v.model", bad))
+    report(tried(lambda path: vocabulary.load_vocabulary(str(path)), tmp_path / "v.model", bad))
 
 
 def test_weights(valid, tmp_path):

@@ -37,7 +37,7 @@ def test_probabilities_are_averaged_and_not_their_logarithms():
 
 @pytest.fixture(scope="module")
 def ask(checkpoint):
-    base, words = weights.load("pocket_50k", checkpoint), vocabulary.load("pocket")
+    base, words = weights.load("pocket_50k", checkpoint), vocabulary.load_vocabulary("pocket")
     rng = np.random.default_rng(0)
     own = [
         Placed(2 * rng.normal(size=(n, 16)).astype(np.float32), where, LABELS, sentinel)

@@ -35,7 +35,7 @@ def placed():
 
 def predictor(base, own, how, **lengths):
     lengths = {"input_length": 40, "target_length": 4, **lengths}
-    words = vocabulary.load("pocket")
+    words = vocabulary.load_vocabulary("pocket")
     return Predictor(get_size("pocket_50k"), base, own, words, how, **lengths)
 
 
@@ -67,7 +67,7 @@ def test_prompts_of_sentinel_tasks_rank_and_lose_the_sentinel(base):
     marked = prediction.place(prompt)
     assert marked.sentinel and marked.labels == ("False", "True")
     found = predictor(base, [marked], Decoding("rank"))
-    words = vocabulary.load("pocket")
+    words = vocabulary.load_vocabulary("pocket")
     assert {row[0] for row in found._labels_CM.tolist()} == {words.sentinel(0)}
     inputs = [found.encode(text)[0] for text in TEXTS]
     answers = found.answer(inputs, [0] * len(inputs))
@@ -130,7 +130,7 @@ def test_mistakes(change, options, message):
 def test_a_vocabulary_of_another_model():
     small = dataclasses.replace(get_size("pocket_50k"), vocab_size=100)
     with pytest.raises(ValueError, match="embedding only 100 rows"):
-        Predictor(small, {}, placed(), vocabulary.load("pocket"), Decoding())
+        Predictor(small, {}, placed(), vocabulary.load_vocabulary("pocket"), Decoding())
 
 
 def test_a_prompt_of_several_tasks_has_no_task_of_its_own():

@@ -9,13 +9,13 @@ import pytest
 from tiny import BASE, CONFIG, forward, moved, packed, row, rows, small, stacked
 
 from spjax import partitioning, trees
+from spjax.injection import Soft, join, prompt_rows
 from spjax.models import T5
 from spjax.models.decoding import beam_search
 from spjax.models.layers import relative_buckets
 from spjax.models.t5 import init_weights
-from spjax.training import step as steps
+from spjax.training import trainer
 from spjax.training.losses import imitation_losses
-from spjax.types import Soft, join, prompt_rows
 
 TWO = dataclasses.replace(CONFIG, num_encoder_layers=2, num_decoder_layers=2)
 WEIGHTS = jax.jit(lambda: init_weights(TWO, jax.random.key(1)))()
@@ -131,7 +131,7 @@ def test_beams_of_rows_with_different_prefixes(scan):
 
 
 def test_a_mesh_of_devices_gives_the_same():
-    place = partitioning.place()
+    place = partitioning.make_placement()
     assert place.mesh.size == 4
     batch, injection = rows([0, 0, 0, 0]), join(prefixes([2, 1, 3, 2], config=CONFIG))
     apply = jax.jit(T5(CONFIG).apply)
@@ -218,8 +218,8 @@ def test_the_loss_of_a_run_with_a_teacher():
     batch = rows([3, 3, 3])
     own = np.random.default_rng(0).normal(size=(3, 1, 3, 16)).astype(np.float32)
     prompt, teacher = (jnp.asarray(x) for x in (own, own[::-1]))
-    program = steps.Program(CONFIG, (small("prompt_tuning"),), None, 0.0, 0.0, None)
-    losses = jax.jit(steps.gang_losses, static_argnums=0)
+    program = trainer.StepConfig(CONFIG, (small("prompt_tuning"),), None, 0.0, 0.0, None)
+    losses = jax.jit(trainer.gang_losses, static_argnums=0)
 
     def of(*groups):
         total = jnp.ones(3, jnp.float32)

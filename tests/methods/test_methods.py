@@ -13,15 +13,16 @@ from tiny import BASE, CONFIG, TARGET, forward, moved, packed, row, rows, small,
 
 from spjax import config, methods, trees
 from spjax.checkpoints import array_files
+from spjax.injection import Soft, join
 from spjax.methods.base import apply_gang, init_trainable
 from spjax.methods.initializers import Uniform
 from spjax.models import T5
 from spjax.studies import plan, results, run_folder, worker
 from spjax.studies.study import Arm, Study
-from spjax.training import step as steps
+from spjax.training import trainer
 from spjax.training.optimizers import Adafactor
-from spjax.training.run_files import Checkpoints, Standing
-from spjax.types import Soft, join
+from spjax.training.run_files import Checkpoints
+from spjax.training.schedule import Standing
 
 ALL = methods.names()
 EVERY = [name for name in ALL if methods.get(name).trained]
@@ -54,14 +55,14 @@ def test_the_interface(name):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(trainable))
     again = init_trainable(method, BASE, seed=0)
     assert all(map(np.array_equal, jax.tree.leaves(trainable), jax.tree.leaves(again)))
-    assert hash(method.started()) == hash(small(name).started())
+    assert hash(method.without_initializer()) == hash(small(name).without_initializer())
     # Its buffers are donated to the step; the base must survive that.
     own = {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(trainable)}
     assert not own & {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(BASE)}
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_parameters_are_as_many_as_the_docstring_says(name):
+def test_parameter_counts_are_right(name):
     method = small(name)
     sizes = {
         "P": 3,
@@ -76,22 +77,19 @@ def test_parameters_are_as_many_as_the_docstring_says(name):
         "L": CONFIG.num_decoder_layers,
         "W": trees.count(BASE),
     }
-    formulas = re.findall(r"`([^`]*)`", inspect.getdoc(type(method)).partition("Trains ")[2])
-    counts = []
-    for text in formulas:
-        if re.fullmatch(r"[A-Z\d *+()]+", text) and set(re.findall("[A-Z]", text)) <= set(sizes):
-            counts.append(eval(text, {}, sizes))
-    assert trees.count(init_trainable(method, BASE, 0)) in counts, (formulas, counts)
+    assert all(re.fullmatch(r"[A-Z\d *+()]+", text) for text in method.parameter_counts)
+    counts = [eval(text, {}, sizes) for text in method.parameter_counts]
+    assert trees.count(init_trainable(method, BASE, 0)) in counts, method.parameter_counts
 
 
 def program(method):
-    return steps.Program(CONFIG, (method,), OPTIMIZER, 0.0, 0.0, None)
+    return trainer.StepConfig(CONFIG, (method,), OPTIMIZER, 0.0, 0.0, None)
 
 
 def first_state(method):
     trainable = stacked(init_trainable(method, BASE, 0))
     slots = jax.vmap(OPTIMIZER.make(0.0).init)(trainable)
-    return steps.TrainState(trainable, slots, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+    return trainer.TrainState(trainable, slots, jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
 
 
 def updated(method, state):
@@ -99,7 +97,7 @@ def updated(method, state):
     batch = batch.replace(runs_BG=batch.runs_BG * 0)
     rates = jnp.full(1, 0.01, jnp.float32)
     asked = [batch], jnp.ones(1, jnp.float32), rates, jax.random.key(0)
-    states, losses = steps.update(program(method), (state,), BASE, *asked)
+    states, losses = trainer.train_step(program(method), (state,), BASE, *asked)
     return states[0], float(losses[0])
 
 
@@ -126,7 +124,7 @@ def test_every_own_parameter_moves_and_nothing_else_and_training_goes_on(name, t
     files.close()
     found = jax.tree.map(lambda x: jnp.asarray(x)[None], found)
     ones = jnp.ones(1, jnp.int32), jnp.ones(1, bool)
-    resumed, again = updated(method, steps.TrainState(found["trainable"], found["slots"], *ones))
+    resumed, again = updated(method, trainer.TrainState(found["trainable"], found["slots"], *ones))
     assert again == second
     jax.tree.map(np.testing.assert_array_equal, resumed.trainable, last.trainable)
 
@@ -200,11 +198,13 @@ TOY = '''
 """A toy."""
 
 from spjax.methods.base import Method
-from spjax.types import Soft
+from spjax.injection import Soft
 
 
 class ToyShift(Method):
-    """One number for all. Trains `1` number."""
+    """One number for all."""
+
+    parameter_counts = ("1",)
 
     def setup(self):
         self.shift = self.param("shift", lambda _: 0.0)
@@ -260,7 +260,7 @@ def test_the_sweep_takes_a_method_from_its_file_alone(toy, tmp_path, monkeypatch
 
 def test_these_tests_take_a_method_from_its_file_alone(toy, tmp_path):
     test_the_interface("toy_shift")
-    test_parameters_are_as_many_as_the_docstring_says("toy_shift")
+    test_parameter_counts_are_right("toy_shift")
     test_every_own_parameter_moves_and_nothing_else_and_training_goes_on("toy_shift", tmp_path)
     test_gang_and_packed_rows_equal_single_runs("toy_shift")
     test_cached_decoding_equals_teacher_forcing("toy_shift")
@@ -274,8 +274,8 @@ def test_no_method_is_named_outside_its_file():
     # Names of PEFT's, of stored adapters, and of a package of google-research. Programs that time
     # or study certain methods stand outside of this folder.
     formats = ("peft.py", "peft_configs.py", "adapters.py", "tuned.py")
-    allowed = {root / "checkpoints" / name for name in formats}
-    allowed |= {root / "training" / "weight_changes.py", root / "config" / "messages.py"}
+    allowed = {root / "checkpoints" / "prompts" / name for name in formats}
+    allowed |= {root / "inference" / "weight_changes.py", root / "config" / "messages.py"}
     wrong = []
     for path in root.rglob("*.py"):
         if path.parent.name == "methods" or path in allowed:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from spjax import trees
+from spjax.injection import Injection
 from spjax.models import T5, T5Config
 from spjax.models.decoding import Decoding, beam_search, decode, greedy, sample
 from spjax.models.t5 import init_weights
-from spjax.types import Batch, Injection
+from spjax.types import Batch
 
 TINY = T5Config(40, 16, 3, 8, 24, 2, 3)
 FEW = dataclasses.replace(TINY, vocab_size=5)  # padding, EOS and three words

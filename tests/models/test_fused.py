@@ -9,9 +9,10 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
 from benchmarks import accelerators
+from spjax.injection import Injection
 from spjax.models import T5, T5Config, fused
 from spjax.models.t5 import init_weights
-from spjax.types import Batch, Injection
+from spjax.types import Batch
 
 CONFIG = T5Config(64, 32, 4, 8, 64, 2, 1, dtype="bfloat16")
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from spjax import trees
+from spjax.injection import Soft, join
 from spjax.methods.base import init_trainable
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.initializers import ClassLabels, SampledVocabulary
@@ -16,7 +17,7 @@ from spjax.models import T5, T5Config, quantization
 from spjax.models.decoding import greedy
 from spjax.models.quantization import Quantized
 from spjax.models.t5 import weight_shapes
-from spjax.types import Batch, Soft, join
+from spjax.types import Batch
 
 CONFIG = T5Config(40, 16, 2, 8, 24, 2, 2)
 TIED = dataclasses.replace(CONFIG, mlp_activations=("relu",), logits_via_embedding=True)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from spjax import trees
+from spjax.injection import Injection, Soft, join, prompt_rows
 from spjax.models import SIZES, T5, T5Config, get_size
 from spjax.models.decoding import greedy, label_scores
 from spjax.models.layers import relative_buckets
 from spjax.models.t5 import init_weights, shift_right, weight_shapes
-from spjax.types import Batch, Injection, Soft, join, prompt_rows
+from spjax.types import Batch
 
 TINY = T5Config(64, 16, 3, 8, 24, 2, 3)
 UNGATED = dataclasses.replace(TINY, mlp_activations=("relu",), logits_via_embedding=True)

@@ -11,6 +11,7 @@ import pytest
 from spjax import trees
 from spjax.checkpoints.prompts import adapters, prompts
 from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.injection import Soft, join
 from spjax.methods.ia3 import IA3
 from spjax.methods.lora import LoRA
 from spjax.methods.multitask_prompt_tuning import MultitaskPromptTuning
@@ -18,7 +19,7 @@ from spjax.methods.p_tuning import PTuning
 from spjax.models import T5, T5Config
 from spjax.models.losses import token_losses
 from spjax.models.t5 import weight_shapes
-from spjax.types import Batch, Soft, join
+from spjax.types import Batch
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

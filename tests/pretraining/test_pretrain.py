@@ -9,7 +9,8 @@ import pytest
 from spjax.checkpoints.weights import weights
 from spjax.models import get_size
 from spjax.pretraining import pretrain as module
-from spjax.pretraining.pretrain import Pretrain, pretrain
+from spjax.pretraining.pretrain import pretrain
+from spjax.pretraining.recipe import Pretrain
 
 
 def documents(count=60):

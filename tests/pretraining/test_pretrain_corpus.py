@@ -14,7 +14,8 @@ from spjax.models import T5Config
 from spjax.models.t5 import init_weights
 from spjax.pretraining import pretrain as module
 from spjax.pretraining.data import _MOST_TOKENS, _TEXTS, CorpusBatches, Shuffled, _part
-from spjax.pretraining.pretrain import Pretrain, pretrain
+from spjax.pretraining.pretrain import pretrain
+from spjax.pretraining.recipe import Pretrain
 from spjax.pretraining.span_corruption import EOS
 
 QUIET = {"log": lambda text: None}

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -111,7 +112,7 @@ def test_a_run_without_paths_has_the_key_that_it_had():
 
 
 def test_train_says_what_has_changed(tmp_path, capsys):
-    root = main.Path(main.__file__).parents[1]
+    root = Path(main.__file__).parents[2]
     names = ("models/pocket", "runs/pocket", "methods/prompt_tuning")
     flags = [f"--gin_file={root}/gin_configs/{name}.gin" for name in names]
     path, folder = tmp_path / "start.npy", tmp_path / "run"

@@ -6,21 +6,21 @@ import jax
 import numpy as np
 
 from spjax import config
+from spjax.api.models import find_vocabulary
 from spjax.checkpoints.weights import convert, weights
-from spjax.cli import main, prompts
+from spjax.cli import main
 from spjax.methods.full_fine_tuning import FullFineTuning
-from spjax.training import loop, run_files
-from spjax.training import step as steps
+from spjax.training import run_files, schedule, trainer
 
 
 def test_full_fine_tuning_is_exported(run, tmp_path, capsys):
     run = dataclasses.replace(run, method=FullFineTuning())
-    folder, base, rng = tmp_path / "run", loop.base_of(run), np.random.default_rng(0)
-    state = steps.init_state([run], [run.method], base)
+    folder, base, rng = tmp_path / "run", run.open_model().weights, np.random.default_rng(0)
+    state = trainer.init_state([run.method], [run.seed], run.optimizer, base)
     trained = jax.tree.map(lambda x: x[0] + np.float32(rng.normal()), state.trainable)
     slots = jax.tree.map(lambda x: x[0], state.optimizer)
     checkpoints = run_files.Checkpoints(folder)
-    standing = run_files.Standing(step=2, best_step=2, best={"score": 1.0})
+    standing = schedule.Standing(step=2, best_step=2, best={"score": 1.0})
     checkpoints.save({"trainable": trained, "optimizer": slots}, standing)
     checkpoints.close()
     (folder / "config.gin").write_text(config.config_str(run))
@@ -32,7 +32,7 @@ def test_full_fine_tuning_is_exported(run, tmp_path, capsys):
         assert weights.digest(weights.load("auto", out)) == weights.digest(trained)
     assert convert.is_weights(out)
     # A folder that can be opened without another word.
-    assert prompts.find_vocabulary("", "auto", str(tmp_path / "hf")).size == 1152
+    assert find_vocabulary("", "auto", str(tmp_path / "hf")).size == 1152
     flags = ["--format=safetensors", "--vocabulary=pocket"]
     assert main.main(["convert", str(folder), str(tmp_path / "x"), *flags]) == 2
     assert "--vocabulary=pocket goes into a Hugging Face folder" in capsys.readouterr().err
@@ -52,7 +52,7 @@ def test_shipped_weights_bring_their_vocabulary(tmp_path, capsys, checkpoint):
     source = str(weights.SHIPPED / "pocket_50k.safetensors")
     made = str(tmp_path / "hf")
     assert main.main(["convert", source, made, "--format=huggingface"]) == 0
-    assert prompts.find_vocabulary("", "auto", made).size == 1152
+    assert find_vocabulary("", "auto", made).size == 1152
     assert not capsys.readouterr().err
     table = weights.load("auto", checkpoint)
     table["token_embedder"]["embedding"] = table["token_embedder"]["embedding"][:1000]
@@ -67,4 +67,4 @@ def test_shipped_weights_bring_their_vocabulary(tmp_path, capsys, checkpoint):
     made = str(tmp_path / "with")
     flags = ["--format=huggingface", "--vocabulary=pocket"]
     assert main.main(["convert", checkpoint, made, *flags]) == 0
-    assert prompts.find_vocabulary("", "auto", made).size == 1152
+    assert find_vocabulary("", "auto", made).size == 1152

@@ -11,7 +11,7 @@ from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models import T5Config, get_size, quantization
 from spjax.models.t5 import weight_shapes
-from spjax.training import step
+from spjax.training import trainer
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 
@@ -33,9 +33,10 @@ def test_the_shape_of_the_checkpoint(tmp_path):
     tree = jax.tree.map(lambda leaf: np.ones(leaf.shape, "f"), weight_shapes(CONFIG))
     weights.save(tmp_path / "w.safetensors", tree, {})
     run = dataclasses.replace(RUN, model="auto", checkpoint=path, dropout_rate=0.1)
-    config = step.program_of(run, run.method).config
+    config = trainer.step_config(run, weights.config_of("auto", path), [run.method]).model
     assert config == dataclasses.replace(CONFIG, dropout_rate=0.1)
-    assert step.program_of(RUN, RUN.method).config == get_size("pocket_50k")
+    config = trainer.step_config(RUN, RUN.open_model().config, [RUN.method]).model
+    assert config == get_size("pocket_50k")
     with pytest.raises(ValueError, match="'auto' is the one that INITIAL_CHECKPOINT_PATH holds"):
         dataclasses.replace(RUN, model="auto")
     with pytest.raises(ValueError, match="unknown model size"):

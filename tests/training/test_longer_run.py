@@ -73,7 +73,7 @@ def test_the_shorter_result_stays_until_the_longer_run_is_finished(tmp_path, mon
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.Gang, "finish", stop)
+    monkeypatch.setattr(loop, "_finish", stop)
     assert train(tmp_path, 4) == 130
     assert before == ((tmp_path / "config.gin").read_text(), (tmp_path / "result.json").read_text())
     assert not run_folder.metrics_problem(tmp_path, read_json(tmp_path / "result.json"))

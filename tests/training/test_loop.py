@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from spjax.checkpoints.weights import weights
+from spjax.inference import scoring
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.initializers import SampledVocabulary, Uniform
 from spjax.methods.prompt_tuning import PromptTuning
-from spjax.training import loop, run_data, run_files
-from spjax.training import step as steps
+from spjax.training import gang, loop, member, run_data, run_files, trainer
 from spjax.training.optimizers import Adafactor
 from spjax.vocabularies import vocabulary
 
@@ -36,9 +36,9 @@ def interrupt_at(step):
 
 
 def test_a_run_folder(run, tmp_path):
-    before = weights.digest(loop.base_of(run))
+    before = weights.digest(run.open_model().weights)
     (result,) = loop.train([run], [tmp_path])
-    assert weights.digest(loop.base_of(run)) == before
+    assert weights.digest(run.open_model().weights) == before
     assert result == json.loads((tmp_path / "result.json").read_text())
     assert result["status"] == "finished" and result["steps"] == 6
     assert result["trainable_parameters"] == 3 * 16
@@ -60,7 +60,7 @@ def test_a_vocabulary_beside_the_weights_wins(run, tmp_path):
     checkpoint = str(shutil.copy(run.checkpoint, folder / "w.safetensors"))
     run = dataclasses.replace(run, checkpoint=checkpoint, steps=1, eval_period=1)
     assert run.resolved_vocabulary == "pocket"
-    shutil.copy(vocabulary.load("pocket").path, folder / "spiece.model")
+    shutil.copy(vocabulary.load_vocabulary("pocket").path, folder / "spiece.model")
     assert run.resolved_vocabulary == str(folder / "spiece.model")
     with pytest.raises(ValueError, match="w.safetensors has changed since the run was configured"):
         loop.train([run], [tmp_path / "run"])
@@ -71,16 +71,17 @@ def test_a_vocabulary_beside_the_weights_wins(run, tmp_path):
     bad = shutil.copytree(folder, tmp_path / "bad")
     (bad / "spiece.model").write_bytes(b"damaged")
     with pytest.raises(ValueError, match="bad/spiece.model"):
-        loop.Member(dataclasses.replace(run, checkpoint=str(bad / "w.safetensors")), tmp_path)
+        member.Member(dataclasses.replace(run, checkpoint=str(bad / "w.safetensors")), tmp_path)
 
 
 def test_only_the_prompt_moves_and_it_does(run, tmp_path):
     method = run.method.resolve((), lambda text: [])
-    gang = loop.Gang([run], [tmp_path])
-    start = np.asarray(gang.states[0].trainable["prompt"][0])
-    assert jax.tree.map(np.shape, gang.states[0].trainable) == {"prompt": (1, 3, 16)}
-    gang.train()
-    assert np.abs(np.asarray(gang.states[0].trainable["prompt"][0]) - start).min() > 0
+    one = member.Member(run, tmp_path)
+    trained = gang.Gang([one], run.open_model())
+    start = np.asarray(trained.arrays(one)["trainable"]["prompt"])
+    assert jax.tree.map(np.shape, trained.arrays(one)["trainable"]) == {"prompt": (3, 16)}
+    trained.train()
+    assert np.abs(np.asarray(trained.arrays(one)["trainable"]["prompt"]) - start).min() > 0
     assert method.prompt_length == 3
 
 
@@ -153,15 +154,15 @@ def test_a_diverging_run_stops_alone(run, tmp_path):
 
 def at_once(monkeypatch, count):
     """As on an accelerator; returns a list to which the losses of each dispatch are added."""
-    known, found = steps.run, []
+    known, found = trainer.train_steps, []
 
     def run(*args):
         states, losses = known(*args)
         found.extend(np.shape(own) for own in losses)
         return states, losses
 
-    monkeypatch.setattr(loop.row_shapes, "steps_at_once", lambda *_: count)
-    monkeypatch.setattr(steps, "run", run)
+    monkeypatch.setattr(gang.row_shapes, "steps_per_dispatch", lambda *_: count)
+    monkeypatch.setattr(trainer, "train_steps", run)
     return found
 
 
@@ -193,7 +194,7 @@ def test_a_run_that_diverges_within_a_dispatch(run, tmp_path, monkeypatch):
 def test_patience_stops_early_and_the_earliest_best_step_counts(run, tmp_path, monkeypatch):
     patient = dataclasses.replace(run, steps=40, eval_period=2, patience=2, eval_examples=0)
     values = iter([10.0, 30.0, 30.0, 20.0, 99.0])
-    monkeypatch.setattr(run_data, "score", lambda *_: {"score": next(values, 0.0)})
+    monkeypatch.setattr(scoring, "score", lambda *_: {"score": next(values, 0.0)})
     (result,) = loop.train([patient], [tmp_path])
     assert result["best_step"] == 4 and result["steps"] == 8
     assert result["validation"] == {"score": 30.0}
@@ -201,9 +202,9 @@ def test_patience_stops_early_and_the_earliest_best_step_counts(run, tmp_path, m
 
 def test_full_fine_tuning_trains_a_copy(run, tmp_path):
     full = dataclasses.replace(run, method=FullFineTuning(), steps=3)
-    before = weights.digest(loop.base_of(run))
+    before = weights.digest(run.open_model().weights)
     (result,) = loop.train([full], [tmp_path])
-    assert weights.digest(loop.base_of(run)) == before
+    assert weights.digest(run.open_model().weights) == before
     assert result["trainable_parameters"] == result["model_parameters"]
     assert not (tmp_path / "prompt.npy").exists()
 
@@ -217,20 +218,24 @@ def test_all_files_are_closed_when_one_cannot_be(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(run_files.Checkpoints, "close", close)
     folders, runs = [tmp_path / "a", tmp_path / "b"], [run, dataclasses.replace(run, seed=1)]
+
+    def members():
+        return [member.Member(*pair) for pair in zip(runs, folders, strict=True)]
+
     with pytest.raises(OSError, match="full"):
-        loop.Gang(runs, folders).close()
+        gang.Gang(members(), run.open_model()).close()
     assert len(closed) == 2
-    opened = loop.Member.open
+    opened = member.Member.open
 
-    def fails(member, arrays):
-        if member.folder == folders[1]:
+    def fails(one, arrays):
+        if one.folder == folders[1]:
             raise ValueError("damaged")
-        return opened(member, arrays)
+        return opened(one, arrays)
 
-    monkeypatch.setattr(loop.Member, "open", fails)
+    monkeypatch.setattr(member.Member, "open", fails)
     monkeypatch.setattr(run_files.Checkpoints, "close", lambda files: closed.append(files))
     with pytest.raises(ValueError, match="damaged"):
-        loop.Gang(runs, folders)
+        gang.Gang(members(), run.open_model())
     assert len(closed) == 3
 
 

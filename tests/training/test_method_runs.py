@@ -17,6 +17,8 @@ from spjax.methods.prefix_tuning import PrefixTuning
 from spjax.models import get_size
 from spjax.models.decoding import Decoding
 from spjax.training import loop, run_data
+from spjax.training.gang import Gang
+from spjax.training.member import Member
 
 pytestmark = pytest.mark.usefixtures("few_examples")
 
@@ -40,7 +42,7 @@ def test_a_template_in_training_and_scoring_with_the_table_alone(brief, tmp_path
     data = run_data.RunData(run)
     predictor = Predictor(
         get_size(run.model),
-        loop.base_of(run),
+        run.open_model().weights,
         [prediction.place(prompt)],
         data.words,
         Decoding(),
@@ -78,12 +80,11 @@ def test_source_and_target_stage_and_transfer(brief, tmp_path):
     assert factors["u"].shape == (2, 3, 2) and header["task"] == "pocket_pair"
     expected = factors["shared"] * (factors["u"].mean(0) @ factors["v"].mean(0))
     target = method.clone(source=str(tmp_path / "source"), teachers=())
-    gang = loop.Gang([dataclasses.replace(brief, method=target)], [tmp_path / "target"])
-    own = {name: leaf[0] for name, leaf in gang.states[0].trainable["factors"].items()}
-    start = target.started().collapse({"factors": own}, gang.base)
+    one = Member(dataclasses.replace(brief, method=target), tmp_path / "target")
+    gang = Gang([one], brief.open_model())
+    start = target.without_initializer().collapse(gang.arrays(one)["trainable"], gang.model.weights)
     np.testing.assert_allclose(start["prompt"], expected, rtol=1e-5)
-    for member in gang.members:
-        member.close()
+    gang.close()
     # SPoT: the prompt of one task starts another run.
     path = tmp_path / "source" / "prompts" / "pocket_cb.npy"
     own = FromFile(str(path))(None, 3, np.zeros((1, 16), np.float32))
@@ -104,7 +105,7 @@ def test_unequal_prefixes_train_in_a_gang_and_answer_from_what_they_leave(brief,
     bank.append(Placed(np.ones((4, 16), np.float32)))
     predictor = Predictor(
         get_size(brief.model),
-        loop.base_of(brief),
+        brief.open_model().weights,
         bank,
         data.words,
         Decoding(),

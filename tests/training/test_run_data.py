@@ -116,7 +116,7 @@ def test_few_examples_are_a_seeded_part_and_grow(shared_cache):
 
 def test_sentinel_stands_before_the_target_and_is_taken_off_the_answer(shared_cache):
     plain, marked = cache.load("pocket_cb", "test"), cache.load("pocket_cb:sentinel", "test")
-    first = vocabulary.load("pocket").sentinel(0)
+    first = vocabulary.load_vocabulary("pocket").sentinel(0)
     assert [first, *plain.targets[3]] == list(marked.targets[3])
     assert (plain.inputs[3] == marked.inputs[3]).all()
     info = registry.get("pocket_cb:sentinel")

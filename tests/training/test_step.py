@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spjax import methods, partitioning
+from spjax import methods, partitioning, trees
 from spjax.data.batching import batching, packing
 from spjax.methods.initializers import Uniform
 from spjax.models import T5Config
 from spjax.models.t5 import init_weights
-from spjax.training import losses, step
+from spjax.training import losses, trainer
 from spjax.training.optimizers import Adafactor
 from spjax.types import Batch
 
@@ -53,16 +53,16 @@ def method_of(name, length):
 
 def gang(name, prompts, normalizer=None):
     own = [method_of(name, length) for length in prompts]
-    groups = step.groups_of(own)
+    groups = trainer.groups_of(own)
     state = []
     for group in groups:
-        trees = [own[i].init(jax.random.key(i), BASE)["params"] for i in group]
-        trainable = jax.tree.map(lambda *x: jnp.stack(x), *trees)
+        started = [own[i].init(jax.random.key(i), BASE)["params"] for i in group]
+        trainable = jax.tree.map(lambda *x: jnp.stack(x), *started)
         slots = jax.vmap(Adafactor().make(0.0).init)(trainable)
         counts = jnp.zeros(len(group), jnp.int32)
-        state.append(step.TrainState(trainable, slots, counts, jnp.ones(len(group), bool)))
+        state.append(trainer.TrainState(trainable, slots, counts, jnp.ones(len(group), bool)))
     firsts = tuple(own[group[0]] for group in groups)
-    program = step.Program(CONFIG, firsts, Adafactor(1.0), 1e-2, 0.1, normalizer)
+    program = trainer.StepConfig(CONFIG, firsts, Adafactor(1.0), 1e-2, 0.1, normalizer)
     batches = {i: examples(own[i].prompt_length, LENGTHS[i], i) for i in range(len(prompts))}
     totals = [losses.total(own["target_segments_BM"], normalizer) for own in batches.values()]
     batch, totals = batching.gang(batches), np.array(totals, np.float32)
@@ -72,10 +72,10 @@ def gang(name, prompts, normalizer=None):
 @functools.cache
 def gradients_of(name, prompts, normalizer, rows):
     program, states, batch, totals = gang(name, prompts, normalizer)
-    own, key, sums = step.start(program, states, BASE, jax.random.key(0))
-    through = step.compiled_gradients(program.of_the_model)
+    inputs, key, *sums = trainer.begin_step(program, states, BASE, jax.random.key(0))
     for chunk in packing.pack(batch, rows):
-        sums = through(own, BASE, Batch(**chunk), totals, key, sums)
+        chunk = Batch(**chunk)
+        sums = trainer.add_gradients(program.of_model, inputs, BASE, chunk, totals, key, *sums)
     return sums
 
 
@@ -89,7 +89,8 @@ PACKED = [packing.Rows(32, 8, 4, (8,)), packing.Rows(24, 12, 5, (2, 1))]
 def test_packed_rows_give_the_gradients_of_single_ones(rows, normalizer):
     alone = gradients_of("prompt_tuning", (3, 5), normalizer, PLAIN)
     packed = gradients_of("prompt_tuning", (3, 5), normalizer, rows)
-    assert np.abs(alone[0][0][:8]).min() > 0 and (np.asarray(alone[0][0][8:]) == 0).all()
+    grads_RD = np.asarray(alone[0].prompt_RD)
+    assert np.abs(grads_RD[:8]).min() > 0 and (grads_RD[8:] == 0).all()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), alone, packed)
 
 
@@ -107,14 +108,16 @@ def test_runs_without_examples_stay_as_they_are():
     before = np.asarray(states[1].trainable["prompt"])
     chunks = [Batch(**chunk) for chunk in packing.pack(mine, PACKED[0])]
     totals, rates = np.ones(2, np.float32), jnp.full(2, 0.1)
-    new, losses_N = step.update(program, states, BASE, chunks, totals, rates, jax.random.key(0))
+    new, losses_N = trainer.train_step(
+        program, states, BASE, chunks, totals, rates, jax.random.key(0)
+    )
     assert losses_N[0] > 0 and losses_N[1] == 0 and new[0].step_N[0] == 1
     np.testing.assert_array_equal(new[1].trainable["prompt"], before)
 
 
 def test_prompt_lengths_share_the_program_of_the_model():
     short, long = gang("prompt_tuning", (1,))[0], gang("prompt_tuning", (100,))[0]
-    assert short != long and short.of_the_model == long.of_the_model
+    assert short != long and short.of_model == long.of_model
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -124,18 +127,17 @@ def test_no_gradient_of_a_frozen_weight_is_computed(name):
     base = init_weights(config, jax.random.key(0))
     method = method_of(name, 4)
     trainable = jax.tree.map(lambda x: x[None], method.init(jax.random.key(0), base)["params"])
-    program = step.Program(config, (method,), None, 0.0, 0.0, None)
-    own = step.soft_tokens(program, (trainable,), base)
+    program = trainer.StepConfig(config, (method,), None, 0.0, 0.0, None)
+    own = trainer.model_inputs(program, (trainable,), base)
     batch = Batch(**examples(4, [60] * 8, 0))
-    values = [x for x in jax.tree.leaves(own) if x.dtype == jnp.float32]
-    sums = ([jnp.zeros_like(x) for x in values], jnp.zeros(1))
+    sums = (jax.tree.map(jnp.zeros_like, trees.split_floats(own)[0]), jnp.zeros(1))
     args = (base, batch, np.ones(1, np.float32), jax.random.key(0))
 
     def flops(function, *args):
         return jax.jit(function).lower(*args).compile().cost_analysis()["flops"]
 
-    whole = flops(functools.partial(step.add_gradients, program.of_the_model), own, *args, sums)
-    forward = flops(functools.partial(step.gang_losses, program.of_the_model), own, *args)
+    whole = flops(functools.partial(trainer.add_gradients, program.of_model), own, *args, *sums)
+    forward = flops(functools.partial(trainer.gang_losses, program.of_model), own, *args)
     share = whole / forward
     assert share > 2.7 if name == "full_fine_tuning" else share < 2.4
 
@@ -149,15 +151,15 @@ def test_activations_may_be_bfloat16(name, monkeypatch):
     assert config.dtype == "bfloat16"
     base = jax.tree.map(lambda x: x.astype(jnp.bfloat16), init_weights(config, jax.random.key(0)))
     method = method_of(name, 4)
-    program = step.Program(config, (method,), Adafactor(0.3), 0.0, 0.0, None)
-    state = jax.eval_shape(lambda: step.init_group([method], [0], Adafactor(0.3), base))
+    program = trainer.StepConfig(config, (method,), Adafactor(0.3), 0.0, 0.0, None)
+    state = jax.eval_shape(lambda: trainer.init_state([method], [0], Adafactor(0.3), base))
     batch = Batch(**examples(4, [60] * 8, 0))
 
     def one(states, base):
-        own, key, sums = step.start(program, states, base, jax.random.key(0))
+        inputs, key, *sums = trainer.begin_step(program, states, base, jax.random.key(0))
         totals = np.ones(1, np.float32)
-        sums = step.add_gradients(program.of_the_model, own, base, batch, totals, key, sums)
-        return step.advance(program, states, base, sums, np.ones(1, np.float32))
+        sums = trainer.add_gradients(program.of_model, inputs, base, batch, totals, key, *sums)
+        return trainer.apply_gradients(program, states, base, *sums, np.ones(1, np.float32))
 
     (new,), losses_N = jax.eval_shape(one, (state,), base)
     assert losses_N.dtype == jnp.float32

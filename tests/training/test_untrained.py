@@ -53,7 +53,7 @@ def test_a_run_is_scored_and_not_trained(hard, tmp_path):
     tasks = RunData(hard)
     untrained = Untrained(hard, tasks)
     data = tasks.split(tasks.mixture.scored[0], "test")
-    base = loop.base_of(hard)
+    base = hard.open_model().weights
     answers = untrained.answer(base, data)
     assert len(answers) == data.num_examples == 500
     shown = untrained._shown["pocket_cb"]

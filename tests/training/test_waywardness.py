@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from spjax.injection import Injection
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.initializers import Uniform
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models import T5Config
 from spjax.models.t5 import init_weights
-from spjax.training import step
+from spjax.training import trainer
 from spjax.training.optimizers import Adafactor
-from spjax.training.waywardness import Target, Waywardness, penalties, pulled, target_of
-from spjax.types import Injection
+from spjax.training.waywardness import Target, Waywardness, add_penalties, penalties, target_of
 from spjax.vocabularies import vocabulary
 
 pytestmark = pytest.mark.usefixtures("few_examples")
@@ -33,8 +33,10 @@ def test_the_pull_adds_the_mean_squared_distance_and_its_gradient():
     prompts = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
     trainables = tuple({"prompt": jnp.asarray(prompt)} for prompt in prompts)
     ones = jax.tree.map(jnp.ones_like, trainables)
-    program = step.Program(TINY, METHODS, Adafactor(1.0), 0.0, 0.0, None, wayward=TARGET)
-    grads, losses_N = pulled(program, trainables, BASE, ones, jnp.arange(3, dtype=jnp.float32))
+    program = trainer.StepConfig(TINY, METHODS, Adafactor(1.0), 0.0, 0.0, None, wayward=TARGET)
+    grads, losses_N = add_penalties(
+        program, trainables, BASE, ones, jnp.arange(3, dtype=jnp.float32)
+    )
     words = np.asarray(BASE["token_embedder"]["embedding"])[list(TARGET.tokens)]
     gaps = [prompt - words[: len(prompt)] for group in prompts for prompt in group]
     expected = [i + 0.25 * np.square(gap).sum() / len(gap) for i, gap in enumerate(gaps)]
@@ -45,28 +47,28 @@ def test_the_pull_adds_the_mean_squared_distance_and_its_gradient():
 
 
 def test_the_step_is_pulled_and_the_model_does_not_know():
-    program = step.Program(TINY, METHODS[:1], Adafactor(1.0), 0.0, 0.0, None, wayward=TARGET)
+    program = trainer.StepConfig(TINY, METHODS[:1], Adafactor(1.0), 0.0, 0.0, None, wayward=TARGET)
     prompts = {"prompt": jnp.ones((2, 2, 16))}
     slots = jax.vmap(Adafactor().make(0.0).init)(prompts)
-    state = step.TrainState(prompts, slots, jnp.zeros(2, jnp.int32), jnp.ones(2, bool))
+    state = trainer.TrainState(prompts, slots, jnp.zeros(2, jnp.int32), jnp.ones(2, bool))
     rates = jnp.full(2, 0.01, jnp.float32)
     words = np.asarray(BASE["token_embedder"]["embedding"])[[5, 9]]
-    _, _, sums = step.start(program, (state,), BASE, jax.random.key(0))
-    (moved,), losses_N = step.advance(program, (state,), BASE, sums, rates)
+    _, _, *sums = trainer.begin_step(program, (state,), BASE, jax.random.key(0))
+    (moved,), losses_N = trainer.apply_gradients(program, (state,), BASE, *sums, rates)
     np.testing.assert_allclose(losses_N, 0.25 * np.square(1 - words).sum() / 2, rtol=1e-5)
     new = np.asarray(moved.trainable["prompt"])
     np.testing.assert_array_equal(np.sign(new - 1), np.sign(words - 1)[None].repeat(2, 0))
     free = dataclasses.replace(program, wayward=None)
-    assert free.of_the_model == program.of_the_model
+    assert free.of_model == program.of_model
 
 
 def test_the_target_is_the_tokens_of_the_text(run):
     text = "the old farmer walked"
-    tokens = tuple(vocabulary.load("pocket").encode(text))
+    tokens = tuple(vocabulary.load_vocabulary("pocket").encode(text))
     assert len(tokens) >= 3 and target_of(run) is None
     wayward = dataclasses.replace(run, waywardness=Waywardness(text, 1))
     assert target_of(wayward) == Target(tokens, 1.0)
-    assert step.program_of(wayward, wayward.method).wayward == Target(tokens, 1.0)
+    assert trainer.step_config(wayward, TINY, [wayward.method]).wayward == Target(tokens, 1.0)
     assert "waywardness" in run.without_identity and "waywardness" not in wayward.without_identity
 
 

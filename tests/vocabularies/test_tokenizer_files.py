@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sentencepiece import sentencepiece_model_pb2
 
-from spjax.vocabularies import tokenizer_files
+from spjax.checkpoints import model_vocabulary
 from spjax.vocabularies.vocabulary import Vocabulary
 
 
@@ -53,7 +53,7 @@ def test_another_number_of_sentinels_is_read(vocabulary_path: Path, tmp_path: Pa
     config.write_text(json.dumps({"added_tokens_decoder": added}))
     words = Vocabulary(path)
     assert words.size == pieces + 7 and words.sentinel(0) == pieces + 6
-    tokenizer_files.check(words, "")
+    model_vocabulary.check_tokenizer(words)
     (tmp_path / "copied").mkdir()
     words.copy(tmp_path / "copied", "spiece.model")
     assert Vocabulary(tmp_path / "copied" / "spiece.model").fingerprint == words.fingerprint
@@ -82,4 +82,4 @@ def test_a_tokenizer_that_gives_other_ids_is_refused(
     (tmp_path / "spiece.model").write_bytes(vocabulary_path.read_bytes())
     (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message):
-        tokenizer_files.check(Vocabulary(tmp_path / "spiece.model"), "give another")
+        model_vocabulary.check_tokenizer(Vocabulary(tmp_path / "spiece.model"))

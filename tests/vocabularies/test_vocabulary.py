@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-from spjax.vocabularies import vocabulary as vocabularies
-from spjax.vocabularies.vocabulary import Vocabulary
+from spjax.vocabularies.vocabulary import Vocabulary, load_vocabulary
 
 
 def test_round_trip_without_eos(vocabulary: Vocabulary) -> None:
@@ -45,17 +44,17 @@ def test_fingerprint_depends_on_file_and_extra_ids(
 
 
 def test_load_takes_a_path(vocabulary: Vocabulary, vocabulary_path: Path) -> None:
-    assert vocabularies.load(str(vocabulary_path)).fingerprint == vocabulary.fingerprint
+    assert load_vocabulary(str(vocabulary_path)).fingerprint == vocabulary.fingerprint
 
 
 def test_the_shipped_vocabulary_has_the_ids_of_the_ladder() -> None:
-    pocket = vocabularies.load("pocket")
+    pocket = load_vocabulary("pocket")
     assert pocket.size == 1152 and pocket.sentinel(0) == 1151
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot read the vocabulary.*or one of the names pocket"):
-        vocabularies.load(str(tmp_path / "none.model"))
+        load_vocabulary(str(tmp_path / "none.model"))
 
 
 def test_other_file_is_refused(tmp_path: Path) -> None:

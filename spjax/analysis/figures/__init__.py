@@ -15,8 +15,8 @@ import pandas as pd
 def _import_matplotlib() -> None:
     """Imports matplotlib, which refuses a backend in MPLBACKEND that it cannot import.
 
-    A notebook names its own one there for all the commands it starts. Figures here are drawn
-    without pyplot, so that the backend does not matter; a notebook's pyplot keeps it.
+    A notebook sets it for all the commands it starts. Figures are drawn without pyplot, so the
+    backend does not matter; a notebook's pyplot keeps it.
     """
     backend = os.environ.pop("MPLBACKEND", None)
     try:
@@ -35,13 +35,13 @@ Draw = Callable[[pd.DataFrame, Path], list[Path]]
 
 
 def names() -> tuple[str, ...]:
-    """Names of all figures: the files of this folder."""
+    """Returns the names of all figures: the files of this folder."""
     files = Path(__file__).parent.glob("[!_]*.py")
     return tuple(sorted(file.stem for file in files))
 
 
 def get(name: str) -> Draw:
-    """The figure's draw function; ValueError, with the known names, for an unknown one."""
+    """Returns the figure's draw function; ValueError, with the known names, for an unknown one."""
     if name not in names():
         raise ValueError(
             f"unknown figure {name!r}: known are {', '.join(names())}; "

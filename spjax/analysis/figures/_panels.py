@@ -15,10 +15,10 @@ WIDTH, MARGIN, HEIGHT = 2.3, 2.0, 3.3  # inches: a panel, the legend, the figure
 def draw(
     cells: pd.DataFrame, references: tuple[float, float], label: str, notes: Sequence[str]
 ) -> tuple[Figure, dict[str, Axes]]:
-    """The figure, and its panels by model, smallest first, with logarithmic axes.
+    """Draws one panel for each model; returns the figure and its panels, smallest model first.
 
-    cells: rows of Suite.cells with `place`, where each stands. references: majority and ceiling in
-    percent. label: of the horizontal axis. notes: what stands below.
+    cells: rows of Suite.cells with `place`, the position on the axis. references: majority and
+    ceiling in percent. label: of the horizontal axis. notes: text below.
     """
     models = cells.sort_values("model_parameters")["model"].unique()
     figure = _style.new_figure(WIDTH * len(models) + MARGIN, HEIGHT)

@@ -72,33 +72,33 @@ FULL = Look("#000000", "*", "-", 1.9)
 
 
 def looks(count: int) -> list[Look]:
-    """Looks of `count` lines; no two share marker and dashes (up to 66 lines)."""
+    """Returns looks of `count` lines; no two share marker and dashes (up to 66 lines)."""
     cycle = (COLOURS, MARKERS, DASHES)
     return [Look(*(options[i % len(options)] for options in cycle)) for i in range(count)]
 
 
 def looks_of(cells: pd.DataFrame, column: str) -> dict[str, Look]:
-    """The look of each line named in a column, in order; full fine-tuning is black."""
+    """Returns the look of each line in a column, in order; full fine-tuning is black."""
     full = set(cells.loc[cells["method"] == statistics.FULL_FINE_TUNING, column])
     names = list(dict.fromkeys(cells[column]))
-    found = dict(zip([name for name in names if name not in full], looks(len(names))))
+    look_of = dict(zip([name for name in names if name not in full], looks(len(names))))
     black = (Look(FULL.colour, "*", dashes, FULL.width) for dashes in DASHES)
-    return dict(zip([*found, *sorted(full)], [*found.values(), *black]))
+    return dict(zip([*look_of, *sorted(full)], [*look_of.values(), *black]))
 
 
 def draw_line(
     axes: Axes, cells: pd.DataFrame, x: Iterable[float], look: Look, label: str, scale: float = 1
 ) -> None:
-    """A line with mean ± standard deviation bars; hollow markers where seeds are missing.
+    """Draws a line with mean ± standard deviation; hollow markers where seeds are missing.
 
     cells: rows of Suite.cells, one a point; x: their places; scale: of line and markers.
     """
-    place = list(x)
+    positions = list(x)
     size = (7.5 if look.marker == FULL.marker else 4.5) * scale
     style = {"color": look.colour, "marker": look.marker, "markersize": size}
     style["markeredgewidth"] = 0.8 * scale
     axes.errorbar(
-        place,
+        positions,
         cells["mean"],
         yerr=cells["std"].fillna(0.0),
         label=label,
@@ -112,7 +112,7 @@ def draw_line(
     )
     hollow = (cells["seeds"] < cells["expected"]).to_numpy()
     axes.plot(
-        [at for at, empty in zip(place, hollow) if empty],
+        [at for at, empty in zip(positions, hollow) if empty],
         cells["mean"][hollow],
         linestyle="none",
         markerfacecolor="white",
@@ -122,7 +122,7 @@ def draw_line(
 
 
 def draw_references(axes: Axes, majority: float, ceiling: float) -> None:
-    """Horizontal lines for the majority baseline and, where it is below 100, the ceiling."""
+    """Draws horizontal lines for the majority baseline and, where below 100, the ceiling."""
     if math.isfinite(majority):
         axes.axhline(majority, color=GREY, linestyle=(0, (4, 3)), linewidth=1, label=MAJORITY)
     if math.isfinite(ceiling) and ceiling < 100:
@@ -131,7 +131,7 @@ def draw_references(axes: Axes, majority: float, ceiling: float) -> None:
 
 
 def size_axis(axes: Axes, cells: pd.DataFrame, names: bool = True) -> None:
-    """Logarithmic axis of parameters with one tick a model: its size and, with names, its name."""
+    """Makes a logarithmic axis of parameters; each tick is a model's size and, with names, name."""
     models = cells[["model_parameters", "model"]].drop_duplicates().sort_values("model_parameters")
     axes.set_xscale("log")
     ticks = [
@@ -144,37 +144,37 @@ def size_axis(axes: Axes, cells: pd.DataFrame, names: bool = True) -> None:
 
 
 def score_label(tasks: Sequence[str], scored_on: str = "test") -> str:
-    """Label of the score axis: which score, averaged over how many tasks."""
+    """Returns the label of the score axis: the score, and the number of tasks averaged."""
     what = f"mean of {len(tasks)} tasks" if len(tasks) > 1 else f"on {tasks[0]}"
     by = "validation score" + (" too" if "validation" in scored_on else "")
     return f"{scored_on.capitalize()} score, {what} (%)\nbest checkpoint by {by}"
 
 
 def legend(figure: Figure, *axes: Axes) -> None:
-    """One legend at the right of all axes, best lines first: the order they tend to have there."""
-    found = {}
+    """Draws one legend at the right of all axes, best lines first, as most lines end there."""
+    model_of = {}
     for part in axes:
         for handle, label in zip(*part.get_legend_handles_labels()):
             # Of an error bar only the line: the little bars would blur the markers.
-            found.setdefault(label, getattr(handle, "lines", [handle])[0])
-    labels = [label for label in reversed(found) if label not in (MAJORITY, CEILING)]
-    labels = [label for label in (CEILING, *labels, MAJORITY) if label in found]
-    figure.legend([found[label] for label in labels], labels, loc="outside right upper")
+            model_of.setdefault(label, getattr(handle, "lines", [handle])[0])
+    labels = [label for label in reversed(model_of) if label not in (MAJORITY, CEILING)]
+    labels = [label for label in (CEILING, *labels, MAJORITY) if label in model_of]
+    figure.legend([model_of[label] for label in labels], labels, loc="outside right upper")
 
 
 def numbers(suite: statistics.Suite) -> pd.DataFrame:
-    """The numbers behind a figure of suite scores: a row a cell, percent, with both baselines."""
+    """Returns the numbers behind a figure of suite scores: a row a cell, percent, baselines."""
     constants = {"tasks": " ".join(suite.tasks), "majority": suite.majority}
     return suite.cells[NUMBERS].assign(**constants, ceiling=suite.ceiling)
 
 
 def short_name(model: str) -> str:
-    """A model's name without the family: t5_1_1_small is small, pocket_3m is pocket 3m."""
+    """Returns a model's name without the family: t5_1_1_small is small, pocket_3m is pocket 3m."""
     return model.removeprefix("t5_1_1_").replace("_", " ")
 
 
 def humanised(count: float) -> str:
-    """A parameter count in two or three digits: 52736 is 53K, 3100000 is 3.1M."""
+    """Formats a parameter count in two or three digits: 52736 is 53K, 3100000 is 3.1M."""
     for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
         if count >= size:
             value = count / size
@@ -183,12 +183,12 @@ def humanised(count: float) -> str:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, inches, laid out so that nothing overlaps."""
+    """Returns an empty figure, inches, laid out so that nothing overlaps."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def bars_note(cells: pd.DataFrame) -> str:
-    """What the bars are and, where there are any, the hollow markers."""
+    """Returns a note on the error bars and, where there are any, the hollow markers."""
     bars = f"Bars: mean ± standard deviation (ddof=1) over {cells['seeds'].max()} seeds."
     partial = (cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])
     return bars + (" Hollow markers: seeds are missing (*)." if partial.any() else "")
@@ -204,12 +204,12 @@ def add_notes(figure: Figure, notes: Sequence[str]) -> None:
     share = below / (height + below)
     figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))
     text = "\n".join(lines)
-    place = {"x": 0.1 / width, "y": 0.06 / (height + below), "va": "bottom", "ha": "left"}
-    figure.text(**place, s=text, fontsize=NOTE_SIZE, color="#444444", linespacing=1.25)
+    position = {"x": 0.1 / width, "y": 0.06 / (height + below), "va": "bottom", "ha": "left"}
+    figure.text(**position, s=text, fontsize=NOTE_SIZE, color="#444444", linespacing=1.25)
 
 
 def style() -> matplotlib.rc_context:
-    """The context in which a figure is made and saved."""
+    """Returns the context in which a figure is made and saved."""
     return matplotlib.rc_context(RC)
 
 

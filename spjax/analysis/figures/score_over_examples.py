@@ -37,10 +37,10 @@ def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def _apart(ticks: dict[float, str]) -> list[str]:
-    """The names of ascending ticks, without those that would stand in the next one."""
+    """Returns the names of ascending ticks, without those that would overlap the next one."""
     names, last = [], float("inf")
-    for place, name in reversed(ticks.items()):
-        far = place * CLOSE < last
+    for position, name in reversed(ticks.items()):
+        far = position * CLOSE < last
         names.insert(0, name if far else "")
-        last = place if far else last
+        last = position if far else last
     return names

@@ -1,7 +1,7 @@
 """Score over the number of trained parameters, one panel a frozen model, one marker a line.
 
-What is counted is what is trained, with the networks of methods that drop them afterwards. Lines
-that train nothing stand at the left.
+All trained parameters count, including networks that are dropped after training. Lines that train
+nothing are at the left.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
     """
     if TRAINED not in results.columns or results[TRAINED].isna().all():
         raise ValueError(
-            f"the results have no {TRAINED}: score_over_parameters wants them; write results.csv "
+            f"the results have no {TRAINED}: score_over_parameters needs them; write results.csv "
             "again with `spjax sweep`, or draw score_over_size instead"
         )
     runs = statistics.main_runs(results)

@@ -1,7 +1,7 @@
-"""Adapters of Hugging Face PEFT that are more than a table of rows, in and out.
+"""Reads and writes adapters of Hugging Face PEFT that are more than a table of soft tokens.
 
-LoRA and IA3, prefixes of the decoder, and multitask prompts. Nothing here needs PEFT. What is said
-about it was tried with PEFT 0.21.2. Tensors on this side have the names that a run's
+LoRA and IA3, prefixes of the decoder, and multitask prompts. PEFT itself is not needed. Its
+behaviour was tested with version 0.21.2. Tensors in spjax have the names that a run's
 `tuned.safetensors` has (`spjax.methods.base.Method.collapse`).
 """
 
@@ -35,7 +35,7 @@ def write(folder: Path, tensors: Tensors, provenance: Mapping[str, str]) -> None
       provenance: goes to the header of the safetensors file.
 
     Raises:
-      ValueError: the folder is not empty, or PEFT has no way to say what the tensors say.
+      ValueError: the folder is not empty, or PEFT has no adapter for the tensors.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; choose another name.")
@@ -58,7 +58,7 @@ def write(folder: Path, tensors: Tensors, provenance: Mapping[str, str]) -> None
 
 
 def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors of an adapter under our names, and the strings of its header.
+    """Reads an adapter's tensors under spjax's names, and the strings of its header.
 
     A prefix is what PEFT computes with: layer l of T5's decoder takes its keys from slot
     4 l mod 2 N of N "layers" and its values from the next, so with PEFT's own N, the number of
@@ -77,14 +77,14 @@ def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             f"the adapter in {folder} is of type {kind!r}; what can be read here is "
             f"{', '.join(peft.ADAPTERS)}. Tables of rows are read as prompts."
         )
-    stored, header = peft.read_files(folder, config)
+    hub_tensors, header = peft.read_files(folder, config)
     readers = {"LORA": _read_lora, "IA3": _read_ia3, "PREFIX_TUNING": _read_prefix}
     try:
-        tensors = readers.get(kind, _read_multitask)(stored, config, header)
+        tensors = readers.get(kind, _read_multitask)(hub_tensors, config, header)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         reason = error if isinstance(error, ValueError) else repr(error)
         raise ValueError(
-            f"the tensors in {folder} ({sorted(stored)[:4]}, ...) are not what {peft.CONFIG} "
+            f"the tensors in {folder} ({sorted(hub_tensors)[:4]}, ...) are not what {peft.CONFIG} "
             f"announces: {reason}. Use the two files of one adapter, as PEFT wrote them."
         ) from error
     widened = {k: array_files.widen(x, f"{k} of {folder}") for k, x in tensors.items()}
@@ -102,13 +102,13 @@ _COMMON = {
 
 
 def _kernels(tensors: Tensors, kind: str) -> dict[str, np.ndarray]:
-    """Tensors of kernels by T5X name and what they are, layers not stacked."""
-    own = {
+    """Returns tensors of kernels by T5X name and part, layers not stacked."""
+    metadata = {
         name.removeprefix(f"{kind}/"): np.asarray(x)
         for name, x in tensors.items()
         if name.startswith(f"{kind}/")
     }
-    return trees.flatten(trees.unstack_layers(trees.unflatten(own)))
+    return trees.flatten(trees.unstack_layers(trees.unflatten(metadata)))
 
 
 def _hub_module(kernel: str) -> str:
@@ -116,21 +116,20 @@ def _hub_module(kernel: str) -> str:
 
 
 def _own_kernel(module: str) -> str:
-    name, _ = huggingface.own_name(f"{module}.weight")
+    name, _ = huggingface.t5x_name(f"{module}.weight")
     if not name.endswith("/kernel"):
         raise ValueError(f"{module} is not a matrix of a layer of T5")
     return name
 
 
-def _parts_of(stored: Tensors, pattern: re.Pattern) -> dict[str, re.Match]:
-    """The parts of all tensors' names; every name has to be one of an adapter's.
+def _parts_of(hub_tensors: Tensors, pattern: re.Pattern) -> dict[str, re.Match]:
+    """Splits all tensors' names into parts; every name has to be one of an adapter's.
 
     Raises:
       ValueError: some are not, or there are several adapters.
     """
-    found = {name: pattern.fullmatch(name) for name in stored}
-    matches = {name: match for name, match in found.items() if match is not None}
-    if others := sorted(found.keys() - matches.keys()):
+    matches = {name: pattern.fullmatch(name) for name in hub_tensors}
+    if others := sorted(name for name, match in matches.items() if match is None):
         raise ValueError(
             f"{', '.join(others[:3])}{', ...' if others[3:] else ''} are no factors of an adapter"
         )
@@ -148,13 +147,13 @@ _IA3_NAME = re.compile(rf"(?:base_model\.model\.)?(?P<module>.+)\.ia3_l{_ADAPTER
 
 
 def _lora(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    made, targets, rank = {}, set(), 0
+    converted, targets, rank = {}, set(), 0
     for name, factor in _kernels(tensors, "lora").items():
         kernel, _, letter = name.rpartition("/")
         module = _hub_module(kernel)
         targets.add(module.rsplit(".", 1)[-1])
         rank = factor.shape[1] if letter == "a" else rank
-        made[f"{_MODULE}{module}.lora_{letter.upper()}.weight"] = factor.T
+        converted[f"{_MODULE}{module}.lora_{letter.upper()}.weight"] = factor.T
     config = {
         "peft_type": "LORA",
         "bias": "none",
@@ -165,22 +164,21 @@ def _lora(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "target_modules": sorted(targets),
         "use_rslora": False,
     }
-    return made, config
+    return converted, config
 
 
-def _read_lora(stored: Tensors, config: Mapping[str, Any], _: Any) -> dict[str, np.ndarray]:
-    """Factors as `[in, R]` and `[R, out]`, the scale of each module multiplied into B."""
-    tensors: dict[str, np.ndarray] = {}
-    letters: dict[str, set[str]] = {}
-    for name, match in _parts_of(stored, _LORA_NAME).items():
-        module, letter, matrix = match["module"], match["letter"], stored[name]
+def _read_lora(hub_tensors: Tensors, config: Mapping[str, Any], _: Any) -> dict[str, np.ndarray]:
+    """Reads factors `[in, R]` and `[R, out]`, the scale of each module multiplied into B."""
+    tensors, letters = {}, {}
+    for name, match in _parts_of(hub_tensors, _LORA_NAME).items():
+        module, letter, matrix = match["module"], match["letter"], hub_tensors[name]
         rank, scale = peft_configs.lora_rank_and_scale(config, module)
         if matrix.ndim != 2 or matrix.shape["AB".index(letter)] != rank:
             raise ValueError(f"{name} has shape {matrix.shape}, and its rank is {rank}")
         letters.setdefault(module, set()).add(letter)
         factor = matrix.T.astype(np.float32) * np.float32(scale if letter == "B" else 1)
         tensors[f"lora/{_own_kernel(module)}/{letter.lower()}"] = factor
-    if alone := sorted(module for module, found in letters.items() if len(found) < 2):
+    if alone := sorted(module for module, present in letters.items() if len(present) < 2):
         raise ValueError(f"{', '.join(alone[:3])} have one factor only, A or B")
     if not tensors:
         raise ValueError("there are no factors")
@@ -188,36 +186,36 @@ def _read_lora(stored: Tensors, config: Mapping[str, Any], _: Any) -> dict[str, 
 
 
 def _ia3(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    made = {}
+    factors = {}
     for kernel, scale in _ia3_scales(tensors).items():
         column = scale[None] if kernel.endswith("wo/kernel") else scale[:, None]
-        made[f"{_MODULE}{_hub_module(kernel)}.ia3_l"] = column
-    targets = sorted({name.split(".")[-2] for name in made})
+        factors[f"{_MODULE}{_hub_module(kernel)}.ia3_l"] = column
+    targets = sorted({name.split(".")[-2] for name in factors})
     config = {"peft_type": "IA3", "target_modules": targets, "feedforward_modules": ["wo"]}
-    return made, {**config, "fan_in_fan_out": False}
+    return factors, {**config, "fan_in_fan_out": False}
 
 
 def _ia3_scales(tensors: Tensors) -> dict[str, np.ndarray]:
-    """One vector a kernel; stacked ones are `[layers, out]`, those of the MLP `[in, layers]`."""
-    own = {name.removeprefix("ia3/"): np.asarray(x) for name, x in tensors.items()}
-    found = {}
-    for name, scale in own.items():
+    """Returns one vector a kernel: stacked `[layers, out]`, those of the MLP `[in, layers]`."""
+    scales = {name.removeprefix("ia3/"): np.asarray(x) for name, x in tensors.items()}
+    converted = {}
+    for name, scale in scales.items():
         if scale.ndim == 1:
-            found[name] = scale
+            converted[name] = scale
             continue
         layers = scale.T if name.endswith("wo/kernel") else scale
         for i, one in enumerate(layers):
-            found[name.replace("/layers/", f"/layers_{i}/")] = one
-    return found
+            converted[name.replace("/layers/", f"/layers_{i}/")] = one
+    return converted
 
 
-def _read_ia3(stored: Tensors, config: Mapping[str, Any], _: Any) -> dict[str, np.ndarray]:
+def _read_ia3(hub_tensors: Tensors, config: Mapping[str, Any], _: Any) -> dict[str, np.ndarray]:
     scaled = {"k", "v", "wo"}
     if list(config["feedforward_modules"]) != ["wo"] or set(config["target_modules"]) != scaled:
         raise ValueError("scales of other modules than k, v and wo (of its input) are not read")
     tensors = {}
-    for name, match in _parts_of(stored, _IA3_NAME).items():
-        kernel, scale = _own_kernel(match["module"]), stored[name]
+    for name, match in _parts_of(hub_tensors, _IA3_NAME).items():
+        kernel, scale = _own_kernel(match["module"]), hub_tensors[name]
         if kernel.split("/")[-2] not in ("key", "value", "wo"):
             raise ValueError(f"{name} is no scale of k, v or wo")
         axis = 0 if kernel.endswith("wo/kernel") else 1  # that of size 1
@@ -254,9 +252,9 @@ def _prefix(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _read_prefix(
-    stored: Tensors, config: Mapping[str, Any], header: Mapping[str, str]
+    hub_tensors: Tensors, config: Mapping[str, Any], header: Mapping[str, str]
 ) -> dict[str, np.ndarray]:
-    peft.check_names(stored, {peft.TENSOR})
+    peft.check_names(hub_tensors, {peft.TENSOR})
     submodules = config.get("num_transformer_submodules")
     if submodules not in (None, 2):
         raise ValueError(f"num_transformer_submodules is {submodules!r}; for T5 PEFT has 2")
@@ -266,7 +264,7 @@ def _read_prefix(
     layers = int(header.get(_LAYERS, count))
     if not 1 <= layers <= count:
         raise ValueError(f"the header has {layers} {_LAYERS}, and num_layers is {count}")
-    table = stored[peft.TENSOR].reshape(length, 2 * count, heads, width // heads)
+    table = hub_tensors[peft.TENSOR].reshape(length, 2 * count, heads, width // heads)
     first = [4 * layer % (2 * count) for layer in range(layers)]
     keys, values = (table[:, [slot + i for slot in first]].swapaxes(0, 1) for i in (0, 1))
     return {"prefix/decoder/keys": keys, "prefix/decoder/values": values}
@@ -294,11 +292,13 @@ def _multitask(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]
     return {peft.TENSOR: shared_PD, _COLS: u_SPR, _ROWS: v_SRD}, config
 
 
-def _read_multitask(stored: Tensors, config: Mapping[str, Any], _: Any) -> dict[str, np.ndarray]:
-    peft.check_names(stored, {peft.TENSOR, _COLS, _ROWS})
+def _read_multitask(
+    hub_tensors: Tensors, config: Mapping[str, Any], _: Any
+) -> dict[str, np.ndarray]:
+    peft.check_names(hub_tensors, {peft.TENSOR, _COLS, _ROWS})
     length = config["num_virtual_tokens"]  # rows beyond are those of an unused second submodule
     peft.check_sizes(num_virtual_tokens=length)
-    table_PD, u_SPR, v_SRD = stored[peft.TENSOR], stored[_COLS], stored[_ROWS]
+    table_PD, u_SPR, v_SRD = hub_tensors[peft.TENSOR], hub_tensors[_COLS], hub_tensors[_ROWS]
     tasks, ranks = config.get("num_tasks"), config.get("num_ranks")
     rows, width = table_PD.shape
     if rows not in (length, 2 * length) or (u_SPR.shape, v_SRD.shape) != (

@@ -1,6 +1,6 @@
-"""Prompt-tuning adapters of Hugging Face PEFT: a folder with a JSON file and one table of rows.
+"""Prompt-tuning adapters of Hugging Face PEFT: a JSON file and one table of soft tokens.
 
-Nothing here needs PEFT. What is said about it was tried with PEFT 0.21.2.
+PEFT itself is not needed. Its behaviour was tested with version 0.21.2.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Pass `attention_mask` with every batch: without it the padding is read as text.
 
 
 def read(folder: Path) -> tuple[np.ndarray, dict[str, str], str]:
-    """Reads the rows of an adapter, of P-tuning too: what PEFT saves of it is the same table.
+    """Reads the soft tokens of an adapter; PEFT saves P-tuning as the same table.
 
     With two transformer submodules, PEFT's own default for T5, the file has twice the rows and
     PEFT never uses or trains the second half.
@@ -102,10 +102,10 @@ def write(folder: Path, rows_PD: np.ndarray, provenance: Mapping[str, str]) -> N
     Raises:
       ValueError: the folder is there and not empty, or PEFT has no place for the prompt.
     """
-    place = provenance.get("insertion", "front")
-    if place != "front":
+    insertion = provenance.get("insertion", "front")
+    if insertion != "front":
         raise ValueError(
-            f"the prompt was trained at {place!r}, and PEFT puts every prompt in front of the "
+            f"the prompt was trained at {insertion!r}, and PEFT puts every prompt in front of the "
             "text, where this one means nothing. Write it as npy or safetensors."
         )
     if blind := [name for name in ("sees_text", "sees_prompt") if name in provenance]:
@@ -137,7 +137,7 @@ def write_files(
 def read_files(
     folder: Path, config: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The tensors of an adapter under PEFT's names, and the strings of the header.
+    """Reads the tensors of an adapter under PEFT's names, and the strings of the header.
 
     Args:
       folder: of the adapter.
@@ -218,12 +218,12 @@ def _readme(rows_PD: np.ndarray, provenance: Mapping[str, str]) -> str:
 
 
 def is_adapter(path: Path) -> bool:
-    """Whether this is a folder with an adapter of one of the kinds in `ADAPTERS`."""
+    """Returns whether a path is a folder with an adapter of one of the kinds in `ADAPTERS`."""
     return (path / CONFIG).is_file() and config_of(path).get("peft_type") in ADAPTERS
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """The content of `adapter_config.json`.
+    """Reads `adapter_config.json`.
 
     Raises:
       ValueError: it cannot be read, or holds no object.
@@ -236,7 +236,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def weights_of(folder: Path) -> Path:
-    """The file of an adapter's tensors.
+    """Returns the path of an adapter's tensors.
 
     Raises:
       ValueError: there is none, or a pickle instead.

@@ -1,4 +1,4 @@
-"""Configurations of PEFT adapters: which of their keys change what is computed.
+"""Configurations of PEFT adapters: the keys that change what is computed.
 
 Keys are allowed by name, as PEFT gets new ones with every version. The lists are those of PEFT
 0.21.2 (`peft/config.py`, `peft/tuners/*/config.py`).
@@ -89,7 +89,7 @@ _PATTERN_CHARACTERS = 1000
 
 
 def check(config: Mapping[str, Any], folder: Path) -> None:
-    """Demands that nothing in an adapter's configuration changes what is computed unknown to us.
+    """Demands that no setting of an adapter changes the computation in a way unknown to spjax.
 
     Args:
       config: content of `adapter_config.json`, of a type that is read.
@@ -126,7 +126,7 @@ def _is_one_of(value: Any, allowed: tuple[Any, ...]) -> bool:
 
 
 def lora_rank_and_scale(config: Mapping[str, Any], module: str) -> tuple[int, float]:
-    """The rank of a module's factors, and what their product is multiplied by.
+    """Returns the rank of a module's factors, and the scale of their product.
 
     Args:
       config: of a LoRA adapter.
@@ -145,7 +145,7 @@ def lora_rank_and_scale(config: Mapping[str, Any], module: str) -> tuple[int, fl
 
 
 def _of_module(config: Mapping[str, Any], key: str, module: str, default: Any) -> Any:
-    """The value of the first pattern that fits, as PEFT's `get_pattern_key` looks for it."""
+    """Returns the value of the first pattern that fits, as PEFT's `get_pattern_key` does."""
     patterns = config.get(key) or {}
     if not isinstance(patterns, Mapping):
         raise ValueError(f"{key} is {patterns!r:.60}, not an object of patterns and numbers")
@@ -162,6 +162,6 @@ def _of_module(config: Mapping[str, Any], key: str, module: str, default: Any) -
 
 
 def digest(config: Mapping[str, Any]) -> str:
-    """SHA-256 in hex of what a configuration says of the numbers, for the header beside it."""
+    """Returns the SHA-256 in hex of the settings that change numbers, for the header."""
     told = {key: value for key, value in config.items() if key not in _ABOUT}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

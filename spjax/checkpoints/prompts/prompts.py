@@ -1,4 +1,4 @@
-"""Prompts in and out: `.npy`, T5X's numpy checkpoints, safetensors, PEFT adapters, run folders."""
+"""Reads and writes prompts: `.npy`, T5X's numpy checkpoints, safetensors, PEFT, run folders."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _DIGEST = "rows_sha256"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prompt:
-    """Rows to put among the embeddings of a text, and where they come from.
+    """Soft tokens `[P, D]` of a prompt, and their provenance.
 
     Attributes:
       rows_PD: float32 `[P, D]`, finite; unscaled, as the frozen model's embeddings are.
@@ -53,7 +53,7 @@ class Prompt:
 
     @property
     def tensors(self) -> dict[str, np.ndarray]:
-        """The rows under the name that `spjax.types.Soft.arrays` has for them."""
+        """Returns the soft tokens under their name in `spjax.injection.Soft.arrays`."""
         return {_TENSOR: self.rows_PD}
 
     def __post_init__(self) -> None:
@@ -75,16 +75,16 @@ class Prompt:
 
 
 def read(path: Path | str, *, width: int | None = None, length: int | None = None) -> Prompt:
-    """Reads a prompt from whatever is there.
+    """Reads a prompt in any supported format.
 
     A file is `.npy` or safetensors by its content (the name does not matter). A folder is a PEFT
-    adapter, a finished run of ours, or a folder of T5X: `checkpoint_{step}` or what holds such
-    folders, of which the newest counts, or a whole T5X checkpoint with the prompt inside.
+    adapter, a finished run of spjax, or a folder of T5X: `checkpoint_{step}`, a parent of such
+    folders, of which the newest is read, or a whole T5X checkpoint that contains the prompt.
 
     Args:
       path: a file or folder.
       width: of the model, if the prompt must fit one.
-      length: the number of rows, if it must have a certain one.
+      length: the number of soft tokens, if the prompt must have a certain one.
 
     Raises:
       ValueError: nothing there is a prompt, it is damaged, or it has another shape.
@@ -106,7 +106,7 @@ def read(path: Path | str, *, width: int | None = None, length: int | None = Non
 
 
 def digest(path: Path | str) -> str:
-    """SHA-256 of the rows that `read` finds, "" where it finds no prompt."""
+    """Returns the SHA-256 of the soft tokens that `read` returns, "" where there is no prompt."""
     try:
         return _digest(read(path).rows_PD)
     except ValueError:
@@ -141,11 +141,11 @@ def write(path: Path | str, prompt: Prompt, format: str = "npy") -> Path:
 def convert(source: Path | str, out: Path | str, format: str, base_model: str = "") -> Path:
     """Reads a prompt and writes it in another format, bit for bit, with its provenance.
 
-    What is no prompt (factors of kernels, prefixes) goes between `tuned.safetensors` of a run and
-    adapters of PEFT, see `spjax.checkpoints.prompts.adapters`.
+    Other tensors (factors of kernels, prefixes) are converted between `tuned.safetensors` of a run
+    and PEFT adapters, see `spjax.checkpoints.prompts.adapters`.
 
     Args:
-      source: anything that `read` takes, or what is no prompt.
+      source: as of `read`, or a file of such tensors.
       out: where `write` puts it.
       format: one of `FORMATS`.
       base_model: the frozen model's name on the Hugging Face hub, for PEFT; "" for unknown.
@@ -167,7 +167,7 @@ def convert(source: Path | str, out: Path | str, format: str, base_model: str = 
 
 
 def _tuned_file(path: Path) -> Path | None:
-    """What a run left that is no prompt: the file itself, or in a folder without a prompt."""
+    """Returns the file of what a run trained, if that is no prompt, else None."""
     if path.is_dir():
         alone = not (path / RUN_FILE).is_file() and (path / RUN_TENSORS).is_file()
         return path / RUN_TENSORS if alone else None
@@ -177,8 +177,8 @@ def _tuned_file(path: Path) -> Path | None:
 def _convert_tensors(source: Path, out: Path | str, format: str, base_model: str) -> Path:
     from spjax.checkpoints.prompts import adapters  # it brings JAX, which nothing else needs
 
-    found = adapters.read(source) if source.is_dir() else array_files.read_safetensors(source)
-    tensors, provenance = found
+    content = adapters.read(source) if source.is_dir() else array_files.read_safetensors(source)
+    tensors, provenance = content
     if base_model:
         provenance = {**provenance, "base_model": base_model}
     provenance.pop("format", None)
@@ -224,14 +224,14 @@ def write_run(
 
 
 def provenance_of_run(result: Mapping[str, Any], config_text: str) -> dict[str, str]:
-    """What a prompt remembers of the run that made it.
+    """Returns the provenance of a prompt that a run trained.
 
     Args:
       result: content of the run's `result.json`.
       config_text: content of its `config.gin`, which is remembered by its SHA-256.
 
     Returns:
-      Strings; what the run does not tell is left out.
+      Strings; facts that the run does not have are left out.
     """
     names = (
         "model",
@@ -245,13 +245,13 @@ def provenance_of_run(result: Mapping[str, Any], config_text: str) -> dict[str, 
         "seed",
         "base_sha256",
     )
-    found = {name: result.get(name) for name in names}
-    found["step"] = result.get("best_step")
+    provenance = {name: result.get(name) for name in names}
+    provenance["step"] = result.get("best_step")
     for split in ("validation", "test"):
-        found[f"{split}_score"] = (result.get(split) or {}).get("score")
+        provenance[f"{split}_score"] = (result.get(split) or {}).get("score")
     if config_text:
-        found["config_sha256"] = hashlib.sha256(config_text.encode()).hexdigest()
-    return {name: str(value) for name, value in found.items() if value is not None}
+        provenance["config_sha256"] = hashlib.sha256(config_text.encode()).hexdigest()
+    return {name: str(value) for name, value in provenance.items() if value is not None}
 
 
 def _read_folder(folder: Path) -> Prompt:
@@ -279,21 +279,21 @@ def _read_folder(folder: Path) -> Prompt:
 
 
 def _read_t5x(folder: Path) -> Prompt:
-    """From a whole checkpoint of T5X; only the prompt is read of it."""
+    """Reads only the prompt of a whole T5X checkpoint."""
     from spjax.checkpoints.weights import (
         t5x,  # it brings JAX and TensorStore, which nothing else needs
     )
 
-    found = t5x.read_prompts(folder)
-    known = [T5X_NAME] if T5X_NAME in found else list(found)
+    prompts = t5x.read_prompts(folder)
+    known = [T5X_NAME] if T5X_NAME in prompts else list(prompts)
     if len(known) != 1:
         raise ValueError(
-            f"the T5X checkpoint {folder} holds {len(found)} prompts ({sorted(found)}), none of "
-            f"them {T5X_NAME}. Give a checkpoint of a run that tuned one prompt."
+            f"the T5X checkpoint {folder} holds {len(prompts)} prompts ({sorted(prompts)}), none "
+            f"of them {T5X_NAME}. Give a checkpoint of a run that tuned one prompt."
         )
     match = _STEP.fullmatch(folder.absolute().name)
     provenance = {"step": match[1]} if match else {}
-    return Prompt(found[known[0]], provenance, f"{folder} (T5X checkpoint, {known[0]})")
+    return Prompt(prompts[known[0]], provenance, f"{folder} (T5X checkpoint, {known[0]})")
 
 
 def _read_peft(folder: Path) -> Prompt:
@@ -318,12 +318,12 @@ def _read_file(path: Path) -> Prompt:
 
 
 def _newest(parent: Path) -> Path | None:
-    """The prompt of the highest step in `checkpoint_{step}/`, complete ones only."""
-    found = {}
+    """Reads the prompt of the highest step in `checkpoint_{step}/`, complete ones only."""
+    file_of = {}
     for file in parent.glob(f"checkpoint_*/{T5X_FILE}"):
         if match := _STEP.fullmatch(file.parent.name):  # not checkpoint_9.tmp-123
-            found[int(match[1])] = file
-    return found[max(found)] if found else None
+            file_of[int(match[1])] = file
+    return file_of[max(file_of)] if file_of else None
 
 
 def _side_file(path: Path) -> Path:
@@ -331,7 +331,7 @@ def _side_file(path: Path) -> Path:
 
 
 def _read_side_file(path: Path, rows_PD: np.ndarray) -> dict[str, str]:
-    """Provenance beside an .npy file: its side file, or else its run or its step in T5X."""
+    """Reads the provenance of an .npy file: its side file, or else its run or its step in T5X."""
     side = _side_file(path)
     if not side.is_file():
         if path.name == RUN_FILE and (path.parent / RUN_RESULT).is_file():

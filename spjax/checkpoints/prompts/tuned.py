@@ -1,4 +1,4 @@
-"""What a finished run, a prompt file or an adapter puts into the forward pass of a frozen model."""
+"""The trained part of a finished run, prompt file or adapter, as one type."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from spjax.checkpoints import array_files
 from spjax.checkpoints.prompts import adapters, peft, prompts
-from spjax.types import Soft
+from spjax.injection import Soft
 
 CHANGES = ("lora/", "ia3/")  # how names of factors and scales of kernels begin
 
@@ -20,7 +20,7 @@ class Tuned:
     """Soft tokens of any kind, of one task, or changes of weights.
 
     Attributes:
-      tensors: float32, by the names of `spjax.types.Soft.arrays`; names that begin with one of
+      tensors: float32, by the names of `spjax.injection.Soft.arrays`; names that begin with one of
         `CHANGES` are those that methods which change weights collapse to.
       provenance: as of `spjax.checkpoints.prompts.Prompt`.
       origin: what it was read from, in words.
@@ -32,12 +32,12 @@ class Tuned:
 
     @property
     def changes(self) -> dict[str, np.ndarray]:
-        """The tensors that change weights, so that no other prompt can share a forward pass."""
+        """Returns the tensors that change weights, which no two prompts can share a batch with."""
         return {name: x for name, x in self.tensors.items() if name.startswith(CHANGES)}
 
 
 def read(path: Path | str) -> Tuned:
-    """Reads whatever can answer over a frozen model.
+    """Reads a run folder, prompt file or adapter that can be used with a frozen model.
 
     Args:
       path: what `prompts.read` takes, a run folder of another method, its `tuned.safetensors`, or
@@ -77,7 +77,7 @@ def read(path: Path | str) -> Tuned:
 
 
 def _tensors_file(path: Path) -> Path | None:
-    """A file of tensors that are no table of rows, or that of a run folder; None for another."""
+    """Returns the path of a file of tensors that is no table of soft tokens, else None."""
     if path.is_dir():
         file = path / prompts.RUN_TENSORS
         return file if file.is_file() else None

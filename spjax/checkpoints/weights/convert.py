@@ -13,7 +13,7 @@ from pathlib import Path
 from spjax import trees
 from spjax.checkpoints import remote
 from spjax.checkpoints.weights import huggingface, lazy, safetensors_files, t5x, weights
-from spjax.checkpoints.weights.stored import Leaves
+from spjax.checkpoints.weights.stored_array import Leaves
 from spjax.files import write_text
 from spjax.models import T5Config
 from spjax.models.t5 import EMBEDDING, weight_shapes
@@ -22,12 +22,12 @@ FORMATS = ("safetensors", "huggingface")
 
 
 def is_weights(source: str) -> bool:
-    """Whether a path or URL holds frozen weights and no prompt."""
+    """Returns whether a path or URL holds frozen weights and no prompt."""
     try:
-        found = weights.kind(source)
-        if found == "t5x":
+        kind = weights.kind(source)
+        if kind == "t5x":
             return not t5x.holds_prompts(remote.local(source))
-        return found == "huggingface" or EMBEDDING in weights.stored(source)
+        return kind == "huggingface" or EMBEDDING in weights.open_arrays(source)
     except ValueError:  # the reader of prompts tells better what is wrong
         return False
 
@@ -35,7 +35,7 @@ def is_weights(source: str) -> bool:
 def convert(
     source: str, out: Path | str, format: str, dtype: str = "float32", vocabulary: str = ""
 ) -> Path:
-    """Writes the frozen weights of a checkpoint again; prompts in it are left out.
+    """Writes the frozen weights of a checkpoint in another format; prompts in it are left out.
 
     Args:
       source: path of a file or folder, or a URL, of any format that is read.
@@ -53,11 +53,11 @@ def convert(
     """
     _check(format, dtype)
     config = weights.config_of(weights.AUTO, source)
-    unrolled = lazy.unroll(weights.stored(source))
+    unrolled = lazy.unroll(weights.open_arrays(source))
     leaves = {name: lazy.checked(leaf, name, source) for name, leaf in unrolled.items()}
     trees.check_same(trees.unflatten(dict(leaves)), weight_shapes(config), source)
-    words = vocabulary or weights.vocabulary_of(source)
-    return write(out, leaves, config, format, dtype, words, {"source": source})
+    copied_vocabulary = vocabulary or weights.vocabulary_of(source)
+    return write(out, leaves, config, format, dtype, copied_vocabulary, {"source": source})
 
 
 def write(

@@ -16,7 +16,7 @@ import numpy as np
 
 from spjax.checkpoints import remote
 from spjax.checkpoints.weights import safetensors_files
-from spjax.checkpoints.weights.stored import Index, Leaves, Stored, transpose
+from spjax.checkpoints.weights.stored_array import Index, Leaves, StoredArray, transpose
 from spjax.files import JSON_BYTES, parse_json_object, reason
 from spjax.models import SIZES, T5Config
 from spjax.models.layers import BUCKETS
@@ -69,12 +69,12 @@ _FINAL_NORMS = {
 
 
 def read_config(folder: str | Path) -> T5Config:
-    """The model that a Hugging Face folder holds.
+    """Reads the model configuration of a Hugging Face folder.
 
     The output head is that of transformers: its own matrix where `lm_head.weight` is stored and is
     not the embedding, and scaled by `1 / sqrt(D)` where `scale_decoder_outputs` (or, without that
     key, `tie_word_embeddings` of a T5 that is not mT5) says so. Only a tied and scaled head is
-    `logits_via_embedding` (T5 1.0); `stored` turns every other head into an untied one.
+    `logits_via_embedding` (T5 1.0); `open_arrays` turns every other head into an untied one.
 
     Args:
       folder: with `config.json` and safetensors; a path, or a URL that fsspec knows.
@@ -89,7 +89,7 @@ def read_config(folder: str | Path) -> T5Config:
 
 
 def size_name(config: T5Config) -> str | None:
-    """The row of the sizes table with the shapes of `config`, None if there is none."""
+    """Returns the row of the sizes table with the shapes of `config`, None if there is none."""
     for name, row in SIZES.items():
         if dataclasses.replace(row, dtype=config.dtype, dropout_rate=config.dropout_rate) == config:
             return name
@@ -97,17 +97,17 @@ def size_name(config: T5Config) -> str | None:
 
 
 def check(folder: str | Path, config: T5Config) -> None:
-    """Demands what no array's shape shows: that a folder's model computes as `config` does.
+    """Demands that a folder's model computes as `config` does, where shapes do not show it.
 
     Raises:
       ValueError: the folder cannot be read, or its model differs.
     """
-    found = read_config(folder)
+    actual = read_config(folder)
     fields = ("mlp_activations", "logits_via_embedding", "num_heads", "head_dim")
     differ = [
-        f"{field}={getattr(found, field)!r}, not {getattr(config, field)!r}"
+        f"{field}={getattr(actual, field)!r}, not {getattr(config, field)!r}"
         for field in fields
-        if getattr(found, field) != getattr(config, field)
+        if getattr(actual, field) != getattr(config, field)
     ]
     if differ:
         raise ValueError(
@@ -116,8 +116,8 @@ def check(folder: str | Path, config: T5Config) -> None:
         )
 
 
-def stored(folder: str | Path) -> Leaves:
-    """All arrays of a Hugging Face folder, not yet read, under spjax's names.
+def open_arrays(folder: str | Path) -> Leaves:
+    """Returns all arrays of a Hugging Face folder, not yet read, under spjax's names.
 
     Args:
       folder: with `config.json` and safetensors.
@@ -132,18 +132,18 @@ def stored(folder: str | Path) -> Leaves:
         if name in _TABLES:
             leaves[EMBEDDING] = files[_table(files)]
         elif name != _HEAD and name != _UNUSED:
-            new_name, turned = own_name(name)
+            new_name, turned = t5x_name(name)
             leaves[new_name] = transpose(array) if turned else array
     if not config.logits_via_embedding:
-        own = _has_own_head(content, files)
-        if (head := files.get(_HEAD if own else _table(files))) is not None:
+        untied = _has_own_head(content, files)
+        if (head := files.get(_HEAD if untied else _table(files))) is not None:
             scale = config.emb_dim**-0.5 if _is_scaled(content) else 1.0
             leaves["decoder/logits_dense/kernel"] = _scaled(transpose(head), scale)
     return leaves
 
 
-def tensors(leaves: Mapping[str, Stored]) -> Leaves:
-    """Arrays under T5X's names, layers unrolled, as Hugging Face names and turns them."""
+def tensors(leaves: Mapping[str, StoredArray]) -> Leaves:
+    """Converts arrays under T5X's names, layers unrolled, to Hugging Face's names and axes."""
     result = {_TABLES[0]: leaves[EMBEDDING]}
     for name, array in leaves.items():
         if name != EMBEDDING:
@@ -153,7 +153,7 @@ def tensors(leaves: Mapping[str, Stored]) -> Leaves:
 
 
 def config_json(config: T5Config, dtype: str) -> dict[str, Any]:
-    """What `config.json` says of a model; `read_config` gives it back.
+    """Returns the `config.json` of a model, as `read_config` reads it.
 
     Both keys about the head are written, because transformers 5 takes every T5 for tied unless
     `lm_head.weight` differs, and scales where `scale_decoder_outputs` says so.
@@ -179,49 +179,49 @@ def config_json(config: T5Config, dtype: str) -> dict[str, Any]:
 
 
 def hub_name(name: str) -> tuple[str, bool]:
-    """Hugging Face's name of a T5X parameter, and whether its axes are swapped."""
-    for hub, own in _FINAL_NORMS.items():
-        if name == own:
+    """Returns Hugging Face's name of a T5X parameter, and whether its axes are swapped."""
+    for hub, t5x in _FINAL_NORMS.items():
+        if name == t5x:
             return hub, False
     if name == "decoder/logits_dense/kernel":
         return _HEAD, True
-    stack, layer, *rest = name.split("/")
+    stack, layer, *path = name.split("/")
     if layer == "relpos_bias":
         return f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", True
     block = f"{stack}.block.{layer.removeprefix('layers_')}.layer"
     parts = _SUBLAYERS[stack]
-    if rest[0] == "mlp":
-        return f"{block}.{len(parts) - 1}.DenseReluDense.{rest[1]}.weight", True
-    if rest[0].startswith("pre_"):
-        part = rest[0].removeprefix("pre_").removesuffix("_layer_norm")
+    if path[0] == "mlp":
+        return f"{block}.{len(parts) - 1}.DenseReluDense.{path[1]}.weight", True
+    if path[0].startswith("pre_"):
+        part = path[0].removeprefix("pre_").removesuffix("_layer_norm")
         return f"{block}.{parts.index(part)}.layer_norm.weight", False
-    letter = next(k for k, v in _ATTENTION.items() if v == rest[1])
-    if rest[0] == "encoder_decoder_attention":
+    letter = next(k for k, v in _ATTENTION.items() if v == path[1])
+    if path[0] == "encoder_decoder_attention":
         return f"{block}.1.EncDecAttention.{letter}.weight", True
     return f"{block}.0.SelfAttention.{letter}.weight", True
 
 
-def own_name(name: str) -> tuple[str, bool]:
-    """T5X's name of a tensor, and whether its axes are swapped; unknown names stay."""
+def t5x_name(name: str) -> tuple[str, bool]:
+    """Returns T5X's name of a tensor, and whether its axes are swapped; unknown names stay."""
     if name in _FINAL_NORMS:
         return _FINAL_NORMS[name], False
     if not (match := _BLOCK.match(name)):
         return name, False
-    stack, block, sublayer, rest = match.groups()
+    stack, block, sublayer, parameter = match.groups()
     decoder = stack == "decoder"
-    module, _, leaf = rest.partition(".")
+    module, _, leaf = parameter.partition(".")
     attention = {"SelfAttention": "self_attention" if decoder else "attention"}
     if decoder:
         attention["EncDecAttention"] = "encoder_decoder_attention"
     parts = _SUBLAYERS[stack]
     layer = f"{stack}/layers_{block}"
-    if rest == "layer_norm" and int(sublayer) < len(parts):
+    if parameter == "layer_norm" and int(sublayer) < len(parts):
         return f"{layer}/pre_{parts[int(sublayer)]}_layer_norm/scale", False
     if module == "DenseReluDense" and leaf in ("wi", "wi_0", "wi_1", "wo"):
         return f"{layer}/mlp/{leaf}/kernel", True
     if module in attention and leaf in _ATTENTION:
         return f"{layer}/{attention[module]}/{_ATTENTION[leaf]}/kernel", True
-    if rest == "SelfAttention.relative_attention_bias" and block == "0":
+    if parameter == "SelfAttention.relative_attention_bias" and block == "0":
         return f"{stack}/relpos_bias/rel_embedding", True
     return name, False
 
@@ -261,9 +261,9 @@ def _config(content: Mapping[str, Any], folder: str | Path, files: Leaves) -> T5
     )
 
 
-def _sizes(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The sizes of a model by the names of `T5Config`'s fields."""
-    sizes = {own: content[key] for key, own in _SIZES.items()}
+def _sizes(content: Mapping[str, Any]) -> dict[str, int]:
+    """Returns the sizes of a model by the names of `T5Config`'s fields."""
+    sizes = {field: content[key] for key, field in _SIZES.items()}
     layers = content.get("num_decoder_layers")
     return sizes | {"num_decoder_layers": content["num_layers"] if layers is None else layers}
 
@@ -280,7 +280,7 @@ def _is_scaled(content: Mapping[str, Any]) -> bool:
 
 
 def _has_own_head(content: Mapping[str, Any], files: Leaves) -> bool:
-    """Whether the output head is a matrix of its own and not the embedding.
+    """Returns whether the output head is a matrix of its own and not the embedding.
 
     transformers 5 writes `tie_word_embeddings: true` into every T5's config, so where it stands
     beside a stored head, the values decide.
@@ -302,18 +302,18 @@ def _has_own_head(content: Mapping[str, Any], files: Leaves) -> bool:
 
 
 def _table(files: Leaves) -> str:
-    """The name under which the embedding is stored; `shared.weight` and two aliases of it."""
+    """Returns the name of the stored embedding: `shared.weight` or one of two aliases of it."""
     return next((name for name in _TABLES if name in files), _TABLES[0])
 
 
-def _scaled(stored_array: Stored, factor: float) -> Stored:
+def _scaled(stored_array: StoredArray, factor: float) -> StoredArray:
     if factor == 1.0:
         return stored_array
 
     def fill(index: Index, out: np.ndarray) -> None:
         out[...] = stored_array.read("float32", index) * np.float32(factor)
 
-    return Stored(stored_array.shape, fill)
+    return StoredArray(stored_array.shape, fill)
 
 
 def _read_json(folder: str | Path, name: str) -> dict[str, Any]:
@@ -331,7 +331,7 @@ def _read_json(folder: str | Path, name: str) -> dict[str, Any]:
 
 
 def _files(folder: str | Path) -> Leaves:
-    """The tensors of all safetensors files of a folder, under their Hugging Face names."""
+    """Returns the tensors of all safetensors files of a folder, under their Hugging Face names."""
     names = remote.names(folder)
     if WEIGHTS in names:
         return safetensors_files.read(remote.join(folder, WEIGHTS))
@@ -351,10 +351,10 @@ def _files(folder: str | Path) -> Leaves:
         raise ValueError(
             f"{folder} lacks {', '.join(absent)}, which {SHARDS} lists. Download them again."
         )
-    found = {name: safetensors_files.read(remote.join(folder, name)) for name in shards}
-    if lost := sorted(name for name, shard in places.items() if name not in found[shard]):
+    tensors_of = {name: safetensors_files.read(remote.join(folder, name)) for name in shards}
+    if lost := sorted(name for name, shard in places.items() if name not in tensors_of[shard]):
         raise ValueError(
             f"the shards in {folder} lack {', '.join(lost)}, which {SHARDS} places in them. "
             "Download the folder again."
         )
-    return {name: array for shard in found.values() for name, array in shard.items()}
+    return {name: array for shard in tensors_of.values() for name, array in shard.items()}

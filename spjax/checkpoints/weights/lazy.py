@@ -1,7 +1,7 @@
-"""A model's parameter tree made of arrays that stay on disk until they are wanted.
+"""A model's parameter tree of arrays that stay on disk until they are read.
 
-Every format of frozen weights is turned into `{T5X name: Stored}` by its own file; what is common
-to all happens here: matching the layer layout, comparing names and shapes, and reading leaf by
+The reader of each format of frozen weights returns `{T5X name: StoredArray}`; this module does what
+is common to all: matching the layer layout, comparing names and shapes, and reading leaf by
 leaf (or, on a mesh, slice by slice) straight into the target dtype.
 """
 
@@ -18,7 +18,14 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from spjax import trees
-from spjax.checkpoints.weights.stored import Index, Leaves, Stored, check_finite, stack, unstack
+from spjax.checkpoints.weights.stored_array import (
+    Index,
+    Leaves,
+    StoredArray,
+    check_finite,
+    stack,
+    unstack,
+)
 from spjax.models import T5Config, quantization
 from spjax.models.quantization import Quantized
 from spjax.models.sizes import MOST_LAYERS
@@ -29,40 +36,40 @@ _LAYER = re.compile(r"^(encoder|decoder)/layers_(\d+)/(.+)$")
 _SCANNED = re.compile(r"^(encoder|decoder)/layers/(.+)$")
 
 
-def unroll(leaves: Mapping[str, Stored]) -> Leaves:
-    """Scanned layers (`layers/...`) under the names of unrolled ones (`layers_{i}/...`)."""
+def unroll(leaves: Mapping[str, StoredArray]) -> Leaves:
+    """Renames scanned layers (`layers/...`) to unrolled ones (`layers_{i}/...`)."""
     unrolled: Leaves = {}
-    for name, stored in leaves.items():
+    for name, array in leaves.items():
         match = _SCANNED.match(name)
-        if not match or len(stored.shape) < 2:
-            unrolled[name] = stored
+        if not match or len(array.shape) < 2:
+            unrolled[name] = array
             continue
-        if not 1 <= stored.shape[1] <= MOST_LAYERS:
+        if not 1 <= array.shape[1] <= MOST_LAYERS:
             raise ValueError(
-                f"{name} has shape {stored.shape}, that is {stored.shape[1]} layers; there may be "
+                f"{name} has shape {array.shape}, that is {array.shape[1]} layers; there may be "
                 f"1 to {MOST_LAYERS}. Check the checkpoint."
             )
-        for i, layer in enumerate(unstack(stored)):
+        for i, layer in enumerate(unstack(array)):
             unrolled[f"{match[1]}/layers_{i}/{match[2]}"] = layer
     return unrolled
 
 
-def _scan(leaves: Leaves, scanned: Mapping[str, Stored]) -> Leaves:
-    """Unrolled layers stacked, or what was already `scanned` as it is."""
+def _scan(leaves: Leaves, scanned: Mapping[str, StoredArray]) -> Leaves:
+    """Stacks unrolled layers; those already `scanned` stay as they are."""
     result: Leaves = {}
-    stacks: dict[str, dict[int, Stored]] = {}
-    for name, stored in leaves.items():
+    stacks: dict[str, dict[int, StoredArray]] = {}
+    for name, array in leaves.items():
         if match := _LAYER.match(name):
-            stacks.setdefault(f"{match[1]}/layers/{match[3]}", {})[int(match[2])] = stored
+            stacks.setdefault(f"{match[1]}/layers/{match[3]}", {})[int(match[2])] = array
         else:
-            result[name] = stored
+            result[name] = array
     for name, parts in stacks.items():
         result[name] = scanned.get(name) or stack([parts[i] for i in sorted(parts)])
     return result
 
 
 def assemble(
-    leaves: Mapping[str, Stored],
+    leaves: Mapping[str, StoredArray],
     config: T5Config,
     dtype: str,
     source: str,
@@ -70,8 +77,8 @@ def assemble(
 ) -> dict[str, Any]:
     """Reads the parameter tree of a model, one leaf after the other, the largest first.
 
-    What a leaf needs while it is read (chunks, numbers to be rounded) is a multiple of its size,
-    so the large ones are read while there is little else.
+    Reading a leaf (chunks, rounding) takes a multiple of its size in memory, so large ones are read
+    while memory holds little else.
 
     Args:
       leaves: stored arrays under T5X names, layers scanned or unrolled.
@@ -101,9 +108,9 @@ def assemble(
     # Sorting is stable: the layers of one stacked array stay in their order.
     for name in sorted(unrolled, key=lambda name: -math.prod(unrolled[name].shape)):
         try:
-            place: Any = sharding if places is None else places[name]
+            leaf_sharding = places[name] if places else sharding
             leaf = checked(unrolled.pop(name), name, source)
-            arrays[name] = _to_devices(name, leaf, dtype, place)
+            arrays[name] = _to_devices(name, leaf, dtype, leaf_sharding)
         except (OSError, EOFError) as error:
             raise ValueError(
                 f"cannot read {name} of {source}: {error}. The files are damaged or incomplete; "
@@ -112,58 +119,58 @@ def assemble(
     return trees.unflatten(arrays)
 
 
-def checked(stored: Stored, name: str, source: str) -> Stored:
-    """The same array; what is read of it is checked for NaN and infinite numbers."""
+def checked(array: StoredArray, name: str, source: str) -> StoredArray:
+    """Returns the same array, checked for NaN and infinite numbers as it is read."""
 
     def fill(index: Index, out: np.ndarray) -> None:
-        stored.fill(index, out)
+        array.fill(index, out)
         check_finite(out, name, source)
 
-    return Stored(stored.shape, fill)
+    return StoredArray(array.shape, fill)
 
 
 def _to_devices(
-    name: str, stored: Stored, dtype: str, sharding: jax.sharding.Sharding | None
+    name: str, array: StoredArray, dtype: str, sharding: jax.sharding.Sharding | None
 ) -> jax.Array | Quantized:
     axis = quantization.shared_axis(name) if dtype == "int8" else None
     if axis is not None:
-        return _quantized(name, stored, axis % len(stored.shape), sharding)
+        return _quantized(name, array, axis % len(array.shape), sharding)
     dtype = "float32" if dtype == "int8" else dtype
     if sharding is None:
         # Waiting lets go of the host's copy of a leaf before the next one is read.
-        return jax.device_put(stored.read(dtype)).block_until_ready()
-    return _spread(stored.shape, sharding, lambda bounds: stored.read(dtype, bounds))
+        return jax.device_put(array.read(dtype)).block_until_ready()
+    return _spread(array.shape, sharding, lambda bounds: array.read(dtype, bounds))
 
 
 def _quantized(
-    name: str, stored: Stored, axis: int, sharding: jax.sharding.Sharding | None
+    name: str, array: StoredArray, axis: int, sharding: jax.sharding.Sharding | None
 ) -> Quantized:
-    """A matrix that is rounded while it is read, in whole channels."""
-    made: dict[Any, Quantized] = {}
+    """Reads a matrix and rounds it to int8 meanwhile, in whole channels."""
+    blocks: dict[Any, Quantized] = {}
 
     def channels(bounds: Index) -> Quantized:
-        whole = slice(0, stored.shape[axis])
+        whole = slice(0, array.shape[axis])
         wide = tuple(whole if i == axis else part for i, part in enumerate(bounds))
-        if (key := _key(wide)) not in made:
-            made[key] = quantization.quantize(stored.read("float32", wide), axis, name)
-        return made[key]
+        if (key := _key(wide)) not in blocks:
+            blocks[key] = quantization.quantize(array.read("float32", wide), axis, name)
+        return blocks[key]
 
-    def values(bounds: Index) -> Array:
-        own = tuple(part if i == axis else slice(None) for i, part in enumerate(bounds))
-        return channels(bounds).values[own]
+    def values(bounds: Index) -> np.ndarray:
+        index = tuple(part if i == axis else slice(None) for i, part in enumerate(bounds))
+        return channels(bounds).values[index]
 
     if sharding is None:
-        parts = channels(stored.whole())
+        parts = channels(array.whole())
         return jax.tree.map(lambda part: jax.device_put(part).block_until_ready(), parts)
-    scales_shape = tuple(1 if i == axis else size for i, size in enumerate(stored.shape))
+    scales_shape = tuple(1 if i == axis else size for i, size in enumerate(array.shape))
     return Quantized(
-        _spread(stored.shape, sharding, values),
+        _spread(array.shape, sharding, values),
         _spread(scales_shape, _not_along(axis, sharding), lambda bounds: channels(bounds).scales),
     )
 
 
 def _not_along(axis: int, sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
-    """The sharding of an array that has size 1 on an axis."""
+    """Returns the sharding of an array that has size 1 on an axis."""
     if not isinstance(sharding, NamedSharding):
         return sharding
     spec = [None if i == axis else part for i, part in enumerate(sharding.spec)]

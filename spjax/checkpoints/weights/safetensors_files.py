@@ -1,7 +1,7 @@
 """Frozen weights in safetensors files: read slice by slice, written one leaf after the other.
 
 A matrix in int8 is two tensors, its values under its own name and its scales under
-`<name>_scale`; whoever reads it gets the numbers that the two stand for.
+`<name>_scale`; readers get their product.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from spjax.checkpoints import header_digests, remote
-from spjax.checkpoints.weights.stored import Index, Leaves, Stored, check_finite
+from spjax.checkpoints.weights.stored_array import Index, Leaves, StoredArray, check_finite
 from spjax.files import JSON_BYTES, DamagedFile, parse_json_object, reason, replacing, sync
 from spjax.models import quantization
 
@@ -32,7 +32,7 @@ _SCALE = "_scale"
 
 
 def read(path: str | Path) -> Leaves:
-    """The arrays of a file under the names they have there, not yet read.
+    """Returns the arrays of a file under the names in it, not yet read.
 
     Bytes are read with ordinary reads: pages of a memory map would count as the process's memory
     and double its peak.
@@ -68,7 +68,7 @@ def read(path: str | Path) -> Leaves:
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-    """Where a tensor is in a file.
+    """Position, dtype and shape of a tensor in a file.
 
     Attributes:
       name: of the tensor.
@@ -88,7 +88,7 @@ class _Entry:
 
 
 def _entries_of(path: str | Path) -> dict[str, _Entry]:
-    """The entries of a file's header, checked against its size.
+    """Reads the entries of a file's header and checks them against its size.
 
     Raises:
       OSError: the file cannot be read.
@@ -138,7 +138,7 @@ def _numpy_name(dtype: str) -> str:
     return "int8" if dtype == "I8" else _FLOATS.get(dtype, dtype)
 
 
-def _tensor(path: str | Path, entry: _Entry, dtype: str) -> Stored:
+def _tensor(path: str | Path, entry: _Entry, dtype: str) -> StoredArray:
     kind = np.dtype(dtype)
     shape = entry.shape
     row = math.prod(shape[1:]) * kind.itemsize
@@ -153,13 +153,13 @@ def _tensor(path: str | Path, entry: _Entry, dtype: str) -> Stored:
                 rows = np.frombuffer(raw, kind).reshape(last - first, *shape[1:])
                 out[first - index[0].start : last - index[0].start] = rows[:, *index[1:]]
 
-    return Stored(shape, fill)
+    return StoredArray(shape, fill)
 
 
 def _read_checked(
     file: BinaryIO, path: str | Path, entry: _Entry, first: int, last: int
 ) -> memoryview:
-    """Bytes of a tensor, read in whole blocks if these have checksums."""
+    """Reads bytes of a tensor, in whole blocks if these have checksums."""
     begin, end = first, last
     if entry.checksums:
         begin = first // header_digests.BLOCK * header_digests.BLOCK
@@ -185,16 +185,18 @@ def _blocks(rows: slice, row_bytes: int) -> Iterable[tuple[int, int]]:
         yield first, min(first + step, rows.stop)
 
 
-def _product(values: Stored, scales: Stored) -> Stored:
+def _product(values: StoredArray, scales: StoredArray) -> StoredArray:
     def fill(index: Index, out: np.ndarray) -> None:
-        own = tuple(slice(0, 1) if size == 1 else part for size, part in zip(scales.shape, index))
-        out[...] = values.read("int8", index) * scales.read("float32", own)
+        scale_index = tuple(
+            slice(0, 1) if size == 1 else part for size, part in zip(scales.shape, index)
+        )
+        out[...] = values.read("int8", index) * scales.read("float32", scale_index)
 
-    return Stored(values.shape, fill)
+    return StoredArray(values.shape, fill)
 
 
 def write(
-    path: Path, leaves: Mapping[str, Stored], dtype: str, metadata: Mapping[str, str]
+    path: Path, leaves: Mapping[str, StoredArray], dtype: str, metadata: Mapping[str, str]
 ) -> None:
     """Writes a file, in full or not at all, holding one leaf in memory at a time.
 
@@ -239,7 +241,7 @@ def _header(
     metadata: Mapping[str, str],
     checksums: Mapping[str, str],
 ) -> bytes:
-    """The bytes in front of the data; as many for all checksums."""
+    """Returns the bytes in front of the data; their number does not depend on the checksums."""
     header: dict[str, Any] = {"__metadata__": header_digests.seal(metadata, entries, checksums)}
     end = 0
     for name in order:
@@ -264,7 +266,7 @@ def _entries(
     return {name: ("int8", shape), name + _SCALE: ("float32", tuple(scales))}
 
 
-def _parts(leaves: Mapping[str, Stored], dtype: str) -> Iterator[tuple[str, Any]]:
+def _parts(leaves: Mapping[str, StoredArray], dtype: str) -> Iterator[tuple[str, np.ndarray]]:
     for name, leaf in leaves.items():
         axis = quantization.shared_axis(name) if dtype == "int8" else None
         array = leaf.read("float32" if dtype == "int8" else dtype)

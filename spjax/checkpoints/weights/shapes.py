@@ -1,4 +1,4 @@
-"""The model that a checkpoint holds, told from the names and shapes of its arrays."""
+"""The model configuration of a checkpoint, derived from names and shapes of its arrays."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spjax.checkpoints.weights import lazy
-from spjax.checkpoints.weights.stored import Stored
+from spjax.checkpoints.weights.stored_array import StoredArray
 from spjax.models import T5Config
 from spjax.models.layers import BUCKETS
 from spjax.models.sizes import size_problem
@@ -17,25 +17,25 @@ _QUERY = "encoder/layers_0/attention/query/kernel"
 _WO = "encoder/layers_0/mlp/wo/kernel"
 
 
-def config(leaves: Mapping[str, Stored], source: str) -> T5Config:
-    """Shape and arithmetic of a T5 under T5X's names.
+def config(leaves: Mapping[str, StoredArray], source: str) -> T5Config:
+    """Returns the configuration of a T5 whose arrays have T5X's names.
 
     Two projections into the feed-forward layer mean T5 1.1's gated GELU, one T5 1.0's ReLU, and no
-    matrix of its own for the logits the tied and scaled head of T5 1.0: there is no published T5
-    for which names tell less than that.
+    separate matrix for the logits the tied and scaled head of T5 1.0. These rules fit all published
+    T5s.
 
     Args:
       leaves: stored arrays, layers scanned or unrolled.
       source: where they are, for messages.
 
     Raises:
-      ValueError: an array is missing without which the shape cannot be told.
+      ValueError: an array is missing without which the shape cannot be determined.
     """
     unrolled = lazy.unroll(leaves)
     needed = (EMBEDDING, _TABLE, _QUERY, _WO)
     if lost := [name for name in needed if len(getattr(unrolled.get(name), "shape", ())) != 2]:
         raise ValueError(
-            f"cannot tell the shape of the model in {source}: it has no matrix "
+            f"cannot determine the shape of the model in {source}: it has no matrix "
             f"{', '.join(lost)}. Name the model's size instead of 'auto', if it is a T5."
         )
     vocab_size, emb_dim = unrolled[EMBEDDING].shape
@@ -63,9 +63,9 @@ def config(leaves: Mapping[str, Stored], source: str) -> T5Config:
     )
 
 
-def _count(leaves: Mapping[str, Stored], stack: str) -> int:
+def _count(leaves: Mapping[str, StoredArray], stack: str) -> int:
     return len({name.split("/")[1] for name in leaves if name.startswith(f"{stack}/layers_")})
 
 
-def _is_plain(leaves: Mapping[str, Stored]) -> bool:
+def _is_plain(leaves: Mapping[str, StoredArray]) -> bool:
     return _WO.replace("/wo/", "/wi/") in leaves

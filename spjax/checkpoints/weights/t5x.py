@@ -22,7 +22,7 @@ import numpy as np
 import tensorstore as ts
 
 from spjax.checkpoints.weights import lazy, zarr_metadata
-from spjax.checkpoints.weights.stored import Index, Leaves, Stored, from_array
+from spjax.checkpoints.weights.stored_array import Index, Leaves, StoredArray, from_array
 from spjax.files import check_regular, reason
 
 VERSIONS = (0, 1, 2, 3)
@@ -57,16 +57,16 @@ class _Folder:
             self.store = {"driver": "file", "path": os.path.abspath(self.name) + "/"}
 
     def at(self, path: str) -> dict[str, Any]:
-        """The spec of a file or folder in it."""
+        """Returns the spec of a file or folder in it."""
         return {**self.store, "path": self.store.get("path", "") + path}
 
     def below(self, name: str) -> _Folder:
-        """A folder in it; `name` is "" or ends in "/"."""
+        """Returns a folder in it; `name` is "" or ends in "/"."""
         path = f"{self.name.rstrip('/')}/{name}"
         return _Folder(path, self.at(name), self.limit) if name else self
 
     def read(self, name: str, context: ts.Context | None = None) -> bytes | None:
-        """Contents of a file, None where there is none."""
+        """Reads a file, None where there is none."""
         result = ts.KvStore.open(self.store, context=context).result().read(name).result()
         return bytes(result.value) if result.state == "value" else None
 
@@ -89,22 +89,22 @@ class _Folder:
         self.limit = min(self.limit, zarr_metadata.unpacked(sum(map(os.path.getsize, paths))))
 
     def names(self) -> list[str]:
-        """All files, also those in sub-folders."""
+        """Returns the names of all files, also those in sub-folders."""
         return [key.decode() for key in ts.KvStore.open(self.store).result().list().result()]
 
 
-def stored_weights(path: str | Path) -> Leaves:
-    """What `stored` gives, without the soft prompts."""
-    return {name: leaf for name, leaf in stored(path).items() if not _is_prompt(name)}
+def open_weights(path: str | Path) -> Leaves:
+    """Returns the arrays of `open_arrays` without the soft prompts."""
+    return {name: leaf for name, leaf in open_arrays(path).items() if not _is_prompt(name)}
 
 
 def holds_prompts(path: str | Path) -> bool:
-    """Whether there are soft prompts in a T5X checkpoint."""
-    return any(_is_prompt(name) for name in stored(path))
+    """Returns whether there are soft prompts in a T5X checkpoint."""
+    return any(_is_prompt(name) for name in open_arrays(path))
 
 
 def read_prompts(path: str | Path) -> dict[str, np.ndarray]:
-    """The soft prompts that a prompt-tuned T5X checkpoint carries beside its weights.
+    """Reads the soft prompts of a prompt-tuned T5X checkpoint.
 
     Args:
       path: a `checkpoint_{step}` folder, local or a URL that TensorStore knows.
@@ -115,7 +115,7 @@ def read_prompts(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
       ValueError: the checkpoint is damaged or of an unknown version.
     """
-    prompts = {name: leaf for name, leaf in stored(path).items() if _is_prompt(name)}
+    prompts = {name: leaf for name, leaf in open_arrays(path).items() if _is_prompt(name)}
     try:
         return {name: leaf.read("float32") for name, leaf in prompts.items()}
     except OSError as error:
@@ -125,7 +125,7 @@ def read_prompts(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Whether a folder, local or a URL, holds a T5X checkpoint of either layout.
+    """Returns whether a folder, local or a URL, holds a T5X checkpoint of either layout.
 
     Raises:
       ValueError: TensorStore does not know such URLs, or cannot reach it.
@@ -144,8 +144,8 @@ def _is_prompt(name: str) -> bool:
     return "prompt" in name.split("/")
 
 
-def stored(path: str | Path) -> Leaves:
-    """All arrays under `target` of a T5X checkpoint, not yet read, under spjax's names.
+def open_arrays(path: str | Path) -> Leaves:
+    """Returns all arrays under `target` of a T5X checkpoint, not yet read, under spjax's names.
 
     Args:
       path: a `checkpoint_{step}` folder, local or a URL that TensorStore knows.
@@ -198,7 +198,7 @@ def _from_index(folder: _Folder, index: bytes) -> Leaves:
 
 
 def _target(folder: _Folder, index: bytes) -> tuple[Mapping[str, Any], int]:
-    """The tree of parameters in the index, and the version of the format."""
+    """Returns the tree of parameters in the index, and the version of the format."""
     try:
         content = flax.serialization.msgpack_restore(index)
     except _INDEX_ERRORS as error:
@@ -246,7 +246,7 @@ def _is_leaf(path: tuple[str, ...], value: Any) -> bool:
     return isinstance(value, Mapping) and "driver" in value and "kvstore" in value
 
 
-def _from_spec(folder: _Folder, name: str, spec: Mapping[str, Any], version: int) -> Stored:
+def _from_spec(folder: _Folder, name: str, spec: Mapping[str, Any], version: int) -> StoredArray:
     # TensorStore before 0.1.14 had `path` beside `kvstore`, later ones have it inside. Driver and
     # bucket say where the checkpoint was written, not where it is now.
     store, metadata = spec["kvstore"], spec.get("metadata", {})
@@ -274,23 +274,23 @@ def _from_orbax(folder: _Folder) -> Leaves:
     ocdbt = folder.read("manifest.ocdbt") is not None
     store = {"driver": "ocdbt", "base": folder.store} if ocdbt else folder.store
     arrays = _Folder(folder.name, store, folder.limit)
-    found = {}
+    paths = {}
     for file in arrays.names():
         name, _, last = file.rpartition("/")
         if last in (".zarray", "zarr.json"):
-            found[name.replace(".", "/")] = (name, "zarr3" if last == "zarr.json" else "zarr")
+            paths[name.replace(".", "/")] = (name, "zarr3" if last == "zarr.json" else "zarr")
     for prefix in ("target/", "params/"):
-        if inside := {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}:
-            found = inside
+        if inside := {k.removeprefix(prefix): v for k, v in paths.items() if k.startswith(prefix)}:
+            paths = inside
             break
-    return {k: _zarr(arrays, name, 3, driver) for k, (name, driver) in found.items()}
+    return {k: _zarr(arrays, name, 3, driver) for k, (name, driver) in paths.items()}
 
 
 # Both.
 
 
-def _zarr(folder: _Folder, path: str, version: int, driver: str = "zarr") -> Stored:
-    """A zarr array; a chunk that is missing is an error, not zeros."""
+def _zarr(folder: _Folder, path: str, version: int, driver: str = "zarr") -> StoredArray:
+    """Opens a zarr array; a missing chunk is an error, not zeros."""
     path = path.strip("/")
     if ".." in path.split("/"):
         raise ValueError(f"the path {path!r} in {folder.name} leads out of the checkpoint.")
@@ -314,7 +314,7 @@ def _zarr(folder: _Folder, path: str, version: int, driver: str = "zarr") -> Sto
         except ValueError as error:
             raise OSError(str(error)) from error
 
-    return Stored(tuple(array.shape), fill)
+    return StoredArray(tuple(array.shape), fill)
 
 
 def _check_stored_dtype(dtype: str, version: int, name: str) -> None:
@@ -332,7 +332,7 @@ def _as_floats(array: np.ndarray, version: int) -> np.ndarray:
 
 
 def _canonical(leaves: Leaves, source: str) -> Leaves:
-    """T5X's scanned stacks under spjax's names, and one relative bias for all layers of a stack.
+    """Renames T5X's scanned stacks, and uses one relative bias for all layers of a stack.
 
     T5X's scanned T5 (`examples/scalable_t5`) calls the stack of layers `encoder/encoder` and keeps
     a table of relative positions in every layer.
@@ -343,11 +343,13 @@ def _canonical(leaves: Leaves, source: str) -> Leaves:
     }
     if not any("layers" in name and "relpos_bias" in name for name in renamed):
         return renamed
-    tables: dict[str, list[Stored]] = {}
+    tables: dict[str, list[StoredArray]] = {}
     for name, leaf in lazy.unroll(renamed).items():
         if match := _RELPOS.match(name):
             tables.setdefault(f"{match[1]}/{match[3]}", []).append(leaf)
-    kept = {n: leaf for n, leaf in renamed.items() if not re.search(r"layers.*/relpos_bias/", n)}
+    canonical = {
+        n: leaf for n, leaf in renamed.items() if not re.search(r"layers.*/relpos_bias/", n)
+    }
     for name, parts in tables.items():
         first, *others = [part.read("float32") for part in parts]
         if any(not np.array_equal(first, other, equal_nan=True) for other in others):
@@ -355,5 +357,5 @@ def _canonical(leaves: Leaves, source: str) -> Leaves:
                 f"the layers of {source} have different tables of relative positions ({name}); T5 "
                 "shares one in each stack. This is another architecture (such as UMT5)."
             )
-        kept[name] = from_array(first)
-    return kept
+        canonical[name] = from_array(first)
+    return canonical

@@ -1,4 +1,4 @@
-"""Frozen weights: spjax's own files, and which reader takes what a checkpoint path holds."""
+"""Frozen weights: spjax's own files, and the reader for each format of checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from spjax import trees
 from spjax.checkpoints import remote
 from spjax.checkpoints.weights import huggingface, lazy, safetensors_files, shapes, t5x
-from spjax.checkpoints.weights.stored import Leaves, from_array
+from spjax.checkpoints.weights.stored_array import Leaves, from_array
 from spjax.files import reason
 from spjax.models import T5Config, get_size, quantization
 from spjax.types import Tree
@@ -43,8 +43,8 @@ FORMATS = (
 )
 _READERS = {
     "spjax": safetensors_files.read,
-    "t5x": t5x.stored_weights,
-    "huggingface": huggingface.stored,
+    "t5x": t5x.open_weights,
+    "huggingface": huggingface.open_arrays,
 }
 
 
@@ -65,7 +65,7 @@ def save(path: Path, weights: Tree, metadata: Mapping[str, str], dtype: str = "b
 
 
 def find(model: str, checkpoint: str = "") -> str:
-    """Where the weights of a model are: `checkpoint` itself, or what ships with spjax.
+    """Returns the path of a model's weights: `checkpoint`, or the file that ships with spjax.
 
     Args:
       model: name of a size, or "auto".
@@ -93,7 +93,7 @@ def find(model: str, checkpoint: str = "") -> str:
 
 
 def kind(checkpoint: str) -> str:
-    """The format of a checkpoint, by what is in the folder.
+    """Returns the format of a checkpoint, by the files in the folder.
 
     Args:
       checkpoint: path of a file or folder, or a URL.
@@ -104,13 +104,13 @@ def kind(checkpoint: str) -> str:
     Raises:
       ValueError: it does not exist or holds nothing that can be read.
     """
-    place = remote.local(checkpoint)
-    if place.endswith(".safetensors") and remote.is_file(place):
+    path = remote.local(checkpoint)
+    if path.endswith(".safetensors") and remote.is_file(path):
         return "spjax"
-    if _is_t5x(place):
+    if _is_t5x(path):
         return "t5x"
     try:
-        names = remote.names(place)
+        names = remote.names(path)
     except OSError as error:
         raise ValueError(
             f"cannot look at INITIAL_CHECKPOINT_PATH {checkpoint!r}: {reason(error)}. Check the "
@@ -118,29 +118,29 @@ def kind(checkpoint: str) -> str:
         ) from error
     if huggingface.CONFIG in names and {huggingface.WEIGHTS, huggingface.SHARDS} & names:
         return "huggingface"
-    empty = "an empty folder" if Path(place).is_dir() else "absent"
+    empty = "an empty folder" if Path(path).is_dir() else "absent"
     held = f"a folder with {', '.join(sorted(names)[:8])}" if names else empty
-    state = "another kind of file" if remote.is_file(place) else held
+    state = "another kind of file" if remote.is_file(path) else held
     raise ValueError(
         f"INITIAL_CHECKPOINT_PATH {checkpoint!r} ({state}) is not a .safetensors file or another "
         f"checkpoint that spjax reads. Give {FORMATS}."
     )
 
 
-def _is_t5x(place: str) -> bool:
+def _is_t5x(path: str) -> bool:
     try:
-        return t5x.is_checkpoint(place)
+        return t5x.is_checkpoint(path)
     except (ValueError, NotImplementedError) as error:  # a scheme that TensorStore does not know
         if "retry attempts failed" in str(error):
             raise ValueError(
-                f"cannot reach INITIAL_CHECKPOINT_PATH {place!r}: {error}. Check the address and "
+                f"cannot reach INITIAL_CHECKPOINT_PATH {path!r}: {error}. Check the address and "
                 "the connection, or give the path of a copy."
             ) from error
         return False
 
 
-def stored(checkpoint: str) -> Leaves:
-    """All frozen weights of a checkpoint of any format, not yet read, under T5X's names.
+def open_arrays(checkpoint: str) -> Leaves:
+    """Returns all frozen weights of a checkpoint, not yet read, under T5X's names.
 
     Args:
       checkpoint: path of a file or folder, or a URL.
@@ -148,12 +148,12 @@ def stored(checkpoint: str) -> Leaves:
     Raises:
       ValueError: it cannot be read.
     """
-    place = remote.local(checkpoint)
-    return _READERS[kind(place)](place)
+    path = remote.local(checkpoint)
+    return _READERS[kind(path)](path)
 
 
 def check_model(model: str, checkpoint: str = "") -> None:
-    """Demands the name of a size, or "auto" with a checkpoint, without looking at files.
+    """Demands the name of a size, or "auto" with a checkpoint; reads no files.
 
     Raises:
       ValueError: an unknown size, or nothing that "auto" could be.
@@ -168,7 +168,7 @@ def check_model(model: str, checkpoint: str = "") -> None:
 
 
 def config_of(model: str, checkpoint: str = "") -> T5Config:
-    """Shape and arithmetic of a model: a row of the sizes table, or what a checkpoint holds.
+    """Returns the configuration of a model: a row of the sizes table, or that of a checkpoint.
 
     Args:
       model: name of a size, or "auto" for the checkpoint's own: `config.json` of a Hugging Face
@@ -178,18 +178,18 @@ def config_of(model: str, checkpoint: str = "") -> T5Config:
     Raises:
       ValueError: an unknown size, or the checkpoint does not tell.
     """
-    return _own_config(find(model, checkpoint)) if model == AUTO else get_size(model)
+    return _config(find(model, checkpoint)) if model == AUTO else get_size(model)
 
 
 @functools.lru_cache(maxsize=32)
-def _own_config(place: str) -> T5Config:
-    if kind(place) == "huggingface":
-        return huggingface.read_config(place)
-    return shapes.config(stored(place), place)
+def _config(path: str) -> T5Config:
+    if kind(path) == "huggingface":
+        return huggingface.read_config(path)
+    return shapes.config(open_arrays(path), path)
 
 
 def vocabulary_of(checkpoint: str) -> str:
-    """The SentencePiece file that lies beside a checkpoint, "" where there is none.
+    """Returns the path of the SentencePiece file beside a checkpoint, "" where there is none.
 
     Args:
       checkpoint: path of a file or folder, or a URL; of URLs only `hf://` is looked at.
@@ -199,15 +199,15 @@ def vocabulary_of(checkpoint: str) -> str:
 
 
 def folder_of(checkpoint: str) -> Path | None:
-    """Where the files beside a checkpoint are; None for a URL, and without a checkpoint."""
-    place = remote.local(checkpoint)
-    if not checkpoint or remote.is_url(place):
+    """Returns the folder of a checkpoint; None for a URL, and without a checkpoint."""
+    path = remote.local(checkpoint)
+    if not checkpoint or remote.is_url(path):
         return None
-    return Path(place) if Path(place).is_dir() else Path(place).parent
+    return Path(path) if Path(path).is_dir() else Path(path).parent
 
 
 def tokenizer_files(checkpoint: str) -> list[str]:
-    """Names of the files in a checkpoint's folder that say how its texts become tokens.
+    """Returns the names of the tokenizer files in a checkpoint's folder.
 
     Args:
       checkpoint: path of a file or folder, or a URL; a file has none.
@@ -222,7 +222,7 @@ def read(
     dtype: str = "float32",
     sharding: jax.sharding.Sharding | Tree | None = None,
 ) -> dict[str, Any]:
-    """Reads a checkpoint of any format and demands that its model is the one that is wanted.
+    """Reads a checkpoint of any format and demands that its model is `config`.
 
     Args:
       checkpoint: path of a file or folder, or a URL.
@@ -237,15 +237,15 @@ def read(
       ValueError: the checkpoint cannot be read, its model computes otherwise (Hugging Face
         folders say how), or names or shapes differ (all are listed).
     """
-    place = remote.local(checkpoint)
-    format = kind(place)
+    path = remote.local(checkpoint)
+    format = kind(path)
     if format == "huggingface":
-        huggingface.check(place, config)
-    return lazy.assemble(_READERS[format](place), config, dtype, place, sharding)
+        huggingface.check(path, config)
+    return lazy.assemble(_READERS[format](path), config, dtype, path, sharding)
 
 
 def fingerprint(model: str, checkpoint: str = "") -> str:
-    """SHA-256 that names the weights a run would load, "" while there are none.
+    """Returns a SHA-256 that names the weights a run would load, "" while there are none.
 
     Of a file it is the hash of all bytes (and those of a vocabulary beside it and of what says how
     many sentinels that has); of a folder that of every file's name and bytes, or, where it holds
@@ -294,7 +294,7 @@ def load(
     dtype: str = "float32",
     sharding: jax.sharding.Sharding | Tree | None = None,
 ) -> dict[str, Any]:
-    """Reads the weights of a model from whatever format `checkpoint` has.
+    """Loads the weights of a model from a checkpoint of any format.
 
     Args:
       model: name of a size, or "auto" for the checkpoint's own shape.
@@ -305,12 +305,12 @@ def load(
     Raises:
       ValueError: nothing can be read, or it does not fit the model.
     """
-    place = find(model, checkpoint)
-    return read(place, config_of(model, place), dtype, sharding)
+    path = find(model, checkpoint)
+    return read(path, config_of(model, path), dtype, sharding)
 
 
 def digest(weights: Tree) -> str:
-    """SHA-256 of all weights, bit for bit, to prove that they have not changed."""
+    """Returns the SHA-256 of all weights, bit for bit, to prove that they have not changed."""
     total = hashlib.sha256()
     for name, leaf in trees.flatten(weights).items():
         total.update(name.encode())

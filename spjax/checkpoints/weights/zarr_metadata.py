@@ -1,4 +1,4 @@
-"""Sizes in the metadata of zarr arrays, checked before a reader asks for memory by them."""
+"""Sizes in the metadata of zarr arrays, checked before memory is allocated for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_COMPRESSION, _ALWAYS = 100, 1 << 26
 def check(text: bytes | None, driver: str, name: str, limit: int) -> None:
     """Demands that an array and its chunks are of a size that can be read.
 
-    TensorStore ends the process where it gets no memory for a chunk.
+    TensorStore ends the process if memory for a chunk cannot be allocated.
 
     Args:
       text: content of the array's metadata file, None if there is none.
@@ -52,10 +52,10 @@ def _chunks(metadata: dict[str, Any], driver: str) -> Any:
 
 
 def memory() -> int:
-    """Bytes of memory of this machine."""
+    """Returns the memory of this machine in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def unpacked(size: int) -> int:
-    """The most that files of so many bytes can hold when they are unpacked."""
+    """Returns the largest unpacked size of compressed files with `size` bytes."""
     return _ALWAYS + size * _MOST_COMPRESSION

@@ -1,4 +1,4 @@
-"""From cached splits to batches: shuffling, slots for the prompt, padding, exact resume.
+"""Batches from cached splits: shuffling, slots for the prompt, padding, exact resume.
 
 A batch is a dict of int32 arrays with the fields of `spjax.types.Batch`, here with one example a
 row. A row has `prompt_length + input_length` positions; the prompt takes up `prompt_length` of them
@@ -18,7 +18,7 @@ import numpy as np
 from spjax.data.batching import slots
 from spjax.data.token_cache.cache import CachedSplit
 
-Batch = dict[str, np.ndarray]
+HostBatch = dict[str, np.ndarray]
 
 INSERTIONS = ("front", "after_first", "end")
 _ENDLESS = 2**31  # batches; Grain wants a length
@@ -31,7 +31,7 @@ _MOST_LENGTHS, _SAVING = 4, 13 / 14  # of rows in an evaluation: each is a compi
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where text and prompt stand in a row.
+    """Positions of text and prompt in a row.
 
     Attributes:
       prompt_length: slots in each row; 0 for methods without soft tokens.
@@ -51,17 +51,17 @@ class Layout:
 
     @property
     def row_length(self) -> int:
-        """Positions of an input row."""
+        """Returns the number of positions of an input row."""
         return self.prompt_length + self.input_length
 
     @property
     def inline(self) -> bool:
-        """Whether slots are among the ids of the splits."""
+        """Returns whether the ids of the splits contain the slots."""
         return slots.is_template(self.insertion)
 
     @property
     def slots_beside(self) -> int:
-        """Slots that come on top of the ids of the splits."""
+        """Returns the number of slots that are added to the ids of the splits."""
         return 0 if self.inline else self.prompt_length
 
 
@@ -75,10 +75,10 @@ def make_layout(
     row_length: int = 0,
     tasks: tuple[tuple[str, int], ...] = (),
 ) -> Layout:
-    """A layout that holds every example of some splits.
+    """Returns a layout with room for every example of some splits.
 
     Args:
-      splits: those it has to hold.
+      splits: the splits.
       prompt_length: slots in each row.
       insertion: one of `INSERTIONS`, or a template.
       input_length: room for text; 0 for the longest text rounded up to 16 (targets to 4), but at
@@ -121,15 +121,15 @@ def train_iterator(
     seed: int = 0,
     sample_splits: bool = False,
 ) -> grain.DatasetIterator:
-    """Endless batches of one or more splits, each reshuffled in every epoch of its own.
+    """Yields endless batches of one or more splits, each reshuffled in each of its epochs.
 
-    The order depends on the seed, the numbers of examples and the rates alone. Batches run on
-    across the end of an epoch, so all are full. `get_state()` gives a small dict fit for JSON;
-    after `set_state()` with it a new iterator goes on with the very next batch.
+    The order depends only on the seed, the numbers of examples and the rates. Batches continue
+    across the end of an epoch, so all are full. `get_state()` returns a small dict fit for JSON;
+    after `set_state()` with it a new iterator continues with the next batch.
 
     Args:
       splits: what to train on.
-      rates: how often an example of each split comes, in proportion.
+      rates: of examples of each split, in proportion.
       layout: of the rows, as `make_layout` makes it for these splits.
       batch_size: examples in a batch.
       seed: of the order; 0 or more.
@@ -147,14 +147,14 @@ def train_iterator(
     counts = [split.num_examples for split in splits]
     shares = _shares(rates)
 
-    def batch(number: int) -> Batch:
+    def batch(number: int) -> HostBatch:
         positions = np.arange(number * batch_size, (number + 1) * batch_size)
         few = sample_splits and len(splits) > 1
         places = few_streams(rates, seed, positions) if few else mixed(shares, seed, positions)
         parts = []
-        for split, count, own in zip(splits, counts, places):
-            if len(own):
-                parts.append(rows(split, shuffled(count, seed, own), layout))
+        for split, count, stream_places in zip(splits, counts, places):
+            if len(stream_places):
+                parts.append(rows(split, shuffled(count, seed, stream_places), layout))
         return parts[0] if len(parts) == 1 else _joined(parts)
 
     # Grain counts whole batches: shuffling and batching single examples in it takes 1 ms a batch.
@@ -165,8 +165,8 @@ def train_iterator(
 
 def eval_batches(
     split: CachedSplit, layout: Layout, batch_size: int, *, positions: int = 0
-) -> Iterator[tuple[Batch, np.ndarray]]:
-    """The examples of a split by length, so that few positions are padding.
+) -> Iterator[tuple[HostBatch, np.ndarray]]:
+    """Yields the examples of a split by length, so that few positions are padding.
 
     Args:
       split: what to evaluate.
@@ -189,14 +189,16 @@ def eval_batches(
     def size_of(length: int) -> int:
         return min(batch_size, max(1, positions // length)) if positions else batch_size
 
-    def batches() -> Iterator[tuple[Batch, np.ndarray]]:
+    def batches() -> Iterator[tuple[HostBatch, np.ndarray]]:
         first = 0
         for length, count in few_lengths(lengths, size_of):
             alike, size = order[first : first + count], size_of(length)
-            own = dataclasses.replace(layout, input_length=length - layout.prompt_length)
+            batch_layout = dataclasses.replace(layout, input_length=length - layout.prompt_length)
             for start in range(0, count, size):
                 indices = alike[start : start + size]
-                batch = rows(split, np.pad(indices, (0, size - len(indices)), mode="edge"), own)
+                batch = rows(
+                    split, np.pad(indices, (0, size - len(indices)), mode="edge"), batch_layout
+                )
                 batch["target_segments_BM"][len(indices) :] = 0
                 yield batch, indices
             first += count
@@ -205,12 +207,12 @@ def eval_batches(
 
 
 def smallest(sizes: Sequence[int], need: int, beyond: int) -> int:
-    """The first of some ascending sizes that suffices, `beyond` if none does."""
+    """Returns the first of some ascending sizes that suffices, `beyond` if none does."""
     return next((size for size in sizes if size >= need), beyond)
 
 
 def few_lengths(lengths: np.ndarray, size_of: Callable[[int], int]) -> list[tuple[int, int]]:
-    """Row lengths that together waste least, and how many of the examples have each.
+    """Returns the row lengths that together waste least, each with its number of examples.
 
     A further length, up to four, is used where it saves a fourteenth of all positions.
 
@@ -222,34 +224,36 @@ def few_lengths(lengths: np.ndarray, size_of: Callable[[int], int]) -> list[tupl
       Pairs (length, examples), shorter ones first.
     """
     beyond = np.minimum(-(-lengths // _BEYOND) * _BEYOND, max(lengths, default=0))
-    needed = [smallest(ROW_LENGTHS, own, far) for own, far in zip(lengths, beyond)]
+    needed = [smallest(ROW_LENGTHS, length, far) for length, far in zip(lengths, beyond)]
     values, counts = np.unique(np.asarray(needed, np.int64), return_counts=True)
     upto = np.cumsum(counts)
 
     def filled(ends: Sequence[int]) -> list[tuple[int, int]]:
         return list(zip(values[list(ends)].tolist(), np.diff(upto[list(ends)], prepend=0).tolist()))
 
-    def cost(found: list[tuple[int, int]]) -> int:
-        return sum(-(-count // size_of(n)) * size_of(n) * n for n, count in found)
+    def cost(lengths_and_counts: list[tuple[int, int]]) -> int:
+        return sum(-(-count // size_of(n)) * size_of(n) * n for n, count in lengths_and_counts)
 
     best = filled([len(values) - 1]) if len(values) else []
     for more in range(1, _MOST_LENGTHS):
         chosen = itertools.combinations(range(len(values) - 1), more)
-        found = min((filled([*ends, len(values) - 1]) for ends in chosen), key=cost, default=best)
-        if cost(found) < _SAVING * cost(best):
-            best = found
+        candidate = min(
+            (filled([*ends, len(values) - 1]) for ends in chosen), key=cost, default=best
+        )
+        if cost(candidate) < _SAVING * cost(best):
+            best = candidate
     return best
 
 
-def gang(batches: Mapping[int, Batch]) -> Batch:
-    """One batch of the rows of several runs, run by run; `runs_BG` says which.
+def gang(batches: Mapping[int, HostBatch]) -> HostBatch:
+    """Joins the batches of several runs, run by run, into one; `runs_BG` has each row's run.
 
     Rows of unequal length are padded at the end to the longest.
 
     Args:
       batches: the batch of each run, by the run's number.
     """
-    merged: Batch = {}
+    merged: HostBatch = {}
     for name in next(iter(batches.values())):
         width = max(batch[name].shape[1] for batch in batches.values())
         fill = -1 if name == "slots_BL" else 0
@@ -262,7 +266,7 @@ def gang(batches: Mapping[int, Batch]) -> Batch:
 
 
 def mixed(shares: Sequence[int], seed: int, positions: np.ndarray) -> list[np.ndarray]:
-    """Which examples of an endless mixed stream are whose.
+    """Returns, for each stream, its positions at some places of an endless mixed stream.
 
     The stream is made of blocks that hold `shares[i]` examples of stream i in random order.
 
@@ -294,10 +298,10 @@ def mixed(shares: Sequence[int], seed: int, positions: np.ndarray) -> list[np.nd
 
 
 def few_streams(rates: Sequence[float], seed: int, positions: np.ndarray) -> list[np.ndarray]:
-    """As `mixed`, but a batch is of few streams, as many of each, as Wang et al. 2023 sample them.
+    """Returns the same as `mixed`, with few streams in a batch (Wang et al. 2023).
 
-    How many is drawn uniformly from two up, then which, by their rates; what does not divide goes
-    to one of them. Some places of a stream are never used.
+    The number of streams is drawn uniformly, at least two, then the streams, by their rates; one of
+    them gets the remainder of the batch. Some places of a stream are never used.
 
     Args:
       rates: how often each stream is drawn, in proportion.
@@ -315,7 +319,7 @@ def few_streams(rates: Sequence[float], seed: int, positions: np.ndarray) -> lis
 
 
 def shuffled(count: int, seed: int, positions: np.ndarray) -> np.ndarray:
-    """Indices of the examples at some places of the endless stream of a split.
+    """Returns the indices of the examples at some places of a split's endless stream.
 
     Args:
       count: examples in an epoch.
@@ -333,13 +337,13 @@ def shuffled(count: int, seed: int, positions: np.ndarray) -> np.ndarray:
     return indices
 
 
-def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> Batch:
-    """The examples at `indices` as one batch.
+def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> HostBatch:
+    """Makes one batch of the examples at `indices`.
 
     Args:
-      split: where they come from.
+      split: the split.
       indices: int64 [B].
-      layout: must have room for them, as `make_layout` sees to.
+      layout: must have room for them, as from `make_layout`.
 
     Returns:
       The arrays of `spjax.types.Batch`, with G = 1, runs 0 and the task's number.
@@ -375,16 +379,16 @@ def rows(split: CachedSplit, indices: np.ndarray, layout: Layout) -> Batch:
 
 
 def _gather(values: np.ndarray, places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """`values` at `places` where `wanted`, else 0; int32."""
+    """Returns `values` at `places` where `wanted`, else 0; int32."""
     return np.where(wanted, values[np.where(wanted, places, 0)], 0).astype(np.int32)
 
 
-def _joined(parts: Sequence[Batch]) -> Batch:
+def _joined(parts: Sequence[HostBatch]) -> HostBatch:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _shares(rates: Sequence[float]) -> list[int]:
-    """Rates as whole numbers: themselves if they are, else in ten thousandths of their sum."""
+    """Returns rates as whole numbers, scaled to ten thousandths if they are not."""
     if len(rates) == 1:
         return [1]
     if all(float(rate).is_integer() and rate >= 1 for rate in rates):

@@ -1,7 +1,7 @@
-"""Several examples in a row: batches packed into rows of one shape, in chunks of few sizes.
+"""Packing: several examples in a row, rows of one shape, in chunks of few sizes.
 
-A batch stays the same set of examples; only where they stand changes. Every segment of a row keeps
-its own run and task, so its slots still point into its own prompt.
+Packing changes the positions of examples, not the set of examples in a batch. Every segment of a
+row keeps its own run and task, so its slots still point into its own prompt.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from spjax.data.batching.batching import ROW_LENGTHS, Batch, smallest
+from spjax.data.batching.batching import ROW_LENGTHS, HostBatch, smallest
 
 _TARGETS = (4, 8, 16, 32, 64, 128, 256)
 _POSITIONS_PER_SEGMENT = 8  # of a row; bounds G, which costs nothing, without looking at the texts
@@ -35,19 +35,19 @@ class Rows:
     chunks: tuple[int, ...]
 
     def split(self, rows: int) -> list[int]:
-        """The chunks that hold so many rows; small ones where they save at least one of them."""
+        """Returns the chunks that hold a number of rows; small ones where they save a row."""
         big, small = self.chunks[0], self.chunks[-1]
-        whole, rest = divmod(rows, big)
-        few = -(-rest // small)
-        if rest and big - few * small < small:
+        whole, left_over = divmod(rows, big)
+        few = -(-left_over // small)
+        if left_over and big - few * small < small:
             return [big] * (whole + 1)
         return [big] * whole + [small] * few
 
 
-def place(
+def assign_positions(
     lengths_N: np.ndarray, targets_N: np.ndarray, rows: Rows
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Where each example stands: the longest first, each in the first row that has room.
+    """Assigns each example a position: the longest first, each in the first row with room.
 
     Args:
       lengths_N: encoder positions of each example, prompt included; at most `rows.length`.
@@ -77,8 +77,8 @@ def place(
     return placed[0], placed[1], placed[2], placed[3]
 
 
-def pack(batch: Batch, rows: Rows) -> list[Batch]:
-    """A batch of one example a row, in packed rows.
+def pack(batch: HostBatch, rows: Rows) -> list[HostBatch]:
+    """Packs a batch of one example a row into fewer rows.
 
     Args:
       batch: as `batching.gang` makes it; every example starts at the first position of its row.
@@ -90,7 +90,7 @@ def pack(batch: Batch, rows: Rows) -> list[Batch]:
     """
     real_BL, real_BM = batch["input_segments_BL"] > 0, batch["target_segments_BM"] > 0
     lengths_N, targets_N = real_BL.sum(axis=1), real_BM.sum(axis=1)
-    row_N, start_N, target_start_N, segment_N = place(lengths_N, targets_N, rows)
+    row_N, start_N, target_start_N, segment_N = assign_positions(lengths_N, targets_N, rows)
     sizes = rows.split(int(row_N.max()) + 1)
     total = sum(sizes)
 
@@ -99,13 +99,13 @@ def pack(batch: Batch, rows: Rows) -> list[Batch]:
     ) -> dict[str, np.ndarray]:
         source = _ranges(np.arange(len(row_N)) * batch[names[0]].shape[1], counts_N)
         goal = _ranges(row_N * width + starts_N, counts_N)
-        found = {}
+        arrays = {}
         for name in names:
-            found[name] = np.full(total * width, -1 if name == "slots_BL" else 0, np.int32)
-            found[name][goal] = batch[name].reshape(-1)[source]
+            arrays[name] = np.full(total * width, -1 if name == "slots_BL" else 0, np.int32)
+            arrays[name][goal] = batch[name].reshape(-1)[source]
         segments = names[-1]
-        found[segments][goal] = np.repeat(segment_N + 1, counts_N)
-        return {name: array.reshape(total, width) for name, array in found.items()}
+        arrays[segments][goal] = np.repeat(segment_N + 1, counts_N)
+        return {name: array.reshape(total, width) for name, array in arrays.items()}
 
     inputs = ("inputs_BL", "slots_BL", "input_segments_BL")
     packed = moved(inputs, rows.length, start_N, lengths_N)
@@ -122,13 +122,13 @@ def pack(batch: Batch, rows: Rows) -> list[Batch]:
 
 
 def _ranges(starts_N: np.ndarray, counts_N: np.ndarray) -> np.ndarray:
-    """`start, start + 1, ...` for each start, `count` numbers each, one after the other."""
+    """Concatenates `start, start + 1, ...` for each start, `count` numbers each."""
     before_N = np.cumsum(counts_N) - counts_N
     return np.arange(counts_N.sum()) + np.repeat(starts_N - before_N, counts_N)
 
 
 def plain(length: int, target_length: int, rows: int, multiple: int = 1) -> Rows:
-    """One example a row, all rows at once.
+    """Returns the shape with one example a row, all rows at once.
 
     Args:
       length: room for the longest inputs and their prompt.
@@ -153,7 +153,7 @@ def choose(
     unit: int = 1,
     program: float = 0.0,
 ) -> Rows:
-    """The shape in which some batches cost least.
+    """Returns the shape in which some batches cost least.
 
     Args:
       batches: encoder and decoder positions of the examples of some typical batches.
@@ -161,8 +161,8 @@ def choose(
       longest: encoder and decoder positions that any example may need.
       limit: most encoder positions of a row, unless the longest example needs more.
       positions: encoder positions in a chunk, about; 0 for whole batches at once.
-      parts: chunks that a batch is gone through in, at the least.
-      multiple: rows of a chunk are a multiple of this, as devices that share them.
+      parts: least number of chunks of a batch.
+      multiple: rows of a chunk are a multiple of this, the number of devices that share them.
       unit: row lengths are a multiple of this.
       program: cost of compiling one more size of chunk.
     """
@@ -179,7 +179,7 @@ def choose(
             least = [max(-(-x // length), -(-y // target_length)) for x, y in totals]
             if np.mean(least) * row + program >= best:
                 continue  # not even without any waste
-            counts = [int(place(*batch, shape)[0].max()) + 1 for batch in batches]
+            counts = [int(assign_positions(*batch, shape)[0].max()) + 1 for batch in batches]
             for chunks in _chunks(max(counts), length, positions, parts, multiple):
                 rows = dataclasses.replace(shape, chunks=chunks)
                 padded = float(np.mean([sum(rows.split(count)) for count in counts]))
@@ -193,7 +193,7 @@ def choose(
 def _chunks(
     rows: int, length: int, positions: int, parts: int, multiple: int
 ) -> list[tuple[int, ...]]:
-    """Sizes of chunks to choose from, for batches of up to so many rows."""
+    """Returns sizes of chunks to choose from, for batches of up to so many rows."""
 
     def rounded(number: float) -> int:
         return max(1, round(number / multiple)) * multiple

@@ -1,13 +1,13 @@
-"""Templates that say where soft tokens stand in a text.
+"""Templates that place soft tokens anywhere in a text.
 
-In `{p:3} {premise} ? {p:2} answer: {p:1} {hypothesis}` each `{p:n}` is n rows of the prompt, in
+In `{p:3} {premise} ? {p:2} answer: {p:1} {hypothesis}` each `{p:n}` is n soft tokens, in
 order, names in braces are fields of the example, and all else stays as words (the anchors of
 P-tuning). `{inputs}` is the task's whole text. Fields are found in that text, which T5 writes as
 `hypothesis: ... premise: ...`: a field is a name that every text of a split has, up to the next.
 
-How it is done: the token ids of a split are put together anew, in memory, with the negative id
-`-1 - row` where a row of the prompt goes; `spjax.data.batching.batching.rows` turns those into
-slots. So nothing else needs to know of templates, and the token cache on disk serves all of them.
+The token ids of a split are assembled in memory, with the negative id `-1 - i` where soft token i
+goes; `spjax.data.batching.batching.rows` turns those into slots. So nothing else needs to know of
+templates, and the token cache on disk serves all of them.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ _NAME = re.compile(r"(?:^| )(\w+): ")
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """A template taken apart.
+    """A parsed template.
 
     Attributes:
-      parts: in order: ("words", text), ("field", name) or ("slots", number of rows).
+      parts: in order: ("words", text), ("field", name) or ("slots", number of soft tokens).
     """
 
     parts: tuple[tuple[str, Any], ...]
 
     @property
     def length(self) -> int:
-        """Rows of the prompt (P)."""
+        """Returns the number of soft tokens (P)."""
         return sum(value for kind, value in self.parts if kind == "slots")
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Names of the fields it shows."""
+        """Returns the names of the fields in the template."""
         return tuple(value for kind, value in self.parts if kind == "field")
 
 
 def is_template(insertion: str) -> bool:
-    """Whether the way of placing a prompt is a template and not a name."""
+    """Returns whether an insertion is a template and not the name of a place."""
     return "{" in insertion
 
 
 def parse(text: str) -> Template:
-    """Takes a template apart.
+    """Parses a template.
 
     Raises:
       ValueError: it has no slots or no field, or braces that hold something else.
@@ -73,9 +73,9 @@ def parse(text: str) -> Template:
         else:
             parts.append(("field", piece))
     template = Template(tuple(parts))
-    words = " ".join(str(value) for kind, value in parts if kind == "words")
+    anchors = " ".join(str(value) for kind, value in parts if kind == "words")
     names = all(name.isidentifier() for name in template.fields)
-    if not (template.length and template.fields and names) or set("{}") & set(words):
+    if not (template.length and template.fields and names) or set("{}") & set(anchors):
         raise ValueError(
             f"the template {text!r} is not understood: write rows of the prompt as {{p:3}}, at "
             "least one, and fields of the task as {name}, at least one ({inputs} for all the text)."
@@ -83,15 +83,15 @@ def parse(text: str) -> Template:
     return template
 
 
-def place(split: CachedSplit, text: str, words: Vocabulary) -> CachedSplit:
-    """A split whose inputs are what a template makes of them, -1 - r standing for row r.
+def insert_slots(split: CachedSplit, text: str, vocabulary: Vocabulary) -> CachedSplit:
+    """Applies a template to the inputs of a split; id -1 - r is the slot of soft token r.
 
-    Where the text is too long, the longest field loses its last tokens; anchors and slots stay.
+    If the text is too long, the longest field loses its last tokens; anchors and slots stay.
 
     Args:
       split: with the task's texts.
       text: the template.
-      words: the vocabulary.
+      vocabulary: the vocabulary.
 
     Raises:
       ValueError: a bad template, or a field that the texts do not have.
@@ -105,10 +105,10 @@ def place(split: CachedSplit, text: str, words: Vocabulary) -> CachedSplit:
             f"Use some of: {', '.join([*names, WHOLE])}."
         )
     for kind, value in template.parts:
-        if kind == "words" and words.unk_id in words.encode(value):
+        if kind == "words" and vocabulary.unk_id in vocabulary.encode(value):
             _tell_unknown(text, value)
     room = split.lengths["inputs"] - 1
-    rows = [_ids(template, _fields(own, names, words), words, room) for own in texts]
+    rows = [_ids(template, _fields(one, names, vocabulary), vocabulary, room) for one in texts]
     offsets = np.cumsum([0, *map(len, rows)])
     values = np.concatenate([np.zeros(0, np.int32), *(np.asarray(r, np.int32) for r in rows)])
     return dataclasses.replace(split, inputs=Ragged(values, offsets))
@@ -119,75 +119,79 @@ def _tell_unknown(text: str, part: str) -> None:
     _log.warning("the template %r has words that the vocabulary lacks (<unk>): %r", text, part)
 
 
-def place_one(
-    given: str | Mapping[str, str],
+def insert_slots_in_text(
+    content: str | Mapping[str, str],
     text: str,
     names: Sequence[str],
-    words: Vocabulary,
+    vocabulary: Vocabulary,
     length: int,
 ) -> tuple[list[int], int]:
-    """One input as `place` makes it, and how many words and EOS it had before it was cut.
+    """Applies a template to one input; also returns its number of tokens before it was cut.
 
     Args:
-      given: the task's text, or the texts of the template's fields.
+      content: the task's text, or the texts of the template's fields.
       text: the template.
-      names: what `names_of` found in the texts that the prompt was trained on, so that a field ends
-        where it ended there; where nobody knows, the template's own fields.
-      words: the vocabulary.
-      length: most tokens of words, EOS included.
+      names: `names_of` the texts that the prompt was trained on, so that fields end as they did
+        there; empty for the template's own fields.
+      vocabulary: the vocabulary.
+      length: most tokens of text, EOS included.
 
     Raises:
       ValueError: a field of the template is missing.
     """
     template = parse(text)
-    if isinstance(given, str):
-        fields = _fields(given, [*names] or template.fields, words)
+    if isinstance(content, str):
+        fields = _fields(content, [*names] or template.fields, vocabulary)
     else:
-        fields = {name: words.encode(given[name]) for name in template.fields if name in given}
+        fields = {
+            name: vocabulary.encode(content[name]) for name in template.fields if name in content
+        }
     if missing := [name for name in template.fields if name not in fields]:
         raise ValueError(
             f"there is no {missing[0]!r}, which the prompt's template shows; write it as "
             f"'{missing[0]}: ...' in the text, as its task does, or as a JSON field"
         )
     shown = sum(len(fields[name]) for name in template.fields)
-    anchors = sum(len(words.encode(value)) for kind, value in template.parts if kind == "words")
-    return _ids(template, fields, words, length - 1), shown + anchors + 1
+    anchors = sum(
+        len(vocabulary.encode(value)) for kind, value in template.parts if kind == "words"
+    )
+    return _ids(template, fields, vocabulary, length - 1), shown + anchors + 1
 
 
 def names_of(texts: Sequence[str]) -> list[str]:
-    """Names of fields in all texts, in the order of the first."""
-    found = [dict.fromkeys(_NAME.findall(text)) for text in texts]
-    return [name for name in (found or [{}])[0] if all(name in own for own in found)]
+    """Returns the names of fields in all texts, in the order of the first."""
+    fields = [dict.fromkeys(_NAME.findall(text)) for text in texts]
+    return [name for name in (fields or [{}])[0] if all(name in names for names in fields)]
 
 
-def _fields(text: str, names: Sequence[str], words: Vocabulary) -> dict[str, list[int]]:
-    """Token ids of each field; the first place of a name counts."""
+def _fields(text: str, names: Sequence[str], vocabulary: Vocabulary) -> dict[str, list[int]]:
+    """Returns the token ids of each field; the first occurrence of a name counts."""
     first: dict[str, re.Match] = {}
     for match in _NAME.finditer(text):
         if match[1] in names:
             first.setdefault(match[1], match)
     order = sorted(first.values(), key=lambda match: match.start())
     ends = [*(match.start() for match in order[1:]), len(text)]
-    found = {m[1]: words.encode(text[m.end() : end]) for m, end in zip(order, ends)}
-    return {**found, WHOLE: words.encode(text)}
+    ids = {m[1]: vocabulary.encode(text[m.end() : end]) for m, end in zip(order, ends)}
+    return {**ids, WHOLE: vocabulary.encode(text)}
 
 
 def _ids(
-    template: Template, fields: Mapping[str, list[int]], words: Vocabulary, room: int
+    template: Template, fields: Mapping[str, list[int]], vocabulary: Vocabulary, room: int
 ) -> list[int]:
-    """Ids of one example, EOS last, with at most `room` of them words."""
+    """Returns the ids of one example, EOS last; at most `room` of them are text."""
+    encode = vocabulary.encode
     pieces = [
-        list(fields[value]) if kind == "field" else words.encode(value) if kind == "words" else []
+        list(fields[value]) if kind == "field" else encode(value) if kind == "words" else []
         for kind, value in template.parts
     ]
     of_fields = [piece for piece, (kind, _) in zip(pieces, template.parts) if kind == "field"]
     for _ in range(sum(map(len, pieces)) - room):
         longest = max(of_fields, key=len)
         del longest[-1:]
-    found: list[int] = []
-    row = 0
+    ids, row = [], 0
     for piece, (kind, value) in zip(pieces, template.parts):
         if kind == "slots":
             piece, row = [-1 - r for r in range(row, row + value)], row + value
-        found += piece
-    return [*found, words.eos_id]
+        ids += piece
+    return [*ids, vocabulary.eos_id]

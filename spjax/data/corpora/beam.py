@@ -1,7 +1,7 @@
 """seqio's own cacher for one corpus: `python -m spjax.data.corpora.beam`. Needs Apache Beam.
 
-It may run with another Python than the rest, because Apache Beam 2.77 wants pyarrow below 26 and
-protobuf below 7; `corpus_builders.BEAM_NEEDS` says what that one needs. The transforms and the
+It may run with another Python than the rest, because Apache Beam 2.77 needs pyarrow below 26 and
+protobuf below 7; `builders.BEAM_NEEDS` lists that environment's packages. The transforms and the
 files are those of `seqio_cache_tasks`: TFRecord, info, stats, and COMPLETED at the end.
 
 Reads from standard input the JSON `{"spec", "seqio_cache_dir", "pipeline_options"}`.
@@ -33,7 +33,7 @@ _MIN_SHARDS = 64  # of seqio_cache_tasks
 
 
 def run(request: Mapping[str, Any]) -> str:
-    """Caches one split and gives the folder, which may be remote (`gs://`)."""
+    """Caches one split and returns the folder, which may be remote (`gs://`)."""
     spec, split = request["spec"], request["spec"]["split"]
     register = functools.partial(build_corpus.register, spec)
     task = register()
@@ -49,12 +49,12 @@ def run(request: Mapping[str, Any]) -> str:
             seqio.get_cached_tfrecord_prefix(folder, split), num_shards=shards
         )
         info, stats = beam_utils.GetInfo(shards), beam_utils.GetStats(task.output_features)
-        for name, made, path in (
+        for name, transform, path in (
             ("info", info, seqio.get_cached_info_path(folder, split)),
             ("stats", stats, seqio.get_cached_stats_path(folder, split)),
         ):
-            made = examples | name >> made
-            _ = made | f"write_{name}" >> beam_utils.WriteJson(path)
+            transform = examples | name >> transform
+            _ = transform | f"write_{name}" >> beam_utils.WriteJson(path)
     with tf.io.gfile.GFile(os.path.join(folder, "COMPLETED"), "w") as file:
         file.write("")
     return folder

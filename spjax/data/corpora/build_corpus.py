@@ -1,6 +1,4 @@
-"""Text to tokenised documents by seqio: `python -m spjax.data.corpora.build_corpus`.
-
-Imports TensorFlow.
+"""Tokenises text with seqio: `python -m spjax.data.corpora.build_corpus`. Imports TensorFlow.
 
 One of the processes that `spjax.data.corpora.corpora` starts. Reads from standard input the JSON
 `{"spec", "folder", "worker", "workers", "seqio_cache_dir"}`, writes every `workers`-th shard of the
@@ -33,7 +31,7 @@ import seqio
 import tensorflow as tf
 
 from spjax.data.corpora import corpus_files
-from spjax.vocabularies import vocabulary as vocabularies
+from spjax.vocabularies.vocabulary import load_vocabulary
 
 # More shards would be more open files while training.
 MAX_SHARDS = 128
@@ -42,7 +40,7 @@ _OWN_ERROR = re.compile(r"ValueError: (.+)")
 
 
 def register(spec: Mapping[str, Any]) -> seqio.Task:
-    """The seqio task of a corpus, in seqio's registry; its feature `targets` are the documents.
+    """Adds a corpus to seqio's registry; the feature `targets` holds the documents.
 
     Args:
       spec: `source` (`tfds:NAME`, `seqio:MODULE:TASK`, or a list of files), `task` (the name it
@@ -51,8 +49,8 @@ def register(spec: Mapping[str, Any]) -> seqio.Task:
     Raises:
       ValueError: there is no such source, or it has another vocabulary.
     """
-    words = vocabularies.load(spec["vocabulary"])
-    pieces = seqio.SentencePieceVocabulary(str(words.path), extra_ids=words.extra_ids)
+    vocabulary = load_vocabulary(spec["vocabulary"])
+    pieces = seqio.SentencePieceVocabulary(str(vocabulary.path), extra_ids=vocabulary.extra_ids)
     source = spec["source"]
     if isinstance(source, str) and source.startswith("seqio:"):
         importlib.import_module(source.split(":")[1])
@@ -76,14 +74,14 @@ def register(spec: Mapping[str, Any]) -> seqio.Task:
 
 
 def shard_count(source: seqio.DataSource, split: str) -> int:
-    """How many shards a corpus gets: those of its source, up to `MAX_SHARDS`."""
+    """Returns the number of shards of a corpus: that of its source, up to `MAX_SHARDS`."""
     return max(min(len(source.list_shards(split)), MAX_SHARDS), 1)
 
 
 def documents(
     source: seqio.DataSource, task: seqio.Task, split: str, index: int, raw: bool
 ) -> Iterator[np.ndarray]:
-    """Token ids of the documents of one shard, without EOS.
+    """Yields the token ids of the documents of one shard, without EOS.
 
     Args:
       source: of the task, or seqio's cache of it.
@@ -102,7 +100,7 @@ def documents(
 
 
 def build(request: Mapping[str, Any]) -> int:
-    """Writes the shards of one worker that are not there yet, and gives their number.
+    """Writes one worker's missing shards; returns their number.
 
     Raises:
       OSError: the folder cannot be written.
@@ -114,12 +112,12 @@ def build(request: Mapping[str, Any]) -> int:
     if cached := request.get("seqio_cache_dir"):
         seqio.add_global_cache_dirs([cached])
         source = task._get_cached_source(split)  # what `get_dataset` calls; it would go on to trim
-    size, count, built = vocabularies.load(spec["vocabulary"]).size, _count(source, spec), 0
+    size, count, built = load_vocabulary(spec["vocabulary"]).size, _count(source, spec), 0
     corpus_files.drop_other_shards(folder, count)
     for index in range(request["worker"], count, request["workers"]):
         if not corpus_files.has_shard(folder, index, count):
-            found = documents(source, task, split, index, raw=not cached)
-            corpus_files.write_shard(folder, index, count, found, size)
+            shard_documents = documents(source, task, split, index, raw=not cached)
+            corpus_files.write_shard(folder, index, count, shard_documents, size)
             built += 1
     return built
 
@@ -136,7 +134,7 @@ def _count(source: seqio.DataSource, spec: Mapping[str, Any]) -> int:
 
 
 def texts(path: bytes, field: str) -> Iterator[dict[str, str]]:
-    """Documents of a file: its lines, or a field of each line of JSON; empty ones are left out.
+    """Yields the documents of a file: lines, or a field of each JSON line; not empty ones.
 
     Raises:
       ValueError: a line cannot be used; says the file and the line.
@@ -193,11 +191,11 @@ def _source(source: str | list[str], split: str, field: str) -> seqio.DataSource
 
 
 def _check_vocabulary(task: seqio.Task, wanted: seqio.SentencePieceVocabulary) -> None:
-    own = task.output_features["targets"].vocabulary
-    if getattr(own, "sp_model", None) != wanted.sp_model:  # sentinels included
+    vocabulary = task.output_features["targets"].vocabulary
+    if getattr(vocabulary, "sp_model", None) != wanted.sp_model:  # sentinels included
         raise ValueError(
-            f"the seqio task {task.name!r} has another vocabulary ({own.vocab_size} ids) than "
-            f"{wanted}; give its own with --vocabulary"
+            f"the seqio task {task.name!r} has another vocabulary ({vocabulary.vocab_size} ids) "
+            f"than {wanted}; give its own with --vocabulary"
         )
 
 
@@ -209,8 +207,8 @@ def main() -> int:
         answer = {"error": str(error)}
     except (ValueError, tf.errors.OpError) as error:
         traceback.print_exc()  # for the log; the message alone is for users
-        found = _OWN_ERROR.search(str(error))  # what a generator raised inside TensorFlow
-        answer = {"invalid": found[1] if found else str(error)}
+        match = _OWN_ERROR.search(str(error))  # what a generator raised inside TensorFlow
+        answer = {"invalid": match[1] if match else str(error)}
     print(json.dumps(answer), flush=True)
     return 0 if "built" in answer else 1
 

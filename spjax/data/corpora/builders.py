@@ -1,4 +1,4 @@
-"""The processes that build a corpus: several with seqio here, and Apache Beam before them."""
+"""The processes that build a corpus: local ones with seqio, and Apache Beam before them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _SECONDS_BETWEEN_NOTES = 30
 
 @dataclasses.dataclass(frozen=True)
 class _Worker:
-    """A process with a part of the shards, and the files it writes to."""
+    """A process that builds a part of the shards, and its log files."""
 
     process: subprocess.Popen[str]
     out: TextIO
     err: TextIO
 
     def check(self) -> None:
-        """Raises what ended it, if it has failed."""
+        """Raises an error if the process has failed."""
         if not self.process.poll():
             return
-        said, answer = _read(self.err), {}
+        log, answer = _read(self.err), {}
         with contextlib.suppress(IndexError, ValueError):  # it died without an answer
             answer = json.loads(_read(self.out).splitlines()[-1])
         if "error" in answer:
@@ -44,11 +44,11 @@ class _Worker:
         if "invalid" in answer:
             raise ValueError(answer["invalid"])
         raise RuntimeError(
-            f"a process that tokenises ended with status {self.process.returncode}:\n{_tail(said)}"
+            f"a process that tokenises ended with status {self.process.returncode}:\n{_tail(log)}"
         )
 
     def stop(self) -> None:
-        """Ends the process, if it has not, and closes its files."""
+        """Ends the process, if it is running, and closes its files."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -62,10 +62,10 @@ def run_workers(
     """Runs `spjax.data.corpora.build_corpus` in several processes until all shards are there.
 
     Args:
-      request: what it reads, but for the numbers of the worker.
-      count: how many processes.
+      request: its input, without the numbers of the worker.
+      count: number of processes.
       lock: a file descriptor that locks the corpus as long as one of them lives.
-      log: gets a line now and then.
+      log: called with a line from time to time.
 
     Raises:
       OSError: the folder cannot be written.
@@ -131,10 +131,10 @@ def _sealed(path: Path) -> str | None:
 
 
 class Beam:
-    """How Apache Beam makes seqio's cache of a corpus before the local processes read it."""
+    """An Apache Beam pipeline that fills seqio's cache of a corpus, which local processes read."""
 
     def __init__(self, python: str = "", options: Sequence[str] = (), cache_dir: str = "") -> None:
-        """Says where and with what.
+        """Sets the pipeline's interpreter, options and cache folder.
 
         Args:
           python: an interpreter with apache-beam; "" for this one.
@@ -145,7 +145,7 @@ class Beam:
         self.cache_dir = cache_dir
 
     def cache(self, spec: dict[str, Any], folder: Path, log: Callable[[str], None]) -> str:
-        """Runs the pipeline unless it has run, and gives the folder of seqio's caches.
+        """Runs the pipeline unless it has run; returns the folder of seqio's caches.
 
         Raises:
           ValueError: that Python has no Apache Beam.
@@ -153,12 +153,12 @@ class Beam:
         """
         where = self.cache_dir or str(folder)
         seal = folder.parent / "beam.json"  # a pipeline has no half: it is run again, or not at all
-        local, made = "://" not in where, Path(where) / spec["task"]
-        there = not local or (made / f"info.{spec['split']}.json").is_file()
+        local, task_folder = "://" not in where, Path(where) / spec["task"]
+        there = not local or (task_folder / f"info.{spec['split']}.json").is_file()
         if there and _sealed_folder(seal) == where:
             return where
         if local and spec["task"].startswith("spjax_"):  # another's holds other splits too
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(task_folder, ignore_errors=True)
         corpus_files.drop_other_shards(folder.parent, 0)  # Beam gives another order each time
         options = self.options or ["--runner=DirectRunner"]
         log(f"caching {spec['name']} with Apache Beam ({' '.join(options)}) ...")
@@ -184,7 +184,7 @@ class Beam:
 
 
 def _sealed_folder(seal: Path) -> str:
-    """The folder of the caches that a pipeline has finished, "" if there is none."""
+    """Returns the cache folder of a finished pipeline, "" if there is none."""
     try:
         return str(read_json(seal).get("seqio_cache_dir", ""))
     except (OSError, DamagedFile):

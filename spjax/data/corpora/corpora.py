@@ -1,8 +1,8 @@
-"""Text corpora, tokenised on disk once by processes with seqio, and read without TensorFlow.
+"""Text corpora: tokenised on disk by processes with seqio, read without TensorFlow.
 
 A corpus has a name, and a source: a TFDS dataset with a field of text, files (`.txt`, a document a
 line; `.jsonl`; both also `.gz`), or any seqio task. `c4` and its variants are known by name. It
-lies at `corpora/NAME-SPLIT-VOCABULARY` in the cache folder; training needs only that.
+is at `corpora/NAME-SPLIT-VOCABULARY` in the cache folder; training needs only that.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from spjax.files import (
     sync_tree,
     write_json,
 )
-from spjax.vocabularies import vocabulary as vocabularies
+from spjax.vocabularies.vocabulary import Vocabulary, load_vocabulary
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ _TFDS = re.compile(r"[a-z0-9_]+(/[\w.-]+)?(:[\d.]+)?")
 
 
 def parse(text: str) -> tuple[str, str | list[str]]:
-    """Name and source of a corpus.
+    """Splits the text of a corpus into name and source.
 
     Args:
       text: a name of `KNOWN`, or `NAME=TFDS/CONFIG:VERSION`, `NAME=FILES` (a path or a pattern such
@@ -74,9 +74,9 @@ def parse(text: str) -> tuple[str, str | list[str]]:
         return name, KNOWN[name]
     if re.fullmatch(r"seqio:[\w.]+:\w+", source):
         return name, source
-    found = sorted(str(Path(path).absolute()) for path in glob.glob(source, recursive=True))
-    if found and all(_FILES.search(path) and Path(path).is_file() for path in found):
-        return name, found
+    paths = sorted(str(Path(path).absolute()) for path in glob.glob(source, recursive=True))
+    if paths and all(_FILES.search(path) and Path(path).is_file() for path in paths):
+        return name, paths
     if _FILES.search(source):
         raise ValueError(f"no file fits {source!r}, the source of the corpus {name}.")
     if not _TFDS.fullmatch(source):
@@ -90,7 +90,7 @@ def parse(text: str) -> tuple[str, str | list[str]]:
 def folder_of(
     name: str, vocabulary: str, split: str = "train", cache_dir: Path | str | None = None
 ) -> Path:
-    """Where a corpus lies, or would: one folder for each vocabulary (its name or path)."""
+    """Returns the folder of a corpus; each vocabulary (name or path) has its own."""
     base = default_cache_dir() if cache_dir is None else Path(cache_dir)
     for kind, text, allowed in (("name", name, _NAME), ("split", split, _SPLIT)):
         if not allowed.fullmatch(text):
@@ -98,8 +98,8 @@ def folder_of(
                 f"{text!r} cannot be the {kind} of a corpus, since it names a folder; use letters, "
                 "digits and underscores" + (", and [:%+] for a part." if kind == "split" else ".")
             )
-    words = vocabularies.load(vocabulary).fingerprint[:8]
-    return base.absolute() / "corpora" / f"{name}-{split}-{words}"
+    digest = load_vocabulary(vocabulary).fingerprint[:8]
+    return base.absolute() / "corpora" / f"{name}-{split}-{digest}"
 
 
 def load(
@@ -122,11 +122,11 @@ def load(
     command = f"build it with: spjax cache --corpus={source} --vocabulary={vocabulary}"
     if reason := corpus_files.problem(folder):
         raise ValueError(f"the corpus {name!r} cannot be read in {folder}: {reason}; {command}")
-    corpus, words = Corpus(folder), vocabularies.load(vocabulary)
-    if corpus.manifest["key"]["vocabulary"] != words.fingerprint:
+    corpus, loaded = Corpus(folder), load_vocabulary(vocabulary)
+    if corpus.manifest["key"]["vocabulary"] != loaded.fingerprint:
         raise ValueError(
-            f"the corpus in {folder} has another vocabulary than {words.path}; give the one it was "
-            f"built with, or {command}"
+            f"the corpus in {folder} has another vocabulary than {loaded.path}; give the one it "
+            f"was built with, or {command}"
         )
     if len(corpus) < 2:
         raise ValueError(f"the corpus in {folder} has {len(corpus)} documents; 2 are the least.")
@@ -153,18 +153,18 @@ def build(
       cache_dir: `default_cache_dir()` by default.
       num_workers: processes, each with a part of the shards.
       beam: makes seqio's cache by Apache Beam first, which the processes then read.
-      log: gets a line now and then.
+      log: called with a line from time to time.
 
     Returns:
       The folder.
 
     Raises:
       ValueError: the source or the vocabulary cannot be used, the folder cannot be written, or
-        another process is at it.
+        another process is building it.
       RuntimeError: a process failed in an unforeseen way.
     """
     name, source = parse(text)
-    words = vocabularies.load(vocabulary)
+    loaded = load_vocabulary(vocabulary)
     folder = folder_of(name, vocabulary, split, cache_dir)
     spec = {
         "name": name,
@@ -172,9 +172,9 @@ def build(
         "field": field,
         "split": split,
         "task": _task(folder, source),
-        "vocabulary": str(words.path.absolute()),
+        "vocabulary": str(loaded.path.absolute()),
     }
-    key = _key(spec, words)
+    key = _key(spec, loaded)
     with _owned(folder) as lock:
         if (reason := corpus_files.problem(folder)) and folder.exists():
             _log.warning("the corpus in %s is built again: %s", folder, reason)
@@ -203,16 +203,16 @@ def build(
 
 
 def describe(folder: Path) -> str:
-    """Where a corpus lies and how large it is, in one line."""
-    found = corpus_files.read_manifest(folder)
+    """Describes a corpus in one line: folder and size."""
+    manifest = corpus_files.read_manifest(folder)
     return (
-        f"{folder} holds {found['documents']:,} documents, {found['tokens']:,} tokens in "
-        f"{len(found['shards'])} shards."
+        f"{folder} holds {manifest['documents']:,} documents, {manifest['tokens']:,} tokens in "
+        f"{len(manifest['shards'])} shards."
     )
 
 
 def _task(folder: Path, source: str | list[str]) -> str:
-    """Name of the seqio task, and of its folder in seqio's cache: one for each corpus folder."""
+    """Returns the name of the seqio task, and of its cache folder: one for each corpus folder."""
     if isinstance(source, str) and source.startswith("seqio:"):
         return source.rpartition(":")[2]
     return "spjax_" + re.sub(r"\W", "_", folder.name)
@@ -222,8 +222,8 @@ def _remove_seqio(folder: Path) -> None:
     shutil.rmtree(folder / _SEQIO, ignore_errors=True)
 
 
-def _key(spec: dict[str, Any], words: vocabularies.Vocabulary) -> dict[str, Any]:
-    """What decides the content of a corpus; of files, their names, sizes and times of change."""
+def _key(spec: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+    """Returns what decides a corpus's content; of files, names, sizes and modification times."""
     source = spec["source"]
     if not isinstance(source, str):
         stats = [(path, os.stat(path)) for path in source]
@@ -233,14 +233,14 @@ def _key(spec: dict[str, Any], words: vocabularies.Vocabulary) -> dict[str, Any]
         "source": source,
         "field": spec["field"],
         "split": spec["split"],
-        "vocabulary": words.fingerprint,
-        "vocabulary_size": words.size,
+        "vocabulary": vocabulary.fingerprint,
+        "vocabulary_size": vocabulary.size,
     }
 
 
 @contextlib.contextmanager
 def _owned(folder: Path) -> Iterator[int]:
-    """Holds the lock of a corpus and gives its descriptor; explains what cannot be written."""
+    """Holds the lock of a corpus and yields its descriptor; explains what cannot be written."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locks.hold(folder.parent / f".{folder.name}.lock", patience=0.0) as lock:
@@ -262,7 +262,7 @@ def _unwritable(folder: Path, reason: str) -> ValueError:
 
 
 def _unfinished(folder: Path, key: dict[str, Any]) -> Path:
-    """The folder in which a corpus grows: what is left of the same one, or a new one."""
+    """Returns the folder in which a corpus grows: the interrupted one, or a new one."""
     # Not `.building-`, which a build of token caches in the same cache folder would remove.
     unfinished = folder.with_name(f".unfinished-{folder.name}")
     try:

@@ -1,4 +1,4 @@
-"""How a corpus of tokenised documents lies on disk: pairs of arrays that are memory-mapped.
+"""The files of a tokenised corpus: pairs of memory-mapped arrays, and a manifest.
 
     tokens-00003-of-00064.npy   uint16 (int32 for over 65,536 ids), all documents of a shard
     offsets-00003-of-00064.npy  int64, where each document starts, and the end
@@ -8,8 +8,8 @@
                                 with this file is whole
     corpus.json                 what the corpus was made from, and its shards; written last
 
-Checksums are compared when a document is read, each one once: reading hundreds of gigabytes to
-start a training is no way. Corpora of older versions have no `checks-`, and are read as they are.
+Checksums are compared when a document is read, each one once, so that training starts without
+reading hundreds of gigabytes. Corpora of older versions have no `checks-`, and are read unchecked.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SHARD = re.compile(r"shard-(\d{5})-of-(\d{5})\.json")
 def write_shard(
     folder: Path, index: int, count: int, documents: Iterable[np.ndarray], vocabulary_size: int
 ) -> None:
-    """Writes one shard of a corpus in full or not at all; holds no more than its offsets.
+    """Writes one shard of a corpus in full or not at all; holds only offsets in memory.
 
     Args:
       folder: of the unfinished corpus.
@@ -84,7 +84,7 @@ def write_shard(
 
 
 def has_shard(folder: Path, index: int, count: int) -> bool:
-    """Whether a shard is there and whole; one that is not has to be written again."""
+    """Returns whether a shard is there and complete; others have to be written again."""
     try:
         reason = _size_problem(folder, index, count, read_json(_facts_path(folder, index, count)))
     except FileNotFoundError:
@@ -98,15 +98,15 @@ def has_shard(folder: Path, index: int, count: int) -> bool:
 
 def drop_other_shards(folder: Path, count: int) -> None:
     """Removes the shards of an unfinished corpus, except those of `count` in all."""
-    for found in filter(None, map(_SHARD.fullmatch, os.listdir(folder))):
-        if int(found[2]) != count:
-            index, other = int(found[1]), int(found[2])
+    for match in filter(None, map(_SHARD.fullmatch, os.listdir(folder))):
+        if int(match[2]) != count:
+            index, other = int(match[1]), int(match[2])
             for path in (_facts_path(folder, index, other), *_paths(folder, index, other)):
                 path.unlink(missing_ok=True)  # another worker may be at it too
 
 
 def finish(folder: Path, key: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes the manifest of a folder with all its shards, which makes a corpus of it.
+    """Writes the manifest of a folder with all its shards, which completes the corpus.
 
     Args:
       folder: of the corpus.
@@ -118,11 +118,11 @@ def finish(folder: Path, key: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       RuntimeError: a shard is missing.
     """
-    found = [match for match in map(_SHARD.fullmatch, sorted(os.listdir(folder))) if match]
-    counts = {int(match[2]) for match in found}
-    if len(counts) != 1 or len(found) != min(counts):
-        raise RuntimeError(f"{folder} holds the shards {[match[0] for match in found]} only.")
-    shards = [read_json(folder / match[0]) for match in found]
+    matches = [match for match in map(_SHARD.fullmatch, sorted(os.listdir(folder))) if match]
+    counts = {int(match[2]) for match in matches}
+    if len(counts) != 1 or len(matches) != min(counts):
+        raise RuntimeError(f"{folder} holds the shards {[match[0] for match in matches]} only.")
+    shards = [read_json(folder / match[0]) for match in matches]
     total = {name: sum(shard[name] for shard in shards) for name in ("documents", "tokens")}
     manifest = {"key": dict(key), **total, "shards": shards}
     write_json(folder / MANIFEST, manifest, indent=1)
@@ -130,7 +130,7 @@ def finish(folder: Path, key: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def problem(folder: Path) -> str | None:
-    """Why `folder` cannot be read as a corpus, or None where it can."""
+    """Returns the reason why `folder` cannot be read as a corpus, or None."""
     if not (folder / MANIFEST).is_file():
         return "there is none"
     try:
@@ -139,23 +139,23 @@ def problem(folder: Path) -> str | None:
         for index, shard in enumerate(shards):
             if reason := _size_problem(folder, index, len(shards), shard):
                 return reason
-        found = manifest["key"]["format"]
+        actual = manifest["key"]["format"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"it cannot be read ({type(error).__name__}: {error})"
-    return None if found == FORMAT else f"its format is {found}, not {FORMAT}"
+    return None if actual == FORMAT else f"its format is {actual}, not {FORMAT}"
 
 
 def _size_problem(folder: Path, index: int, count: int, facts: Mapping[str, Any]) -> str:
-    """Which file of a shard has not the size that is noted of it; "" if all have."""
+    """Returns the name of a shard's file that has a wrong size; "" if none has."""
     for path, size in zip(_paths(folder, index, count), facts["bytes"]):
-        found = path.stat().st_size if path.is_file() else 0
-        if found != size:
-            return f"{path.name} has {found} bytes instead of {size}"
+        actual = path.stat().st_size if path.is_file() else 0
+        if actual != size:
+            return f"{path.name} has {actual} bytes instead of {size}"
     return ""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The content of `corpus.json`.
+    """Reads `corpus.json`.
 
     Raises:
       DamagedFile: it is damaged.
@@ -164,7 +164,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _mapped(path: Path) -> np.ndarray:
-    """A one-dimensional array that is mapped into memory."""
+    """Maps a one-dimensional array into memory."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # headers are evaluated by Python's tokenizer and parser
@@ -182,10 +182,10 @@ def _damaged(path: Path, reason: str) -> DamagedFile:
 
 
 class _Mapped:
-    """A memory-mapped `.npy` file whose bytes are compared with checksums where they are read."""
+    """A memory-mapped `.npy` file whose blocks are checked against checksums when read."""
 
     def __init__(self, path: Path, checksums: np.ndarray | None) -> None:
-        """Opens a file; `checksums` are its own, None where there are none."""
+        """Opens a file; `checksums` are those of its blocks, or None."""
         self._path, self._checksums = path, checksums
         self._bytes = np.memmap(path, np.uint8, mode="r")
         self._checked = np.zeros(-(-len(self._bytes) // _BLOCK), bool)
@@ -195,7 +195,7 @@ class _Mapped:
         self._array = self._bytes[self._start :].view(array.dtype)
 
     def __getitem__(self, part: slice) -> np.ndarray:
-        """A part that has been compared; its start and stop are not negative."""
+        """Returns a checked part; its start and stop are not negative."""
         width = self._array.itemsize
         self._check(self._start + part.start * width, self._start + part.stop * width)
         return self._array[part]
@@ -207,9 +207,9 @@ class _Mapped:
             if self._checked[block]:
                 continue
             data = self._bytes[block * _BLOCK : (block + 1) * _BLOCK]
-            if zlib.crc32(data.data) != self._checksums[block]:
-                place = f"bytes {block * _BLOCK} to {block * _BLOCK + len(data)}"
-                raise _damaged(self._path, f"{place} do not have their checksum")
+            if zlib.crc32(data) != self._checksums[block]:
+                span = f"bytes {block * _BLOCK} to {block * _BLOCK + len(data)}"
+                raise _damaged(self._path, f"{span} do not have their checksum")
             self._checked[block] = True
 
 
@@ -220,7 +220,7 @@ def _checksums(path: Path) -> np.ndarray:
 
 
 def _open_shard(folder: Path, index: int, count: int) -> list[_Mapped]:
-    """The tokens and offsets of a shard."""
+    """Opens the tokens and offsets of a shard."""
     *paths, checks = _paths(folder, index, count)
     if not checks.is_file():
         return [_Mapped(path, None) for path in paths]
@@ -232,11 +232,11 @@ def _open_shard(folder: Path, index: int, count: int) -> list[_Mapped]:
 
 
 class Corpus:
-    """Documents of a corpus by their number; memory-mapped.
+    """Memory-mapped documents of a corpus by their number.
 
     Attributes:
-      folder: where it lies.
-      manifest: what it was made from, and how large it is.
+      folder: of its files.
+      manifest: its source and sizes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -254,17 +254,17 @@ class Corpus:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 in hex of the manifest: what it was made from, and how large each shard is."""
+        """Returns the SHA-256 in hex of the manifest, which has the source and shard sizes."""
         text = json.dumps(self.manifest, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def vocabulary_size(self) -> int:
-        """How many ids its vocabulary has, sentinels included."""
+        """Returns the number of ids of its vocabulary, sentinels included."""
         return int(self.manifest["key"]["vocabulary_size"])
 
     def __getitem__(self, number: int) -> np.ndarray:
-        """Token ids of a document, int32."""
+        """Returns the token ids of a document, int32."""
         if not 0 <= number < len(self):
             raise IndexError(number)
         shard = int(np.searchsorted(self._ends, number, side="right"))

@@ -1,4 +1,4 @@
-"""Rows of JSON lines, CSV and Parquet files, with the place and the fault of each bad one."""
+"""Rows of JSON lines, CSV and Parquet files, with position and error of each bad one."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ _SWALLOWED = (
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One row.
+    """One row, or its error.
 
     Attributes:
-      place: what follows the file's name in a message: ":12" for a line, ", row 12" in Parquet.
+      location: suffix of the file's name in messages: ":12" for a line, ", row 12" in Parquet.
       fields: its values by column; empty where there is a problem.
-      problem: why it cannot be used; "" if it can.
+      problem: the reason why it cannot be used; "" if it can.
     """
 
-    place: str
+    location: str
     fields: dict[str, Any]
     problem: str = ""
 
 
 def read(path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    """The rows of a file in order.
+    """Yields the rows of a file in order.
 
     Args:
-      path: its ending, one of `ENDINGS`, says what it is.
-      columns: those that are wanted. A table without one of them is a single bad row.
+      path: with one of `ENDINGS`, which decides the format.
+      columns: the required ones. A table without one of them is a single bad row.
 
     Raises:
       ValueError: the file cannot be read at all, or its ending is unknown.
@@ -72,13 +72,13 @@ def read(path: Path, columns: Sequence[str]) -> Iterator[Row]:
 def of_stream(
     stream: BinaryIO, ending: str, name: str, columns: Sequence[str] | None = None
 ) -> Iterator[Row]:
-    """The rows of an open file or pipe in order; JSON lines as they come, others once all is read.
+    """Yields the rows of an open file or pipe; JSON lines as they come, others after the end.
 
     Args:
       stream: its bytes.
       ending: one of `ENDINGS`.
-      name: what it is called in messages.
-      columns: those that are wanted, as in `read`; None for all.
+      name: of the stream, for messages.
+      columns: the required ones, as in `read`; None for all.
 
     Raises:
       ValueError: it is not Parquet, though `ending` says so.
@@ -92,20 +92,20 @@ def of_stream(
 
 
 def missing(column: str, columns: Sequence[str]) -> str:
-    """The message that there is no such column among some, with a guess."""
+    """Returns the message that a column is missing among others, with a guess."""
     close = difflib.get_close_matches(column, columns, 1, 0.6)
     guess = f"; did you mean {close[0]!r}?" if close else ""
     return f"no field {column!r}, only {', '.join(map(repr, columns)) or 'none'}{guess}"
 
 
 def shown(value: Any) -> str:
-    """A value as a message quotes it."""
+    """Formats a value for a message."""
     text = repr(value)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + " ..."
 
 
 def of_lines(lines: Iterable[bytes]) -> Iterator[Row]:
-    """The rows of JSON lines, each as soon as its line is there."""
+    """Yields the rows of JSON lines, each as soon as its line is read."""
     first = True
     for number, line in enumerate(lines, 1):
         line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
@@ -140,7 +140,7 @@ def _explain(error: Exception) -> str:
 
 
 def _table(data: bytes, name: str, delimiter: str, columns: Sequence[str] | None) -> Iterator[Row]:
-    """Rows of a CSV or TSV file, quoted or, for TSV, written without quoting."""
+    """Yields rows of a CSV or TSV file, quoted or, for TSV, written without quoting."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ValueError(f"{name!r} is UTF-16 text; save it as UTF-8.")
     # Bytes that are no UTF-8 become surrogates, by which their row is known.
@@ -162,7 +162,7 @@ def _table(data: bytes, name: str, delimiter: str, columns: Sequence[str] | None
 
 
 def _first_swallowed(text: str, lines: Sequence[str], delimiter: str) -> int:
-    """The first line of a quoted cell that seems to hold whole rows, 0 if there is none.
+    """Returns the first line of a quoted cell that seems to hold whole rows, 0 if none.
 
     In a file written without quoting, a text that begins with a quotation mark and another that
     ends with one enclose the rows between them: then each line between the two has as many
@@ -191,7 +191,7 @@ def _first_swallowed(text: str, lines: Sequence[str], delimiter: str) -> int:
 
 
 def _reads_without_quotes(lines: Sequence[str], delimiter: str) -> bool:
-    """Whether all lines have as many cells, at least two, and no cell speaks for quoting."""
+    """Returns whether all lines have equally many cells, at least two, none quoted."""
     rows = [line.split(delimiter) for line in lines if line]
     quoted = any(_QUOTED.fullmatch(cell) for row in rows for cell in row)
     return not quoted and len({len(row) for row in rows}) == 1 < len(rows[0])
@@ -204,11 +204,11 @@ def _csv(
     reader = csv.reader(source, delimiter=delimiter, strict=True, quoting=quoting)
     header: list[str] | None = None
     while True:
-        place = f":{reader.line_num + 1}"
+        location = f":{reader.line_num + 1}"
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield Row(place, {}, f"not CSV ({error}); {_QUOTES}; {_UNREAD}")
+            yield Row(location, {}, f"not CSV ({error}); {_QUOTES}; {_UNREAD}")
             return
         if cells is None:
             return
@@ -217,7 +217,7 @@ def _csv(
         if header is None:
             header = cells
             if problem := _header_problem(header, columns):
-                yield Row(place, {}, problem)
+                yield Row(location, {}, problem)
                 return
             continue
         problem = ""
@@ -225,11 +225,11 @@ def _csv(
             problem = "not UTF-8 text"
         elif len(cells) != len(header):
             problem = f"{len(cells)} cells, but the header has {len(header)}"
-        yield Row(place, {} if problem else dict(zip(header, cells)), problem)
+        yield Row(location, {} if problem else dict(zip(header, cells)), problem)
 
 
 def _separator_problem(lines: Sequence[str], delimiter: str, columns: Sequence[str] | None) -> str:
-    """That a header without the delimiter holds the wanted columns with other marks between."""
+    """Returns a message if a header without the delimiter uses another one, else ""."""
     header, wanted = next(filter(None, lines), ""), {*(columns or ())}
     for mark, name in {} if delimiter in header else _SEPARATORS.items():
         if mark in header and wanted <= {cell.strip(' "') for cell in header.split(mark)}:
@@ -250,7 +250,7 @@ def _header_problem(header: Sequence[str], columns: Sequence[str] | None) -> str
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text has no halves of surrogate pairs."""
+    """Returns whether a text has no halves of surrogate pairs."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -275,8 +275,8 @@ def _parquet(file: BinaryIO, name: str, columns: Sequence[str] | None) -> Iterat
 
 def _parquet_rows(table: Any) -> Iterator[Row]:
     for number in range(table.num_rows):
-        place = f", row {number + 1}"
+        location = f", row {number + 1}"
         try:
-            yield Row(place, {name: table[name][number].as_py() for name in table.column_names})
+            yield Row(location, {name: table[name][number].as_py() for name in table.column_names})
         except UnicodeDecodeError:
-            yield Row(place, {}, "not UTF-8 text")
+            yield Row(location, {}, "not UTF-8 text")

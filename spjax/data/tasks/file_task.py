@@ -1,7 +1,7 @@
 """A task made of a user's own files: JSON lines, CSV or Parquet.
 
 Each row is an example. By default its columns are `input` and `target`; a template may put any
-columns into words, and the target may be one of a few labels, by word or by number.
+columns into a text, and the target may be one of a few labels, by word or by number.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _PATH = re.compile(rf"(?i:(.+(?:{'|'.join(map(re.escape, file_rows.ENDINGS))})))
 
 @dataclasses.dataclass(frozen=True)
 class FileTask:
-    """A task out of files; gin binds it as `Run.task = @FileTask()`.
+    """A task made of files; gin binds it as `Run.task = @FileTask()`.
 
     Attributes:
       path: file of the training examples, ending in .jsonl (or .json, .ndjson), .csv, .tsv or
@@ -84,7 +84,7 @@ class FileTask:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        """Reads the files, so that a bad row is found before anything is trained.
+        """Reads the files, so that a bad row raises before anything is trained.
 
         Raises:
           ValueError: a setting is not allowed, a file cannot be read, has bad rows, too few of
@@ -93,19 +93,19 @@ class FileTask:
         validation.texts(self)
         for field in ("labels", "metrics"):
             value = getattr(self, field)
-            words = (value,) if isinstance(value, str) else tuple(value)
-            object.__setattr__(self, field, words)  # hashable, whatever gin gives
+            texts = (value,) if isinstance(value, str) else tuple(value)
+            object.__setattr__(self, field, texts)  # hashable, whatever gin gives
         _check(self)
-        found = _content(self).sha256
-        if self.sha256 and self.sha256 != found:
+        digest = _content(self).sha256
+        if self.sha256 and self.sha256 != digest:
             raise ValueError(
-                f"{' or '.join(self._files.values())} has changed: its SHA-256 is {found} and was "
+                f"{' or '.join(self._files.values())} has changed: its SHA-256 is {digest} and was "
                 f"{self.sha256}. Give the old content, or use the new one in a new run."
             )
-        object.__setattr__(self, "sha256", found)
+        object.__setattr__(self, "sha256", digest)
 
     def __str__(self) -> str:
-        """The task's name, variants included."""
+        """Returns the task's name, variants included."""
         # It names the folder of a cache, where ".." would be the one above.
         first = next(iter(self._files.values()), "")
         stem = re.sub(r"[^\w.-]+|^\.+$", "_", Path(first).stem)
@@ -113,24 +113,24 @@ class FileTask:
 
     @property
     def variants(self) -> list[str]:
-        """What follows the path after colons."""
+        """Returns the part of the path after colons."""
         return split_path(self.path or self.test)[1].split(":")[1:]
 
     @property
     def _files(self) -> dict[str, str]:
-        """The files by split, those that are held out of the training file left out."""
+        """Returns the files by split, without those that are held out of the training file."""
         test = self.test if self.path else split_path(self.test)[0]
         paths = (split_path(self.path)[0], self.validation, test)
         return {split: os.path.expanduser(path) for split, path in zip(SPLITS, paths) if path}
 
 
 def is_path(name: str) -> bool:
-    """Whether the name of a task is the path of a file, or what `info` gives as a source."""
+    """Returns whether a task's name is a path, or a source that `info` returns."""
     return name.startswith(SOURCE) or bool(_PATH.fullmatch(name))
 
 
 def of(name: str) -> FileTask:
-    """The task of a path with variants, or of a source that `info` has given.
+    """Returns the task of a path with variants, or of a source that `info` returned.
 
     Raises:
       ValueError: as `FileTask`.
@@ -141,7 +141,7 @@ def of(name: str) -> FileTask:
 
 
 def info(task: FileTask) -> TaskInfo:
-    """The row of a task, without its variants."""
+    """Returns the task's row, without its variants."""
     sizes = tuple(map(len, _content(task).records.values()))
     # Tokens of few examples are those of all.
     fields = dataclasses.asdict(task) | {"path": not_drawn(task.path)}
@@ -149,16 +149,16 @@ def info(task: FileTask) -> TaskInfo:
 
 
 def outline(source: str) -> TaskInfo:
-    """What a source says of a task whose files need not be here, without its variants."""
+    """Returns the row of a source whose files need not exist, without its variants."""
     fields = _fields(source)
     return _info(fields["name"] or fields["path"], fields, ())
 
 
 def settings(info: TaskInfo) -> dict[str, Any]:
-    """The fields of `FileTask` that say how rows are read and scored, as a task has them.
+    """Returns a task's values of the fields of `FileTask` for reading and scoring rows.
 
-    A task that is none of files gives its labels and lengths, and the metrics if a task of files
-    can have these.
+    Of another kind of task these are labels and lengths, and the metrics if `FileTask` allows
+    them.
     """
     names = ("labels", "metrics", "input_length", "target_length")
     if info.source.startswith(SOURCE):
@@ -176,13 +176,13 @@ def _can_score(info: TaskInfo) -> bool:
 
 
 def variants(source: str) -> list[str]:
-    """The variants of a source, those that draw training examples left out."""
+    """Returns the variants of a source, without those that draw training examples."""
     fields = _fields(source)
     return split_path(fields["path"] or fields["test"])[1].split(":")[1:]
 
 
 def template(info: TaskInfo) -> str:
-    """The template that a task of files puts rows into, "" for any other task."""
+    """Returns the template for the rows of a task of files, "" for any other task."""
     return _fields(info.source)["template"] if info.source.startswith(SOURCE) else ""
 
 
@@ -191,7 +191,7 @@ def _fields(source: str) -> dict[str, Any]:
 
 
 def paths(source: str) -> tuple[str, ...]:
-    """The files of a source."""
+    """Returns the files of a source."""
     fields = _fields(source)
     return tuple(filter(None, (fields["path"], fields["validation"], fields["test"])))
 
@@ -218,7 +218,7 @@ def _info(name: str, fields: Mapping[str, Any], sizes: tuple[int, ...]) -> TaskI
 
 
 def records(source: str, split: str) -> Sequence[Mapping[str, Any]]:
-    """The examples of a split in the order of the file.
+    """Returns the examples of a split in the order of the file.
 
     Args:
       source: a task's.
@@ -226,7 +226,7 @@ def records(source: str, split: str) -> Sequence[Mapping[str, Any]]:
 
     Returns:
       Texts `inputs` and `targets`, the number `label` (-1 without labels), and `idx`, the row's
-      place among the good rows of its file, from 0.
+      index in its file, from 0.
     """
     return _content(of(source)).records[split]
 
@@ -238,7 +238,7 @@ class _Content:
 
 
 def split_path(path: str) -> tuple[str, str]:
-    """The path of a file, and its variants with the colon before them."""
+    """Splits off the variants of a path, with the colon before them."""
     match = _PATH.fullmatch(path)
     return (match[1], match[2]) if match else (path, "")
 
@@ -316,39 +316,37 @@ def _read(
     numeric: bool,
     stamps: tuple[tuple[int, int], ...],
 ) -> _Content:
-    """All records; `stamps` says when the files were changed, so that they are read again."""
+    """Reads all records; `stamps` are modification times, so that changed files are read again."""
     del stamps
-    found: dict[str, list[Any]] = {}
-    problems: list[str] = []
-    total = 0
+    records, problems, total = {}, [], 0
     inputs, targets = Template(template), Template(target, "target")
     columns = dict.fromkeys([*inputs.columns, *targets.columns])
     for split, path in files:
-        found[split] = []
+        records[split] = []
         for row in file_rows.read(Path(path), tuple(columns)):
             total += 1
-            made = row.problem or _example(row.fields, inputs, targets, labels, numeric)
-            if isinstance(made, str):
-                problems.append(f"{path}{row.place}: {made}")
+            example = row.problem or _example(row.fields, inputs, targets, labels, numeric)
+            if isinstance(example, str):
+                problems.append(f"{path}{row.location}: {example}")
             else:
-                found[split].append({**made, "idx": len(found[split])})
+                records[split].append({**example, "idx": len(records[split])})
     if problems:
         raise ValueError(_report(files, problems, total))
-    held_out = [split for split in SPLITS if split not in found] if "train" in found else []
-    shared = found.get("train", [])
+    held_out = [split for split in SPLITS if split not in records] if "train" in records else []
+    shared = records.get("train", [])
     if held_out:
-        found |= {split: [] for split in ("train", *held_out)}
+        records |= {split: [] for split in ("train", *held_out)}
         for record in shared:
-            found[_place(record["inputs"], held_out)].append(record)
-    found = {split: found[split] for split in SPLITS if split in found}
-    _check_sizes(files, {split: len(rows) for split, rows in found.items()}, len(shared))
+            records[_split_of(record["inputs"], held_out)].append(record)
+    records = {split: records[split] for split in SPLITS if split in records}
+    _check_sizes(files, {split: len(rows) for split, rows in records.items()}, len(shared))
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for _, path in files]
     joined = hashlib.sha256(" ".join(digests).encode()).hexdigest()
-    return _Content(found, digests[0] if len(digests) == 1 else joined)
+    return _Content(records, digests[0] if len(digests) == 1 else joined)
 
 
-def _place(text: str, held_out: Sequence[str]) -> str:
-    """The split of an input: texts that differ in capitals and white space only share one."""
+def _split_of(text: str, held_out: Sequence[str]) -> str:
+    """Returns the split of an input; capitals and white space do not matter."""
     same = " ".join(text.lower().split())
     share = int.from_bytes(hashlib.sha256(same.encode()).digest()[:8]) / 2**64
     split = SPLITS[1 + int(share / HELD_OUT)] if share < 2 * HELD_OUT else "train"
@@ -372,7 +370,7 @@ def _report(files: tuple[tuple[str, str], ...], problems: Sequence[str], total: 
     names = ", ".join(path for _, path in files)
     more = len(problems) - _REPORTED
     listed = [*problems[:_REPORTED], *([f"and {more} more"] if more > 0 else [])]
-    first = f"{names}: {len(problems)} of {total} rows cannot be used; mend or remove them."
+    first = f"{names}: {len(problems)} of {total} rows cannot be used; fix or remove them."
     return "\n- ".join([first, *listed])
 
 
@@ -383,7 +381,7 @@ def _example(
     labels: Sequence[str],
     numeric: bool,
 ) -> dict[str, Any] | str:
-    """Input, target and label of a row, or what is wrong with it."""
+    """Returns input, target and label of a row, or its error."""
     try:
         inputs = template.fill(fields)
         if not labels:

@@ -1,9 +1,9 @@
-"""How each dataset is put into words and scored, once for all the tasks that use it.
+"""Formats: the template and the scoring of each dataset, for all the tasks that use it.
 
 Labels are in the order of the class labels of TFDS. Texts, task names, post-processors and metrics
 are T5's (Raffel et al. 2020, appendix D; google-research/text-to-text-transfer-transformer,
 t5/data/tasks.py and glue_utils.py), those of MRQA and of the transfer between QQP and MRPC
-google-research/prompt-tuning's. What neither has is said beside its row.
+google-research/prompt-tuning's. Exceptions are noted beside their rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ QQP = ("not_duplicate", "duplicate")
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """How a dataset is put into words and scored, wherever its records come from.
+    """Template and scoring of a dataset, wherever its records come from.
 
     Attributes:
       template: name of a function in `templates.TEMPLATES`.

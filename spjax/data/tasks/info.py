@@ -1,4 +1,4 @@
-"""What is known of a task and of a mixture of tasks."""
+"""Descriptions of tasks and mixtures of tasks."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ DRAWN = r"n\d+|balanced|seed\d+"  # the variants that choose training examples
 
 
 def not_drawn(name: str) -> str:
-    """A name or path with variants, without those that choose training examples."""
+    """Removes the variants that choose training examples from a name or path."""
     return re.sub(rf":({DRAWN})(?=:|$)", "", name)
 
 
 @dataclasses.dataclass(frozen=True)
 class FewShot:
-    """Some of a task's training examples.
+    """A subset of a task's training examples.
 
     Attributes:
-      examples: how many.
+      examples: their number.
       balanced: whether every target occurs equally often, as far as there are enough of each.
       seed: of the draw.
     """
@@ -37,18 +37,18 @@ class TaskInfo:
     """A task: a format and a source of records.
 
     Attributes:
-      name: what users call it.
+      name: of the task, as users write it.
       format: how records become text and how predictions are scored.
-      source: where the records come from: `pocket:<name in spjax.pocket.tasks>`,
-        `tfds:<dataset>/<config>:<version>`, or `files:` and what `FileTask` says in JSON.
+      source: of the records: `pocket:<name in spjax.pocket.tasks>`,
+        `tfds:<dataset>/<config>:<version>`, or `files:` and the fields of a `FileTask` in JSON.
       version: version of the records.
       input_length: the most input tokens, EOS included; longer texts are cut.
       target_length: likewise for targets.
       vocabulary: name or path of the vocabulary it is read with unless the model says otherwise.
       splits: names of its splits.
-      source_splits: (split, what its source calls it) where the names differ.
-      unlabelled: splits whose targets are not known; they can be answered and not scored.
-      sizes: records of each split, in the order of `splits`; empty where nobody has counted.
+      source_splits: (split, its name in the source) where the names differ.
+      unlabelled: splits whose targets are not known; they have predictions and no scores.
+      sizes: records of each split, in the order of `splits`; empty if unknown.
       t5_lengths: the input and target lengths that T5 was fine-tuned with; empty if it was not.
       with_task_name: whether the input begins with `Format.task_name`, as in T5.
       sentinel: whether the target begins with `<extra_id_0>`, which predictions then lose.
@@ -73,59 +73,59 @@ class TaskInfo:
 
     @property
     def lengths(self) -> dict[str, int]:
-        """The most tokens of `inputs` and `targets`, EOS included."""
+        """Returns the most tokens of `inputs` and `targets`, EOS included."""
         return {"inputs": self.input_length, "targets": self.target_length}
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The words for labels 0, 1, ...; empty where the answer is free text."""
+        """Returns the words for labels 0, 1, ...; empty where the answer is free text."""
         return self.format.labels
 
     @property
     def class_labels(self) -> tuple[str, ...]:
-        """Words for class-label initialisation of a prompt; empty where there are none."""
+        """Returns words for class-label initialisation of a prompt, or ()."""
         return self.format.class_labels or self.format.labels
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics, in `spjax.metrics.METRICS`."""
+        """Returns names of the metrics, in `spjax.metrics.METRICS`."""
         return self.format.metrics
 
     @property
     def postprocess(self) -> str:
-        """Name of the post-processor, in `spjax.metrics.POSTPROCESSORS`."""
+        """Returns the name of the post-processor, in `spjax.metrics.POSTPROCESSORS`."""
         return self.format.postprocess
 
     @property
     def rename(self) -> tuple[tuple[str, str], ...]:
-        """Replacements made in a predicted text before it is post-processed."""
+        """Returns replacements made in a predicted text before it is post-processed."""
         return self.format.rename
 
     @property
     def selection(self) -> str:
-        """The value that runs are compared by; "" for the mean of all values."""
+        """Returns the metric that runs are compared by; "" for the mean of all metrics."""
         return self.format.selection
 
     @property
     def whole(self) -> TaskInfo:
-        """The task with all of its training examples."""
+        """Returns the task with all of its training examples."""
         if self.few_shot is None:
             return self
         return dataclasses.replace(self, name=not_drawn(self.name), few_shot=None)
 
     @property
     def labelled(self) -> tuple[str, ...]:
-        """The splits that can be scored."""
+        """Returns the splits that can be scored."""
         return tuple(split for split in self.splits if split not in self.unlabelled)
 
     @property
     def reported_split(self) -> str:
-        """ "test", or "validation" where nobody knows the targets of the test split."""
+        """Returns "test", or "validation" where the test split has no public targets."""
         return "test" if "test" in self.labelled else "validation"
 
     @property
     def ceiling(self) -> float | None:
-        """What a perfect reader scores in percent, None where nobody knows."""
+        """Returns the score of a perfect reader in percent, None if unknown."""
         kind, _, name = self.source.partition(":")
         if kind != "pocket":
             return None
@@ -139,11 +139,11 @@ class Mixture:
     """Tasks that are trained on together; a single task is a mixture of itself alone.
 
     Attributes:
-      name: what users call it.
+      name: of the mixture, as users write it.
       trained: the tasks whose examples are mixed.
-      rates: how often each of them occurs, in proportion; whole numbers for exact proportions.
+      rates: relative frequencies of these tasks; whole numbers for exact proportions.
       scored: the tasks whose validation scores are averaged to choose the best checkpoint.
-      transfer: further tasks that the best checkpoint is scored on and that choose nothing.
+      transfer: further tasks that the best checkpoint is scored on, without a part in its choice.
     """
 
     name: str
@@ -154,18 +154,18 @@ class Mixture:
 
     @functools.cached_property
     def tasks(self) -> tuple[TaskInfo, ...]:
-        """All tasks, each once."""
+        """Returns all tasks, each once."""
         return tuple(dict.fromkeys((*self.trained, *self.scored, *self.transfer)))
 
     @property
     def reported_split(self) -> str:
-        """ "test", or "validation" where a scored task has no labelled test split."""
+        """Returns "test", or "validation" where a scored task has no labelled test split."""
         test = all(info.reported_split == "test" for info in self.scored)
         return "test" if test else "validation"
 
     @property
     def lengths(self) -> dict[str, int]:
-        """The most tokens of `inputs` and `targets` of any task, EOS included."""
+        """Returns the most tokens of `inputs` and `targets` of any task, EOS included."""
         return {
             "inputs": max(info.input_length for info in self.tasks),
             "targets": max(info.target_length for info in self.tasks),
@@ -173,12 +173,12 @@ class Mixture:
 
     @property
     def vocabulary(self) -> str:
-        """Name or path of the vocabulary of the first task."""
+        """Returns name or path of the vocabulary of the first task."""
         return self.trained[0].vocabulary
 
     @property
     def identity(self) -> str:
-        """What decides the numbers of a run beside its name: versions, rates, what is scored."""
+        """Returns what decides a run's numbers beside the name: versions, rates, scored tasks."""
         versions = " ".join(dict.fromkeys(info.version for info in self.tasks))
         if len(self.tasks) == 1:
             return versions
@@ -188,13 +188,13 @@ class Mixture:
 
     @property
     def class_labels(self) -> tuple[str, ...]:
-        """Words for class-label initialisation, those of all trained tasks, each once."""
+        """Returns words for class-label initialisation of all trained tasks, each once."""
         return tuple(dict.fromkeys(word for info in self.trained for word in info.class_labels))
 
     @property
     def ceiling(self) -> float | None:
-        """Mean of what a perfect reader scores, None where nobody knows."""
-        ceilings = [info.ceiling for info in self.scored if info.ceiling is not None]
-        if len(ceilings) < len(self.scored):
+        """Returns the mean score of a perfect reader, None if unknown."""
+        ceilings = [info.ceiling for info in self.scored]
+        if None in ceilings:
             return None
         return math.fsum(ceilings) / len(ceilings)

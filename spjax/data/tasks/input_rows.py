@@ -1,4 +1,4 @@
-"""Inputs to answer, from lines of text or rows of JSON lines, CSV, TSV or Parquet."""
+"""Inputs for prediction, from lines of text or rows of JSON lines, CSV, TSV or Parquet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WHOLE = "{input}"  # the template of a file that holds whole texts
 
 @dataclasses.dataclass(frozen=True)
 class InputColumns:
-    """Where the input of a prompt stands in a row.
+    """Columns of a row that hold the input of a prompt.
 
     Attributes:
       template: of the prompt's task, which rows were put into when it was trained
@@ -42,14 +42,14 @@ class InputColumns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns that the template shows; none where rows hold whole texts."""
+        """Returns the columns in the template; none where rows hold whole texts."""
         return () if self.template in ("", _WHOLE) else self._template.columns
 
     def of_line(self, text: str) -> str:
-        """The input that a line of text stands for.
+        """Returns the input of a line of text.
 
-        A line that is written as the template writes it is taken as it is; else it takes the place
-        of the only column.
+        A line with the fixed parts of the template is the whole input; any other is the value of
+        the only column.
 
         Raises:
           ValueError: the template has several columns.
@@ -65,7 +65,7 @@ class InputColumns:
         )
 
     def of_row(self, fields: Mapping[str, Any]) -> str | dict[str, str]:
-        """The input that a row holds, or the texts that the prompt's insertion shows of it.
+        """Returns the input of a row, or the texts of the fields in the prompt's insertion.
 
         Raises:
           ValueError: there is none.
@@ -106,18 +106,18 @@ class InputColumns:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One input.
+    """One input, or its error.
 
     Attributes:
-      place: what follows the source's name in a message, as ":12" for a line.
+      location: suffix of the source's name in messages, such as ":12" for a line.
       input: the text, or the texts of the fields that its prompt's insertion shows, by name; ""
         where there is a problem.
-      prompt: what its prompt column says; "" without one.
+      prompt: value of its prompt column; "" without one.
       fields: all values by column, empty if it cannot be used; None for a line of text.
-      problem: why the row cannot be used; "" if it can.
+      problem: the reason why the row cannot be used; "" if it can.
     """
 
-    place: str
+    location: str
     input: str | Mapping[str, str] = ""
     prompt: str = ""
     fields: Mapping[str, Any] | None = None
@@ -132,13 +132,12 @@ def read(
     name: str = "",
     prompt_column: str = "",
 ) -> Iterator[Row]:
-    """Rows in order; of text and JSON lines each as soon as its line is there.
+    """Yields rows in order; of text and JSON lines each as soon as its line is there.
 
     Args:
       stream: bytes, in UTF-8 if they are no Parquet; empty lines are inputs in text and skipped
         elsewhere.
-      prompts: where the input stands, by the name of its prompt; without a prompt column that is
-        "".
+      prompts: the columns of the input, by the name of its prompt; "" without a prompt column.
       format: one of `FORMATS`; "" to go by the ending of `name`, else by whether the first line is
         a JSON object.
       name: of the file, "" if it has none.
@@ -189,31 +188,33 @@ def _format_of(name: str) -> str:
 
 def _text_rows(lines: Iterable[bytes], columns: InputColumns) -> Iterator[Row]:
     for number, data in enumerate(lines, 1):
-        place = f":{number}"
+        location = f":{number}"
         try:
             text = data.decode("utf-8").rstrip("\r\n")
             text = text.removeprefix("\ufeff") if number == 1 else text
-            yield Row(place, columns.of_line(text))
+            yield Row(location, columns.of_line(text))
         except UnicodeDecodeError as error:
-            yield Row(place, problem=f"not UTF-8 text ({error.reason} at byte {error.start + 1})")
+            yield Row(
+                location, problem=f"not UTF-8 text ({error.reason} at byte {error.start + 1})"
+            )
         except ValueError as error:
-            yield Row(place, problem=str(error))
+            yield Row(location, problem=str(error))
 
 
 def _row(row: file_rows.Row, prompts: Mapping[str, InputColumns], prompt_column: str) -> Row:
     if row.problem:
-        return Row(row.place, fields={}, problem=row.problem)
+        return Row(row.location, fields={}, problem=row.problem)
     try:
         # Values that JSON has no word for, as dates of Parquet, are answered as their text.
         json.dumps(row.fields, ensure_ascii=False, default=str).encode()
         prompt = _text(row.fields, prompt_column) if prompt_column else ""
         if prompt not in prompts:
             raise ValueError(f"unknown prompt {prompt!r}; the known ones are {', '.join(prompts)}")
-        return Row(row.place, prompts[prompt].of_row(row.fields), prompt, row.fields)
+        return Row(row.location, prompts[prompt].of_row(row.fields), prompt, row.fields)
     except UnicodeEncodeError as error:
-        return Row(row.place, fields={}, problem=f"not UTF-8 text ({error.reason})")
+        return Row(row.location, fields={}, problem=f"not UTF-8 text ({error.reason})")
     except ValueError as error:
-        return Row(row.place, fields={}, problem=str(error))
+        return Row(row.location, fields={}, problem=str(error))
 
 
 def _text(fields: Mapping[str, Any], column: str) -> str:
@@ -233,7 +234,7 @@ def _is_object(data: bytes) -> bool:
 
 
 def _check_no_header(line: bytes, prompts: Iterable[InputColumns]) -> None:
-    """Refuses a first line that names the columns of a table, which would be answered as text."""
+    """Refuses a first line that names a table's columns instead of being an input."""
     text = line.decode("utf-8-sig", "replace")
     wanted = [columns.names or (name,) for columns in prompts for name in INPUT_COLUMNS]
     for format, delimiter in (("tsv", "\t"), ("csv", ",")):

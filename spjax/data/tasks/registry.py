@@ -1,17 +1,17 @@
-"""The table of tasks: what each one reads, says and is scored by, looked up by its name.
+"""The registry of tasks and mixtures: look-up by name.
 
 A task is one row of `tables`. The format (template, labels, metrics) is written once per dataset,
-in `formats`, so that another source of the same dataset is another row and nothing else.
+in `formats`, so that another source of the same dataset needs only another row.
 
 A name may be followed by variants, each after a colon: `taskless_super_glue_rte_v102:n100:seed1`.
 
     :sentinel  the target begins with <extra_id_0> (Lester et al. 2021, section 3.2)
     :n100      100 of the training examples
-    :balanced  of these, as many with each target as far as there are enough
+    :balanced  of these, equally many with each target as far as there are enough
     :seed1     another draw of them
-    :halves    the validation split is cut in two, the second half stands for the test split
+    :halves    the validation split is cut in two, the second half is the test split
 
-Wherever a name stands, the path of a file may stand as well: `data.jsonl:n100` (see `files`).
+The path of a file can replace a name: `data.jsonl:n100` (see `file_task`).
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ def _mixtures() -> Mapping[str, Mapping]:
 
 
 def names() -> tuple[str, ...]:
-    """The names of all tasks, in the order of the table."""
+    """Returns the names of all tasks, in the order of the table."""
     return tuple(_tasks())
 
 
 def mixture_names() -> tuple[str, ...]:
-    """The names of all mixtures, in the order of the table."""
+    """Returns the names of all mixtures, in the order of the table."""
     return tuple(_mixtures())
 
 
 def is_task(name: str) -> bool:
-    """Whether this is the name of one task, whatever variants follow it."""
+    """Returns whether a name is that of one task, with or without variants."""
     return "+" not in name and name.partition(":")[0] in _tasks()
 
 
 def is_mixture(task: str | FileTask | TaskInfo) -> bool:
-    """Whether this is the name of a mixture, variants included, or of tasks with "+" between."""
+    """Returns whether a name is that of a mixture, or of tasks with "+" between."""
     if not isinstance(task, str):
         return False
     if "+" in task:  # which a file's name may have
@@ -66,11 +66,11 @@ def is_mixture(task: str | FileTask | TaskInfo) -> bool:
 
 
 def get(task: str | FileTask | TaskInfo) -> TaskInfo:
-    """A task, variants included.
+    """Returns a task by its name, variants included.
 
     Args:
       task: its name, the path of a file with its examples, a `TaskInfo.source` that begins with
-        "files:", or what these stand for.
+        "files:", or the task itself.
 
     Raises:
       ValueError: there is no such task, no such variant of it, or its file cannot be used.
@@ -85,7 +85,7 @@ def get(task: str | FileTask | TaskInfo) -> TaskInfo:
 
 
 def outline(source: str) -> TaskInfo:
-    """A task of files that need not be here, by its source; its splits are not known."""
+    """Returns a task by its source; its files need not exist, and its splits are not known."""
     return _vary(file_task.outline(source), file_task.variants(source))
 
 
@@ -109,7 +109,7 @@ def _named(name: str) -> TaskInfo:
 
 
 def mixture(task: str | FileTask | TaskInfo) -> Mixture:
-    """A mixture by its name, or a task (see `get`) as a mixture of itself alone.
+    """Returns a mixture by its name, or a task (see `get`) as a mixture of itself alone.
 
     Variants after the name of a mixture are those of each of its tasks. Names of tasks with "+"
     between them are a mixture of equal parts.
@@ -134,8 +134,8 @@ def _named_mixture(name: str) -> Mixture:
     not_drawn = [text for text in variants if not re.fullmatch(DRAWN, text)]
     whole = [text for text in not_drawn if text != "halves"]
 
-    def vary(task: str, own: list[str]) -> TaskInfo:
-        return get(":".join([task, *own]))
+    def vary(task: str, kept: list[str]) -> TaskInfo:
+        return get(":".join([task, *kept]))
 
     trained = tuple(vary(task, variants) for task in rates)
     scored = tuple(
@@ -171,9 +171,9 @@ def _vary(info: TaskInfo, variants: list[str]) -> TaskInfo:
     numbers: dict[str, int] = {}
     flags = set()
     for text in variants:
-        found = re.fullmatch(r"(n|seed)(\d+)", text)
-        if found:
-            numbers[found[1]] = int(found[2])
+        match = re.fullmatch(r"(n|seed)(\d+)", text)
+        if match:
+            numbers[match[1]] = int(match[2])
         elif text in ("sentinel", "balanced", "halves"):
             flags.add(text)
         else:
@@ -203,14 +203,14 @@ def _halved(info: TaskInfo) -> TaskInfo:
             "them, so that both halves would hold the same passages"
         )
     validation = dict(info.source_splits).get("validation", "validation")
-    own = {"train": "train"} if "train" in info.splits else {}
-    own |= {split: validation + part for split, part in _HALVES}
+    source_splits = {"train": "train"} if "train" in info.splits else {}
+    source_splits |= {split: validation + part for split, part in _HALVES}
     size = dict(zip(info.splits, info.sizes))
     halves = (size["validation"] // 2, size["validation"] - size["validation"] // 2)
     return dataclasses.replace(
         info,
-        splits=tuple(own),
-        source_splits=tuple(own.items()),
+        splits=tuple(source_splits),
+        source_splits=tuple(source_splits.items()),
         unlabelled=(),
-        sizes=((size["train"],) if "train" in own else ()) + halves,
+        sizes=((size["train"],) if "train" in source_splits else ()) + halves,
     )

@@ -10,7 +10,7 @@ from spjax.data.tasks import file_rows
 
 
 class BadRow(ValueError):
-    """Says what is wrong with a row."""
+    """A row that no example can be made of; the text says why."""
 
 
 class Template:
@@ -48,7 +48,7 @@ class Template:
         self.columns = tuple(dict.fromkeys(name for _, name in self._pieces if name is not None))
 
     def fill(self, fields: Mapping[str, Any], numeric: bool = False) -> str:
-        """The text of a row.
+        """Returns the text of a row.
 
         Args:
           fields: values of the row by column.
@@ -66,27 +66,27 @@ class Template:
         return self.join(texts)
 
     def join(self, texts: Mapping[str, str]) -> str:
-        """The template with these texts in place of its columns, whatever they are."""
+        """Returns the template with these texts in place of its columns."""
         pieces = self._pieces
         return "".join(text + (texts[name] if name is not None else "") for text, name in pieces)
 
     def wrote(self, text: str) -> bool:
-        """Whether a text could be what the template makes of a row: its fixed parts are there."""
+        """Returns whether a text has the fixed parts of the template."""
         fixed = [""]
         for literal, name in self._pieces:
             fixed[-1] += literal
             fixed += [""] if name is not None else []
         first, *between, last = fixed if len(fixed) > 1 else [*fixed, ""]
-        place = len(first)
+        position = len(first)
         for part in between:
-            if (start := text.find(part, place)) < 0:
+            if (start := text.find(part, position)) < 0:
                 return False
-            place = start + len(part)
-        return text.startswith(first) and text.endswith(last) and place <= len(text) - len(last)
+            position = start + len(part)
+        return text.startswith(first) and text.endswith(last) and position <= len(text) - len(last)
 
 
 def value(column: str, fields: Mapping[str, Any]) -> Any:
-    """The value of a column.
+    """Returns the value of a column.
 
     Raises:
       BadRow: there is no such column.

@@ -1,4 +1,4 @@
-"""A user's file of examples that is scored whole, read as another task reads its own files."""
+"""A user's file of examples to score, read in the format of another task."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SPLIT = "test"  # the only one of these tasks
 
 
 def task(path: str, trained: TaskInfo | None = None, labels: Sequence[str] = ()) -> TaskInfo:
-    """A task whose only split is all rows of a file.
+    """Returns a task whose only split is all rows of a file.
 
     Template, target, labels, metrics and lengths are those of the task that a prompt was trained
-    on, and so is the sentinel in front of targets. What that task does not say (one that is none of
-    files has no columns) is as in `FileTask`.
+    on, and so is the sentinel in front of targets. Settings that the task does not have
+    (only a task of files has columns) are the defaults of `FileTask`.
 
     Args:
       path: of the file.
@@ -30,24 +30,24 @@ def task(path: str, trained: TaskInfo | None = None, labels: Sequence[str] = ())
     Raises:
       ValueError: the file cannot be read, or its rows are not those of such a task.
     """
-    place, variants = file_task.split_path(path)
+    file, variants = file_task.split_path(path)
     if variants:
         raise ValueError(
             f"--task={path}: all rows of a file are scored, as the prompt's own task reads its "
-            f"rows, so that there is nothing for {variants!r} to choose. Give {place}."
+            f"rows, so that there is nothing for {variants!r} to choose. Give {file}."
         )
     settings = file_task.settings(trained) if trained else {}
     if labels and not settings.get("labels"):
         settings |= {"labels": tuple(labels), "metrics": ()}
     marked = ":sentinel" if trained and trained.sentinel else ""
     try:
-        return registry.get(FileTask(test=place + marked, **settings))
+        return registry.get(FileTask(test=file + marked, **settings))
     except ValueError as error:
         raise ValueError(f"{error}\nThe file is read with {_described(settings)}.") from error
 
 
 def note(path: str, info: TaskInfo, trained: TaskInfo | None) -> str:
-    """What a user should know of a task of `task` before its scores are believed, "" for nothing.
+    """Returns a warning about the scores of a task of `task`, "" if there is none.
 
     Args:
       path: as of `task`.
@@ -60,8 +60,8 @@ def note(path: str, info: TaskInfo, trained: TaskInfo | None) -> str:
             f"{owner} does not say how rows of {path} are to be read; they are read with "
             f"{_described(file_task.settings(info))}"
         )
-    place = Path(path).expanduser()
-    same = hashlib.sha256(place.read_bytes()).hexdigest() == trained.version
+    file = Path(path).expanduser()
+    same = hashlib.sha256(file.read_bytes()).hexdigest() == trained.version
     if same or str(path) in [
         file_task.split_path(name)[0] for name in file_task.paths(trained.source)
     ]:

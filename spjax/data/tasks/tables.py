@@ -1,4 +1,4 @@
-"""The rows: every task with its source, splits, sizes and lengths, and the mixtures of them.
+"""Tables of all tasks, with source, splits, sizes and lengths, and of their mixtures.
 
 Names are those of T5 and of google-research/prompt-tuning: `super_glue_boolq_v102` keeps the task's
 name in front of the text as T5 does, `taskless_super_glue_boolq_v102` leaves it out as Lester et
@@ -75,7 +75,7 @@ _GLUE_RATES = {
 
 
 def rows() -> Iterator[TaskInfo]:
-    """All tasks, in the order in which they are listed."""
+    """Yields all tasks, in the order in which they are listed."""
     yield from _pocket()
     yield from _super_glue()
     for version, label in _GLUE_VERSIONS:
@@ -107,7 +107,7 @@ def _tfds(
     target_length: int = 8,
     **others: Any,
 ) -> TaskInfo:
-    """A row whose records TFDS has; `source` is its name there, version included."""
+    """Returns the row of a TFDS dataset; `source` is its TFDS name, version included."""
     return TaskInfo(
         name=name,
         format=FORMATS[dataset],
@@ -122,8 +122,8 @@ def _tfds(
     )
 
 
-def _both(name: str, *facts: Any, **others: Any) -> Iterator[TaskInfo]:
-    """The row without the name of the task in the text, and the one with it."""
+def _both(name: str, *facts: object, **others: object) -> Iterator[TaskInfo]:
+    """Yields two rows: the text without, and with, the name of the task."""
     yield _tfds(f"taskless_{name}", *facts, **others)
     yield _tfds(name, *facts, with_task_name=True, **others)
 
@@ -205,28 +205,34 @@ def _generation() -> Iterator[TaskInfo]:
 
 
 def mixtures() -> Mapping[str, Mapping[str, tuple[str, ...] | Mapping[str, float]]]:
-    """What every mixture trains on (`rates`), is chosen by (`scored`) and transfers to.
+    """Returns all mixtures, each with training rates (`rates`), `scored` tasks and transfers.
 
     `scored` is left out where it is all that is trained on, `transfer` where there is none.
     """
-    found: dict[str, dict] = {}
+    mixtures_by_name: dict[str, dict] = {}
     for prefix in ("", "taskless_"):
         rates = {f"{prefix}{name}": rate for name, rate in _SUPER_GLUE_RATES.items()}
         scored = tuple(name for name in rates if "dpr" not in name)
-        found[f"{prefix}super_glue_v102_proportional"] = {"rates": rates, "scored": scored}
+        mixtures_by_name[f"{prefix}super_glue_v102_proportional"] = {
+            "rates": rates,
+            "scored": scored,
+        }
         for _, label in _GLUE_VERSIONS:
             rates = {f"{prefix}glue_{name}_{label}": rate for name, rate in _GLUE_RATES.items()}
             scored = (*rates, f"{prefix}glue_mnli_mismatched_{label}")
-            found[f"{prefix}glue_{label}_proportional"] = {"rates": rates, "scored": scored}
+            mixtures_by_name[f"{prefix}glue_{label}_proportional"] = {
+                "rates": rates,
+                "scored": scored,
+            }
             for target, source in (("mrpc", "qqp"), ("qqp", "mrpc")):
-                found[f"{prefix}glue_{target}_from_{source}_zeroshot_{label}"] = {
+                mixtures_by_name[f"{prefix}glue_{target}_from_{source}_zeroshot_{label}"] = {
                     "rates": {f"{prefix}glue_{source}_{label}": 1},
                     "transfer": (f"{prefix}glue_{target}_from_{source}_{label}",),
                 }
-    found["squad_to_mrqa"] = {
+    mixtures_by_name["squad_to_mrqa"] = {
         "rates": {"squad_v010_allanswers": 1},
         "transfer": tuple(f"mrqa_{name}_v100" for name in MRQA_OUT_OF_DOMAIN),
     }
     names = ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")
-    found["pocket_super_glue_equal"] = {"rates": {f"pocket_{name}": 1 for name in names}}
-    return found
+    mixtures_by_name["pocket_super_glue_equal"] = {"rates": {f"pocket_{name}": 1 for name in names}}
+    return mixtures_by_name

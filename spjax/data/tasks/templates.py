@@ -1,4 +1,4 @@
-"""Turns a dataset's records into text to read and text to say, as T5 does it.
+"""Templates: a dataset's records as input and target texts, as in T5.
 
 A template takes one record in the field schema of TFDS and gives the examples made from it; every
 string is what T5's own preprocessors give once the name of the task is removed from the front
@@ -40,7 +40,7 @@ from spjax.data.tasks.templates_text import dialogue, plain, qa, text_to_text
 def glue(
     fields: Record, *, labels: Sequence[str], features: Sequence[str], training: bool
 ) -> list[Example]:
-    """`key: value` pairs joined by single spaces, and the name of the label.
+    """Formats `key: value` pairs joined by single spaces, and the name of the label.
 
     Args:
       fields: text fields, an integer `label` (-1 where it is not known) and `idx`.
@@ -66,7 +66,7 @@ def glue(
 def stsb(
     fields: Record, *, labels: Sequence[str], features: Sequence[str], training: bool
 ) -> list[Example]:
-    """As `glue`, but the label is a similarity from 0 to 5, rounded to fifths: "3.4".
+    """Formats a record as `glue`; the label is a similarity of 0 to 5 in fifths: "3.4".
 
     Rounding is that of float32, halves to the even fifth, as in T5; the test split's -1 is "-1.0".
 
@@ -97,7 +97,7 @@ def stsb(
 def multirc(
     fields: Record, *, labels: Sequence[str], features: Sequence[str], training: bool
 ) -> list[Example]:
-    """As `glue`, without the HTML marks of MultiRC's paragraphs.
+    """Formats a record as `glue`, without the HTML tags of MultiRC's paragraphs.
 
     Line breaks become spaces and bold marks go; the rest stays, a trailing space included.
     `idx` has `paragraph`, `question` and `answer`.
@@ -106,15 +106,15 @@ def multirc(
         value(fields, f"idx/{part}")
     examples = glue(fields, labels=labels, features=features, training=training)
     for example in examples:
-        words = example["inputs"].replace("<br>", " ")
-        example["inputs"] = re.sub("</?b>", "", words)
+        inputs = example["inputs"].replace("<br>", " ")
+        example["inputs"] = re.sub("</?b>", "", inputs)
     return examples
 
 
 def record(
     fields: Record, *, labels: Sequence[str], features: Sequence[str], training: bool
 ) -> list[Example]:
-    """ReCoRD: a query with a placeholder, the entities that may fill it, and a passage.
+    """Formats ReCoRD: a query with a placeholder, the candidate entities, and a passage.
 
     For training there is one example per gold answer. For evaluation there is one per query, with
     the first answer as its target: T5 decodes a query once per answer and then drops all but the
@@ -135,11 +135,11 @@ def record(
     passage = re.sub(r"""([.?!"'])\n@highlight\n""", r"\1 ", text(fields, "passage"))
     passage = passage.replace("\n@highlight\n", ". ")
     entities = ", ".join(texts(fields, "entities"))
-    words = f"query: {text(fields, 'query')} entities: {entities} passage: {passage}"
+    inputs = f"query: {text(fields, 'query')} entities: {entities} passage: {passage}"
     answers = texts(fields, "answers")
     targets = answers or [UNKNOWN_TARGET]
     return [
-        {"inputs": words, "targets": target, "answers": answers, "idx": idx}
+        {"inputs": inputs, "targets": target, "answers": answers, "idx": idx}
         for target in (targets if training else targets[:1])
     ]
 

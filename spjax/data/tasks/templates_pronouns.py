@@ -1,4 +1,4 @@
-"""Which noun phrase a pronoun means: Winograd schemas and definite pronoun resolution.
+"""Templates for pronoun resolution: Winograd schemas and definite pronoun resolution.
 
 T5 puts the pronoun in stars and lets the model write the noun phrase (Raffel et al. 2020, appendix
 D; the name of both tasks is "wsc:").
@@ -15,7 +15,7 @@ from spjax.data.tasks.templates_records import Example, Record, choice, text, te
 def wsc(
     fields: Record, *, labels: Sequence[str], features: Sequence[str], training: bool
 ) -> list[Example]:
-    """Winograd schemas as text: the pronoun in stars, the noun phrase it might mean as target.
+    """Formats a Winograd schema: the pronoun in stars; the target is the candidate noun phrase.
 
     For training only records with label 1 give an example, since the target of the others is a
     noun phrase that the pronoun does not mean. Evaluation keeps all.
@@ -42,7 +42,7 @@ def wsc(
 def dpr(
     fields: Record, *, labels: Sequence[str], features: Sequence[str], training: bool
 ) -> list[Example]:
-    """Definite pronoun resolution: the first such pronoun in stars, the right candidate as target.
+    """Formats pronoun resolution: the first such pronoun in stars; the target is the referent.
 
     Only a pronoun between a space and a space, full stop or comma is starred; a text without any
     is left as it is.
@@ -91,8 +91,8 @@ _MISPLACED_PRONOUNS = (
 def _blank_pronoun(fields: Record) -> str:
     whole, pronoun = text(fields, "text"), text(fields, "span2_text")
     index = value(fields, "span2_index")
-    for before, found, blank, after in _MISPLACED_PRONOUNS:
-        if whole == before + found + after:
+    for before, misplaced, blank, after in _MISPLACED_PRONOUNS:
+        if whole == before + misplaced + after:
             # T5 drops the space that ends the first of the two texts.
             return (before + blank + after).rstrip(" ")
     words = whole.split(" ")

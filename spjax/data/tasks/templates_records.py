@@ -1,4 +1,4 @@
-"""Reading the fields of a record, with a message that names the field where one is wrong."""
+"""Access to a record's fields, with errors that name the field."""
 
 from __future__ import annotations
 
@@ -14,48 +14,50 @@ UNKNOWN_TARGET = "<unk>"  # what T5 writes where a record has no label or no ans
 
 
 def value(fields: Record, path: str) -> Any:
-    """The value of a field; a path such as "answers/text" leads into a field that has fields.
+    """Returns the value of a field; a path such as "answers/text" leads into nested fields.
 
     Raises:
       ValueError: there is no such field.
     """
-    found: Any = fields
+    current: Any = fields
     for name in path.split("/"):
-        if not isinstance(found, Mapping) or name not in found:
+        if not isinstance(current, Mapping) or name not in current:
             raise ValueError(
                 f"a record has no field {path!r}; it has {', '.join(sorted(fields))}. Give records "
                 "with the fields that TFDS gives them."
             )
-        found = found[name]
-    return found
+        current = current[name]
+    return current
 
 
 def text(fields: Record, path: str) -> str:
-    """The value of a field that must be a text.
+    """Returns the value of a field that must be a text.
 
     Raises:
       ValueError: there is no such field, or it is no text.
     """
-    found = value(fields, path)
-    if not isinstance(found, str):
-        raise ValueError(f"the field {path!r} of a record is {found!r}; it must be a text")
-    return found
+    content = value(fields, path)
+    if not isinstance(content, str):
+        raise ValueError(f"the field {path!r} of a record is {content!r}; it must be a text")
+    return content
 
 
 def texts(fields: Record, path: str) -> list[str]:
-    """The value of a field that must be a list of texts, which may be empty.
+    """Returns the value of a field that must be a list of texts, which may be empty.
 
     Raises:
       ValueError: there is no such field, or it is no list of texts.
     """
-    found = value(fields, path)
-    if isinstance(found, str) or not all(isinstance(item, str) for item in found):
-        raise ValueError(f"the field {path!r} of a record is {found!r}; it must be a list of texts")
-    return list(found)
+    content = value(fields, path)
+    if isinstance(content, str) or not all(isinstance(item, str) for item in content):
+        raise ValueError(
+            f"the field {path!r} of a record is {content!r}; it must be a list of texts"
+        )
+    return list(content)
 
 
 def choice(fields: Record, path: str, words: Sequence[str]) -> str:
-    """The word that a field holds the number of, `UNKNOWN_TARGET` for -1.
+    """Returns the word whose number a field holds, `UNKNOWN_TARGET` for -1.
 
     Raises:
       ValueError: there is no such field, or it is no number of a word.

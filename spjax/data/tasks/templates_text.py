@@ -1,4 +1,4 @@
-"""Tasks whose answers are free text: question answering, summaries, translations, dialogue."""
+"""Templates for free-text answers: question answering, summaries, translations, dialogue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SPACE = re.compile(r"[\t\n\f\r ]+")
 def qa(
     fields: Record, *, labels: Sequence[str], features: Sequence[str], training: bool
 ) -> list[Example]:
-    """A question and its context, in both of which spaces surround every punctuation mark.
+    """Formats a question and its context, with spaces around every punctuation mark.
 
     White space is collapsed, so that a text may begin or end with one space and never two. The
     target is the first answer; all of them, with their punctuation padded likewise, go along.
@@ -48,7 +48,7 @@ def qa(
 def text_to_text(
     fields: Record, *, labels: Sequence[str], features: Sequence[str], training: bool
 ) -> list[Example]:
-    """One text to read and one to write, both as they are: summaries and translations.
+    """Formats one text to read and one to write, unchanged: summaries and translations.
 
     Args:
       fields: texts.
@@ -67,7 +67,7 @@ def text_to_text(
 def plain(
     fields: Record, *, labels: Sequence[str], features: Sequence[str], training: bool
 ) -> list[Example]:
-    """A record that already is an example: `inputs`, `targets` and whatever metrics need.
+    """Returns a record that already is an example: `inputs`, `targets` and fields for metrics.
 
     Raises:
       ValueError: one of the two is missing or no text.
@@ -79,7 +79,7 @@ def plain(
 def dialogue(
     fields: Record, *, labels: Sequence[str], features: Sequence[str], training: bool
 ) -> list[Example]:
-    """What the system says next: one example per turn of the system that follows another turn.
+    """Returns one example for each turn of the system that follows another turn.
 
     The input is the whole history, each turn after the name of its speaker:
     "user: I need a table. system: For how many? user: Two." Speakers take turns.
@@ -96,18 +96,18 @@ def dialogue(
     del labels, training
     turns = texts(fields, features[0])
     first = SPEAKERS.index(choice(fields, features[1], SPEAKERS))
-    said = [f"{SPEAKERS[(first + turn) % 2]}: {words}" for turn, words in enumerate(turns)]
+    history = [f"{SPEAKERS[(first + turn) % 2]}: {text}" for turn, text in enumerate(turns)]
     return [
-        {"inputs": " ".join(said[:turn]), "targets": turns[turn]}
+        {"inputs": " ".join(history[:turn]), "targets": turns[turn]}
         for turn in range(1, len(turns))
         if SPEAKERS[(first + turn) % 2] == "system"
     ]
 
 
-def pad_punctuation(words: str) -> str:
-    """A text with a space on both sides of ASCII punctuation marks, and white space collapsed.
+def pad_punctuation(text: str) -> str:
+    """Puts spaces around ASCII punctuation marks, and collapses white space.
 
     As T5's `_pad_punctuation`, whose character classes are those of RE2: marks and spaces outside
     ASCII stay as they are.
     """
-    return _SPACE.sub(" ", _PUNCTUATION.sub(r" \1 ", words))
+    return _SPACE.sub(" ", _PUNCTUATION.sub(r" \1 ", text))

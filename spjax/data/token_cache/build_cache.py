@@ -1,7 +1,7 @@
 """The process that fills the token cache: `python -m spjax.data.token_cache.build_cache`.
 
-`spjax.data.token_cache.cache` starts it, once for all the splits that it misses. It imports
-TensorFlow where a split has records of TFDS, and nowhere else.
+`spjax.data.token_cache.cache` starts it, once for all the splits that are missing. It imports
+TensorFlow only if a split has records of TFDS.
 
 Reads from standard input the JSON `[{"folder", "key", "task", "split", "lengths", "vocabulary"}]`
 and writes to standard output, as its last line, the JSON `{"built": n}`, `{"error": message}` where
@@ -21,11 +21,11 @@ from typing import Any
 from spjax import extras, subprocesses
 from spjax.data.tasks import registry
 from spjax.data.token_cache import cache_files, coverage, plain_tokens
-from spjax.vocabularies import vocabulary as vocabularies
+from spjax.vocabularies.vocabulary import load_vocabulary
 
 
 def build(request: Sequence[dict[str, Any]]) -> int:
-    """Builds every cache folder of a request and gives their number.
+    """Builds every cache folder of a request and returns their number.
 
     Raises:
       OSError: a folder cannot be written.
@@ -34,7 +34,7 @@ def build(request: Sequence[dict[str, Any]]) -> int:
     for wanted in request:
         info, split = registry.get(wanted["task"]), wanted["split"]
         vocabulary, lengths = wanted["vocabulary"], wanted["lengths"]
-        counter = coverage.Counter(info, split, vocabularies.load(vocabulary), lengths)
+        counter = coverage.Counter(info, split, load_vocabulary(vocabulary), lengths)
         examples = _tokenizer(info.source)(info, split, lengths, vocabulary)
         watched = counter.watch(examples)
         cache_files.write(Path(wanted["folder"]), wanted["key"], watched, counter.counts)

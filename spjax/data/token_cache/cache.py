@@ -4,10 +4,10 @@ A split's folder is named by a key made of everything its content depends on: th
 split, the lengths, the vocabulary's fingerprint, the layout of the files and the source code that
 makes records and text (`source_fingerprint`). A change of any of them leads to another folder, so a
 stale one is never read. Every file is checked against its size and SHA-256 when it is loaded; a
-folder that fails is built again, with a warning that says why.
+folder that fails is built again, with a warning.
 
-What to raise by hand: `version` of a task when records change that no code in this package makes;
-`cache_files.FORMAT` when the layout changes. Nothing else.
+Two versions are raised by hand: `version` of a task when records change that no code in this
+package makes, and `cache_files.FORMAT` when the layout changes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from spjax.data.tasks.info import FewShot, TaskInfo
 from spjax.data.token_cache import cache_files, coverage, plain_tokens
 from spjax.data.token_cache.cache_files import Ragged
 from spjax.files import default_cache_dir
-from spjax.vocabularies import vocabulary as vocabularies
+from spjax.vocabularies.vocabulary import load_vocabulary
 
 Task = str | FileTask | TaskInfo
 
@@ -52,7 +52,7 @@ class CachedSplit:
     Attributes:
       task: name of the task.
       split: name of the split.
-      folder: where it lies.
+      folder: of its files.
       lengths: the most `inputs` and `targets` ids it was cut to.
       inputs: int32 input ids of each example, EOS last.
       targets: int32 target ids of each example, EOS last.
@@ -69,17 +69,17 @@ class CachedSplit:
 
     @property
     def num_examples(self) -> int:
-        """How many examples there are."""
+        """Returns the number of examples."""
         return len(self.inputs)
 
     @functools.cached_property
     def examples(self) -> list[dict[str, Any]]:
-        """Raw fields of each example: `inputs_text`, `targets_text`, `idx`, `label`, `answers`."""
-        found = cache_files.read_examples(self.folder)
-        return found if self.rows is None else [found[row] for row in self.rows]
+        """Returns raw fields by example: `inputs_text`, `targets_text`, `idx`, `label`, ..."""
+        examples = cache_files.read_examples(self.folder)
+        return examples if self.rows is None else [examples[row] for row in self.rows]
 
     def few(self, wanted: FewShot) -> CachedSplit:
-        """Some of the examples; more of them with the same seed contain these.
+        """Returns some of the examples; more of them with the same seed contain these.
 
         Raises:
           ValueError: there are not so many.
@@ -103,10 +103,10 @@ class CachedSplit:
     def sample(
         self, most: int, seed: int, group: Callable[[Mapping[str, Any]], Any] | None = None
     ) -> CachedSplit:
-        """A random part in which every target has the share that it has in the split.
+        """Draws a random subset in which every target keeps its share of the split.
 
-        Every example is in it with the same probability, so that scores of it are on average those
-        of the whole.
+        Every example is in it with the same probability, so that its expected scores are those of
+        the whole split.
 
         Args:
           most: examples, or fewer where the next group would be too many; the split itself if it
@@ -135,8 +135,9 @@ class CachedSplit:
 
     def _at(self, rows: np.ndarray) -> CachedSplit:
         inputs, targets = self.inputs.take(rows), self.targets.take(rows)
-        kept = rows if self.rows is None else self.rows[rows]  # these may be a part themselves
-        return dataclasses.replace(self, inputs=inputs, targets=targets, rows=kept)
+        # The rows of this split may be a part of it themselves.
+        stored_rows = rows if self.rows is None else self.rows[rows]
+        return dataclasses.replace(self, inputs=inputs, targets=targets, rows=stored_rows)
 
 
 def load(
@@ -147,7 +148,7 @@ def load(
     *,
     vocabulary: str = "",
 ) -> CachedSplit:
-    """A tokenised split, built first where it is missing or damaged.
+    """Loads a tokenised split, which is built first where it is missing or damaged.
 
     Args:
       task: as `registry.get` takes it.
@@ -166,9 +167,9 @@ def load(
     wanted = _wanted(info, split, lengths, _folder(cache_dir), vocabulary)
     _ensure([wanted], _folder(cache_dir))
     inputs, targets = cache_files.read(wanted.folder)
-    found = CachedSplit(info.name, split, wanted.folder, wanted.lengths, inputs, targets)
+    loaded = CachedSplit(info.name, split, wanted.folder, wanted.lengths, inputs, targets)
     few = info.few_shot if split == "train" else None
-    return found.few(few) if few else found
+    return loaded.few(few) if few else loaded
 
 
 def ensure(
@@ -180,7 +181,7 @@ def ensure(
     vocabulary: str = "",
     num_workers: int = 1,
 ) -> None:
-    """Builds what is missing or damaged of several tasks.
+    """Builds the missing or damaged splits of several tasks.
 
     Args:
       tasks: as `registry.get` takes them, or names of mixtures; what a run on a mixture reads has
@@ -200,11 +201,13 @@ def ensure(
     for task in dict.fromkeys(tasks):
         if registry.is_mixture(task):
             whole = registry.mixture(task)
-            members, own = whole.tasks, lengths or whole.lengths
+            members, member_lengths = whole.tasks, lengths or whole.lengths
         else:
-            members, own = (registry.get(task),), lengths
+            members, member_lengths = (registry.get(task),), lengths
         wanted += [
-            (info, split, own, vocabulary) for info in members for split in splits or info.splits
+            (info, split, member_lengths, vocabulary)
+            for info in members
+            for split in splits or info.splits
         ]
     ensure_all(wanted, cache_dir, num_workers)
 
@@ -214,7 +217,7 @@ def ensure_all(
     cache_dir: Path | str | None = None,
     num_workers: int = 1,
 ) -> None:
-    """Builds what is missing or damaged.
+    """Builds missing or damaged splits.
 
     Args:
       wanted: task, split, lengths and vocabulary of each cache, as for `load`.
@@ -227,16 +230,16 @@ def ensure_all(
     """
     folder = _folder(cache_dir)
     splits = {
-        found.folder: found
+        request.folder: request
         for task, split, lengths, vocabulary in wanted
-        for found in [_wanted(task, split, lengths, folder, vocabulary)]
+        for request in [_wanted(task, split, lengths, folder, vocabulary)]
     }
     _ensure(list(splits.values()), folder, num_workers)
 
 
 @functools.cache
 def source_fingerprint(source: str) -> str:
-    """SHA-256 of the code that makes the records of a source and their text.
+    """Returns the SHA-256 of the code that makes the records and texts of a source.
 
     Args:
       source: a task's `source`; for the pocket world all of `spjax/pocket` counts.
@@ -257,7 +260,7 @@ def source_fingerprint(source: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Wanted:
-    """A split that somebody wants, and what it has to be made from."""
+    """A requested split, and everything it is made from."""
 
     info: TaskInfo
     split: str
@@ -268,12 +271,12 @@ class _Wanted:
 
     @property
     def task(self) -> str:
-        """The task's name."""
+        """Returns the task's name."""
         return self.info.name
 
     @property
     def problem(self) -> str | None:
-        """Why its folder cannot be used, or None."""
+        """Returns the reason why its folder cannot be used, or None."""
         return cache_files.problem(self.folder, self.key)
 
 
@@ -288,15 +291,15 @@ def _wanted(
         )
     lengths = _check_lengths(info.lengths if lengths is None else dict(lengths))
     vocabulary = vocabulary or info.vocabulary
-    words = vocabularies.load(vocabulary)
-    coverage.check_labels(info.labels, words, lengths["targets"], info.sentinel)
+    loaded = load_vocabulary(vocabulary)
+    coverage.check_labels(info.labels, loaded, lengths["targets"], info.sentinel)
     key = {
         "format": cache_files.FORMAT,
         # Through JSON, so that it compares equal to what a manifest gives back.
         "task": json.loads(json.dumps(dataclasses.asdict(info))),
         "split": split,
         "lengths": lengths,
-        "vocabulary": words.fingerprint,
+        "vocabulary": loaded.fingerprint,
         "source": source_fingerprint(info.source),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
@@ -327,7 +330,7 @@ _told: set[Path] = set()  # folders whose losses have been logged
 
 
 def _tell_losses(split: _Wanted) -> None:
-    """Refuses a split from which nothing can be learnt; logs once what its texts lose as ids."""
+    """Refuses an unlearnable split; logs once what its texts lose as ids."""
     counts = cache_files.read_counts(split.folder)
     coverage.check(split.info, split.split, counts, split.lengths)
     text = coverage.line(split.info, split.split, counts, split.lengths)
@@ -382,7 +385,7 @@ def _locked(cache_dir: Path) -> Iterator[int]:
 
 
 def _remove_unfinished(cache_dir: Path) -> None:
-    """Removes what killed builders left; under the lock no other builder is alive."""
+    """Removes the folders of killed builders; the lock excludes running ones."""
     for folder in cache_dir.glob(f"*/{cache_files.TEMPORARY}*"):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -427,7 +430,7 @@ def _name(info: TaskInfo) -> str:
 
 
 def builder_environment() -> dict[str, str]:
-    """The environment of a process that imports TensorFlow."""
+    """Returns the environment of a process that imports TensorFlow."""
     path = os.pathsep.join(filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")]))
     return {
         **os.environ,

@@ -1,4 +1,4 @@
-"""How one split lies on disk: ragged token ids, raw fields, and a manifest with checksums.
+"""The files of one split: ragged token ids, raw fields, and a manifest with checksums.
 
 inputs.npy, targets.npy                  int32 ids of all examples, one after the other
 inputs_offsets.npy, targets_offsets.npy  int64, where each example starts, and the end
@@ -26,7 +26,7 @@ TEMPORARY = ".building-"  # folders that begin so are unfinished
 
 @dataclasses.dataclass(frozen=True)
 class Ragged:
-    """Rows of unequal length in one array.
+    """An array of rows of unequal length.
 
     Attributes:
       values: int32, all rows one after the other.
@@ -46,11 +46,11 @@ class Ragged:
 
     @property
     def lengths(self) -> np.ndarray:
-        """int64, the length of each row."""
+        """Returns the length of each row, int64."""
         return np.diff(self.offsets)
 
     def take(self, rows: np.ndarray) -> Ragged:
-        """A copy of some rows, in the order given."""
+        """Returns a copy of some rows, in the order given."""
         offsets = np.concatenate([[0], np.cumsum(self.lengths[rows])])
         values = [self[int(row)] for row in rows] or [self.values[:0]]
         return Ragged(np.concatenate(values), offsets)
@@ -64,10 +64,10 @@ def write(
 ) -> None:
     """Writes a split so that `folder` is whole or not there at all.
 
-    What stood at `folder` before is replaced.
+    An existing folder is replaced.
 
     Args:
-      folder: where the split is to be.
+      folder: of the split.
       key: what the split was made from, kept in the manifest.
       examples: input ids, target ids and raw fields of each example.
       counts: what the texts lose as ids, kept in the manifest; read when all examples have been.
@@ -90,7 +90,7 @@ def write(
 
 
 def problem(folder: Path, key: Mapping[str, Any]) -> str | None:
-    """Why `folder` cannot be used as the split made from `key`, or None where it can."""
+    """Returns the reason why `folder` cannot be used as the split of `key`, or None."""
     if not folder.is_dir():
         return "there is none"
     try:
@@ -111,19 +111,19 @@ def problem(folder: Path, key: Mapping[str, Any]) -> str | None:
 
 
 def read(folder: Path) -> tuple[Ragged, Ragged]:
-    """Memory-mapped ids of inputs and targets of a folder without a `problem`."""
+    """Returns memory-mapped ids of inputs and targets of a folder without a `problem`."""
     arrays = [np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in _FILES[:4]]
     inputs, input_offsets, targets, target_offsets = (np.asarray(array) for array in arrays)
     return Ragged(inputs, input_offsets), Ragged(targets, target_offsets)
 
 
 def read_counts(folder: Path) -> dict[str, int]:
-    """What the texts of a folder without a `problem` lose as ids (`coverage.Counter`)."""
+    """Reads the `coverage.Counter` of a folder without a `problem`."""
     return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["counts"]
 
 
 def read_examples(folder: Path) -> list[dict[str, Any]]:
-    """The raw fields of every example of a folder without a `problem`."""
+    """Reads the raw fields of every example of a folder without a `problem`."""
     with open(folder / "examples.jsonl", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
@@ -165,9 +165,9 @@ def _write_files(
 
 def _file_problem(path: Path, size: int, digest: str) -> str | None:
     try:
-        found = path.stat().st_size
-        if found != size:
-            return f"{path.name} has {found} bytes instead of {size}"
+        actual = path.stat().st_size
+        if actual != size:
+            return f"{path.name} has {actual} bytes instead of {size}"
         if file_digest(path) != digest:
             return f"the checksum of {path.name} is wrong"
     except OSError as error:

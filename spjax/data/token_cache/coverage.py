@@ -1,7 +1,7 @@
-"""What is lost between texts and token ids: pieces that a vocabulary lacks, and what is cut.
+"""Losses between texts and token ids: pieces that a vocabulary lacks, and truncation.
 
 Labels are checked before anything is tokenised, and the examples of a split are counted while it is
-(the counts are kept in the token cache), so that whoever reads a tokenised task is told.
+(the counts are kept in the token cache), so that every reader of a tokenised task is warned.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _EXACT = frozenset({"qa", "record", "string_to_float", "text"})
 
 @functools.lru_cache(maxsize=256)
 def check_labels(
-    labels: tuple[str, ...], words: Vocabulary, most: int = 0, sentinel: bool = False
+    labels: tuple[str, ...], vocabulary: Vocabulary, most: int = 0, sentinel: bool = False
 ) -> None:
-    """Demands that labels are different token ids from which they can be read again.
+    """Demands that labels are different as token ids and can be decoded again.
 
     Args:
       labels: the words.
-      words: the vocabulary.
+      vocabulary: the vocabulary.
       most: tokens of a target, EOS included; 0 for no limit.
       sentinel: whether a sentinel stands in front.
 
@@ -43,13 +43,13 @@ def check_labels(
       ValueError: labels have no known pieces, are equal as ids, before or after they are cut, or do
         not come back from their ids.
     """
-    whole = {label: tuple(words.encode_target(label, sentinel)) for label in labels}
-    pieces = {label: " ".join(map(words.piece, ids)) for label, ids in whole.items()}
+    whole = {label: tuple(vocabulary.encode_target(label, sentinel)) for label in labels}
+    pieces = {label: " ".join(map(vocabulary.piece, ids)) for label, ids in whole.items()}
     room = most - 1 if most else max(map(len, whole.values()), default=0)  # beside EOS
     if pair := _equal(whole):
         raise ValueError(
             f"the labels {pair[0]!r} and {pair[1]!r} are the same tokens in the vocabulary "
-            f"{words.path} ({pieces[pair[0]]}), so that no model can tell them apart. "
+            f"{vocabulary.path} ({pieces[pair[0]]}), so that no model can tell them apart. "
             f"{_OTHER_WORDS}."
         )
     if pair := _equal({label: ids[:room] for label, ids in whole.items()}):
@@ -58,26 +58,26 @@ def check_labels(
             f"tokens, EOS included. {_more_room(whole)}"
         )
     for label, ids in whole.items():
-        if words.unk_id in ids:
+        if vocabulary.unk_id in ids:
             raise ValueError(
-                f"the label {label!r} is {pieces[label]} in the vocabulary {words.path}, so that "
-                f"no answer can be right. {_OTHER_WORDS}."
+                f"the label {label!r} is {pieces[label]} in the vocabulary {vocabulary.path}, so "
+                f"that no answer can be right. {_OTHER_WORDS}."
             )
         if len(ids) > room:
             raise ValueError(
                 f"the label {label!r} has {len(ids) + 1} tokens, EOS included, and a target has "
                 f"room for {most}, so that no answer can be right. {_more_room(whole)}"
             )
-        read = words.decode(ids)
+        read = vocabulary.decode(ids)
         if (read := without_sentinel(read) if sentinel else read) != label:
             raise ValueError(
                 f"the label {label!r} reads {read!r} once it has been tokens of the vocabulary "
-                f"{words.path}, so that no answer can be right. Write it as it reads."
+                f"{vocabulary.path}, so that no answer can be right. Write it as it reads."
             )
 
 
 def _equal(encoded: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
-    """The first two labels that are equal as ids."""
+    """Returns the first two labels that are equal as ids."""
     seen: dict[tuple[int, ...], str] = {}
     for label, ids in encoded.items():
         if (other := seen.setdefault(ids, label)) != label:
@@ -99,7 +99,7 @@ class Counter:
     """
 
     def __init__(
-        self, info: TaskInfo, split: str, words: Vocabulary, lengths: Mapping[str, int]
+        self, info: TaskInfo, split: str, vocabulary: Vocabulary, lengths: Mapping[str, int]
     ) -> None:
         names = (
             "inputs_cut",
@@ -110,7 +110,7 @@ class Counter:
             "targets_lost",
         )
         self.counts: dict[str, int] = dict.fromkeys(("examples", *names), 0)
-        self._info, self._words, self._lengths = info, words, lengths
+        self._info, self._words, self._lengths = info, vocabulary, lengths
         self._has_targets = split in info.labelled
         self._exact = is_exact(info)
         self._texts: dict[bytes, bytes] = {}
@@ -118,7 +118,7 @@ class Counter:
     def watch(
         self, examples: Iterable[tuple[np.ndarray, np.ndarray, Mapping[str, Any]]]
     ) -> Iterator[tuple[np.ndarray, np.ndarray, Mapping[str, Any]]]:
-        """Gives tokenised examples on, as `cache_files.write` takes them, and counts them."""
+        """Yields tokenised examples unchanged, and counts their losses."""
         for inputs, targets, fields in examples:
             self.add(inputs, targets, fields)
             yield inputs, targets, fields
@@ -159,7 +159,7 @@ def _digest(data: bytes) -> bytes:
 
 
 def is_exact(info: TaskInfo) -> bool:
-    """Whether a task of free text gives no credit, or not all, for a part of the target."""
+    """Returns whether a free-text task gives no full credit for a part of the target."""
     return not info.labels and info.postprocess in _EXACT and not _PARTIAL & {*info.metrics}
 
 
@@ -202,7 +202,7 @@ def check(info: TaskInfo, split: str, counts: Counts, lengths: Mapping[str, int]
 
 
 def line(info: TaskInfo, split: str, counts: Counts, lengths: Mapping[str, int]) -> str:
-    """What a split loses, in one line; "" if nothing.
+    """Describes the losses of a split in one line; "" if there are none.
 
     Arguments are those of `check`.
     """

@@ -1,7 +1,7 @@
 """Tokenises the tasks whose records are Python values: pocket tasks and the user's own files.
 
-Gives the ids and fields that `spjax.data.token_cache.seqio_tasks` gives for the same records,
-without TensorFlow.
+Yields the same ids and fields as `spjax.data.token_cache.seqio_tasks` for the same records, without
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from spjax.data.tasks import file_task, templates
 from spjax.data.tasks.info import TaskInfo
-from spjax.vocabularies import vocabulary as vocabularies
+from spjax.vocabularies.vocabulary import load_vocabulary
 
 SOURCES = ("pocket:", file_task.SOURCE)  # how `TaskInfo.source` begins for these tasks
 
@@ -50,12 +50,12 @@ def examples(
     Raises:
       ValueError: a file has bad rows, or the template refuses a record.
     """
-    words = vocabularies.load(vocabulary or info.vocabulary)
+    loaded = load_vocabulary(vocabulary or info.vocabulary)
     template = templates.TEMPLATES[info.format.template]
     prefix = f"{info.format.task_name} " if info.with_task_name else ""
 
     def cut(ids: list[int], length: int) -> np.ndarray:
-        return np.asarray(ids[: length - 1] + [words.eos_id], np.int32)
+        return np.asarray(ids[: length - 1] + [loaded.eos_id], np.int32)
 
     def examples_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         try:
@@ -72,9 +72,9 @@ def examples(
         for fields in examples_of(record):
             inputs, targets = prefix + fields.pop("inputs"), fields.pop("targets")
             # Through JSON, as they come back from the cache: tuples become lists.
-            kept = json.loads(json.dumps(fields, sort_keys=True))
+            raw_fields = json.loads(json.dumps(fields, sort_keys=True))
             yield (
-                cut(words.encode(inputs), lengths["inputs"]),
-                cut(words.encode_target(targets, info.sentinel), lengths["targets"]),
-                kept | {"inputs_text": inputs, "targets_text": targets},
+                cut(loaded.encode(inputs), lengths["inputs"]),
+                cut(loaded.encode_target(targets, info.sentinel), lengths["targets"]),
+                raw_fields | {"inputs_text": inputs, "targets_text": targets},
             )

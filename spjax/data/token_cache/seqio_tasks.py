@@ -1,4 +1,4 @@
-"""The tasks of the registry as seqio tasks. Imports TensorFlow; see the package's docstring.
+"""seqio tasks of the registry's tasks. Imports TensorFlow; see the package's docstring.
 
 Each task gives two seqio tasks, `<name>_train` and `<name>_eval`, because ReCoRD and WSC make other
 examples for training than for evaluation (see `spjax.data.tasks.templates`). Both run template,
@@ -22,13 +22,13 @@ import tensorflow as tf
 from spjax.data.tasks import registry, templates
 from spjax.data.tasks.info import TaskInfo
 from spjax.data.token_cache import plain_tokens, tfds_folders
-from spjax.vocabularies import vocabulary as vocabularies
+from spjax.vocabularies.vocabulary import Vocabulary, load_vocabulary
 
 _ROWS_PER_CALL = 256  # records or examples that pass between TensorFlow and Python at once
 
 
 def build(info: TaskInfo, *, training: bool, vocabulary: str = "") -> seqio.Task:
-    """A seqio task that is not in seqio's registry.
+    """Builds a seqio task that is not in seqio's registry.
 
     Args:
       info: the row of the task.
@@ -36,7 +36,7 @@ def build(info: TaskInfo, *, training: bool, vocabulary: str = "") -> seqio.Task
       vocabulary: name or path of another vocabulary than the task's own.
     """
     splits = [name for name in info.splits if (name == "train") == training]
-    words = vocabularies.load(vocabulary or info.vocabulary)
+    loaded = load_vocabulary(vocabulary or info.vocabulary)
     return seqio.Task(
         # seqio allows fewer characters than files have in their names.
         re.sub(r"[^\w.:#]", "_", f"{info.name}_{'train' if training else 'eval'}"),
@@ -44,11 +44,11 @@ def build(info: TaskInfo, *, training: bool, vocabulary: str = "") -> seqio.Task
         preprocessors=[
             functools.partial(to_text, info=info, training=training),
             seqio.preprocessors.tokenize,
-            *([functools.partial(_prepend, first=words.sentinel(0))] if info.sentinel else []),
+            *([functools.partial(_prepend, first=loaded.sentinel(0))] if info.sentinel else []),
             seqio.CacheDatasetPlaceholder(),
             seqio.preprocessors.append_eos_after_trim,
         ],
-        output_features=_features(words),
+        output_features=_features(loaded),
     )
 
 
@@ -89,10 +89,10 @@ def examples(
                 yield np.asarray(row["inputs"]), np.asarray(row["targets"]), fields
     except tf.errors.InvalidArgumentError as error:
         # What TensorFlow makes of an exception in Python code that it calls.
-        _, refused, words = error.message.partition("ValueError: ")
+        _, refused, message = error.message.partition("ValueError: ")
         if not refused:
             raise
-        raise ValueError(f"{task.name}: " + words.partition("\n")[0]) from error
+        raise ValueError(f"{task.name}: " + message.partition("\n")[0]) from error
 
 
 def to_text(dataset: tf.data.Dataset, *, info: TaskInfo, training: bool) -> tf.data.Dataset:
@@ -118,10 +118,10 @@ def to_text(dataset: tf.data.Dataset, *, info: TaskInfo, training: bool) -> tf.d
 
     def convert(*columns: tf.Tensor | tf.RaggedTensor) -> list[list[str]]:
         batch = tf.nest.pack_sequence_as(structure, [_to_list(column) for column in columns])
-        made = [example for row in _rows(batch) for example in template(row)]
-        inputs = [prefix + example.pop("inputs") for example in made]
-        targets = [example.pop("targets") for example in made]
-        return [inputs, targets, [json.dumps(example, sort_keys=True) for example in made]]
+        examples = [example for row in _rows(batch) for example in template(row)]
+        inputs = [prefix + example.pop("inputs") for example in examples]
+        targets = [example.pop("targets") for example in examples]
+        return [inputs, targets, [json.dumps(example, sort_keys=True) for example in examples]]
 
     @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and it takes long
     def apply(batch: Any) -> dict[str, tf.Tensor]:
@@ -133,8 +133,8 @@ def to_text(dataset: tf.data.Dataset, *, info: TaskInfo, training: bool) -> tf.d
     return batches.map(apply).unbatch()
 
 
-def _features(words: vocabularies.Vocabulary) -> dict[str, seqio.Feature]:
-    pieces = seqio.SentencePieceVocabulary(str(words.path), extra_ids=words.extra_ids)
+def _features(vocabulary: Vocabulary) -> dict[str, seqio.Feature]:
+    pieces = seqio.SentencePieceVocabulary(str(vocabulary.path), extra_ids=vocabulary.extra_ids)
     return {name: seqio.Feature(pieces, add_eos=True) for name in ("inputs", "targets")}
 
 
@@ -159,7 +159,7 @@ def _source(info: TaskInfo, splits: Sequence[str]) -> seqio.DataSource:
 
 
 def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One tensor per field of the records, ragged where the field is a list."""
+    """Returns one tensor per field of the records, ragged where the field is a list."""
     columns: dict[str, Any] = {}
     for key, first in records[0].items():
         values = [record[key] for record in records]
@@ -185,7 +185,7 @@ def _decode(value: Any) -> Any:
 
 
 def _rows(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Records out of columns, the reverse of `_columns`."""
+    """Converts columns back to records, the reverse of `_columns`."""
     columns = {
         key: _rows(value) if isinstance(value, Mapping) else value for key, value in batch.items()
     }

@@ -1,6 +1,6 @@
 """Folders that TensorFlow Datasets has prepared. Imports TensorFlow; see the package's docstring.
 
-They lie in the folder named by the environment variable TFDS_DATA_DIR, else in
+They are in the folder named by the environment variable TFDS_DATA_DIR, else in
 `~/tensorflow_datasets`, as `<dataset>/<config>/<version>`.
 """
 
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 def require(name: str) -> None:
-    """Sees to it that a dataset is prepared, which may mean to download it.
+    """Prepares a dataset unless it is prepared, which may download it.
 
     Args:
       name: as TFDS calls it, with the version: `super_glue/boolq:1.0.2`.
@@ -55,7 +55,7 @@ def _prepare(name: str) -> None:
 
 
 def _reach(builder: tfds.core.DatasetBuilder) -> None:
-    """Fails at once where there is no network; TFDS tries again for three minutes."""
+    """Fails at once where there is no network; TFDS would try for three minutes."""
     urls = [url for url in builder.url_infos if url.startswith("http")]
     if urls:
         request = urllib.request.Request(urls[0], method="HEAD")

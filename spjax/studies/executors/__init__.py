@@ -1,1 +1,1 @@
-"""One file per way of running gangs; each has a class with the interface of `local.Local`."""
+"""Executors, one file each; each has a class with the interface of `local.Local`."""

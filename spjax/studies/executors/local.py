@@ -17,20 +17,20 @@ _LOG_TAIL = 12
 
 
 def cores() -> list[int]:
-    """The cores this process may use."""
+    """Returns the cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def has_accelerator() -> bool:
-    """Whether this machine has one that JAX may use; JAX itself is not asked."""
-    found = [path for name in ("nvidia[0-9]*", "accel[0-9]*") for path in Path("/dev").glob(name)]
-    return bool(found) and os.environ.get("JAX_PLATFORMS", "") != "cpu"
+    """Returns whether this machine has an accelerator; does not start JAX."""
+    devices = [path for name in ("nvidia[0-9]*", "accel[0-9]*") for path in Path("/dev").glob(name)]
+    return bool(devices) and os.environ.get("JAX_PLATFORMS", "") != "cpu"
 
 
 def keep_memory() -> None:
-    """On CPU, lets the memory of a training step serve the next; before JAX starts its threads."""
+    """Lets training steps reuse memory on CPU; call before JAX starts its threads."""
     from spjax.training.host_memory import keep_freed_memory
 
     if not has_accelerator():
@@ -38,7 +38,7 @@ def keep_memory() -> None:
 
 
 def default_workers() -> int:
-    """One for each core; one in all where an accelerator would have to be shared."""
+    """Returns one worker for each core; one in all where an accelerator would be shared."""
     return 1 if has_accelerator() else len(cores())
 
 
@@ -65,10 +65,10 @@ class Local:
 
     def start(self, worker: int) -> None:
         """Starts process number `worker`; it reports "ready" when it can take a gang."""
-        own = cores()[worker :: self.workers] or [cores()[worker % len(cores())]]
+        worker_cores = cores()[worker :: self.workers] or [cores()[worker % len(cores())]]
         environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="2", PYTHONUNBUFFERED="1")
         environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
-        if self.workers > 1 and len(own) == 1:
+        if self.workers > 1 and len(worker_cores) == 1:
             flags = environment.get("XLA_FLAGS", "")
             environment["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
             environment["OMP_NUM_THREADS"] = "1"
@@ -76,7 +76,7 @@ class Local:
         command = [sys.executable, "-m", "spjax.studies.worker", "--events", str(write)]
         command += ["--train", self.train]
         if self.workers > 1:
-            command += ["--cores", ",".join(map(str, own))]
+            command += ["--cores", ",".join(map(str, worker_cores))]
         with open(self.logs / f"worker_{worker}.log", "ab") as log:
             popen = subprocess.Popen(
                 command,
@@ -103,7 +103,7 @@ class Local:
             pass  # it died while idle; `events` reports that
 
     def events(self, timeout: float) -> list[tuple[int, dict[str, Any]]]:
-        """What happened, as (worker, event), after waiting `timeout` seconds at the most.
+        """Returns events as (worker, event), after waiting at most `timeout` seconds.
 
         Events have a "type": "ready", "progress" (step, steps, stage), "done", "failed" (message,
         and disk if the disk is why), or "died" (message), after which the process is gone.
@@ -124,7 +124,7 @@ class Local:
         return result
 
     def close(self) -> None:
-        """Ends all processes at once; run folders bear that at any moment."""
+        """Ends all processes at once; run folders stay usable whenever that happens."""
         for process in self._processes.values():
             process.popen.kill()
         for process in self._processes.values():

@@ -122,5 +122,5 @@ def test_mt5_and_flan_tell_their_shape(tmp_path):
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(common | changes))
         weights.safetensors_files.write(folder / "model.safetensors", {}, "float32", {})
-        weights._own_config.cache_clear()
+        weights._config.cache_clear()
         assert weights.config_of("auto", str(folder)) == config

@@ -16,7 +16,7 @@ import tensorstore as ts
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from spjax import trees
-from spjax.checkpoints.weights import stored, t5x, weights
+from spjax.checkpoints.weights import stored_array, t5x, weights
 from spjax.models import T5Config
 from spjax.models.t5 import weight_shapes
 
@@ -201,14 +201,14 @@ def test_on_a_mesh_devices_read_their_own_slices(tmp_path, monkeypatch):
         lambda x: split if x.ndim == 2 and x.shape[0] % 2 == 0 else replicated,
         weight_shapes(CONFIG),
     )
-    read, sizes = stored.Stored.read, []
+    read, sizes = stored_array.StoredArray.read, []
 
     def spy(self, dtype="float32", index=None):
         result = read(self, dtype, index)
         sizes.append((self.shape, result.shape))
         return result
 
-    monkeypatch.setattr(stored.Stored, "read", spy)
+    monkeypatch.setattr(stored_array.StoredArray, "read", spy)
     tree = weights.read(path, CONFIG, sharding=places)
     same(tree)
     embedding = tree["token_embedder"]["embedding"]
@@ -287,7 +287,7 @@ def test_damaged_arrays(tmp_path):
 
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match="is not a T5X checkpoint.*checkpoint_{step}"):
-        t5x.stored(tmp_path)
+        t5x.open_arrays(tmp_path)
     (tmp_path / "pytorch_model.bin").touch()
     message = r"a folder with pytorch_model.bin\).*Give a .safetensors file.*T5X.*Hugging Face"
     with pytest.raises(ValueError, match=message):

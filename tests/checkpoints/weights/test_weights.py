@@ -155,5 +155,7 @@ def test_shapes_tell_the_model(name, changes):
     leaves = trees.flatten(weight_shapes(config))
     assert shapes.config(leaves, "here") == config
     del leaves["encoder/relpos_bias/rel_embedding"]
-    with pytest.raises(ValueError, match="cannot tell the shape of the model in here.*rel_emb"):
+    with pytest.raises(
+        ValueError, match="cannot determine the shape of the model in here.*rel_emb"
+    ):
         shapes.config(leaves, "here")

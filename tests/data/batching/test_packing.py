@@ -73,7 +73,7 @@ def test_every_example_is_whole_and_keeps_its_run_task_and_slots():
 )
 def test_room_is_kept_in_positions_targets_and_segments(rows, count):
     lengths, targets = np.array([4] * 6), np.array([2] * 6)
-    row, start, target_start, segment = packing.place(lengths, targets, rows)
+    row, start, target_start, segment = packing.assign_positions(lengths, targets, rows)
     assert row.max() + 1 == count
     for own in range(count):
         inside = row == own
@@ -109,7 +109,7 @@ def test_the_cheapest_shape_wastes_little():
     rows = chosen(batches)
     real = sum(int(x.sum()) for x, _ in batches)
     computed = rows.length * sum(
-        sum(rows.split(int(packing.place(x, y, rows)[0].max()) + 1)) for x, y in batches
+        sum(rows.split(int(packing.assign_positions(x, y, rows)[0].max()) + 1)) for x, y in batches
     )
     assert real / computed > 0.85 and rows.length * rows.chunks[0] < 2500
 

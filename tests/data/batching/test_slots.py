@@ -39,7 +39,7 @@ def spelled(ids, vocabulary):
 
 
 def test_rows_words_and_fields(split, vocabulary):
-    placed = slots.place(split, TEMPLATE, vocabulary)
+    placed = slots.insert_slots(split, TEMPLATE, vocabulary)
     assert spelled(placed.inputs[0], vocabulary) == [
         *(0, 1, 2),
         "the bird sits in the old tree and sings a song is",
@@ -52,12 +52,12 @@ def test_rows_words_and_fields(split, vocabulary):
     # Only what all texts have is a field: "said" is not.
     assert spelled(placed.inputs[1], vocabulary)[3] == "he said: it is not in the house is"
     assert placed.inputs[1][-1] == 1 and placed.targets is split.targets
-    whole = slots.place(split, "{inputs}{p:1}", vocabulary)
+    whole = slots.insert_slots(split, "{inputs}{p:1}", vocabulary)
     assert whole.inputs[0].tolist() == [*split.inputs[0][:-1], -1, 1]
 
 
 def test_batches_have_slots_where_the_template_says(split, vocabulary):
-    placed = slots.place(split, TEMPLATE, vocabulary)
+    placed = slots.insert_slots(split, TEMPLATE, vocabulary)
     layout = batching.make_layout([placed], prompt_length=6, insertion=TEMPLATE)
     batch = batching.rows(placed, np.arange(2), layout)
     for i in range(2):
@@ -70,9 +70,9 @@ def test_batches_have_slots_where_the_template_says(split, vocabulary):
 
 
 def test_the_longest_field_is_cut(split, vocabulary):
-    full = slots.place(split, TEMPLATE, vocabulary).inputs[0]
+    full = slots.insert_slots(split, TEMPLATE, vocabulary).inputs[0]
     short = dataclasses.replace(split, lengths={"inputs": (full >= 0).sum() - 5, "targets": 16})
-    cut = slots.place(short, TEMPLATE, vocabulary).inputs[0]
+    cut = slots.insert_slots(short, TEMPLATE, vocabulary).inputs[0]
     assert (cut >= 0).sum() == short.lengths["inputs"]
     assert [token for token in cut if token < 0] == [-1, -2, -3, -4, -5, -6]
     assert spelled(cut, vocabulary)[-3:] == ["answer:", 5, "the bird sings"]
@@ -84,24 +84,24 @@ def test_one_text_is_placed_as_in_its_split(split, vocabulary):
     for length in (64, 16):
         short = dataclasses.replace(split, lengths={"inputs": length, "targets": 16})
         for template in (TEMPLATE, "{p:2} {inputs} {p:1}", "{hypothesis} {p:1}"):
-            placed = slots.place(short, template, vocabulary)
+            placed = slots.insert_slots(short, template, vocabulary)
             for i, text in enumerate(TEXTS):
                 one = text, template, names, vocabulary
-                ids, before = slots.place_one(*one, length)
+                ids, before = slots.insert_slots_in_text(*one, length)
                 assert ids == placed.inputs[i].tolist()
-                whole = slots.place_one(*one, 1000)[0]
+                whole = slots.insert_slots_in_text(*one, 1000)[0]
                 assert before == sum(token >= 0 for token in whole)
     # Where nobody knows the names of the task, those of the template count.
-    ids, _ = slots.place_one(TEXTS[0], TEMPLATE, (), vocabulary, 64)
-    assert ids == slots.place(split, TEMPLATE, vocabulary).inputs[0].tolist()
+    ids, _ = slots.insert_slots_in_text(TEXTS[0], TEMPLATE, (), vocabulary, 64)
+    assert ids == slots.insert_slots(split, TEMPLATE, vocabulary).inputs[0].tolist()
     fields = {
         "premise": "the bird sits in the old tree and sings a song",
         "hypothesis": "the bird sings",
     }
-    assert slots.place_one(fields, TEMPLATE, names, vocabulary, 64)[0] == ids
+    assert slots.insert_slots_in_text(fields, TEMPLATE, names, vocabulary, 64)[0] == ids
     for given in ("the bird", {"premise": "the bird"}):
         with pytest.raises(ValueError, match="there is no '.*', which the prompt's template shows"):
-            slots.place_one(given, TEMPLATE, names, vocabulary, 64)
+            slots.insert_slots_in_text(given, TEMPLATE, names, vocabulary, 64)
 
 
 @pytest.mark.parametrize(
@@ -114,4 +114,4 @@ def test_bad_templates(text):
 
 def test_an_unknown_field(split, vocabulary):
     with pytest.raises(ValueError, match="shows 'question'.*hypothesis, premise, inputs"):
-        slots.place(split, "{p:1} {question}", vocabulary)
+        slots.insert_slots(split, "{p:1} {question}", vocabulary)

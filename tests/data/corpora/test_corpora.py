@@ -308,7 +308,10 @@ def notes(tmp_path_factory):
 
 
 def test_files_are_tokenised_by_seqio(notes):
-    corpus, words = corpora.load("notes", "pocket", cache_dir=notes), vocabulary.load("pocket")
+    corpus, words = (
+        corpora.load("notes", "pocket", cache_dir=notes),
+        vocabulary.load_vocabulary("pocket"),
+    )
     found = [corpus[number].tolist() for number in range(len(corpus))]
     wanted = [text.strip() for text in TEXTS] + [text + " é" for text in TEXTS]
     assert found == [words.encode(text) for text in wanted]
@@ -318,7 +321,7 @@ def told(capsys, monkeypatch, tmp_path, source, **changes):
     """What the building process answers, without another start of TensorFlow."""
     from spjax.data.corpora import build_corpus
 
-    words = str(vocabulary.load("pocket").path)
+    words = str(vocabulary.load_vocabulary("pocket").path)
     task = source.rpartition(":")[2] if isinstance(source, str) else "x"
     spec = {"task": task, "source": source, "field": "text", "split": "train", "vocabulary": words}
     request = {"spec": spec | changes, "folder": str(tmp_path), "worker": 0, "workers": 1}
@@ -353,7 +356,7 @@ def test_shards_of_another_number_are_left_behind(tmp_path):
 
     (tmp_path / "a.txt").write_text("one\ntwo\n")
     corpus_files.write_shard(tmp_path, 1, 3, DOCUMENTS, 90)
-    words = str(vocabulary.load("pocket").path)
+    words = str(vocabulary.load_vocabulary("pocket").path)
     spec = {"task": "x", "source": [str(tmp_path / "a.txt")], "field": "text", "split": "train"}
     spec["vocabulary"] = words
     build_corpus.build({"spec": spec, "folder": str(tmp_path), "worker": 0, "workers": 1})
@@ -399,7 +402,7 @@ def test_c4_is_read_by_its_name(tmp_path, capsys, monkeypatch):
     flags = (f"--cache_dir={tmp_path / 'cache'}", "--num_workers=1")
     assert command("--corpus=c4", *flags) == 0, capsys.readouterr().err
     corpus = corpora.load("c4", "pocket", cache_dir=tmp_path / "cache")
-    words = vocabulary.load("pocket")
+    words = vocabulary.load_vocabulary("pocket")
     found = sorted(corpus[number].tolist() for number in range(len(corpus)))
     assert found == sorted(words.encode(text) for text in texts if text)
 
@@ -416,7 +419,8 @@ def texts(split, shuffle_files, seed=None):
 def never(dataset):
     raise AssertionError("what comes after the cache is not the corpus's")
 
-pieces = seqio.SentencePieceVocabulary(str(vocabulary.load("pocket").path), extra_ids=EXTRA)
+path = str(vocabulary.load_vocabulary("pocket").path)
+pieces = seqio.SentencePieceVocabulary(path, extra_ids=EXTRA)
 seqio.TaskRegistry.add(
     "own_text",
     source=seqio.FunctionDataSource(texts, splits=["train"]),
@@ -443,7 +447,10 @@ def test_any_seqio_task_is_a_corpus(tmp_path, capsys, monkeypatch):
     (tmp_path / "own_tasks.py").write_text(SEQIO_TASK.replace("EXTRA", "100"))
     assert command("--corpus=own=seqio:own_tasks:own_text", *flags) == 0, capsys.readouterr().err
     corpus = corpora.load("own", "pocket", cache_dir=tmp_path / "cache")
-    found, words = [corpus[n].tolist() for n in range(len(corpus))], vocabulary.load("pocket")
+    found, words = (
+        [corpus[n].tolist() for n in range(len(corpus))],
+        vocabulary.load_vocabulary("pocket"),
+    )
     assert found == [words.encode("the bird"), words.encode("an old house")]
     bad = SEQIO_TASK.replace("EXTRA", "50").replace("own_text", "bad_text")
     (tmp_path / "bad_tasks.py").write_text(bad)

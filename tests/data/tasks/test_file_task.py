@@ -400,7 +400,7 @@ def test_from_a_file_to_a_trained_prompt(folder: Path, capsys: pytest.CaptureFix
     task = FileTask(path, **LABELS, target_length=8)
     sentinel = registry.get(f"{path}:sentinel:n20")
     lengths = {"inputs": task.input_length, "targets": task.target_length}
-    pocket = vocabulary.load("pocket")
+    pocket = vocabulary.load_vocabulary("pocket")
     # All caches by one start of TensorFlow; the run below finds its own.
     tasks = [(registry.get(task), split) for split in file_task.SPLITS] + [(sentinel, "train")]
     cache.ensure_all((info, split, lengths, "pocket") for info, split in tasks)
@@ -463,11 +463,11 @@ def test_a_row_with_a_comma_does_not_hide_that_its_quotation_mark_swallows_other
     rows = ['"c, and d,bad', "e,good", "f,bad", 'g",good', "h,bad"]
     (tmp_path / "a.csv").write_text("\n".join(["input,target", *rows]) + "\n")
     (row,) = file_rows.read(tmp_path / "a.csv", ("input", "target"))
-    assert row.place == ":2" and "written without quoting" in row.problem
+    assert row.location == ":2" and "written without quoting" in row.problem
 
 
 def test_a_doubled_quotation_mark_further_down_does_not_hide_it_either(tmp_path):
     rows = ['"c\tbad', "e\tgood", 'f"\tbad', "g\tgood", '"h ""i"" j"\tbad']
     (tmp_path / "a.tsv").write_text("\n".join(["input\ttarget", *rows]) + "\n")
     (row,) = file_rows.read(tmp_path / "a.tsv", ("input", "target"))
-    assert row.place == ":2" and "written without quoting" in row.problem
+    assert row.location == ":2" and "written without quoting" in row.problem

@@ -41,7 +41,7 @@ def table(format):
 def test_text_keeps_every_line():
     found = rows("one", "", '{"inputs": "x"}')
     expected = [(":1", "one"), (":2", ""), (":3", '{"inputs": "x"}')]
-    assert [(row.place, row.input) for row in found] == expected
+    assert [(row.location, row.input) for row in found] == expected
     assert not any(row.problem or row.fields is not None for row in found)
     assert not rows()
 
@@ -54,7 +54,7 @@ def test_marks_and_line_ends_go():
 @pytest.mark.parametrize("options", [{}, {"name": "x.JSONL"}, {"format": "jsonl"}])
 def test_json_lines_are_told_from_text(options):
     found = rows('{"inputs": "a", "id": 7}', "", '{"input": "b"}', **options)
-    assert [(row.place, row.input) for row in found] == [(":1", "a"), (":3", "b")]
+    assert [(row.location, row.input) for row in found] == [(":1", "a"), (":3", "b")]
     assert found[0].fields == {"inputs": "a", "id": 7}
 
 
@@ -139,7 +139,7 @@ def test_a_column_names_the_prompt():
 def test_bad_rows_say_why_and_the_next_are_read(line, problem):
     stream = io.BytesIO(line + b'\n{"inputs": "b"}')
     found = list(input_rows.read(stream, {"": InputColumns()}, format="jsonl"))
-    assert found[0].problem.startswith(problem) and found[0].place == ":1"
+    assert found[0].problem.startswith(problem) and found[0].location == ":1"
     assert found[0].fields == {} and found[1].input == "b"
 
 

@@ -16,7 +16,7 @@ from spjax.models import get_size
 from spjax.models.decoding import Decoding
 from spjax.vocabularies import vocabulary
 
-POCKET, T5 = vocabulary.load("pocket"), vocabulary.load("t5")
+POCKET, T5 = vocabulary.load_vocabulary("pocket"), vocabulary.load_vocabulary("t5")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_labels_of_all_tasks_pass_in_the_vocabularies_they_are_for() -> None:
     for name in registry.names():
         for variant in ("", ":sentinel"):
             info = registry.get(name + variant)
-            words = vocabulary.load(info.vocabulary)
+            words = vocabulary.load_vocabulary(info.vocabulary)
             coverage.check_labels(info.labels, words, info.target_length, info.sentinel)
             coverage.check_labels(info.class_labels, words)
 

@@ -12,7 +12,7 @@ import pytest
 from spjax import metrics
 from spjax.data.tasks import registry, templates
 from spjax.data.token_cache import cache
-from spjax.vocabularies import vocabulary as vocabularies
+from spjax.vocabularies.vocabulary import load_vocabulary
 
 pytest.importorskip("seqio")
 
@@ -45,7 +45,7 @@ def expected_examples(info: registry.TaskInfo, split: str) -> list[dict[str, Any
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 @pytest.mark.parametrize("name", POCKET)
 def test_cache_holds_the_task_s_text_and_ids(name: str, split: str) -> None:
-    info, pocket = registry.get(name), vocabularies.load("pocket")
+    info, pocket = registry.get(name), load_vocabulary("pocket")
     found = cache.load(name, split)
     expected = expected_examples(info, split)
     assert found.num_examples == len(expected) > 0
@@ -87,7 +87,7 @@ from spjax.data.tasks import registry
 import seqio, tensorflow as tf
 
 vocabulary_path = sys.argv[1]
-ours = vocabulary.load(vocabulary_path)
+ours = vocabulary.load_vocabulary(vocabulary_path)
 theirs = seqio.SentencePieceVocabulary(vocabulary_path, extra_ids=100)
 texts = ["the bird", "", " two  spaces ", "a <extra_id_0> b<extra_id_7> c", 'quotes "x" \\n é']
 same_ids = [ours.encode(t) == list(theirs.encode(t)) == theirs.encode_tf(t).numpy().tolist()

@@ -147,7 +147,7 @@ def test_the_dataset_has_the_splits_of_the_row(name: str, folders: Path) -> None
 
 @pytest.mark.parametrize("name", KINDS)
 def test_cache_holds_what_the_template_makes_of_the_records(name: str) -> None:
-    info, words = registry.get(name), vocabulary.load("t5")
+    info, words = registry.get(name), vocabulary.load_vocabulary("t5")
     for split in info.splits:
         found = cache.load(name, split, LENGTHS)
         assert in_order(found.examples) == in_order(expected(info, split))
@@ -167,7 +167,7 @@ def test_halves_share_the_validation_split() -> None:
 def test_sentinel_begins_the_target() -> None:
     name = "taskless_super_glue_cb_v102:sentinel"
     targets = cache.load(f"{name}:n3", "train", LENGTHS).targets
-    assert [row[0] for row in targets] == [vocabulary.load("t5").size - 1] * 3
+    assert [row[0] for row in targets] == [vocabulary.load_vocabulary("t5").size - 1] * 3
 
 
 @pytest.fixture

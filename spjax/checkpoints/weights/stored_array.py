@@ -1,4 +1,4 @@
-"""An array that stays on disk until a slice of it is wanted, and views of such arrays."""
+"""Arrays that stay on disk until a slice of them is read, and views of such arrays."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _EXPONENTS = {
 _FINITE_BLOCK = 1 << 18  # numbers; what is made of them stays in the processor's cache
 
 Index = tuple[slice, ...]
-Leaves = dict[str, "Stored"]
+Leaves = dict[str, "StoredArray"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
+class StoredArray:
     """An array that has not been read.
 
     Attributes:
@@ -36,19 +36,19 @@ class Stored:
     fill: Callable[[Index, np.ndarray], None]
 
     def read(self, dtype: str = "float32", index: Index | None = None) -> np.ndarray:
-        """The array, or the slice `index` of it, in host memory."""
+        """Reads the array, or the slice `index` of it, into host memory."""
         bounds = self.whole() if index is None else index
         out = _aligned([s.stop - s.start for s in bounds], np.dtype(dtype))
         self.fill(bounds, out)
         return out
 
     def whole(self) -> Index:
-        """The index of everything."""
+        """Returns the index of the whole array."""
         return tuple(slice(0, size) for size in self.shape)
 
 
 def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
-    """Empty memory that starts at a cache line: JAX on CPU then uses it without a copy."""
+    """Allocates memory that starts at a cache line: JAX on CPU then uses it without a copy."""
     size = math.prod(shape) * dtype.itemsize
     memory = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
@@ -56,7 +56,7 @@ def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
 
 
 def check_finite(array: np.ndarray, name: str, source: str = "the checkpoint") -> None:
-    """Demands that an array of weights holds finite numbers only; takes a pass over its bits.
+    """Demands that an array of weights holds finite numbers only; reads all its bits once.
 
     Args:
       array: float32, bfloat16, float16 or float64, contiguous.
@@ -80,50 +80,50 @@ def check_finite(array: np.ndarray, name: str, source: str = "the checkpoint") -
             )
 
 
-def from_array(array: np.ndarray) -> Stored:
-    """An array that is already in memory."""
+def from_array(array: np.ndarray) -> StoredArray:
+    """Wraps an array that is already in memory."""
 
     def fill(index: Index, out: np.ndarray) -> None:
         out[...] = array[index]
 
-    return Stored(tuple(array.shape), fill)
+    return StoredArray(tuple(array.shape), fill)
 
 
-def transpose(stored: Stored) -> Stored:
-    """The array with its axes reversed."""
-    return Stored(stored.shape[::-1], lambda index, out: stored.fill(index[::-1], out.T))
+def transpose(array: StoredArray) -> StoredArray:
+    """Returns the array with its axes reversed."""
+    return StoredArray(array.shape[::-1], lambda index, out: array.fill(index[::-1], out.T))
 
 
-def stack(parts: list[Stored]) -> Stored:
-    """Arrays of one shape side by side on a new axis 1, as T5X's scanned layers are."""
+def stack(parts: list[StoredArray]) -> StoredArray:
+    """Stacks arrays of one shape on a new axis 1, as T5X's scanned layers are."""
     shape = parts[0].shape
 
     def fill(index: Index, out: np.ndarray) -> None:
-        for place, part in enumerate(parts[index[1]]):
-            part.fill((index[0], *index[2:]), out[:, place])
+        for position, part in enumerate(parts[index[1]]):
+            part.fill((index[0], *index[2:]), out[:, position])
 
-    return Stored((shape[0], len(parts), *shape[1:]), fill)
+    return StoredArray((shape[0], len(parts), *shape[1:]), fill)
 
 
-def unstack(stored: Stored) -> list[Stored]:
-    """The layers of an array that is stacked on axis 1; to be read in their order.
+def unstack(array: StoredArray) -> list[StoredArray]:
+    """Splits an array along axis 1 into layers; to be read in their order.
 
     One chunk on disk holds many layers, so a slice is read once for all of them and kept until
     the last one has been handed out: the price is one stacked array of memory.
     """
-    count = stored.shape[1]
-    kept: dict[Any, np.ndarray] = {}
+    count = array.shape[1]
+    cache: dict[Any, np.ndarray] = {}
 
-    def layer(i: int) -> Stored:
+    def layer(i: int) -> StoredArray:
         def fill(index: Index, out: np.ndarray) -> None:
             wide = (index[0], slice(0, count), *index[1:])
             key = (out.dtype.name, tuple((s.start, s.stop) for s in index))
-            if key not in kept:
-                kept[key] = stored.read(out.dtype.name, wide)
-            out[...] = kept[key][:, i]
+            if key not in cache:
+                cache[key] = array.read(out.dtype.name, wide)
+            out[...] = cache[key][:, i]
             if i == count - 1:
-                del kept[key]
+                del cache[key]
 
-        return Stored((stored.shape[0], *stored.shape[2:]), fill)
+        return StoredArray((array.shape[0], *array.shape[2:]), fill)
 
     return [layer(i) for i in range(count)]

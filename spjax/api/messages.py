@@ -1,0 +1,49 @@
+"""Error messages that name Python arguments instead of gin macros and command-line flags."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+# What the layers below say, as regular expressions, and what a Python caller can act on.
+_REPLACEMENTS = {
+    r"--gin\.MODEL_DIR=FOLDER": "output_dir=FOLDER",
+    r"with --output_dir or --gin\.MODEL_DIR": "with output_dir",
+    r"another MODEL_DIR": "another output_dir",
+    r"with --gin\.VALIDATION_FILE=PATH and --gin\.TEST_FILE=PATH": "as validation and test",
+    r"--gin\.TASK_FILE=PATH": "path=PATH",
+    r"Set INITIAL_CHECKPOINT_PATH": "Give its checkpoint as checkpoint=PATH",
+    r"INITIAL_CHECKPOINT_PATH": "the checkpoint",
+    r"TRAIN_STEPS": "steps",
+    r"BATCH_SIZE": "batch_size",
+    r"DROPOUT_RATE": "dropout_rate",
+    r"PROMPT_LENGTH": "length",
+    r"LEARNING_RATE": "learning_rate",
+    r"\bRun\.(?=[a-z])": "",
+    r"--(?:gin\.)?([A-Za-z_.]+)=": r"\1=",
+    r"The command `spjax tasks` lists them\.": "spjax.list_tasks() lists them.",
+}
+
+
+@contextlib.contextmanager
+def python_messages() -> Iterator[None]:
+    """Rewords a ValueError raised inside the block for a caller in Python.
+
+    Raises:
+      ValueError: the error of the block, with arguments in place of flags and macros.
+    """
+    try:
+        yield
+    except ValueError as error:
+        text = reword(str(error))
+        if text == str(error) or type(error) is not ValueError:
+            raise
+        raise ValueError(text) from error
+
+
+def reword(text: str) -> str:
+    """Returns a message with Python arguments in place of flags and gin macros."""
+    for pattern, replacement in _REPLACEMENTS.items():
+        text = re.sub(pattern, replacement, text)
+    return text

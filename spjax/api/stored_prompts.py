@@ -1,0 +1,322 @@
+"""Stored prompts, adapters and runs that answer together over one frozen model."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from spjax import partitioning
+from spjax.api import run_folders
+from spjax.api.models import hashable_rules, run_settings
+from spjax.checkpoints import frozen_model
+from spjax.checkpoints.frozen_model import FrozenModel
+from spjax.checkpoints.prompts import prompts, tuned
+from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.prompts.tuned import Tuned
+from spjax.checkpoints.weights.weights import AUTO
+from spjax.data.tasks import file_task, registry, scored_files
+from spjax.data.tasks.info import TaskInfo
+from spjax.inference import prediction, weight_changes
+from spjax.inference.prediction import Placed, Predictor
+from spjax.models.decoding import Decoding
+from spjax.studies import run_folder
+from spjax.training import stored_run
+from spjax.training.run import Run
+from spjax.types import Tree
+
+_MOST_ROWS = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """The frozen model to answer with, as far as the prompts do not say it themselves.
+
+    Attributes:
+      model: name of a size, or "auto"; "" for that of the prompts.
+      checkpoint: its weights; "" for those of the prompts' runs, or those that ship with spjax.
+      vocabulary: name or path; "" for that of the prompts' runs, or the checkpoint's own.
+      dtype: of the weights in memory; "" for that of the prompts' runs, or float32.
+      num_partitions: devices along the mesh axis `model`.
+      logical_axis_rules: as in `Run`.
+    """
+
+    model: str = ""
+    checkpoint: str = ""
+    vocabulary: str = ""
+    dtype: str = ""
+    num_partitions: int = 1
+    logical_axis_rules: Any = "data_parallel"
+
+
+@dataclasses.dataclass(frozen=True)
+class AnswerOptions:
+    """How inputs are laid out and answers chosen.
+
+    Attributes:
+      decoding: the way of choosing answers.
+      labels: answers that "rank" chooses from; () for those of each prompt's task.
+      insertion: where the prompt goes; "" for where it was trained.
+      input_length: most tokens of an input, EOS included; 0 for that of each prompt's task.
+      target_length: most tokens of an answer; likewise.
+      batch_size: inputs that are answered at once.
+
+    Raises:
+      ValueError: the batch size is out of range.
+    """
+
+    decoding: Decoding = Decoding()
+    labels: tuple[str, ...] = ()
+    insertion: str = ""
+    input_length: int = 0
+    target_length: int = 0
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        """Checks the batch size."""
+        if not 1 <= self.batch_size <= _MOST_ROWS:
+            raise ValueError(f"the batch size is {self.batch_size}; it must be 1 to {_MOST_ROWS}.")
+
+
+class StoredPrompts:
+    """Prompts, adapters and runs, read, with the frozen model that they share.
+
+    Attributes:
+      names: the path of each, or where an object in memory comes from.
+      provenance: of each.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[str | Prompt | Tuned],
+        options: ModelOptions = ModelOptions(),
+        model: FrozenModel | None = None,
+        note: Callable[[str], None] = warnings.warn,
+    ) -> None:
+        """Reads prompts and adapters, but no model weights.
+
+        Args:
+          sources: paths of prompt files, PEFT adapters or run folders, or prompts in memory.
+          options: the model, where none is loaded yet.
+          model: an open model, in place of the one that `options` name.
+          note: told what a user should know before believing an answer.
+
+        Raises:
+          ValueError: something cannot be read, or cannot share a forward pass with the others.
+        """
+        self.options, self._model, self._note = options, model, note
+        self._sources = [tuned_of(source) for source in sources]
+        self.names = [x if isinstance(x, str) else x.origin for x in self._sources]
+        self._runs = [self._run_of(source) for source in self._sources]
+        for name, run in zip(self.names, self._runs):
+            self._check_alone(name, bool(run and run.method.changes_weights))
+        self._changing = _weight_changing_run(self.names[0], self._runs[0])
+        if self._changing:
+            self._stored = [Tuned({}, _run_provenance(self.names[0]), self.names[0])]
+        else:
+            self._stored = [tuned.read(x) if isinstance(x, str) else x for x in self._sources]
+        self.provenance = [stored.provenance for stored in self._stored]
+        for name, stored in zip(self.names, self._stored):
+            self._check_alone(name, bool(stored.changes))
+        self._weights: Tree | None = None
+
+    def _check_alone(self, name: str, changes_weights: bool) -> None:
+        if changes_weights and len(self._sources) > 1:
+            raise ValueError(
+                f"{name} changes the weights, so no other prompt can share a forward pass with it; "
+                "give it alone."
+            )
+
+    def tasks(
+        self, task: Any = "", *, split: str = "", labels: Sequence[str] = (), ensemble: str = ""
+    ) -> list[TaskInfo]:
+        """Returns the task that each prompt is scored on.
+
+        Args:
+          task: as `registry.get` takes it; the path of a file, all rows of which are read as those
+            of each prompt's own task; or "" for the prompts' own tasks.
+          split: the split that is asked for, "" for the reported one.
+          labels: of a file's targets, where the prompt's task has none.
+          ensemble: the kind of ensemble, "" for none.
+
+        Raises:
+          ValueError: a task is not known, or an ensemble has several.
+        """
+        if task and not (isinstance(task, str) and file_task.is_path(task)):
+            return [registry.get(task)] * len(self.provenance)
+        if task:
+            infos = self._tasks_of_file(task, split, labels)
+        else:
+            facts = self.provenance
+            named = [own.get("task_file") or own.get("task", "") for own in facts]
+            if not all(named):
+                name = self.names[named.index("")]
+                raise ValueError(f"{name} does not say its task; give one with --task=NAME.")
+            infos = [registry.get(name) for name in named]
+        if ensemble and len({*infos}) > 1:
+            names = ", ".join(sorted({info.name for info in infos}))
+            raise ValueError(
+                f"the prompts are of different tasks, {names}; say which one to score with "
+                "--task=NAME (a file's rows are read as each prompt's own task reads them, which "
+                "must then be the same for all)."
+            )
+        return infos
+
+    def _tasks_of_file(self, path: str, split: str, labels: Sequence[str]) -> list[TaskInfo]:
+        """The task of each prompt over all rows of a file."""
+        if split not in ("", scored_files.SPLIT):
+            raise ValueError(
+                f"--split={split} is of a task, and all rows of {path} are scored; leave "
+                "it out. Without --task, splits are those of the prompt's own task."
+            )
+        infos, notes = [], {}
+        for stored in self._stored:
+            trained = prediction.task_of(stored)
+            infos.append(scored_files.task(path, trained, labels))
+            notes[scored_files.note(path, infos[-1], trained)] = None
+        for text in filter(None, notes):
+            self._note(text)
+        return infos
+
+    def trained_task(self) -> TaskInfo | None:
+        """Returns the task of the first prompt, None where it is not known here."""
+        return prediction.task_of(self._stored[0])
+
+    def predictor(self, options: AnswerOptions, infos: Sequence[TaskInfo] = ()) -> Predictor:
+        """Loads the frozen model and puts the prompts over it.
+
+        Args:
+          options: how to answer.
+          infos: the task of each prompt; its own by default.
+
+        Raises:
+          ValueError: the model is not known, or something does not fit it.
+        """
+        partitioning.keep_compiled_programs()
+        model = self._open_model()
+        placed = self._placed(options, infos)
+        inputs, targets = (max(prompt.lengths[i] for prompt in placed) for i in (0, 1))
+        fitted = (placed, model.vocabulary, options.decoding, inputs, targets)
+        prediction.check(model.config, *fitted)  # before weights are read
+        if self._weights is None:
+            self._weights = self._load_weights(model)
+        return Predictor(model.config, self._weights, *fitted)
+
+    def _open_model(self) -> FrozenModel:
+        """The model that was given, that the options name, or that the prompts name."""
+        if self._model is None:
+            options, name = self.options, self._model_name()
+            of_runs = "" if options.checkpoint else self._run_setting("vocabulary", name)
+            self._model = frozen_model.open_shared(
+                name,
+                options.checkpoint or self._run_setting("checkpoint", name),
+                vocabulary=options.vocabulary or of_runs,
+                dtype=options.dtype or self._run_setting("weights_dtype", name) or "float32",
+                num_partitions=options.num_partitions,
+                logical_axis_rules=hashable_rules(options.logical_axis_rules),
+            )
+        return self._model
+
+    def _model_name(self) -> str:
+        names = {facts.get("model", "") for facts in self.provenance}
+        name = self.options.model or (names.pop() if len(names) == 1 else "")
+        name = name or (AUTO if self.options.checkpoint else "")
+        if not name:
+            listed = [facts.get("model", "") for facts in self.provenance]
+            raise ValueError(
+                f"the prompts do not say one model (they say {listed}); give it with --model=SIZE."
+            )
+        return name
+
+    def _run_setting(self, name: str, model: str) -> str:
+        """The value of a setting in the runs with this model, "" where there is none.
+
+        Raises:
+          ValueError: the runs do not agree.
+        """
+        values = {getattr(run, name) for run in self._runs if run and run.model == model}
+        if len(values) > 1:
+            raise ValueError(
+                f"the runs have trained with different values of {name}: "
+                f"{', '.join(sorted(map(repr, values)))}; say which to use with --{name}."
+            )
+        return values.pop() if values else ""
+
+    def _placed(self, options: AnswerOptions, infos: Sequence[TaskInfo]) -> list[Placed]:
+        placed = []
+        for i, stored in enumerate(self._stored):
+            info = infos[i] if infos else prediction.task_of(stored)
+            labels = options.labels or (info.labels if info else ())
+            prompt = prediction.place(stored, options.insertion, labels)
+            usual = prediction.INPUT_LENGTH, prediction.TARGET_LENGTH
+            inputs, targets = (info.input_length, info.target_length) if info else usual
+            lengths = options.input_length or inputs, options.target_length or targets
+            placed.append(dataclasses.replace(prompt, lengths=lengths))
+        return placed
+
+    def _load_weights(self, model: FrozenModel) -> Tree:
+        """The weights to run with: the frozen ones, or those that a run or an adapter changes."""
+        if self._changing:
+            run = dataclasses.replace(self._changing, **run_settings(model))
+            return stored_run.weights_of(run, Path(self.names[0]), model)
+        base = model.weights
+        for stored in self._stored:
+            for doubt in prediction.doubts(stored, model.name, model.digest):
+                self._note(doubt)
+            if stored.changes:
+                base = weight_changes.apply(base, stored.changes, stored.origin)
+        return base
+
+    def _run_of(self, source: str | Tuned) -> Run | None:
+        """The run that has left what a path names, None for what stands alone."""
+        folder = run_folders.find_run_folder(source) if isinstance(source, str) else None
+        if folder is None:
+            return None
+        try:
+            return run_folders.load_run_config(folder)
+        except ValueError as error:
+            if getattr(run_folders.method_class_of(folder), "changes_weights", True):
+                raise
+            self._note(
+                f"{folder / 'config.gin'} cannot be used ({str(error).splitlines()[0]}); "
+                "checkpoint, vocabulary and dtype of the weights are not known from it, give them "
+                "if they are not those of the model's size"
+            )
+            return None
+
+
+def tuned_of(source: Any) -> str | Tuned:
+    """Returns a path as text, and a prompt in memory as the tensors that it stands for.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    if isinstance(source, (str, Path)):
+        return str(source)
+    if isinstance(source, Prompt):
+        return Tuned(source.tensors, source.provenance, source.origin)
+    if isinstance(source, Tuned):
+        return source
+    raise ValueError(
+        f"{source!r} is no prompt; give the path of a prompt file, PEFT adapter or run folder, or "
+        "a prompt from spjax.load_prompt."
+    )
+
+
+def _weight_changing_run(name: str, run: Run | None) -> Run | None:
+    """The run in a folder if its method changes weights, else None."""
+    if run is None or not Path(name).is_dir():
+        return None
+    if not run.method.trained:
+        raise ValueError(
+            f"the run in {name} has trained nothing: it writes text around each input. Score it "
+            "with `spjax eval` and its folder, without --prompt."
+        )
+    return run if run.method.changes_weights else None
+
+
+def _run_provenance(folder: str) -> dict[str, str]:
+    """What the prompt of a run would say of it."""
+    return prompts.provenance_of_run(run_folder.result(Path(folder)) or {}, "")

@@ -1,0 +1,171 @@
+"""Studies: planned from gin files, trained, and drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spjax import config
+from spjax.api.messages import python_messages
+from spjax.studies import plan, runner
+from spjax.studies.executors import local
+from spjax.studies.plan import RunSpec
+from spjax.studies.runner import Outcome
+from spjax.studies.study import Study, load_stored_study, load_study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedStudy:
+    """A study with its runs and its folder.
+
+    Attributes:
+      study: what the gin files say.
+      specs: its runs.
+      folder: that it is trained in.
+    """
+
+    study: Study
+    specs: Sequence[RunSpec]
+    folder: Path
+
+    def estimate(self, workers: int) -> str:
+        """Returns the runs that are left and their time, as a table."""
+        return runner.estimate(self.specs, self.folder, workers)
+
+    def run(self, workers: int) -> Outcome:
+        """Trains what is not finished, in worker processes.
+
+        Raises:
+          ValueError: as `runner.sweep`.
+        """
+        return runner.sweep(
+            self.study.name,
+            self.specs,
+            self.folder,
+            workers=workers,
+            gang_width=self.study.gang_width,
+            study_text=config.config_str(self.study),
+            prepare=runner.prepare_data,
+        )
+
+    def report(self, outcome: Outcome) -> str:
+        """Returns counts, failures, and how to continue."""
+        return runner.report(outcome, self.specs, self.folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyResult:
+    """A study that was trained as far as possible.
+
+    Attributes:
+      folder: with `study.gin`, `results.csv`, `runs/` and `figures/`.
+      finished: number of finished runs.
+      failed: messages by run key.
+      report: the table of scores and the verdicts on claims, as text.
+    """
+
+    folder: Path
+    finished: int
+    failed: Mapping[str, str]
+    report: str
+
+    @functools.cached_property
+    def results(self) -> pd.DataFrame:
+        """Returns one row for each arm and run, as in `results.csv`."""
+        from spjax.analysis import statistics
+
+        return statistics.load(self.folder)
+
+    @property
+    def figures(self) -> list[Path]:
+        """Returns the figures, as PNG files."""
+        return sorted((self.folder / "figures").glob("*.png"))
+
+
+def plan_study(
+    gin_files: Sequence[str],
+    bindings: Sequence[str],
+    search_paths: Sequence[str],
+    output_dir: str | os.PathLike[str],
+) -> PlannedStudy:
+    """Reads a study's gin files and lists its runs.
+
+    Args:
+      gin_files: that bind `Study` and `Arm`; the later win.
+      bindings: texts "NAME = value" that win over the files.
+      search_paths: folders with gin files.
+      output_dir: the study gets a folder in it.
+
+    Raises:
+      ValueError: a file, binding or figure is not known or not allowed.
+    """
+    from spjax.analysis import figures
+
+    study, overrides = load_study(gin_files, bindings, search_paths)
+    for name in study.figures:
+        figures.get(name)
+    specs = plan.expand(study, overrides, search_paths)
+    return PlannedStudy(study, specs, Path(output_dir) / study.name)
+
+
+def finish_study(folder: Path, study: Study | None = None) -> str:
+    """Draws a study's figures and returns its table and verdicts.
+
+    Args:
+      folder: that a sweep has written.
+      study: what the folder's `study.gin` says; None to read that.
+
+    Raises:
+      ValueError: the folder is not that of a study.
+    """
+    from spjax.analysis import report
+
+    if study is None:
+        for name in ("study.gin", "results.csv"):
+            if not (folder / name).is_file():
+                raise ValueError(
+                    f"{folder} has no {name}: give the folder that a sweep has written."
+                )
+        study = load_stored_study(folder)
+    return report.finish(folder, study)
+
+
+def sweep(
+    gin_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    bindings: Mapping[str, Any] | None = None,
+    *,
+    output_dir: str | os.PathLike[str] = "results",
+    workers: int | None = None,
+    search_paths: Sequence[str | os.PathLike[str]] = (),
+) -> StudyResult:
+    """Runs a study: trains what is not finished, writes the table, draws the figures.
+
+    Args:
+      gin_file: one or several files that bind `Study` and `Arm`; those of spjax are found under
+        names such as "experiments/pocket/quickstart.gin".
+      bindings: values by macro or "Configurable.parameter" that win over the files; a list for an
+        axis replaces its values.
+      output_dir: the study gets a folder in it.
+      workers: processes; one for each core by default.
+      search_paths: further folders with gin files.
+
+    Raises:
+      ValueError: something in the files cannot be used, or no run could be finished.
+    """
+    is_one = isinstance(gin_file, (str, os.PathLike))
+    files = [os.fspath(file) for file in ([gin_file] if is_one else gin_file)]  # type: ignore
+    texts = [f"{name} = {value!r}" for name, value in (bindings or {}).items()]
+    with python_messages():
+        planned = plan_study(files, texts, [os.fspath(x) for x in search_paths], output_dir)
+        outcome = planned.run(workers or local.default_workers())
+    if outcome.stopped or not outcome.finished:
+        raise ValueError(planned.report(outcome))
+    text = finish_study(planned.folder, planned.study)
+    return StudyResult(planned.folder, outcome.finished, outcome.failed, text)

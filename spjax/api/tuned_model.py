@@ -1,0 +1,322 @@
+"""The pieces of a training loop: a frozen model with a method attached, as pure functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spjax import partitioning
+from spjax.api.messages import python_messages
+from spjax.api.models import load_model, run_settings
+from spjax.api.tasks import load_task
+from spjax.api.training import check_method
+from spjax.checkpoints.frozen_model import FrozenModel
+from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.prompts.tuned import Tuned
+from spjax.data.batching import batching, slots
+from spjax.data.token_cache.cache import CachedSplit
+from spjax.data.token_cache.cache_files import Ragged
+from spjax.injection import Injection
+from spjax.methods.base import Method, apply_gang, init_trainable
+from spjax.models import T5
+from spjax.models.decoding import greedy
+from spjax.models.losses import token_losses
+from spjax.training.losses import imitation_losses, run_losses
+from spjax.training.optimizers import Adafactor
+from spjax.training.run import Run
+from spjax.training.run_data import RunData
+from spjax.types import Array, Batch, Tree
+
+_INPUT_LENGTH, _TARGET_LENGTH = 512, 64  # tokens, where no task says
+_SETTINGS = ("input_length", "target_length", "row_length")  # of `Run`
+_LEAST_ROOM = 16  # tokens; batches of texts are padded to this times a power of two
+
+
+class TunedModel:
+    """A frozen model with a tuning method attached, for a training loop of one's own.
+
+    `loss_fn`, `logits` and `generate` are pure functions of the trainable parameters, the frozen
+    weights (`model.weights`) and a batch: they can be jitted, differentiated with respect to their
+    first argument and used with any optax optimizer.
+
+    Attributes:
+      model: the frozen model.
+      method: with initial values that depend on task and vocabulary filled in.
+      task: from `load_task`; None without.
+    """
+
+    def __init__(
+        self,
+        model: FrozenModel | str,
+        method: Method,
+        data: Any = None,
+        *,
+        z_loss: float = 0.0,
+        label_smoothing: float = 0.0,
+        loss_normalizing_factor: float | str | None = None,
+        dropout_rate: float = 0.0,
+        remat: bool = False,
+        **settings: Any,
+    ) -> None:
+        """Attaches a method to a model.
+
+        Args:
+          model: from `load_model`, or what it takes.
+          method: an object of one of the classes in `spjax.methods`.
+          data: from `load_task`, or what it takes; None for batches of the caller's own texts.
+            Label words for an initializer come from it.
+          z_loss: weight of log(Z)^2 in the loss.
+          label_smoothing: share of the target probability spread over all other tokens.
+          loss_normalizing_factor: None (sum over target tokens), a number, or a name T5X knows.
+          dropout_rate: of the frozen model; `loss_fn` then needs a key.
+          remat: whether layers are computed again in the backward pass, to save memory.
+          **settings: further fields of `Run` that shape the batches of `data`: `input_length`,
+            `target_length`, `row_length`.
+
+        Raises:
+          ValueError: the method has nothing to train, or data or settings cannot be used.
+        """
+        check_method(method)
+        if not method.trained:
+            raise ValueError(f"{type(method).__name__} has nothing to train; use spjax.train.")
+        _check_settings(settings)
+        self.model = model if isinstance(model, FrozenModel) else load_model(model)
+        if self.model.dtype == "int8" and method.changes_weights:
+            raise ValueError(
+                f"{type(method).__name__} changes the weights, and the model's dtype is 'int8', "
+                "which has no gradient. Load it with dtype='float32' or 'bfloat16'."
+            )
+        self.task = None if data is None else load_task(data)
+        self._loss = (z_loss, label_smoothing, loss_normalizing_factor)
+        self._run: Run | None = None
+        self._data: RunData | None = None
+        with python_messages():
+            if self.task is not None:
+                settings |= {"dropout_rate": dropout_rate, **run_settings(self.model)}
+                self._run = Run(self.task.source, method=method, optimizer=Adafactor(), **settings)
+                self._data = RunData(self._run)
+                self.method = self._data.method
+            else:
+                self.method = method.resolve((), self.model.vocabulary.encode)
+        placement = self.model.placement
+        self._constrain = None if placement.alone else placement.constrain
+        config = dataclasses.replace(self.model.config, dropout_rate=dropout_rate)
+        self._network = T5(partitioning.for_devices(config), remat, self._constrain)
+
+    def init(self, seed: int = 0) -> Tree:
+        """Returns the initial trainable parameters, float32, placed on the model's mesh.
+
+        Args:
+          seed: of the random draws.
+        """
+        return self._place(init_trainable(self.method, self.model.weights, seed))
+
+    def _place(self, trainable: Tree) -> Tree:
+        stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), trainable)
+        wanted = self.model.placement.one_of(stacked, self.model.weights)
+        return jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), trainable, wanted)
+
+    def loss_fn(
+        self, trainable: Tree, base: Tree, batch: Batch, rng: Array | None = None
+    ) -> jax.Array:
+        """Returns the loss of a batch, a float32 scalar.
+
+        Args:
+          trainable: parameters of the method; gradients are taken of these.
+          base: the frozen weights.
+          batch: from `batch` or `batches`.
+          rng: a key for dropout.
+
+        Raises:
+          ValueError: there is dropout and no key.
+        """
+        use_dropout = self._network.config.dropout_rate > 0
+        if use_dropout and rng is None:
+            raise ValueError(
+                f"dropout_rate is {self._network.config.dropout_rate}, so loss_fn needs a key: "
+                "loss_fn(trainable, base, batch, jax.random.key(step))."
+            )
+        z_loss, smoothing, factor = self._loss
+        weights, injection = self._apply(trainable, base)
+        forward = functools.partial(
+            self._network.apply,
+            {"params": weights},
+            method=T5.with_hidden,
+            rngs={"dropout": rng} if use_dropout else {},
+        )
+        student = forward(batch, injection, use_dropout)
+        losses_BM = token_losses(student[0], batch.targets_BM, z_loss, smoothing)
+        if injection is not None and injection.teacher_RD is not None:
+            teacher = injection.replace(prompt_RD=injection.teacher_RD, teacher_RD=None)
+            imitation_BM = imitation_losses(student, forward(batch, teacher))
+            losses_BM = losses_BM + jnp.asarray(injection.distill_N)[0] * imitation_BM
+        segments_BM = batch.target_segments_BM
+        total_N = jnp.asarray([_normalizer(segments_BM, factor)], jnp.float32)
+        runs_BM = jnp.zeros_like(segments_BM)
+        return run_losses(losses_BM, segments_BM, runs_BM, total_N, factor)[0]
+
+    def logits(self, trainable: Tree, base: Tree, batch: Batch) -> jax.Array:
+        """Returns teacher-forced logits_BMV, float32."""
+        weights, injection = self._apply(trainable, base)
+        return self._network.apply({"params": weights}, batch, injection)
+
+    def generate(
+        self, trainable: Tree, base: Tree, batch: Batch, max_length: int = _TARGET_LENGTH
+    ) -> jax.Array:
+        """Returns greedily decoded ids_BM, int32, 0 after EOS.
+
+        Args:
+          trainable: parameters of the method.
+          base: the frozen weights.
+          batch: its targets are not looked at.
+          max_length: most tokens to write, EOS included; a static number under `jax.jit`.
+        """
+        weights, injection = self._apply(trainable, base)
+        return greedy(self._network, weights, batch, injection, max_length)
+
+    def predict(self, trainable: Tree, texts: Sequence[str], max_length: int = 0) -> list[str]:
+        """Returns the greedy answer to each text.
+
+        Args:
+          trainable: parameters of the method.
+          texts: inputs; computed as one batch.
+          max_length: most tokens of an answer; 0 for the task's, or 64.
+        """
+        length = max_length or self._lengths["targets"]
+        generate = jax.jit(self.generate, static_argnums=3)
+        ids_BM = generate(trainable, self.model.weights, self.batch(texts), length)
+        return [self.model.vocabulary.decode(ids) for ids in np.asarray(ids_BM).tolist()]
+
+    def batch(self, inputs: Sequence[str], targets: Sequence[str] = ()) -> Batch:
+        """Tokenizes texts into one batch on the model's mesh.
+
+        Args:
+          inputs: texts; cut to the task's length, or 512 tokens.
+          targets: as many texts; () for none, as `generate` needs none.
+
+        Raises:
+          ValueError: there are no inputs, or another number of targets.
+        """
+        if isinstance(inputs, str) or not len(inputs):
+            raise ValueError(f"inputs is {inputs!r}; give a list of at least one text.")
+        if len(targets) not in (0, len(inputs)) or isinstance(targets, str):
+            raise ValueError(
+                f"there are {len(inputs)} inputs and {len(targets)} targets; give one target for "
+                "each input, or none."
+            )
+        inputs_ids = [self._encode(text) for text in inputs]
+        targets_ids = [self._encode_target(text) for text in targets or [""] * len(inputs)]
+        split = CachedSplit("", "", None, {}, _ragged(inputs_ids), _ragged(targets_ids))
+        layout = batching.Layout(
+            self.method.prompt_length,
+            self.method.insertion,
+            _room(max(sum(token >= 0 for token in ids) for ids in inputs_ids)),
+            _room(max(map(len, targets_ids)), 4),
+        )
+        rows = batching.rows(split, np.arange(len(inputs)), layout)
+        return self.model.placement.put_batch(Batch(**rows))
+
+    def batches(self, batch_size: int = 32, seed: int = 0) -> Iterator[Batch]:
+        """Yields endless training batches of the task, shuffled anew in every epoch.
+
+        These are the batches that `spjax.train` trains on with the same seed.
+
+        Args:
+          batch_size: examples in a batch.
+          seed: of the order.
+
+        Raises:
+          ValueError: there is no task.
+        """
+        if self._run is None:
+            raise ValueError(
+                "there is no task to read batches from; give data= to spjax.TunedModel, or make "
+                "batches of your own texts with `batch`."
+            )
+        with python_messages():
+            run = dataclasses.replace(self._run, batch_size=batch_size, seed=seed)
+            iterator = RunData(run).batches()
+        return (self.model.placement.put_batch(Batch(**rows)) for rows in iterator)
+
+    def prompt(self, trainable: Tree) -> Prompt | Tuned:
+        """Returns what inference needs of trained parameters, for `save_prompt`.
+
+        Raises:
+          ValueError: the method changes all weights, or has a prompt for each of several tasks.
+        """
+        arrays = jax.device_get(self.method.collapse(trainable, self.model.weights))
+        tensors = {name: np.asarray(x) for name, x in arrays.items()}
+        if not tensors or np.ndim(tensors.get("prompt")) > 2:
+            raise ValueError(
+                f"{type(self.method).__name__} leaves no single prompt or adapter to save; its "
+                "trainable parameters are all there is."
+            )
+        facts = {"model": self.model.name, "base_sha256": self.model.digest}
+        facts |= {"insertion": self.method.insertion}
+        if self.task is not None:
+            facts["task"] = self.task.name
+        if set(tensors) == {"prompt"}:
+            return Prompt(tensors["prompt"], facts)
+        return Tuned(tensors, facts, "memory")
+
+    def _apply(self, trainable: Tree, base: Tree) -> tuple[Tree, Injection | None]:
+        stacked = jax.tree.map(lambda x: x[None], trainable)
+        return apply_gang([self.method.without_initializer()], [stacked], base)
+
+    @property
+    def _lengths(self) -> dict[str, int]:
+        known = {"inputs": _INPUT_LENGTH, "targets": _TARGET_LENGTH}
+        return known if self.task is None else dict(self.task.mixture.lengths)
+
+    def _encode(self, text: str) -> list[int]:
+        most, words = self._lengths["inputs"], self.model.vocabulary
+        if slots.is_template(template := self.method.insertion):
+            fields = self._data.fields if self._data else ()
+            return slots.insert_slots_in_text(text, template, fields, words, most)[0]
+        return [*words.encode(text)[: most - 1], words.eos_id]
+
+    def _encode_target(self, text: str) -> list[int]:
+        words = self.model.vocabulary
+        sentinel = self.task is not None and self.task.mixture.trained[0].sentinel
+        return [*words.encode_target(text, sentinel)[: self._lengths["targets"] - 1], words.eos_id]
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    for name in settings:
+        if name not in _SETTINGS:
+            raise ValueError(
+                f"spjax.TunedModel has no setting {name!r}; beside its named arguments it takes "
+                f"{', '.join(_SETTINGS)}."
+            )
+
+
+def _normalizer(segments_BM: Array, factor: float | str | None) -> Any:
+    """What the summed loss of a batch with one example a row is divided by, as `losses.total`."""
+    if factor is None:
+        return 1.0
+    if factor == "NUM_TOTAL_TARGET_TOKENS":
+        return float(np.prod(segments_BM.shape))
+    if factor == "NUM_REAL_TARGET_TOKENS":
+        return jnp.maximum(jnp.sum(segments_BM > 0), 1).astype(jnp.float32)
+    if factor == "AVERAGE_PER_SEQUENCE":
+        rows = jnp.sum(jnp.any(segments_BM > 0, axis=1))
+        return jnp.maximum(rows, 1).astype(jnp.float32)
+    return float(factor)
+
+
+def _ragged(rows: Sequence[Sequence[int]]) -> Ragged:
+    values = np.concatenate([np.asarray(ids, np.int32) for ids in rows])
+    return Ragged(values, np.cumsum([0, *map(len, rows)]))
+
+
+def _room(length: int, least: int = _LEAST_ROOM) -> int:
+    """The smallest power of two times `least` that holds a length, for few compilations."""
+    while least < length:
+        least *= 2
+    return least

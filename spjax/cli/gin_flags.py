@@ -1,0 +1,62 @@
+"""The flags of commands that read gin files, as T5X has them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def gin_parser() -> argparse.ArgumentParser:
+    """Returns a parent parser with `--gin_file`, `--gin_bindings` and `--gin_search_paths`."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(
+        "--gin_file", action="append", required=True, help="repeatable; later files win"
+    )
+    parser.add_argument(
+        "--gin_bindings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a binding that wins over the files; also written --gin.NAME=VALUE",
+    )
+    parser.add_argument("--gin_search_paths", default="", help="folders with gin files, by commas")
+    return parser
+
+
+def rewrite_gin_flags(argv: Sequence[str]) -> list[str]:
+    """Returns the arguments with `--gin.NAME=value` as argparse can take it."""
+    return [
+        f"--gin_bindings={arg.removeprefix('--gin.')}" if arg.startswith("--gin.") else arg
+        for arg in argv
+    ]
+
+
+def search_paths(args: argparse.Namespace) -> list[str]:
+    """Returns the folders of `--gin_search_paths`."""
+    return [path for path in args.gin_search_paths.split(",") if path]
+
+
+def load_with_folder(name: str, args: argparse.Namespace) -> tuple[Any, Path]:
+    """Returns what gin configures, and MODEL_DIR.
+
+    The `config.gin` of a run folder stands for its folder where MODEL_DIR is not bound.
+
+    Args:
+      name: of the configurable, "Run" or "Pretrain".
+      args: with the flags of `gin_parser`.
+
+    Raises:
+      ValueError: MODEL_DIR has no value, or as `config.load_with_folder`.
+    """
+    from spjax import config
+
+    paths = search_paths(args)
+    value, folder = config.load_with_folder(name, args.gin_file, args.gin_bindings, paths)
+    last = Path(args.gin_file[-1])
+    if not folder and last.name == "config.gin":
+        folder = last.parent
+    if not folder:
+        raise ValueError("MODEL_DIR has no value; give one with --gin.MODEL_DIR=FOLDER.")
+    return value, Path(folder)

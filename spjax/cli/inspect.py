@@ -1,0 +1,152 @@
+"""The command `spjax inspect`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_METRICS = ("cosine", "euclidean")
+_MEASURES = {"average": "cosine of mean rows", "per_token": "mean cosine of rows"}
+
+
+def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Adds the command to the command line.
+
+    Args:
+      add: makes a sub-command from its name and its function.
+    """
+    parser = add("inspect", inspect)
+    parser.add_argument(
+        "prompt",
+        metavar="PROMPT",
+        nargs="+",
+        help="prompt files, adapters or run folders; several are compared with each other",
+    )
+    parser.add_argument("--model", default="", help="size of the frozen model, for nearest words")
+    parser.add_argument("--checkpoint", default="", help="its weights, unless they ship with spjax")
+    parser.add_argument("--vocabulary", default="", help="name or path of its vocabulary")
+    parser.add_argument("--neighbours", type=int, default=5, help="words for each row")
+    parser.add_argument("--metric", choices=_METRICS, default=_METRICS[0], help="what near means")
+    parser.add_argument("--labels", default="", metavar="A,B", help="the task's by default")
+    parser.add_argument("--text", default="", help="count the rows nearest to its words, in order")
+    parser.add_argument("--discretise", metavar="FILE", help="write the prompt of nearest words")
+    parser.add_argument("--figure", metavar="FILE.png", help="of several prompts: their likeness")
+    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+
+
+def inspect(args: argparse.Namespace) -> int:
+    """Prints a prompt's norms, provenance and nearest words, or how alike several prompts are."""
+    from spjax.checkpoints.prompts import prompts
+
+    found = [prompts.read(path) for path in args.prompt]
+    several = len(found) > 1
+    if several and args.discretise or not several and args.figure:
+        raise ValueError(
+            f"--discretise takes one prompt and --figure several; {len(found)} are given."
+        )
+    text, data = _compare(args, found) if several else _look(args, found[0])
+    print(json.dumps(data, indent=2) if args.json else text)
+    return 0
+
+
+def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
+    """One prompt's page, and the same as data."""
+    from spjax.analysis import interpretation, prompt_page
+    from spjax.api.models import find_vocabulary
+    from spjax.checkpoints import model_vocabulary
+    from spjax.checkpoints.prompts import prompts
+
+    shown: dict[str, Any] = {"neighbours": args.neighbours, "metric": args.metric}
+    if known := args.model or args.checkpoint:
+        embedding = _embedding(args.model, args.checkpoint)
+        words = find_vocabulary(args.vocabulary, args.model, args.checkpoint)
+        model_vocabulary.check_rows(words, len(embedding), args.checkpoint or args.model)
+        shown |= {"embedding_VD": embedding, "words": words, "labels": _labels(args, prompt)}
+        shown["text"] = args.text
+    data = interpretation.examine(prompt, **shown)
+    if drift := _drift(Path(args.prompt[0])):
+        data["drift"] = drift
+    text = prompt_page.page(data)
+    if not known:
+        text += "\n\nGive --model=SIZE for the nearest words of each row."
+    if args.discretise:
+        if not known:
+            raise ValueError("--discretise needs the words: give the model with --model=SIZE.")
+        made = interpretation.discretised(prompt, embedding, words, args.metric)
+        data["discretised"] = str(prompts.write(args.discretise, made))
+        data["words"] = made.provenance["words"]
+        text += f"\n\n{data['discretised']} holds the nearest words: {data['words']}"
+    return text, data
+
+
+def _compare(args: argparse.Namespace, found: list[Any]) -> tuple[str, dict[str, Any]]:
+    """How alike prompts are, as tables, and the same as data."""
+    from spjax.analysis import interpretation, prompt_page
+    from spjax.analysis.figures import _heat_map
+
+    tasks = [prompt.provenance.get("task", "") for prompt in found]
+    names = tasks if len({*tasks} - {""}) == len(found) else args.prompt
+    alike = interpretation.similarities(found)
+    text = "\n\n".join(
+        prompt_page.matrix(names, alike[measure], title) for measure, title in _MEASURES.items()
+    )
+    data = {"prompts": list(names), **{name: x.tolist() for name, x in alike.items()}}
+    if args.figure:
+        title = _MEASURES["average"]
+        drawn = _heat_map.draw(names, alike["average"], title, Path(args.figure))
+        data["figures"] = [str(path) for path in drawn]
+        text += f"\n\nDrawn: {', '.join(data['figures'])}"
+    return text, data
+
+
+def _labels(args: argparse.Namespace, prompt: Any) -> tuple[str, ...]:
+    from spjax.inference import prediction
+
+    if args.labels:
+        return tuple(label.strip() for label in args.labels.split(","))
+    task = prediction.task_of(prompt)
+    return task.class_labels if task else ()
+
+
+def _drift(path: Path) -> list[dict[str, float]]:
+    """What a run has logged of its prompt's norm at each evaluation; [] if this is no run."""
+    from spjax.files import parse_json_object, read_bytes
+    from spjax.studies import run_folder
+
+    log = (path if path.is_dir() else path.parent) / "metrics.jsonl"
+    if not log.is_file() or not (path.is_dir() or path.name == "prompt.npy"):
+        return []
+    if problem := run_folder.metrics_problem(log.parent, run_folder.result(log.parent) or {}):
+        raise ValueError(f"{problem}. Copy it again, or delete it.")
+    try:
+        lines = [parse_json_object(line) for line in read_bytes(log).splitlines()]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {log}: {error}. Delete it, or copy it again.") from error
+    return [
+        {"step": x["step"], **{name: x[f"trainable/{name}"] for name in ("norm", "drift")}}
+        for x in lines
+        if "trainable/drift" in x
+    ]
+
+
+def _embedding(model: str, checkpoint: str) -> Any:
+    """The embedding table alone: for an inspection the other weights need not be read."""
+    from spjax.checkpoints.weights import weights
+    from spjax.checkpoints.weights.stored_array import check_finite
+    from spjax.models.t5 import EMBEDDING
+
+    path = weights.find(model, checkpoint)
+    stored = weights.open_arrays(path)
+    names = (EMBEDDING, "shared.weight")  # T5X's and Hugging Face's
+    for name in names:
+        if name in stored:
+            table = stored[name].read()
+            check_finite(table, name, path)
+            return table
+    raise ValueError(
+        f"{path} has no embedding table, neither {' nor '.join(names)}. Give the weights of "
+        "a T5 model with --checkpoint."
+    )

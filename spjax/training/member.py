@@ -1,0 +1,98 @@
+"""One run of a gang: its data, its standing and its files."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from spjax import multihost
+from spjax.training.run import Run
+from spjax.training.run_data import RunData
+from spjax.training.run_files import Checkpoints, MetricsLog
+from spjax.training.schedule import Schedule, Standing
+from spjax.types import Tree
+
+
+class Member:
+    """One run of a gang; its arrays are the gang's.
+
+    Attributes:
+      run: its configuration.
+      folder: of its files.
+      data: its tasks.
+      method: the run's, with initial values that follow from the task.
+      schedule: when it is evaluated, saved and stopped.
+      standing: its progress.
+      status: "running", "finished" or "diverged".
+      message: explains the status, if there is anything to explain.
+      scores: the last validation scores.
+      start: trainable parameters at the start of this process, None if they are weights.
+    """
+
+    def __init__(self, run: Run, folder: Path) -> None:
+        self.run, self.folder = run, folder
+        self.data = RunData(run)
+        self.method = self.data.method
+        self.schedule, self.standing = Schedule(run), Standing()
+        self.status, self.message = "running", ""
+        self.scores: dict[str, float] = {}
+        self.start: Tree | None = None
+        self.checkpoints: Checkpoints | None = None
+        self._log: MetricsLog | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether the run still trains."""
+        return self.status == "running"
+
+    def open(self, arrays: Tree) -> Tree:
+        """Opens files and data, and continues from the last checkpoint if there is one.
+
+        Args:
+          arrays: trainable parameters and optimizer slots at step 0.
+
+        Returns:
+          The arrays to go on with.
+        """
+        self.start = None if self.method.changes_weights else arrays["trainable"]
+        self.checkpoints = Checkpoints(self.folder)
+        self.batches = self.data.batches()
+        if (latest := self.checkpoints.latest(arrays)) is not None:
+            arrays, self.standing = latest
+            if self.standing.step < self.run.steps:
+                self.standing = self.standing.without_last()
+            self.batches.set_state(self.standing.data)
+            self.stop_if_over()
+        if multihost.is_primary():
+            self._log = MetricsLog(self.folder, self.standing.step)
+        return arrays
+
+    def stop_if_over(self) -> None:
+        """Ends the run if its schedule says so."""
+        if self.schedule.is_over(self.standing):
+            self.status = "finished"
+
+    def diverge(self, step: int) -> None:
+        """Ends the run at a step whose loss or parameters are not finite."""
+        self.standing.step, self.status = step, "diverged"
+        self.message = (
+            f"the loss or the parameters became NaN or infinite at step {step + 1}; the last good "
+            f"checkpoint is kept in {self.folder / 'checkpoints'}. Lower LEARNING_RATE "
+            f"({self.run.optimizer.learning_rate})."
+        )
+
+    def log(self, values: dict[str, float]) -> None:
+        """Logs values of this step, in the primary process."""
+        if self._log:
+            self._log.write(self.standing.step, values)
+
+    def save(self, arrays: Tree) -> None:
+        """Writes a checkpoint."""
+        self.standing.data = self.batches.get_state()
+        self.checkpoints.save(arrays, self.standing)
+
+    def close(self) -> None:
+        """Flushes the files; an error of one leaves none of them open."""
+        with contextlib.ExitStack() as closing:
+            for files in filter(None, (self.checkpoints, self._log)):
+                closing.callback(files.close)

@@ -1,0 +1,110 @@
+"""The result of a run: what is scored at its end, and `result.json`, which is written last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from spjax import multihost, trees
+from spjax.checkpoints.frozen_model import FrozenModel
+from spjax.checkpoints.prompts import prompts
+from spjax.data.tasks import file_task
+from spjax.data.token_cache.cache import CachedSplit
+from spjax.files import file_digest, write_json
+from spjax.models import quantization
+from spjax.training.member import Member
+from spjax.types import Tree
+
+Answer = Callable[[CachedSplit], list[str]]
+
+
+def facts(member: Member, model: FrozenModel) -> dict[str, Any]:
+    """Returns the fields of `result.json` that need no further scoring."""
+    run, standing, method = member.run, member.standing, member.method
+    source = member.data.mixture.trained[0].source
+    outputs, variables = jax.eval_shape(
+        method.without_initializer().init_with_output, jax.random.key(0), model.weights
+    )
+    soft, fields = outputs[1], member.data.fields
+    embedding_VD = quantization.dequantize(model.weights["token_embedder"]["embedding"])
+    return {
+        "task": str(run.task),
+        **({"task_file": source} if file_task.is_path(source) else {}),
+        "model": run.model,
+        "method": run.method_name,
+        "prompt_length": method.length_in_tables,
+        "insertion": method.insertion,
+        **({"fields": " ".join(fields)} if fields else {}),
+        **(soft.sees if soft else {}),
+        "seed": run.seed,
+        "model_parameters": trees.count(model.weights),
+        "trainable_parameters": trees.count(variables.get("params", {})),
+        "base_sha256": model.digest,
+        "steps": standing.step,
+        "best_step": standing.best_step,
+        "validation": standing.best,
+        "test": None,
+        "transfer": {},
+        "majority": member.data.majority(),
+        "ceiling": member.data.mixture.ceiling,
+        "status": member.status,
+        "message": member.message,
+        "embedding_rms": float(jnp.sqrt(jnp.mean(embedding_VD**2))),
+    }
+
+
+def score(member: Member, answer: Answer, result: dict[str, Any]) -> None:
+    """Scores what chose nothing, and the whole validation set where a part of it chose.
+
+    Args:
+      member: a run with a best step.
+      answer: gives the texts of the best step for a split.
+      result: gets the scores.
+    """
+    if member.data.final == "test":
+        result["test"] = member.data.score("test", answer)
+    if member.run.eval_examples:
+        result["validation"] = member.data.score("validation", answer)
+    result["transfer"] = member.data.transfer(answer)
+
+
+def save_tensors(member: Member, model: FrozenModel, trainable: Tree, result: Any) -> None:
+    """Writes `prompt.npy`, or `tuned.safetensors`, with their provenance.
+
+    Args:
+      member: the run.
+      model: its frozen model.
+      trainable: parameters of the best step.
+      result: from `facts`.
+    """
+    tensors = member.method.without_initializer().collapse(trainable, model.weights)
+    if not tensors or not multihost.is_primary():
+        return
+    host: Mapping[str, Any] = jax.device_get(tensors)
+    config = _config_file(member.folder)
+    text = config.read_text(encoding="utf-8") if config else ""
+    tasks = [info.name for info in member.data.mixture.trained]
+    prompts.write_run(member.folder, host, prompts.provenance_of_run(result, text), tasks)
+
+
+def write(member: Member, result: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Writes `result.json` once all other files are on disk, and returns its content."""
+    if member.checkpoints is not None:
+        member.checkpoints.wait()
+    result["seconds"] = seconds
+    if multihost.is_primary():
+        if (log := member.folder / "metrics.jsonl").is_file():
+            result["metrics_sha256"] = file_digest(log)
+        if config := _config_file(member.folder):
+            result["config_sha256"] = file_digest(config)
+        return write_json(member.folder / "result.json", result)
+    return result
+
+
+def _config_file(folder: Path) -> Path | None:
+    paths = (folder / name for name in (prompts.RUN_LONGER, prompts.RUN_CONFIG))
+    return next(filter(Path.is_file, paths), None)

@@ -1,0 +1,62 @@
+"""Models by name, path and URL."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import spjax
+from spjax.checkpoints.weights import weights
+
+
+def test_a_size(model):
+    assert model.name == "pocket_50k" and model.checkpoint == "" and model.dtype == "float32"
+    assert model.config.emb_dim == 16 and len(model.digest) == 64
+    assert model.vocabulary.decode(model.vocabulary.encode("the old tree")) == "the old tree"
+
+
+def test_a_file_and_a_folder(model, tmp_path):
+    file = tmp_path / "weights.safetensors"
+    shutil.copy(weights.find("pocket_50k"), file)
+    own = spjax.load_model(file)
+    assert own.name == "auto" and own.config == model.config and own.digest == model.digest
+    sized = spjax.load_model("pocket_50k", checkpoint=file)
+    assert sized.name == "pocket_50k" and sized.checkpoint == str(file)
+
+
+def test_dtype_and_mesh(model):
+    small = spjax.load_model("pocket_50k", dtype="int8")
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(small.weights)}
+    assert np.dtype("int8") in kinds and small.digest != model.digest
+    spread = spjax.load_model("pocket_50k", num_partitions=2, logical_axis_rules="fsdp")
+    assert dict(spread.placement.mesh.shape) == {"data": 2, "model": 2}
+    assert spread.digest == model.digest
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("pocket_51k", {}, "unknown model 'pocket_51k': neither a known size .*pocket_50k.* nor"),
+        ("absent/folder", {}, "unknown model 'absent/folder': neither a known size"),
+        (
+            "t5_1_1_base",
+            {},
+            "no weights ship for 't5_1_1_base'.*Give its checkpoint as checkpoint=",
+        ),
+        ("typo", {"checkpoint": "x"}, "'x' is given for the model 'typo', which is no known size"),
+        ("pocket_50k", {"dtype": "float16"}, "float16"),
+        ("pocket_50k", {"checkpoint": "absent"}, "the checkpoint 'absent' .absent. is not a"),
+        ("pocket_50k", {"num_partitions": 2}, "^num_partitions is 2, and no rule of"),
+        ("pocket_50k", {"vocabulary": "absent.model"}, "absent.model"),
+    ],
+)
+def test_mistakes(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        spjax.load_model(name, **options)
+
+
+def test_a_folder_without_weights(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ValueError, match="the checkpoint .* is not a .safetensors file or another"):
+        spjax.load_model(tmp_path)

@@ -1,0 +1,147 @@
+"""Answers of stored prompts from Python, which are those of the command line."""
+
+import json
+
+import numpy as np
+import pytest
+
+import spjax
+from spjax.cli import main
+from tests.api.conftest import SETTINGS, pairs
+
+TEXTS = ["film 1 was good", "the fox", "film 2 was bad"]
+
+
+@pytest.fixture(scope="session")
+def predictor(trained):
+    return spjax.load_predictor(trained.folder, decoding="rank")
+
+
+def command(capsys, *args):
+    assert main.main([str(arg) for arg in args]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_run_folder_answers_as_the_command_line_does(trained, tmp_path, capsys):
+    predictor = spjax.load_predictor(trained.folder)
+    answers = predictor.predict(TEXTS)
+    (tmp_path / "in.txt").write_text("\n".join(TEXTS) + "\n")
+    out = command(capsys, "predict", tmp_path / "in.txt", f"--prompt={trained.folder}")
+    assert out.split("\n")[:-1] == answers and predictor.predict([]) == []
+    assert [answer.score for answer in predictor.answer(TEXTS)] == [None] * 3
+    assert predictor.evaluate()["score"] == trained.test["score"]
+
+
+def test_scores(predictor):
+    assert set(predictor.labels) == {"bad", "good"}
+    scores_BC = predictor.label_scores(TEXTS)
+    best = [predictor.labels[i] for i in scores_BC.argmax(axis=1)]
+    answers = predictor.answer(TEXTS)
+    assert [answer.text for answer in answers] == best == predictor.predict(TEXTS)
+    alone = predictor.score(TEXTS, best)
+    np.testing.assert_allclose(alone, scores_BC.max(axis=1), rtol=1e-4)
+    np.testing.assert_allclose([answer.score for answer in answers], alone, rtol=1e-4)
+
+
+def test_evaluate_is_eval(predictor, trained, task, capsys, tmp_path):
+    flags = ("--decoding=rank", "--target_length=8")
+    own = json.loads(command(capsys, "eval", "--prompt", trained.folder, *flags))
+    assert predictor.evaluate() == {**own, "step": trained.best_step}
+    assert predictor.evaluate(task, "validation")["split"] == "validation"
+    rows = predictor.evaluate(pairs(10, 300))
+    assert rows["examples"] == 10 and rows["split"] == "test" and "accuracy" in rows
+    path = tmp_path / "new.jsonl"
+    lines = [json.dumps({"input": text, "target": target}) for text, target in pairs(10, 300)]
+    path.write_text("\n".join(lines))
+    assert {**predictor.evaluate(path), "task": "pairs"} == rows
+
+
+def test_every_form_of_a_prompt_answers_alike(trained, model, tmp_path, predictor):
+    prompt, wanted = trained.prompt, predictor.predict(TEXTS)
+    forms = [prompt, trained.folder / "prompt.npy", str(trained.folder)]
+    for format in ("npy", "safetensors", "peft", "t5x"):
+        forms.append(spjax.save_prompt(prompt, tmp_path / format, format))
+        assert np.array_equal(spjax.load_prompt(forms[-1]).rows_PD, prompt.rows_PD)
+    many = spjax.load_predictor(forms, model, decoding="rank")
+    for number in range(len(forms)):
+        assert many.predict(TEXTS, prompt=number) == wanted
+    scores = many.evaluate()
+    assert {row["score"] for row in scores["prompts"]} == {scores["mean_score"]}
+
+
+def test_prompts_by_name(trained, model):
+    prompt = trained.prompt
+    other = spjax.load_predictor({"a": prompt, "b": trained.folder}, model, decoding="rank")
+    assert other.predict(TEXTS, ["a", "b", "a"]) == other.predict(TEXTS, "a")
+    vote = other.evaluate(ensemble="vote")
+    assert vote["mean_score"] == vote["best_score"] == vote["ensemble"]["score"]
+
+
+def test_an_adapter(model, task, tmp_path):
+    run = spjax.train(
+        model, task, spjax.LoRA(rank=2), output_dir=tmp_path / "run", **{**SETTINGS, "steps": 2}
+    )
+    wanted = spjax.load_predictor(tmp_path / "run").predict(TEXTS)
+    peft = spjax.save_prompt(run.tensors, tmp_path / "peft", "peft", base_model="x")
+    assert spjax.load_predictor(peft, model).predict(TEXTS) == wanted
+    assert spjax.load_prompt(peft).tensors.keys() == run.tensors.tensors.keys()
+    tensors = spjax.save_prompt(run.tensors, tmp_path / "lora.safetensors", "safetensors")
+    assert spjax.load_predictor(tensors, model).predict(TEXTS) == wanted
+    with pytest.raises(ValueError, match="more than a table of soft tokens .*Use 'peft' or 'safet"):
+        spjax.save_prompt(run.tensors, tmp_path / "lora.npy")
+    with pytest.raises(ValueError, match="changes the weights, so no other prompt can share"):
+        spjax.load_predictor([tensors, peft], model)
+
+
+@pytest.mark.parametrize(
+    "ask, message",
+    [
+        (lambda p: p.predict("a text"), "texts is 'a text'; give a list of texts"),
+        (lambda p: p.predict(TEXTS, "x"), "unknown prompt 'x'; the prompts are"),
+        (lambda p: p.predict(TEXTS, [0, 0]), "3 texts and 2 prompts for them; give one for each"),
+        (lambda p: p.score(TEXTS, ["a"]), "3 texts and the answers are .*one answer for each"),
+        (lambda p: p.evaluate("pocket_bc"), "unknown task 'pocket_bc'"),
+        (lambda p: p.evaluate([("a", 1)]), "item 0 of task is"),
+        (lambda p: p.evaluate(split="dev"), "dev"),
+    ],
+)
+def test_mistakes(predictor, ask, message):
+    with pytest.raises(ValueError, match=message):
+        ask(predictor)
+
+
+def test_mistakes_of_loading(trained, tmp_path):
+    prompt = trained.prompt
+    for arguments, options, message in [
+        (([],), {}, "no prompt is given; give a path"),
+        ((tmp_path,), {}, "no prompt found in"),
+        ((3.5,), {}, "prompts is 3.5; give a path"),
+        (([prompt, 7],), {}, "7 is no prompt; give the path of a prompt file"),
+        ((prompt,), {"batch_size": 0}, "the batch size is 0; it must be 1 to"),
+        ((prompt,), {"decoding": "best"}, "best"),
+        ((prompt, "pocket_200k"), {}, "rows of width 16 and the model is 48 wide"),
+        ((spjax.load_prompt(save(prompt, tmp_path)),), {}, r"do not say one model .*model=SIZE\."),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            spjax.load_predictor(*arguments, **options)
+    with pytest.raises(ValueError, match="there are 2 prompts; say which one answers with prompt="):
+        spjax.load_predictor([prompt, prompt]).predict(TEXTS)
+    with pytest.raises(ValueError, match="only labels have probabilities to compare"):
+        spjax.load_predictor(prompt).label_scores(TEXTS)
+
+
+def save(prompt, folder):
+    return spjax.save_prompt(prompt.rows_PD, folder / "rows.npy")
+
+
+@pytest.mark.parametrize(
+    "prompt, options, message",
+    [
+        (np.zeros(3), {}, r"the prompt is ndarray of shape \(3,\); give a prompt from spjax.load"),
+        ("text", {}, "the prompt is str of shape"),
+        (np.zeros((2, 3)), {"format": "onnx"}, "unknown prompt format 'onnx'; use one of npy"),
+    ],
+)
+def test_mistakes_of_saving(tmp_path, prompt, options, message):
+    with pytest.raises(ValueError, match=message):
+        spjax.save_prompt(prompt, tmp_path / "x", **options)

@@ -1,0 +1,141 @@
+"""A training loop of one's own."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import spjax
+from spjax.models.losses import token_losses
+from tests.api.conftest import SETTINGS, pairs
+
+
+def train(tuned, batches, optimizer, steps, jit=jax.jit):
+    """Losses of some steps, and the parameters after them."""
+    trainable = tuned.init(seed=0)
+    state = optimizer.init(trainable)
+
+    @jit
+    def step(trainable, state, base, batch):
+        loss, grads = jax.value_and_grad(tuned.loss_fn)(trainable, base, batch)
+        updates, state = optimizer.update(grads, state, trainable)
+        return optax.apply_updates(trainable, updates), state, loss
+
+    losses = []
+    for _, batch in zip(range(steps), batches):
+        trainable, state, loss = step(trainable, state, tuned.model.weights, batch)
+        losses.append(float(loss))
+    return losses, trainable
+
+
+@pytest.fixture(scope="module")
+def tuned(model, method, task):
+    return spjax.TunedModel(model, method, task)
+
+
+def test_the_loss_falls_and_only_the_prompt_moves(tuned):
+    before = tuned.model.digest
+    losses, trainable = train(tuned, tuned.batches(8), optax.adam(0.3), 12)
+    assert losses[-1] < 0.7 * losses[0]
+    start = tuned.init(seed=0)
+    assert set(start) == set(trainable) == {"prompt"}
+    assert not np.allclose(start["prompt"], trainable["prompt"])
+    from spjax.checkpoints.weights import weights
+
+    assert weights.digest(tuned.model.weights) == before
+
+
+def test_losses_are_those_of_the_library(tuned, model, task, method, tmp_path):
+    settings = {**SETTINGS, "steps": 3, "eval_period": 1}
+    optimizer = spjax.AdamW(learning_rate=0.3)
+    run = spjax.train(model, task, method, optimizer, output_dir=tmp_path / "run", **settings)
+    losses, _ = train(tuned, tuned.batches(8), optax.adamw(0.3, weight_decay=0), 3)
+    logged = [row["train/loss"] for row in run.metrics if "train/loss" in row]
+    np.testing.assert_allclose(losses, logged, rtol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [16.0, "NUM_REAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE"])
+def test_normalized_losses_are_those_of_the_library(model, task, method, tmp_path, factor):
+    options = {"z_loss": 1e-3, "label_smoothing": 0.1, "loss_normalizing_factor": factor}
+    settings = {**SETTINGS, "steps": 1, "eval_period": 1, **options}
+    run = spjax.train(model, task, method, output_dir=tmp_path / "run", **settings)
+    tuned = spjax.TunedModel(model, method, task, **options)
+    losses, _ = train(tuned, tuned.batches(8), optax.sgd(0.1), 1)
+    assert losses == pytest.approx([run.metrics[0]["train/loss"]], rel=1e-5)
+
+
+def test_texts_of_ones_own(model, method, tuned):
+    free = spjax.TunedModel(model, method)
+    inputs, targets = zip(*pairs(5))
+    batch = free.batch(inputs, targets)
+    trainable = free.init(seed=0)
+    np.testing.assert_array_equal(trainable["prompt"], tuned.init(seed=0)["prompt"])
+    logits_BMV = free.logits(trainable, model.weights, batch)
+    assert logits_BMV.shape == (5, batch.targets_BM.shape[1], model.config.vocab_size)
+    losses_BM = token_losses(logits_BMV, batch.targets_BM)
+    total = float(losses_BM[np.asarray(batch.target_segments_BM) > 0].sum())
+    assert float(free.loss_fn(trainable, model.weights, batch)) == pytest.approx(total, rel=1e-5)
+    ids_BM = free.generate(trainable, model.weights, batch, max_length=6)
+    assert ids_BM.shape == (5, 6) and ids_BM.dtype == np.int32
+    texts = [model.vocabulary.decode(ids) for ids in np.asarray(ids_BM).tolist()]
+    assert texts == free.predict(trainable, inputs, max_length=6)
+
+
+def test_its_prompt_predicts(tuned, model, tmp_path):
+    trainable = tuned.init(seed=3)
+    path = spjax.save_prompt(tuned.prompt(trainable), tmp_path / "p", "peft")
+    texts = [text for text, _ in pairs(4)]
+    predictor = spjax.load_predictor(path, model, target_length=8)
+    assert predictor.predict(texts) == tuned.predict(trainable, texts, max_length=8)
+
+
+def test_a_mesh(method, task, tuned):
+    spread = spjax.load_model("pocket_50k", num_partitions=2, logical_axis_rules="fsdp")
+    own = spjax.TunedModel(spread, method, task)
+    batch = next(own.batches(8))
+    assert len(batch.inputs_BL.sharding.device_set) == 4
+    assert batch.inputs_BL.addressable_shards[0].data.shape[0] == 4  # of two along `data`
+    losses, _ = train(own, own.batches(8), optax.adam(0.3), 2)
+    alone, _ = train(tuned, tuned.batches(8), optax.adam(0.3), 2)
+    np.testing.assert_allclose(losses, alone, rtol=1e-4)
+
+
+def test_weights_of_its_own(model, task):
+    tuned = spjax.TunedModel(model, spjax.LoRA(rank=2), task)
+    losses, trainable = train(tuned, tuned.batches(8), optax.adam(0.01), 3)
+    assert losses[-1] < losses[0]
+    assert all(name.startswith("lora/") for name in tuned.prompt(trainable).tensors)
+
+
+def test_dropout_needs_a_key(model, method):
+    tuned = spjax.TunedModel(model, method, dropout_rate=0.1)
+    batch, trainable = tuned.batch(["a"], ["b"]), tuned.init()
+    with pytest.raises(ValueError, match=r"dropout_rate is 0.1, so loss_fn needs a key: loss_fn\("):
+        tuned.loss_fn(trainable, model.weights, batch)
+    keys = [jax.random.key(i) for i in (0, 0, 1)]
+    first, again, other = (tuned.loss_fn(trainable, model.weights, batch, key) for key in keys)
+    assert first == again != other
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda m: spjax.TunedModel(m, spjax.HardPrompt()), "HardPrompt has nothing to train"),
+        (lambda m: spjax.TunedModel(m, spjax.LoRA), "the class LoRA; give an object of it"),
+        (lambda m: spjax.TunedModel(m, spjax.PromptTuning()).batches(), "no task to read batches"),
+        (lambda m: spjax.TunedModel(m, spjax.PromptTuning(), z_los=1), "no setting 'z_los'"),
+        (lambda m: spjax.TunedModel(m, spjax.PromptTuning()).batch([]), "inputs is .*at least one"),
+        (lambda m: spjax.TunedModel(m, spjax.PromptTuning()).batch("ab"), "inputs is 'ab'; give a"),
+        (
+            lambda m: spjax.TunedModel(m, spjax.PromptTuning()).batch(["a"], ["b", "c"]),
+            "1 inputs and 2 targets; give one target for each",
+        ),
+        (
+            lambda m: spjax.TunedModel(spjax.load_model("pocket_50k", dtype="int8"), spjax.LoRA()),
+            "LoRA changes the weights, and the model's dtype is 'int8'",
+        ),
+    ],
+)
+def test_mistakes(model, make, message):
+    with pytest.raises(ValueError, match=message):
+        make(model)
