@@ -176,7 +176,7 @@ class Placement:
 
     def sharding(self, axes: Sequence[str | None], shape: Sequence[int]) -> NamedSharding:
         """Returns the sharding of an array with these logical axes and this shape."""
-        wanted = nn.logical_to_mesh_axes(axes, self.rules)
+        wanted: Any = nn.logical_to_mesh_axes(axes, self.rules)
         fits = [axis if self._divides(axis, size) else None for axis, size in zip(wanted, shape)]
         return NamedSharding(self.mesh, PartitionSpec(*fits))
 
@@ -305,7 +305,8 @@ def make_placement(
 def of(tree: Any) -> Placement:
     """Returns the placement of a tree's arrays, with rows over `data`."""
     sharding = jax.tree.leaves(tree)[0].sharding
-    return Placement(sharding.mesh) if isinstance(sharding, NamedSharding) else make_placement()
+    mesh: Any = getattr(sharding, "mesh", None)
+    return Placement(mesh) if isinstance(sharding, NamedSharding) else make_placement()
 
 
 def for_devices(config: T5Config) -> T5Config:

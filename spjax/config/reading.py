@@ -277,7 +277,7 @@ def product(
     for text in overrides:
         name, value = split_binding(text)
         if name in axes:
-            parsed = explained(lambda text=text: gin_config.parse_value(_typed(text)[1]))
+            parsed = _value(text)
             axes[name] = list(parsed) if isinstance(parsed, (list, tuple)) else [parsed]
         else:
             _bind_text(text)
@@ -304,7 +304,7 @@ def split_binding(text: str) -> tuple[str, str]:
 
 def _value(text: str) -> Any:
     """The value of a binding."""
-    return explained(lambda: _gin.parse_value(_typed(text)[1]))
+    return explained(lambda: gin_config.parse_value(_typed(text)[1]))
 
 
 def _typed(text: str) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from spjax.files import expanded, file_digest
 from spjax.injection import Soft
 from spjax.methods.base import Encode, Method
 from spjax.methods.initializers import Initializer, SampledVocabulary, Uniform, check
-from spjax.types import Tree
+from spjax.types import Array, Tree
 
 _FACTORS = ("shared", "u", "v")
 _FILE = "tuned.safetensors"

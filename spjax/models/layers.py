@@ -15,7 +15,6 @@ from jax import Array
 from spjax.injection import PROMPT_SEES
 from spjax.models import fused, quantization
 from spjax.models.sizes import T5Config
-from spjax.types import Array
 
 NEGATIVE = -1e10
 BUCKETS = 32  # of relative positions

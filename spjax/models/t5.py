@@ -31,7 +31,7 @@ from spjax.models.layers import (
     seen_by_slots,
 )
 from spjax.models.sizes import T5Config
-from spjax.types import Array, Batch, per_segment
+from spjax.types import Batch, per_segment
 
 Constrain = Callable[..., jax.Array]
 Prefixes = tuple[KeysValues | None, KeysValues | None]  # of self- and cross-attention
@@ -217,7 +217,7 @@ def _layer(prefix: Any, i: int) -> Any:
     return jax.tree.map(lambda x: x[i], prefix)
 
 
-def _tables(injection: Injection | None, site: str) -> KeysValues | None:
+def _tables(injection: Injection | None, site: str) -> tuple[Any, Any] | None:
     """Returns every layer's keys and values of a site's prefixes (`spjax.injection.SITES`)."""
     prefix = injection.prefix.get(site) if injection is not None else None
     return None if prefix is None else (prefix.keys, prefix.values)

@@ -128,8 +128,9 @@ def _parts_of(hub_tensors: Tensors, pattern: re.Pattern) -> dict[str, re.Match]:
     Raises:
       ValueError: some are not, or there are several adapters.
     """
-    matches = {name: pattern.fullmatch(name) for name in hub_tensors}
-    if others := sorted(name for name, match in matches.items() if match is None):
+    found = {name: pattern.fullmatch(name) for name in hub_tensors}
+    matches = {name: match for name, match in found.items() if match is not None}
+    if others := sorted(found.keys() - matches.keys()):
         raise ValueError(
             f"{', '.join(others[:3])}{', ...' if others[3:] else ''} are no factors of an adapter"
         )
@@ -169,7 +170,8 @@ def _lora(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def _read_lora(hub_tensors: Tensors, config: Mapping[str, Any], _: Any) -> dict[str, np.ndarray]:
     """Reads factors `[in, R]` and `[R, out]`, the scale of each module multiplied into B."""
-    tensors, letters = {}, {}
+    tensors: dict[str, np.ndarray] = {}
+    letters: dict[str, set[str]] = {}
     for name, match in _parts_of(hub_tensors, _LORA_NAME).items():
         module, letter, matrix = match["module"], match["letter"], hub_tensors[name]
         rank, scale = peft_configs.lora_rank_and_scale(config, module)

@@ -261,7 +261,7 @@ def _config(content: Mapping[str, Any], folder: str | Path, files: Leaves) -> T5
     )
 
 
-def _sizes(content: Mapping[str, Any]) -> dict[str, int]:
+def _sizes(content: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the sizes of a model by the names of `T5Config`'s fields."""
     sizes = {field: content[key] for key, field in _SIZES.items()}
     layers = content.get("num_decoder_layers")

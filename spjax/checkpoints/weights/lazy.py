@@ -108,7 +108,7 @@ def assemble(
     # Sorting is stable: the layers of one stacked array stay in their order.
     for name in sorted(unrolled, key=lambda name: -math.prod(unrolled[name].shape)):
         try:
-            leaf_sharding = places[name] if places else sharding
+            leaf_sharding: Any = sharding if places is None else places[name]
             leaf = checked(unrolled.pop(name), name, source)
             arrays[name] = _to_devices(name, leaf, dtype, leaf_sharding)
         except (OSError, EOFError) as error:
@@ -155,7 +155,7 @@ def _quantized(
             blocks[key] = quantization.quantize(array.read("float32", wide), axis, name)
         return blocks[key]
 
-    def values(bounds: Index) -> np.ndarray:
+    def values(bounds: Index) -> Array:
         index = tuple(part if i == axis else slice(None) for i, part in enumerate(bounds))
         return channels(bounds).values[index]
 

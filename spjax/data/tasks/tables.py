@@ -122,7 +122,7 @@ def _tfds(
     )
 
 
-def _both(name: str, *facts: object, **others: object) -> Iterator[TaskInfo]:
+def _both(name: str, *facts: Any, **others: Any) -> Iterator[TaskInfo]:
     """Yields two rows: the text without, and with, the name of the task."""
     yield _tfds(f"taskless_{name}", *facts, **others)
     yield _tfds(name, *facts, with_task_name=True, **others)

@@ -197,7 +197,6 @@ def ensure(
       RuntimeError: as for `load`.
     """
     wanted = []
-    own: Mapping[str, int] | None
     for task in dict.fromkeys(tasks):
         if registry.is_mixture(task):
             whole = registry.mixture(task)
