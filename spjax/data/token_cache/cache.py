@@ -197,6 +197,7 @@ def ensure(
       RuntimeError: as for `load`.
     """
     wanted = []
+    member_lengths: Mapping[str, int] | None
     for task in dict.fromkeys(tasks):
         if registry.is_mixture(task):
             whole = registry.mixture(task)
