@@ -45,7 +45,7 @@ def run(sources):
     for source in sources:
         for pattern, smaller in _SMALLER.items():
             source = re.sub(pattern, smaller, source)
-        exec(compile(source, "example", "exec"), names)  # noqa: S102
+        exec(compile(source, "example", "exec"), names)
     return names
 
 
