@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 
+import jax
 import pytest
 
 from spjax import methods
@@ -45,7 +46,8 @@ def run(sources):
     for source in sources:
         for pattern, smaller in _SMALLER.items():
             source = re.sub(pattern, smaller, source)
-        exec(compile(source, "example", "exec"), names)
+        with jax.numpy_dtype_promotion("standard"):  # as users have it
+            exec(compile(source, "example", "exec"), names)
     return names
 
 

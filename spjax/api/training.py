@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from spjax import config, methods
+from spjax import methods
 from spjax.api import run_folders
 from spjax.api.messages import python_messages
 from spjax.api.models import load_model, run_settings
@@ -168,8 +168,8 @@ def train(
             **run_settings(model),
             **settings,
         )
-        result, _ = run_folders.train_in_folder(run, folder, on_progress)
-    return TrainedRun(folder, config.load_stored("Run", folder / "config.gin"), result)
+        run_folders.train_in_folder(run, folder, on_progress)
+    return load_run(folder)
 
 
 def load_run(folder: str | os.PathLike[str]) -> TrainedRun:

@@ -52,7 +52,7 @@ def test_the_command_line_gives_the_same_numbers(model, method, tmp_path, capsys
         *("--gin_file=gin_configs/methods/prompt_tuning.gin", "--gin.MODEL_SIZE=pocket_50k"),
         "--gin_file=gin_configs/tasks/file.gin",
         f"--gin.TASK_FILE={path}",
-        "--gin.FileTask.labels=('bad', 'good')",
+        "--gin.TASK_LABELS=('bad', 'good')",
         "--gin.FileTask.target_length=8",
         *("--gin.PROMPT_LENGTH=3", "--gin.INITIALIZER=@SampledVocabulary()"),
         *("--gin.TRAIN_STEPS=4", "--gin.BATCH_SIZE=8", "--gin.EVAL_PERIOD=2"),
