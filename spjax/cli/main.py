@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from spjax import __version__
 from spjax.cli import (
     cache,
     console,
@@ -77,6 +78,7 @@ def _say(message: str, code: int) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
     parser = argparse.ArgumentParser(prog="spjax", description=__doc__.splitlines()[0])
+    parser.add_argument("--version", action="version", version=f"spjax {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Any, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
