@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 DIGEST = "content_sha256"  # the key of a JSON object's own digest
 _ALGORITHM = "sha256:"
@@ -122,7 +123,7 @@ class DamagedFile(ValueError):
     """A file of spjax is not what was written: cut short, or with other bits."""
 
 
-def open_regular(path: Path | str) -> BinaryIO:
+def open_regular(path: Path | str) -> io.BufferedReader:
     """Opens a regular file for reading bytes.
 
     A named pipe would wait for a writer for ever, and a device may have no end.

@@ -16,8 +16,7 @@ SITES = ("encoder", "decoder", "cross")  # self-attention of both stacks, and of
 PROMPT_SEES = ("all", "before", "itself")
 
 
-@flax.struct.dataclass
-class Soft:
+class Soft(flax.struct.PyTreeNode):
     """Soft tokens and other arrays that one run adds to the forward pass of a frozen model.
 
     Attributes:
@@ -75,8 +74,7 @@ class Soft:
         return cls(arrays.get("prompt"), prefix, arrays.get("added"))
 
 
-@flax.struct.dataclass
-class Prefix:
+class Prefix(flax.struct.PyTreeNode):
     """Keys and values of all runs at one site; a query sees those of its own run only.
 
     They are before the first position of each example, as if the text had been moved: key p of a
@@ -95,8 +93,7 @@ class Prefix:
     before_R: Array
 
 
-@flax.struct.dataclass
-class Injection:
+class Injection(flax.struct.PyTreeNode):
     """Soft tokens of all runs and tasks, in one table.
 
     Prompts of any lengths are concatenated, so unequal lengths cost no padding.

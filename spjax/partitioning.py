@@ -116,7 +116,8 @@ def rules_of(value: str | Sequence[Any]) -> Rules:
                 f"Run.logical_axis_rules holds {item!r}; each rule is a pair of a logical axis "
                 'and a mesh axis, such as ("mlp", "model").'
             )
-        logical, target = item
+        pair: Sequence[Any] = item
+        logical, target = pair
         targets = (target,) if isinstance(target, str) or target is None else tuple(target)
         if logical not in (*LOGICAL_AXES, *_OTHER_AXES):
             raise ValueError(
@@ -180,7 +181,7 @@ class Placement:
 
     def sharding(self, axes: Sequence[str | None], shape: Sequence[int]) -> NamedSharding:
         """Returns the sharding of an array with these logical axes and this shape."""
-        wanted = nn.logical_to_mesh_axes(axes, self.rules)
+        wanted: Any = nn.logical_to_mesh_axes(axes, self.rules)
         fits = [axis if self._divides(axis, size) else None for axis, size in zip(wanted, shape)]
         return NamedSharding(self.mesh, PartitionSpec(*fits))
 
@@ -309,7 +310,8 @@ def make_placement(
 def of(tree: Any) -> Placement:
     """Returns the placement of a tree's arrays, with rows over `data`."""
     sharding = jax.tree.leaves(tree)[0].sharding
-    return Placement(sharding.mesh) if isinstance(sharding, NamedSharding) else make_placement()
+    mesh: Any = getattr(sharding, "mesh", None)
+    return Placement(mesh) if isinstance(sharding, NamedSharding) else make_placement()
 
 
 def for_devices(config: T5Config) -> T5Config:
@@ -332,6 +334,7 @@ def keep_compiled_programs() -> None:
 
     Small programs are kept too: the forty of a run take a quarter of a warm start.
     """
-    if not jax.config.jax_compilation_cache_dir:
+    config: Any = jax.config  # its options are attributes that no type lists
+    if not config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(default_cache_dir() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -123,7 +123,8 @@ def stack_layers(tree: Tree) -> dict[str, Any]:
 
     The stacking axis is that of T5X's scanned T5 (`t5x/examples/scalable_t5`).
     """
-    leaves, stacks = {}, {}
+    leaves: dict[str, Any] = {}
+    stacks: dict[str, dict[int, Any]] = {}
     for name, leaf in flatten(tree).items():
         if match := _LAYER.match(name):
             stack, index, parameter = match.groups()

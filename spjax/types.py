@@ -19,8 +19,7 @@ Array = jax.Array | np.ndarray
 Tree = Mapping[str, Any]
 
 
-@flax.struct.dataclass
-class Batch:
+class Batch(flax.struct.PyTreeNode):
     """Rows of one or more segments; all arrays are int32.
 
     Attributes:

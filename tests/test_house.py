@@ -233,6 +233,11 @@ def test_training_never_loads_tensorflow():
     assert not {"tensorflow", "seqio", "t5", "clu.metric_writers"} & loaded
 
 
+def test_figures_are_drawn_without_jax():
+    code = "import sys, spjax.analysis.report; assert not {'jax', 'flax', 'gin'} & set(sys.modules)"
+    run(code)
+
+
 def test_help_needs_no_jax():
     code = (
         "import sys; from spjax.cli import main\n"

@@ -10,7 +10,6 @@ import pandas as pd
 
 from spjax.analysis import claims, figures, rates, statistics, tables, transfer
 from spjax.files import write_text
-from spjax.studies.run_folder import warn_of_damage
 
 
 def finish(study_folder: Path, study: Any) -> str:
@@ -23,6 +22,8 @@ def finish(study_folder: Path, study: Any) -> str:
     folder = Path(study_folder)
     results = statistics.load(folder)
     _check_study(results, study.name, folder)
+    from spjax.studies.run_folder import warn_of_damage  # here, because it loads JAX
+
     warn_of_damage(folder)
     draws = [figures.get(name) for name in study.figures]
     with writing(folder):

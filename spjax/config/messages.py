@@ -76,7 +76,7 @@ def explained(call: Callable[[], T]) -> T:
         text = str(error)
         if isinstance(error, OSError) and "Unable to open" not in text:
             raise
-        if isinstance(error, RecursionError):
+        if isinstance(error, RecursionError) or "too many nested" in text:
             text = "values are nested too deeply, or a file, macro or object is a part of itself."
         raise ValueError(explanation(text)) from error
 

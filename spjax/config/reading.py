@@ -8,6 +8,7 @@ bind it in a scope that sets its precedence: bindings without one of these scope
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.resources
 import itertools
 import os
@@ -82,7 +83,7 @@ def parse(
     gin_config._FILE_READERS[:] = [(open, os.path.isfile)]
     for name in gin_files:
         path = find_file(name, search_paths)
-        explained_file(lambda path=path: gin.parse_config_file(str(path)), path)
+        explained_file(functools.partial(gin.parse_config_file, str(path)), path)
     _fill_in_defaults()
     for text in bindings:
         _bind_text(text)
@@ -276,7 +277,7 @@ def product(
     for text in overrides:
         name, value = split_binding(text)
         if name in axes:
-            parsed = explained(lambda text=text: gin_config.parse_value(_typed(text)[1]))
+            parsed = _value(text)
             axes[name] = list(parsed) if isinstance(parsed, (list, tuple)) else [parsed]
         else:
             _bind_text(text)
@@ -299,6 +300,11 @@ def split_binding(text: str) -> tuple[str, str]:
     """
     register_all()  # a value may refer to any of them
     return bare_values.split(text)
+
+
+def _value(text: str) -> Any:
+    """The value of a binding."""
+    return explained(lambda: gin_config.parse_value(_typed(text)[1]))
 
 
 def _typed(text: str) -> tuple[str, str]:

@@ -32,10 +32,12 @@ _MODULES = (
 
 def configurable(target: T) -> T:
     """Makes a dataclass or function known to gin under its own name; returns it unchanged."""
-    name = target.__name__
+    built: Any = target
+    name = built.__name__
     if name not in REGISTERED:
-        hidden = sorted(set(inspect.signature(target).parameters) - parameters(target))
-        builds = kinds.checked(target) if dataclasses.is_dataclass(target) else target
+        hidden = sorted(set(inspect.signature(built).parameters) - parameters(built))
+        is_class = isinstance(built, type) and dataclasses.is_dataclass(built)
+        builds = kinds.checked(built) if is_class else built
         gin.register(builds, denylist=hidden or None)
         REGISTERED[name] = target
     return target

@@ -69,7 +69,9 @@ class _Delegate(config_parser.ParserDelegate):
 
 
 def _class(name: str) -> type:
-    known = {key: value for key, value in REGISTERED.items() if dataclasses.is_dataclass(value)}
+    known: dict[str, Any] = {
+        key: value for key, value in REGISTERED.items() if dataclasses.is_dataclass(value)
+    }
     if name not in known:
         close = guess(name, known)
         raise ValueError(f"it names {name!r}, which is no part of a configuration{close}")

@@ -171,7 +171,8 @@ def _losses(
         counter = coverage.Counter(info, split, view.vocabulary, lengths)
         for pair in pairs:
             fields = {"inputs_text": pair[0], "targets_text": pair[1]}
-            counter.add(*_cut_ids(info, pair, view), fields)
+            inputs, targets = _cut_ids(info, pair, view)
+            counter.add(inputs, targets, fields)
         yield split, counter.counts, lengths
 
 
@@ -332,7 +333,7 @@ def _pieces(pieces: Sequence[str | int]) -> str:
             runs[-1].append(piece)
         else:
             runs.append([piece])
-    told = []
+    told: list[str | int] = []
     for run in runs:
         if isinstance(run[0], int):
             told.append(f"[{run[0]} ... {run[-1]}]" if len(run) > 1 else f"[{run[0]}]")
@@ -349,7 +350,7 @@ def _short(text: str, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[:most]} ... ({len(text)} characters)"
 
 
-def _percent(count: int, total: int) -> str:
+def _percent(count: float, total: float) -> str:
     return f"{100 * count / total:.1f} %" if total else "-"
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+from typing import TYPE_CHECKING
 
-from spjax.methods.base import Method
+if TYPE_CHECKING:  # names are known without JAX
+    from spjax.methods.base import Method
 
 _HELPERS = ("base", "initializers")
 # The two ways of tuning that Lester et al. 2021 compare, as their figures need them.

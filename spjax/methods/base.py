@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -36,6 +36,11 @@ class Method(nn.Module):
     changes_weights: ClassVar[bool] = False
     parameter_counts: ClassVar[tuple[str, ...]] = ()
     trained: ClassVar[bool] = True
+
+    if TYPE_CHECKING:  # Flax leaves open what a method returns
+
+        def apply(self, *args: Any, **kwargs: Any) -> Any:
+            """Calls a method of the module with these parameters."""
 
     @property
     def variant(self) -> str:

@@ -266,6 +266,6 @@ def _tell_dropped(count: int, length: int, what: str) -> None:
         _log.warning("a prompt of %d rows starts with the first of %d %s", length, count, what)
 
 
-def _fill(rows: list[Array], prompt_PD: jax.Array) -> jax.Array:
+def _fill(rows: Sequence[Array], prompt_PD: jax.Array) -> jax.Array:
     rows = rows[: prompt_PD.shape[0]]
     return prompt_PD.at[: len(rows)].set(jnp.stack(rows).astype(jnp.float32))

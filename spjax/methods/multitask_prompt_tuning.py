@@ -21,7 +21,7 @@ from spjax.files import expanded, file_digest
 from spjax.injection import Soft
 from spjax.methods.base import Encode, Method
 from spjax.methods.initializers import Initializer, SampledVocabulary, Uniform, check
-from spjax.types import Tree
+from spjax.types import Array, Tree
 
 _FACTORS = ("shared", "u", "v")
 _FILE = "tuned.safetensors"
@@ -108,8 +108,8 @@ class MultitaskPromptTuning(Method):
         for name in ("length", "rank"):
             most = validation.MOST_POSITIONS
             validation.whole(f"MultitaskPromptTuning.{name}", getattr(self, name), 1, most)
-        most = validation.MOST_RATE
-        validation.number("MultitaskPromptTuning.task_rate", self.task_rate, 0, most, above=True)
+        fastest = validation.MOST_RATE
+        validation.number("MultitaskPromptTuning.task_rate", self.task_rate, 0, fastest, above=True)
         if self.distillation == 0:
             raise ValueError(
                 "MultitaskPromptTuning.distillation is 0; it must be above 0. For no imitation "
@@ -210,6 +210,9 @@ class MultitaskPromptTuning(Method):
         embedding_VD = base["token_embedder"]["embedding"]
         width = embedding_VD.shape[1]
         if self.source:
+            shared_PD: Array
+            u_SPR: Array
+            v_SRD: Array
             shared_PD, u_SPR, v_SRD = _read(self.source, (self.length, self.rank, width))
             u_PR, v_RD = u_SPR.mean(axis=0), v_SRD.mean(axis=0)
             u_SPR = np.broadcast_to(u_PR, (self.tasks, *u_PR.shape))

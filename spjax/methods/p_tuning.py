@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 
@@ -81,7 +81,7 @@ class PTuning(Method):
         """Returns the base as it is, and the network's output, `[P, D]`."""
         width = base["token_embedder"]["embedding"].shape[1]
         shape = (self.prompt_length, width)
-        x_PX = self.param("seed", nn.initializers.normal(1.0), shape)
+        x_PX: Any = self.param("seed", nn.initializers.normal(1.0), shape)
         if self.encoder == "lstm":
             for layer in range(2):
                 x_PX = self._both_directions(layer)(x_PX)
@@ -92,8 +92,8 @@ class PTuning(Method):
         return base, Soft(prompt=nn.Dense(width, name="head_out")(x_PX))
 
     def _both_directions(self, layer: int) -> nn.Bidirectional:
-        ways = [
+        forward, backward = (
             nn.RNN(nn.OptimizedLSTMCell(self.hidden, parent=None), name=f"lstm_{layer}_{way}")
             for way in ("forward", "backward")
-        ]
-        return nn.Bidirectional(*ways)
+        )
+        return nn.Bidirectional(forward, backward)

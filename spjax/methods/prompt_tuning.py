@@ -102,5 +102,4 @@ class PromptTuning(Method):
             return jnp.stack([one(key) for key in jax.random.split(rng, self.tasks)])
 
         prompt = self.param("prompt", start)
-        sees = {"sees_text": self.sees_text, "sees_prompt": self.sees_prompt}
-        return base, Soft(prompt=prompt, **sees)
+        return base, Soft(prompt=prompt, sees_text=self.sees_text, sees_prompt=self.sees_prompt)

@@ -14,10 +14,11 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from spjax.injection import Injection
 from spjax.models.t5 import T5
-from spjax.types import Array, Batch, Tree
+from spjax.types import Batch, Tree
 
 EOS = 1
 KINDS = ("greedy", "beam", "sample", "rank")
@@ -231,8 +232,7 @@ def _write(
     return jax.lax.while_loop(unfinished, one, start)[3]
 
 
-@flax.struct.dataclass
-class _Beams:
+class _Beams(flax.struct.PyTreeNode):
     """State of a beam search after `index` steps; W is the number of beams.
 
     Attributes:

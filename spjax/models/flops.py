@@ -22,7 +22,7 @@ def forward_flops(config: T5Config, inputs: int, targets: int, score_weight: flo
     # Cross-attention projects every encoder position to its key and value, or where that takes
     # less, every decoder position to all heads' views of the encoding (`Attention.sources`).
     projected = 2 * width * inner * inputs + 2 * inner * inputs * targets * score_weight
-    folded = 2 * width * inner * targets
+    folded = 2.0 * width * inner * targets
     folded += 2 * config.num_heads * width * inputs * targets * score_weight
     decoder = config.num_decoder_layers * (
         (1.5 * attention + mlp) * targets + min(projected, folded)

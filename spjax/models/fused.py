@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-
-from spjax.types import Array
+from jax import Array
 
 KINDS = ("xla", "cudnn")
 MULTIPLE = 128  # of queries and keys: other lengths are not sound with a mask in all of cuDNN
@@ -29,9 +28,9 @@ def attention(query_BHQK: Array, keys_BHLK: Array, values_BHLK: Array, bias: Arr
     shape = (*query_BHQK.shape[:3], keys_BHLK.shape[2])
     bias = jax.lax.stop_gradient(bias - bias.max(axis=-1, keepdims=True))
     bias = jnp.broadcast_to(bias.astype(query_BHQK.dtype), shape)
-    heads_inside = (x.swapaxes(1, 2) for x in (query_BHQK, keys_BHLK, values_BHLK))
+    query, keys, values = (x.swapaxes(1, 2) for x in (query_BHQK, keys_BHLK, values_BHLK))
     mixed = jax.nn.dot_product_attention(
-        *heads_inside, bias=bias, scale=1.0, implementation="cudnn"
+        query, keys, values, bias=bias, scale=1.0, implementation="cudnn"
     )
     return mixed.swapaxes(1, 2)
 

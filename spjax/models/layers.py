@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from spjax.injection import PROMPT_SEES
 from spjax.models import fused, quantization
 from spjax.models.sizes import T5Config
-from spjax.types import Array
 
 NEGATIVE = -1e10
 BUCKETS = 32  # of relative positions
@@ -150,7 +151,8 @@ class Attention(nn.Module):
         """
         query = self._heads(self.query(x_BQD))
         if self._fused(query, sources, use_dropout) and prefix is None:
-            return self._joined(fused.attention(query, *sources, bias))
+            keys, values = sources
+            return self._joined(fused.attention(query, keys, values, bias))
         logits = self._logits(query, sources)
         if prefix is not None:
             # Products of their own: the table is not copied for each row of the batch.
@@ -183,7 +185,7 @@ class Attention(nn.Module):
         return count % fused.MULTIPLE == 0 and sources[0].shape[2] % fused.MULTIPLE == 0
 
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": functools.partial(jax.nn.gelu, approximate=True),
     "relu": jax.nn.relu,
     "linear": lambda x: x,

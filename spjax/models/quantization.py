@@ -191,4 +191,4 @@ def take(table: Array | Quantized, rows: Array, dtype: str = "float32") -> jax.A
       `[..., D]`.
     """
     taken = jax.tree.map(lambda part: jnp.take(part, rows, axis=0), table)
-    return dequantize(taken).astype(dtype)
+    return jnp.asarray(dequantize(taken), dtype)

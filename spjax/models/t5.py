@@ -8,11 +8,12 @@ model holds no prompt parameters of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from spjax.injection import Injection, bias_rows, prompt_rows
 from spjax.models.layers import (
@@ -30,7 +31,7 @@ from spjax.models.layers import (
     seen_by_slots,
 )
 from spjax.models.sizes import T5Config
-from spjax.types import Array, Batch, per_segment
+from spjax.types import Batch, per_segment
 
 Constrain = Callable[..., jax.Array]
 Prefixes = tuple[KeysValues | None, KeysValues | None]  # of self- and cross-attention
@@ -155,8 +156,8 @@ class Stack(nn.Module):
         """Creates the layers, unrolled under `layers_{i}` or stacked under `layers`."""
         c = self.config
         count = c.num_decoder_layers if self.decoder else c.num_encoder_layers
-        kind = DecoderLayer if self.decoder else EncoderLayer
-        layer = _rematerialised(kind) if self.remat else kind
+        kind: type[nn.Module] = DecoderLayer if self.decoder else EncoderLayer
+        layer: Callable[..., Any] = _rematerialised(kind) if self.remat else kind
         self.relpos_bias = RelativeBias(c, bidirectional=not self.decoder)
         if c.scan_layers:
             self.layers = _scanned(layer, count, self.decoder)(c)
@@ -216,7 +217,7 @@ def _layer(prefix: Any, i: int) -> Any:
     return jax.tree.map(lambda x: x[i], prefix)
 
 
-def _tables(injection: Injection | None, site: str) -> KeysValues | None:
+def _tables(injection: Injection | None, site: str) -> tuple[Any, Any] | None:
     """Returns every layer's keys and values of a site's prefixes (`spjax.injection.SITES`)."""
     prefix = injection.prefix.get(site) if injection is not None else None
     return None if prefix is None else (prefix.keys, prefix.values)
@@ -260,6 +261,11 @@ class T5(nn.Module):
     config: T5Config
     remat: bool = False
     constrain: Constrain | None = None
+
+    if TYPE_CHECKING:  # Flax leaves open what a method returns
+
+        def apply(self, *args: Any, **kwargs: Any) -> Any:
+            """Calls a method of the module with these parameters."""
 
     def setup(self) -> None:
         """Creates the embedding and the two stacks."""
@@ -313,7 +319,7 @@ class T5(nn.Module):
         bias: Array,
         site: str,
         injection: Injection | None,
-        runs_BG: Array,
+        runs_BG: Any,
         segments: Array,
         first: Array | int = 0,
     ) -> Array:
@@ -396,7 +402,7 @@ class T5(nn.Module):
     def start_decoding(self, encoded_BLD: Array, max_length: int) -> tuple[Any, Any]:
         """Returns cross-attention sources, and an empty cache for `max_length` positions."""
         c = self.config
-        shape = (encoded_BLD.shape[0], c.num_heads, max_length, c.head_dim)
+        shape: tuple[int, ...] = (encoded_BLD.shape[0], c.num_heads, max_length, c.head_dim)
         if c.scan_layers:
             shape = (c.num_decoder_layers, *shape)
         empty = (jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype))

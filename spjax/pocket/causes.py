@@ -70,9 +70,8 @@ def choice(draws: Draws) -> Choice:
         wrong = draws.pick(CHAINS[draws.other(range(len(CHAINS)), row)])
     answer = draws.below(2)
     choices = (wrong, right) if answer else (right, wrong)
-    return Choice(
-        chain[position].format(a=name), tuple(c.format(a=name) for c in choices), question, answer
-    )
+    first, second = (choice.format(a=name) for choice in choices)
+    return Choice(chain[position].format(a=name), (first, second), question, answer)
 
 
 _NAMES = (("choice1", "choice2"), ("1", "2"), ("first", "second"))

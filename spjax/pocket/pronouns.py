@@ -61,7 +61,8 @@ def reference(draws: Draws) -> Reference:
         clause, *predicates = draws.pick(_THINGS)
         pronoun = "it"
     else:
-        names = tuple(draws.sample(PEOPLE, 2))
+        first, other = draws.sample(PEOPLE, 2)
+        names = (first, other)
         clause, *predicates = draws.pick(TEMPLATES)
         pronoun = "she" if names[second] in WOMEN else "he"
     predicate = predicates[second]

@@ -107,7 +107,8 @@ def record(draws: Draws) -> Drawn:
 def wic(draws: Draws) -> Drawn:
     """Draws two sentences with one word; label 1 if its sense is the same. end is exclusive."""
     example = senses.pair(draws)
-    spans = [re.search(rf"\b{example.word}\b", text).span() for text in example.sentences]
+    word = re.compile(rf"\b{example.word}\b")
+    spans = [next(word.finditer(text)).span() for text in example.sentences]
     fields: Fields = {"word": example.word}
     for number, (text, (start, end)) in enumerate(zip(example.sentences, spans), 1):
         fields |= {f"sentence{number}": f"{text}.", f"start{number}": start, f"end{number}": end}

@@ -7,10 +7,12 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spjax.files import replacing, write_sums, write_text
-from spjax.studies.plan import RunSpec
+
+if TYPE_CHECKING:  # tables are read without JAX
+    from spjax.studies.plan import RunSpec
 
 SUMS = "results.sha256"
 

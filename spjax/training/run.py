@@ -15,6 +15,7 @@ from spjax.data.tasks import file_task, registry
 from spjax.data.tasks.file_task import FileTask
 from spjax.data.tasks.info import Mixture
 from spjax.files import expanded
+from spjax.methods.base import Method
 from spjax.models import fused, quantization
 from spjax.training.losses import NORMALIZERS
 from spjax.training.optimizers import Optimizer
@@ -82,7 +83,7 @@ class Run:
 
     task: str | FileTask
     model: str
-    method: methods.Method
+    method: Method
     optimizer: Optimizer
     checkpoint: str = ""
     vocabulary: str = ""
@@ -126,7 +127,7 @@ class Run:
         weights.check_model(self.model, self.checkpoint)
         quantization.check_dtype(self.weights_dtype)
         object.__setattr__(self, "vocabulary", expanded(self.vocabulary))
-        if not isinstance(self.method, methods.Method):
+        if not isinstance(self.method, Method):
             known = (f"@{methods.get(name).__name__}()" for name in methods.names())
             raise ValueError(
                 f"Run.method is {self.method!r}; bind a method: one of {', '.join(known)}."

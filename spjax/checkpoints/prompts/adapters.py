@@ -40,11 +40,11 @@ def write(folder: Path, tensors: Tensors, provenance: Mapping[str, str]) -> None
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; choose another name.")
     first = sorted({name.split("/")[0] for name in tensors} - {"prompt"})
-    writers = {("lora",): _lora, ("ia3",): _ia3, ("prefix",): _prefix}
+    writers = {"lora": _lora, "ia3": _ia3, "prefix": _prefix}
     if first == ["shared", "u", "v"]:
         arrays, config = _multitask(tensors)
-    elif tuple(first) in writers:
-        arrays, config = writers[tuple(first)](tensors)
+    elif len(first) == 1 and first[0] in writers:
+        arrays, config = writers[first[0]](tensors)
     else:
         raise ValueError(
             f"PEFT has no adapter for {', '.join(sorted(tensors))}: it adds nothing to embeddings "
@@ -128,8 +128,9 @@ def _parts_of(hub_tensors: Tensors, pattern: re.Pattern) -> dict[str, re.Match]:
     Raises:
       ValueError: some are not, or there are several adapters.
     """
-    matches = {name: pattern.fullmatch(name) for name in hub_tensors}
-    if others := sorted(name for name, match in matches.items() if match is None):
+    found = {name: pattern.fullmatch(name) for name in hub_tensors}
+    matches = {name: match for name, match in found.items() if match is not None}
+    if others := sorted(found.keys() - matches.keys()):
         raise ValueError(
             f"{', '.join(others[:3])}{', ...' if others[3:] else ''} are no factors of an adapter"
         )
@@ -173,7 +174,8 @@ def _lora(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def _read_lora(hub_tensors: Tensors, config: Mapping[str, Any], _: Any) -> dict[str, np.ndarray]:
     """Reads factors `[in, R]` and `[R, out]`, the scale of each module multiplied into B."""
-    tensors, letters = {}, {}
+    tensors: dict[str, np.ndarray] = {}
+    letters: dict[str, set[str]] = {}
     for name, match in _parts_of(hub_tensors, _LORA_NAME).items():
         module, letter, matrix = match["module"], match["letter"], hub_tensors[name]
         rank, scale = peft_configs.lora_rank_and_scale(config, module)

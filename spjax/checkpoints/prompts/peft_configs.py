@@ -83,7 +83,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "init_lora_weights": (True, "gaussian", "orthogonal", "eva"),
     "bias": ("none",),
 }
-_OFF = (None, False, 0, 0.0, "", [], {})
+_OFF: tuple[Any, ...] = (None, False, 0, 0.0, "", [], {})
 _CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 _PATTERN_CHARACTERS = 1000
 

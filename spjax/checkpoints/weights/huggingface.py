@@ -261,7 +261,7 @@ def _config(content: Mapping[str, Any], folder: str | Path, files: Leaves) -> T5
     )
 
 
-def _sizes(content: Mapping[str, Any]) -> dict[str, int]:
+def _sizes(content: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the sizes of a model by the names of `T5Config`'s fields."""
     sizes = {field: content[key] for key, field in _SIZES.items()}
     layers = content.get("num_decoder_layers")
@@ -325,8 +325,9 @@ def _read_json(folder: str | Path, name: str) -> dict[str, Any]:
             raise ValueError(f"it has more than {JSON_BYTES} bytes")
         return parse_json_object(text)
     except (OSError, ValueError) as error:
-        text = f"cannot read {path}: {reason(error)}. Download the file again."
-        raise ValueError(text) from error
+        raise ValueError(
+            f"cannot read {path}: {reason(error)}. Download the file again."
+        ) from error
 
 
 def _files(folder: str | Path) -> Leaves:

@@ -30,7 +30,7 @@ from spjax.models import T5Config, quantization
 from spjax.models.quantization import Quantized
 from spjax.models.sizes import MOST_LAYERS
 from spjax.models.t5 import weight_shapes
-from spjax.types import Tree
+from spjax.types import Array, Tree
 
 _LAYER = re.compile(r"^(encoder|decoder)/layers_(\d+)/(.+)$")
 _SCANNED = re.compile(r"^(encoder|decoder)/layers/(.+)$")
@@ -103,12 +103,12 @@ def assemble(
     trees.check_same(trees.unflatten(dict(unrolled)), shapes, source)
     if config.scan_layers:
         unrolled = _scan(unrolled, leaves)
-    places = trees.flatten(sharding) if isinstance(sharding, Mapping) else {}
+    places = trees.flatten(sharding) if isinstance(sharding, Mapping) else None
     arrays = {}
     # Sorting is stable: the layers of one stacked array stay in their order.
     for name in sorted(unrolled, key=lambda name: -math.prod(unrolled[name].shape)):
         try:
-            leaf_sharding = places[name] if places else sharding
+            leaf_sharding: Any = sharding if places is None else places[name]
             leaf = checked(unrolled.pop(name), name, source)
             arrays[name] = _to_devices(name, leaf, dtype, leaf_sharding)
         except (OSError, EOFError) as error:
@@ -155,7 +155,7 @@ def _quantized(
             blocks[key] = quantization.quantize(array.read("float32", wide), axis, name)
         return blocks[key]
 
-    def values(bounds: Index) -> np.ndarray:
+    def values(bounds: Index) -> Array:
         index = tuple(part if i == axis else slice(None) for i, part in enumerate(bounds))
         return channels(bounds).values[index]
 
@@ -180,11 +180,12 @@ def _not_along(axis: int, sharding: jax.sharding.Sharding) -> jax.sharding.Shard
 def _spread(
     shape: tuple[int, ...],
     sharding: jax.sharding.Sharding,
-    read: Callable[[Index], np.ndarray],
+    read: Callable[[Index], Array],
 ) -> jax.Array:
-    slices: dict[Any, np.ndarray] = {}
+    slices: dict[Any, Array] = {}
 
-    def piece(index: Index) -> np.ndarray:
+    def piece(index: Index | None) -> Array:
+        assert index is not None
         bounds = tuple(slice(*s.indices(size)[:2]) for s, size in zip(index, shape, strict=True))
         if (key := _key(bounds)) not in slices:  # devices that hold copies share one read
             slices[key] = read(bounds)

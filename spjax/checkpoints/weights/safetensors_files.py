@@ -266,7 +266,7 @@ def _entries(
     return {name: ("int8", shape), name + _SCALE: ("float32", tuple(scales))}
 
 
-def _parts(leaves: Mapping[str, StoredArray], dtype: str) -> Iterator[tuple[str, np.ndarray]]:
+def _parts(leaves: Mapping[str, StoredArray], dtype: str) -> Iterator[tuple[str, Any]]:
     for name, leaf in leaves.items():
         axis = quantization.shared_axis(name) if dtype == "int8" else None
         array = leaf.read("float32" if dtype == "int8" else dtype)

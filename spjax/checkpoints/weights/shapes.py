@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from spjax.checkpoints.weights import lazy
 from spjax.checkpoints.weights.stored_array import StoredArray
@@ -44,7 +45,7 @@ def config(leaves: Mapping[str, StoredArray], source: str) -> T5Config:
             f"the model in {source} has {buckets} buckets of relative positions ({_TABLE}), and "
             f"spjax computes with {BUCKETS}, as every published T5 does. Use another checkpoint."
         )
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": vocab_size,
         "emb_dim": emb_dim,
         "num_heads": num_heads,

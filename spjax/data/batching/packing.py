@@ -74,7 +74,7 @@ def assign_positions(
             used.append(row)
         placed[:, i] = number, *row
         row[0], row[1], row[2] = row[0] + x, row[1] + y, row[2] + 1
-    return tuple(placed)
+    return placed[0], placed[1], placed[2], placed[3]
 
 
 def pack(batch: HostBatch, rows: Rows) -> list[HostBatch]:

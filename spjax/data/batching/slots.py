@@ -17,6 +17,7 @@ import functools
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class Template:
       parts: in order: ("words", text), ("field", name) or ("slots", number of soft tokens).
     """
 
-    parts: tuple[tuple[str, str | int], ...]
+    parts: tuple[tuple[str, Any], ...]
 
     @property
     def length(self) -> int:

@@ -202,7 +202,7 @@ def _check_vocabulary(task: seqio.Task, wanted: seqio.SentencePieceVocabulary) -
 def main() -> int:
     """Answers the request on standard input; the exit status is 1 unless all was built."""
     try:
-        answer = {"built": build(json.load(sys.stdin))}
+        answer: dict[str, Any] = {"built": build(json.load(sys.stdin))}
     except OSError as error:
         answer = {"error": str(error)}
     except (ValueError, tf.errors.OpError) as error:

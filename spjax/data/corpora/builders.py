@@ -108,6 +108,7 @@ def _start(request: Mapping[str, Any], lock: int) -> _Worker:
         env=cache.builder_environment(),
         pass_fds=(lock,),
     )
+    assert process.stdin is not None  # it is a pipe
     with process.stdin as stream:
         stream.write(json.dumps(request))
     return _Worker(process, out, err)

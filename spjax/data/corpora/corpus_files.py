@@ -207,7 +207,7 @@ class _Mapped:
             if self._checked[block]:
                 continue
             data = self._bytes[block * _BLOCK : (block + 1) * _BLOCK]
-            if zlib.crc32(data) != self._checksums[block]:
+            if zlib.crc32(data.data) != self._checksums[block]:
                 span = f"bytes {block * _BLOCK} to {block * _BLOCK + len(data)}"
                 raise _damaged(self._path, f"{span} do not have their checksum")
             self._checked[block] = True

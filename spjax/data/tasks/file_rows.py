@@ -198,7 +198,7 @@ def _reads_without_quotes(lines: Sequence[str], delimiter: str) -> bool:
 
 
 def _csv(
-    text: str, delimiter: str, columns: Sequence[str] | None, quoting: int = csv.QUOTE_MINIMAL
+    text: str, delimiter: str, columns: Sequence[str] | None, quoting: Any = csv.QUOTE_MINIMAL
 ) -> Iterator[Row]:
     source = io.StringIO(text, newline="")
     reader = csv.reader(source, delimiter=delimiter, strict=True, quoting=quoting)

@@ -318,7 +318,9 @@ def _read(
 ) -> _Content:
     """Reads all records; `stamps` are modification times, so that changed files are read again."""
     del stamps
-    records, problems, total = {}, [], 0
+    records: dict[str, list[Any]] = {}
+    problems: list[str] = []
+    total = 0
     inputs, targets = Template(template), Template(target, "target")
     columns = dict.fromkeys([*inputs.columns, *targets.columns])
     for split, path in files:

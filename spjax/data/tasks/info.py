@@ -194,7 +194,7 @@ class Mixture:
     @property
     def ceiling(self) -> float | None:
         """Returns the mean score of a perfect reader, None if unknown."""
-        ceilings = [info.ceiling for info in self.scored]
-        if None in ceilings:
+        ceilings = [info.ceiling for info in self.scored if info.ceiling is not None]
+        if len(ceilings) < len(self.scored):
             return None
         return math.fsum(ceilings) / len(ceilings)

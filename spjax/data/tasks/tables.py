@@ -10,6 +10,7 @@ which the authors' own runs were made, unless targets are longer texts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from spjax.data.tasks.formats import FORMATS
 from spjax.data.tasks.info import TaskInfo
@@ -104,7 +105,7 @@ def _tfds(
     sizes: tuple[int, ...],
     t5_lengths: tuple[int, ...] = (),
     target_length: int = 8,
-    **others: object,
+    **others: Any,
 ) -> TaskInfo:
     """Returns the row of a TFDS dataset; `source` is its TFDS name, version included."""
     return TaskInfo(
@@ -121,13 +122,14 @@ def _tfds(
     )
 
 
-def _both(name: str, *facts: object, **others: object) -> Iterator[TaskInfo]:
+def _both(name: str, *facts: Any, **others: Any) -> Iterator[TaskInfo]:
     """Yields two rows: the text without, and with, the name of the task."""
     yield _tfds(f"taskless_{name}", *facts, **others)
     yield _tfds(name, *facts, with_task_name=True, **others)
 
 
 def _super_glue() -> Iterator[TaskInfo]:
+    facts: tuple[Any, ...]
     texts = {"record": 62, "wsc": 62}  # answers that are no label
     for name, sizes in _SUPER_GLUE.items():
         task = "wsc_and_dev_v102_simple" if name == "wsc" else f"{name}_v102"
@@ -146,17 +148,19 @@ def _super_glue() -> Iterator[TaskInfo]:
         yield from _both(f"super_glue_{name}_v102", *facts, **only)
     facts = ("dpr", "definite_pronoun_resolution:1.1.0", (1_322, 564), (512, 62), 62)
     # TFDS has no more than two splits of it; the second one chooses the checkpoint.
-    two = {"splits": _ALL[:2], "source_splits": (("validation", "test"),)}
+    two: dict[str, Any] = {"splits": _ALL[:2], "source_splits": (("validation", "test"),)}
     yield from _both("dpr_v001_simple", *facts, **two)
 
 
 def _glue(version: str, label: str) -> Iterator[TaskInfo]:
+    facts: tuple[Any, ...]
+    sizes: tuple[int, ...]
     for name, sizes in _GLUE.items():
         facts = (name, f"glue/{name}:{version}", sizes, (512, 84))
         yield from _both(f"glue_{name}_{label}", *facts, unlabelled=("test",))
     for part, sizes in _MNLI.items():
         splits = tuple((split, f"{split}_{part}") for split in ("validation", "test"))
-        common = {"source_splits": splits, "unlabelled": ("test",)}
+        common: dict[str, Any] = {"source_splits": splits, "unlabelled": ("test",)}
         facts = ("mnli", f"glue/mnli:{version}")
         if part == "matched":
             whole = (*facts, (392_702, *sizes), (512, 84))
@@ -174,17 +178,19 @@ def _glue(version: str, label: str) -> Iterator[TaskInfo]:
 
 def _questions() -> Iterator[TaskInfo]:
     two, one = _ALL[:2], ("validation",)
+    facts: tuple[Any, ...]
     facts = ("squad", "squad/v1.1:3.0.0", (87_599, 10_570), (512, 97), 97)
     yield _tfds("squad_v010_allanswers", *facts, splits=two)
     for name, sizes in _MRQA_IN_DOMAIN.items():
         yield _tfds(f"mrqa_{name}_v100", "mrqa", f"mrqa/{name}:1.0.0", sizes, (), 97, splits=two)
     for name, size in MRQA_OUT_OF_DOMAIN.items():
         facts = ("mrqa", f"mrqa/{name}:1.0.0", (size,), (), 97)
-        only = {"splits": one, "source_splits": (("validation", "test"),)}
+        only: dict[str, Any] = {"splits": one, "source_splits": (("validation", "test"),)}
         yield _tfds(f"mrqa_{name}_v100", *facts, **only)
 
 
 def _generation() -> Iterator[TaskInfo]:
+    facts: tuple[Any, ...]
     facts = ("xsum", "xsum:1.1.0", (203_577, 11_305, 11_301), (), 64)
     yield from _both("xsum_v110", *facts)
     facts = ("samsum", "samsum:1.0.0", (14_732, 818, 819), (), 64)

@@ -62,8 +62,9 @@ def choice(fields: Record, path: str, words: Sequence[str]) -> str:
     Raises:
       ValueError: there is no such field, or it is no number of a word.
     """
-    number = value(fields, path)
-    if not isinstance(number, numbers.Integral) or not -1 <= number < len(words):
+    number: Any = value(fields, path)
+    whole = isinstance(number, numbers.Integral)
+    if not whole or not -1 <= number < len(words):
         raise ValueError(
             f"the field {path!r} of a record is {number!r}; it must be a number from 0 to "
             f"{len(words) - 1}, or -1 where it is not known"

@@ -39,8 +39,8 @@ def qa(
     answers = [pad_punctuation(answer) for answer in texts(fields, path)]
     if not answers:
         raise ValueError(f"the field {path!r} of a record is empty; give at least one answer")
-    parts = ("question:", pad_punctuation(text(fields, question)))
-    parts += ("context:", pad_punctuation(text(fields, context)))
+    parts = ["question:", pad_punctuation(text(fields, question))]
+    parts += ["context:", pad_punctuation(text(fields, context))]
     inputs = _SPACE.sub(" ", " ".join(parts))
     return [{"inputs": inputs, "targets": answers[0], "answers": answers}]
 

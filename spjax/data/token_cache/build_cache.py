@@ -55,7 +55,7 @@ def main() -> int:
     """Answers the request on standard input; the exit status is 1 unless all was built."""
     subprocesses.exit_with_parent()
     try:
-        answer = {"built": build(json.load(sys.stdin))}
+        answer: dict[str, Any] = {"built": build(json.load(sys.stdin))}
     except OSError as error:
         answer = {"error": str(error)}
     except ValueError as error:

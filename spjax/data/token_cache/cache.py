@@ -197,6 +197,7 @@ def ensure(
       RuntimeError: as for `load`.
     """
     wanted = []
+    member_lengths: Mapping[str, int] | None
     for task in dict.fromkeys(tasks):
         if registry.is_mixture(task):
             whole = registry.mixture(task)
@@ -374,7 +375,7 @@ def _locked(cache_dir: Path) -> Iterator[int]:
             cache_dir.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context(locks.hold(cache_dir / ".lock"))
         except OSError as error:
-            raise _unwritable(cache_dir, error.strerror) from error
+            raise _unwritable(cache_dir, error.strerror or str(error)) from error
         except locks.HeldError as error:
             raise ValueError(
                 f"the token cache in {str(cache_dir)!r} is locked by {error}; let it go on "

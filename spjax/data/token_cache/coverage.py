@@ -123,7 +123,7 @@ class Counter:
             self.add(inputs, targets, fields)
             yield inputs, targets, fields
 
-    def add(self, inputs: Sequence[int], targets: Sequence[int], fields: Mapping[str, Any]) -> None:
+    def add(self, inputs: Any, targets: Any, fields: Mapping[str, Any]) -> None:
         """Counts an example.
 
         Args:
