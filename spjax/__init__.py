@@ -4,9 +4,10 @@
 
     model = spjax.load_model("pocket_800k")
     task = spjax.load_task("pocket_boolq")
-    run = spjax.train(model, task, spjax.PromptTuning(length=20), steps=100, output_dir="boolq")
+    method = spjax.PromptTuning(length=20)
+    run = spjax.train(model, task, method, steps=100, output_dir="runs/boolq")
     print(run.validation, run.test)
-    predictor = spjax.load_predictor("boolq")
+    predictor = spjax.load_predictor("runs/boolq")
 
 Importing the package loads nothing heavy: each name is imported when it is first used.
 """
@@ -88,7 +89,7 @@ def _module_of_each_name() -> dict[str, str]:
 
 
 _HOMES = _module_of_each_name()
-__all__ = sorted(["__version__", *_HOMES])  # noqa: PLE0605
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

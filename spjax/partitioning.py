@@ -41,6 +41,11 @@ LOGICAL_AXES = (
 
 _CPU_POSITIONS = 2048  # what so many keep for the backward pass stays in a CPU's caches
 
+# Axes of T5X and google-research/prompt-tuning that no parameter here has.
+_OTHER_AXES = (
+    *("abspos_buckets", "stack", "mlp_activations", "prompt", "prompt_embed", "prompt+embed"),
+    "tasks",
+)
 _TENSOR: Rules = (
     ("batch", "data"),
     ("vocab", "model"),
@@ -114,7 +119,7 @@ def rules_of(value: str | Sequence[Any]) -> Rules:
         pair: Sequence[Any] = item
         logical, target = pair
         targets = (target,) if isinstance(target, str) or target is None else tuple(target)
-        if logical not in LOGICAL_AXES:
+        if logical not in (*LOGICAL_AXES, *_OTHER_AXES):
             raise ValueError(
                 f"Run.logical_axis_rules names the logical axis {logical!r}; known axes: "
                 f"{', '.join(LOGICAL_AXES)}."

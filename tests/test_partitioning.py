@@ -50,6 +50,11 @@ def cases(found):
     return found["rules"]
 
 
+def test_axes_of_t5x_that_no_parameter_has_are_accepted():
+    rules = [("abspos_buckets", None), ("stack", None), ("prompt", None), ("mlp", "model")]
+    assert dict(partitioning.rules_of(rules))["mlp"] == "model"
+
+
 def test_every_method_has_the_losses_of_one_device(found):
     runs = 0
     for alone, there in found["methods"]:

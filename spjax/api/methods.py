@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from spjax import config, methods
@@ -37,8 +38,19 @@ def add_methods(folder: str | os.PathLike[str]) -> list[str]:
             raise ValueError(
                 f"{path / taken[0]}.py has the name of a method of spjax; give it another name."
             )
+        for name in names:
+            _check_class(path / f"{name}.py")
         methods.add_folder(str(path))
     for name in names:
         methods.get(name)
     config.register_methods()
     return names
+
+
+def _check_class(path: Path) -> None:
+    classes = re.findall(r"^class (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    if path.stem.replace("_", "") not in [name.lower() for name in classes]:
+        raise ValueError(
+            f"{path} has no class of its own name ({path.stem!r} in letters of any case, without "
+            "underscores); the file of a method must define it."
+        )

@@ -90,7 +90,7 @@ class StoredPrompts:
 
     def __init__(
         self,
-        sources: Sequence[str | Prompt | Tuned],
+        sources: Sequence[str | Path | Prompt | Tuned],
         options: ModelOptions = ModelOptions(),
         model: FrozenModel | None = None,
         note: Callable[[str], None] = warnings.warn,
@@ -171,7 +171,8 @@ class StoredPrompts:
                 f"--split={split} is of a task, and all rows of {path} are scored; leave "
                 "it out. Without --task, splits are those of the prompt's own task."
             )
-        infos, notes = [], {}
+        infos: list[TaskInfo] = []
+        notes: dict[str, None] = {}
         for stored in self._stored:
             trained = prediction.task_of(stored)
             infos.append(scored_files.task(path, trained, labels))

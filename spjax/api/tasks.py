@@ -109,7 +109,7 @@ def load_task(
         )
     settings = {"labels": _words(labels), "metrics": _words(metrics), "name": name, **options}
     settings = {key: value for key, value in settings.items() if value}
-    paths = {"path": task, "validation": validation, "test": test}
+    paths: dict[str, Any] = {"path": task, "validation": validation, "test": test}
     if isinstance(task, FileTask) or isinstance(task, str) and not file_task.is_path(task):
         given = [*settings, *(key for key in ("validation", "test") if not _is_empty(paths[key]))]
         if given:
@@ -121,7 +121,7 @@ def load_task(
     else:
         if not isinstance(task, (str, os.PathLike)):
             settings = {"name": "pairs", **settings}
-        files = {key: path_of_pairs(value, key) for key, value in paths.items()}
+        files: dict[str, Any] = {key: path_of_pairs(value, key) for key, value in paths.items()}
         with python_messages():
             source = FileTask(**files, **settings)
     with python_messages():

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from spjax import config, methods
+from spjax import methods, multihost
 from spjax.api import run_folders
 from spjax.api.messages import python_messages
 from spjax.api.models import load_model, run_settings
@@ -169,7 +169,8 @@ def train(
             **settings,
         )
         result, _ = run_folders.train_in_folder(run, folder, on_progress)
-    return TrainedRun(folder, config.load_stored("Run", folder / "config.gin"), result)
+    # The other processes of a multi-host run may be ahead of the one that writes the files.
+    return load_run(folder) if multihost.is_primary() else TrainedRun(folder, run, result)
 
 
 def load_run(folder: str | os.PathLike[str]) -> TrainedRun:

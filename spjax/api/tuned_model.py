@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -123,7 +124,7 @@ class TunedModel:
         return jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), trainable, wanted)
 
     def loss_fn(
-        self, trainable: Tree, base: Tree, batch: Batch, rng: Array | None = None
+        self, trainable: Tree, base: Tree, batch: Batch, rng: jax.Array | None = None
     ) -> jax.Array:
         """Returns the loss of a batch, a float32 scalar.
 
@@ -136,7 +137,7 @@ class TunedModel:
         Raises:
           ValueError: there is dropout and no key.
         """
-        use_dropout = self._network.config.dropout_rate > 0
+        use_dropout: bool = self._network.config.dropout_rate > 0
         if use_dropout and rng is None:
             raise ValueError(
                 f"dropout_rate is {self._network.config.dropout_rate}, so loss_fn needs a key: "
@@ -144,16 +145,18 @@ class TunedModel:
             )
         z_loss, smoothing, factor = self._loss
         weights, injection = self._apply(trainable, base)
-        forward = functools.partial(
+        forward: Callable[..., Any] = functools.partial(
             self._network.apply,
             {"params": weights},
             method=T5.with_hidden,
-            rngs={"dropout": rng} if use_dropout else {},
+            rngs=None if rng is None else {"dropout": rng},
         )
         student = forward(batch, injection, use_dropout)
         losses_BM = token_losses(student[0], batch.targets_BM, z_loss, smoothing)
         if injection is not None and injection.teacher_RD is not None:
-            teacher = injection.replace(prompt_RD=injection.teacher_RD, teacher_RD=None)
+            teacher = dataclasses.replace(
+                injection, prompt_RD=injection.teacher_RD, teacher_RD=None
+            )
             imitation_BM = imitation_losses(student, forward(batch, teacher))
             losses_BM = losses_BM + jnp.asarray(injection.distill_N)[0] * imitation_BM
         segments_BM = batch.target_segments_BM
@@ -164,7 +167,8 @@ class TunedModel:
     def logits(self, trainable: Tree, base: Tree, batch: Batch) -> jax.Array:
         """Returns teacher-forced logits_BMV, float32."""
         weights, injection = self._apply(trainable, base)
-        return self._network.apply({"params": weights}, batch, injection)
+        logits_BMV: Any = self._network.apply({"params": weights}, batch, injection)
+        return logits_BMV
 
     def generate(
         self, trainable: Tree, base: Tree, batch: Batch, max_length: int = _TARGET_LENGTH
@@ -212,7 +216,7 @@ class TunedModel:
             )
         inputs_ids = [self._encode(text) for text in inputs]
         targets_ids = [self._encode_target(text) for text in targets or [""] * len(inputs)]
-        split = CachedSplit("", "", None, {}, _ragged(inputs_ids), _ragged(targets_ids))
+        split = CachedSplit("", "", Path(), {}, _ragged(inputs_ids), _ragged(targets_ids))
         layout = batching.Layout(
             self.method.prompt_length,
             self.method.insertion,
@@ -252,7 +256,7 @@ class TunedModel:
         """
         arrays = jax.device_get(self.method.collapse(trainable, self.model.weights))
         tensors = {name: np.asarray(x) for name, x in arrays.items()}
-        if not tensors or np.ndim(tensors.get("prompt")) > 2:
+        if not tensors or "prompt" in tensors and tensors["prompt"].ndim > 2:
             raise ValueError(
                 f"{type(self.method).__name__} leaves no single prompt or adapter to save; its "
                 "trainable parameters are all there is."

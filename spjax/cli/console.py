@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from spjax.cli.exit_codes import INTERRUPTED
 
@@ -64,7 +65,8 @@ def quiet_background() -> Iterator[None]:
 
     before, verbosity = threading.excepthook, logging.get_verbosity()
     unraisable = sys.unraisablehook
-    threading.excepthook = sys.unraisablehook = lambda args: None
+    threading.excepthook = lambda args: None
+    sys.unraisablehook = lambda args: None
     logging.set_verbosity(logging.FATAL)
     try:
         with warnings.catch_warnings():
@@ -88,7 +90,7 @@ class Interrupts:
     def __init__(self, ends_process: bool) -> None:
         """Says whether the process ends after the block, as that of a command does."""
         self.count, self.ends_process = 0, ends_process
-        self._before: object = None
+        self._before: Any = None
 
     def __enter__(self) -> Interrupts:
         main = threading.current_thread() is threading.main_thread()

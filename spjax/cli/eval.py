@@ -80,10 +80,10 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
                 f"--{name} is what the run in {folder} says itself; to score its prompt otherwise "
                 f"give --prompt={folder / 'prompt.npy'} instead of the folder."
             )
-    if args.decoding != "greedy":
+    for name, value in model_flags.changed_answer_flags(args).items():
         raise ValueError(
-            f"a run folder is scored greedily, as it was while training; for "
-            f"--decoding={args.decoding} give --prompt={folder / 'prompt.npy'} instead."
+            "a run folder is scored greedily and in batches of Run.eval_batch_size, as it was "
+            f"while training; for --{name}={value} give --prompt={folder / 'prompt.npy'} instead."
         )
     run = run_folders.load_run_config(folder)
     mesh = {name: getattr(args, name) for name in ("num_partitions", "logical_axis_rules")}

@@ -53,10 +53,10 @@ def load_with_folder(name: str, args: argparse.Namespace) -> tuple[Any, Path]:
     from spjax import config
 
     paths = search_paths(args)
-    value, folder = config.load_with_folder(name, args.gin_file, args.gin_bindings, paths)
+    value, text = config.load_with_folder(name, args.gin_file, args.gin_bindings, paths)
     last = Path(args.gin_file[-1])
-    if not folder and last.name == "config.gin":
-        folder = last.parent
-    if not folder:
+    if not text and last.name == "config.gin":
+        return value, last.parent
+    if not text:
         raise ValueError("MODEL_DIR has no value; give one with --gin.MODEL_DIR=FOLDER.")
-    return value, Path(folder)
+    return value, Path(text)

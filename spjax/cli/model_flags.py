@@ -40,6 +40,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+_ANSWERING = (
+    *("decoding", "num_beams", "length_penalty", "temperature", "top_k", "seed"),
+    "batch_size",
+)
+
+
+def changed_answer_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the flags of how answers are chosen that differ from their defaults, by name."""
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    defaults = parser.parse_args([])
+    values = {name: getattr(args, name) for name in _ANSWERING}
+    return {name: x for name, x in values.items() if x != getattr(defaults, name)}
+
+
 def model_options(args: argparse.Namespace) -> Any:
     """Returns the `ModelOptions` of the flags."""
     from spjax.api.stored_prompts import ModelOptions

@@ -92,17 +92,17 @@ def _answer(
     inputs, who, good = [], [], []
     for i, row in enumerate(rows):
         if row.problem:
-            print_note(f"{source}{row.place}: {row.problem}")
+            print_note(f"{source}{row.location}: {row.problem}")
             continue
         own = names.index(row.prompt) if row.prompt else 0
         try:
             ids, length = predictor.encode(row.input, own)
         except ValueError as error:  # the prompt's template shows something that is not there
-            print_note(f"{source}{row.place}: {error}")
+            print_note(f"{source}{row.location}: {error}")
             continue
         most = predictor.most(own)[0]
         if length > most:
-            print_note(f"{source}{row.place}: {length} tokens were cut to {most}")
+            print_note(f"{source}{row.location}: {length} tokens were cut to {most}")
         inputs.append(ids)
         who.append(own)
         good.append(i)

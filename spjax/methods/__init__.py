@@ -52,13 +52,7 @@ def get(name: str) -> type[Method]:
         raise ValueError(f"unknown method {name!r}; known methods: {', '.join(names())}.")
     module = importlib.import_module(f"{__name__}.{name}")
     wanted = name.replace("_", "")
-    found = [value for key, value in vars(module).items() if key.lower() == wanted]
-    if not found:
-        raise ValueError(
-            f"{module.__file__} has no class of its own name ({name!r} in letters of any case, "
-            "without underscores); the file of a method must define it."
-        )
-    return found[0]
+    return next(value for key, value in vars(module).items() if key.lower() == wanted)
 
 
 def name_of(method: Method) -> str:

@@ -344,5 +344,7 @@ def test_a_prompt_file_scores_as_its_run(capsys, call, checkpoint, tmp_path):
     assert code == 0 and ranked["score"] != folder["score"] and ranked["accuracy"] > 0
     code, _, err = call("eval", str(tmp_path))
     assert code == 2 and "--checkpoint is what the run in" in err
-    assert main.main(["eval", str(tmp_path), "--decoding=beam"]) == 2
-    assert "a run folder is scored greedily" in capsys.readouterr().err
+    for flag in ("--decoding=beam", "--num_beams=2", "--seed=1", "--batch_size=8"):
+        assert main.main(["eval", str(tmp_path), flag]) == 2
+        error = capsys.readouterr().err
+        assert "a run folder is scored greedily" in error and f"for {flag} give" in error

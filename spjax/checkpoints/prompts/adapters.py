@@ -95,7 +95,7 @@ _COMMON = {
     "auto_mapping": None,
     "inference_mode": True,
     "modules_to_save": None,
-    "peft_version": "0.21.2",
+    "peft_version": peft.VERSION,
     "revision": None,
     "task_type": "SEQ_2_SEQ_LM",
 }
@@ -148,13 +148,16 @@ _IA3_NAME = re.compile(rf"(?:base_model\.model\.)?(?P<module>.+)\.ia3_l{_ADAPTER
 
 
 def _lora(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    converted, targets, rank = {}, set(), 0
+    converted, targets, ranks = {}, set(), {}
     for name, factor in _kernels(tensors, "lora").items():
         kernel, _, letter = name.rpartition("/")
         module = _hub_module(kernel)
         targets.add(module.rsplit(".", 1)[-1])
-        rank = factor.shape[1] if letter == "a" else rank
+        if letter == "a":
+            ranks[module] = factor.shape[1]
         converted[f"{_MODULE}{module}.lora_{letter.upper()}.weight"] = factor.T
+    rank = max(ranks.values(), key=[*ranks.values()].count, default=0)
+    others = {module: own for module, own in ranks.items() if own != rank}
     config = {
         "peft_type": "LORA",
         "bias": "none",
@@ -162,6 +165,7 @@ def _lora(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "lora_alpha": rank,  # the scale is in B
         "lora_dropout": 0.0,
         "r": rank,
+        **({"rank_pattern": others, "alpha_pattern": others} if others else {}),
         "target_modules": sorted(targets),
         "use_rslora": False,
     }

@@ -20,6 +20,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TENSOR = "prompt_embeddings"
 _CONFIG_DIGEST = "adapter_config_sha256"  # in the header: PEFT drops keys it does not know
 _TABLES = ("PROMPT_TUNING", "P_TUNING")
+VERSION = "0.21.2"  # of PEFT, whose files these are
 ADAPTERS = ("LORA", "IA3", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING")  # of `adapters`
 _REASONS = {
     "PREFIX_TUNING": "it holds keys and values for the decoder's layers, not rows of an input",
@@ -193,7 +194,7 @@ def _written_config(rows_PD: np.ndarray, base_model: str | None) -> dict[str, An
         "num_transformer_submodules": 1,
         "num_virtual_tokens": rows_PD.shape[0],
         "peft_type": "PROMPT_TUNING",
-        "peft_version": "0.21.2",
+        "peft_version": VERSION,
         # "TEXT" would need the text and a tokenizer even to load.
         "prompt_tuning_init": "RANDOM",
         "prompt_tuning_init_text": None,

@@ -318,7 +318,7 @@ def _read_file(path: Path) -> Prompt:
 
 
 def _newest(parent: Path) -> Path | None:
-    """Reads the prompt of the highest step in `checkpoint_{step}/`, complete ones only."""
+    """Returns the prompt file of the highest complete `checkpoint_{step}/`, None without one."""
     file_of = {}
     for file in parent.glob(f"checkpoint_*/{T5X_FILE}"):
         if match := _STEP.fullmatch(file.parent.name):  # not checkpoint_9.tmp-123

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -158,7 +159,10 @@ def lora_folder(folder, ranks=(2, 2), name="base_model.model.{}.lora_{}.weight",
 )
 def test_the_scale_of_lora_is_in_b(tmp_path, ranks, name, keys, scales):
     factors = lora_folder(tmp_path / "a", ranks, name, **keys)
-    found, _ = adapters.read(tmp_path / "a")
+    found, header = adapters.read(tmp_path / "a")
+    adapters.write(tmp_path / "b", found, header)  # with a rank for each module
+    again, _ = adapters.read(tmp_path / "b")
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), found, again)
     for kernel, (a, b), scale in zip((QUERY, WO), factors.values(), scales):
         np.testing.assert_allclose(found.pop(f"lora/{kernel}/a"), a.T, rtol=1e-6)
         np.testing.assert_allclose(found.pop(f"lora/{kernel}/b"), scale * b.T, rtol=1e-6)

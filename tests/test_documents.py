@@ -1,0 +1,69 @@
+"""The Python of README, docs/python.md and the notebooks runs, with a small model and few steps."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import jax
+import pytest
+
+from spjax import methods
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted(ROOT.glob("docs/notebooks/*.ipynb"))
+_SMALLER = {
+    r"pocket_(800k|200k)": "pocket_50k",
+    r"steps=\d+": "steps=2",
+    r"range\(100\)": "range(2)",
+    r"STEPS = \d+": "STEPS = 2",
+    r"LENGTHS = .*": "LENGTHS = [2]",
+}
+
+
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def cells(notebook):
+    """Source of the code cells of a notebook."""
+    content = json.loads(notebook.read_text())
+    assert content["nbformat"] == 4 and content["nbformat_minor"] >= 5
+    assert len({cell["id"] for cell in content["cells"]}) == len(content["cells"])
+    return ["".join(cell["source"]) for cell in content["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.fixture
+def in_a_new_folder(tmp_path, monkeypatch, few_examples):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(methods, "__path__", list(methods.__path__))
+    monkeypatch.setenv("SPJAX_METHODS", "")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of worker processes
+
+
+def run(sources):
+    names = {}
+    for source in sources:
+        for pattern, smaller in _SMALLER.items():
+            source = re.sub(pattern, smaller, source)
+        with jax.numpy_dtype_promotion("standard"):  # as users have it
+            exec(compile(source, "example", "exec"), names)
+    return names
+
+
+@pytest.mark.usefixtures("in_a_new_folder")
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_page(page):
+    names = run(blocks(ROOT / page))
+    assert names["run"].status == "finished" and Path("runs/boolq/result.json").is_file()
+
+
+@pytest.mark.usefixtures("in_a_new_folder")
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook(notebook):
+    run(cells(notebook))
+    assert any(os.scandir("."))
+
+
+def test_there_are_notebooks():
+    assert len(NOTEBOOKS) == 2
