@@ -1,4 +1,4 @@
-"""The training step of a gang: N runs over one frozen model.
+"""The training step of a gang: N runs that share one pass through a frozen model.
 
 `train_step` reads top to bottom. Runs whose trainable trees have the same shapes are a group, and
 its state has a leading axis of its runs. A prompt touches only its own examples, so the gradient of
