@@ -13,6 +13,7 @@ from spjax import methods
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(ROOT.glob("docs/notebooks/*.ipynb"))
 _SMALLER = {
+    r'"hf://google/flan-t5-base", dtype="bfloat16"': '"pocket_50k"',
     r"pocket_(800k|200k)": "pocket_50k",
     r"steps=\d+": "steps=2",
     r"range\(100\)": "range(2)",
@@ -38,6 +39,8 @@ def in_a_new_folder(tmp_path, monkeypatch, few_examples):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(methods, "__path__", list(methods.__path__))
     monkeypatch.setenv("SPJAX_METHODS", "")
+    rows = [{"input": f"the box number {i} is red", "target": "True"} for i in range(60)]
+    Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of worker processes
 
 
