@@ -1,7 +1,6 @@
 """The Python of README, docs/python.md and the notebooks runs, with a small model and few steps."""
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def test_page(page):
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook(notebook):
     run(cells(notebook))
-    assert any(os.scandir("."))
+    assert any(Path().iterdir())
 
 
 def test_there_are_notebooks():

@@ -59,25 +59,29 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
     from spjax.checkpoints import model_vocabulary
     from spjax.checkpoints.prompts import prompts
 
-    shown: dict[str, Any] = {"neighbours": args.neighbours, "metric": args.metric}
-    if known := args.model or args.checkpoint:
+    options: dict[str, Any] = {"neighbours": args.neighbours, "metric": args.metric}
+    if has_model := args.model or args.checkpoint:
         embedding = _embedding(args.model, args.checkpoint)
-        words = find_vocabulary(args.vocabulary, args.model, args.checkpoint)
-        model_vocabulary.check_rows(words, len(embedding), args.checkpoint or args.model)
-        shown |= {"embedding_VD": embedding, "words": words, "labels": _labels(args, prompt)}
-        shown["text"] = args.text
-    data = interpretation.examine(prompt, **shown)
+        vocabulary = find_vocabulary(args.vocabulary, args.model, args.checkpoint)
+        model_vocabulary.check_rows(vocabulary, len(embedding), args.checkpoint or args.model)
+        options |= {
+            "embedding_VD": embedding,
+            "vocabulary": vocabulary,
+            "labels": _labels(args, prompt),
+        }
+        options["text"] = args.text
+    data = interpretation.examine(prompt, **options)
     if drift := _drift(Path(args.prompt[0])):
         data["drift"] = drift
     text = prompt_page.page(data)
-    if not known:
+    if not has_model:
         text += "\n\nGive --model=SIZE for the nearest words of each row."
     if args.discretise:
-        if not known:
+        if not has_model:
             raise ValueError("--discretise needs the words: give the model with --model=SIZE.")
-        made = interpretation.discretised(prompt, embedding, words, args.metric)
-        data["discretised"] = str(prompts.write(args.discretise, made))
-        data["words"] = made.provenance["words"]
+        discretised = interpretation.discretised(prompt, embedding, vocabulary, args.metric)
+        data["discretised"] = str(prompts.write(args.discretise, discretised))
+        data["words"] = discretised.provenance["words"]
         text += f"\n\n{data['discretised']} holds the nearest words: {data['words']}"
     return text, data
 
