@@ -221,7 +221,7 @@ def test_sentinel_tasks_are_another_line_of_the_same_tasks():
         ("test_score", "x", "'x' as test_score of row 3, where a number or nothing is wanted"),
         ("prompt_length", "1e30", "as prompt_length of row 3"),
         ("model_parameters", -1, "-1 as model_parameters of row 3"),
-        ("task", None, "nothing as task of row 3"),
+        ("task", None, "no value for task of row 3"),
     ],
 )
 def test_what_is_no_number_is_named(results, column, value, message):
