@@ -57,8 +57,7 @@ def c1_size(results: pd.DataFrame) -> Claim:
         judge.part(rises, f"at P = {length}: {_trail(prompts)}")
     else:
         judge.part(None, "rise: two model sizes needed")
-    pairs = [(full, scores.at(length, full.model)) for full in scores.full]
-    pairs = [(full, prompt) for full, prompt in pairs if prompt]
+    pairs = [(full, cell) for full in scores.full if (cell := scores.at(length, full.model))]
     if len(pairs) > 1:
         gaps = [judge.difference(full, prompt, f"gap {full.model}") for full, prompt in pairs]
         shrinks = judge.minus(gaps[0], gaps[-1], "gap shrinks by").above
@@ -84,10 +83,13 @@ def c3_length(results: pd.DataFrame) -> Claim:
     )
     judge = Judge("C3", statement, criterion)
     scores = Scores.lengths(results)
-    models = [model for model in scores.models if scores.at(1, model) and scores.at(20, model)]
-    gains = {m: judge.difference(scores.at(20, m), scores.at(1, m), f"1 to 20 {m}") for m in models}
-    smaller = [model for model in models if model != scores.models[-1]]
-    trail = ", ".join(f"{model} {gains[model]}" for model in models)
+    gains: dict[str, Difference] = {}
+    for model in scores.models:
+        one, twenty = scores.at(1, model), scores.at(20, model)
+        if one and twenty:
+            gains[model] = judge.difference(twenty, one, f"1 to 20 {model}")
+    smaller = [model for model in gains if model != scores.models[-1]]
+    trail = ", ".join(f"{model} {gain}" for model, gain in gains.items())
     large = all(gains[model].above for model in smaller) if smaller else None
     judge.part(large, f"P = 1 to 20: {trail or 'both lengths at two sizes needed'}")
     _beyond_twenty(judge, scores, gains)
@@ -132,7 +134,9 @@ def c5_initialisation(results: pd.DataFrame) -> Claim:
     if len(models) < 2:
         judge.part(None, f"all of {', '.join(INITS)} at two sizes needed")
         return judge.claim(*scores.notes)
-    labels, sampled, uniform = ([scores.at(init, m) for m in models] for init in INITS)
+    labels, sampled, uniform = (
+        [cell for cell in scores.line(init) if cell.model in models] for init in INITS
+    )
     small = range(len(models) // 2)
     over = [judge.difference(labels[i], sampled[i], f"labels - sampled {models[i]}") for i in small]
     under = [
@@ -168,9 +172,10 @@ def _beyond_twenty(judge: Judge, scores: Scores, gains: dict[str, Difference]) -
     """Judges part (b) of C3."""
     marginal, trail = [], []
     for model, gain in gains.items():
+        twenty = scores.at(20, model)
         longer = [cell for cell in scores.column(model) if cell.length > 20]
-        if longer:
-            best, more = judge.lead(longer, scores.at(20, model), f"20 to best {model}")
+        if twenty and longer:
+            best, more = judge.lead(longer, twenty, f"20 to best {model}")
             marginal.append(more.value <= max(more.margin, MARGINAL * gain.value))
             trail.append(f"{model} {more} (P = {best.length})")
     text = ", ".join(trail) or "a length over 20 needed"

@@ -21,7 +21,9 @@ _ROUNDING = 1e-6  # of a cosine in float32: a label must not come behind itself
 class Pieces(Protocol):
     """Interface of a vocabulary; `spjax.vocabularies.vocabulary.Vocabulary` has it."""
 
-    size: int
+    @property
+    def size(self) -> int:
+        """Returns the number of ids."""
 
     def piece(self, token: int) -> str:
         """Returns the spelling of the piece with this id."""

@@ -12,7 +12,7 @@ from typing import Any
 from spjax.cli import gin_flags
 
 _HELD_OUT_DOCUMENTS = 4000
-_QUIET = {"log": lambda text: None}
+_QUIET: dict[str, Any] = {"log": lambda text: None}
 
 
 def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:

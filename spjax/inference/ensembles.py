@@ -15,7 +15,7 @@ import numpy as np
 
 from spjax.data.token_cache.cache import Task
 from spjax.inference import scoring
-from spjax.inference.prediction import Predictor
+from spjax.inference.prediction import Predictor, TokenIds
 
 KINDS = ("vote", "mean")
 
@@ -49,7 +49,7 @@ def mean(scores_NC: np.ndarray) -> int:
 
 def answer(
     predictor: Predictor,
-    inputs: Sequence[Sequence[Sequence[int]]],
+    inputs: Sequence[Sequence[TokenIds]],
     numbers: Sequence[int],
     kind: str,
 ) -> tuple[list[list[str]], list[str]]:
@@ -88,7 +88,7 @@ def answer(
 
 def _scores_of_ties(
     predictor: Predictor,
-    inputs: Sequence[Sequence[Sequence[int]]],
+    inputs: Sequence[Sequence[TokenIds]],
     columns: Sequence[Sequence[str]],
 ) -> list[Sequence[float]]:
     """Log-probabilities of the answers where votes are equal, zeros elsewhere."""

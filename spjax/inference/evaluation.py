@@ -35,7 +35,9 @@ def _decoder(config: T5Config, room: int) -> Callable[..., jax.Array]:
 @functools.lru_cache(maxsize=32)
 def _softener(method: Method) -> Callable[..., Injection]:
     def soft(stacked: Tree, base: Tree) -> Injection:
-        return padded(apply_gang([method], [stacked], base)[1])
+        injection = apply_gang([method], [stacked], base)[1]
+        assert injection is not None  # of every method that leaves the weights alone
+        return padded(injection)
 
     return jax.jit(soft)
 

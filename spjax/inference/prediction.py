@@ -30,6 +30,8 @@ from spjax.models.losses import token_losses
 from spjax.types import Batch, Tree
 from spjax.vocabularies.vocabulary import SENTINEL, Vocabulary, without_sentinel
 
+TokenIds = Sequence[int] | np.ndarray
+
 _LEAST_ROOM = 16  # tokens; rows are padded to this times a power of two, for few compilations
 _MOST_LENGTH = 2**16  # tokens; memory is taken for as many, whatever is written
 INPUT_LENGTH, TARGET_LENGTH = 512, 64  # where no task says
@@ -138,12 +140,18 @@ class Predictor:
           who: its prompt; with a template, slots are among the ids (`slots.insert_slots`).
 
         Raises:
-          ValueError: the template shows something that the text has not.
+          ValueError: the template shows something that the text has not, or fields are given
+            without a template.
         """
         prompt, most = self.prompts[who], self.most(who)[0]
         if prompt.shown:
             return slots.insert_slots_in_text(
                 text, prompt.insertion, prompt.fields, self.words, most
+            )
+        if not isinstance(text, str):
+            raise ValueError(
+                f"the input is {dict(text)!r}, and prompt {who} has no template for its fields; "
+                "give a single text."
             )
         ids = self.words.encode(text)
         return ids[: most - 1] + [self.words.eos_id], len(ids) + 1
@@ -155,7 +163,7 @@ class Predictor:
         return min(inputs or everyone[0], everyone[0]), min(targets or everyone[1], everyone[1])
 
     def answer(
-        self, inputs: Sequence[Sequence[int]], who: Sequence[int], numbers: Sequence[int] = ()
+        self, inputs: Sequence[TokenIds], who: Sequence[int], numbers: Sequence[int] = ()
     ) -> list[Answer]:
         """Answers some inputs as one batch.
 
@@ -178,7 +186,7 @@ class Predictor:
             for row, name, score in zip(ids.tolist(), who, scores, strict=True)
         ]
 
-    def label_scores(self, inputs: Sequence[Sequence[int]], who: Sequence[int]) -> np.ndarray:
+    def label_scores(self, inputs: Sequence[TokenIds], who: Sequence[int]) -> np.ndarray:
         """Returns log-probabilities `[B, C]` of `labels`; -inf for labels of other prompts.
 
         Args:
@@ -200,7 +208,7 @@ class Predictor:
         return np.where(self._allowed_NC[list(who)], scores_BC, -np.inf)
 
     def log_probabilities(
-        self, inputs: Sequence[Sequence[int]], who: Sequence[int], texts: Sequence[str]
+        self, inputs: Sequence[TokenIds], who: Sequence[int], texts: Sequence[str]
     ) -> np.ndarray:
         """Returns the log-probability `[B]` of a text as the whole answer to each input.
 
@@ -224,7 +232,7 @@ class Predictor:
     def _ask(
         self,
         program: Callable[..., Any],
-        inputs: Sequence[Sequence[int]],
+        inputs: Sequence[TokenIds],
         who: Sequence[int],
         *of_rows: np.ndarray,
     ) -> Any:
@@ -252,9 +260,7 @@ class Predictor:
         text = self.words.decode(ids)
         return without_sentinel(text) if self.prompts[prompt].sentinel else text
 
-    def _batch(
-        self, inputs: Sequence[Sequence[int]], who: Sequence[int]
-    ) -> tuple[Batch, list[int]]:
+    def _batch(self, inputs: Sequence[TokenIds], who: Sequence[int]) -> tuple[Batch, list[int]]:
         """Rows of all prompts, prompt by prompt, and which input each row is."""
         split, room = _as_split(inputs), _LEAST_ROOM
         while room < max(sum(token >= 0 for token in own) for own in inputs):
@@ -278,7 +284,9 @@ def place(prompt: Prompt | Tuned, insertion: str = "", labels: Sequence[str] = (
     """
     facts, task = prompt.provenance, task_of(prompt)
     tensors = {name: x for name, x in prompt.tensors.items() if Soft.has(name)}
-    sees = {name: facts[name] for name in ("sees_text", "sees_prompt") if name in facts}
+    sees: dict[str, Any] = {
+        name: facts[name] for name in ("sees_text", "sees_prompt") if name in facts
+    }
     if "sees_text" in sees:
         sees["sees_text"] = sees["sees_text"] == "True"
     return Placed(
@@ -359,7 +367,7 @@ def _score_of_targets(config: T5Config) -> Callable[..., jax.Array]:
     return jax.jit(run)
 
 
-def _as_split(inputs: Sequence[Sequence[int]]) -> CachedSplit:
+def _as_split(inputs: Sequence[TokenIds]) -> CachedSplit:
     """Token ids in the form that batching reads; nothing is on disk."""
     offsets = np.cumsum([0, *map(len, inputs)])
     values = np.concatenate([np.asarray(ids, np.int32) for ids in inputs])

@@ -99,7 +99,9 @@ def _by_kernel(tensors: Mapping[str, np.ndarray], origin: str) -> dict[str, dict
 def _place(kernel: str, weights: Mapping[str, jax.Array]) -> tuple[str, int | None]:
     """Name of the leaf that holds a kernel, and its layer there if the leaf stacks them."""
     match = re.fullmatch(r"(encoder|decoder)/layers_(\d+)/(.+)", kernel)
-    scanned = f"{match[1]}/layers/{match[3]}" if match else ""
-    if scanned in weights and int(match[2]) < weights[scanned].shape[1]:
-        return scanned, int(match[2])
+    if match is None:
+        return kernel, None
+    scanned, layer = f"{match[1]}/layers/{match[3]}", int(match[2])
+    if scanned in weights and layer < weights[scanned].shape[1]:
+        return scanned, layer
     return kernel, None

@@ -48,10 +48,21 @@ Scores = dict[str, float]
 class Scored(Protocol):
     """Interface of a task for scoring: see `spjax.data.tasks.info.TaskInfo`."""
 
-    labels: tuple[str, ...]
-    metrics: tuple[str, ...]
-    postprocess: str
-    rename: tuple[tuple[str, str], ...]
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Returns the names of the classes; none where targets are free text."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Returns the names of the metrics."""
+
+    @property
+    def postprocess(self) -> str:
+        """Returns the name of the post-processor."""
+
+    @property
+    def rename(self) -> tuple[tuple[str, str], ...]:
+        """Returns words of predictions and what to read for them."""
 
 
 def evaluate(task: Scored, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:

@@ -38,7 +38,7 @@ _CHUNK = 4096  # documents encoded at a time
 class Encoder(Protocol):
     """Interface of a vocabulary for `tokenized`; SentencePieceProcessor has it too."""
 
-    def encode(self, texts: list[str]) -> list[list[int]]:
+    def encode(self, texts: list[str], /) -> list[list[int]]:
         """Returns the token ids of each text, without EOS."""
 
 

@@ -39,9 +39,17 @@ class Documents(Protocol):
       splits: sorted positions in `tokens` that leave a predictable rest when cut there.
     """
 
-    tokens: np.ndarray
-    offsets: np.ndarray
-    splits: np.ndarray
+    @property
+    def tokens(self) -> np.ndarray:
+        """Returns all tokens."""
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """Returns the offsets of the documents."""
+
+    @property
+    def splits(self) -> np.ndarray:
+        """Returns the positions of useful cuts."""
 
 
 class Corpus(Protocol):
@@ -52,8 +60,13 @@ class Corpus(Protocol):
       fingerprint: changes with the documents or their order.
     """
 
-    vocabulary_size: int
-    fingerprint: str
+    @property
+    def vocabulary_size(self) -> int:
+        """Returns the bound of the ids."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Returns the digest of the documents."""
 
     def __len__(self) -> int:
         """Returns the number of documents."""

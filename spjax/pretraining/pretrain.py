@@ -22,7 +22,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,7 @@ from spjax.training.run_files import drop_after
 from spjax.types import Batch, Tree
 
 KEPT_PERCENT = (0, 1, 5, 10)  # of the pocket ladder
+Sums = TypeVar("Sums")
 
 
 def make_batches(
@@ -55,7 +56,7 @@ def make_batches(
       ValueError: the corpus has more ids than the model.
     """
     rows = config.size().vocab_size
-    if not config.corpus:
+    if not isinstance(documents, Shuffled):
         return Batches(config, documents, lessons, rows)
     if documents.vocabulary_size > rows:
         raise ValueError(
@@ -120,14 +121,14 @@ def _gradients(config: Pretrain, model: T5, params: Tree, batch: Batch) -> tuple
     return _summed(config, batch, gradient, start)
 
 
-def _summed(config: Pretrain, batch: Batch, compute: Callable[..., Tree], start: Tree) -> Tree:
+def _summed(config: Pretrain, batch: Batch, compute: Callable[..., Sums], start: Sums) -> Sums:
     """Sums `compute(part, total)` over the microbatches of a batch."""
     count = config.microbatches
     if count == 1 or batch.inputs_BL.shape[0] % count:  # long rows are few
         return compute(batch)
     total = jnp.sum((batch.target_segments_BM > 0).astype(jnp.float32))
 
-    def add(sums: Tree, part: Batch) -> tuple[Tree, None]:
+    def add(sums: Sums, part: Batch) -> tuple[Sums, None]:
         return jax.tree.map(jnp.add, sums, compute(part, total)), None
 
     # Every count-th row, not a run of them: rows that lie on a device are then spread over all
@@ -184,7 +185,7 @@ def pretrain(
     step, params, state, number = _start(config, manager)
     if step:
         log(f"{config.model}: continuing from step {step}")
-    if config.corpus:
+    if isinstance(documents, Shuffled):
         corpus = documents.corpus.fingerprint
         data.check_same_corpus(config.corpus, corpus, folder, step)
     if leads:
@@ -220,7 +221,7 @@ def pretrain(
     manager.close()
     _keep(config, step, params, folder)
     card = {**dataclasses.asdict(config), "documents_seen": batches.documents_seen(number)}
-    if config.corpus:
+    if isinstance(documents, Shuffled):
         card["corpus_fingerprint"] = corpus
     return _finish(config, params, held_out, folder, card)
 
@@ -305,7 +306,8 @@ def held_out_losses(
     config: Pretrain, params: Tree, held_out: Documents | Shuffled
 ) -> dict[str, float]:
     """Computes loss and accuracy per token on held-out documents, for each objective."""
-    model, result = _network(config), {}
+    model = _network(config)
+    result: dict[str, float] = {}
 
     @jax.jit
     def evaluate(params: Tree, batch: Batch) -> tuple[jax.Array, jax.Array]:

@@ -224,7 +224,7 @@ def _steps_of(recipe: Pretrain, name: str) -> tuple[int, ...]:
     """
     values = getattr(recipe, name)
     if not isinstance(values, (list, tuple)) or not all(
-        isinstance(value, numbers.Integral) and 0 <= value <= recipe.steps for value in values
+        isinstance(value, numbers.Integral) and 0 <= int(value) <= recipe.steps for value in values
     ):
         raise ValueError(
             f"Pretrain.{name} is {values!r}; it must be a tuple such as (1,), of whole numbers "

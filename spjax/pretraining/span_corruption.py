@@ -90,7 +90,9 @@ def span_lengths(
 
 
 def _partition(total: int, parts: int, rng: np.random.Generator) -> np.ndarray:
-    cuts = np.sort(rng.choice(total - 1, parts - 1, replace=False)) + 1 if parts > 1 else []
+    cuts = np.zeros(0, np.int64)
+    if parts > 1:
+        cuts = np.sort(rng.choice(total - 1, parts - 1, replace=False)) + 1
     return np.diff(np.concatenate([[0], cuts, [total]]).astype(np.int64))
 
 

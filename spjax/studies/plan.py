@@ -69,7 +69,8 @@ def expand(
       ValueError: something unknown or unused is bound, or no arm uses an override.
     """
     specs: dict[str, RunSpec] = {}
-    left, known = {config.split_binding(text)[0] for text in overrides}, set()
+    left = {config.split_binding(text)[0] for text in overrides}
+    known: set[str] = set()
     for arm in study.arms:
         try:
             table = config.product(arm.gin_files, arm.bindings, arm.axes, overrides, search_paths)
@@ -98,7 +99,8 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
     from spjax.training.gang import gang_key
     from spjax.training.run_data import lengths_of
 
-    lengths = tuple(lengths_of(run).values())
+    most = lengths_of(run)
+    lengths = (most["inputs"], most["targets"])
     method, slots = methods.name_of(run.method), run.method.prompt_length
     labels = {
         "model": run.model,
@@ -208,7 +210,7 @@ def table(specs: Sequence[RunSpec], finished: set[str]) -> str:
             values = (spec.labels[name] for name in ("model", "method", "prompt_length", "init"))
             rows.setdefault((arm, *values), []).append(spec)
     head = ("arm", "model", "method", "length", "init", "runs", "finished", "left, one core")
-    lines = [head]
+    lines: list[tuple[str, ...]] = [head]
     for cell, members in rows.items():
         left = [spec for spec in members if spec.key not in finished]
         done = len(members) - len(left)

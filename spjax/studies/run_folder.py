@@ -212,12 +212,13 @@ def disk_message(problem: str, folder: Path | None = None) -> str:
       folder: the output folder, named where the path is not known.
     """
     reason, _, path = problem.partition(": ")
+    place = path or folder
     location = path or (f"the output folder {folder}" if folder else "a file")
     if reason == os.strerror(errno.EACCES):
         return f"{location} cannot be opened ({reason})"
-    if not (path or folder):
+    if not place:
         return f"{location} cannot be written ({reason})"
-    there = Path(path or folder).absolute()
+    there = Path(place).absolute()
     # os.path's function is also false below a folder that may not be entered.
     there = next(parent for parent in (there, *there.parents) if os.path.exists(parent))
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -140,7 +139,7 @@ class Gang:
         """Runs that still train."""
         return [member for member in self.members if member.active]
 
-    def arrays(self, member: Member) -> dict[str, Any]:
+    def arrays(self, member: Member) -> Tree:
         """Returns trainable parameters and optimizer slots of a run."""
         group, index = self._places[member]
         return _arrays(self._states[group], index)

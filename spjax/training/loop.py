@@ -116,7 +116,7 @@ def _finish(gang: Gang, member: Member, seconds: float) -> dict[str, Any]:
     """Scores the best checkpoint of a run on what chose nothing, and writes its result."""
     content = result.facts(member, gang.model)
     if member.standing.best_step >= 0:
-        arrays, _ = member.checkpoints.at(member.standing.best_step, gang.arrays(member))
+        arrays = member.best_arrays(gang.arrays(member))
         trainable = arrays["trainable"]
         result.score(member, _answer(gang, member, trainable), content)
         result.save_tensors(member, gang.model, trainable, content)

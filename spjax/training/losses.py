@@ -76,7 +76,7 @@ def total(segments_BM: np.ndarray, normalizer: float | str | None = None) -> flo
     if normalizer == "NUM_TOTAL_TARGET_TOKENS":
         return float(segments_BM.size)
     if normalizer == "NUM_REAL_TARGET_TOKENS":
-        return float(max(np.sum(segments_BM > 0), 1))
+        return float(max(int(np.sum(segments_BM > 0)), 1))
     if normalizer == "AVERAGE_PER_SEQUENCE":
         return float(max(sum(len(set(row) - {0}) for row in segments_BM.tolist()), 1))
     raise ValueError(

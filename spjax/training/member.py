@@ -88,11 +88,18 @@ class Member:
 
     def save(self, arrays: Tree) -> None:
         """Writes a checkpoint."""
+        assert self.checkpoints is not None  # since `open`
         self.standing.data = self.batches.get_state()
         self.checkpoints.save(arrays, self.standing)
+
+    def best_arrays(self, like: Tree) -> Tree:
+        """Returns the arrays of the best checkpoint, in the shapes and shardings of `like`."""
+        assert self.checkpoints is not None  # since `open`
+        return self.checkpoints.at(self.standing.best_step, like)[0]
 
     def close(self) -> None:
         """Flushes the files; an error of one leaves none of them open."""
         with contextlib.ExitStack() as closing:
-            for files in filter(None, (self.checkpoints, self._log)):
-                closing.callback(files.close)
+            for files in (self.checkpoints, self._log):
+                if files is not None:
+                    closing.callback(files.close)

@@ -55,7 +55,7 @@ class Adafactor:
         validation.whole("Adafactor.warmup_steps", self.warmup_steps)
         _check_flag("Adafactor.multiply_by_parameter_scale", self.multiply_by_parameter_scale)
 
-    def make(self, learning_rate: Array) -> optax.GradientTransformation:
+    def make(self, learning_rate: float | Array) -> optax.GradientTransformation:
         """Returns the transformation at a rate, which may be traced and differ between runs."""
         return optax.adafactor(
             learning_rate,
@@ -99,7 +99,7 @@ class AdamW:
         validation.number("AdamW.weight_decay", self.weight_decay, 0, validation.MOST_RATE)
         validation.whole("AdamW.warmup_steps", self.warmup_steps)
 
-    def make(self, learning_rate: Array) -> optax.GradientTransformation:
+    def make(self, learning_rate: float | Array) -> optax.GradientTransformation:
         """Returns the transformation at a rate, which may be traced and differ between runs."""
         return optax.adamw(
             learning_rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay

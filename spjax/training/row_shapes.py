@@ -46,8 +46,15 @@ def of_gang(run: Run, tasks: Sequence[RunData], model: FrozenModel) -> packing.R
       model: its mesh has the devices along `data` that divide the rows of a chunk.
     """
     together = zip(*(own.positions() for own in tasks))
-    batches = [tuple(map(np.concatenate, zip(*own))) for own in together]
-    longest = tuple(map(max, zip(*(own.longest() for own in tasks))))
+    batches = [
+        (
+            np.concatenate([inputs for inputs, _ in own]),
+            np.concatenate([targets for _, targets in own]),
+        )
+        for own in together
+    ]
+    inputs, targets = zip(*(own.longest() for own in tasks))
+    longest = (max(inputs), max(targets))
     if run.dropout_rate:  # masks belong to a row, so each example has its own
         rows = run.batch_size // run.microbatches
         return packing.plain(*longest, rows, model.placement.mesh.shape["data"])

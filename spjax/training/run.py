@@ -184,7 +184,7 @@ class Run:
 
     def _readers(self) -> dict[str, Callable[[], str]]:
         """Gives the digest of what stands at each path now, "" where nothing can be read."""
-        readers = {
+        readers: dict[str, Callable[[], str]] = {
             path: functools.partial(self.method.digest_of, path) for path in self.method.paths
         }
         if self.checkpoint and not remote.is_url(self.checkpoint):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from spjax.training.run import Run
 
@@ -22,11 +23,11 @@ class Standing:
     """
 
     step: int = 0
-    data: object = None
+    data: Any = None
     best_step: int = -1
     best: dict[str, float] = dataclasses.field(default_factory=dict)
     stale: int = 0
-    before_last: dict[str, object] | None = None
+    before_last: dict[str, Any] | None = None
 
     def without_last(self) -> Standing:
         """Returns the standing of a longer run, which has no evaluation at this step."""

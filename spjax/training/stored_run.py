@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from spjax.checkpoints.frozen_model import FrozenModel
+from spjax.data.token_cache.cache import CachedSplit
 from spjax.inference import evaluation
 from spjax.methods.base import Method, apply_gang
 from spjax.training import run_files, trainer, untrained
@@ -34,6 +36,7 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
     """
     data, model = RunData(run), run.open_model()
     split = split or data.final
+    answer: Callable[[CachedSplit], list[str]]
     if run.method.trained:
         trainable, step = _best(run, data.method, folder, model)
         config = trainer.step_config(run, model.config, [data.method]).model

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -89,9 +89,9 @@ class StepConfig:
         return dataclasses.replace(self, methods=methods, optimizer=None, wayward=None)
 
     @property
-    def shards(self) -> bool:
-        """Whether there are several devices, so that the compiler has to be told of shardings."""
-        return self.placement is not None and not self.placement.alone
+    def sharded_placement(self) -> partitioning.Placement | None:
+        """The placement where the compiler has to be told of shardings; None on one device."""
+        return None if self.placement is None or self.placement.alone else self.placement
 
 
 def step_config(
@@ -256,7 +256,7 @@ def apply_gradients(
     states: tuple[TrainState, ...],
     base: Tree,
     grads: Any,
-    losses_N: Array,
+    losses_N: jax.Array,
     rates_N: Array,
 ) -> tuple[tuple[TrainState, ...], jax.Array]:
     """Updates every active run from the gradients of its soft tokens or weights.
@@ -272,6 +272,8 @@ def apply_gradients(
     Returns:
       As `train_step`.
     """
+    optimizer = config.optimizer
+    assert optimizer is not None  # of `step_config`
     trainables = tuple(state.trainable for state in states)
     # From soft tokens back to what they are made of.
     _, backward = jax.vjp(
@@ -283,9 +285,9 @@ def apply_gradients(
 
     def update(grad: Tree, state: TrainState, rate: Array, loss: Array) -> TrainState:
         """Updates one run."""
-        if warmup := config.optimizer.warmup_steps:
+        if warmup := optimizer.warmup_steps:
             rate = rate * jnp.minimum(1.0, state.step_N.astype(jnp.float32) / warmup)
-        updates, slots = config.optimizer.make(rate).update(grad, state.optimizer, state.trainable)
+        updates, slots = optimizer.make(rate).update(grad, state.optimizer, state.trainable)
         trainable = optax.apply_updates(state.trainable, updates)
         updated = TrainState(trainable, slots, state.step_N + 1, state.active_N)
         active = state.active_N & jnp.isfinite(loss) & _all_finite(trainable)
@@ -295,10 +297,10 @@ def apply_gradients(
     ends = np.cumsum([len(state.step_N) for state in states])[:-1]
     groups = zip(grads, states, jnp.split(rates_N, ends), jnp.split(losses_N, ends), strict=True)
     states = tuple(jax.vmap(update)(*group) for group in groups)
-    if config.shards:  # as they came in, so that one compilation serves all steps
-        shardings = config.placement.state(states, base)
-        states = jax.lax.with_sharding_constraint(states, shardings)
-        losses_N = jax.lax.with_sharding_constraint(losses_N, config.placement.everywhere)
+    placement = config.sharded_placement
+    if placement is not None:  # as they came in, so that one compilation serves all steps
+        states = jax.lax.with_sharding_constraint(states, placement.state(states, base))
+        losses_N = jax.lax.with_sharding_constraint(losses_N, placement.everywhere)
     return states, losses_N
 
 
@@ -339,8 +341,9 @@ def gang_losses(
     weights, injection = base, inputs
     if config.changes_weights:
         weights, injection = apply_gang(config.methods, inputs, base)
+    placement = config.sharded_placement
     model = functools.partial(
-        T5(config.model, config.remat, config.placement.constrain if config.shards else None).apply,
+        T5(config.model, config.remat, None if placement is None else placement.constrain).apply,
         {"params": weights},
         method=T5.with_hidden,
         rngs={"dropout": rng},
@@ -360,7 +363,7 @@ def train_steps(
     config: StepConfig,
     states: tuple[TrainState, ...],
     base: Tree,
-    batches: Sequence[tuple[Sequence[dict[str, Array]], Array]],
+    batches: Sequence[tuple[Sequence[Mapping[str, Array]], Array]],
     rates_N: Array,
     rng: Array,
     steps_per_dispatch: int = 1,
@@ -417,10 +420,10 @@ def _stack(batches: Sequence[Any]) -> Any:
 
 def _constrain(config: StepConfig, inputs: Any, base: Tree) -> Any:
     """Constrains the sharding of `model_inputs`, or of their gradients."""
-    if not config.shards:
+    placement = config.sharded_placement
+    if placement is None:
         return inputs
-    everywhere = config.placement.everywhere
-    shardings = config.placement.state(inputs, base) if config.changes_weights else everywhere
+    shardings = placement.state(inputs, base) if config.changes_weights else placement.everywhere
     return jax.lax.with_sharding_constraint(inputs, shardings)
 
 

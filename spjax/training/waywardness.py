@@ -111,6 +111,7 @@ def add_penalties(
 
     def total(trainables: Sequence[Tree]) -> tuple[jax.Array, jax.Array]:
         injection = apply_gang(config.methods, trainables, base)[1]
+        assert injection is not None  # as `target_of` demands prompts
         pull_N = penalties(config.wayward, lengths, injection, base)
         return jnp.sum(pull_N), pull_N
 

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
@@ -91,8 +92,19 @@ class Vocabulary:
         """Returns the SHA-256 in hex of the model file and the number of sentinels."""
         return self._fingerprint
 
+    @overload
     def encode(self, text: str) -> list[int]:
-        """Returns the ids of `text`, no EOS; `<extra_id_n>` at the start of a word is one id."""
+        """Returns the ids of a text."""
+
+    @overload
+    def encode(self, text: list[str]) -> list[list[int]]:
+        """Returns the ids of each text."""
+
+    def encode(self, text: str | list[str]) -> list[int] | list[list[int]]:
+        """Returns the ids of a text, or of each of several.
+
+        There is no EOS at the end. `<extra_id_n>` at the start of a word is one id.
+        """
         return self._processor.EncodeAsIds(text)
 
     def decode(self, ids: Sequence[int]) -> str:

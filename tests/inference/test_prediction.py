@@ -85,6 +85,12 @@ def test_too_long_texts_are_cut_as_in_training(base):
     assert short.encode("no") == ([*short.words.encode("no"), 1], len(short.words.encode("no")) + 1)
 
 
+def test_fields_without_a_template_are_refused(base):
+    plain = predictor(base, placed()[:1], Decoding())
+    with pytest.raises(ValueError, match="'word': 'bird'.*prompt 0 has no template"):
+        plain.encode({"word": "bird"})
+
+
 def test_doubts(base):
     rows, digest = np.ones((2, 16), np.float32), weights.digest(base)
     trained = {"model": "pocket_50k", "base_sha256": digest}

@@ -11,6 +11,7 @@ from spjax.vocabularies.vocabulary import Vocabulary, load_vocabulary
 
 def test_round_trip_without_eos(vocabulary: Vocabulary) -> None:
     ids = vocabulary.encode("the bird sings")
+    assert vocabulary.encode(["the bird sings"]) == [ids]
     assert ids and vocabulary.eos_id not in ids
     assert vocabulary.decode(ids) == "the bird sings"
 

@@ -6,16 +6,21 @@ Figures are made without pyplot, so drawing leaves no state behind and needs no 
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import NullLocator
+from matplotlib.typing import LineStyleType
 
 from spjax.analysis import statistics
 from spjax.files import replacing, write_text
@@ -24,7 +29,7 @@ from spjax.files import replacing, write_text
 # black left for full fine-tuning. Neighbours differ in lightness too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "p", "h")
-DASHES = (
+DASHES: tuple[LineStyleType, ...] = (
     *("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5))),
     *((0, (3, 1.5, 1, 1.5, 1, 1.5)), (0, (10, 2))),
 )
@@ -38,7 +43,7 @@ NUMBERS = [
 ]
 NOTE_SIZE, LINE_HEIGHT = 6.5, 0.125  # points, inches
 
-RC = {
+RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
     "font.size": 8,
     "axes.spines.top": False,
@@ -64,7 +69,7 @@ class Look:
 
     colour: str
     marker: str
-    dashes: str | tuple
+    dashes: LineStyleType
     width: float = 1.4
 
 
@@ -73,8 +78,10 @@ FULL = Look("#000000", "*", "-", 1.9)
 
 def looks(count: int) -> list[Look]:
     """Returns looks of `count` lines; no two share marker and dashes (up to 66 lines)."""
-    cycle = (COLOURS, MARKERS, DASHES)
-    return [Look(*(options[i % len(options)] for options in cycle)) for i in range(count)]
+    return [
+        Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)])
+        for i in range(count)
+    ]
 
 
 def looks_of(cells: pd.DataFrame, column: str) -> dict[str, Look]:
@@ -95,7 +102,7 @@ def draw_line(
     """
     positions = list(x)
     size = (7.5 if look.marker == FULL.marker else 4.5) * scale
-    style = {"color": look.colour, "marker": look.marker, "markersize": size}
+    style: dict[str, Any] = {"color": look.colour, "marker": look.marker, "markersize": size}
     style["markeredgewidth"] = 0.8 * scale
     axes.errorbar(
         positions,
@@ -152,7 +159,7 @@ def score_label(tasks: Sequence[str], scored_on: str = "test") -> str:
 
 def legend(figure: Figure, *axes: Axes) -> None:
     """Draws one legend at the right of all axes, best lines first, as most lines end there."""
-    model_of = {}
+    model_of: dict[str, Artist] = {}
     for part in axes:
         for handle, label in zip(*part.get_legend_handles_labels()):
             # Of an error bar only the line: the little bars would blur the markers.
@@ -202,13 +209,15 @@ def add_notes(figure: Figure, notes: Sequence[str]) -> None:
     below = LINE_HEIGHT * (len(lines) + 0.8)
     figure.set_size_inches(width, height + below)
     share = below / (height + below)
-    figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)  # of new_figure
+    engine.set(rect=(0, share, 1, 1 - share))
     text = "\n".join(lines)
     position = {"x": 0.1 / width, "y": 0.06 / (height + below), "va": "bottom", "ha": "left"}
     figure.text(**position, s=text, fontsize=NOTE_SIZE, color="#444444", linespacing=1.25)
 
 
-def style() -> matplotlib.rc_context:
+def style() -> AbstractContextManager[None]:
     """Returns the context in which a figure is made and saved."""
     return matplotlib.rc_context(RC)
 

@@ -38,7 +38,8 @@ def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
 
 def _apart(ticks: dict[float, str]) -> list[str]:
     """Returns the names of ascending ticks, without those that would overlap the next one."""
-    names, last = [], float("inf")
+    names: list[str] = []
+    last = float("inf")
     for position, name in reversed(ticks.items()):
         far = position * CLOSE < last
         names.insert(0, name if far else "")

@@ -189,7 +189,8 @@ def _ids(
     for _ in range(sum(map(len, pieces)) - room):
         longest = max(of_fields, key=len)
         del longest[-1:]
-    ids, row = [], 0
+    ids: list[int] = []
+    row = 0
     for piece, (kind, value) in zip(pieces, template.parts):
         if kind == "slots":
             piece, row = [-1 - r for r in range(row, row + value)], row + value

@@ -46,7 +46,8 @@ class _Process:
     """One worker process and the unread part of what it sent."""
 
     def __init__(self, popen: subprocess.Popen[bytes], events: int) -> None:
-        self.popen, self.events, self.rest = popen, events, b""
+        assert popen.stdin is not None  # a pipe
+        self.popen, self.stdin, self.events, self.rest = popen, popen.stdin, events, b""
 
 
 class Local:
@@ -95,7 +96,7 @@ class Local:
     def submit(self, worker: int, folders: Sequence[Path]) -> None:
         """Gives process number `worker` the gang whose runs are in `folders`."""
         order = json.dumps({"folders": [str(folder.absolute()) for folder in folders]})
-        stdin = self._processes[worker].popen.stdin
+        stdin = self._processes[worker].stdin
         try:
             stdin.write(order.encode() + b"\n")
             stdin.flush()
@@ -119,7 +120,7 @@ class Local:
                 self._selector.unregister(process.events)
                 os.close(process.events)
                 del self._processes[worker]
-                process.popen.stdin.close()
+                process.stdin.close()
                 result.append((worker, {"type": "died", "message": self._death(worker, process)}))
         return result
 
@@ -129,7 +130,7 @@ class Local:
             process.popen.kill()
         for process in self._processes.values():
             process.popen.wait()
-            process.popen.stdin.close()
+            process.stdin.close()
             self._selector.unregister(process.events)
             os.close(process.events)
         self._processes.clear()
