@@ -15,14 +15,13 @@ _REPLACEMENTS = {
     r"--gin\.TASK_FILE=PATH": "path=PATH",
     r"Set INITIAL_CHECKPOINT_PATH": "Give its checkpoint as checkpoint=PATH",
     r"INITIAL_CHECKPOINT_PATH": "the checkpoint",
-    r"TRAIN_STEPS": "steps",
-    r"BATCH_SIZE": "batch_size",
-    r"DROPOUT_RATE": "dropout_rate",
-    r"PROMPT_LENGTH": "length",
-    r"LEARNING_RATE": "learning_rate",
+    r"\bTRAIN_STEPS\b": "steps",
+    r"\bBATCH_SIZE\b": "batch_size",
+    r"\bDROPOUT_RATE\b": "dropout_rate",
+    r"\bPROMPT_LENGTH\b": "length",
+    r"\bLEARNING_RATE\b": "learning_rate",
     r"\bRun\.(?=[a-z])": "",
     r"--(?:gin\.)?([A-Za-z_.]+)=": r"\1=",
-    r"The command `spjax tasks` lists them\.": "spjax.list_tasks() lists them.",
 }
 
 
@@ -44,6 +43,9 @@ def python_messages() -> Iterator[None]:
 
 def reword(text: str) -> str:
     """Returns a message with Python arguments in place of flags and gin macros."""
-    for pattern, replacement in _REPLACEMENTS.items():
-        text = re.sub(pattern, replacement, text)
-    return text
+    text = text.replace("The command `spjax tasks` lists them.", "spjax.list_tasks() lists them.")
+    parts = re.split(r"(`[^`]*`)", text)  # commands in backquotes stay as they are
+    for i in range(0, len(parts), 2):
+        for pattern, replacement in _REPLACEMENTS.items():
+            parts[i] = re.sub(pattern, replacement, parts[i])
+    return "".join(parts)

@@ -82,8 +82,11 @@ def run_settings(model: FrozenModel) -> dict[str, Any]:
 
     A vocabulary that the model would be given anyway is left out, as on the command line.
     """
-    default = load_vocabulary(model_vocabulary.of(model.name, model.checkpoint))
-    same = model.vocabulary.path == default.path
+    try:
+        default = load_vocabulary(model_vocabulary.of(model.name, model.checkpoint)).path
+    except ValueError:  # the checkpoint does not say, so that the caller had to
+        default = None
+    same = model.vocabulary.path == default
     placement = model.placement
     names = {rules: name for name, rules in partitioning.RULES.items()}
     return {

@@ -14,6 +14,7 @@ from spjax.api.messages import python_messages
 from spjax.api.models import load_model
 from spjax.api.stored_prompts import AnswerOptions, StoredPrompts
 from spjax.api.tasks import Task, path_of_pairs
+from spjax.api.training import TrainedRun
 from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.checkpoints.prompts.prompts import Prompt
 from spjax.checkpoints.prompts.tuned import Tuned
@@ -113,8 +114,13 @@ class TextPredictor:
         Raises:
           ValueError: decoding is not "rank", or as `predict`.
         """
-        owners = self._owners(texts, prompt)
-        return self.predictor.label_scores(self._encode(texts, owners), owners)
+        owners, size = self._owners(texts, prompt), self.options.batch_size
+        parts = [slice(start, start + size) for start in range(0, len(texts), size)]
+        scores = [
+            self.predictor.label_scores(self._encode(texts[part], owners[part]), owners[part])
+            for part in parts
+        ]
+        return np.concatenate(scores) if scores else np.zeros((0, len(self.labels)), np.float32)
 
     def evaluate(self, task: Any = "", split: str = "", ensemble: str = "") -> dict[str, Any]:
         """Scores the prompts on a task, as `spjax eval --prompt` does.
@@ -266,6 +272,8 @@ def load_predictor(
     Raises:
       ValueError: a prompt cannot be read, does not fit the model, or cannot answer beside others.
     """
+    if isinstance(prompts, TrainedRun):
+        prompts = prompts.folder
     if not isinstance(prompts, (str, os.PathLike, Prompt, Tuned, Sequence, Mapping)):
         raise ValueError(f"prompts is {prompts!r}; give a path, a prompt, or several of them.")
     named = dict(prompts) if isinstance(prompts, Mapping) else {}
@@ -284,7 +292,8 @@ def load_predictor(
             target_length,
             batch_size,
         )
-        paths = [Path(x) if isinstance(x, os.PathLike) else x for x in sources]
+        folders = [x.folder if isinstance(x, TrainedRun) else x for x in sources]
+        paths = [Path(x) if isinstance(x, os.PathLike) else x for x in folders]
         stored = StoredPrompts(paths, model=model)
         loaded = TextPredictor(stored, options, list(named))
         loaded.predictor  # noqa: B018  fails here, not at the first answer

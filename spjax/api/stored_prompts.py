@@ -209,6 +209,11 @@ class StoredPrompts:
         """The model that was given, that the options name, or that the prompts name."""
         if self._model is None:
             options, name = self.options, self._model_name()
+            if name == AUTO and not (options.checkpoint or self._run_setting("checkpoint", name)):
+                raise ValueError(
+                    f"{', '.join(self.names)} was trained over a model from a checkpoint, which it "
+                    "does not name; give the model, with --checkpoint=PATH."
+                )
             of_runs = "" if options.checkpoint else self._run_setting("vocabulary", name)
             self._model = frozen_model.open_shared(
                 name,

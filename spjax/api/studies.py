@@ -157,15 +157,20 @@ def sweep(
       search_paths: further folders with gin files.
 
     Raises:
-      ValueError: something in the files cannot be used, or no run could be finished.
+      ValueError: something in the files cannot be used.
+      RuntimeError: no run could be finished.
     """
     is_one = isinstance(gin_file, (str, os.PathLike))
     files = [os.fspath(file) for file in ([gin_file] if is_one else gin_file)]  # type: ignore
-    texts = [f"{name} = {value!r}" for name, value in (bindings or {}).items()]
+    values = {
+        name: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for name, value in (bindings or {}).items()
+    }
+    texts = [f"{name} = {value!r}" for name, value in values.items()]
     with python_messages():
         planned = plan_study(files, texts, [os.fspath(x) for x in search_paths], output_dir)
         outcome = planned.run(workers or local.default_workers())
     if outcome.stopped or not outcome.finished:
-        raise ValueError(planned.report(outcome))
+        raise RuntimeError(planned.report(outcome))
     text = finish_study(planned.folder, planned.study)
     return StudyResult(planned.folder, outcome.finished, outcome.failed, text)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spjax import partitioning
+from spjax import partitioning, validation
 from spjax.api.messages import python_messages
 from spjax.api.models import load_model, run_settings
 from spjax.api.tasks import load_task
@@ -28,7 +28,7 @@ from spjax.methods.base import Method, apply_gang, init_trainable
 from spjax.models import T5
 from spjax.models.decoding import greedy
 from spjax.models.losses import token_losses
-from spjax.training.losses import imitation_losses, run_losses
+from spjax.training.losses import NORMALIZERS, imitation_losses, run_losses
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 from spjax.training.run_data import RunData
@@ -87,6 +87,7 @@ class TunedModel:
         if not method.trained:
             raise ValueError(f"{type(method).__name__} has nothing to train; use spjax.train.")
         _check_settings(settings)
+        _check_loss(z_loss, label_smoothing, loss_normalizing_factor, dropout_rate)
         self.model = model if isinstance(model, FrozenModel) else load_model(model)
         if self.model.dtype == "int8" and method.changes_weights:
             raise ValueError(
@@ -109,6 +110,13 @@ class TunedModel:
         self._constrain = None if placement.alone else placement.constrain
         config = dataclasses.replace(self.model.config, dropout_rate=dropout_rate)
         self._network = T5(partitioning.for_devices(config), remat, self._constrain)
+        self._generate = jax.jit(self.generate, static_argnums=3)
+        known = {"inputs": _INPUT_LENGTH, "targets": _TARGET_LENGTH}
+        lengths = known if self.task is None else self.task.mixture.lengths
+        self._lengths = {
+            "inputs": settings.get("input_length") or lengths["inputs"],
+            "targets": settings.get("target_length") or lengths["targets"],
+        }
 
     def init(self, seed: int = 0) -> Tree:
         """Returns the initial trainable parameters, float32, placed on the model's mesh.
@@ -127,6 +135,9 @@ class TunedModel:
         self, trainable: Tree, base: Tree, batch: Batch, rng: jax.Array | None = None
     ) -> jax.Array:
         """Returns the loss of a batch, a float32 scalar.
+
+        By default it is the sum over target tokens, as in T5X; `loss_normalizing_factor` changes
+        that.
 
         Args:
           trainable: parameters of the method; gradients are taken of these.
@@ -184,18 +195,24 @@ class TunedModel:
         weights, injection = self._apply(trainable, base)
         return greedy(self._network, weights, batch, injection, max_length)
 
-    def predict(self, trainable: Tree, texts: Sequence[str], max_length: int = 0) -> list[str]:
+    def predict(
+        self, trainable: Tree, texts: Sequence[str], max_length: int = 0, batch_size: int = 64
+    ) -> list[str]:
         """Returns the greedy answer to each text.
 
         Args:
           trainable: parameters of the method.
-          texts: inputs; computed as one batch.
+          texts: inputs.
           max_length: most tokens of an answer; 0 for the task's, or 64.
+          batch_size: texts that are answered at once.
         """
         length = max_length or self._lengths["targets"]
-        generate = jax.jit(self.generate, static_argnums=3)
-        ids_BM = generate(trainable, self.model.weights, self.batch(texts), length)
-        return [self.model.vocabulary.decode(ids) for ids in np.asarray(ids_BM).tolist()]
+        answers: list[str] = []
+        for start in range(0, len(texts), batch_size):
+            batch = self.batch(texts[start : start + batch_size])
+            ids_BM = self._generate(trainable, self.model.weights, batch, length)
+            answers += [self.model.vocabulary.decode(ids) for ids in np.asarray(ids_BM).tolist()]
+        return answers
 
     def batch(self, inputs: Sequence[str], targets: Sequence[str] = ()) -> Batch:
         """Tokenizes texts into one batch on the model's mesh.
@@ -273,11 +290,6 @@ class TunedModel:
         stacked = jax.tree.map(lambda x: x[None], trainable)
         return apply_gang([self.method.without_initializer()], [stacked], base)
 
-    @property
-    def _lengths(self) -> dict[str, int]:
-        known = {"inputs": _INPUT_LENGTH, "targets": _TARGET_LENGTH}
-        return known if self.task is None else dict(self.task.mixture.lengths)
-
     def _encode(self, text: str) -> list[int]:
         most, words = self._lengths["inputs"], self.model.vocabulary
         if slots.is_template(template := self.method.insertion):
@@ -298,6 +310,23 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
                 f"spjax.TunedModel has no setting {name!r}; beside its named arguments it takes "
                 f"{', '.join(_SETTINGS)}."
             )
+
+
+def _check_loss(
+    z_loss: float, label_smoothing: float, factor: float | str | None, dropout_rate: float
+) -> None:
+    """Checks the settings of the loss as `Run` does."""
+    validation.number("z_loss", z_loss, 0, validation.MOST_RATE)
+    validation.number("label_smoothing", label_smoothing, 0, 1, below=True)
+    validation.number("dropout_rate", dropout_rate, 0, 1, below=True)
+    if isinstance(factor, str) and factor not in NORMALIZERS:
+        raise ValueError(
+            f"loss_normalizing_factor is {factor!r}; use None, a number, or one of "
+            f"{', '.join(NORMALIZERS)}."
+        )
+    if not isinstance(factor, str | None):
+        most = validation.MOST_STEPS
+        validation.number("loss_normalizing_factor", factor, 0, most, above=True)
 
 
 def _normalizer(segments_BM: Array, factor: float | str | None) -> Any:

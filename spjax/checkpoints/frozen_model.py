@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,14 +114,22 @@ class FrozenModel:
 
 
 def open_shared(model: str, checkpoint: str = "", **settings: Any) -> FrozenModel:
-    """Opens a model as `FrozenModel.open` does, and keeps the last two in memory.
+    """Opens a model as `FrozenModel.open` does, once for all who use it.
 
-    A checkpoint whose files have changed is opened again.
+    One that is still in use is returned again, and the last two stay in memory. A checkpoint whose
+    files have changed is opened again.
     """
-    return _open(weights.fingerprint(model, checkpoint), model, checkpoint, **settings)
+    fingerprint = weights.fingerprint(model, checkpoint)
+    key = (fingerprint, model, checkpoint, *sorted(settings.items()))
+    if (opened := _opened.get(key)) is None:
+        opened = _opened[key] = FrozenModel.open(model, checkpoint, **settings)
+    _keep(opened)
+    return opened
+
+
+_opened: weakref.WeakValueDictionary[Any, FrozenModel] = weakref.WeakValueDictionary()
 
 
 @functools.lru_cache(maxsize=2)
-def _open(fingerprint: str, *args: Any, **settings: Any) -> FrozenModel:
-    del fingerprint  # part of the cache's key
-    return FrozenModel.open(*args, **settings)
+def _keep(model: FrozenModel) -> None:
+    """Keeps a model alive until two others have been asked for."""

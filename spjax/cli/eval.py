@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -86,9 +85,8 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
             f"while training; for --{name}={value} give --prompt={folder / 'prompt.npy'} instead."
         )
     run = run_folders.load_run_config(folder)
-    mesh = {name: getattr(args, name) for name in ("num_partitions", "logical_axis_rules")}
-    run = dataclasses.replace(run, attention="xla", **mesh)  # it may have trained elsewhere
-    return stored_run.score_folder(run, folder, args.split)
+    mesh = (args.num_partitions, args.logical_axis_rules)
+    return stored_run.score_folder(run, folder, args.split, *mesh)
 
 
 def _evaluate_prompts(args: argparse.Namespace) -> dict[str, Any]:

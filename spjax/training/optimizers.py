@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import optax
 
 from spjax import validation
-from spjax.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,11 @@ class Adafactor:
         validation.whole("Adafactor.warmup_steps", self.warmup_steps)
         _check_flag("Adafactor.multiply_by_parameter_scale", self.multiply_by_parameter_scale)
 
-    def make(self, learning_rate: float | Array) -> optax.GradientTransformation:
+    def to_optax(self) -> optax.GradientTransformation:
+        """Returns the transformation at this object's rate, warm-up included."""
+        return self.make(_schedule(self.learning_rate, self.warmup_steps))
+
+    def make(self, learning_rate: Any) -> optax.GradientTransformation:
         """Returns the transformation at a rate, which may be traced and differ between runs."""
         return optax.adafactor(
             learning_rate,
@@ -99,11 +103,21 @@ class AdamW:
         validation.number("AdamW.weight_decay", self.weight_decay, 0, validation.MOST_RATE)
         validation.whole("AdamW.warmup_steps", self.warmup_steps)
 
-    def make(self, learning_rate: float | Array) -> optax.GradientTransformation:
+    def to_optax(self) -> optax.GradientTransformation:
+        """Returns the transformation at this object's rate, warm-up included."""
+        return self.make(_schedule(self.learning_rate, self.warmup_steps))
+
+    def make(self, learning_rate: Any) -> optax.GradientTransformation:
         """Returns the transformation at a rate, which may be traced and differ between runs."""
         return optax.adamw(
             learning_rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay
         )
+
+
+def _schedule(learning_rate: float, warmup_steps: int) -> Any:
+    if not warmup_steps:
+        return learning_rate
+    return optax.linear_schedule(0.0, learning_rate, warmup_steps)
 
 
 def _check_rate(rate: float) -> None:

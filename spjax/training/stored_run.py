@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +20,21 @@ from spjax.training.run_data import RunData
 from spjax.types import Tree
 
 
-def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
-    """Scores the best step of a finished run again.
+def score_folder(
+    run: Run,
+    folder: Path,
+    split: str,
+    num_partitions: int = 1,
+    logical_axis_rules: Any = "data_parallel",
+) -> dict[str, Any]:
+    """Scores the best step of a finished run again, wherever it was trained.
 
     Args:
       run: the configuration in the folder's `config.gin`.
       folder: of a finished run; nothing is written to it.
       split: "train", "validation" or "test"; "" for the one that is reported.
+      num_partitions: devices along the mesh axis `model`, here.
+      logical_axis_rules: as in `Run`, here.
 
     Returns:
       `split`, `examples` (their number, of all tasks together), `step`, the metrics in percent and
@@ -34,6 +43,12 @@ def score_folder(run: Run, folder: Path, split: str) -> dict[str, Any]:
     Raises:
       ValueError: the run has no checkpoint of its best step.
     """
+    run = dataclasses.replace(
+        run,
+        attention="xla",
+        num_partitions=num_partitions,
+        logical_axis_rules=logical_axis_rules,
+    )
     data, model = RunData(run), run.open_model()
     split = split or data.final
     answer: Callable[[CachedSplit], list[str]]

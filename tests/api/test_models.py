@@ -60,3 +60,11 @@ def test_a_folder_without_weights(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(ValueError, match="the checkpoint .* is not a .safetensors file or another"):
         spjax.load_model(tmp_path)
+
+
+def test_words_of_messages_are_not_cut_apart():
+    from spjax.api.messages import reword
+
+    command = "train it with `spjax train --gin_file=/r/config.gin` and another MODEL_DIR"
+    assert reword(command).endswith("`spjax train --gin_file=/r/config.gin` and another output_dir")
+    assert reword("EVAL_BATCH_SIZE and BATCH_SIZE") == "EVAL_BATCH_SIZE and batch_size"

@@ -148,3 +148,47 @@ def test_dropout_needs_a_key(model, method):
 def test_mistakes(model, make, message):
     with pytest.raises(ValueError, match=message):
         make(model)
+
+
+def test_the_model_is_the_one_that_was_given(model):
+    """However many others have been opened since."""
+    tuned = spjax.TunedModel(model, spjax.PromptTuning(length=2), "pocket_cb")
+    for dtype in ("bfloat16", "int8"):
+        spjax.load_model("pocket_50k", dtype=dtype)
+        spjax.load_model("pocket_200k", dtype=dtype)
+    assert tuned._run.open_model() is model
+
+
+def test_lengths_are_those_that_were_asked_for(model):
+    method = spjax.PromptTuning(length=2)
+    text = " ".join(["the box is red ."] * 40)
+    for data in (None, "pocket_cb"):
+        tuned = spjax.TunedModel(model, method, data, input_length=12, target_length=3)
+        batch = tuned.batch([text], ["a b c d e f g"])
+        assert int((batch.input_segments_BL > 0).sum()) == 14
+        assert int((batch.target_segments_BM > 0).sum()) == 3
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ({"label_smoothing": 5.0}, "label_smoothing is 5.0"),
+        ({"z_loss": -1.0}, "z_loss is -1.0"),
+        ({"loss_normalizing_factor": "typo"}, "loss_normalizing_factor is 'typo'; use None"),
+        ({"loss_normalizing_factor": 0.0}, "loss_normalizing_factor is 0.0"),
+    ],
+)
+def test_settings_of_the_loss_are_checked(model, setting, message):
+    with pytest.raises(ValueError, match=message):
+        spjax.TunedModel(model, spjax.PromptTuning(length=2), **setting)
+
+
+def test_an_optimizer_for_own_loops_has_its_rate_and_warmup():
+    for optimizer in (spjax.AdamW(0.5, warmup_steps=2), spjax.AdamW(0.5)):
+        transform, params = optimizer.to_optax(), {"x": np.ones(3, np.float32)}
+        state, sizes = transform.init(params), []
+        for _ in range(3):
+            updates, state = transform.update({"x": np.ones(3, np.float32)}, state, params)
+            sizes.append(float(-updates["x"][0]))
+        expected = [0.0, 0.25, 0.5] if optimizer.warmup_steps else [0.5] * 3
+        np.testing.assert_allclose(sizes, expected, rtol=1e-4)
