@@ -270,7 +270,7 @@ def write_sums(path: Path, names: Sequence[str]) -> None:
 
 
 def check_sum(path: Path, name: str) -> None:
-    """Demands that a file has the digest that `write_sums` has recorded, if any.
+    """Checks that a file has the digest that `write_sums` has recorded, if any.
 
     Args:
       path: what `write_sums` wrote, or would have written.

@@ -170,12 +170,12 @@ class Placement:
     rules: Rules = RULES["data_parallel"]
 
     @property
-    def everywhere(self) -> NamedSharding:
+    def replicated(self) -> NamedSharding:
         """Returns the sharding of arrays that every device holds whole."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
-    def alone(self) -> bool:
+    def is_single_device(self) -> bool:
         """Returns whether there is only one device, so that no sharding is needed."""
         return self.mesh.size == 1
 
@@ -218,13 +218,13 @@ class Placement:
             keys = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
             name = "/".join(map(str, keys))
             if known.get(name) != tuple(leaf.shape[1:]):
-                return self.everywhere
+                return self.replicated
             inner = self.sharding(logical_axes(name, leaf.ndim - 1), leaf.shape[1:])
             return NamedSharding(self.mesh, PartitionSpec(None, *inner.spec))
 
         return jax.tree_util.tree_map_with_path(sharding_of, state)
 
-    def one_of(self, state: Any, base: Tree) -> Any:
+    def of_single_run(self, state: Any, base: Tree) -> Any:
         """Returns shapes and shardings of one run's part of the train state; see `state`."""
 
         def one(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
@@ -256,7 +256,7 @@ class Placement:
 
     def constrain(self, x: jax.Array, *axes: str | None) -> jax.Array:
         """Constrains the sharding of an activation inside a compiled program."""
-        if self.alone:
+        if self.is_single_device:
             return x
         return jax.lax.with_sharding_constraint(x, self.sharding(axes, x.shape))
 

@@ -90,7 +90,7 @@ def to_host(leaf: Any) -> np.ndarray:
 
 
 def check_same(actual: Tree, expected: Tree, source: str) -> None:
-    """Demands that two trees have the same names and shapes.
+    """Checks that two trees have the same names and shapes.
 
     Args:
       actual: arrays that were read.

@@ -114,7 +114,7 @@ def losses_of(own, place):
     data = data.replace(runs_BG=runs, slots_BL=np.where(prompted, data.slots_BL, -1))
     rates, totals_N = jnp.full(len(own), 0.01), np.ones(len(own), np.float32)
     chunk = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
-    found, at_once = [], 1 if place.alone else 2
+    found, at_once = [], 1 if place.is_single_device else 2
     for count in (2, 1):  # the third step starts from the state that the loop has left
         batches = [([chunk], totals_N)] * count
         states, losses = trainer.train_steps(

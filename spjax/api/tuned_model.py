@@ -107,7 +107,7 @@ class TunedModel:
             else:
                 self.method = method.resolve((), self.model.vocabulary.encode)
         placement = self.model.placement
-        self._constrain = None if placement.alone else placement.constrain
+        self._constrain = None if placement.is_single_device else placement.constrain
         config = dataclasses.replace(self.model.config, dropout_rate=dropout_rate)
         self._network = T5(partitioning.for_devices(config), remat, self._constrain)
         self._generate = jax.jit(self.generate, static_argnums=3)
@@ -128,7 +128,7 @@ class TunedModel:
 
     def _place(self, trainable: Tree) -> Tree:
         stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), trainable)
-        wanted = self.model.placement.one_of(stacked, self.model.weights)
+        wanted = self.model.placement.of_single_run(stacked, self.model.weights)
         return jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), trainable, wanted)
 
     def loss_fn(

@@ -70,7 +70,7 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def _check_npy_size(file: BinaryIO) -> None:
-    """Demands that a file is as long as its header says, before any memory is allocated.
+    """Checks that a file is as long as its header says, before any memory is allocated.
 
     Leaves the file at its start.
 

@@ -43,7 +43,7 @@ def length(size: int) -> int:
 
 
 def check(data: bytes, first: int, expected: str) -> None:
-    """Demands that bytes from the block number `first` on have the expected checksums.
+    """Checks that bytes from the block number `first` on have the expected checksums.
 
     Args:
       data: whole blocks; the tensor's last one may be shorter.

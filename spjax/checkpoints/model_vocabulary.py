@@ -82,7 +82,7 @@ def load(name_or_path: str, model: str, checkpoint: str = "") -> Vocabulary:
 
 
 def check_rows(vocabulary: Vocabulary, rows: int, owner: str) -> None:
-    """Demands that the embedding has a row for each id.
+    """Checks that the embedding has a row for each id.
 
     Args:
       vocabulary: the vocabulary.
@@ -108,7 +108,7 @@ def _is_rounded(size: int, rows: int) -> bool:
 
 @functools.lru_cache(maxsize=32)
 def check_tokenizer(vocabulary: Vocabulary) -> None:
-    """Demands that the tokenizer files beside a vocabulary give the same ids.
+    """Checks that the tokenizer files beside a vocabulary give the same ids.
 
     Raises:
       ValueError: the tokenizer is of another kind, changes the text first, or has other tokens.

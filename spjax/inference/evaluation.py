@@ -82,7 +82,7 @@ def predict(
     )
     # Simulated devices share the host's threads: programs that are under way together, each waiting
     # for its own parts to meet, can take the threads from one another until XLA gives up.
-    in_turn = not place.alone and jax.default_backend() == "cpu"
+    in_turn = not place.is_single_device and jax.default_backend() == "cpu"
     written = []
     for batch, indices in batches:
         ids = decode(weights, injection, place.put_batch(Batch(**batch)), most)

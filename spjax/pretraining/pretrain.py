@@ -96,7 +96,7 @@ def make_step(config: Pretrain) -> Callable[..., Any]:
         grads, loss = _gradients(config, model, params, batch)
         updates, state = optimizer.update(grads, state, params)
         new = optax.apply_updates(params, updates), state
-        if not place.alone:
+        if not place.is_single_device:
             # What goes out lies as what came in, so that one compilation serves all steps.
             new = jax.lax.with_sharding_constraint(new, _places(place, *new, sharding_only=True))
         return *new, (loss, optax.global_norm(new[0]))
@@ -106,7 +106,7 @@ def make_step(config: Pretrain) -> Callable[..., Any]:
 
 def _network(config: Pretrain) -> T5:
     place = config.placement()
-    return T5(config.size(), config.remat, None if place.alone else place.constrain)
+    return T5(config.size(), config.remat, None if place.is_single_device else place.constrain)
 
 
 def _gradients(config: Pretrain, model: T5, params: Tree, batch: Batch) -> tuple[Tree, jax.Array]:
@@ -142,7 +142,7 @@ def _places(
 ) -> Any:
     """Shapes and shardings of parameters and optimizer slots; slots lie like their parameters."""
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), (params, state))
-    placed = place.one_of(one, params)
+    placed = place.of_single_run(one, params)
     return jax.tree.map(lambda x: x.sharding, placed) if sharding_only else placed
 
 

@@ -63,7 +63,7 @@ def seconds_of(run: Run) -> Callable[[int, int], float]:
     placement = model.placement
     step = trainer.step_config(run, model.config, [run.method], placement).of_model
     soft = padded(Injection(jnp.zeros((1, step.model.emb_dim)), np.zeros((1, 1), np.int32)))
-    soft = jax.device_put(soft, placement.everywhere)
+    soft = jax.device_put(soft, placement.replicated)
 
     def measured(rows: int, length: int) -> float:
         batch = placement.put_batch(rows_of(length, rows, step.model.vocab_size))

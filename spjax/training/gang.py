@@ -53,7 +53,7 @@ def gang_key(run: Run) -> str:
 
 
 def check_gang(runs: Sequence[Run]) -> None:
-    """Demands that runs may train in one gang.
+    """Checks that runs may train in one gang.
 
     Raises:
       ValueError: they may not.

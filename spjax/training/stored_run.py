@@ -97,7 +97,7 @@ def _best(run: Run, method: Method, folder: Path, model: FrozenModel) -> tuple[T
         )
     )
     like = {"trainable": state.trainable, "optimizer": state.optimizer}
-    like = model.placement.one_of(like, model.weights)
+    like = model.placement.of_single_run(like, model.weights)
     checkpoints = run_files.Checkpoints(folder, read_only=True)
     latest = checkpoints.latest(like)
     if latest is None or latest[1].best_step < 0:

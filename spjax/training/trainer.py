@@ -91,7 +91,7 @@ class StepConfig:
     @property
     def sharded_placement(self) -> partitioning.Placement | None:
         """The placement where the compiler has to be told of shardings; None on one device."""
-        return None if self.placement is None or self.placement.alone else self.placement
+        return None if self.placement is None or self.placement.is_single_device else self.placement
 
 
 def step_config(
@@ -300,7 +300,7 @@ def apply_gradients(
     placement = config.sharded_placement
     if placement is not None:  # as they came in, so that one compilation serves all steps
         states = jax.lax.with_sharding_constraint(states, placement.state(states, base))
-        losses_N = jax.lax.with_sharding_constraint(losses_N, placement.everywhere)
+        losses_N = jax.lax.with_sharding_constraint(losses_N, placement.replicated)
     return states, losses_N
 
 
@@ -423,7 +423,7 @@ def _constrain(config: StepConfig, inputs: Any, base: Tree) -> Any:
     placement = config.sharded_placement
     if placement is None:
         return inputs
-    shardings = placement.state(inputs, base) if config.changes_weights else placement.everywhere
+    shardings = placement.state(inputs, base) if config.changes_weights else placement.replicated
     return jax.lax.with_sharding_constraint(inputs, shardings)
 
 

@@ -142,7 +142,7 @@ class Vocabulary:
         return self.sentinels[number]
 
     def check_sentinels(self, count: int) -> None:
-        """Demands that the last ids are the first sentinels, in falling order, as in T5 and mT5.
+        """Checks that the last ids are the first sentinels, in falling order, as in T5 and mT5.
 
         Args:
           count: how many of them, which span corruption takes by counting down.

@@ -136,8 +136,8 @@ def test_a_mesh_of_devices_gives_the_same():
     batch, injection = rows([0, 0, 0, 0]), join(prefixes([2, 1, 3, 2], config=CONFIG))
     apply = jax.jit(T5(CONFIG).apply)
     here = apply({"params": BASE}, batch, injection)
-    base = jax.device_put({"params": BASE}, place.everywhere)
-    there = apply(base, place.put_batch(batch), jax.device_put(injection, place.everywhere))
+    base = jax.device_put({"params": BASE}, place.replicated)
+    there = apply(base, place.put_batch(batch), jax.device_put(injection, place.replicated))
     np.testing.assert_allclose(here, there, atol=1e-5)
 
 

@@ -161,7 +161,7 @@ def read_files(
 
 
 def check_names(tensors: Mapping[str, np.ndarray], expected: set[str]) -> None:
-    """Demands that an adapter has these tensors and no others.
+    """Checks that an adapter has these tensors and no others.
 
     Raises:
       ValueError: some are missing or unexpected.

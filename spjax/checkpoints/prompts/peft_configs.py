@@ -89,7 +89,7 @@ _PATTERN_CHARACTERS = 1000
 
 
 def check(config: Mapping[str, Any], folder: Path) -> None:
-    """Demands that no setting of an adapter changes the computation in a way unknown to spjax.
+    """Checks that no setting of an adapter changes the computation in a way unknown to spjax.
 
     Args:
       config: content of `adapter_config.json`, of a type that is read.

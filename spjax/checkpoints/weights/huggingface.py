@@ -97,7 +97,7 @@ def size_name(config: T5Config) -> str | None:
 
 
 def check(folder: str | Path, config: T5Config) -> None:
-    """Demands that a folder's model computes as `config` does, where shapes do not show it.
+    """Checks that a folder's model computes as `config` does, where shapes do not show it.
 
     Raises:
       ValueError: the folder cannot be read, or its model differs.

@@ -56,7 +56,7 @@ def _aligned(shape: list[int], dtype: np.dtype) -> np.ndarray:
 
 
 def check_finite(array: np.ndarray, name: str, source: str = "the checkpoint") -> None:
-    """Demands that an array of weights holds finite numbers only; reads all its bits once.
+    """Checks that an array of weights holds finite numbers only; reads all its bits once.
 
     Args:
       array: float32, bfloat16, float16 or float64, contiguous.

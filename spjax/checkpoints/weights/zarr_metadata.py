@@ -15,7 +15,7 @@ _MOST_COMPRESSION, _ALWAYS = 100, 1 << 26
 
 
 def check(text: bytes | None, driver: str, name: str, limit: int) -> None:
-    """Demands that an array and its chunks are of a size that can be read.
+    """Checks that an array and its chunks are of a size that can be read.
 
     TensorStore ends the process if memory for a chunk cannot be allocated.
 

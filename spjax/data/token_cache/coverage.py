@@ -31,7 +31,7 @@ _EXACT = frozenset({"qa", "record", "string_to_float", "text"})
 def check_labels(
     labels: tuple[str, ...], vocabulary: Vocabulary, most: int = 0, sentinel: bool = False
 ) -> None:
-    """Demands that labels are different as token ids and can be decoded again.
+    """Checks that labels are different as token ids and can be decoded again.
 
     Args:
       labels: the words.
