@@ -22,7 +22,7 @@ def load_prompt(path: str | os.PathLike[str]) -> Prompt | Tuned:
 
     Returns:
       A `Prompt` with `rows_PD` and `provenance` for a table of soft tokens; `Tuned` with `tensors`
-      and `provenance` for a prefix, LoRA, IA3 or an input bias.
+      and `provenance` for everything else that a method leaves.
 
     Raises:
       ValueError: nothing that can be read is there.

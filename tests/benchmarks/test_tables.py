@@ -10,7 +10,7 @@ ROOT = Path(tables.__file__).parents[1]
 
 
 def test_the_docs_show_the_kept_figures():
-    readme, column = (ROOT / "README.md").read_text(), tables.kept("column")
+    readme, column = (ROOT / "docs/speed.md").read_text(), tables.kept("column")
     assert tables.speed() in readme
     assert f"{column['train_ratio']:.1f} times as long" in readme
     assert f"{column['peft_ratio']:.1f} times with PEFT" in readme

@@ -43,7 +43,7 @@ def test_a_reader_that_has_had_enough(monkeypatch, capsys):
     def command(args):
         raise BrokenPipeError
 
-    monkeypatch.setattr(main, "_parser", lambda: Parser(command))
+    monkeypatch.setattr(main, "make_parser", lambda: Parser(command))
     assert main.main([]) == 1
     assert capsys.readouterr() == ("", "")
 
@@ -68,8 +68,8 @@ def test_output_is_utf8_in_any_locale(monkeypatch):
         raise ValueError("± in a message")
 
     command.__module__ = "spjax.test"
-    monkeypatch.setattr(main, "_parser", lambda: Parser(command))
-    monkeypatch.setattr(main, "_explain", lambda error: (2, str(error)))
+    monkeypatch.setattr(main, "make_parser", lambda: Parser(command))
+    monkeypatch.setattr(main, "explain_error", lambda error: (2, str(error)))
     assert main.main([]) == 2
     assert raw["stdout"].getvalue().decode() == "50.0 ± 1.2 漢 \\udc80\n"
     assert raw["stderr"].getvalue().decode() == "spjax: error: ± in a message\n"
@@ -111,7 +111,7 @@ def test_an_error_that_a_library_makes_of_ctrl_c(monkeypatch, capsys):
         except KeyboardInterrupt:
             raise RuntimeError("the executor was shut down") from None
 
-    monkeypatch.setattr(main, "_parser", lambda: Parser(command))
+    monkeypatch.setattr(main, "make_parser", lambda: Parser(command))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         assert main.main([]) == 130
@@ -141,7 +141,7 @@ def test_a_checkpoint_that_does_not_fit_is_one_line(tmp_path, monkeypatch, capfd
             checkpoints.save({"trainable": noise}, schedule.Standing(step=1))
             checkpoints.wait()
 
-    monkeypatch.setattr(main, "_parser", lambda: Parser(command))
+    monkeypatch.setattr(main, "make_parser", lambda: Parser(command))
     assert main.main([]) == 1
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"spjax: error: {tmp_path}/checkpoints/1")
