@@ -70,7 +70,7 @@ class TextPredictor:
         return [answer.text for answer in self.answer(texts, prompt)]
 
     def answer(self, texts: Sequence[Text], prompt: Any = None) -> list[Answer]:
-        """As `predict`, with a score for each answer.
+        """Answers texts as `predict` does, with a score for each answer.
 
         The score is the log-probability of the label for decoding "rank", the score of the beam
         for "beam", and None for other decodings; `score` gives the log-probability of any text.

@@ -53,7 +53,7 @@ class ModelOptions:
 
 @dataclasses.dataclass(frozen=True)
 class AnswerOptions:
-    """How inputs are laid out and answers chosen.
+    """Layout of inputs and choice of answers.
 
     Attributes:
       decoding: the way of choosing answers.
@@ -324,5 +324,5 @@ def _weight_changing_run(name: str, run: Run | None) -> Run | None:
 
 
 def _run_provenance(folder: str) -> dict[str, str]:
-    """What the prompt of a run would say of it."""
+    """Returns the provenance of a run's prompt."""
     return prompts.provenance_of_run(run_folder.result(Path(folder)) or {}, "")

@@ -330,7 +330,7 @@ def _check_loss(
 
 
 def _normalizer(segments_BM: Array, factor: float | str | None) -> Any:
-    """What the summed loss of a batch with one example a row is divided by, as `losses.total`."""
+    """Returns the divisor of a batch's summed loss, one example a row, as `losses.total` does."""
     if factor is None:
         return 1.0
     if factor == "NUM_TOTAL_TARGET_TOKENS":

@@ -16,7 +16,7 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
     Args:
       add: makes a sub-command from its name and its function.
     """
-    parser = add("cache", cache)
+    parser = add("cache", build_caches)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--task", metavar="NAME[,NAME...]", help="tasks with all their splits")
     source.add_argument(
@@ -41,15 +41,15 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
 
 
-def cache(args: argparse.Namespace) -> int:
+def build_caches(args: argparse.Namespace) -> int:
     """Builds token caches of tasks, or tokenises a corpus, with several processes."""
     if args.num_workers < 1:
         raise ValueError(f"--num_workers is {args.num_workers}; it must be 1 or more.")
     if args.task:
-        from spjax.data.token_cache import cache as tokens
+        from spjax.data.token_cache import cache
 
         names = [name.strip() for name in args.task.split(",")]
-        tokens.ensure(
+        cache.ensure(
             names, None, args.cache_dir, vocabulary=args.vocabulary, num_workers=args.num_workers
         )
         print(f"The token caches of {', '.join(names)} are there.")

@@ -87,7 +87,7 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _compare(args: argparse.Namespace, found: list[Any]) -> tuple[str, dict[str, Any]]:
-    """How alike prompts are, as tables, and the same as data."""
+    """Compares prompts: tables of their similarity, and the same as data."""
     from spjax.analysis import interpretation, prompt_page
     from spjax.analysis.figures import _heat_map
 
@@ -116,7 +116,7 @@ def _labels(args: argparse.Namespace, prompt: Any) -> tuple[str, ...]:
 
 
 def _drift(path: Path) -> list[dict[str, float]]:
-    """What a run has logged of its prompt's norm at each evaluation; [] if this is no run."""
+    """Returns the norms that a run has logged at each evaluation; [] if this is no run."""
     from spjax.files import parse_json_object, read_bytes
     from spjax.studies import run_folder
 

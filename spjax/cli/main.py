@@ -126,7 +126,7 @@ def explain_error(error: Exception) -> tuple[int, str]:
 
 
 def _path_problem(error: BaseException | None) -> str:
-    """What the system said of a path, such as that its name is too long, "" if it said nothing."""
+    """Returns the system's message about a path, such as a name too long, "" without one."""
     while error is not None:
         if isinstance(error, OSError) and error.filename is not None and error.strerror:
             return f"cannot use {os.fsdecode(error.filename)}: {error.strerror}."
@@ -135,7 +135,7 @@ def _path_problem(error: BaseException | None) -> str:
 
 
 def _raised_here(error: Exception) -> bool:
-    """Whether our own code raised it; TensorStore reports a full disk as a ValueError too."""
+    """Returns whether our own code raised it; TensorStore's full disk is a ValueError too."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -21,10 +21,10 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
     Args:
       add: makes a sub-command from its name, its function and parent parsers.
     """
-    add("pretrain", pretrain, gin_flags.gin_parser())
+    add("pretrain", pretrain_model, gin_flags.gin_parser())
 
 
-def pretrain(args: argparse.Namespace) -> int:
+def pretrain_model(args: argparse.Namespace) -> int:
     """Pre-trains or adapts a model in MODEL_DIR, continuing where a call was interrupted."""
     from spjax import config, multihost
     from spjax.studies import run_folder
@@ -37,14 +37,14 @@ def pretrain(args: argparse.Namespace) -> int:
         card = run_folder.result(folder, f"{recipe.model}.json")
         if card is None:
             from spjax.api import run_folders
-            from spjax.pretraining import pretrain as training
+            from spjax.pretraining.pretrain import pretrain
 
             texts = load_texts(recipe)  # before the folder is claimed for this run
             if is_primary:
                 recipe = run_folders.write_config("Pretrain", folder, text)
                 copy_vocabulary(recipe, folder)
             multihost.barrier("start")
-            card = training.pretrain(recipe, *texts, folder, **({} if is_primary else _QUIET))
+            card = pretrain(recipe, *texts, folder, **({} if is_primary else _QUIET))
         elif is_primary:
             print(f"Nothing to do: the pre-training in {folder} is finished.")
     if is_primary:
@@ -84,16 +84,16 @@ def load_texts(recipe: Any) -> tuple[Any, list[Any], Any]:
             load_vocabulary(name).check_sentinels(span_corruption.most_spans(recipe.input_length))
         corpus = corpora.load(recipe.corpus, name)
         return Shuffled(corpus, recipe.seed), [], Shuffled(corpus, recipe.seed, held_out=True)
-    from spjax.pocket import corpus as pocket
+    from spjax.pocket.corpus import LESSONS, tokenized
 
     pieces = load_vocabulary("pocket")
     print(f"Writing {recipe.documents} documents ...", flush=True)
-    documents = pocket.tokenized(recipe.seed, recipe.documents, pieces)
+    documents = tokenized(recipe.seed, recipe.documents, pieces)
     lessons = [
-        pocket.tokenized(recipe.seed, recipe.lesson_documents, pieces, genres)
-        for genres in pocket.LESSONS[: len(recipe.lesson_steps)]
+        tokenized(recipe.seed, recipe.lesson_documents, pieces, genres)
+        for genres in LESSONS[: len(recipe.lesson_steps)]
     ]
-    return documents, lessons, pocket.tokenized(recipe.seed + 1, _HELD_OUT_DOCUMENTS, pieces)
+    return documents, lessons, tokenized(recipe.seed + 1, _HELD_OUT_DOCUMENTS, pieces)
 
 
 def copy_vocabulary(recipe: Any, folder: Path) -> None:

@@ -42,7 +42,7 @@ class Member:
 
     @property
     def active(self) -> bool:
-        """Whether the run still trains."""
+        """True while the run still trains."""
         return self.status == "running"
 
     def open(self, arrays: Tree) -> Tree:

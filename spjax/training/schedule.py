@@ -60,19 +60,19 @@ class Schedule:
         return min(self._run.steps - step, *(period - step % period for period in periods))
 
     def is_period(self, step: int) -> bool:
-        """Whether every run with this period is evaluated at this step, however long it is."""
+        """Returns whether runs of any length with this period are evaluated at this step."""
         return step % self._run.eval_period == 0
 
     def evaluates_at(self, step: int) -> bool:
-        """Whether an evaluation is due."""
+        """Returns whether an evaluation is due."""
         return self.is_period(step) or step == self._run.steps
 
     def saves_at(self, step: int) -> bool:
-        """Whether a checkpoint is due, as it is at every evaluation."""
+        """Returns whether a checkpoint is due, as it is at every evaluation."""
         period = self._run.checkpoint_period
         return self.evaluates_at(step) or bool(period and step % period == 0)
 
     def is_over(self, standing: Standing) -> bool:
-        """Whether all steps are made, or too many evaluations have brought no gain."""
+        """Returns whether all steps are made, or too many evaluations have brought no gain."""
         impatient = 0 < self._run.patience <= standing.stale
         return standing.step >= self._run.steps or impatient

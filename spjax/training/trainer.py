@@ -79,7 +79,7 @@ class StepConfig:
 
     @property
     def changes_weights(self) -> bool:
-        """Whether its one run has weights of its own."""
+        """True if its one run has weights of its own."""
         return bool(self.methods) and self.methods[0].changes_weights
 
     @property
