@@ -15,6 +15,7 @@ _REPLACEMENTS = {
     r"--gin\.TASK_FILE=PATH": "path=PATH",
     r"Set INITIAL_CHECKPOINT_PATH": "Give its checkpoint as checkpoint=PATH",
     r"INITIAL_CHECKPOINT_PATH": "the checkpoint",
+    r"give the model, with --checkpoint=PATH": "give the model, with model=PATH",
     r"\bTRAIN_STEPS\b": "steps",
     r"\bBATCH_SIZE\b": "batch_size",
     r"\bDROPOUT_RATE\b": "dropout_rate",

@@ -113,16 +113,34 @@ class FrozenModel:
         return f"FrozenModel({self.name!r}{checkpoint}, dtype={self.dtype!r})"
 
 
-def open_shared(model: str, checkpoint: str = "", **settings: Any) -> FrozenModel:
+def open_shared(
+    model: str,
+    checkpoint: str = "",
+    *,
+    vocabulary: str = "",
+    dtype: str = "float32",
+    num_partitions: int = 1,
+    logical_axis_rules: str | Sequence[Any] = "data_parallel",
+) -> FrozenModel:
     """Opens a model as `FrozenModel.open` does, once for all who use it.
 
-    One that is still in use is returned again, and the last two stay in memory. A checkpoint whose
-    files have changed is opened again.
+    One that is still in use is returned again, however its vocabulary and rules are spelled, and
+    the last two stay in memory. A checkpoint whose files have changed is opened again.
     """
-    fingerprint = weights.fingerprint(model, checkpoint)
-    key = (fingerprint, model, checkpoint, *sorted(settings.items()))
-    if (opened := _opened.get(key)) is None:
-        opened = _opened[key] = FrozenModel.open(model, checkpoint, **settings)
+    mesh = (num_partitions, partitioning.rules_of(logical_axis_rules))
+    key = (weights.fingerprint(model, checkpoint), model, checkpoint, dtype, mesh)
+    if (opened := _opened.get((*key, vocabulary))) is None:
+        opened = FrozenModel.open(
+            model,
+            checkpoint,
+            vocabulary=vocabulary,
+            dtype=dtype,
+            num_partitions=num_partitions,
+            logical_axis_rules=logical_axis_rules,
+        )
+        # The path of a vocabulary, its name and "" can stand for the same file.
+        opened = _opened.setdefault((*key, opened.vocabulary.path), opened)
+        _opened[*key, vocabulary] = opened
     _keep(opened)
     return opened
 

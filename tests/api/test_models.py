@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import spjax
+from spjax.api.models import run_settings
+from spjax.checkpoints import frozen_model, model_vocabulary
 from spjax.checkpoints.weights import weights
 
 
@@ -68,3 +70,26 @@ def test_words_of_messages_are_not_cut_apart():
     command = "train it with `spjax train --gin_file=/r/config.gin` and another MODEL_DIR"
     assert reword(command).endswith("`spjax train --gin_file=/r/config.gin` and another output_dir")
     assert reword("EVAL_BATCH_SIZE and BATCH_SIZE") == "EVAL_BATCH_SIZE and batch_size"
+
+
+def test_a_model_is_found_again_however_it_is_spelled(model):
+    from spjax import partitioning
+
+    path = model.vocabulary.path
+    rules = partitioning.rules_of("data_parallel")
+    for settings in ({"vocabulary": path}, {"logical_axis_rules": rules}):
+        assert spjax.load_model("pocket_50k", **settings) is model
+    spelled = spjax.load_model("pocket_50k", vocabulary=path, dtype="bfloat16")
+    settings = run_settings(spelled)
+    dtype = settings.pop("weights_dtype")
+    assert frozen_model.open_shared(settings.pop("model"), dtype=dtype, **settings) is spelled
+
+
+def test_a_vocabulary_that_only_the_caller_knows(model, monkeypatch):
+    def refuse(*args):
+        raise ValueError("the vocabulary cannot be determined")
+
+    path = model.vocabulary.path
+    monkeypatch.setattr(model_vocabulary, "of", refuse)
+    spelled = spjax.load_model("pocket_50k", vocabulary=path)
+    assert run_settings(spelled)["vocabulary"] == str(path)

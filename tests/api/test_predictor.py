@@ -145,3 +145,17 @@ def save(prompt, folder):
 def test_mistakes_of_saving(tmp_path, prompt, options, message):
     with pytest.raises(ValueError, match=message):
         spjax.save_prompt(prompt, tmp_path / "x", **options)
+
+
+def test_a_run_is_a_source_and_labels_are_scored_in_batches(trained, predictor):
+    small = spjax.load_predictor(trained, decoding="rank", batch_size=2)
+    scores_BC = predictor.label_scores(TEXTS)
+    np.testing.assert_allclose(small.label_scores(TEXTS), scores_BC, rtol=1e-4)
+    assert small.label_scores([]).shape == (0, scores_BC.shape[1])
+
+
+def test_a_prompt_that_names_no_checkpoint(trained):
+    facts = {**trained.prompt.provenance, "model": "auto"}
+    prompt = type(trained.prompt)(trained.prompt.rows_PD, facts)
+    with pytest.raises(ValueError, match="does not name; give the model, with model=PATH"):
+        spjax.load_predictor(prompt)

@@ -1,5 +1,6 @@
 """Runs that Python trains are those of the command line."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -139,3 +140,11 @@ def test_a_run_without_a_prompt(trained, tmp_path):
     (tmp_path / "config.gin").write_bytes((trained.folder / "config.gin").read_bytes())
     with pytest.raises(ValueError, match="has left no prompt.npy: its method has no prompt"):
         spjax.load_run(tmp_path).prompt  # noqa: B018
+
+
+def test_a_run_from_elsewhere_is_scored_here(trained):
+    config = dataclasses.replace(
+        trained.config, num_partitions=8, logical_axis_rules="tensor_parallel", attention="cudnn"
+    )
+    there = dataclasses.replace(trained, config=config)
+    assert there.evaluate("test")["score"] == trained.test["score"]
