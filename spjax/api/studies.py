@@ -162,11 +162,7 @@ def sweep(
     """
     is_one = isinstance(gin_file, (str, os.PathLike))
     files = [os.fspath(file) for file in ([gin_file] if is_one else gin_file)]  # type: ignore
-    values = {
-        name: os.fspath(value) if isinstance(value, os.PathLike) else value
-        for name, value in (bindings or {}).items()
-    }
-    texts = [f"{name} = {value!r}" for name, value in values.items()]
+    texts = [f"{name} = {_plain(value)!r}" for name, value in (bindings or {}).items()]
     with python_messages():
         planned = plan_study(files, texts, [os.fspath(x) for x in search_paths], output_dir)
         outcome = planned.run(workers or local.default_workers())
@@ -174,3 +170,14 @@ def sweep(
         raise RuntimeError(planned.report(outcome))
     text = finish_study(planned.folder, planned.study)
     return StudyResult(planned.folder, outcome.finished, outcome.failed, text)
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value with text in place of paths, which gin cannot read."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {_plain(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value))
+    return value
