@@ -23,6 +23,7 @@ from spjax.checkpoints.prompts.tuned import Tuned
 from spjax.data.batching import batching, slots
 from spjax.data.token_cache.cache import CachedSplit
 from spjax.data.token_cache.cache_files import Ragged
+from spjax.inference import evaluation
 from spjax.injection import Injection
 from spjax.methods.base import Method, apply_gang, init_trainable
 from spjax.models import T5
@@ -264,6 +265,38 @@ class TunedModel:
             run = dataclasses.replace(self._run, batch_size=batch_size, seed=seed)
             iterator = RunData(run).batches()
         return (self.model.placement.put_batch(Batch(**rows)) for rows in iterator)
+
+    def evaluate(self, trainable: Tree, split: str = "", batch_size: int = 32) -> dict[str, float]:
+        """Scores the greedy answers to a split of the task, as `spjax.train` does.
+
+        Args:
+          trainable: parameters of the method.
+          split: "train", "validation" or "test"; "" for the one that is reported.
+          batch_size: examples that are answered at once.
+
+        Returns:
+          Metrics in percent, and `score`.
+
+        Raises:
+          ValueError: there is no task, or it has no such split with known targets.
+        """
+        if self._data is None:
+            raise ValueError(
+                "there is no task to score on; give data= to spjax.TunedModel, or compare the "
+                "answers of `predict` with targets of your own."
+            )
+        data = self._data
+        answer = functools.partial(
+            evaluation.predict,
+            self._network.config,
+            self.method.without_initializer(),
+            trainable,
+            self.model.weights,
+            data.words,
+            data.layout,
+            batch_size,
+        )
+        return data.score(split or data.final, answer)
 
     def prompt(self, trainable: Tree) -> Prompt | Tuned:
         """Returns what inference needs of trained parameters, for `save_prompt`.

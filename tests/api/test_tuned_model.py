@@ -132,6 +132,7 @@ def test_dropout_needs_a_key(model, method):
         (lambda m: spjax.TunedModel(m, spjax.HardPrompt()), "HardPrompt has nothing to train"),
         (lambda m: spjax.TunedModel(m, spjax.LoRA), "the class LoRA; give an object of it"),
         (lambda m: spjax.TunedModel(m, spjax.PromptTuning()).batches(), "no task to read batches"),
+        (lambda m: spjax.TunedModel(m, spjax.PromptTuning()).evaluate({}), "no task to score on"),
         (lambda m: spjax.TunedModel(m, spjax.PromptTuning(), z_los=1), "no setting 'z_los'"),
         (lambda m: spjax.TunedModel(m, spjax.PromptTuning()).batch([]), "inputs is .*at least one"),
         (lambda m: spjax.TunedModel(m, spjax.PromptTuning()).batch("ab"), "inputs is 'ab'; give a"),
@@ -192,3 +193,27 @@ def test_an_optimizer_for_own_loops_has_its_rate_and_warmup():
             sizes.append(float(-updates["x"][0]))
         expected = [0.0, 0.25, 0.5] if optimizer.warmup_steps else [0.5] * 3
         np.testing.assert_allclose(sizes, expected, rtol=1e-4)
+
+
+def test_answers_are_compiled_once_and_in_batches(tuned):
+    trainable, texts = tuned.init(), [text for text, _ in pairs(5)]
+    answers = tuned.predict(trainable, texts, 6, batch_size=5)
+    compiled = tuned._generate._cache_size()
+    assert tuned.predict(trainable, texts, 6, batch_size=5) == answers
+    assert tuned._generate._cache_size() == compiled
+    assert tuned.predict(trainable, texts, 6, batch_size=2) == answers
+
+
+def test_its_scores_are_those_of_the_run(tuned, trained):
+    scores = tuned.evaluate(trained.tensors.tensors, "test")
+    assert scores == trained.test
+
+
+@pytest.mark.parametrize("warmup", [0, 2])
+def test_losses_are_those_of_the_same_optimizer(tuned, model, task, method, tmp_path, warmup):
+    settings = {**SETTINGS, "steps": 3, "eval_period": 1}
+    optimizer = spjax.Adafactor(0.3, warmup_steps=warmup)
+    run = spjax.train(model, task, method, optimizer, output_dir=tmp_path / "run", **settings)
+    losses, _ = train(tuned, tuned.batches(8), optimizer.to_optax(), 3)
+    logged = [row["train/loss"] for row in run.metrics if "train/loss" in row]
+    np.testing.assert_allclose(losses, logged, rtol=1e-5)
