@@ -58,3 +58,9 @@ def test_import_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 0.1  # seconds of CPU
+
+
+def test_the_documentation_lists_every_name():
+    table = (SOURCE.parent.parent / "docs" / "python.md").read_text()
+    absent = [name for name in spjax.__all__[1:] if f"`{name}`" not in table]
+    assert not absent
