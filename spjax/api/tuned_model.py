@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ from spjax.injection import Injection
 from spjax.methods.base import Method, apply_gang, init_trainable
 from spjax.models import T5
 from spjax.models.decoding import greedy
-from spjax.models.losses import token_losses
-from spjax.training.losses import NORMALIZERS, imitation_losses, run_losses
+from spjax.training import trainer
+from spjax.training.losses import NORMALIZERS
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 from spjax.training.run_data import RunData
@@ -96,7 +96,6 @@ class TunedModel:
                 "which has no gradient. Load it with dtype='float32' or 'bfloat16'."
             )
         self.task = None if data is None else load_task(data)
-        self._loss = (z_loss, label_smoothing, loss_normalizing_factor)
         self._run: Run | None = None
         self._data: RunData | None = None
         with python_messages():
@@ -111,6 +110,15 @@ class TunedModel:
         self._constrain = None if placement.is_single_device else placement.constrain
         config = dataclasses.replace(self.model.config, dropout_rate=dropout_rate)
         self._network = T5(partitioning.for_devices(config), remat, self._constrain)
+        self._step_config = trainer.StepConfig(
+            model=self._network.config,
+            methods=(self.method.without_initializer(),),
+            z_loss=z_loss,
+            label_smoothing=label_smoothing,
+            loss_normalizing_factor=loss_normalizing_factor,
+            remat=remat,
+            placement=placement,
+        )
         self._generate = jax.jit(self.generate, static_argnums=3)
         known = {"inputs": _INPUT_LENGTH, "targets": _TARGET_LENGTH}
         lengths = known if self.task is None else self.task.mixture.lengths
@@ -155,26 +163,13 @@ class TunedModel:
                 f"dropout_rate is {self._network.config.dropout_rate}, so loss_fn needs a key: "
                 "loss_fn(trainable, base, batch, jax.random.key(step))."
             )
-        z_loss, smoothing, factor = self._loss
-        weights, injection = self._apply(trainable, base)
-        forward: Callable[..., Any] = functools.partial(
-            self._network.apply,
-            {"params": weights},
-            method=T5.with_hidden,
-            rngs=None if rng is None else {"dropout": rng},
-        )
-        student = forward(batch, injection, use_dropout)
-        losses_BM = token_losses(student[0], batch.targets_BM, z_loss, smoothing)
-        if injection is not None and injection.teacher_RD is not None:
-            teacher = dataclasses.replace(
-                injection, prompt_RD=injection.teacher_RD, teacher_RD=None
-            )
-            imitation_BM = imitation_losses(student, forward(batch, teacher))
-            losses_BM = losses_BM + jnp.asarray(injection.distill_N)[0] * imitation_BM
-        segments_BM = batch.target_segments_BM
-        total_N = jnp.asarray([_normalizer(segments_BM, factor)], jnp.float32)
-        runs_BM = jnp.zeros_like(segments_BM)
-        return run_losses(losses_BM, segments_BM, runs_BM, total_N, factor)[0]
+        config = self._step_config
+        divisor = _normalizer(batch.target_segments_BM, config.loss_normalizing_factor)
+        totals_N = jnp.asarray([divisor], jnp.float32)
+        stacked = jax.tree.map(lambda x: x[None], trainable)
+        inputs = trainer.model_inputs(config, (stacked,), base)
+        key = jax.random.key(0) if rng is None else rng  # not used without dropout
+        return trainer.gang_losses(config, inputs, base, batch, totals_N, key)[0]
 
     def logits(self, trainable: Tree, base: Tree, batch: Batch) -> jax.Array:
         """Returns teacher-forced logits_BMV, float32."""
