@@ -7,19 +7,9 @@ import pytest
 from spjax import config, methods
 from spjax.methods.initializers import ClassLabels, Uniform
 from spjax.methods.prompt_tuning import PromptTuning
+from tests.config.small_run import FILES, NEEDED, ROOT
 
-ROOT = Path(__file__).parents[2]
-FILES = [
-    "gin_configs/models/pocket.gin",
-    "gin_configs/runs/pocket.gin",
-    "gin_configs/methods/prompt_tuning.gin",
-]
-NEEDED = ["MODEL_SIZE = pocket_50k", "MIXTURE_OR_TASK_NAME = pocket_cb"]
-
-
-@pytest.fixture(autouse=True)
-def in_clone(monkeypatch):
-    monkeypatch.chdir(ROOT)
+pytestmark = pytest.mark.usefixtures("in_clone")
 
 
 def load(*bindings, files=FILES):

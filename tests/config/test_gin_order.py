@@ -1,14 +1,14 @@
 """The order of gin files, and settings of what was not chosen."""
 
 import itertools
-from pathlib import Path
 
 import pytest
 
 from spjax import config
 from spjax.training.optimizers import AdamW
+from tests.config.small_run import NEEDED, ROOT
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("in_clone")
 CONFIGS = ROOT / "gin_configs"
 METHODS = sorted((CONFIGS / "methods").glob("*.gin"))
 # prompt_finetune.gin has no numbers of its own; the other files include it.
@@ -16,12 +16,6 @@ RUNS = sorted((CONFIGS / "runs").glob("*.gin"))
 PRESETS = [path for path in RUNS if "TRAIN_STEPS =" in path.read_text()]
 PROMPTS = sorted((CONFIGS / "prompts").glob("*.gin"))
 MODEL = CONFIGS / "models" / "pocket.gin"
-NEEDED = ["MODEL_SIZE = pocket_50k", "MIXTURE_OR_TASK_NAME = pocket_cb"]
-
-
-@pytest.fixture(autouse=True)
-def in_clone(monkeypatch):
-    monkeypatch.chdir(ROOT)
 
 
 def load(*files, bindings=()):

@@ -1,23 +1,11 @@
 """Bare texts on the command line, and gin files that are no gin files of ours."""
 
-from pathlib import Path
-
 import pytest
 
 from spjax import config
+from tests.config.small_run import FILES, NEEDED, ROOT
 
-ROOT = Path(__file__).parents[2]
-FILES = [
-    "gin_configs/models/pocket.gin",
-    "gin_configs/runs/pocket.gin",
-    "gin_configs/methods/prompt_tuning.gin",
-]
-NEEDED = ["MODEL_SIZE = pocket_50k", "MIXTURE_OR_TASK_NAME = pocket_cb"]
-
-
-@pytest.fixture(autouse=True)
-def in_clone(monkeypatch):
-    monkeypatch.chdir(ROOT)
+pytestmark = pytest.mark.usefixtures("in_clone")
 
 
 def folder_of(value):
