@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from spjax import partitioning
@@ -68,13 +67,8 @@ def load_model(
             vocabulary=os.fspath(vocabulary),
             dtype=dtype,
             num_partitions=num_partitions,
-            logical_axis_rules=hashable_rules(logical_axis_rules),
+            logical_axis_rules=logical_axis_rules,
         )
-
-
-def hashable_rules(rules: str | Sequence[Any]) -> str | partitioning.Rules:
-    """Returns the name of logical axis rules as it is, and pairs as tuples."""
-    return rules if isinstance(rules, str) else partitioning.rules_of(rules)
 
 
 def run_settings(model: FrozenModel) -> dict[str, Any]:

@@ -77,10 +77,9 @@ class TextPredictor:
         """
         owners = self._owners(texts, prompt)
         answers: list[Answer] = []
-        for start in range(0, len(texts), self.options.batch_size):
-            part = slice(start, start + self.options.batch_size)
+        for part in self._parts(len(texts)):
             ids = self._encode(texts[part], owners[part])
-            numbers = list(range(start, start + len(ids)))
+            numbers = list(range(part.start, part.start + len(ids)))
             answers += self.predictor.answer(ids, owners[part], numbers)
         return answers
 
@@ -98,13 +97,11 @@ class TextPredictor:
                 "one answer for each text."
             )
         owners = self._owners(texts, prompt)
-        size = self.options.batch_size
-        parts = [slice(start, start + size) for start in range(0, len(texts), size)]
         scores = [
             self.predictor.log_probabilities(
                 self._encode(texts[part], owners[part]), owners[part], answers[part]
             )
-            for part in parts
+            for part in self._parts(len(texts))
         ]
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)
 
@@ -114,11 +111,10 @@ class TextPredictor:
         Raises:
           ValueError: decoding is not "rank", or as `predict`.
         """
-        owners, size = self._owners(texts, prompt), self.options.batch_size
-        parts = [slice(start, start + size) for start in range(0, len(texts), size)]
+        owners = self._owners(texts, prompt)
         scores = [
             self.predictor.label_scores(self._encode(texts[part], owners[part]), owners[part])
-            for part in parts
+            for part in self._parts(len(texts))
         ]
         return np.concatenate(scores) if scores else np.zeros((0, len(self.labels)), np.float32)
 
@@ -183,6 +179,11 @@ class TextPredictor:
                 f"positions from 0 to {len(self.names) - 1}."
             )
         return [numbers[name] for name in prompts]
+
+    def _parts(self, count: int) -> list[slice]:
+        """The texts of each batch."""
+        size = self.options.batch_size
+        return [slice(start, start + size) for start in range(0, count, size)]
 
     def _encode(self, texts: Sequence[Text], owners: Sequence[int]) -> list[list[int]]:
         pairs = zip(texts, owners, strict=True)

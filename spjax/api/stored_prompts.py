@@ -10,7 +10,7 @@ from typing import Any
 
 from spjax import partitioning
 from spjax.api import run_folders
-from spjax.api.models import hashable_rules, run_settings
+from spjax.api.models import run_settings
 from spjax.checkpoints import frozen_model
 from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.checkpoints.prompts import prompts, tuned
@@ -221,7 +221,7 @@ class StoredPrompts:
                 vocabulary=options.vocabulary or of_runs,
                 dtype=options.dtype or self._run_setting("weights_dtype", name) or "float32",
                 num_partitions=options.num_partitions,
-                logical_axis_rules=hashable_rules(options.logical_axis_rules),
+                logical_axis_rules=options.logical_axis_rules,
             )
         return self._model
 

@@ -28,12 +28,11 @@ from spjax.injection import Injection
 from spjax.methods.base import Method, apply_gang, init_trainable
 from spjax.models import T5
 from spjax.models.decoding import greedy
-from spjax.training import trainer
-from spjax.training.losses import NORMALIZERS
+from spjax.training import losses, trainer
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 from spjax.training.run_data import RunData
-from spjax.types import Array, Batch, Tree
+from spjax.types import Batch, Tree
 
 _INPUT_LENGTH, _TARGET_LENGTH = 512, 64  # tokens, where no task says
 _SETTINGS = ("input_length", "target_length", "row_length")  # of `Run`
@@ -88,7 +87,8 @@ class TunedModel:
         if not method.trained:
             raise ValueError(f"{type(method).__name__} has nothing to train; use spjax.train.")
         _check_settings(settings)
-        _check_loss(z_loss, label_smoothing, loss_normalizing_factor, dropout_rate)
+        losses.check_settings("", z_loss, label_smoothing, loss_normalizing_factor)
+        validation.number("dropout_rate", dropout_rate, 0, 1, below=True)
         self.model = model if isinstance(model, FrozenModel) else load_model(model)
         if self.model.dtype == "int8" and method.changes_weights:
             raise ValueError(
@@ -164,7 +164,7 @@ class TunedModel:
                 "loss_fn(trainable, base, batch, jax.random.key(step))."
             )
         config = self._step_config
-        divisor = _normalizer(batch.target_segments_BM, config.loss_normalizing_factor)
+        divisor = losses.total(batch.target_segments_BM, config.loss_normalizing_factor)
         totals_N = jnp.asarray([divisor], jnp.float32)
         stacked = jax.tree.map(lambda x: x[None], trainable)
         inputs = trainer.model_inputs(config, (stacked,), base)
@@ -338,37 +338,6 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
                 f"spjax.TunedModel has no setting {name!r}; beside its named arguments it takes "
                 f"{', '.join(_SETTINGS)}."
             )
-
-
-def _check_loss(
-    z_loss: float, label_smoothing: float, factor: float | str | None, dropout_rate: float
-) -> None:
-    """Checks the settings of the loss as `Run` does."""
-    validation.number("z_loss", z_loss, 0, validation.MOST_RATE)
-    validation.number("label_smoothing", label_smoothing, 0, 1, below=True)
-    validation.number("dropout_rate", dropout_rate, 0, 1, below=True)
-    if isinstance(factor, str) and factor not in NORMALIZERS:
-        raise ValueError(
-            f"loss_normalizing_factor is {factor!r}; use None, a number, or one of "
-            f"{', '.join(NORMALIZERS)}."
-        )
-    if not isinstance(factor, str | None):
-        most = validation.MOST_STEPS
-        validation.number("loss_normalizing_factor", factor, 0, most, above=True)
-
-
-def _normalizer(segments_BM: Array, factor: float | str | None) -> Any:
-    """Returns the divisor of a batch's summed loss, one example a row, as `losses.total` does."""
-    if factor is None:
-        return 1.0
-    if factor == "NUM_TOTAL_TARGET_TOKENS":
-        return float(np.prod(segments_BM.shape))
-    if factor == "NUM_REAL_TARGET_TOKENS":
-        return jnp.maximum(jnp.sum(segments_BM > 0), 1).astype(jnp.float32)
-    if factor == "AVERAGE_PER_SEQUENCE":
-        rows = jnp.sum(jnp.any(segments_BM > 0, axis=1))
-        return jnp.maximum(rows, 1).astype(jnp.float32)
-    return float(factor)
 
 
 def _ragged(rows: Sequence[Sequence[int]]) -> Ragged:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spjax import validation
 from spjax.types import Array
 
 NORMALIZERS = ("NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE")
@@ -57,11 +60,36 @@ def run_losses(
     return jnp.sum(jnp.where(real_NBM, losses_BM, 0.0), axis=(1, 2)) / totals_N
 
 
-def total(segments_BM: np.ndarray, normalizer: float | str | None = None) -> float:
+def check_settings(
+    prefix: str, z_loss: float, label_smoothing: float, normalizer: float | str | None
+) -> None:
+    """Checks the settings of a loss.
+
+    Args:
+      prefix: what the names of the settings begin with in messages, such as "Run.".
+      z_loss: weight of log(Z)^2.
+      label_smoothing: share of the target probability spread over other tokens.
+      normalizer: as in `total`.
+
+    Raises:
+      ValueError: one is out of range or unknown.
+    """
+    validation.number(f"{prefix}label_smoothing", label_smoothing, 0, 1, below=True)
+    validation.number(f"{prefix}z_loss", z_loss, 0, validation.MOST_RATE)
+    name = f"{prefix}loss_normalizing_factor"
+    if isinstance(normalizer, str) and normalizer not in NORMALIZERS:
+        raise ValueError(
+            f"{name} is {normalizer!r}; use None, a number, or one of {', '.join(NORMALIZERS)}."
+        )
+    if not isinstance(normalizer, str | None):
+        validation.number(name, normalizer, 0, validation.MOST_STEPS, above=True)
+
+
+def total(segments_BM: Array, normalizer: float | str | None = None) -> Any:
     """Returns the divisor of the sum of a run's losses.
 
     Args:
-      segments_BM: of the run's whole batch, before it is packed.
+      segments_BM: of the run's whole batch, before it is packed; on the host or traced.
       normalizer: None (sum over tokens, T5X's default), a number to divide by, or one of
         `NORMALIZERS`, as T5X's `LOSS_NORMALIZING_FACTOR`. The total of target tokens counts the
         padding of the rows as they are, which are trimmed to the longest target.
@@ -73,12 +101,15 @@ def total(segments_BM: np.ndarray, normalizer: float | str | None = None) -> flo
         return 1.0
     if isinstance(normalizer, (int, float)):
         return float(normalizer)
+    array: Any = jnp if isinstance(segments_BM, jax.Array) else np
     if normalizer == "NUM_TOTAL_TARGET_TOKENS":
         return float(segments_BM.size)
     if normalizer == "NUM_REAL_TARGET_TOKENS":
-        return float(max(int(np.sum(segments_BM > 0)), 1))
+        return array.maximum(array.sum(segments_BM > 0), 1)
     if normalizer == "AVERAGE_PER_SEQUENCE":
-        return float(max(sum(len(set(row) - {0}) for row in segments_BM.tolist()), 1))
+        before_BM = array.pad(segments_BM[:, :-1], ((0, 0), (1, 0)))
+        starts_BM = (segments_BM > 0) & (segments_BM != before_BM)
+        return array.maximum(array.sum(starts_BM), 1)
     raise ValueError(
         f"loss_normalizing_factor {normalizer!r} is unknown; use None, a number, or one of "
         f"{', '.join(NORMALIZERS)}."

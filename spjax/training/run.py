@@ -17,7 +17,7 @@ from spjax.data.tasks.info import Mixture
 from spjax.files import expanded
 from spjax.methods.base import Method
 from spjax.models import fused, quantization
-from spjax.training.losses import NORMALIZERS
+from spjax.training import losses
 from spjax.training.optimizers import Optimizer
 from spjax.training.waywardness import Waywardness, target_of
 from spjax.vocabularies import vocabulary
@@ -144,25 +144,16 @@ class Run:
         for limits, names in _WHOLE_NUMBERS.items():
             for name in names:
                 validation.whole(f"Run.{name}", getattr(self, name), *limits)
-        for name in ("dropout_rate", "label_smoothing"):
-            validation.number(f"Run.{name}", getattr(self, name), 0, 1, below=True)
-        validation.number("Run.z_loss", self.z_loss, 0, validation.MOST_RATE)
+        validation.number("Run.dropout_rate", self.dropout_rate, 0, 1, below=True)
+        factor = self.loss_normalizing_factor
+        losses.check_settings("Run.", self.z_loss, self.label_smoothing, factor)
         self._check_steps()
         if self.method.prompt_length >= self.row_length:
             raise ValueError(
                 f"a prompt of {self.method.prompt_length} is longer than the row allows: "
                 f"Run.row_length is {self.row_length}. Use a shorter prompt or longer rows."
             )
-        factor = self.loss_normalizing_factor
-        if isinstance(factor, str) and factor not in NORMALIZERS:
-            raise ValueError(
-                f"Run.loss_normalizing_factor is {factor!r}; use None, a number, or one of "
-                f"{', '.join(NORMALIZERS)}."
-            )
         self._check_mesh()
-        if not isinstance(factor, str | None):
-            most = validation.MOST_STEPS
-            validation.number("Run.loss_normalizing_factor", factor, 0, most, above=True)
         target_of(self)
         object.__setattr__(self, "contents", self._contents())
 
@@ -251,14 +242,13 @@ class Run:
 
     def open_model(self) -> FrozenModel:
         """Opens the frozen model, which is kept in memory for the next runs."""
-        rules = self.logical_axis_rules
         return frozen_model.open_shared(
             self.model,
             self.checkpoint,
             vocabulary=self.vocabulary,
             dtype=self.weights_dtype,
             num_partitions=self.num_partitions,
-            logical_axis_rules=rules if isinstance(rules, str) else partitioning.rules_of(rules),
+            logical_axis_rules=self.logical_axis_rules,
         )
 
     @property
