@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from spjax.checkpoints import array_files
 from spjax.checkpoints.prompts import adapters, prompts, tuned
 from spjax.checkpoints.prompts.prompts import Prompt
 from spjax.checkpoints.prompts.tuned import Tuned
@@ -56,7 +55,9 @@ def save_prompt(
             f"unknown prompt format {format!r}; use one of {', '.join(prompts.FORMATS)}."
         )
     if isinstance(prompt, Tuned) and set(prompt.tensors) != {"prompt"}:
-        return _save_tensors(prompt, Path(path), format, base_model)
+        facts = dict(prompt.provenance) | ({"base_model": base_model} if base_model else {})
+        adapters.save(Path(path), prompt.tensors, facts, format, prompt.origin)
+        return Path(path)
     if isinstance(prompt, Tuned):
         prompt = Prompt(prompt.tensors["prompt"], dict(prompt.provenance), prompt.origin)
     if not isinstance(prompt, Prompt):
@@ -71,18 +72,3 @@ def save_prompt(
         facts = {**prompt.provenance, "base_model": base_model}
         prompt = Prompt(prompt.rows_PD, facts, prompt.origin)
     return prompts.write(Path(path), prompt, format)
-
-
-def _save_tensors(stored: Tuned, path: Path, format: str, base_model: str) -> Path:
-    facts = dict(stored.provenance) | ({"base_model": base_model} if base_model else {})
-    if format == "peft":
-        adapters.write(path, stored.tensors, facts)
-    elif format == "safetensors":
-        array_files.write_safetensors(path, dict(stored.tensors), facts)
-    else:
-        names = ", ".join(sorted(stored.tensors)[:3])
-        raise ValueError(
-            f"{stored.origin} holds more than a table of soft tokens ({names}), which does not go "
-            f"into the format {format!r}. Use 'peft' or 'safetensors'."
-        )
-    return path

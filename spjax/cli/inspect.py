@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from spjax.cli import model_flags
+
 _METRICS = ("cosine", "euclidean")
 _MEASURES = {"average": "cosine of mean rows", "per_token": "mean cosine of rows"}
 
@@ -109,10 +111,8 @@ def _compare(args: argparse.Namespace, found: list[Any]) -> tuple[str, dict[str,
 def _labels(args: argparse.Namespace, prompt: Any) -> tuple[str, ...]:
     from spjax.inference import prediction
 
-    if args.labels:
-        return tuple(label.strip() for label in args.labels.split(","))
     task = prediction.task_of(prompt)
-    return task.class_labels if task else ()
+    return model_flags.labels(args) or (task.class_labels if task else ())
 
 
 def _drift(path: Path) -> list[dict[str, float]]:

@@ -55,6 +55,11 @@ def changed_answer_flags(args: argparse.Namespace) -> dict[str, Any]:
     return {name: x for name, x in values.items() if x != getattr(defaults, name)}
 
 
+def labels(args: argparse.Namespace) -> tuple[str, ...]:
+    """Returns the labels of `--labels`, () without it."""
+    return tuple(label.strip() for label in args.labels.split(",")) if args.labels else ()
+
+
 def model_options(args: argparse.Namespace) -> Any:
     """Returns the `ModelOptions` of the flags."""
     from spjax.api.stored_prompts import ModelOptions
@@ -84,7 +89,7 @@ def answer_options(args: argparse.Namespace) -> Any:
     )
     return AnswerOptions(
         decoding,
-        tuple(label.strip() for label in args.labels.split(",")) if args.labels else (),
+        labels(args),
         args.insertion,
         args.input_length,
         args.target_length,

@@ -57,6 +57,33 @@ def write(folder: Path, tensors: Tensors, provenance: Mapping[str, str]) -> None
         peft.write_files(unfinished, contiguous, {**provenance, **layers}, config)
 
 
+def save(
+    path: Path, tensors: Tensors, provenance: Mapping[str, str], format: str, origin: str
+) -> None:
+    """Writes tensors that are no single prompt in a format that holds them.
+
+    Args:
+      path: a folder for "peft", a file for "safetensors".
+      tensors: by spjax's names.
+      provenance: of them.
+      format: "peft" or "safetensors".
+      origin: where they come from, for the message.
+
+    Raises:
+      ValueError: another format, or as `write`.
+    """
+    if format == "peft":
+        write(path, tensors, dict(provenance))
+    elif format == "safetensors":
+        array_files.write_safetensors(path, dict(tensors), dict(provenance))
+    else:
+        names = ", ".join(sorted(tensors)[:3])
+        raise ValueError(
+            f"{origin} holds more than one prompt or more than a table of soft tokens ({names}), "
+            f"which does not go into the format {format!r}. Use 'peft' or 'safetensors'."
+        )
+
+
 def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Reads an adapter's tensors under spjax's names, and the strings of its header.
 

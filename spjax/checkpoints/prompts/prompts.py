@@ -182,15 +182,7 @@ def _convert_tensors(source: Path, out: Path | str, format: str, base_model: str
     if base_model:
         provenance = {**provenance, "base_model": base_model}
     provenance.pop("format", None)
-    if format == "peft":
-        adapters.write(Path(out), tensors, provenance)
-    elif format == "safetensors":
-        array_files.write_safetensors(Path(out), tensors, provenance)
-    else:
-        raise ValueError(
-            f"{source} holds more than one prompt ({', '.join(sorted(tensors)[:3])}, ...), which "
-            f"does not go into the format {format!r}. Use peft or safetensors."
-        )
+    adapters.save(Path(out), tensors, provenance, format, str(source))
     return Path(out)
 
 
