@@ -117,6 +117,16 @@ class Gang:
             for member in self.members:
                 closing.callback(member.close)
 
+    def wait_for_checkpoints(self) -> None:
+        """Waits until the checkpoints of all runs are on disk.
+
+        Called before the first of them has a result: a run that lost its last checkpoint after that
+        would repeat steps in a gang of fewer runs, where sums are rounded in another order.
+        """
+        for member in self.members:
+            if member.checkpoints is not None:
+                member.checkpoints.wait()
+
     def _open(self, members: Sequence[Member]) -> trainer.TrainState:
         """Returns the state of a group, from the checkpoints of its runs where there are any."""
         base, placement = self.model.weights, self.model.placement

@@ -86,6 +86,7 @@ def train(
             if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
                 reported = time.monotonic()
                 report(_progress(gang, total, "training"))
+        gang.wait_for_checkpoints()
         results = {}
         for member in gang.members:  # each has its share of the time of all
             results[member] = _finish(gang, member, (time.monotonic() - started) / len(runs))

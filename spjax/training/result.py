@@ -93,8 +93,6 @@ def save_tensors(member: Member, model: FrozenModel, trainable: Tree, result: An
 
 def write(member: Member, result: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Writes `result.json` once all other files are on disk, and returns its content."""
-    if member.checkpoints is not None:
-        member.checkpoints.wait()
     result["seconds"] = seconds
     if multihost.is_primary():
         if (log := member.folder / "metrics.jsonl").is_file():

@@ -11,7 +11,7 @@ from spjax.inference import scoring
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.initializers import SampledVocabulary, Uniform
 from spjax.methods.prompt_tuning import PromptTuning
-from spjax.training import gang, loop, member, run_data, run_files, trainer
+from spjax.training import gang, loop, member, result, run_data, run_files, trainer
 from spjax.training.optimizers import Adafactor
 from spjax.vocabularies import vocabulary
 
@@ -138,6 +138,18 @@ def infinite_rate():
     optimizer = Adafactor(1.0)
     object.__setattr__(optimizer, "learning_rate", float("inf"))
     return optimizer
+
+
+def test_no_run_has_a_result_before_all_checkpoints_are_on_disk(run, tmp_path, monkeypatch):
+    waited, on_disk = set(), []
+    wait, write = run_files.Checkpoints.wait, result.write
+    monkeypatch.setattr(run_files.Checkpoints, "wait", lambda x: (wait(x), waited.add(id(x))))
+    monkeypatch.setattr(
+        result, "write", lambda *args: (on_disk.append(len(waited)), write(*args))[1]
+    )
+    runs = [dataclasses.replace(run, seed=seed, steps=3) for seed in (0, 1)]
+    loop.train(runs, [tmp_path / "a", tmp_path / "b"])
+    assert on_disk == [2, 2]
 
 
 def test_a_diverging_run_stops_alone(run, tmp_path):
