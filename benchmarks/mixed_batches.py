@@ -27,10 +27,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.checkpoints.weights import weights
 from spjax.data.tasks import registry
 from spjax.data.token_cache import cache
-from spjax.inference.prediction import Placed, Predictor
+from spjax.inference.prediction import Predictor, PreparedPrompt
 from spjax.models import get_size
 from spjax.models.decoding import Decoding
 from spjax.vocabularies import vocabulary
@@ -48,7 +49,10 @@ def bank(model: str = MODEL, lengths: dict[str, int] = BANK) -> Predictor:
     """The model with a prompt for each task."""
     base, rng = weights.load(model, ""), np.random.default_rng(0)
     table_VD = np.asarray(base["token_embedder"]["embedding"], np.float32)
-    prompts = [Placed(table_VD[rng.integers(3, len(table_VD), n)]) for n in lengths.values()]
+    prompts = [
+        PreparedPrompt(Prompt.from_array(table_VD[rng.integers(3, len(table_VD), n)]))
+        for n in lengths.values()
+    ]
     longest = max(registry.get(f"pocket_{name}").input_length for name in lengths)
     words = vocabulary.load_vocabulary("pocket")
     config = get_size(model)

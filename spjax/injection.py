@@ -49,11 +49,6 @@ class Soft(flax.struct.PyTreeNode):
             if getattr(self, name) != getattr(everything, name)
         }
 
-    @staticmethod
-    def has(name: str) -> bool:
-        """Returns whether `arrays` could have an array of this name."""
-        return name in ("prompt", "added") or name.startswith("prefix/")
-
     def arrays(self) -> dict[str, Array]:
         """Returns its arrays by name, for example "prompt" and "prefix/cross/keys"."""
         prefix = {
@@ -65,13 +60,34 @@ class Soft(flax.struct.PyTreeNode):
         return {name: array for name, array in both.items() if array is not None}
 
     @classmethod
-    def of(cls, arrays: Mapping[str, Array]) -> Soft:
-        """Returns the inverse of `arrays`, without teachers and what slots see."""
+    def of(cls, arrays: Mapping[str, Array], provenance: Mapping[str, str] | None = None) -> Soft:
+        """Returns the inverse of `arrays` and of `sees`, without teachers.
+
+        Args:
+          arrays: by name.
+          provenance: of a stored prompt, which may have the values of `sees` as text.
+
+        Raises:
+          ValueError: it has other values than `sees` can have.
+        """
         sites = {name.split("/")[1] for name in arrays if name.startswith("prefix/")}
         prefix = {
             site: (arrays[f"prefix/{site}/keys"], arrays[f"prefix/{site}/values"]) for site in sites
         }
-        return cls(arrays.get("prompt"), prefix, arrays.get("added"))
+        facts = {"sees_text": "True", "sees_prompt": "all", **(provenance or {})}
+        if facts["sees_text"] not in ("True", "False") or facts["sees_prompt"] not in PROMPT_SEES:
+            raise ValueError(
+                f"the provenance has sees_text={facts['sees_text']!r} and sees_prompt="
+                f"{facts['sees_prompt']!r}; allowed are True or False, and one of "
+                f"{', '.join(PROMPT_SEES)}."
+            )
+        return cls(
+            arrays.get("prompt"),
+            prefix,
+            arrays.get("added"),
+            sees_text=facts["sees_text"] == "True",
+            sees_prompt=facts["sees_prompt"],
+        )
 
 
 class Prefix(flax.struct.PyTreeNode):

@@ -21,8 +21,8 @@ import pytest
 
 from spjax import trees
 from spjax.analysis import statistics
-from spjax.checkpoints.prompts import adapters, prompts, tuned
-from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.prompts import adapters, prompt_files
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.checkpoints.weights import convert, weights
 from spjax.checkpoints.weights.stored_array import from_array
 from spjax.cli import inspect as inspect_command
@@ -87,10 +87,12 @@ LABELS = {
 
 def prompt_kind(format):
     def read(folder):
-        found = prompts.read(folder / "p")
-        return found.rows_PD.tobytes(), found.provenance
+        found = prompt_files.read_soft_tokens(folder / "p")
+        return found.soft_tokens_PD.tobytes(), found.provenance
 
-    return lambda folder: prompts.write(folder / "p", Prompt(ROWS, FACTS), format), read
+    return lambda folder: prompt_files.write(
+        folder / "p", Prompt.from_array(ROWS, FACTS), format
+    ), read
 
 
 def adapter_kind(name):
@@ -102,11 +104,11 @@ def adapter_kind(name):
 
 
 def write_tuned(folder):
-    prompts.write_run(folder, TENSORS["prefix"] | {"prompt": ROWS}, FACTS, ["pocket_cb"])
+    prompt_files.write_run(folder, TENSORS["prefix"] | {"prompt": ROWS}, FACTS, ["pocket_cb"])
 
 
 def read_tuned(folder):
-    found = tuned.read(folder)
+    found = prompt_files.read(folder)
     return {key: x.tobytes() for key, x in found.tensors.items()}, found.provenance
 
 
@@ -208,7 +210,7 @@ def read_pretraining(folder):
 
 
 KINDS = {
-    **{f"prompt_{format}": prompt_kind(format) for format in prompts.FORMATS},
+    **{f"prompt_{format}": prompt_kind(format) for format in prompt_files.FORMATS},
     **{f"adapter_{name}": adapter_kind(name) for name in TENSORS},
     "tuned": (write_tuned, read_tuned),
     **{f"weights_{dtype}": weights_kind(dtype) for dtype in ("float32", "bfloat16", "int8")},

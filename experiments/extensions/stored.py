@@ -10,8 +10,8 @@ from typing import Any
 
 from spjax import config
 from spjax.analysis import statistics
-from spjax.checkpoints.prompts import prompts
-from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.prompts import prompt_files, run_prompts
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.checkpoints.weights import weights
 from spjax.data.tasks import registry
 from spjax.inference import prediction
@@ -46,16 +46,16 @@ def runs(study_folder: Path) -> list[Stored]:
     found = []
     for row in table.to_dict("records"):
         folder = study_folder / "runs" / row["key"]
-        if (folder / prompts.RUN_FILE).is_file():
+        if (folder / run_prompts.PROMPT_FILE).is_file():
             run = config.load_stored("Run", folder / "config.gin")
-            found.append(Stored(row, run, prompts.read(folder)))
+            found.append(Stored(row, run, prompt_files.read_soft_tokens(folder)))
     return found
 
 
 def predictor(run: Run, given: Sequence[Prompt], kind: str = "greedy") -> Predictor:
     """A run's frozen model with some prompts of its task."""
     info = registry.get(run.task)
-    placed = [prediction.place(prompt, labels=info.labels) for prompt in given]
+    placed = [prediction.prepare(prompt, labels=info.labels) for prompt in given]
     model = weights.config_of(run.model, run.checkpoint)
     lengths = (run.input_length or info.input_length, run.target_length or info.target_length)
     words = vocabulary.load_vocabulary(run.resolved_vocabulary)

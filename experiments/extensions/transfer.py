@@ -26,7 +26,7 @@ import pandas as pd
 from experiments.extensions import stored
 from spjax.analysis import interpretation, statistics
 from spjax.analysis.figures import _style
-from spjax.checkpoints.prompts import prompts
+from spjax.checkpoints.prompts import run_prompts
 
 ARM, START = "starts", "from_file "
 MEASURES = {"average": "cosine of mean rows", "per_token": "mean cosine of rows"}
@@ -49,7 +49,7 @@ def collect(folder: Path) -> None:
         raise ValueError(f"{folder} has no finished run of seed 0.")
     (folder / "prompts").mkdir(exist_ok=True)
     for key, task in zip(table["key"], table["task"]):
-        for name in (prompts.RUN_FILE, prompts.RUN_TENSORS):
+        for name in (run_prompts.PROMPT_FILE, run_prompts.TENSORS_FILE):
             if (source := folder / "runs" / key / name).is_file():
                 print(shutil.copyfile(source, folder / "prompts" / f"{task}{source.suffix}"))
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.prompts.prompt import Prompt
 
 METRICS = ("cosine", "euclidean")
 _CHUNK = 4096  # rows of the vocabulary at a time: 64 MiB as float32 at width 4096
@@ -126,13 +126,13 @@ def similarities(prompts: Sequence[Prompt]) -> dict[str, np.ndarray]:
     Raises:
       ValueError: the prompts have different widths.
     """
-    widths = sorted({prompt.rows_PD.shape[1] for prompt in prompts})
+    widths = sorted({prompt.soft_tokens_PD.shape[1] for prompt in prompts})
     if len(widths) > 1:
         raise ValueError(
             f"the prompts have rows of the widths {widths}; compare prompts of one model only."
         )
-    means_SD = np.stack([prompt.rows_PD.mean(axis=0) for prompt in prompts])
-    directions_SD = np.stack([_unit(prompt.rows_PD).mean(axis=0) for prompt in prompts])
+    means_SD = np.stack([prompt.soft_tokens_PD.mean(axis=0) for prompt in prompts])
+    directions_SD = np.stack([_unit(prompt.soft_tokens_PD).mean(axis=0) for prompt in prompts])
     return {"average": row_cosines(means_SD), "per_token": directions_SD @ directions_SD.T}
 
 
@@ -150,11 +150,13 @@ def discretised(
     Raises:
       ValueError: as `nearest_words`.
     """
-    ids = nearest_words(prompt.rows_PD, embedding_VD, 1, metric)[0][:, 0]
+    ids = nearest_words(prompt.soft_tokens_PD, embedding_VD, 1, metric)[0][:, 0]
     known = {k: v for k, v in prompt.provenance.items() if not k.endswith("_score")}
     spelled = " ".join(_spell(token, vocabulary) for token in ids)
     facts = {**known, "discretised": metric, "words": spelled}
-    return Prompt(embedding_VD[ids].astype(np.float32), facts, f"{prompt.origin}, discretised")
+    return Prompt.from_array(
+        embedding_VD[ids].astype(np.float32), facts, f"{prompt.origin}, discretised"
+    )
 
 
 def examine(
@@ -185,18 +187,18 @@ def examine(
     """
     if neighbours < 1:
         raise ValueError(f"neighbours is {neighbours}; it must be at least 1.")
-    norms_P = row_norms(prompt.rows_PD)
+    norms_P = row_norms(prompt.soft_tokens_PD)
     facts: dict[str, Any] = {
         "prompt": prompt.origin,
-        "shape": list(prompt.rows_PD.shape),
+        "shape": list(prompt.soft_tokens_PD.shape),
         "provenance": dict(prompt.provenance),
         "row_norm": {name: float(getattr(norms_P, name)()) for name in ("min", "mean", "max")},
-        "element_rms": rms(prompt.rows_PD),
-        "row_cosine": _pairs(prompt.rows_PD),
+        "element_rms": rms(prompt.soft_tokens_PD),
+        "row_cosine": _pairs(prompt.soft_tokens_PD),
     }
     if embedding_VD is None:
         return facts
-    ids_PK, near_PK = nearest_words(prompt.rows_PD, embedding_VD, neighbours, metric)
+    ids_PK, near_PK = nearest_words(prompt.soft_tokens_PD, embedding_VD, neighbours, metric)
     facts["embedding_rms"] = rms(embedding_VD)
     facts["metric"] = metric
     facts["rows"] = [
@@ -207,10 +209,12 @@ def examine(
         for norm, ids, near in zip(norms_P, ids_PK, near_PK)
     ]
     if ids_PK.shape[1] > 1:
-        facts["cluster"] = _clusters(prompt.rows_PD, ids_PK, embedding_VD, metric)
+        facts["cluster"] = _clusters(prompt.soft_tokens_PD, ids_PK, embedding_VD, metric)
     facts["shared"] = {_spell(t, vocabulary): rows for t, rows in _shared(ids_PK[:, 0]).items()}
     if labels and vocabulary is not None:
-        facts["labels"] = _labels(prompt.rows_PD, labels, vocabulary, embedding_VD, neighbours)
+        facts["labels"] = _labels(
+            prompt.soft_tokens_PD, labels, vocabulary, embedding_VD, neighbours
+        )
     if text and vocabulary is not None:
         hits = [int(a == b) for a, b in zip(vocabulary.encode(text), ids_PK[:, 0])]
         facts["text"] = {"tokens": len(hits), "recovered": sum(hits)}

@@ -16,8 +16,7 @@ from spjax.api.stored_prompts import AnswerOptions, StoredPrompts
 from spjax.api.tasks import Task, path_of_pairs
 from spjax.api.training import TrainedRun
 from spjax.checkpoints.frozen_model import FrozenModel
-from spjax.checkpoints.prompts.prompts import Prompt
-from spjax.checkpoints.prompts.tuned import Tuned
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.data.tasks import file_task
 from spjax.data.tasks.file_task import FileTask
 from spjax.inference import ensembles, scoring
@@ -25,7 +24,7 @@ from spjax.inference.prediction import Answer, Predictor
 from spjax.models.decoding import Decoding
 
 Text = str | Mapping[str, str]
-Source = str | os.PathLike[str] | Prompt | Tuned
+Source = str | os.PathLike[str] | Prompt
 _PAIR_FIELDS = ("labels", "metrics", "input_length", "target_length")
 
 
@@ -220,7 +219,7 @@ def score_prompts(
         )
     infos = stored.tasks(task, split=split, labels=options.labels, ensemble=ensemble)
     predictor = stored.predictor(options, infos)
-    vocabulary = str(predictor.words.path)
+    vocabulary = str(predictor.vocabulary.path)
     arguments = (split, options.batch_size, options.target_length, vocabulary)
     if ensemble:
         scores = ensembles.score(predictor, ensemble, names, infos[0], *arguments)
@@ -275,10 +274,10 @@ def load_predictor(
     """
     if isinstance(prompts, TrainedRun):
         prompts = prompts.folder
-    if not isinstance(prompts, (str, os.PathLike, Prompt, Tuned, Sequence, Mapping)):
+    if not isinstance(prompts, (str, os.PathLike, Prompt, Sequence, Mapping)):
         raise ValueError(f"prompts is {prompts!r}; give a path, a prompt, or several of them.")
     named = dict(prompts) if isinstance(prompts, Mapping) else {}
-    is_one = isinstance(prompts, (str, os.PathLike, Prompt, Tuned))
+    is_one = isinstance(prompts, (str, os.PathLike, Prompt))
     sources = list(named.values()) or ([prompts] if is_one else list(prompts))  # type: ignore
     if not sources:
         raise ValueError("no prompt is given; give a path, or a list of paths.")

@@ -8,28 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from spjax.checkpoints.prompts import adapters, prompts, tuned
-from spjax.checkpoints.prompts.prompts import Prompt
-from spjax.checkpoints.prompts.tuned import Tuned
+from spjax.checkpoints.prompts import prompt_files
+from spjax.checkpoints.prompts.prompt import Prompt
 
 
-def load_prompt(path: str | os.PathLike[str]) -> Prompt | Tuned:
-    """Loads a prompt, or what another method has trained.
+def load_prompt(path: str | os.PathLike[str]) -> Prompt:
+    """Loads a prompt, or what a run of another method has trained.
 
     Args:
       path: a file (`.npy`, safetensors) or folder (PEFT adapter, T5X checkpoint, run folder).
 
     Returns:
-      A `Prompt` with `rows_PD` and `provenance` for a table of soft tokens; `Tuned` with `tensors`
-      and `provenance` for everything else that a method leaves.
+      A `Prompt` with `tensors`, `provenance` and, where soft tokens stand among the input's
+      embeddings, `soft_tokens_PD`.
 
     Raises:
       ValueError: nothing that can be read is there.
     """
-    stored = tuned.read(os.fspath(path))
-    if set(stored.tensors) == {"prompt"}:
-        return Prompt(stored.tensors["prompt"], dict(stored.provenance), stored.origin)
-    return stored
+    return prompt_files.read(os.fspath(path))
 
 
 def save_prompt(
@@ -50,16 +46,10 @@ def save_prompt(
       ValueError: it is no prompt, the format is unknown or cannot hold it, or the path cannot be
         written.
     """
-    if format not in prompts.FORMATS:
+    if format not in prompt_files.FORMATS:
         raise ValueError(
-            f"unknown prompt format {format!r}; use one of {', '.join(prompts.FORMATS)}."
+            f"unknown prompt format {format!r}; use one of {', '.join(prompt_files.FORMATS)}."
         )
-    if isinstance(prompt, Tuned) and set(prompt.tensors) != {"prompt"}:
-        facts = dict(prompt.provenance) | ({"base_model": base_model} if base_model else {})
-        adapters.save(Path(path), prompt.tensors, facts, format, prompt.origin)
-        return Path(path)
-    if isinstance(prompt, Tuned):
-        prompt = Prompt(prompt.tensors["prompt"], dict(prompt.provenance), prompt.origin)
     if not isinstance(prompt, Prompt):
         table = np.asarray(prompt)
         if table.dtype == object or table.ndim != 2:
@@ -67,8 +57,7 @@ def save_prompt(
                 f"the prompt is {type(prompt).__name__} of shape {table.shape}; give a prompt from "
                 "spjax.load_prompt or a run, or an array [P, D]."
             )
-        prompt = Prompt(table.astype(np.float32))
+        prompt = Prompt.from_array(table.astype(np.float32))
     if base_model:
-        facts = {**prompt.provenance, "base_model": base_model}
-        prompt = Prompt(prompt.rows_PD, facts, prompt.origin)
-    return prompts.write(Path(path), prompt, format)
+        prompt = prompt.with_provenance({"base_model": base_model})
+    return prompt_files.write(Path(path), prompt, format)

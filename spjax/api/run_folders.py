@@ -17,15 +17,17 @@ def find_run_folder(path: str | Path) -> Path | None:
     Returns:
       A folder with `result.json` and `config.gin`; None for anything else.
     """
-    from spjax.checkpoints.prompts import prompts
+    from spjax.checkpoints.prompts import run_prompts
     from spjax.studies import run_folder
 
     folder = Path(path)
-    if folder.name in (prompts.RUN_FILE, prompts.RUN_TENSORS):
+    if folder.name in (run_prompts.PROMPT_FILE, run_prompts.TENSORS_FILE):
         folder = folder.parent
-    elif folder.parent.name == prompts.RUN_PROMPTS:
+    elif folder.parent.name == run_prompts.PROMPTS_FOLDER:
         folder = folder.parent.parent
-    finished = run_folder.result(folder) is not None and (folder / prompts.RUN_CONFIG).is_file()
+    finished = (
+        run_folder.result(folder) is not None and (folder / run_prompts.CONFIG_FILE).is_file()
+    )
     return folder if finished else None
 
 

@@ -13,14 +13,13 @@ from spjax.api import run_folders
 from spjax.api.models import run_settings
 from spjax.checkpoints import frozen_model
 from spjax.checkpoints.frozen_model import FrozenModel
-from spjax.checkpoints.prompts import prompts, tuned
-from spjax.checkpoints.prompts.prompts import Prompt
-from spjax.checkpoints.prompts.tuned import Tuned
+from spjax.checkpoints.prompts import prompt_files, run_prompts
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.checkpoints.weights.weights import AUTO
 from spjax.data.tasks import file_task, registry, scored_files
 from spjax.data.tasks.info import TaskInfo
 from spjax.inference import prediction, weight_changes
-from spjax.inference.prediction import Placed, Predictor
+from spjax.inference.prediction import Predictor, PreparedPrompt
 from spjax.models.decoding import Decoding
 from spjax.studies import run_folder
 from spjax.training import stored_run
@@ -90,7 +89,7 @@ class StoredPrompts:
 
     def __init__(
         self,
-        sources: Sequence[str | Path | Prompt | Tuned],
+        sources: Sequence[str | Path | Prompt],
         options: ModelOptions = ModelOptions(),
         model: FrozenModel | None = None,
         note: Callable[[str], None] = warnings.warn,
@@ -107,19 +106,21 @@ class StoredPrompts:
           ValueError: something cannot be read, or cannot share a forward pass with the others.
         """
         self.options, self._model, self._note = options, model, note
-        self._sources = [tuned_of(source) for source in sources]
+        self._sources = [check_source(source) for source in sources]
         self.names = [x if isinstance(x, str) else x.origin for x in self._sources]
         self._runs = [self._run_of(source) for source in self._sources]
         for name, run in zip(self.names, self._runs):
             self._check_alone(name, bool(run and run.method.changes_weights))
         self._changing = _weight_changing_run(self.names[0], self._runs[0])
         if self._changing:
-            self._stored = [Tuned({}, _run_provenance(self.names[0]), self.names[0])]
+            self._stored = [Prompt({}, _run_provenance(self.names[0]), self.names[0])]
         else:
-            self._stored = [tuned.read(x) if isinstance(x, str) else x for x in self._sources]
+            self._stored = [
+                prompt_files.read(x) if isinstance(x, str) else x for x in self._sources
+            ]
         self.provenance = [stored.provenance for stored in self._stored]
         for name, stored in zip(self.names, self._stored):
-            self._check_alone(name, bool(stored.changes))
+            self._check_alone(name, bool(stored.weight_changes))
         self._weights: Tree | None = None
 
     def _check_alone(self, name: str, changes_weights: bool) -> None:
@@ -197,9 +198,9 @@ class StoredPrompts:
         """
         partitioning.keep_compiled_programs()
         model = self._open_model()
-        placed = self._placed(options, infos)
-        inputs, targets = (max(prompt.lengths[i] for prompt in placed) for i in (0, 1))
-        fitted = (placed, model.vocabulary, options.decoding, inputs, targets)
+        prompts = self._prepared_prompts(options, infos)
+        inputs, targets = (max(prompt.lengths[i] for prompt in prompts) for i in (0, 1))
+        fitted = (prompts, model.vocabulary, options.decoding, inputs, targets)
         prediction.check(model.config, *fitted)  # before weights are read
         if self._weights is None:
             self._weights = self._load_weights(model)
@@ -250,17 +251,19 @@ class StoredPrompts:
             )
         return values.pop() if values else ""
 
-    def _placed(self, options: AnswerOptions, infos: Sequence[TaskInfo]) -> list[Placed]:
-        placed = []
+    def _prepared_prompts(
+        self, options: AnswerOptions, infos: Sequence[TaskInfo]
+    ) -> list[PreparedPrompt]:
+        prepared = []
         for i, stored in enumerate(self._stored):
             info = infos[i] if infos else prediction.task_of(stored)
             labels = options.labels or (info.labels if info else ())
-            prompt = prediction.place(stored, options.insertion, labels)
+            prompt = prediction.prepare(stored, options.insertion, labels)
             usual = prediction.INPUT_LENGTH, prediction.TARGET_LENGTH
             inputs, targets = (info.input_length, info.target_length) if info else usual
             lengths = options.input_length or inputs, options.target_length or targets
-            placed.append(dataclasses.replace(prompt, lengths=lengths))
-        return placed
+            prepared.append(dataclasses.replace(prompt, lengths=lengths))
+        return prepared
 
     def _load_weights(self, model: FrozenModel) -> Tree:
         """The weights to run with: the frozen ones, or those that a run or an adapter changes."""
@@ -271,11 +274,11 @@ class StoredPrompts:
         for stored in self._stored:
             for doubt in prediction.doubts(stored, model.name, model.digest):
                 self._note(doubt)
-            if stored.changes:
-                base = weight_changes.apply(base, stored.changes, stored.origin)
+            if stored.weight_changes:
+                base = weight_changes.apply(base, stored.weight_changes, stored.origin)
         return base
 
-    def _run_of(self, source: str | Tuned) -> Run | None:
+    def _run_of(self, source: str | Prompt) -> Run | None:
         """The run that has left what a path names, None for what stands alone."""
         folder = run_folders.find_run_folder(source) if isinstance(source, str) else None
         if folder is None:
@@ -293,8 +296,8 @@ class StoredPrompts:
             return None
 
 
-def tuned_of(source: Any) -> str | Tuned:
-    """Returns a path as text, and a prompt in memory as the tensors that it stands for.
+def check_source(source: Any) -> str | Prompt:
+    """Returns a path as text, and a prompt in memory as it is.
 
     Raises:
       ValueError: it is neither.
@@ -302,8 +305,6 @@ def tuned_of(source: Any) -> str | Tuned:
     if isinstance(source, (str, Path)):
         return str(source)
     if isinstance(source, Prompt):
-        return Tuned(source.tensors, source.provenance, source.origin)
-    if isinstance(source, Tuned):
         return source
     raise ValueError(
         f"{source!r} is no prompt; give the path of a prompt file, PEFT adapter or run folder, or "
@@ -325,4 +326,4 @@ def _weight_changing_run(name: str, run: Run | None) -> Run | None:
 
 def _run_provenance(folder: str) -> dict[str, str]:
     """Returns the provenance of a run's prompt."""
-    return prompts.provenance_of_run(run_folder.result(Path(folder)) or {}, "")
+    return run_prompts.provenance(run_folder.result(Path(folder)) or {}, "")

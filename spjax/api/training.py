@@ -15,9 +15,8 @@ from spjax.api.messages import python_messages
 from spjax.api.models import load_model, run_settings
 from spjax.api.tasks import Task, load_task
 from spjax.checkpoints.frozen_model import FrozenModel
-from spjax.checkpoints.prompts import prompts, tuned
-from spjax.checkpoints.prompts.prompts import Prompt
-from spjax.checkpoints.prompts.tuned import Tuned
+from spjax.checkpoints.prompts import prompt_files
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.config.method_defaults import method_defaults
 from spjax.files import expanded, parse_json_object, read_bytes
 from spjax.methods.base import Method
@@ -86,21 +85,13 @@ class TrainedRun:
 
     @property
     def prompt(self) -> Prompt:
-        """The trained prompt, float32 `[P, D]`, with its provenance.
+        """Tensors for inference: soft tokens, a prefix, factors of kernels, with provenance.
 
         Raises:
-          ValueError: the method trains no prompt (see `tensors`), or one for each task.
+          ValueError: the run has left none in its folder, as full fine-tuning does, or a prompt
+            for each of several tasks.
         """
-        return prompts.read(self.folder)
-
-    @property
-    def tensors(self) -> Tuned:
-        """All tensors that inference needs: a prompt, a prefix, factors of kernels, ...
-
-        Raises:
-          ValueError: the run has left none in its folder, as full fine-tuning does.
-        """
-        return tuned.read(self.folder)
+        return prompt_files.read(self.folder)
 
     def evaluate(self, split: str = "") -> dict[str, Any]:
         """Scores the best step again, as `spjax eval FOLDER` does.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,8 +19,7 @@ from spjax.api.models import load_model, run_settings
 from spjax.api.tasks import load_task
 from spjax.api.training import check_method
 from spjax.checkpoints.frozen_model import FrozenModel
-from spjax.checkpoints.prompts.prompts import Prompt
-from spjax.checkpoints.prompts.tuned import Tuned
+from spjax.checkpoints.prompts.prompt import Prompt, is_known
 from spjax.data.batching import batching, slots
 from spjax.data.token_cache.cache import CachedSplit
 from spjax.data.token_cache.cache_files import Ragged
@@ -37,6 +37,31 @@ from spjax.types import Batch, Tree
 _INPUT_LENGTH, _TARGET_LENGTH = 512, 64  # tokens, where no task says
 _SETTINGS = ("input_length", "target_length", "row_length")  # of `Run`
 _LEAST_ROOM = 16  # tokens; batches of texts are padded to this times a power of two
+
+
+class BatchIterator:
+    """An endless iterator of training batches whose position can be saved.
+
+    `get_state` and `set_state` are those of Grain's iterators: a state is a small dictionary fit
+    for JSON, to be kept beside the trainable parameters.
+    """
+
+    def __init__(self, iterator: grain.DatasetIterator, placement: partitioning.Placement) -> None:
+        self._iterator, self._placement = iterator, placement
+
+    def __iter__(self) -> BatchIterator:
+        return self
+
+    def __next__(self) -> Batch:
+        return self._placement.put_batch(Batch(**next(self._iterator)))
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns the position: the next batch is the first that is not yielded yet."""
+        return self._iterator.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continues from a position that `get_state` returned."""
+        self._iterator.set_state(state)
 
 
 class TunedModel:
@@ -201,7 +226,11 @@ class TunedModel:
           texts: inputs.
           max_length: most tokens of an answer; 0 for the task's, or 64.
           batch_size: texts that are answered at once.
+
+        Raises:
+          ValueError: the batch size is not positive.
         """
+        validation.whole("batch_size", batch_size, 1, validation.MOST_EXAMPLES)
         length = max_length or self._lengths["targets"]
         answers: list[str] = []
         for start in range(0, len(texts), batch_size):
@@ -239,8 +268,8 @@ class TunedModel:
         rows = batching.rows(split, np.arange(len(inputs)), layout)
         return self.model.placement.put_batch(Batch(**rows))
 
-    def batches(self, batch_size: int = 32, seed: int = 0) -> Iterator[Batch]:
-        """Yields endless training batches of the task, shuffled anew in every epoch.
+    def batches(self, batch_size: int = 32, seed: int = 0) -> BatchIterator:
+        """Returns endless training batches of the task, shuffled anew in every epoch.
 
         These are the batches that `spjax.train` trains on with the same seed.
 
@@ -249,7 +278,7 @@ class TunedModel:
           seed: of the order.
 
         Raises:
-          ValueError: there is no task.
+          ValueError: there is no task, or the batch size is out of range.
         """
         if self._run is None:
             raise ValueError(
@@ -259,7 +288,7 @@ class TunedModel:
         with python_messages():
             run = dataclasses.replace(self._run, batch_size=batch_size, seed=seed)
             iterator = RunData(run).batches()
-        return (self.model.placement.put_batch(Batch(**rows)) for rows in iterator)
+        return BatchIterator(iterator, self.model.placement)
 
     def evaluate(self, trainable: Tree, split: str = "", batch_size: int = 32) -> dict[str, float]:
         """Scores the greedy answers to a split of the task, as `spjax.train` does.
@@ -287,20 +316,20 @@ class TunedModel:
             self.method.without_initializer(),
             trainable,
             self.model.weights,
-            data.words,
+            data.vocabulary,
             data.layout,
             batch_size,
         )
         return data.score(split or data.final, answer)
 
-    def prompt(self, trainable: Tree) -> Prompt | Tuned:
+    def prompt(self, trainable: Tree) -> Prompt:
         """Returns what inference needs of trained parameters, for `save_prompt`.
 
         Raises:
           ValueError: the method changes all weights, or has a prompt for each of several tasks.
         """
         arrays = jax.device_get(self.method.collapse(trainable, self.model.weights))
-        tensors = {name: np.asarray(x) for name, x in arrays.items()}
+        tensors = {name: np.asarray(x) for name, x in arrays.items() if is_known(name)}
         if not tensors or "prompt" in tensors and tensors["prompt"].ndim > 2:
             raise ValueError(
                 f"{type(self.method).__name__} leaves no single prompt or adapter to save; its "
@@ -310,25 +339,26 @@ class TunedModel:
         facts |= {"insertion": self.method.insertion}
         if self.task is not None:
             facts["task"] = self.task.name
-        if set(tensors) == {"prompt"}:
-            return Prompt(tensors["prompt"], facts)
-        return Tuned(tensors, facts, "memory")
+        return Prompt(tensors, facts)
 
     def _apply(self, trainable: Tree, base: Tree) -> tuple[Tree, Injection | None]:
         stacked = jax.tree.map(lambda x: x[None], trainable)
         return apply_gang([self.method.without_initializer()], [stacked], base)
 
     def _encode(self, text: str) -> list[int]:
-        most, words = self._lengths["inputs"], self.model.vocabulary
+        max_length, vocabulary = self._lengths["inputs"], self.model.vocabulary
         if slots.is_template(template := self.method.insertion):
             fields = self._data.fields if self._data else ()
-            return slots.insert_slots_in_text(text, template, fields, words, most)[0]
-        return [*words.encode(text)[: most - 1], words.eos_id]
+            return slots.insert_slots_in_text(text, template, fields, vocabulary, max_length)[0]
+        return [*vocabulary.encode(text)[: max_length - 1], vocabulary.eos_id]
 
     def _encode_target(self, text: str) -> list[int]:
-        words = self.model.vocabulary
+        vocabulary = self.model.vocabulary
         sentinel = self.task is not None and self.task.mixture.trained[0].sentinel
-        return [*words.encode_target(text, sentinel)[: self._lengths["targets"] - 1], words.eos_id]
+        return [
+            *vocabulary.encode_target(text, sentinel)[: self._lengths["targets"] - 1],
+            vocabulary.eos_id,
+        ]
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:

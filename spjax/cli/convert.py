@@ -54,7 +54,7 @@ def convert(args: argparse.Namespace) -> int:
       ValueError: the source cannot be read or does not go into this format.
     """
     from spjax.api import run_folders
-    from spjax.checkpoints.prompts import prompts
+    from spjax.checkpoints.prompts import prompt_files
     from spjax.checkpoints.weights import convert as weights_convert
 
     if args.vocabulary and args.format != "huggingface":
@@ -62,7 +62,7 @@ def convert(args: argparse.Namespace) -> int:
             f"--vocabulary={args.vocabulary} goes into a Hugging Face folder, and the format is "
             f"{args.format!r}; leave it out."
         )
-    wanted = args.dtype or args.format not in prompts.FORMATS
+    wanted = args.dtype or args.format not in prompt_files.FORMATS
     dtype = args.dtype or "float32"
     if folder := _run_with_weights(args.source, wanted):
         from spjax.training import export
@@ -73,20 +73,20 @@ def convert(args: argparse.Namespace) -> int:
         words = _vocabulary_file(args) if args.format == "huggingface" else ""
         print(weights_convert.convert(args.source, args.out, args.format, dtype, words))
     else:
-        print(prompts.convert(args.source, args.out, args.format, args.base_model))
+        print(prompt_files.convert(args.source, args.out, args.format, args.base_model))
     return 0
 
 
 def _run_with_weights(source: str, wanted: Any) -> Path | None:
     """The folder of a run whose weights are to be written, None for anything else."""
     from spjax.api import run_folders
-    from spjax.checkpoints.prompts import prompts
+    from spjax.checkpoints.prompts import run_prompts
 
     folder = run_folders.find_run_folder(source) if Path(source).is_dir() else None
     if folder is None or wanted:
         return folder
     only_weights = getattr(run_folders.method_class_of(folder), "changes_weights", False)
-    return folder if only_weights and not (folder / prompts.RUN_TENSORS).is_file() else None
+    return folder if only_weights and not (folder / run_prompts.TENSORS_FILE).is_file() else None
 
 
 def _vocabulary_file(args: argparse.Namespace) -> str:

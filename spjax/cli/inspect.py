@@ -41,9 +41,9 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def inspect(args: argparse.Namespace) -> int:
     """Prints a prompt's norms, provenance and nearest words, or how alike several prompts are."""
-    from spjax.checkpoints.prompts import prompts
+    from spjax.checkpoints.prompts import prompt_files
 
-    found = [prompts.read(path) for path in args.prompt]
+    found = [prompt_files.read_soft_tokens(path) for path in args.prompt]
     several = len(found) > 1
     if several and args.discretise or not several and args.figure:
         raise ValueError(
@@ -59,7 +59,7 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
     from spjax.analysis import interpretation, prompt_page
     from spjax.api.models import find_vocabulary
     from spjax.checkpoints import model_vocabulary
-    from spjax.checkpoints.prompts import prompts
+    from spjax.checkpoints.prompts import prompt_files
 
     options: dict[str, Any] = {"neighbours": args.neighbours, "metric": args.metric}
     if has_model := args.model or args.checkpoint:
@@ -82,7 +82,7 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
         if not has_model:
             raise ValueError("--discretise needs the words: give the model with --model=SIZE.")
         discretised = interpretation.discretised(prompt, embedding, vocabulary, args.metric)
-        data["discretised"] = str(prompts.write(args.discretise, discretised))
+        data["discretised"] = str(prompt_files.write(args.discretise, discretised))
         data["words"] = discretised.provenance["words"]
         text += f"\n\n{data['discretised']} holds the nearest words: {data['words']}"
     return text, data

@@ -70,20 +70,22 @@ def answer(
     if kind not in KINDS:
         raise ValueError(f"unknown ensemble {kind!r}; use one of {', '.join(KINDS)}.")
     count, total = len(predictor.prompts), len(numbers)
-    who = np.repeat(np.arange(count), total).tolist()
-    asked = [ids for own in inputs for ids in own]
+    prompt_indices = np.repeat(np.arange(count), total).tolist()
+    flat_inputs = [ids for prompt_inputs in inputs for ids in prompt_inputs]
     if kind == "mean":
-        scores_NBC = predictor.label_scores(asked, who).reshape(count, total, -1)
-        own = [
+        scores_NBC = predictor.label_scores(flat_inputs, prompt_indices).reshape(count, total, -1)
+        texts_of_prompts = [
             [predictor.text(row.argmax(), n) for row in rows] for n, rows in enumerate(scores_NBC)
         ]
         together = [mean(scores_NBC[:, i]) for i in range(total)]
-        return own, [predictor.text(label, 0) for label in together]
-    found = predictor.answer(asked, who, [*numbers] * count)
-    own = [[item.text for item in found[n * total : (n + 1) * total]] for n in range(count)]
-    columns = [list(texts) for texts in zip(*own)]
+        return texts_of_prompts, [predictor.text(label, 0) for label in together]
+    answers = predictor.answer(flat_inputs, prompt_indices, [*numbers] * count)
+    texts_of_prompts = [
+        [item.text for item in answers[n * total : (n + 1) * total]] for n in range(count)
+    ]
+    columns = [list(texts) for texts in zip(*texts_of_prompts)]
     scores = _scores_of_ties(predictor, inputs, columns)
-    return own, [vote(texts, scores[i]) for i, texts in enumerate(columns)]
+    return texts_of_prompts, [vote(texts, scores[i]) for i, texts in enumerate(columns)]
 
 
 def _scores_of_ties(
@@ -96,10 +98,12 @@ def _scores_of_ties(
     scores: list[Sequence[float]] = [(0.0,) * count] * len(columns)
     tied = [i for i, texts in enumerate(columns) if _is_tied(texts)]
     if tied:
-        asked = [own[i] for i in tied for own in inputs]
+        tied_inputs = [prompt_inputs[i] for i in tied for prompt_inputs in inputs]
         texts = [text for i in tied for text in columns[i]]
-        found = predictor.log_probabilities(asked, [*range(count)] * len(tied), texts)
-        for i, row in zip(tied, found.reshape(len(tied), count).tolist()):
+        scores_of_texts = predictor.log_probabilities(
+            tied_inputs, [*range(count)] * len(tied), texts
+        )
+        for i, row in zip(tied, scores_of_texts.reshape(len(tied), count).tolist()):
             scores[i] = row
     return scores
 
@@ -134,22 +138,22 @@ def score(
     Raises:
       ValueError: as `answer` and `scoring.score_prompt`.
     """
-    asked = [
+    labelled_splits = [
         scoring.labelled(predictor, task, split, target_length, vocabulary, n)
         for n in range(len(names))
     ]
-    info, data = asked[0]
-    own: list[list[str]] = [[] for _ in predictor.prompts]
+    info, data = labelled_splits[0]
+    texts_of_prompts: list[list[str]] = [[] for _ in predictor.prompts]
     together: list[str] = []
-    stride = max(1, batch_size // len(own))
+    stride = max(1, batch_size // len(texts_of_prompts))
     for start in range(0, data.num_examples, stride):
         numbers = range(start, min(start + stride, data.num_examples))
-        inputs = [[split.inputs[i] for i in numbers] for _, split in asked]
+        inputs = [[split.inputs[i] for i in numbers] for _, split in labelled_splits]
         parts, texts = answer(predictor, inputs, numbers, kind)
-        for found, part in zip(own, parts):
-            found += part
+        for all_texts, part in zip(texts_of_prompts, parts):
+            all_texts += part
         together += texts
-    alone = [scoring.score(info, texts, data.examples) for texts in own]
+    alone = [scoring.score(info, texts, data.examples) for texts in texts_of_prompts]
     scores = [values["score"] for values in alone]
     return {
         "split": data.split,

@@ -47,7 +47,7 @@ def predict(
     method: Method,
     trainable: Tree,
     base: Tree,
-    words: Vocabulary,
+    vocabulary: Vocabulary,
     layout: batching.Layout,
     batch_size: int,
     split: CachedSplit,
@@ -59,7 +59,7 @@ def predict(
       method: the run's, with its initial values left out.
       trainable: parameters of one run (no run axis).
       base: the frozen weights.
-      words: the vocabulary of the split.
+      vocabulary: of the split.
       layout: shape of the rows.
       batch_size: examples decoded at a time.
       split: what to read.
@@ -76,7 +76,7 @@ def predict(
     # The cache of keys and values has a rounded length, so that tasks share compiled programs.
     room = max(8, 1 << (layout.target_length - 1).bit_length())
     decode = _decoder(dataclasses.replace(config, dropout_rate=0.0), room)
-    most, place = np.int32(layout.target_length), partitioning.of(base)
+    max_length, place = np.int32(layout.target_length), partitioning.of(base)
     batches = batching.eval_batches(
         split, layout, batch_size, positions=partitioning.positions_at_once()
     )
@@ -85,10 +85,10 @@ def predict(
     in_turn = not place.is_single_device and jax.default_backend() == "cpu"
     written = []
     for batch, indices in batches:
-        ids = decode(weights, injection, place.put_batch(Batch(**batch)), most)
+        ids = decode(weights, injection, place.put_batch(Batch(**batch)), max_length)
         written.append((jax.block_until_ready(ids) if in_turn else ids, indices))
     texts: dict[int, str] = {}
     for ids, indices in written:
-        found = trees.to_host(ids)[: len(indices)].tolist()
-        texts |= {i: words.decode(row) for i, row in zip(indices.tolist(), found)}
+        rows = trees.to_host(ids)[: len(indices)].tolist()
+        texts |= {i: vocabulary.decode(row) for i, row in zip(indices.tolist(), rows)}
     return [texts[i] for i in range(len(texts))]

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spjax import partitioning
-from spjax.checkpoints.prompts.prompts import Prompt
-from spjax.checkpoints.prompts.tuned import Tuned
+from spjax.checkpoints.prompts.prompt import SOFT_TOKENS, Prompt
 from spjax.checkpoints.weights import weights
 from spjax.data.batching import batching, slots
 from spjax.data.tasks import file_task, registry
@@ -50,40 +49,39 @@ class Answer:
     score: float | None
 
 
-@dataclasses.dataclass(frozen=True)
-class Placed:
-    """A prompt with what its rows need to know.
+@dataclasses.dataclass(frozen=True, eq=False)
+class PreparedPrompt:
+    """A stored prompt with the format of its inputs and answers.
 
     Attributes:
-      rows_PD: float32 rows; none of them for a method without a prompt, or the model as it is.
-      insertion: where they go, one of `batching.INSERTIONS` or a template.
+      prompt: as stored; without tensors for the frozen model alone.
+      insertion: position of the soft tokens, one of `batching.INSERTIONS` or a template.
       labels: the answers that "rank" chooses from.
       sentinel: whether it was trained to begin answers with a sentinel, which they then lose.
-      tensors: what else a run puts into the forward pass, by the names of `Soft.arrays`: keys and
-        values of a prefix, rows added to embeddings.
-      sees: what its rows see where that is not everything, as `Soft.sees`.
       fields: names in the texts it was trained on, for a template (`slots.names_of`).
-      row_template: what rows of its task's files were put into, `FileTask.template`; "" for others.
       lengths: its own most tokens of an input and of an answer, EOS included, where it shares
         batches with tasks of other lengths; 0 for those of all.
+      row_template: what rows of its task's files were put into, `FileTask.template`; "" for others.
     """
 
-    rows_PD: np.ndarray
+    prompt: Prompt
     insertion: str = "front"
     labels: tuple[str, ...] = ()
     sentinel: bool = False
-    tensors: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    sees: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     fields: tuple[str, ...] = ()
     lengths: tuple[int, int] = (0, 0)
     row_template: str = ""
 
     @property
+    def length(self) -> int:
+        """Number of soft tokens."""
+        return len(self.prompt.tensors.get(SOFT_TOKENS, ()))
+
+    @property
     def soft(self) -> Soft:
-        """Soft tokens with a leading axis of one run."""
-        rows = {"prompt": self.rows_PD} if len(self.rows_PD) else {}
-        found = {name: jnp.asarray(x)[None] for name, x in {**self.tensors, **rows}.items()}
-        return Soft.of(found).replace(**self.sees)
+        """Arrays for the forward pass, with a leading axis of one run."""
+        arrays = {name: jnp.asarray(x)[None] for name, x in self.prompt.soft.items()}
+        return Soft.of(arrays, self.prompt.provenance)
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -103,9 +101,9 @@ class Predictor:
         self,
         config: T5Config,
         base: Tree,
-        prompts: Sequence[Placed],
-        words: Vocabulary,
-        how: Decoding,
+        prompts: Sequence[PreparedPrompt],
+        vocabulary: Vocabulary,
+        decoding: Decoding,
         input_length: int = INPUT_LENGTH,
         target_length: int = TARGET_LENGTH,
     ) -> None:
@@ -114,126 +112,134 @@ class Predictor:
         Args:
           config: of the frozen model.
           base: its weights.
-          prompts: as many as wanted; a row names one by its place here.
-          words: the vocabulary.
-          how: the way of choosing answers.
+          prompts: as many as wanted; each input names one by its index here.
+          vocabulary: of the model.
+          decoding: the way of choosing answers.
           input_length: most tokens of text, EOS included.
           target_length: most tokens of an answer, EOS included.
 
         Raises:
           ValueError: a prompt, the vocabulary or the labels do not fit, or a length is too short.
         """
-        check(config, prompts, words, how, input_length, target_length)
-        self.prompts, self.words, self.how, self.base = tuple(prompts), words, how, base
+        check(config, prompts, vocabulary, decoding, input_length, target_length)
+        self.prompts, self.vocabulary, self.decoding, self.base = (
+            tuple(prompts),
+            vocabulary,
+            decoding,
+            base,
+        )
         self.input_length = input_length
-        self._soft = jax.tree.map(jnp.asarray, join([prompt.soft for prompt in prompts]))
-        self.labels, self._labels_CM, self._allowed_NC = _labels(self.prompts, words, how)
+        self._injection = jax.tree.map(jnp.asarray, join([prompt.soft for prompt in prompts]))
+        self.labels, self._labels_CM, self._allowed_NC = _labels(self.prompts, vocabulary, decoding)
         self._config = partitioning.for_devices(dataclasses.replace(config, dropout_rate=0.0))
         self._target_length = target_length
-        self._decode = _program(self._config, how, target_length)
+        self._decode = _program(self._config, decoding, target_length)
 
-    def encode(self, text: str | Mapping[str, str], who: int = 0) -> tuple[list[int], int]:
+    def encode(self, text: str | Mapping[str, str], prompt_index: int = 0) -> tuple[list[int], int]:
         """Returns the token ids of an input, cut as in training, and their number before.
 
         Args:
-          text: the input, or what a template shows of it by name (`Placed.shown`).
-          who: its prompt; with a template, slots are among the ids (`slots.insert_slots`).
+          text: the input, or what a template shows of it by name (`PreparedPrompt.shown`).
+          prompt_index: of its prompt; with a template, slots are among the ids
+            (`slots.insert_slots`).
 
         Raises:
           ValueError: the template shows something that the text has not, or fields are given
             without a template.
         """
-        prompt, most = self.prompts[who], self.most(who)[0]
+        prompt, max_length = self.prompts[prompt_index], self.max_lengths(prompt_index)[0]
         if prompt.shown:
             return slots.insert_slots_in_text(
-                text, prompt.insertion, prompt.fields, self.words, most
+                text, prompt.insertion, prompt.fields, self.vocabulary, max_length
             )
         if not isinstance(text, str):
             raise ValueError(
-                f"the input is {dict(text)!r}, and prompt {who} has no template for its fields; "
-                "give a single text."
+                f"the input is {dict(text)!r}, and prompt {prompt_index} has no template for its "
+                "fields; give a single text."
             )
-        ids = self.words.encode(text)
-        return ids[: most - 1] + [self.words.eos_id], len(ids) + 1
+        ids = self.vocabulary.encode(text)
+        return ids[: max_length - 1] + [self.vocabulary.eos_id], len(ids) + 1
 
-    def most(self, who: int) -> tuple[int, int]:
+    def max_lengths(self, prompt_index: int) -> tuple[int, int]:
         """Returns the most tokens of an input and of an answer of a prompt, EOS included."""
-        inputs, targets = self.prompts[who].lengths
+        inputs, targets = self.prompts[prompt_index].lengths
         everyone = self.input_length, self._target_length
         return min(inputs or everyone[0], everyone[0]), min(targets or everyone[1], everyone[1])
 
     def answer(
-        self, inputs: Sequence[TokenIds], who: Sequence[int], numbers: Sequence[int] = ()
+        self, inputs: Sequence[TokenIds], prompt_indices: Sequence[int], numbers: Sequence[int] = ()
     ) -> list[Answer]:
         """Answers some inputs as one batch.
 
         Args:
           inputs: token ids of each, as `encode` gives them for its prompt; at least one input.
-          who: the prompt of each, by its place.
+          prompt_indices: of the prompt of each, in `prompts`.
           numbers: of each, from which sampling draws; by default its place.
         """
-        ids, scores = self._ask(
+        ids, scores = self._run(
             lambda base, batch, soft, numbers_B, allowed_BC: self._decode(
                 base, batch, soft, numbers_B, self._labels_CM, allowed_BC
             ),
             inputs,
-            who,
+            prompt_indices,
             np.asarray(numbers or range(len(inputs)), np.int32),
-            self._allowed_NC[list(who)],
+            self._allowed_NC[list(prompt_indices)],
         )
         return [
-            Answer(self._text(row, name), None if np.isnan(score) else float(score))
-            for row, name, score in zip(ids.tolist(), who, scores, strict=True)
+            Answer(self._text(row, index), None if np.isnan(score) else float(score))
+            for row, index, score in zip(ids.tolist(), prompt_indices, scores, strict=True)
         ]
 
-    def label_scores(self, inputs: Sequence[TokenIds], who: Sequence[int]) -> np.ndarray:
+    def label_scores(self, inputs: Sequence[TokenIds], prompt_indices: Sequence[int]) -> np.ndarray:
         """Returns log-probabilities `[B, C]` of `labels`; -inf for labels of other prompts.
 
         Args:
           inputs: as of `answer`.
-          who: as of `answer`.
+          prompt_indices: as of `answer`.
 
         Raises:
           ValueError: the way of choosing answers is not "rank", so that there are no labels.
         """
-        if self.how.kind != "rank":
+        if self.decoding.kind != "rank":
             raise ValueError(
-                f"only labels have probabilities to compare, and decoding is {self.how.kind!r}; "
-                "use 'rank'."
+                "only labels have probabilities to compare, and decoding is "
+                f"{self.decoding.kind!r}; use 'rank'."
             )
         program = _scores_of_labels(self._config)
-        scores_BC = self._ask(
-            lambda base, batch, soft: program(base, batch, soft, self._labels_CM), inputs, who
+        scores_BC = self._run(
+            lambda base, batch, soft: program(base, batch, soft, self._labels_CM),
+            inputs,
+            prompt_indices,
         )
-        return np.where(self._allowed_NC[list(who)], scores_BC, -np.inf)
+        return np.where(self._allowed_NC[list(prompt_indices)], scores_BC, -np.inf)
 
     def log_probabilities(
-        self, inputs: Sequence[TokenIds], who: Sequence[int], texts: Sequence[str]
+        self, inputs: Sequence[TokenIds], prompt_indices: Sequence[int], texts: Sequence[str]
     ) -> np.ndarray:
         """Returns the log-probability `[B]` of a text as the whole answer to each input.
 
         Args:
           inputs: as of `answer`.
-          who: as of `answer`.
+          prompt_indices: as of `answer`.
           texts: what each is answered; cut as answers are.
         """
         ids_BM = np.zeros((len(texts), self._target_length), np.int32)
-        for row, text, name in zip(ids_BM, texts, who, strict=True):
-            ids = self.words.encode_target(text, self.prompts[name].sentinel)
-            ids = [*ids, self.words.eos_id][: len(row)]
+        for row, text, index in zip(ids_BM, texts, prompt_indices, strict=True):
+            ids = self.vocabulary.encode_target(text, self.prompts[index].sentinel)
+            ids = [*ids, self.vocabulary.eos_id][: len(row)]
             row[: len(ids)] = ids
-        return self._ask(_score_of_targets(self._config), inputs, who, ids_BM)
+        return self._run(_score_of_targets(self._config), inputs, prompt_indices, ids_BM)
 
     def text(self, label: int, prompt: int) -> str:
         """Returns one of `labels`, by its index, as an answer under a prompt."""
         text = self.labels[label]
         return without_sentinel(text) if self.prompts[prompt].sentinel else text
 
-    def _ask(
+    def _run(
         self,
         program: Callable[..., Any],
         inputs: Sequence[TokenIds],
-        who: Sequence[int],
+        prompt_indices: Sequence[int],
         *of_rows: np.ndarray,
     ) -> Any:
         """Runs a program on some inputs and returns its outputs in their order.
@@ -241,41 +247,43 @@ class Predictor:
         Args:
           program: from weights, batch, injection and what is given for each row to arrays.
           inputs: as of `answer`.
-          who: as of `answer`.
+          prompt_indices: as of `answer`.
           *of_rows: arrays with a row for each input.
         """
         rows = 1 << (len(inputs) - 1).bit_length()  # powers of two, for few compilations
         padded = [min(i, len(inputs) - 1) for i in range(rows)]
-        batch, order = self._batch([inputs[i] for i in padded], [who[i] for i in padded])
+        batch, order = self._batch([inputs[i] for i in padded], [prompt_indices[i] for i in padded])
         order = [padded[i] for i in order]
         placed = partitioning.of(self.base).put_batch(batch)
-        found = program(self.base, placed, self._soft, *(array[order] for array in of_rows))
-        places = {number: place for place, number in enumerate(order)}
-        back = [places[i] for i in range(len(inputs))]
-        return jax.tree.map(lambda array: array[back], jax.device_get(found))
+        outputs = program(self.base, placed, self._injection, *(array[order] for array in of_rows))
+        row_of_input = {number: row for row, number in enumerate(order)}
+        rows_in_order = [row_of_input[i] for i in range(len(inputs))]
+        return jax.tree.map(lambda array: array[rows_in_order], jax.device_get(outputs))
 
     def _text(self, ids: Sequence[int], prompt: int) -> str:
-        if self.how.kind != "rank":  # what comes later was not asked for
-            ids = ids[: self.most(prompt)[1]]
-        text = self.words.decode(ids)
+        if self.decoding.kind != "rank":  # what comes later was not asked for
+            ids = ids[: self.max_lengths(prompt)[1]]
+        text = self.vocabulary.decode(ids)
         return without_sentinel(text) if self.prompts[prompt].sentinel else text
 
-    def _batch(self, inputs: Sequence[TokenIds], who: Sequence[int]) -> tuple[Batch, list[int]]:
+    def _batch(
+        self, inputs: Sequence[TokenIds], prompt_indices: Sequence[int]
+    ) -> tuple[Batch, list[int]]:
         """Rows of all prompts, prompt by prompt, and which input each row is."""
         split, room = _as_split(inputs), _LEAST_ROOM
-        while room < max(sum(token >= 0 for token in own) for own in inputs):
+        while room < max(sum(token >= 0 for token in ids) for ids in inputs):
             room *= 2
         parts, order = {}, []
         for number, prompt in enumerate(self.prompts):
-            own = [i for i, name in enumerate(who) if name == number]
-            layout = batching.Layout(len(prompt.rows_PD), prompt.insertion, room, 1)
-            parts[number] = batching.rows(split, np.asarray(own, np.int64), layout)
-            order += own
+            members = [i for i, index in enumerate(prompt_indices) if index == number]
+            layout = batching.Layout(prompt.length, prompt.insertion, room, 1)
+            parts[number] = batching.rows(split, np.asarray(members, np.int64), layout)
+            order += members
         return Batch(**batching.gang(parts)), order
 
 
-def place(prompt: Prompt | Tuned, insertion: str = "", labels: Sequence[str] = ()) -> Placed:
-    """Returns a stored prompt with defaults from its provenance.
+def prepare(prompt: Prompt, insertion: str = "", labels: Sequence[str] = ()) -> PreparedPrompt:
+    """Returns a stored prompt with the format of its task, from its provenance.
 
     Args:
       prompt: from a file.
@@ -283,25 +291,17 @@ def place(prompt: Prompt | Tuned, insertion: str = "", labels: Sequence[str] = (
       labels: what "rank" chooses from; the labels of the prompt's task by default.
     """
     facts, task = prompt.provenance, task_of(prompt)
-    tensors = {name: x for name, x in prompt.tensors.items() if Soft.has(name)}
-    sees: dict[str, Any] = {
-        name: facts[name] for name in ("sees_text", "sees_prompt") if name in facts
-    }
-    if "sees_text" in sees:
-        sees["sees_text"] = sees["sees_text"] == "True"
-    return Placed(
-        tensors.pop("prompt", np.zeros((0, 0), np.float32)),
+    return PreparedPrompt(
+        prompt,
         insertion or facts.get("insertion", "front"),
         tuple(labels) or (task.labels if task else ()),
         bool(task and task.sentinel),
-        tensors,
-        sees,
         tuple(facts.get("fields", "").split()),
         row_template=file_task.template(task) if task else "",
     )
 
 
-def task_of(prompt: Prompt | Tuned) -> TaskInfo | None:
+def task_of(prompt: Prompt) -> TaskInfo | None:
     """Returns the task that a prompt was trained on, None if it is unknown."""
     if "task_file" in prompt.provenance:
         return registry.outline(prompt.provenance["task_file"])
@@ -309,7 +309,7 @@ def task_of(prompt: Prompt | Tuned) -> TaskInfo | None:
     return registry.get(name) if registry.is_task(name) else None
 
 
-def doubts(prompt: Prompt | Tuned, model: str, base_sha256: str) -> list[str]:
+def doubts(prompt: Prompt, model: str, base_sha256: str) -> list[str]:
     """Returns reasons not to use a prompt with some weights.
 
     Args:
@@ -333,13 +333,13 @@ def doubts(prompt: Prompt | Tuned, model: str, base_sha256: str) -> list[str]:
 
 
 @functools.lru_cache(maxsize=8)
-def _program(config: T5Config, how: Decoding, max_length: int) -> Callable[..., tuple]:
+def _program(config: T5Config, decoding: Decoding, max_length: int) -> Callable[..., tuple]:
     model = T5(config)
 
     def run(
         base: Tree, batch: Batch, soft: Injection, *extra: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        return decode(how, model, base, batch, soft, max_length, *extra)
+        return decode(decoding, model, base, batch, soft, max_length, *extra)
 
     return jax.jit(run)
 
@@ -360,8 +360,8 @@ def _score_of_targets(config: T5Config) -> Callable[..., jax.Array]:
 
     def run(base: Tree, batch: Batch, soft: Injection, targets_BM: jax.Array) -> jax.Array:
         real_BM = (targets_BM > 0).astype(jnp.int32)
-        asked = batch.replace(targets_BM=targets_BM, target_segments_BM=real_BM)
-        losses_BM = token_losses(model.apply({"params": base}, asked, soft), targets_BM)
+        with_targets = batch.replace(targets_BM=targets_BM, target_segments_BM=real_BM)
+        losses_BM = token_losses(model.apply({"params": base}, with_targets, soft), targets_BM)
         return -jnp.sum(jnp.where(real_BM > 0, losses_BM, 0.0), axis=-1)
 
     return jax.jit(run)
@@ -376,31 +376,36 @@ def _as_split(inputs: Sequence[TokenIds]) -> CachedSplit:
 
 
 def _labels(
-    prompts: Sequence[Placed], words: Vocabulary, how: Decoding
+    prompts: Sequence[PreparedPrompt], vocabulary: Vocabulary, decoding: Decoding
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """All prompts' labels, labels_CM, and allowed_NC: which are whose."""
-    own = [
+    labels_of_prompts = [
         [f"{SENTINEL} {label}" if prompt.sentinel else label for label in prompt.labels]
         for prompt in prompts
     ]
-    names = list(dict.fromkeys(itertools.chain(*own))) if how.kind == "rank" else []
+    names = (
+        list(dict.fromkeys(itertools.chain(*labels_of_prompts))) if decoding.kind == "rank" else []
+    )
     ids = [
-        [*words.encode_target(without_sentinel(name), name.startswith(SENTINEL)), words.eos_id]
+        [
+            *vocabulary.encode_target(without_sentinel(name), name.startswith(SENTINEL)),
+            vocabulary.eos_id,
+        ]
         for name in names
     ]
     labels_CM = np.zeros((len(ids), max(map(len, ids), default=1)), np.int32)
     for row, label in zip(labels_CM, ids):
         row[: len(label)] = label
-    allowed = [[name in labels for name in names] for labels in own]
+    allowed = [[name in labels for name in names] for labels in labels_of_prompts]
     allowed_NC = np.asarray(allowed, bool).reshape(len(prompts), len(names))
     return tuple(names), labels_CM, allowed_NC
 
 
 def check(
     config: T5Config,
-    prompts: Sequence[Placed],
-    words: Vocabulary,
-    how: Decoding,
+    prompts: Sequence[PreparedPrompt],
+    vocabulary: Vocabulary,
+    decoding: Decoding,
     input_length: int,
     target_length: int,
 ) -> None:
@@ -409,45 +414,46 @@ def check(
     Raises:
       ValueError: a prompt, the vocabulary or the labels do not fit, or a length is too short.
     """
-    if words.size > config.vocab_size:
+    if vocabulary.size > config.vocab_size:
         raise ValueError(
-            f"the vocabulary {words.path} has {words.size} ids and the model's embedding only "
-            f"{config.vocab_size} rows; give the vocabulary that belongs to the model."
+            f"the vocabulary {vocabulary.path} has {vocabulary.size} ids and the model's "
+            f"embedding only {config.vocab_size} rows; give the vocabulary that belongs to the "
+            "model."
         )
     for name, length in (("input", input_length), ("target", target_length)):
         if not 2 <= length <= _MOST_LENGTH:
             raise ValueError(f"the {name} length is {length}; it must be 2 to {_MOST_LENGTH}.")
     for prompt in prompts:
-        if how.kind == "rank":
-            coverage.check_labels(prompt.labels, words, 0, prompt.sentinel)
+        if decoding.kind == "rank":
+            coverage.check_labels(prompt.labels, vocabulary, 0, prompt.sentinel)
         if slots.is_template(prompt.insertion):
             rows = slots.parse(prompt.insertion).length
-            if rows != len(prompt.rows_PD):
+            if rows != prompt.length:
                 raise ValueError(
                     f"the template {prompt.insertion!r} has room for {rows} rows and the prompt "
-                    f"has {len(prompt.rows_PD)}; give the template it was trained with."
+                    f"has {prompt.length}; give the template it was trained with."
                 )
         elif prompt.insertion not in batching.INSERTIONS:
             allowed = ", ".join(batching.INSERTIONS)
             raise ValueError(f"unknown insertion {prompt.insertion!r}; choose one of {allowed}.")
         _check_shapes(config, prompt)
-        if how.kind == "rank" and not (prompt.labels and all(prompt.labels)):
+        if decoding.kind == "rank" and not (prompt.labels and all(prompt.labels)):
             raise ValueError(
                 f"the labels to rank are {list(prompt.labels)}; give at least one, none of them "
                 "empty, with --labels=A,B."
             )
 
 
-def _check_shapes(config: T5Config, prompt: Placed) -> None:
-    for name, table in {"prompt": prompt.rows_PD, **prompt.tensors}.items():
+def _check_shapes(config: T5Config, prompt: PreparedPrompt) -> None:
+    for name, table in prompt.prompt.soft.items():
         if name.startswith("prefix/"):
             stack = "encoder" if "/encoder/" in name else "decoder"
             layers = getattr(config, f"num_{stack}_layers")
-            found = (table.shape[0], *table.shape[2:])
+            sizes = (table.shape[0], *table.shape[2:])
             needed = (layers, config.num_heads, config.head_dim)
-            if found != needed:
+            if sizes != needed:
                 raise ValueError(
-                    f"{name} is of layers, heads and head size {found} and the model has {needed}; "
+                    f"{name} is of layers, heads and head size {sizes} and the model has {needed}; "
                     "a prefix fits only the model it was trained with."
                 )
         elif len(table) and table.shape[1] != config.emb_dim:

@@ -50,10 +50,10 @@ def averaged(scores: Mapping[TaskInfo, Scores]) -> Scores:
     return {**named, "score": mean}
 
 
-def score_prompt(predictor: Predictor, task: Task, *how: Any, **more: Any) -> dict[str, Any]:
+def score_prompt(predictor: Predictor, task: Task, *settings: Any, **more: Any) -> dict[str, Any]:
     """Scores one prompt, as `score_prompts` does several, without the task's name."""
-    (found,) = score_prompts(predictor, [task], *how, **more)
-    return {name: value for name, value in found.items() if name != "task"}
+    (scores,) = score_prompts(predictor, [task], *settings, **more)
+    return {name: value for name, value in scores.items() if name != "task"}
 
 
 def score_prompts(
@@ -85,10 +85,10 @@ def score_prompts(
         for n, task in enumerate(tasks)
     ]
     texts: list[list[str]] = [[] for _ in sets]
-    asked = [(n, i) for n, (_, data) in enumerate(sets) for i in range(data.num_examples)]
-    asked.sort(key=lambda pair: pair[1])  # in turns, so that batches hold all tasks
-    for start in range(0, len(asked), batch_size):
-        part = asked[start : start + batch_size]
+    examples = [(n, i) for n, (_, data) in enumerate(sets) for i in range(data.num_examples)]
+    examples.sort(key=lambda pair: pair[1])  # in turns, so that batches hold all tasks
+    for start in range(0, len(examples), batch_size):
+        part = examples[start : start + batch_size]
         inputs = [sets[n][1].inputs[i] for n, i in part]
         answers = predictor.answer(inputs, [n for n, _ in part], [i for _, i in part])
         for (n, _), answer in zip(part, answers, strict=True):
@@ -98,9 +98,9 @@ def score_prompts(
             "task": info.name,
             "split": data.split,
             "examples": data.num_examples,
-            **score(info, own, data.examples),
+            **score(info, answers, data.examples),
         }
-        for (info, data), own in zip(sets, texts)
+        for (info, data), answers in zip(sets, texts)
     ]
 
 
@@ -110,11 +110,11 @@ def labelled(
     split: str,
     target_length: int = 0,
     vocabulary: str = "",
-    who: int = 0,
+    prompt_index: int = 0,
 ) -> tuple[TaskInfo, CachedSplit]:
     """Returns a task and a labelled split of it, with inputs as a prompt reads them.
 
-    Arguments and errors are those of `score_prompts`; `who` is the prompt.
+    Arguments and errors are those of `score_prompts`; `prompt_index` is that of the prompt.
     """
     info = registry.get(task)
     split = split or info.reported_split
@@ -125,10 +125,10 @@ def labelled(
             "`spjax predict`."
         )
     lengths = {
-        "inputs": predictor.most(who)[0],
+        "inputs": predictor.max_lengths(prompt_index)[0],
         "targets": target_length or info.target_length,
     }
     data = cache.load(info, split, lengths, vocabulary=vocabulary)
-    if slots.is_template(template := predictor.prompts[who].insertion):
-        data = slots.insert_slots(data, template, predictor.words)
+    if slots.is_template(template := predictor.prompts[prompt_index].insertion):
+        data = slots.insert_slots(data, template, predictor.vocabulary)
     return info, data

@@ -62,10 +62,10 @@ def _changed(
     rank = parts["a"].shape[-1] if "a" in parts else 0
     rows = name.endswith("wo/kernel")  # IA3 scales the input of the MLP's last layer
     shapes = {"a": (height, rank), "b": (rank, width), "": (height if rows else width,)}
-    shown = {part: array.shape for part, array in parts.items()}
-    if shown != {part: shapes[part] for part in needed}:
+    sizes = {part: array.shape for part, array in parts.items()}
+    if sizes != {part: shapes[part] for part in needed}:
         raise ValueError(
-            f"{origin} has {shown} for {name}, which is {kernel.shape}. Give the model that the "
+            f"{origin} has {sizes} for {name}, which is {kernel.shape}. Give the model that the "
             "adapter was trained with, and all of the adapter."
         )
     if "" in parts:
@@ -75,7 +75,7 @@ def _changed(
 
 def _by_kernel(tensors: Mapping[str, np.ndarray], origin: str) -> dict[str, dict[str, np.ndarray]]:
     """Factors "a" and "b", or scales "", of each kernel; layers unrolled."""
-    found: dict[str, dict[str, np.ndarray]] = {}
+    parts_of_kernels: dict[str, dict[str, np.ndarray]] = {}
     for name, array in tensors.items():
         match = _NAME.fullmatch(name)
         if match is None:
@@ -86,14 +86,14 @@ def _by_kernel(tensors: Mapping[str, np.ndarray], origin: str) -> dict[str, dict
         kernel, part = (match[2], match[3]) if match[1] else (match[5], "")
         scanned = _SCANNED.fullmatch(kernel)
         if scanned is None:
-            found.setdefault(kernel, {})[part] = array
+            parts_of_kernels.setdefault(kernel, {})[part] = array
             continue
         # Layers are on axis 1 of factors; of scales on the axis that they have in the kernel.
         axis = 0 if not part and not kernel.endswith("wo/kernel") else 1
         for i, one in enumerate(np.moveaxis(array, axis, 0)):
             layer = f"{scanned[1]}/layers_{i}/{scanned[2]}"
-            found.setdefault(layer, {})[part] = one
-    return found
+            parts_of_kernels.setdefault(layer, {})[part] = one
+    return parts_of_kernels
 
 
 def _place(kernel: str, weights: Mapping[str, jax.Array]) -> tuple[str, int | None]:

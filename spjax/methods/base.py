@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from spjax.checkpoints.prompts import prompts
+from spjax.checkpoints.prompts import prompt_files
 from spjax.injection import Injection, Soft, join
 from spjax.types import Tree
 
@@ -75,7 +75,7 @@ class Method(nn.Module):
 
     def digest_of(self, path: str) -> str:
         """Returns the SHA-256 of the content read from one of `paths`, "" if it is unreadable."""
-        return prompts.digest(path)
+        return prompt_files.digest(path)
 
     def resolve(self, labels: Sequence[str], encode: Encode, tasks: int = 1) -> Method:
         """Fills in what depends on task and vocabulary, such as label words for initializers.

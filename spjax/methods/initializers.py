@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spjax import validation
-from spjax.checkpoints.prompts import prompts
+from spjax.checkpoints.prompts import prompt_files
 from spjax.files import expanded
 from spjax.methods.base import UNKNOWN, Encode
 from spjax.models import quantization
@@ -200,7 +200,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class FromFile:
-    """A saved prompt, in any format of `spjax.checkpoints.prompts.prompts.read`.
+    """A saved prompt, in any format of `spjax.checkpoints.prompts.prompt_files.read_soft_tokens`.
 
     The prompt of a finished run as the start of another is prompt transfer (SPoT, Vu et al. 2022).
 
@@ -234,7 +234,9 @@ class FromFile:
         """
         del rng
         width = embedding_VD.shape[1]
-        return jnp.asarray(prompts.read(self.path, width=width, length=length).rows_PD)
+        return jnp.asarray(
+            prompt_files.read_soft_tokens(self.path, width=width, length=length).soft_tokens_PD
+        )
 
 
 def check(name: str, value: Any) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from spjax import validation
 from spjax.checkpoints import array_files
-from spjax.checkpoints.prompts import prompts
+from spjax.checkpoints.prompts import prompt_files
 from spjax.files import expanded, file_digest
 from spjax.injection import Soft
 from spjax.methods.base import Encode, Method
@@ -166,7 +166,10 @@ class MultitaskPromptTuning(Method):
             )
         initializer, rows = self.initializer.resolve(labels, encode), None
         if self.teachers:
-            read = (prompts.read(path, length=self.length).rows_PD for path in self.teachers)
+            read = (
+                prompt_files.read_soft_tokens(path, length=self.length).soft_tokens_PD
+                for path in self.teachers
+            )
             rows = _Rows(tuple(read))
         return self.clone(initializer=initializer, tasks=tasks, teacher_rows=rows)
 

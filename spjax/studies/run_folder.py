@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from spjax import config, locks
-from spjax.checkpoints.prompts import prompts
+from spjax.checkpoints.prompts import run_prompts
 from spjax.files import DamagedFile, file_digest, read_json, write_text
 
 _log = logging.getLogger(__name__)
 
-LONGER = prompts.RUN_LONGER
+LONGER = run_prompts.LONGER_CONFIG_FILE
 _PROBE_BYTES = 1 << 20
 _DISK_ERRORS = {*(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)}
 _PATIENCE_SECONDS = 1.0  # the owner of a lock may be just about to end

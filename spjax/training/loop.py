@@ -132,7 +132,7 @@ def _answer(gang: Gang, member: Member, trainable: Tree) -> result.Answer:
         member.method.without_initializer(),
         trainable,
         gang.model.weights,
-        member.data.words,
+        member.data.vocabulary,
         member.data.layout,
         member.run.eval_batch_size,
     )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from spjax import multihost, trees
 from spjax.checkpoints.frozen_model import FrozenModel
-from spjax.checkpoints.prompts import prompts
+from spjax.checkpoints.prompts import prompt_files, run_prompts
 from spjax.data.tasks import file_task
 from spjax.data.token_cache.cache import CachedSplit
 from spjax.files import file_digest, write_json
@@ -88,7 +88,7 @@ def save_tensors(member: Member, model: FrozenModel, trainable: Tree, result: An
     config = _config_file(member.folder)
     text = config.read_text(encoding="utf-8") if config else ""
     tasks = [info.name for info in member.data.mixture.trained]
-    prompts.write_run(member.folder, host, prompts.provenance_of_run(result, text), tasks)
+    prompt_files.write_run(member.folder, host, run_prompts.provenance(result, text), tasks)
 
 
 def write(member: Member, result: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -104,5 +104,5 @@ def write(member: Member, result: dict[str, Any], seconds: float) -> dict[str, A
 
 
 def _config_file(folder: Path) -> Path | None:
-    paths = (folder / name for name in (prompts.RUN_LONGER, prompts.RUN_CONFIG))
+    paths = (folder / name for name in (run_prompts.LONGER_CONFIG_FILE, run_prompts.CONFIG_FILE))
     return next(filter(Path.is_file, paths), None)

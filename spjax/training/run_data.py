@@ -24,7 +24,7 @@ class RunData:
 
     Attributes:
       mixture: the tasks.
-      words: the vocabulary.
+      vocabulary: of the model.
       fields: names of the fields in the training texts, where the method has a template.
       method: the run's, with initial values that follow from labels and vocabulary.
       layout: of rows that hold every example.
@@ -35,10 +35,10 @@ class RunData:
     def __init__(self, run: Run) -> None:
         """Builds the token caches that are missing, in one start of TensorFlow."""
         self.run, self.mixture = run, run.mixture
-        self.words = run.open_model().vocabulary
+        self.vocabulary = run.open_model().vocabulary
         self.final = self.mixture.reported_split
         self.method: Method = run.method.resolve(
-            self.mixture.class_labels, self.words.encode, len(self.mixture.trained)
+            self.mixture.class_labels, self.vocabulary.encode, len(self.mixture.trained)
         )
         wanted = needed(run)
         cache.ensure_all(wanted)
@@ -52,7 +52,7 @@ class RunData:
             trained = (self.split(info, "train").examples for info in self.mixture.trained)
             self.fields = tuple(slots.names_of([x["inputs_text"] for xs in trained for x in xs]))
             self._splits = {
-                key: slots.insert_slots(split, template, self.words)
+                key: slots.insert_slots(split, template, self.vocabulary)
                 for key, split in self._splits.items()
             }
         self.layout = batching.make_layout(
@@ -113,10 +113,10 @@ class RunData:
 
         They are all of them, or a random part of each task, the same whatever the run's seed is.
         """
-        most, seed = self.run.eval_examples, self.run.eval_seed
-        for info in self.mixture.scored if most and not self._parts else ():
+        limit, seed = self.run.eval_examples, self.run.eval_seed
+        for info in self.mixture.scored if limit and not self._parts else ():
             whole, group = self.split(info, "validation"), metrics.GROUPS.get(info.postprocess)
-            self._parts[info.name, "validation"] = whole.sample(most, seed, group)
+            self._parts[info.name, "validation"] = whole.sample(limit, seed, group)
         return self._score({**self._splits, **self._parts}, "validation", answer)
 
     def score(self, split: str, answer: Callable[[CachedSplit], list[str]]) -> dict[str, float]:
@@ -199,8 +199,8 @@ def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:
     for split in dict.fromkeys(("validation", tasks.reported_split)):
         pairs += [(info, split) for info in tasks.scored]
     pairs += [(info, info.reported_split) for info in tasks.transfer]
-    lengths, words = lengths_of(run), run.resolved_vocabulary
-    return [(*pair, lengths, words) for pair in pairs]
+    lengths, vocabulary = lengths_of(run), run.resolved_vocabulary
+    return [(*pair, lengths, vocabulary) for pair in pairs]
 
 
 def lengths_of(run: Run) -> dict[str, int]:

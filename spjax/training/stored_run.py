@@ -61,7 +61,7 @@ def score_folder(
             data.method.without_initializer(),
             trainable,
             model.weights,
-            data.words,
+            data.vocabulary,
             data.layout,
             run.eval_batch_size,
         )

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.data.tasks.info import FewShot, TaskInfo
 from spjax.data.token_cache.cache import CachedSplit
-from spjax.inference.prediction import Placed, Predictor
+from spjax.inference.prediction import Predictor, PreparedPrompt
 from spjax.models.decoding import Decoding
 from spjax.training.run import Run
 from spjax.training.run_data import RunData
@@ -62,19 +63,22 @@ class Untrained:
     def _predictor(self, base: Tree, info: TaskInfo) -> Predictor:
         run, tasks = self.run, self.tasks
         config = run.open_model().config
-        none_PD = np.zeros((0, config.emb_dim), np.float32)
-        asked = Placed(none_PD, labels=info.labels, sentinel=info.sentinel)
-        how = Decoding(run.method.decoding)
+        no_prompt = PreparedPrompt(Prompt({}), labels=info.labels, sentinel=info.sentinel)
+        decoding = Decoding(run.method.decoding)
         lengths = (run.row_length, tasks.layout.target_length)
-        return Predictor(config, base, [asked], tasks.words, how, *lengths)
+        return Predictor(config, base, [no_prompt], tasks.vocabulary, decoding, *lengths)
 
     def _texts(self, split: CachedSplit) -> list[str]:
         """The input texts as every run reads them: cut to the most tokens of an input."""
-        words, most = self.tasks.words, split.lengths["inputs"] - 1
+        vocabulary, max_length = self.tasks.vocabulary, split.lengths["inputs"] - 1
         texts = []
         for example in split.examples:
-            ids = words.encode(example["inputs_text"])
-            texts.append(example["inputs_text"] if len(ids) <= most else words.decode(ids[:most]))
+            ids = vocabulary.encode(example["inputs_text"])
+            texts.append(
+                example["inputs_text"]
+                if len(ids) <= max_length
+                else vocabulary.decode(ids[:max_length])
+            )
         return texts
 
     def _fitting(self, info: TaskInfo) -> Sequence[Example]:
@@ -84,14 +88,14 @@ class Untrained:
                 f"{info.name} has no labels to rank, its answers are free text. Use the decoding "
                 "'greedy'."
             )
-        drawn, words = self._drawn(info), self.tasks.words
+        drawn, vocabulary = self._drawn(info), self.tasks.vocabulary
         written = functools.partial(self.run.method.written, info.name)
 
         def tokens(text: str) -> int:
-            return len(words.encode(text))
+            return len(vocabulary.encode(text))
 
         texts = [text for split in self.tasks.scored_splits(info) for text in self._texts(split)]
-        if words.unk_id in words.encode(written("")):
+        if vocabulary.unk_id in vocabulary.encode(written("")):
             self.message += (
                 f"The template of {info.name} has pieces that the vocabulary lacks (<unk>). "
             )

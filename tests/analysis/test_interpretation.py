@@ -6,7 +6,7 @@ import pytest
 
 from spjax.analysis import interpretation, prompt_page
 from spjax.analysis.figures import _heat_map
-from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.vocabularies import vocabulary
 
 
@@ -62,7 +62,7 @@ def describe(*args, **options):
 
 
 def test_page():
-    prompt = Prompt(ROWS, {"model": "square", "step": "20"}, "a.npy (.npy)")
+    prompt = Prompt.from_array(ROWS, {"model": "square", "step": "20"}, "a.npy (.npy)")
     page = describe(prompt, EMBEDDING, Words(), 2, labels=("up", "diagonal right"))
     assert page.splitlines() == [
         "prompt       a.npy (.npy)",
@@ -91,10 +91,10 @@ def test_page():
 
 
 def test_page_without_model_or_provenance():
-    page = describe(Prompt(ROWS))
+    page = describe(Prompt.from_array(ROWS))
     assert "provenance   not recorded" in page and "nearest" not in page
-    assert "0    50    2 0.99" in describe(Prompt(ROWS), EMBEDDING, None, 1)
-    assert "row cosine" not in describe(Prompt(ROWS[:1]))
+    assert "0    50    2 0.99" in describe(Prompt.from_array(ROWS), EMBEDDING, None, 1)
+    assert "row cosine" not in describe(Prompt.from_array(ROWS[:1]))
 
 
 def test_euclidean_distances_are_exact_where_float32_would_round():
@@ -118,7 +118,7 @@ def test_ranks_count_the_nearer_words():
 
 def test_tight_clusters_and_shared_words():
     table = np.float32([[1, 0.1, 0], [1, 0, 0.1], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
-    rows = Prompt(np.float32([[2, 0, 0], [1, 0.01, 0.01], [0, 3, 1]]))
+    rows = Prompt.from_array(np.float32([[2, 0, 0], [1, 0.01, 0.01], [0, 3, 1]]))
     found = interpretation.examine(rows, table, None, 3)
     tight = found["cluster"]["rows"]
     assert tight[0] == tight[1] > 0.98 > tight[2]
@@ -129,7 +129,10 @@ def test_tight_clusters_and_shared_words():
 
 
 def test_similarities_of_prompts():
-    one, other = Prompt(np.float32([[1, 0], [0, 1]])), Prompt(np.float32([[5, 0]]))
+    one, other = (
+        Prompt.from_array(np.float32([[1, 0], [0, 1]])),
+        Prompt.from_array(np.float32([[5, 0]])),
+    )
     found = interpretation.similarities([one, other])
     half = 2**-0.5
     np.testing.assert_allclose(found["average"], [[1, half], [half, 1]], atol=1e-6)
@@ -137,7 +140,7 @@ def test_similarities_of_prompts():
     text = prompt_page.matrix(["a", "b"], found["average"], "cosine")
     assert text.splitlines()[2].split() == ["b", "0.707", "1.000"]
     with pytest.raises(ValueError, match=r"rows of the widths \[2, 3\]; compare prompts of one"):
-        interpretation.similarities([one, Prompt(np.ones((1, 3), np.float32))])
+        interpretation.similarities([one, Prompt.from_array(np.ones((1, 3), np.float32))])
 
 
 def test_the_heat_map_has_its_numbers_beside_it(tmp_path):
@@ -149,15 +152,19 @@ def test_the_heat_map_has_its_numbers_beside_it(tmp_path):
 
 
 def test_how_much_of_a_text_is_left():
-    found = interpretation.examine(Prompt(ROWS), EMBEDDING, Words(), 1, text="diagonal right up")
+    found = interpretation.examine(
+        Prompt.from_array(ROWS), EMBEDDING, Words(), 1, text="diagonal right up"
+    )
     assert found["text"] == {"tokens": 3, "recovered": 1}
     assert "of the text: 1 of 3 rows have their own word nearest" in prompt_page.page(found)
 
 
 def test_a_discretised_prompt_is_made_of_words():
     facts = {"task": "t", "step": "3", "validation_score": "50.0"}
-    made = interpretation.discretised(Prompt(ROWS[[0, 2]], facts), EMBEDDING, Words(), "cosine")
-    assert made.rows_PD.tolist() == EMBEDDING[[2, 3]].tolist()
+    made = interpretation.discretised(
+        Prompt.from_array(ROWS[[0, 2]], facts), EMBEDDING, Words(), "cosine"
+    )
+    assert made.soft_tokens_PD.tolist() == EMBEDDING[[2, 3]].tolist()
     assert made.provenance == {
         "task": "t",
         "step": "3",
@@ -170,7 +177,7 @@ def test_special_pieces_and_sentinels_of_a_real_vocabulary():
     words = vocabulary.load_vocabulary("pocket")
     table = np.eye(words.size + 2, dtype=np.float32)
     ids = [0, 1, 2, words.sentinel(0), words.sentinel(99), words.size + 1]
-    found = interpretation.examine(Prompt(table[ids]), table, words, 1)
+    found = interpretation.examine(Prompt.from_array(table[ids]), table, words, 1)
     assert [row["nearest"] for row in found["rows"]] == [
         [[word, 1.0]]
         for word in (
@@ -186,10 +193,10 @@ def test_special_pieces_and_sentinels_of_a_real_vocabulary():
 
 def test_mistakes():
     with pytest.raises(ValueError, match="prompt has width 2, but the model's embeddings have 3"):
-        interpretation.examine(Prompt(ROWS), np.ones((4, 3), np.float32))
+        interpretation.examine(Prompt.from_array(ROWS), np.ones((4, 3), np.float32))
     with pytest.raises(ValueError, match="neighbours is 0; it must be at least 1"):
-        interpretation.examine(Prompt(ROWS), EMBEDDING, Words(), 0)
+        interpretation.examine(Prompt.from_array(ROWS), EMBEDDING, Words(), 0)
     with pytest.raises(ValueError, match="the label '' has no tokens; give a list of words"):
-        interpretation.examine(Prompt(ROWS), EMBEDDING, Words(), labels=("up", ""))
+        interpretation.examine(Prompt.from_array(ROWS), EMBEDDING, Words(), labels=("up", ""))
     with pytest.raises(ValueError, match="unknown metric 'dot'; use one of cosine, euclidean"):
         interpretation.nearest_words(ROWS, EMBEDDING, 1, "dot")

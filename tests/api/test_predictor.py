@@ -61,7 +61,7 @@ def test_every_form_of_a_prompt_answers_alike(trained, model, tmp_path, predicto
     forms = [prompt, trained.folder / "prompt.npy", str(trained.folder)]
     for format in ("npy", "safetensors", "peft", "t5x"):
         forms.append(spjax.save_prompt(prompt, tmp_path / format, format))
-        assert np.array_equal(spjax.load_prompt(forms[-1]).rows_PD, prompt.rows_PD)
+        assert np.array_equal(spjax.load_prompt(forms[-1]).soft_tokens_PD, prompt.soft_tokens_PD)
     many = spjax.load_predictor(forms, model, decoding="rank")
     for number in range(len(forms)):
         assert many.predict(TEXTS, prompt=number) == wanted
@@ -82,13 +82,13 @@ def test_an_adapter(model, task, tmp_path):
         model, task, spjax.LoRA(rank=2), output_dir=tmp_path / "run", **{**SETTINGS, "steps": 2}
     )
     wanted = spjax.load_predictor(tmp_path / "run").predict(TEXTS)
-    peft = spjax.save_prompt(run.tensors, tmp_path / "peft", "peft", base_model="x")
+    peft = spjax.save_prompt(run.prompt, tmp_path / "peft", "peft", base_model="x")
     assert spjax.load_predictor(peft, model).predict(TEXTS) == wanted
-    assert spjax.load_prompt(peft).tensors.keys() == run.tensors.tensors.keys()
-    tensors = spjax.save_prompt(run.tensors, tmp_path / "lora.safetensors", "safetensors")
+    assert spjax.load_prompt(peft).tensors.keys() == run.prompt.tensors.keys()
+    tensors = spjax.save_prompt(run.prompt, tmp_path / "lora.safetensors", "safetensors")
     assert spjax.load_predictor(tensors, model).predict(TEXTS) == wanted
     with pytest.raises(ValueError, match="more than a table of soft tokens .*Use 'peft' or 'safet"):
-        spjax.save_prompt(run.tensors, tmp_path / "lora.npy")
+        spjax.save_prompt(run.prompt, tmp_path / "lora.npy")
     with pytest.raises(ValueError, match="changes the weights, so no other prompt can share"):
         spjax.load_predictor([tensors, peft], model)
 
@@ -131,7 +131,7 @@ def test_mistakes_of_loading(trained, tmp_path):
 
 
 def save(prompt, folder):
-    return spjax.save_prompt(prompt.rows_PD, folder / "rows.npy")
+    return spjax.save_prompt(prompt.soft_tokens_PD, folder / "rows.npy")
 
 
 @pytest.mark.parametrize(
@@ -156,6 +156,6 @@ def test_a_run_is_a_source_and_labels_are_scored_in_batches(trained, predictor):
 
 def test_a_prompt_that_names_no_checkpoint(trained):
     facts = {**trained.prompt.provenance, "model": "auto"}
-    prompt = type(trained.prompt)(trained.prompt.rows_PD, facts)
+    prompt = type(trained.prompt)(trained.prompt.soft_tokens_PD, facts)
     with pytest.raises(ValueError, match="does not name; give the model, with model=PATH"):
         spjax.load_predictor(prompt)

@@ -27,10 +27,10 @@ def test_a_run(trained, model):
     assert trained.status == "finished" and trained.message == ""
     assert set(trained.validation) == set(trained.test) == {"accuracy", "score"}
     assert [row["step"] for row in trained.metrics if "train/loss" in row] == [2, 4]
-    assert trained.prompt.rows_PD.shape == (3, 16)
+    assert trained.prompt.soft_tokens_PD.shape == (3, 16)
     assert trained.prompt.provenance["base_sha256"] == model.digest
     assert trained.config.steps == 4 and trained.config.method == spjax.PromptTuning(length=3)
-    assert trained.best_step in (2, 4) and trained.tensors.tensors.keys() == {"prompt"}
+    assert trained.best_step in (2, 4) and trained.prompt.tensors.keys() == {"prompt"}
 
 
 def test_the_command_line_reads_it(trained, capsys):
@@ -62,7 +62,7 @@ def test_the_command_line_gives_the_same_numbers(model, method, tmp_path, capsys
     assert (folder / "config.gin").read_text() == (here.folder / "config.gin").read_text()
     there = spjax.load_run(folder)
     assert there.metrics == here.metrics and there.test == here.test
-    assert np.array_equal(there.prompt.rows_PD, here.prompt.rows_PD)
+    assert np.array_equal(there.prompt.soft_tokens_PD, here.prompt.soft_tokens_PD)
     monkeypatch.setattr(loop, "train", lambda *args: pytest.fail("trained"))
     same = spjax.train(model, own, method, output_dir=folder, **SETTINGS)
     assert same.result == there.result
@@ -90,7 +90,7 @@ def test_an_interrupted_run_goes_on(trained, model, task, method, tmp_path):
         spjax.load_run(tmp_path / "run")
     run = spjax.train(model, task, method, output_dir=tmp_path / "run", **SETTINGS)
     assert run.metrics == trained.metrics
-    assert np.array_equal(run.prompt.rows_PD, trained.prompt.rows_PD)
+    assert np.array_equal(run.prompt.soft_tokens_PD, trained.prompt.soft_tokens_PD)
 
 
 def test_the_optimizer_of_a_method_is_that_of_its_gin_file():

@@ -1,5 +1,7 @@
 """A training loop of one's own."""
 
+import json
+
 import jax
 import numpy as np
 import optax
@@ -205,7 +207,7 @@ def test_answers_are_compiled_once_and_in_batches(tuned):
 
 
 def test_its_scores_are_those_of_the_run(tuned, trained):
-    scores = tuned.evaluate(trained.tensors.tensors, "test")
+    scores = tuned.evaluate(trained.prompt.tensors, "test")
     assert scores == trained.test
 
 
@@ -217,3 +219,21 @@ def test_losses_are_those_of_the_same_optimizer(tuned, model, task, method, tmp_
     losses, _ = train(tuned, tuned.batches(8), optimizer.to_optax(), 3)
     logged = [row["train/loss"] for row in run.metrics if "train/loss" in row]
     np.testing.assert_allclose(losses, logged, rtol=1e-5)
+
+
+def test_batches_continue_from_a_saved_position(tuned):
+    batches = tuned.batches(4, seed=1)
+    next(batches)
+    state = json.loads(json.dumps(batches.get_state()))
+    expected = next(batches)
+    again = tuned.batches(4, seed=1)
+    again.set_state(state)
+    jax.tree.map(np.testing.assert_array_equal, next(again), expected)
+
+
+def test_bad_batch_sizes(tuned):
+    for batch_size in (0, 2.5):
+        with pytest.raises(ValueError, match=f"batch_size is {batch_size}; it must be a whole"):
+            tuned.predict(tuned.init(), ["a"], batch_size=batch_size)
+    with pytest.raises(ValueError, match="BATCH_SIZE is 0|batch_size is 0"):
+        tuned.batches(0)

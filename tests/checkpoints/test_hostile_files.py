@@ -12,7 +12,7 @@ import safetensors.numpy
 
 from spjax import trees
 from spjax.checkpoints import array_files
-from spjax.checkpoints.prompts import peft, prompts, tuned
+from spjax.checkpoints.prompts import peft, prompt_files
 from spjax.checkpoints.weights import (
     convert,
     huggingface,
@@ -60,7 +60,7 @@ def start(path):
 def test_shapes_that_were_made_up(tmp_path, shape, message):
     path = npy(tmp_path / "p.npy", shape)
     with pytest.raises(ValueError, match=f"cannot read the array in .*p.npy.*{message}"):
-        prompts.read(path)
+        prompt_files.read_soft_tokens(path)
     with pytest.raises(ValueError, match="cannot read .*p.npy"):
         start(path)
 
@@ -70,10 +70,10 @@ def test_headers_that_are_no_headers(tmp_path):
     for header in (b"(" * 9000, b"{'descr': '<f4'}", b"[1", b"\xff" * 90):
         path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
         with pytest.raises(ValueError, match="cannot read the array in .*p.npy"):
-            prompts.read(path)
+            prompt_files.read_soft_tokens(path)
     path.write_bytes(b"\x93NUMPY\x07\x00" + bytes(90))
     with pytest.raises(ValueError, match=r"version \(7, 0\) of the format"):
-        prompts.read(path)
+        prompt_files.read_soft_tokens(path)
 
 
 def not_regular(folder):
@@ -85,7 +85,7 @@ def not_regular(folder):
 
 
 READERS = {
-    ".npy": (prompts.read, tuned.read, array_files.read_npy),
+    ".npy": (prompt_files.read_soft_tokens, prompt_files.read, array_files.read_npy),
     ".safetensors": (
         array_files.read_safetensors,
         safetensors_files.read,
@@ -117,7 +117,11 @@ def test_pipes_inside_folders(tmp_path):
         folder.mkdir()
         (folder / huggingface.WEIGHTS).write_bytes(b"")
         os.mkfifo(folder / name)
-        for read in (prompts.read, tuned.read, lambda path: weights.load("auto", str(path))):
+        for read in (
+            prompt_files.read_soft_tokens,
+            prompt_files.read,
+            lambda path: weights.load("auto", str(path)),
+        ):
             with pytest.raises(ValueError, match=str(folder)):
                 read(folder)
     (tmp_path / t5x.INDEX / t5x.INDEX).unlink()
@@ -156,7 +160,7 @@ def test_headers_of_weights(tmp_path, content, data, message):
     with pytest.raises(ValueError, match=f"w.safetensors.*{message}|{message}.*w.safetensors"):
         list(safetensors_files.read(path))
     with pytest.raises(ValueError, match="w.safetensors"):
-        prompts.read(path)
+        prompt_files.read_soft_tokens(path)
 
 
 def test_names_that_are_no_tree():

@@ -11,8 +11,8 @@ import pytest
 
 from spjax import config, partitioning
 from spjax.analysis import interpretation
-from spjax.checkpoints.prompts import prompts
-from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.prompts import prompt_files, run_prompts
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.checkpoints.weights import weights
 from spjax.cli import eval as eval_command
 from spjax.cli import inspect as inspect_command
@@ -41,7 +41,9 @@ def files(tmp_path):
     for name, length in (("cb", 2), ("wic", 5)):
         rows = rng.normal(size=(length, 16)).astype(np.float32)
         facts = {"task": f"pocket_{name}", "model": "pocket_50k"}
-        made[name] = str(prompts.write(tmp_path / f"{name}.npy", Prompt(rows, facts)))
+        made[name] = str(
+            prompt_files.write(tmp_path / f"{name}.npy", Prompt.from_array(rows, facts))
+        )
     return made
 
 
@@ -113,7 +115,9 @@ def test_bad_rows_are_reported_and_the_rest_answered(call, files, tmp_path):
 def test_mistakes(call, files, tmp_path):
     one, lines = f"--prompt={files['cb']}", tmp_path / "in.txt"
     lines.touch()
-    nameless = prompts.write(tmp_path / "p.npy", Prompt(np.ones((1, 16), np.float32)))
+    nameless = prompt_files.write(
+        tmp_path / "p.npy", Prompt.from_array(np.ones((1, 16), np.float32))
+    )
     for args, message in [
         (("predict", "absent", one), "cannot read absent: No such file"),
         (("predict", str(lines), one, one), "2 prompts are given; say which row has which"),
@@ -135,7 +139,7 @@ def test_mistakes(call, files, tmp_path):
 def test_prompts_of_one_task_answer_together(call, files, tmp_path):
     rows = np.random.default_rng(1).normal(size=(3, 16)).astype(np.float32)
     facts = {"task": "pocket_cb", "model": "pocket_50k"}
-    other = str(prompts.write(tmp_path / "other.npy", Prompt(rows, facts)))
+    other = str(prompt_files.write(tmp_path / "other.npy", Prompt.from_array(rows, facts)))
     both = ("eval", "--prompt", files["cb"], other, "--decoding=rank", "--split=validation")
     code, out, err = call(*both, "--ensemble=mean")
     found = json.loads("\n".join(out))
@@ -191,7 +195,7 @@ def bank(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         facts = {"task": f"pocket_{task}", "model": "pocket_50k", "best_step": 7, **facts}
-        prompts.write_run(folder, tensors, prompts.provenance_of_run(facts, ""), [])
+        prompt_files.write_run(folder, tensors, run_prompts.provenance(facts, ""), [])
     return {name: (task, str(tmp_path / name)) for name, (task, *_) in made.items()}
 
 
@@ -303,7 +307,7 @@ def test_choices_are_those_of_the_library():
 
 
 def test_prompts_that_say_no_model(capsys, tmp_path):
-    path = prompts.write(tmp_path / "p.npy", Prompt(np.ones((1, 16), np.float32)))
+    path = prompt_files.write(tmp_path / "p.npy", Prompt.from_array(np.ones((1, 16), np.float32)))
     assert main.main(["predict", "--prompt", str(path), __file__]) == 2
     assert "the prompts do not say one model" in capsys.readouterr().err
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from spjax.checkpoints.prompts import prompts
-from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.prompts import prompt_files
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.cli import main
 from spjax.vocabularies import vocabulary
 
@@ -20,7 +20,9 @@ IDS = [WORDS.encode("the")[0], 1, WORDS.sentinel(7)]
 @pytest.fixture
 def prompt(tmp_path):
     rows = 3 * TABLE[IDS].astype(np.float32)
-    return str(prompts.write(tmp_path / "p.npy", Prompt(rows, {"task": "pocket_cb"})))
+    return str(
+        prompt_files.write(tmp_path / "p.npy", Prompt.from_array(rows, {"task": "pocket_cb"}))
+    )
 
 
 def call(capsys, *args):
@@ -50,15 +52,17 @@ def test_inspect_with_weights(capsys, tmp_path, prompt, name):
     assert found["labels"]["the"] == {"rank": 1, "row": 0, "neighbour_of": [0]}
     out = str(tmp_path / "words.npy")
     code, text, _ = call(capsys, *args, f"--discretise={out}")
-    made = prompts.read(out)
+    made = prompt_files.read_soft_tokens(out)
     assert code == 0 and made.provenance["words"] == f"{WORDS.piece(IDS[0])} </s> <extra_id_7>"
     assert made.provenance["words"] in text
-    np.testing.assert_array_equal(made.rows_PD, TABLE[IDS].astype(np.float32))
+    np.testing.assert_array_equal(made.soft_tokens_PD, TABLE[IDS].astype(np.float32))
 
 
 def test_inspect_several(capsys, tmp_path, prompt):
     rows = np.ones((5, 16), np.float32)
-    other = str(prompts.write(tmp_path / "q.npy", Prompt(rows, {"task": "pocket_wic"})))
+    other = str(
+        prompt_files.write(tmp_path / "q.npy", Prompt.from_array(rows, {"task": "pocket_wic"}))
+    )
     code, out, _ = call(capsys, "inspect", prompt, other, f"--figure={tmp_path / 'alike.png'}")
     assert code == 0 and out.splitlines()[0].split()[-2:] == ["pocket_cb", "pocket_wic"]
     assert "mean cosine of rows" in out and (tmp_path / "alike.svg").is_file()
@@ -69,7 +73,7 @@ def test_inspect_several(capsys, tmp_path, prompt):
 
 
 def test_inspect_a_run_shows_its_drift(capsys, tmp_path, prompt):
-    prompts.write(tmp_path / "prompt.npy", prompts.read(prompt))
+    prompt_files.write(tmp_path / "prompt.npy", prompt_files.read_soft_tokens(prompt))
     values = {"trainable/norm": 7.0, "trainable/drift": 2.0}
     lines = [{"step": 5, "train/loss": 1.0}, {"step": 5, **values}, {"step": 10, **values}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -84,11 +88,11 @@ def test_inspect_without_weights(capsys, prompt):
     assert code == 0 and "row norm" in out and "Give --model=SIZE for the nearest words" in out
 
 
-@pytest.mark.parametrize("format", prompts.FORMATS)
+@pytest.mark.parametrize("format", prompt_files.FORMATS)
 def test_convert(capsys, tmp_path, prompt, format):
     code, out, _ = call(capsys, "convert", prompt, str(tmp_path / "out"), "--format", format)
-    found, made = prompts.read(prompt), prompts.read(out.strip())
-    assert code == 0 and made.rows_PD.tobytes() == found.rows_PD.tobytes()
+    found, made = prompt_files.read_soft_tokens(prompt), prompt_files.read_soft_tokens(out.strip())
+    assert code == 0 and made.soft_tokens_PD.tobytes() == found.soft_tokens_PD.tobytes()
     assert made.provenance == found.provenance == {"task": "pocket_cb"}
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas
 import pytest
 
-from spjax.checkpoints.prompts import prompts
-from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.prompts import prompt_files
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.cli import main, predict
 from spjax.data.tasks import file_task, registry
 from spjax.data.tasks.file_task import FileTask
@@ -54,7 +54,7 @@ def prompt(tmp_path):
 
 def written(path, facts, seed=0):
     rows = np.random.default_rng(seed).normal(size=(3, 16)).astype(np.float32)
-    return str(prompts.write(path, Prompt(rows, facts)))
+    return str(prompt_files.write(path, Prompt.from_array(rows, facts)))
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_rows_of_every_format_are_answered_and_scored_alike(call, prompt, tmp_pa
 
 
 def test_several_prompts_read_a_file_as_their_own_tasks_do(call, prompt, tmp_path):
-    facts = prompts.read(prompt).provenance
+    facts = prompt_files.read_soft_tokens(prompt).provenance
     second = written(tmp_path / "second.npy", facts, 1)
     path = write(tmp_path / "new.jsonl", NEW)
     both = ("eval", "--prompt", prompt, second, f"--task={path}")

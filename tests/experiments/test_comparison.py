@@ -9,7 +9,7 @@ import pytest
 
 from experiments.extensions import data_efficiency, ensemble, interpretation, stored, transfer
 from spjax.analysis import statistics
-from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.studies import plan
 from spjax.studies.study import load_study
 
@@ -72,7 +72,7 @@ def test_examples_saved(tmp_path, capsys):
 
 
 def item(task, seed, rows):
-    return stored.Stored({"task": task, "seed": seed, "key": "k"}, None, Prompt(rows))
+    return stored.Stored({"task": task, "seed": seed, "key": "k"}, None, Prompt.from_array(rows))
 
 
 def study_of_starts(scores):

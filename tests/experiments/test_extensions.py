@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from experiments.extensions import ensemble, interpretation, stored
-from spjax.checkpoints.prompts import prompts
-from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.prompts import prompt_files
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.inference import ensembles, scoring
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models.decoding import Decoding
@@ -38,7 +38,7 @@ def study(tmp_path, checkpoint):
         if i < 2:
             rows = np.random.default_rng(i).normal(size=(3, 16)).astype(np.float32)
             facts = {"task": "pocket_cb", "model": "pocket_50k"}
-            prompts.write(folder / "prompt.npy", Prompt(rows, facts))
+            prompt_files.write(folder / "prompt.npy", Prompt.from_array(rows, facts))
         values = {
             "study": "s",
             "arm": "prompts",
@@ -78,7 +78,7 @@ def test_prompts_that_differ_in_their_seed_vote(study, monkeypatch, capsys):
 def test_prompts_and_their_words_are_scored(study, monkeypatch, capsys):
     def score(predictor, *how):
         table = np.asarray(predictor.base["token_embedder"]["embedding"])
-        rows = predictor.prompts[0].rows_PD
+        rows = predictor.prompts[0].prompt.soft_tokens_PD
         words = all((table == row).all(axis=1).any() for row in rows)
         return {"score": 10.0 if words else 90.0}
 

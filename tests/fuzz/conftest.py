@@ -48,18 +48,18 @@ def _tables(folder):
 
 
 def _prompts(folder):
-    from spjax.checkpoints.prompts import prompts
-    from spjax.checkpoints.prompts.prompts import Prompt
+    from spjax.checkpoints.prompts import prompt_files
+    from spjax.checkpoints.prompts.prompt import Prompt
 
     rows = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
-    prompt = Prompt(rows, {"task": "pocket_cb", "model": "pocket_50k"})
+    prompt = Prompt.from_array(rows, {"task": "pocket_cb", "model": "pocket_50k"})
     for name, format in (
         ("prompt.npy", "npy"),
         ("prompt.safetensors", "safetensors"),
         ("peft", "peft"),
         ("t5x_prompt", "t5x"),
     ):
-        prompts.write(folder / name, prompt, format)
+        prompt_files.write(folder / name, prompt, format)
 
 
 def _weights(folder, checkpoint):

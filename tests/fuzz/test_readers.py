@@ -12,7 +12,7 @@ import pytest
 from harness import AMOUNT, SEED, command, function, judged, pipe, report, spread
 
 from spjax import config
-from spjax.checkpoints.prompts import prompts, tuned
+from spjax.checkpoints.prompts import prompt_files
 from spjax.checkpoints.weights import weights
 from spjax.data.corpora import corpora
 from spjax.data.tasks import input_rows, registry
@@ -148,12 +148,12 @@ def tried(read, path, contents, fine=True):
 
 def test_prompts(valid, tmp_path):
     rng = np.random.default_rng(SEED)
-    outcomes = tried(prompts.read, tmp_path / "p.npy", NPYS, False)
-    outcomes += tried(prompts.read, tmp_path / "p.npy", OTHER_FLOATS)
-    outcomes += tried(prompts.read, tmp_path / "p.safetensors", SAFE, False)
+    outcomes = tried(prompt_files.read_soft_tokens, tmp_path / "p.npy", NPYS, False)
+    outcomes += tried(prompt_files.read_soft_tokens, tmp_path / "p.npy", OTHER_FLOATS)
+    outcomes += tried(prompt_files.read_soft_tokens, tmp_path / "p.safetensors", SAFE, False)
     for name in ("prompt.npy", "prompt.safetensors"):
         data = valid[name].read_bytes()
-        outcomes += tried(tuned.read, tmp_path / name, damaged(data, rng, AMOUNT))
+        outcomes += tried(prompt_files.read, tmp_path / name, damaged(data, rng, AMOUNT))
     report(outcomes)
 
 
@@ -194,7 +194,7 @@ def test_folders(name, valid, tmp_path):
 
 
 def read_tuned(folder):
-    return function(lambda: tuned.read(folder))
+    return function(lambda: prompt_files.read(folder))
 
 
 def read_weights(folder):
@@ -300,7 +300,7 @@ ENDINGS = ["jsonl", "csv", "parquet", "gin", "npy", "safetensors", "model"]
 def test_paths_that_are_no_files(ending, special, tmp_path):
     readers = {
         "gin": lambda path: config.load("Run", [path]),
-        "npy": prompts.read,
+        "npy": prompt_files.read_soft_tokens,
         "safetensors": lambda path: weights.load("pocket_50k", str(path), "float32"),
         "model": vocabulary.load_vocabulary,
     }

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.checkpoints.weights import weights
 from spjax.inference import ensembles
-from spjax.inference.prediction import Placed, Predictor
+from spjax.inference.prediction import Predictor, PreparedPrompt
 from spjax.models import get_size
 from spjax.models.decoding import Decoding
 from spjax.vocabularies import vocabulary
@@ -40,7 +41,12 @@ def ask(checkpoint):
     base, words = weights.load("pocket_50k", checkpoint), vocabulary.load_vocabulary("pocket")
     rng = np.random.default_rng(0)
     own = [
-        Placed(2 * rng.normal(size=(n, 16)).astype(np.float32), where, LABELS, sentinel)
+        PreparedPrompt(
+            Prompt.from_array(2 * rng.normal(size=(n, 16)).astype(np.float32)),
+            where,
+            LABELS,
+            sentinel,
+        )
         for n, where, sentinel in ((1, "front", False), (6, "end", False), (4, "front", False))
     ]
 

@@ -6,10 +6,10 @@ import itertools
 import numpy as np
 import pytest
 
-from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.checkpoints.weights import weights
 from spjax.inference import prediction
-from spjax.inference.prediction import Placed, Predictor
+from spjax.inference.prediction import Predictor, PreparedPrompt
 from spjax.models import get_size
 from spjax.models.decoding import Decoding
 from spjax.vocabularies import vocabulary
@@ -28,7 +28,9 @@ def placed():
     rng = np.random.default_rng(0)
     sizes, places = (1, 7, 4), ("front", "after_first", "end")
     return [
-        Placed(rng.normal(size=(n, 16)).astype(np.float32), where, labels)
+        PreparedPrompt(
+            Prompt.from_array(rng.normal(size=(n, 16)).astype(np.float32)), where, labels
+        )
         for n, where, labels in zip(sizes, places, LABELS)
     ]
 
@@ -63,8 +65,8 @@ def test_a_mixed_batch_answers_as_one_prompt_at_a_time(base, kind):
 
 
 def test_prompts_of_sentinel_tasks_rank_and_lose_the_sentinel(base):
-    prompt = Prompt(placed()[0].rows_PD, {"task": "pocket_boolq:sentinel"})
-    marked = prediction.place(prompt)
+    prompt = Prompt.from_array(placed()[0].prompt.soft_tokens_PD, {"task": "pocket_boolq:sentinel"})
+    marked = prediction.prepare(prompt)
     assert marked.sentinel and marked.labels == ("False", "True")
     found = predictor(base, [marked], Decoding("rank"))
     words = vocabulary.load_vocabulary("pocket")
@@ -80,9 +82,12 @@ def test_prompts_of_sentinel_tasks_rank_and_lose_the_sentinel(base):
 
 def test_too_long_texts_are_cut_as_in_training(base):
     short = predictor(base, placed()[:1], Decoding(), input_length=6)
-    words = short.words.encode(TEXTS[3])
+    words = short.vocabulary.encode(TEXTS[3])
     assert short.encode(TEXTS[3]) == ([*words[:5], 1], len(words) + 1)
-    assert short.encode("no") == ([*short.words.encode("no"), 1], len(short.words.encode("no")) + 1)
+    assert short.encode("no") == (
+        [*short.vocabulary.encode("no"), 1],
+        len(short.vocabulary.encode("no")) + 1,
+    )
 
 
 def test_fields_without_a_template_are_refused(base):
@@ -94,33 +99,39 @@ def test_fields_without_a_template_are_refused(base):
 def test_doubts(base):
     rows, digest = np.ones((2, 16), np.float32), weights.digest(base)
     trained = {"model": "pocket_50k", "base_sha256": digest}
-    assert not prediction.doubts(Prompt(rows, trained), "pocket_50k", digest)
-    assert not prediction.doubts(Prompt(rows), "pocket_50k", digest)
-    other = Prompt(rows, {**trained, "base_sha256": "0"})
+    assert not prediction.doubts(Prompt.from_array(rows, trained), "pocket_50k", digest)
+    assert not prediction.doubts(Prompt.from_array(rows), "pocket_50k", digest)
+    other = Prompt.from_array(rows, {**trained, "base_sha256": "0"})
     (doubt,) = prediction.doubts(other, "pocket_50k", digest)
     assert "trained with other weights of pocket_50k" in doubt
-    (doubt,) = prediction.doubts(Prompt(rows, {"model": "pocket_3m"}), "pocket_50k", digest)
+    (doubt,) = prediction.doubts(
+        Prompt.from_array(rows, {"model": "pocket_3m"}), "pocket_50k", digest
+    )
     assert "trained with pocket_3m, not with pocket_50k" in doubt
-    assert not prediction.doubts(Prompt(rows, {"model": "auto"}), "pocket_50k", digest)
-    known = Prompt(rows, {"model": "pocket_3m", "base_sha256": digest})
+    assert not prediction.doubts(Prompt.from_array(rows, {"model": "auto"}), "pocket_50k", digest)
+    known = Prompt.from_array(rows, {"model": "pocket_3m", "base_sha256": digest})
     assert not prediction.doubts(known, "auto", digest)
 
 
 def test_what_a_prompt_says_of_itself():
     facts = {"task": "pocket_cb", "insertion": "end"}
-    prompt = Prompt(np.ones((2, 16), np.float32), facts)
-    own = prediction.place(prompt)
+    prompt = Prompt.from_array(np.ones((2, 16), np.float32), facts)
+    own = prediction.prepare(prompt)
     assert own.insertion == "end" and own.labels[0] == "entailment"
-    given = prediction.place(prompt, "front", ("a", "b"))
+    given = prediction.prepare(prompt, "front", ("a", "b"))
     assert given.insertion == "front" and given.labels == ("a", "b")
-    assert prediction.place(dataclasses.replace(prompt, provenance={})).insertion == "front"
+    assert prediction.prepare(dataclasses.replace(prompt, provenance={})).insertion == "front"
 
 
 @pytest.mark.parametrize(
     "change, options, message",
     [
         ({"insertion": "middle"}, {}, "unknown insertion 'middle'; choose one of front"),
-        ({"rows_PD": np.ones((2, 8), np.float32)}, {}, "width 8 and the model is 16 wide"),
+        (
+            {"prompt": Prompt.from_array(np.ones((2, 8), np.float32))},
+            {},
+            "width 8 and the model is 16 wide",
+        ),
         ({"labels": ()}, {}, r"labels to rank are \[\]; give at least one"),
         ({}, {"input_length": 1}, "input length is 1; it must be 2 to 65536"),
         ({}, {"target_length": 0}, "target length is 0; it must be 2 to 65536"),
@@ -141,4 +152,7 @@ def test_a_vocabulary_of_another_model():
 
 def test_a_prompt_of_several_tasks_has_no_task_of_its_own():
     for name in ("pocket_boolq+pocket_rte", "pocket_boolq:n10+pocket_rte"):
-        assert prediction.task_of(Prompt(np.ones((1, 16), np.float32), {"task": name})) is None
+        assert (
+            prediction.task_of(Prompt.from_array(np.ones((1, 16), np.float32), {"task": name}))
+            is None
+        )

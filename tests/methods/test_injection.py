@@ -260,3 +260,12 @@ def test_runs_of_different_numbers_of_tasks_share_a_table():
     assert table.prompt_RD.shape == (13, 16) and table.bias_N2.tolist()[3] == [0, 2]
     batch = rows([1, 1], tasks=[7, 2]).replace(runs_BG=np.array([[0], [2]], np.int32))
     assert np.asarray(prompt_rows(batch, table))[:, 0].tolist() == [0, 12]
+
+
+def test_what_slots_see_is_read_from_provenance():
+    blind = Soft(prompt=np.ones((2, 4)), sees_text=False, sees_prompt="before")
+    facts = {name: str(value) for name, value in blind.sees.items()}
+    assert Soft.of(blind.arrays(), facts).sees == blind.sees
+    assert not Soft.of(blind.arrays()).sees
+    with pytest.raises(ValueError, match="sees_text='no' and sees_prompt='all'; allowed are True"):
+        Soft.of({}, {"sees_text": "no"})

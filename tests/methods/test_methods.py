@@ -273,7 +273,7 @@ def test_no_method_is_named_outside_its_file():
     pattern = re.compile(rf"\b({'|'.join(names)})\b")
     # Names of PEFT's, of stored adapters, and of a package of google-research. Programs that time
     # or study certain methods stand outside of this folder.
-    formats = ("peft.py", "peft_configs.py", "adapters.py", "tuned.py")
+    formats = ("peft.py", "peft_configs.py", "adapters.py", "prompt.py", "prompt_files.py")
     allowed = {root / "checkpoints" / "prompts" / name for name in formats}
     allowed |= {root / "inference" / "weight_changes.py", root / "config" / "messages.py"}
     allowed |= {root / "__init__.py"}  # the public names, which a test compares with the files

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from spjax import trees
-from spjax.checkpoints.prompts import adapters, prompts
-from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.prompts import adapters, prompt_files
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.injection import Soft, join
 from spjax.methods.ia3 import IA3
 from spjax.methods.lora import LoRA
@@ -135,7 +135,7 @@ def test_an_adapter_of_peft_gives_the_same_here(tmp_path, data, ours, submodules
     their_loss.backward()
     table = model.prompt_encoder["default"].embedding.weight
     model.save_pretrained(tmp_path)
-    rows = prompts.read(tmp_path, width=16, length=LENGTH).rows_PD
+    rows = prompt_files.read_soft_tokens(tmp_path, width=16, length=LENGTH).soft_tokens_PD
     assert rows.tobytes() == table.detach().numpy()[:LENGTH].tobytes()
     (loss, logits), gradient = ours(rows)
     assert abs(float(loss) - their_loss.item()) < 1e-4
@@ -146,7 +146,9 @@ def test_an_adapter_of_peft_gives_the_same_here(tmp_path, data, ours, submodules
 
 def test_an_adapter_of_ours_gives_the_same_there(tmp_path, data, ours):
     rows = 3 * np.random.default_rng(1).normal(size=(LENGTH, 16)).astype(np.float32)
-    folder = prompts.write(tmp_path / "adapter", Prompt(rows, {"model": "tiny"}), "peft")
+    folder = prompt_files.write(
+        tmp_path / "adapter", Prompt.from_array(rows, {"model": "tiny"}), "peft"
+    )
     model = peft.PeftModel.from_pretrained(frozen(), str(folder)).eval()
     loaded = model.prompt_encoder["default"].embedding.weight.detach().numpy()
     assert loaded.tobytes() == rows.tobytes()
@@ -163,7 +165,9 @@ def test_p_tuning_is_read_as_its_table(tmp_path):
     model = peft.get_peft_model(frozen(), config).eval()
     model.save_pretrained(tmp_path)
     table = model.get_prompt_embedding_to_save("default").detach().numpy()
-    assert prompts.read(tmp_path).rows_PD.tobytes() == table[:LENGTH].tobytes()
+    assert (
+        prompt_files.read_soft_tokens(tmp_path).soft_tokens_PD.tobytes() == table[:LENGTH].tobytes()
+    )
 
 
 def logits_of(data, weights_tree, soft=None, task=0):
@@ -253,8 +257,10 @@ def test_lora_both_ways(tmp_path, data, rslora):
     method = LoRA(rank=2, alpha=2, kernels=("query", "value", "wi_0", "wo"))
     logits = logits_of(data, changed(method, "lora/", "factors", tensors))
     np.testing.assert_allclose(logits, theirs(model, data)[1], atol=1e-4)
-    safetensors = prompts.convert(tmp_path / "a", tmp_path / "tuned.safetensors", "safetensors")
-    prompts.convert(safetensors, tmp_path / "b", "peft")
+    safetensors = prompt_files.convert(
+        tmp_path / "a", tmp_path / "tuned.safetensors", "safetensors"
+    )
+    prompt_files.convert(safetensors, tmp_path / "b", "peft")
     again = peft.PeftModel.from_pretrained(frozen(), str(tmp_path / "b")).eval()
     np.testing.assert_allclose(logits, theirs(again, data)[1], atol=1e-4)
     assert np.abs(logits - logits_of(data, weights())).max() > 0.1

@@ -11,7 +11,8 @@ import pytest
 
 from spjax import config
 from spjax.checkpoints import array_files
-from spjax.checkpoints.prompts import prompts
+from spjax.checkpoints.prompts import prompt_files
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.checkpoints.weights import weights
 from spjax.cli import main
 from spjax.methods.initializers import FromFile, Uniform
@@ -31,7 +32,7 @@ def rows(seed):
 
 
 def write_prompt(path, seed):
-    prompts.write(path, prompts.Prompt(rows(seed)))
+    prompt_files.write(path, Prompt.from_array(rows(seed)))
 
 
 def write_factors(path, seed):
@@ -142,12 +143,12 @@ def test_train_says_what_has_changed(tmp_path, capsys):
     assert main.main(["eval", str(folder)]) == 0
 
 
-@pytest.mark.parametrize("format", prompts.FORMATS)
+@pytest.mark.parametrize("format", prompt_files.FORMATS)
 def test_a_start_is_read_in_every_format(format, tmp_path):
-    prompt = prompts.Prompt(rows(0))
-    prompts.write(tmp_path / "prompt", prompt, format)
+    prompt = Prompt.from_array(rows(0))
+    prompt_files.write(tmp_path / "prompt", prompt, format)
     found = FromFile(str(tmp_path / "prompt"))(None, 3, np.zeros((1, 32), np.float32))
-    np.testing.assert_array_equal(found, prompt.rows_PD)
+    np.testing.assert_array_equal(found, prompt.soft_tokens_PD)
 
 
 def test_teachers_are_read_before_anything_is_traced(tmp_path):

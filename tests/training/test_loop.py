@@ -67,7 +67,7 @@ def test_a_vocabulary_beside_the_weights_wins(run, tmp_path):
     run = dataclasses.replace(run, contents=())  # as if it were configured now
     (result,) = loop.train([run], [tmp_path / "run"])
     assert result["status"] == "finished"
-    assert run_data.RunData(run).words.path == folder / "spiece.model"
+    assert run_data.RunData(run).vocabulary.path == folder / "spiece.model"
     bad = shutil.copytree(folder, tmp_path / "bad")
     (bad / "spiece.model").write_bytes(b"damaged")
     with pytest.raises(ValueError, match="bad/spiece.model"):

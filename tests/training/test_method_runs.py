@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from spjax.checkpoints import array_files
-from spjax.checkpoints.prompts import prompts, tuned
+from spjax.checkpoints.prompts import prompt_files
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.data.tasks import registry, tables
 from spjax.inference import prediction, scoring
-from spjax.inference.prediction import Placed, Predictor
+from spjax.inference.prediction import Predictor, PreparedPrompt
 from spjax.methods.initializers import FromFile, Uniform
 from spjax.methods.multitask_prompt_tuning import MultitaskPromptTuning
 from spjax.methods.p_tuning import PTuning
@@ -37,14 +38,14 @@ def test_a_template_in_training_and_scoring_with_the_table_alone(brief, tmp_path
     run = dataclasses.replace(brief, method=method)
     (result,) = loop.train([run], [tmp_path])
     assert result["insertion"] == TEMPLATE and result["prompt_length"] == 6
-    prompt = prompts.read(tmp_path)
-    assert prompt.rows_PD.shape == (6, 16) and not (tmp_path / "tuned.safetensors").exists()
+    prompt = prompt_files.read_soft_tokens(tmp_path)
+    assert prompt.soft_tokens_PD.shape == (6, 16) and not (tmp_path / "tuned.safetensors").exists()
     data = run_data.RunData(run)
     predictor = Predictor(
         get_size(run.model),
         run.open_model().weights,
-        [prediction.place(prompt)],
-        data.words,
+        [prediction.prepare(prompt)],
+        data.vocabulary,
         Decoding(),
         data.layout.input_length,
         data.layout.target_length,
@@ -52,8 +53,8 @@ def test_a_template_in_training_and_scoring_with_the_table_alone(brief, tmp_path
     again = scoring.score_prompt(predictor, "pocket_cb", "test", 64, vocabulary="pocket")
     assert {name: again[name] for name in result["test"]} == pytest.approx(result["test"])
     with pytest.raises(ValueError, match="has room for 6 rows and the prompt has 5"):
-        short = dataclasses.replace(prediction.place(prompt), rows_PD=prompt.rows_PD[:5])
-        Predictor(get_size(run.model), predictor.base, [short], data.words, Decoding())
+        short = prediction.prepare(Prompt.from_array(prompt.soft_tokens_PD[:5], prompt.provenance))
+        Predictor(get_size(run.model), predictor.base, [short], data.vocabulary, Decoding())
 
 
 def test_tasks_of_a_mixture_have_numbers_in_training_and_evaluation(brief):
@@ -88,7 +89,7 @@ def test_source_and_target_stage_and_transfer(brief, tmp_path):
     # SPoT: the prompt of one task starts another run.
     path = tmp_path / "source" / "prompts" / "pocket_cb.npy"
     own = FromFile(str(path))(None, 3, np.zeros((1, 16), np.float32))
-    np.testing.assert_array_equal(own, prompts.read(path).rows_PD)
+    np.testing.assert_array_equal(own, prompt_files.read_soft_tokens(path).soft_tokens_PD)
 
 
 def test_unequal_prefixes_train_in_a_gang_and_answer_from_what_they_leave(brief, tmp_path):
@@ -101,13 +102,13 @@ def test_unequal_prefixes_train_in_a_gang_and_answer_from_what_they_leave(brief,
     assert {name.split("/")[1] for name in found} == {"encoder", "decoder", "cross"}
     # Both answer in one batch as they were scored, beside a prompt and in each other's company.
     data = run_data.RunData(runs[0])
-    bank = [prediction.place(tuned.read(tmp_path / name)) for name in "ab"]
-    bank.append(Placed(np.ones((4, 16), np.float32)))
+    bank = [prediction.prepare(prompt_files.read(tmp_path / name)) for name in "ab"]
+    bank.append(PreparedPrompt(Prompt.from_array(np.ones((4, 16), np.float32))))
     predictor = Predictor(
         get_size(brief.model),
         brief.open_model().weights,
         bank,
-        data.words,
+        data.vocabulary,
         Decoding(),
         data.layout.input_length,
         data.layout.target_length,

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from spjax.analysis import statistics
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.data.tasks import registry
-from spjax.inference.prediction import Placed, Predictor
+from spjax.inference.prediction import Predictor, PreparedPrompt
 from spjax.methods.hard_prompt import HardPrompt
 from spjax.models import get_size
 from spjax.models.decoding import Decoding
@@ -59,8 +60,9 @@ def test_a_run_is_scored_and_not_trained(hard, tmp_path):
     shown = untrained._shown["pocket_cb"]
     front = " ".join(f"read: {text} so it is {target}" for text, target in shown)
     labels = tasks.mixture.scored[0].labels
-    row = Placed(_embedded(base, tasks.words, front), labels=labels)
-    soft = Predictor(get_size("pocket_50k"), base, [row], tasks.words, Decoding("rank"))
+    soft_tokens = Prompt.from_array(_embedded(base, tasks.vocabulary, front))
+    row = PreparedPrompt(soft_tokens, labels=labels)
+    soft = Predictor(get_size("pocket_50k"), base, [row], tasks.vocabulary, Decoding("rank"))
     asked = [f"read: {data.examples[i]['inputs_text']} so it is" for i in range(40)]
     found = soft.answer([soft.encode(text)[0] for text in asked], [0] * 40)
     assert [answer.text for answer in found] == answers[:40]
@@ -103,7 +105,7 @@ def test_demonstrations_are_cut_to_the_row(hard):
     (shown,), (every,) = few._shown.values(), Untrained(hard, tasks)._shown.values()
     assert 0 < len(shown) < 6 and shown == every[: len(shown)]
     assert f"{len(shown)} of 6 demonstrations of pocket_cb are shown" in few.message
-    method, words = hard.method, tasks.words
+    method, words = hard.method, tasks.vocabulary
     splits = [tasks.split(tasks.mixture.scored[0], name) for name in ("validation", "test")]
     texts = [example["inputs_text"] for split in splits for example in split.examples]
     lengths = [

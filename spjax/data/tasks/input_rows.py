@@ -28,8 +28,8 @@ class InputColumns:
         (`FileTask.template`); "" where rows hold whole texts.
       column: the column with the text, or with the only column of the template; "" for those of
         the template, or else one of `INPUT_COLUMNS`.
-      shown: names of the fields that the prompt's own insertion shows (`Placed.shown`); a row with
-        all of these needs no text.
+      shown: names of the fields that the prompt's own insertion shows (`PreparedPrompt.shown`); a
+        row with all of these needs no text.
     """
 
     template: str = ""

@@ -8,8 +8,8 @@ import pytest
 import safetensors.numpy
 
 from spjax.checkpoints import array_files
-from spjax.checkpoints.prompts import adapters, peft, prompts
-from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.prompts import adapters, peft, prompt_files, run_prompts
+from spjax.checkpoints.prompts.prompt import Prompt
 
 RNG = np.random.default_rng(0)
 
@@ -31,22 +31,24 @@ IA3 = {
 
 @pytest.mark.parametrize("tensors", [PREFIX, LORA, FACTORS, IA3], ids=lambda t: next(iter(t)))
 def test_there_and_back(tmp_path, tensors):
-    file = tmp_path / prompts.RUN_TENSORS
+    file = tmp_path / run_prompts.TENSORS_FILE
     array_files.write_safetensors(file, tensors, {"task": "pocket_cb"})
-    folder = prompts.convert(file, tmp_path / "peft", "peft", "org/t5")
+    folder = prompt_files.convert(file, tmp_path / "peft", "peft", "org/t5")
     config = json.loads((folder / peft.CONFIG).read_text())
     assert config["peft_type"] in peft.ADAPTERS and config["base_model_name_or_path"] == "org/t5"
-    back = prompts.convert(folder, tmp_path / "back.safetensors", "safetensors")
+    back = prompt_files.convert(folder, tmp_path / "back.safetensors", "safetensors")
     found, header = array_files.read_safetensors(back)
     assert header["task"] == "pocket_cb" and "format" not in header
     for name, tensor in tensors.items():
         np.testing.assert_allclose(found.pop(name), tensor, rtol=1e-6)
     assert set(found) <= {"prompt"}
+    again = prompt_files.convert(back, tmp_path / "again", "peft")  # whatever the file's name
+    assert peft.config_of(again)["peft_type"] == config["peft_type"]
     with pytest.raises(ValueError, match="exists and is not an empty folder"):
-        prompts.convert(file, folder, "peft")
+        prompt_files.convert(file, folder, "peft")
     refused = "more than one prompt .*does not go into the format 'npy'"
     with pytest.raises(ValueError, match=refused):
-        prompts.convert(file, tmp_path / "x.npy", "npy")
+        prompt_files.convert(file, tmp_path / "x.npy", "npy")
 
 
 def test_names_and_shapes_of_peft(tmp_path):
@@ -88,7 +90,9 @@ def test_what_peft_cannot_say(tmp_path):
         adapters.write(tmp_path / "a", {"added": numbers(2, 16)}, {})
     for place in ("end", "{p:2} {inputs}"):
         with pytest.raises(ValueError, match="PEFT puts every prompt in front"):
-            prompts.write(tmp_path / "a", Prompt(numbers(2, 16), {"insertion": place}), "peft")
+            prompt_files.write(
+                tmp_path / "a", Prompt.from_array(numbers(2, 16), {"insertion": place}), "peft"
+            )
 
 
 def test_damaged_adapters(tmp_path):
@@ -174,7 +178,7 @@ def test_factors_of_a_changed_base_are_refused(tmp_path, start):
     lora_folder(tmp_path / "a", init_lora_weights=start)
     wanted = f"made with init_lora_weights = '{start}' .*path_initial_model_for_weight_conversion"
     with pytest.raises(ValueError, match=wanted):
-        prompts.convert(tmp_path / "a", tmp_path / "b", "safetensors")
+        prompt_files.convert(tmp_path / "a", tmp_path / "b", "safetensors")
 
 
 @pytest.mark.parametrize(
@@ -264,28 +268,30 @@ def test_other_adapters_that_do_not_fit(tmp_path, tensors, name, shape, change, 
 
 
 def test_prompts_with_more_beside_them(tmp_path):
-    prompts.write(tmp_path / "a", Prompt(numbers(2, 16), {}), "peft")
+    prompt_files.write(tmp_path / "a", Prompt.from_array(numbers(2, 16), {}), "peft")
     config = peft.config_of(tmp_path / "a")
     safetensors.numpy.save_file(
         {peft.TENSOR: numbers(2, 16), "lm_head.weight": numbers(2, 2)},
         tmp_path / "a" / peft.WEIGHTS,
     )
     with pytest.raises(ValueError, match="more than a table of rows: .*lm_head.weight"):
-        prompts.read(tmp_path / "a")
+        prompt_files.read_soft_tokens(tmp_path / "a")
     (tmp_path / "a" / peft.CONFIG).write_text(json.dumps({**config, "modules_to_save": ["x"]}))
     with pytest.raises(ValueError, match="made with modules_to_save"):
-        prompts.read(tmp_path / "a")
+        prompt_files.read_soft_tokens(tmp_path / "a")
 
 
 def test_a_run_folder_with_no_prompt_in_it(tmp_path):
     tensors = {**FACTORS, "prompt": FACTORS["shared"] * (FACTORS["u"] @ FACTORS["v"])}
     facts = {"method": "any", "task": "mixture"}
-    prompts.write_run(tmp_path, tensors, facts, ["one", "two", "a/b"])
-    second = prompts.read(tmp_path / "prompts" / "two.npy")
-    np.testing.assert_array_equal(second.rows_PD, tensors["prompt"][1])
+    prompt_files.write_run(tmp_path, tensors, facts, ["one", "two", "a/b"])
+    second = prompt_files.read_soft_tokens(tmp_path / "prompts" / "two.npy")
+    np.testing.assert_array_equal(second.soft_tokens_PD, tensors["prompt"][1])
     assert second.provenance == {"method": "any", "task": "two"}
     assert (tmp_path / "prompts" / "a_b.npy").is_file()
-    folder = prompts.convert(tmp_path, tmp_path / "peft", "peft")
+    folder = prompt_files.convert(tmp_path, tmp_path / "peft", "peft")
     assert peft.config_of(folder)["num_tasks"] == 3
-    prompts.write_run(tmp_path, {"prompt": FACTORS["shared"]}, facts, ["one"])
-    np.testing.assert_array_equal(prompts.read(tmp_path).rows_PD, FACTORS["shared"])
+    prompt_files.write_run(tmp_path, {"prompt": FACTORS["shared"]}, facts, ["one"])
+    np.testing.assert_array_equal(
+        prompt_files.read_soft_tokens(tmp_path).soft_tokens_PD, FACTORS["shared"]
+    )

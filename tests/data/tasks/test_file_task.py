@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 from spjax import config
-from spjax.checkpoints.prompts import prompts
+from spjax.checkpoints.prompts import prompt_files
 from spjax.cli import main
 from spjax.data.tasks import file_rows, file_task, registry
 from spjax.data.tasks.file_task import FileTask
@@ -436,7 +436,7 @@ def test_from_a_file_to_a_trained_prompt(folder: Path, capsys: pytest.CaptureFix
     found = json.loads(capsys.readouterr().out)
     assert found["task"] == "my-data" and found["score"] == result["test"]["score"]
     Path(path).rename(folder / "moved.csv")  # to answer, its file is not needed
-    stored = prompts.read(prompt)
+    stored = prompt_files.read_soft_tokens(prompt)
     assert prediction.task_of(stored).labels == ("no", "yes")
     (folder / "in.txt").write_text("the 3 birds\nthe 4 birds\n")
     asked = ["predict", str(folder / "in.txt"), f"--prompt={prompt}", "--decoding=rank"]

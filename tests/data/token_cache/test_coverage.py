@@ -4,9 +4,9 @@ import json
 import logging
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.cli import main
 from spjax.data import overview
 from spjax.data.tasks import file_task, registry
@@ -149,7 +149,7 @@ def test_the_builder_counts_and_every_reader_is_told_once(
 
 
 def test_labels_to_rank_are_checked() -> None:
-    placed = [prediction.Placed(np.zeros((0, 16), np.float32), labels=("Ω", "Ж"))]
+    placed = [prediction.PreparedPrompt(Prompt({}), labels=("Ω", "Ж"))]
     with pytest.raises(ValueError, match="'Ω' and 'Ж' are the same tokens"):
         prediction.check(get_size("pocket_50k"), placed, POCKET, Decoding("rank"), 9, 9)
     prediction.check(get_size("pocket_50k"), placed, POCKET, Decoding(), 9, 9)

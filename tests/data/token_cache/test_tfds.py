@@ -14,8 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from spjax.checkpoints.prompts import prompts
-from spjax.checkpoints.prompts.prompts import Prompt
+from spjax.checkpoints.prompts import prompt_files
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.checkpoints.weights import weights
 from spjax.cli import main
 from spjax.data.tasks import registry, templates
@@ -207,7 +207,7 @@ def test_a_prompt_of_another_task_answers_it(
 ) -> None:
     info, run = registry.get(name), run_of("taskless_super_glue_rte_v102")
     rows = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
-    prompt = prompts.write(tmp_path / "prompt.npy", Prompt(rows, {"model": "auto"}))
+    prompt = prompt_files.write(tmp_path / "prompt.npy", Prompt.from_array(rows, {"model": "auto"}))
     for split in info.labelled:
         args = ["--task", name, "--split", split, *shape(run)]
         assert main.main(["eval", "--prompt", str(prompt), *args]) == 0

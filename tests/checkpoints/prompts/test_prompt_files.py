@@ -10,14 +10,15 @@ import pytest
 import safetensors.numpy
 
 from spjax.checkpoints import array_files
-from spjax.checkpoints.prompts import peft, prompts
-from spjax.checkpoints.prompts.prompts import T5X_FILE, Prompt
+from spjax.checkpoints.prompts import peft, prompt_files
+from spjax.checkpoints.prompts.prompt import Prompt
+from spjax.checkpoints.prompts.prompt_files import T5X_FILE
 
 # Signed zeros, the smallest and the largest float32 must survive too.
 ROWS = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
 ROWS[0, :5] = [-0.0, 0.0, 1e-45, np.finfo(np.float32).max, 1385.4]
 FACTS = {"model": "pocket_50k", "task": "pocket_cb", "step": "300", "validation_score": "61.5"}
-PROMPT = Prompt(ROWS, FACTS)
+PROMPT = Prompt.from_array(ROWS, FACTS)
 
 
 def same_bits(a, b):
@@ -42,26 +43,26 @@ def adapter(folder, rows, config=(), drop=()):
     return folder
 
 
-@pytest.mark.parametrize("second", prompts.FORMATS)
-@pytest.mark.parametrize("first", prompts.FORMATS)
+@pytest.mark.parametrize("second", prompt_files.FORMATS)
+@pytest.mark.parametrize("first", prompt_files.FORMATS)
 def test_every_pair_of_formats_keeps_every_bit(tmp_path, first, second):
-    made = prompts.write(tmp_path / "a", PROMPT, first)
-    again = prompts.convert(made, tmp_path / "b", second)
-    found = prompts.read(again)
-    assert same_bits(found.rows_PD, ROWS) and found.provenance == FACTS
+    made = prompt_files.write(tmp_path / "a", PROMPT, first)
+    again = prompt_files.convert(made, tmp_path / "b", second)
+    found = prompt_files.read_soft_tokens(again)
+    assert same_bits(found.soft_tokens_PD, ROWS) and found.provenance == FACTS
     assert str(tmp_path / "b") in found.origin
 
 
 def test_no_temporary_files_are_left_and_writing_again_replaces(tmp_path):
     for format in ("npy", "safetensors"):
-        prompts.write(tmp_path / format, Prompt(ROWS + 1), format)
-        prompts.write(tmp_path / format, PROMPT, format)
-        assert same_bits(prompts.read(tmp_path / format).rows_PD, ROWS)
+        prompt_files.write(tmp_path / format, Prompt.from_array(ROWS + 1), format)
+        prompt_files.write(tmp_path / format, PROMPT, format)
+        assert same_bits(prompt_files.read_soft_tokens(tmp_path / format).soft_tokens_PD, ROWS)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["npy", "npy.json", "safetensors"]
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = prompts.write(tmp_path / "p.npy", PROMPT)
+    path = prompt_files.write(tmp_path / "p.npy", PROMPT)
 
     def fail(file, *args, **kwargs):
         file.write(b"half")
@@ -69,16 +70,16 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "save", fail)
     with pytest.raises(ValueError, match="cannot write the prompt.*No space left"):
-        prompts.write(path, Prompt(ROWS + 1))
-    assert same_bits(prompts.read(path).rows_PD, ROWS)
+        prompt_files.write(path, Prompt.from_array(ROWS + 1))
+    assert same_bits(prompt_files.read_soft_tokens(path).soft_tokens_PD, ROWS)
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_names_do_not_matter_content_does(tmp_path):
-    prompts.write(tmp_path / "x.safetensors", PROMPT, "npy")
-    prompts.write(tmp_path / "x.npy", PROMPT, "safetensors")
-    assert "(.npy)" in prompts.read(tmp_path / "x.safetensors").origin
-    assert "(safetensors" in prompts.read(tmp_path / "x.npy").origin
+    prompt_files.write(tmp_path / "x.safetensors", PROMPT, "npy")
+    prompt_files.write(tmp_path / "x.npy", PROMPT, "safetensors")
+    assert "(.npy)" in prompt_files.read_soft_tokens(tmp_path / "x.safetensors").origin
+    assert "(safetensors" in prompt_files.read_soft_tokens(tmp_path / "x.npy").origin
 
 
 def t5x_folder(root, *steps):
@@ -93,18 +94,22 @@ def test_newest_step_of_t5x(tmp_path):
     t5x_folder(tmp_path, 900, 1000, "2000.tmp-123")
     (tmp_path / "numpy_checkpoints" / "checkpoint_3000").mkdir()  # no file in it yet
     for path in (tmp_path, tmp_path / "numpy_checkpoints"):
-        found = prompts.read(path)
-        assert found.rows_PD[0, 0] == 1000 and found.provenance == {"step": "1000"}
+        found = prompt_files.read_soft_tokens(path)
+        assert found.soft_tokens_PD[0, 0] == 1000 and found.provenance == {"step": "1000"}
     older = tmp_path / "numpy_checkpoints" / "checkpoint_900"
-    assert prompts.read(older).rows_PD[0, 0] == prompts.read(older / T5X_FILE).rows_PD[0, 0] == 900
+    assert (
+        prompt_files.read_soft_tokens(older).soft_tokens_PD[0, 0]
+        == prompt_files.read_soft_tokens(older / T5X_FILE).soft_tokens_PD[0, 0]
+        == 900
+    )
 
 
 def test_t5x_layout_is_that_of_the_released_code(tmp_path):
-    path = prompts.write(tmp_path, PROMPT, "t5x")
+    path = prompt_files.write(tmp_path, PROMPT, "t5x")
     expected = "numpy_checkpoints/checkpoint_300/encoder.prompt.prompt.prompt"
     assert path.relative_to(tmp_path).as_posix() == expected
     assert same_bits(np.load(path), ROWS)
-    assert "checkpoint_0" in str(prompts.write(tmp_path, Prompt(ROWS), "t5x"))
+    assert "checkpoint_0" in str(prompt_files.write(tmp_path, Prompt.from_array(ROWS), "t5x"))
 
 
 def test_run_folder(tmp_path):
@@ -113,30 +118,30 @@ def test_run_folder(tmp_path):
     result |= {"validation": {"accuracy": 1.0, "score": 2.5}, "test": None, "status": "finished"}
     (tmp_path / "result.json").write_text(json.dumps(result))
     expected = {"model": "m", "task": "t", "seed": "0", "step": "20", "validation_score": "2.5"}
-    assert prompts.read(tmp_path).provenance == expected
+    assert prompt_files.read_soft_tokens(tmp_path).provenance == expected
     (tmp_path / "config.gin").write_text("Run.seed = 0\n")
-    digest = prompts.read(tmp_path / "prompt.npy").provenance["config_sha256"]
+    digest = prompt_files.read_soft_tokens(tmp_path / "prompt.npy").provenance["config_sha256"]
     assert len(digest) == 64
     (tmp_path / "result.json").write_text("{")
     with pytest.raises(ValueError, match="cannot read the provenance in .*result.json"):
-        prompts.read(tmp_path)
+        prompt_files.read_soft_tokens(tmp_path)
 
 
 def test_run_without_a_prompt_and_other_folders(tmp_path):
     with pytest.raises(ValueError, match="no prompt found in .* no adapter_config.json .PEFT"):
-        prompts.read(tmp_path)
+        prompt_files.read_soft_tokens(tmp_path)
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(ValueError, match="the run in .* has left no prompt.npy"):
-        prompts.read(tmp_path)
+        prompt_files.read_soft_tokens(tmp_path)
 
 
-@pytest.mark.parametrize("name", sorted({*prompts._TENSORS, "anything"}))
+@pytest.mark.parametrize("name", sorted({*prompt_files._TENSORS, "anything"}))
 def test_safetensors_of_others(tmp_path, name):
     others = {} if name == "anything" else {"other": ROWS[:1]}
     path = tmp_path / "p.safetensors"
     safetensors.numpy.save_file({name: ROWS, **others}, path, {"format": "pt", "note": "x"})
-    found = prompts.read(path)
-    assert same_bits(found.rows_PD, ROWS) and found.provenance == {"note": "x"}
+    found = prompt_files.read_soft_tokens(path)
+    assert same_bits(found.soft_tokens_PD, ROWS) and found.provenance == {"note": "x"}
 
 
 def test_safetensors_with_no_clear_prompt(tmp_path):
@@ -144,7 +149,7 @@ def test_safetensors_with_no_clear_prompt(tmp_path):
     for tensors in ({"a": ROWS, "b": ROWS}, {"prompt": ROWS, "prompt_embeddings": ROWS}, {}):
         safetensors.numpy.save_file(tensors, path)
         with pytest.raises(ValueError, match=f"which of its {len(tensors)} tensors is the prompt"):
-            prompts.read(path)
+            prompt_files.read_soft_tokens(path)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", ml_dtypes.bfloat16])
@@ -157,7 +162,7 @@ def test_other_precisions_become_float32(tmp_path, dtype, kind):
             np.save(file, rows)
     else:
         safetensors.numpy.save_file({"prompt": rows}, path)
-    assert same_bits(prompts.read(path).rows_PD, rows.astype(np.float32))
+    assert same_bits(prompt_files.read_soft_tokens(path).soft_tokens_PD, rows.astype(np.float32))
 
 
 @pytest.mark.parametrize(
@@ -177,41 +182,41 @@ def test_what_is_no_prompt(tmp_path, rows, message):
     path = tmp_path / "p.npy"
     np.save(path, rows)
     if message is None:
-        assert prompts.read(path).rows_PD.shape == (1, 2)
+        assert prompt_files.read_soft_tokens(path).soft_tokens_PD.shape == (1, 2)
         return
     with pytest.raises(ValueError, match=message) as error:
-        prompts.read(path)
+        prompt_files.read_soft_tokens(path)
     assert str(path) in str(error.value)
 
 
 def test_width_and_length_are_checked(tmp_path):
-    path = prompts.write(tmp_path / "p.npy", PROMPT)
-    assert prompts.read(path, width=7, length=5).rows_PD.shape == (5, 7)
+    path = prompt_files.write(tmp_path / "p.npy", PROMPT)
+    assert prompt_files.read_soft_tokens(path, width=7, length=5).soft_tokens_PD.shape == (5, 7)
     with pytest.raises(ValueError, match=r"has shape \(5, 7\).*but \(5, 8\) is needed"):
-        prompts.read(path, width=8)
+        prompt_files.read_soft_tokens(path, width=8)
     with pytest.raises(ValueError, match=r"but \(4, 7\) is needed"):
-        prompts.read(path, length=4)
+        prompt_files.read_soft_tokens(path, length=4)
 
 
 @pytest.mark.parametrize("format", ["npy", "safetensors"])
 @pytest.mark.parametrize("kept", [0, 5, 60, -8])
 def test_truncated_files(tmp_path, format, kept):
-    path = prompts.write(tmp_path / "p", PROMPT, format)
+    path = prompt_files.write(tmp_path / "p", PROMPT, format)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ValueError, match="cannot read the|neither .npy nor safetensors"):
-        prompts.read(path)
+        prompt_files.read_soft_tokens(path)
 
 
 def test_a_side_file_of_another_prompt_is_noticed(tmp_path):
-    path = prompts.write(tmp_path / "p.npy", PROMPT)
+    path = prompt_files.write(tmp_path / "p.npy", PROMPT)
     np.save(path, ROWS + 1)
     with pytest.raises(ValueError, match="p.npy.json describes another prompt.*Delete it"):
-        prompts.read(path)
+        prompt_files.read_soft_tokens(path)
     (tmp_path / "p.npy.json").write_text("[1]")
     with pytest.raises(ValueError, match="holds list, not a JSON object"):
-        prompts.read(path)
+        prompt_files.read_soft_tokens(path)
     (tmp_path / "p.npy.json").unlink()
-    assert prompts.read(path).provenance == {}
+    assert prompt_files.read_soft_tokens(path).provenance == {}
 
 
 def test_pickles_are_never_loaded(tmp_path):
@@ -221,30 +226,41 @@ def test_pickles_are_never_loaded(tmp_path):
     (tmp_path / "a").write_bytes(files["a"])
     for name in "ab":
         with pytest.raises(ValueError, match="neither .npy nor safetensors.*looks like a pickle"):
-            prompts.read(tmp_path / name)
+            prompt_files.read_soft_tokens(tmp_path / name)
     np.save(tmp_path / "c.npy", np.array([["x", None]], object), allow_pickle=True)
     with pytest.raises(ValueError, match="cannot read the array .*holds Python objects"):
-        prompts.read(tmp_path / "c.npy")
+        prompt_files.read_soft_tokens(tmp_path / "c.npy")
     with pytest.raises(ValueError, match="cannot read .*absent: No such file"):
-        prompts.read(tmp_path / "absent")
+        prompt_files.read_soft_tokens(tmp_path / "absent")
 
 
 def test_provenance_must_be_strings():
     for facts in ({"step": 3}, {"format": "pt"}):
         with pytest.raises(ValueError, match="must map strings to strings"):
-            Prompt(ROWS, facts)
+            Prompt.from_array(ROWS, facts)
+
+
+def test_what_a_prompt_cannot_hold():
+    with pytest.raises(ValueError, match="are ndarray; give them by name.*Prompt.from_array"):
+        Prompt(ROWS)
+    with pytest.raises(ValueError, match="from memory holds odd/x, which is neither soft tokens"):
+        Prompt({"odd/x": ROWS})
+    with pytest.raises(ValueError, match="added of the prompt from memory has 1 of .* not finite"):
+        Prompt({"added": np.float32([[np.nan, 0]])})
+    with pytest.raises(ValueError, match="memory holds lora/x/a, no soft tokens that stand among"):
+        _ = Prompt({"lora/x/a": ROWS}).soft_tokens_PD
 
 
 def test_writing_refuses(tmp_path):
     with pytest.raises(ValueError, match="unknown prompt format 'bin'; use one of npy, safe"):
-        prompts.write(tmp_path / "p", PROMPT, "bin")
+        prompt_files.write(tmp_path / "p", PROMPT, "bin")
     for format in ("npy", "safetensors"):
         with pytest.raises(ValueError, match="cannot write the prompt to"):
-            prompts.write(tmp_path, PROMPT, format)
+            prompt_files.write(tmp_path, PROMPT, format)
     (tmp_path / "p").touch()
     for path in (tmp_path, tmp_path / "p"):
         with pytest.raises(ValueError, match="exists and is not an empty folder"):
-            prompts.write(path, PROMPT, "peft")
+            prompt_files.write(path, PROMPT, "peft")
     assert [p.name for p in tmp_path.iterdir()] == ["p"]
 
 
@@ -268,16 +284,18 @@ def nested(**prompts):
 
 
 def test_prompt_inside_a_t5x_checkpoint(tmp_path):
-    found = prompts.read(t5x_checkpoint(tmp_path / "checkpoint_1100", nested(prompt=ROWS)))
-    assert same_bits(found.rows_PD, ROWS) and found.provenance == {"step": "1100"}
+    found = prompt_files.read_soft_tokens(
+        t5x_checkpoint(tmp_path / "checkpoint_1100", nested(prompt=ROWS))
+    )
+    assert same_bits(found.soft_tokens_PD, ROWS) and found.provenance == {"step": "1100"}
     assert "T5X checkpoint, encoder/prompt/prompt/prompt" in found.origin
     for i, tree in enumerate(({"a": ROWS}, {"x": {"prompt": ROWS}, "y": {"prompt": ROWS}})):
         folder = t5x_checkpoint(tmp_path / str(i), tree)
         with pytest.raises(ValueError, match=f"holds {2 * i} prompts .*, none of them encoder"):
-            prompts.read(folder)
+            prompt_files.read_soft_tokens(folder)
     (folder / "checkpoint").write_bytes(b"\x93")
     with pytest.raises(ValueError, match="is damaged"):
-        prompts.read(folder)
+        prompt_files.read_soft_tokens(folder)
 
 
 # PEFT adapters.
@@ -289,8 +307,10 @@ def test_peft_file_with_twice_the_rows(tmp_path, kind, drop):
     unused = np.full_like(ROWS, np.nan)
     folder = adapter(tmp_path / "a", np.vstack([ROWS, unused]), {"peft_type": kind}, drop)
     for path in (folder, folder / peft.WEIGHTS):
-        found = prompts.read(path)
-        assert same_bits(found.rows_PD, ROWS) and found.provenance == {"base_model": "org/t5"}
+        found = prompt_files.read_soft_tokens(path)
+        assert same_bits(found.soft_tokens_PD, ROWS) and found.provenance == {
+            "base_model": "org/t5"
+        }
         assert "the first 5 of its 10 rows" in found.origin
 
 
@@ -298,7 +318,7 @@ def test_peft_submodules_decide_how_many_rows_there_are(tmp_path):
     twice = np.vstack([ROWS, ROWS])
     for given in (1, None):
         folder = adapter(tmp_path / "a", ROWS, {"num_transformer_submodules": given})
-        assert same_bits(prompts.read(folder).rows_PD, ROWS)
+        assert same_bits(prompt_files.read_soft_tokens(folder).soft_tokens_PD, ROWS)
     for rows, config in [
         (twice, {"num_transformer_submodules": 1}),
         (twice, {"num_transformer_submodules": None, "task_type": "CAUSAL_LM"}),
@@ -307,7 +327,7 @@ def test_peft_submodules_decide_how_many_rows_there_are(tmp_path):
         (twice[:, 0], {"token_dim": None}),
     ]:
         with pytest.raises(ValueError, match="prompt_embeddings in .* has shape .*but adapter_con"):
-            prompts.read(adapter(folder, rows, config))
+            prompt_files.read_soft_tokens(adapter(folder, rows, config))
 
 
 @pytest.mark.parametrize(
@@ -323,33 +343,33 @@ def test_peft_submodules_decide_how_many_rows_there_are(tmp_path):
 def test_other_kinds_of_adapters(tmp_path, kind, reason):
     folder = adapter(tmp_path / "a", ROWS, {"peft_type": kind})
     with pytest.raises(ValueError, match=f"is of type {kind!r}: .*{reason}.*Only PROMPT_TUNING"):
-        prompts.read(folder)
+        prompt_files.read_soft_tokens(folder)
 
 
 def test_damaged_adapters(tmp_path):
     folder = adapter(tmp_path / "a", ROWS, {"num_virtual_tokens": "five"})
     with pytest.raises(ValueError, match="num_virtual_tokens 'five'; it must be a number"):
-        prompts.read(folder)
+        prompt_files.read_soft_tokens(folder)
     adapter(folder, ROWS, {"num_transformer_submodules": "1"})
     with pytest.raises(ValueError, match="num_transformer_submodules '1'; it must be 1, 2 or"):
-        prompts.read(folder)
+        prompt_files.read_soft_tokens(folder)
     safetensors.numpy.save_file({"other": ROWS}, folder / peft.WEIGHTS)
     with pytest.raises(ValueError, match=r"has no tensor 'prompt_embeddings', only \['other'\]"):
-        prompts.read(folder)
+        prompt_files.read_soft_tokens(folder)
     (folder / peft.WEIGHTS).unlink()
     with pytest.raises(ValueError, match="has adapter_config.json but no adapter_model.safet"):
-        prompts.read(folder)
+        prompt_files.read_soft_tokens(folder)
     (folder / "adapter_model.bin").touch()
     with pytest.raises(ValueError, match="adapter_model.bin, a pickle that could run code"):
-        prompts.read(folder)
+        prompt_files.read_soft_tokens(folder)
     for text, problem in (("{", "cannot read .*adapter_config"), ("[]", "not a JSON object")):
         (folder / peft.CONFIG).write_text(text)
         with pytest.raises(ValueError, match=problem):
-            prompts.read(folder)
+            prompt_files.read_soft_tokens(folder)
 
 
 def test_written_adapter(tmp_path):
-    path = prompts.write(tmp_path / "x" / "a", PROMPT, "peft")
+    path = prompt_files.write(tmp_path / "x" / "a", PROMPT, "peft")
     config = json.loads((path / peft.CONFIG).read_text())
     assert list(config) == sorted(config) and config["num_transformer_submodules"] == 1
     assert config["prompt_tuning_init"] == "RANDOM" and config["token_dim"] == 7
@@ -357,7 +377,7 @@ def test_written_adapter(tmp_path):
     assert len(header.pop("adapter_config_sha256")) == 64
     assert list(tensors) == ["prompt_embeddings"] and header == {**FACTS, "format": "pt"}
     assert "| task | pocket_cb |" in (path / "README.md").read_text()
-    again = prompts.convert(path, tmp_path / "b", "peft", "google/t5-small-lm-adapt")
+    again = prompt_files.convert(path, tmp_path / "b", "peft", "google/t5-small-lm-adapt")
     assert json.loads((again / peft.CONFIG).read_text())["base_model_name_or_path"] == (
         "google/t5-small-lm-adapt"
     )
@@ -367,6 +387,6 @@ def test_written_adapter(tmp_path):
 
 
 def test_peft_has_no_way_to_say_what_rows_see(tmp_path):
-    prompt = Prompt(np.ones((2, 4), np.float32), {"sees_prompt": "before"})
+    prompt = Prompt.from_array(np.ones((2, 4), np.float32), {"sees_prompt": "before"})
     with pytest.raises(ValueError, match="trained with sees_prompt = before, and with PEFT every"):
-        prompts.write(tmp_path / "adapter", prompt, "peft")
+        prompt_files.write(tmp_path / "adapter", prompt, "peft")

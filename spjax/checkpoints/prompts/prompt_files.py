@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -12,70 +11,63 @@ from typing import Any
 import numpy as np
 
 from spjax.checkpoints import array_files
-from spjax.checkpoints.prompts import peft
+from spjax.checkpoints.prompts import peft, run_prompts
+from spjax.checkpoints.prompts.prompt import SOFT_TOKENS, Prompt, is_known
 from spjax.files import read_json, reason, write_json
 
 # The parameter's name in T5X's tree, and its file in `numpy_checkpoints/checkpoint_{step}/` of
 # google-research/prompt-tuning: an .npy file without that extension.
 T5X_NAME = "encoder/prompt/prompt/prompt"
 T5X_FILE = T5X_NAME.replace("/", ".")
-RUN_FILE, RUN_RESULT, RUN_CONFIG = "prompt.npy", "result.json", "config.gin"
-# The configuration of a run that goes on from a finished shorter one, until it is finished itself.
-RUN_LONGER = "config.longer.gin"
-RUN_TENSORS, RUN_PROMPTS = "tuned.safetensors", "prompts"
-_TENSOR = "prompt"
-_TENSORS = (_TENSOR, peft.TENSOR, T5X_NAME, T5X_FILE, f"target.{T5X_FILE}")
+_TENSORS = (SOFT_TOKENS, peft.TENSOR, T5X_NAME, T5X_FILE, f"target.{T5X_FILE}")
 # What a T5X checkpoint's folder has in it: the older format's index, or Orbax's files.
 _ORBAX_FILES = ("_METADATA", "manifest.ocdbt")
 _T5X_MARKS = ["checkpoint"] + [f"{i}{f}" for i in ("", "state/", "default/") for f in _ORBAX_FILES]
+_MULTITASK = ("shared", "u", "v")  # parts of the prompts of a multitask prompt
 _STEP = re.compile(r"checkpoint_(\d+)")
 _DIGEST = "rows_sha256"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Prompt:
-    """Soft tokens `[P, D]` of a prompt, and their provenance.
+def read(path: Path | str) -> Prompt:
+    """Reads a prompt, run or adapter that can be used with a frozen model.
 
-    Attributes:
-      rows_PD: float32 `[P, D]`, finite; unscaled, as the frozen model's embeddings are.
-      provenance: for example model, task, step, validation_score, config_sha256; travels with
-        the prompt through every format.
-      origin: what it was read from, in words; it is not written.
+    Args:
+      path: as of `read_soft_tokens`, a run folder of any method, its `tuned.safetensors`, or an
+        adapter of PEFT (LoRA, IA3, a prefix, the prompt of one task) or one as safetensors.
 
     Raises:
-      ValueError: the rows are no float32 table of finite numbers, or the provenance holds
-        something else than strings.
+      ValueError: nothing there is a prompt, it is damaged, or it has prompts of several tasks.
     """
-
-    rows_PD: np.ndarray
-    provenance: dict[str, str] = dataclasses.field(default_factory=dict)
-    origin: str = "memory"
-
-    @property
-    def tensors(self) -> dict[str, np.ndarray]:
-        """Returns the soft tokens under their name in `spjax.injection.Soft.arrays`."""
-        return {_TENSOR: self.rows_PD}
-
-    def __post_init__(self) -> None:
-        """Checks what every format relies on."""
-        if self.rows_PD.ndim != 2 or 0 in self.rows_PD.shape:
-            raise ValueError(
-                f"the prompt from {self.origin} has shape {self.rows_PD.shape}; expected two "
-                "dimensions, [rows, width of the model], at least (1, 1)."
-            )
-        rows = array_files.widen(self.rows_PD, f"the prompt from {self.origin}")
-        object.__setattr__(self, "rows_PD", rows)
-        for key, value in self.provenance.items():
-            # safetensors files of PyTorch have a "format" of their own.
-            if not isinstance(key, str) or not isinstance(value, str) or key == "format":
-                raise ValueError(
-                    f"the provenance of the prompt from {self.origin} has {key!r}: {value!r}; it "
-                    "must map strings to strings, and the key 'format' is taken."
-                )
+    path = Path(path)
+    if not peft.is_adapter(path) and (path / run_prompts.PROMPTS_FOLDER).is_dir():
+        folder = path / run_prompts.PROMPTS_FOLDER
+        files = ", ".join(sorted(str(file) for file in folder.glob("*.npy")))
+        raise ValueError(f"{path} has prompts of several tasks; give one of them: {files}.")
+    source = _tensors_source(path)
+    if source is None:
+        return read_soft_tokens(path)
+    tensors, provenance = _read_tensors(source)
+    if (path / run_prompts.PROMPT_FILE).is_file():
+        tensors |= read_soft_tokens(path).tensors
+    # A multitask prompt has its parts beside it.
+    known = {name: x for name, x in tensors.items() if is_known(name)}
+    if not known:
+        raise ValueError(
+            f"{path} holds {', '.join(sorted(tensors)[:3])}, none of which is soft tokens or a "
+            "change of weights (lora/, ia3/). Give what a run or an adapter has left."
+        )
+    if SOFT_TOKENS in known and known[SOFT_TOKENS].ndim > 2:
+        raise ValueError(
+            f"{path} has the prompts of {len(known[SOFT_TOKENS])} tasks, and it does not say of "
+            "which; take one of them out of it."
+        )
+    return Prompt(known, provenance, f"{path} ({', '.join(sorted(known))})")
 
 
-def read(path: Path | str, *, width: int | None = None, length: int | None = None) -> Prompt:
-    """Reads a prompt in any supported format.
+def read_soft_tokens(
+    path: Path | str, *, width: int | None = None, length: int | None = None
+) -> Prompt:
+    """Reads a prompt that is a table of soft tokens, in any supported format.
 
     A file is `.npy` or safetensors by its content (the name does not matter). A folder is a PEFT
     adapter, a finished run of spjax, or a folder of T5X: `checkpoint_{step}`, a parent of such
@@ -96,19 +88,20 @@ def read(path: Path | str, *, width: int | None = None, length: int | None = Non
         prompt = _read_peft(path.parent)  # how many rows count is in the JSON file beside it
     else:
         prompt = _read_file(path)
-    expected = (length or prompt.rows_PD.shape[0], width or prompt.rows_PD.shape[1])
-    if prompt.rows_PD.shape != expected:
+    shape = prompt.soft_tokens_PD.shape
+    expected = (length or shape[0], width or shape[1])
+    if shape != expected:
         raise ValueError(
-            f"the prompt in {path} has shape {prompt.rows_PD.shape} (rows, width), but {expected} "
-            "is needed. A prompt fits only the model it was trained with; check model and length."
+            f"the prompt in {path} has shape {shape} (soft tokens, width), but {expected} is "
+            "needed. A prompt fits only the model it was trained with; check model and length."
         )
     return prompt
 
 
 def digest(path: Path | str) -> str:
-    """Returns the SHA-256 of the soft tokens that `read` returns, "" where there is no prompt."""
+    """Returns the SHA-256 of the soft tokens in a file or folder, "" where there are none."""
     try:
-        return _digest(read(path).rows_PD)
+        return _digest(read_soft_tokens(path).soft_tokens_PD)
     except ValueError:
         return ""
 
@@ -119,17 +112,23 @@ def write(path: Path | str, prompt: Prompt, format: str = "npy") -> Path:
     Args:
       path: a file for "npy" (provenance in `<path>.json`) and "safetensors" (in the header), a
         folder for "peft" (in the header) and "t5x" (`numpy_checkpoints/...` in it, `.json`).
-      prompt: what to write; the numbers are kept bit for bit.
+      prompt: what to write; the numbers are kept bit for bit. One that is more than soft tokens
+        goes into "safetensors" or "peft" only.
       format: one of `FORMATS`.
 
     Returns:
       The file or folder that holds the prompt.
 
     Raises:
-      ValueError: an unknown format, or the path cannot be written.
+      ValueError: an unknown format or one that cannot hold it, or the path cannot be written.
     """
     if format not in FORMATS:
         raise ValueError(f"unknown prompt format {format!r}; use one of {', '.join(FORMATS)}.")
+    if not prompt.is_soft_tokens:
+        from spjax.checkpoints.prompts import adapters  # it imports JAX
+
+        adapters.save(Path(path), prompt.tensors, prompt.provenance, format, prompt.origin)
+        return Path(path)
     try:
         return FORMATS[format](Path(path), prompt)
     except OSError as error:
@@ -157,33 +156,47 @@ def convert(source: Path | str, out: Path | str, format: str, base_model: str = 
       ValueError: as `read` and `write`.
     """
     path = Path(source)
-    if tuned := path if peft.is_adapter(path) else _tuned_file(path):
-        return _convert_tensors(tuned, out, format, base_model)
-    prompt = read(source)
-    if base_model:
-        provenance = {**prompt.provenance, "base_model": base_model}
-        prompt = dataclasses.replace(prompt, provenance=provenance)
-    return write(out, prompt, format)
+    more = {"base_model": base_model} if base_model else {}
+    tensors_source = _tensors_source(path)
+    if (path / run_prompts.PROMPT_FILE).is_file() and not peft.is_adapter(path):
+        tensors_source = None  # the parts of a multitask prompt lie beside it
+    if tensors_source:
+        from spjax.checkpoints.prompts import adapters  # it imports JAX
+
+        tensors, provenance = _read_tensors(tensors_source)
+        adapters.save(Path(out), tensors, {**provenance, **more}, format, str(source))
+        return Path(out)
+    return write(out, read_soft_tokens(source).with_provenance(more), format)
 
 
-def _tuned_file(path: Path) -> Path | None:
-    """Returns the file of what a run trained, if that is no prompt, else None."""
+def _tensors_source(path: Path) -> Path | None:
+    """Returns the adapter or file of tensors at a path that is more than soft tokens, else None."""
+    if peft.is_adapter(path):
+        return path
     if path.is_dir():
-        alone = not (path / RUN_FILE).is_file() and (path / RUN_TENSORS).is_file()
-        return path / RUN_TENSORS if alone else None
-    return path if path.name == RUN_TENSORS else None
+        file = path / run_prompts.TENSORS_FILE
+        return file if file.is_file() else None
+    if path.name == run_prompts.TENSORS_FILE:
+        return path
+    if not path.is_file() or (path.parent / peft.CONFIG).is_file():
+        return None
+    if array_files.kind(path) == array_files.NPY:
+        return None
+    names, _ = array_files.read_safetensors(path)
+    others = (name in _MULTITASK or is_known(name) and name != SOFT_TOKENS for name in names)
+    return path if any(others) else None
 
 
-def _convert_tensors(source: Path, out: Path | str, format: str, base_model: str) -> Path:
-    from spjax.checkpoints.prompts import adapters  # it brings JAX, which nothing else needs
+def _read_tensors(source: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Reads what `_tensors_source` has named: tensors and provenance."""
+    if source.is_dir():
+        from spjax.checkpoints.prompts import adapters  # it imports JAX
 
-    content = adapters.read(source) if source.is_dir() else array_files.read_safetensors(source)
-    tensors, provenance = content
-    if base_model:
-        provenance = {**provenance, "base_model": base_model}
+        tensors, provenance = adapters.read(source)
+    else:
+        tensors, provenance = array_files.read_safetensors(source)
     provenance.pop("format", None)
-    adapters.save(Path(out), tensors, provenance, format, str(source))
-    return Path(out)
+    return tensors, provenance
 
 
 def write_run(
@@ -200,73 +213,43 @@ def write_run(
       provenance: of the run.
       tasks: names of the trained tasks, in order.
     """
-    others = {name: np.asarray(x) for name, x in tensors.items() if name != _TENSOR}
+    others = {name: np.asarray(x) for name, x in tensors.items() if name != SOFT_TOKENS}
     if others:
-        array_files.write_safetensors(folder / RUN_TENSORS, others, provenance)
-    prompt = tensors.get(_TENSOR)
+        array_files.write_safetensors(folder / run_prompts.TENSORS_FILE, others, provenance)
+    prompt = tensors.get(SOFT_TOKENS)
     if prompt is None:
         return
     if prompt.ndim == 2:
-        write(folder / RUN_FILE, Prompt(np.asarray(prompt), provenance))
+        write(folder / run_prompts.PROMPT_FILE, Prompt.from_array(prompt, provenance))
         return
     for rows_PD, task in zip(prompt, tasks, strict=True):
-        path = folder / RUN_PROMPTS / (re.sub(r"[^\w.:-]", "_", task) + ".npy")
+        path = folder / run_prompts.PROMPTS_FOLDER / (re.sub(r"[^\w.:-]", "_", task) + ".npy")
         path.parent.mkdir(exist_ok=True)
-        write(path, Prompt(np.asarray(rows_PD), {**provenance, "task": task}))
-
-
-def provenance_of_run(result: Mapping[str, Any], config_text: str) -> dict[str, str]:
-    """Returns the provenance of a prompt that a run trained.
-
-    Args:
-      result: content of the run's `result.json`.
-      config_text: content of its `config.gin`, which is remembered by its SHA-256.
-
-    Returns:
-      Strings; facts that the run does not have are left out.
-    """
-    names = (
-        "model",
-        "task",
-        "task_file",
-        "method",
-        "insertion",
-        "fields",
-        "sees_text",
-        "sees_prompt",
-        "seed",
-        "base_sha256",
-    )
-    provenance = {name: result.get(name) for name in names}
-    provenance["step"] = result.get("best_step")
-    for split in ("validation", "test"):
-        provenance[f"{split}_score"] = (result.get(split) or {}).get("score")
-    if config_text:
-        provenance["config_sha256"] = hashlib.sha256(config_text.encode()).hexdigest()
-    return {name: str(value) for name, value in provenance.items() if value is not None}
+        write(path, Prompt.from_array(rows_PD, {**provenance, "task": task}))
 
 
 def _read_folder(folder: Path) -> Prompt:
     if (folder / peft.CONFIG).is_file():
         return _read_peft(folder)
-    if (folder / RUN_FILE).is_file():
-        return _read_file(folder / RUN_FILE)
+    if (folder / run_prompts.PROMPT_FILE).is_file():
+        return _read_file(folder / run_prompts.PROMPT_FILE)
     if (folder / T5X_FILE).is_file():
         return _read_file(folder / T5X_FILE)
     for parent in (folder / "numpy_checkpoints", folder):
         if newest := _newest(parent):
             return _read_file(newest)
-    if (folder / RUN_RESULT).is_file():
+    if (folder / run_prompts.RESULT_FILE).is_file():
         raise ValueError(
-            f"the run in {folder} has left no {RUN_FILE}: its method has no prompt or one for each "
-            f"task (in {RUN_PROMPTS}/), or it diverged before its first evaluation."
+            f"the run in {folder} has left no {run_prompts.PROMPT_FILE}: its method has no prompt "
+            f"or one for each task (in {run_prompts.PROMPTS_FOLDER}/), or it diverged before its "
+            "first evaluation."
         )
     if any((folder / name).exists() for name in _T5X_MARKS):
         return _read_t5x(folder)
     raise ValueError(
-        f"no prompt found in {folder}: there is no {peft.CONFIG} (PEFT), {RUN_FILE} (a finished "
-        f"run), [numpy_checkpoints/]checkpoint_*/{T5X_FILE} or T5X checkpoint. Give the file or "
-        "folder that holds one of them."
+        f"no prompt found in {folder}: there is no {peft.CONFIG} (PEFT), "
+        f"{run_prompts.PROMPT_FILE} (a finished run), [numpy_checkpoints/]checkpoint_*/{T5X_FILE} "
+        "or T5X checkpoint. Give the file or folder that holds one of them."
     )
 
 
@@ -285,28 +268,31 @@ def _read_t5x(folder: Path) -> Prompt:
         )
     match = _STEP.fullmatch(folder.absolute().name)
     provenance = {"step": match[1]} if match else {}
-    return Prompt(prompts[known[0]], provenance, f"{folder} (T5X checkpoint, {known[0]})")
+    return Prompt.from_array(
+        prompts[known[0]], provenance, f"{folder} (T5X checkpoint, {known[0]})"
+    )
 
 
 def _read_peft(folder: Path) -> Prompt:
     rows, provenance, origin = peft.read(folder)
-    return Prompt(rows, provenance, f"{folder} ({origin})")
+    return Prompt.from_array(rows, provenance, f"{folder} ({origin})")
 
 
 def _read_file(path: Path) -> Prompt:
     if array_files.kind(path) == array_files.NPY:
-        prompt = Prompt(array_files.read_npy(path), origin=f"{path} (.npy)")
-        provenance = _read_side_file(path, prompt.rows_PD)
-        return dataclasses.replace(prompt, provenance=provenance)
+        prompt = Prompt.from_array(array_files.read_npy(path), origin=f"{path} (.npy)")
+        return prompt.with_provenance(_read_side_file(path, prompt.soft_tokens_PD))
     tensors, header = array_files.read_safetensors(path)
     known = [name for name in _TENSORS if name in tensors] or list(tensors)[: len(tensors) == 1]
     if len(known) != 1:
         raise ValueError(
             f"{path} does not say which of its {len(tensors)} tensors is the prompt: "
-            f"{sorted(tensors)[:10]}. Keep one, or call it {_TENSOR!r}."
+            f"{sorted(tensors)[:10]}. Keep one, or call it {SOFT_TOKENS!r}."
         )
     header.pop("format", None)
-    return Prompt(tensors[known[0]], header, f"{path} (safetensors, tensor {known[0]!r})")
+    return Prompt.from_array(
+        tensors[known[0]], header, f"{path} (safetensors, tensor {known[0]!r})"
+    )
 
 
 def _newest(parent: Path) -> Path | None:
@@ -326,7 +312,10 @@ def _read_side_file(path: Path, rows_PD: np.ndarray) -> dict[str, str]:
     """Reads the provenance of an .npy file: its side file, or else its run or its step in T5X."""
     side = _side_file(path)
     if not side.is_file():
-        if path.name == RUN_FILE and (path.parent / RUN_RESULT).is_file():
+        if (
+            path.name == run_prompts.PROMPT_FILE
+            and (path.parent / run_prompts.RESULT_FILE).is_file()
+        ):
             return _from_run(path.parent)
         match = _STEP.fullmatch(path.absolute().parent.name)
         return {"step": match[1]} if match and path.name == T5X_FILE else {}
@@ -340,9 +329,9 @@ def _read_side_file(path: Path, rows_PD: np.ndarray) -> dict[str, str]:
 
 
 def _from_run(folder: Path) -> dict[str, str]:
-    config = folder / RUN_CONFIG
+    config = folder / run_prompts.CONFIG_FILE
     text = config.read_text(encoding="utf-8") if config.is_file() else ""
-    return provenance_of_run(_json(folder / RUN_RESULT), text)
+    return run_prompts.provenance(_json(folder / run_prompts.RESULT_FILE), text)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -361,8 +350,8 @@ def _digest(rows_PD: np.ndarray) -> str:
 
 def _write_npy(path: Path, prompt: Prompt) -> Path:
     # The digest tells an interruption between the two writes, or a file that was replaced alone.
-    side = {**prompt.provenance, _DIGEST: _digest(prompt.rows_PD)}
-    array_files.write_npy(path, prompt.rows_PD)
+    side = {**prompt.provenance, _DIGEST: _digest(prompt.soft_tokens_PD)}
+    array_files.write_npy(path, prompt.soft_tokens_PD)
     write_json(_side_file(path), side)
     return path
 
@@ -374,12 +363,12 @@ def _write_t5x(folder: Path, prompt: Prompt) -> Path:
 
 
 def _write_safetensors(path: Path, prompt: Prompt) -> Path:
-    array_files.write_safetensors(path, {_TENSOR: prompt.rows_PD}, prompt.provenance)
+    array_files.write_safetensors(path, {SOFT_TOKENS: prompt.soft_tokens_PD}, prompt.provenance)
     return path
 
 
 def _write_peft(folder: Path, prompt: Prompt) -> Path:
-    peft.write(folder, prompt.rows_PD, prompt.provenance)
+    peft.write(folder, prompt.soft_tokens_PD, prompt.provenance)
     return folder
 
 

@@ -1,0 +1,123 @@
+"""The trained part of a run, as it is stored: soft tokens of any kind, or changes of weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from spjax.checkpoints import array_files
+
+SOFT_TOKENS = "prompt"
+WEIGHT_CHANGES = ("lora/", "ia3/")  # prefixes of the names of factors and scales of kernels
+
+
+def is_soft(name: str) -> bool:
+    """Returns whether `spjax.injection.Soft.arrays` could have an array of this name."""
+    return name in (SOFT_TOKENS, "added") or name.startswith("prefix/")
+
+
+def is_known(name: str) -> bool:
+    """Returns whether a `Prompt` can have a tensor of this name."""
+    return is_soft(name) or name.startswith(WEIGHT_CHANGES)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prompt:
+    """The trained part of a run, of one task, and its provenance.
+
+    Attributes:
+      tensors: float32, finite, by name: "prompt" for soft tokens `[P, D]`, unscaled as the frozen
+        model's embeddings are; the other names of `spjax.injection.Soft.arrays`; or those that
+        begin with one of `WEIGHT_CHANGES`. Empty where all weights were trained.
+      provenance: for example model, task, step, validation_score, config_sha256; travels with
+        the prompt through every format.
+      origin: description of the source, for messages; not written to files.
+
+    Raises:
+      ValueError: a tensor has another name or shape or is not finite, or the provenance holds
+        something else than strings.
+    """
+
+    tensors: Mapping[str, np.ndarray]
+    provenance: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    origin: str = "memory"
+
+    @classmethod
+    def from_array(
+        cls,
+        soft_tokens_PD: np.ndarray,
+        provenance: Mapping[str, str] | None = None,
+        origin: str = "memory",
+    ) -> Prompt:
+        """Returns a prompt of soft tokens only."""
+        return cls({SOFT_TOKENS: np.asarray(soft_tokens_PD)}, provenance or {}, origin)
+
+    def __post_init__(self) -> None:
+        """Checks what every format and the forward pass rely on."""
+        if not isinstance(self.tensors, Mapping):
+            raise ValueError(
+                f"the tensors of a prompt are {type(self.tensors).__name__}; give them by name, or "
+                "an array of soft tokens to Prompt.from_array."
+            )
+        if unknown := [name for name in self.tensors if not is_known(name)]:
+            raise ValueError(
+                f"the prompt from {self.origin} holds {', '.join(sorted(unknown)[:3])}, which is "
+                f"neither soft tokens ('{SOFT_TOKENS}', 'added', 'prefix/...') nor a change of "
+                f"weights ({', '.join(WEIGHT_CHANGES)})."
+            )
+        table = self.tensors.get(SOFT_TOKENS)
+        if table is not None and (table.ndim != 2 or 0 in table.shape):
+            raise ValueError(
+                f"the prompt from {self.origin} has shape {table.shape}; expected two "
+                "dimensions, [soft tokens, width of the model], at least (1, 1)."
+            )
+        checked = {
+            name: array_files.widen(
+                x, f"{'' if name == SOFT_TOKENS else name + ' of '}the prompt from {self.origin}"
+            )
+            for name, x in self.tensors.items()
+        }
+        object.__setattr__(self, "tensors", checked)
+        for key, value in self.provenance.items():
+            # safetensors files of PyTorch have a "format" of their own.
+            if not isinstance(key, str) or not isinstance(value, str) or key == "format":
+                raise ValueError(
+                    f"the provenance of the prompt from {self.origin} has {key!r}: {value!r}; it "
+                    "must map strings to strings, and the key 'format' is taken."
+                )
+
+    @property
+    def soft_tokens_PD(self) -> np.ndarray:
+        """Returns the soft tokens, float32 `[P, D]`.
+
+        Raises:
+          ValueError: there are none, only other tensors.
+        """
+        if SOFT_TOKENS not in self.tensors:
+            names = ", ".join(sorted(self.tensors)[:3]) or "no tensors"
+            raise ValueError(
+                f"{self.origin} holds {names}, no soft tokens that stand among the input's "
+                "embeddings. Use its `tensors`."
+            )
+        return self.tensors[SOFT_TOKENS]
+
+    @property
+    def is_soft_tokens(self) -> bool:
+        """Returns whether soft tokens are all there is, so that every format can hold it."""
+        return set(self.tensors) == {SOFT_TOKENS}
+
+    @property
+    def soft(self) -> dict[str, np.ndarray]:
+        """Returns the tensors that enter the forward pass beside the weights."""
+        return {name: x for name, x in self.tensors.items() if is_soft(name)}
+
+    @property
+    def weight_changes(self) -> dict[str, np.ndarray]:
+        """Returns the tensors that change weights, which no two prompts can share a batch with."""
+        return {name: x for name, x in self.tensors.items() if not is_soft(name)}
+
+    def with_provenance(self, facts: Mapping[str, str]) -> Prompt:
+        """Returns this prompt with more provenance, or other values of what it has."""
+        return dataclasses.replace(self, provenance={**self.provenance, **facts})
