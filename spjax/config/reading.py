@@ -78,8 +78,10 @@ def parse(
     gin.clear_config()
     _FROM_USER.clear()
     paths = [Path(p).expanduser() for p in search_paths] + default_search_paths()
+    # gin.add_config_file_search_path adds to the folders of earlier calls and cannot remove any.
     gin_config._LOCATION_PREFIXES[:] = ["", *map(str, paths)]
-    # Its other reader takes folders for Python packages, and complains of those that are none.
+    # gin's other reader takes folders for Python packages and complains of those that are none;
+    # gin.register_file_reader cannot remove it.
     gin_config._FILE_READERS[:] = [(open, os.path.isfile)]
     for name in gin_files:
         path = find_file(name, search_paths)
@@ -134,7 +136,10 @@ def load_with_folder(
 
 def macro(name: str) -> Any:
     """Returns the value bound to a macro since the last `parse`, "" if there is none."""
-    return gin_config._CONFIG.get((name, _MACRO), {}).get("value", "")
+    try:
+        return gin.query_parameter(f"{name}/{_MACRO}.value")
+    except ValueError:  # nothing is bound to it
+        return ""
 
 
 def build(name: str) -> Any:
