@@ -8,11 +8,14 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spjax.cli import model_flags
 from spjax.cli.exit_codes import FAILED
-from spjax.cli.notes import print_note
+from spjax.cli.notes import LimitedNotes, print_note
+
+if TYPE_CHECKING:
+    from spjax.inference.prediction import Predictor
 
 _SHELL_FILES = ("/dev/stdin", "/dev/null")
 _FORMATS = ("text", "jsonl", "csv", "tsv", "parquet")
@@ -76,47 +79,55 @@ def predict(args: argparse.Namespace) -> int:
             name="" if args.input == "-" else args.input,
             prompt_column=args.prompt_column,
         )
-        bad, first = 0, 0
+        bad, first, notes = 0, 0, LimitedNotes()
         while batch := list(itertools.islice(rows, args.batch_size)):
-            bad += _answer(predictor, batch, names, first, source)
+            bad += _answer(predictor, batch, names, first, source, notes)
             first += len(batch)
+        notes.print_count()
     if bad:
         print(f"spjax: {bad} of {first} rows were not answered.", file=sys.stderr)
     return FAILED if bad else 0
 
 
 def _answer(
-    predictor: Any, rows: Sequence[Any], names: Sequence[str], first: int, source: str
+    predictor: Predictor,
+    rows: Sequence[Any],
+    names: Sequence[str],
+    first: int,
+    source: str,
+    notes: LimitedNotes,
 ) -> int:
     """Writes the answers to some rows; returns how many of them were bad."""
-    inputs, who, good = [], [], []
+    inputs, prompt_indices, answered = [], [], []
     for i, row in enumerate(rows):
         if row.problem:
-            print_note(f"{source}{row.location}: {row.problem}")
+            notes.add(f"{source}{row.location}: {row.problem}")
             continue
-        own = names.index(row.prompt) if row.prompt else 0
+        index = names.index(row.prompt) if row.prompt else 0
         try:
-            ids, length = predictor.encode(row.input, own)
+            ids, length = predictor.encode(row.input, index)
         except ValueError as error:  # the prompt's template shows something that is not there
-            print_note(f"{source}{row.location}: {error}")
+            notes.add(f"{source}{row.location}: {error}")
             continue
-        most = predictor.most(own)[0]
-        if length > most:
-            print_note(f"{source}{row.location}: {length} tokens were cut to {most}")
+        max_length = predictor.max_lengths(index)[0]
+        if length > max_length:
+            notes.add(f"{source}{row.location}: {length} tokens were cut to {max_length}")
         inputs.append(ids)
-        who.append(own)
-        good.append(i)
-    numbers = [first + i for i in good]
-    found = dict(zip(good, predictor.answer(inputs, who, numbers) if inputs else ()))
+        prompt_indices.append(index)
+        answered.append(i)
+    numbers = [first + i for i in answered]
+    answers = predictor.answer(inputs, prompt_indices, numbers) if inputs else ()
+    answer_of_row = dict(zip(answered, answers))
     for i, row in enumerate(rows):
+        answer = answer_of_row.get(i)
         if row.fields is None:  # a bad line gets an empty answer, so that lines stay lines
-            print(" ".join(found[i].text.splitlines()) if i in found else "")
-        elif i in found:
-            made = {"prediction": found[i].text, "score": found[i].score}
-            made = {name: value for name, value in made.items() if value is not None}
-            print(json.dumps({**row.fields, **made}, ensure_ascii=False, default=str))
+            print(" ".join(answer.text.splitlines()) if answer else "")
+        elif answer:
+            columns = {"prediction": answer.text, "score": answer.score}
+            columns = {name: value for name, value in columns.items() if value is not None}
+            print(json.dumps({**row.fields, **columns}, ensure_ascii=False, default=str))
     sys.stdout.flush()
-    return len(rows) - len(good)
+    return len(rows) - len(answered)
 
 
 def _named(given: Sequence[str], column: str) -> tuple[list[str], list[str]]:

@@ -16,7 +16,7 @@ from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.checkpoints.weights import weights
 from spjax.cli import eval as eval_command
 from spjax.cli import inspect as inspect_command
-from spjax.cli import main, model_flags, predict
+from spjax.cli import main, model_flags, notes, predict
 from spjax.data.batching import batching
 from spjax.data.tasks import file_task, input_rows
 from spjax.inference import ensembles
@@ -97,6 +97,18 @@ def test_a_column_names_the_prompt(call, files, tmp_path, decoding):
                 assert row.get("score", 0) == pytest.approx(alone.get("score", 0), abs=1e-4)
     labels = ("True", "False") if decoding == "rank" else ()
     assert not labels or {r["prediction"] for r in found if r["prompt"] == "wic"} <= set(labels)
+
+
+def test_notes_on_rows_are_limited(capsys):
+    few = notes.LimitedNotes(2)
+    for i in range(5):
+        few.add(f"row {i}")
+    few.print_count()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix("spjax: note: ") for line in lines] == [
+        *("row 0", "row 1"),
+        "3 more notes on single rows are not shown",
+    ]
 
 
 def test_bad_rows_are_reported_and_the_rest_answered(call, files, tmp_path):

@@ -63,7 +63,7 @@ def study(tmp_path, checkpoint):
 def test_prompts_that_differ_in_their_seed_vote(study, monkeypatch, capsys):
     def score(predictor, kind, names, task, split, *how):
         assert names == ["key0", "key1"] and (task, split) == ("pocket_cb", "test")
-        assert predictor.how == Decoding("rank" if kind == "mean" else "greedy")
+        assert predictor.decoding == Decoding("rank" if kind == "mean" else "greedy")
         return {"mean_score": 50.0, "best_score": 60.0, "ensemble": {"score": 70.0 + len(kind)}}
 
     monkeypatch.setattr(ensembles, "score", score)
