@@ -1,5 +1,6 @@
 """The wheel: what is installed from it works outside the clone."""
 
+import ast
 import os
 import re
 import shutil
@@ -20,6 +21,17 @@ FLAGS = [
     *("--gin.TRAIN_STEPS=2", "--gin.EVAL_PERIOD=2", "--gin.PROMPT_LENGTH=3"),
     "--gin.Run.eval_examples=8",
 ]
+
+
+PYTHON = """
+import spjax
+
+model = spjax.load_model("pocket_50k")
+settings = dict(steps=2, eval_period=2, eval_examples=8, output_dir="python")
+run = spjax.train(model, "pocket_sentiment", spjax.PromptTuning(length=3), **settings)
+print(spjax.__file__)
+print(spjax.load_predictor([run.folder, "run"], model).predict(["good", "bad"], [0, 1]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +59,13 @@ def run(installed, folder, *arguments):
 
 
 def test_it_trains_outside_the_clone(installed, tmp_path):
-    where = run(installed, tmp_path, "-c", "import spjax; print(spjax.__file__)")
-    assert where.stdout.startswith(str(installed))
     done = run(installed, tmp_path, "-m", "spjax.cli", "train", *FLAGS, "--gin.MODEL_DIR=run")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/result.json").is_file()
+    done = run(installed, tmp_path, "-c", PYTHON)
+    assert done.returncode == 0, done.stderr
+    folder, answers = done.stdout.splitlines()
+    assert folder.startswith(str(installed)) and len(ast.literal_eval(answers)) == 2
 
 
 def test_it_says_its_version(installed, tmp_path):
