@@ -156,6 +156,6 @@ def test_a_run_is_a_source_and_labels_are_scored_in_batches(trained, predictor):
 
 def test_a_prompt_that_names_no_checkpoint(trained):
     facts = {**trained.prompt.provenance, "model": "auto"}
-    prompt = type(trained.prompt)(trained.prompt.soft_tokens_PD, facts)
+    prompt = type(trained.prompt)(trained.prompt.tensors, facts)
     with pytest.raises(ValueError, match="does not name; give the model, with model=PATH"):
         spjax.load_predictor(prompt)

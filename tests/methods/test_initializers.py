@@ -94,7 +94,9 @@ def test_file(tmp_path):
     np.testing.assert_array_equal(start(initializers.FromFile(str(tmp_path / "p.npy"))), prompt)
     np.save(tmp_path / "prompt.npy", prompt + 1)  # what a run leaves in its folder
     np.testing.assert_array_equal(start(initializers.FromFile(str(tmp_path))), prompt + 1)
-    with pytest.raises(ValueError, match=r"shape \(4, 16\) .rows, width., but \(5, 16\) is needed"):
+    with pytest.raises(
+        ValueError, match=r"shape \(4, 16\) .soft tokens, width., but \(5, 16\) is needed"
+    ):
         start(initializers.FromFile(str(tmp_path / "p.npy")), 5)
     with pytest.raises(ValueError, match="cannot read .*missing.npy"):
         start(initializers.FromFile(str(tmp_path / "missing.npy")))
