@@ -1,7 +1,7 @@
-"""Measures the batch that fills a device: `python -m spjax.studies.calibration CONFIG.gin`.
+"""Measures the batch that fills a device, in a process of its own, and caches the measurements.
 
 Chunks of packed rows go through the model, each twice as many as before, until throughput stops
-rising or memory is full. The last line of the output is JSON; the measurements are cached.
+rising or memory is full.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import dataclasses
 import hashlib
 import json
 import logging
-import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spjax import config, subprocesses, trees
+from spjax import config, trees
 from spjax.files import DamagedFile, default_cache_dir, read_json, write_json
 from spjax.injection import Injection, padded
 from spjax.training import trainer
@@ -145,13 +145,10 @@ def calibrate(run: Run) -> dict[str, Any]:
     return measured
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the result of `calibrate` for the run of a `config.gin`."""
-    subprocesses.exit_with_parent()
-    (path,) = argv if argv is not None else sys.argv[1:]
-    run = config.load_stored("Run", Path(path))
-    print(json.dumps(calibrate(run)))
-
-
-if __name__ == "__main__":
-    main()
+def calibrate_text(text: str) -> dict[str, Any]:
+    """Returns the result of `calibrate` for the run of the text of a `config.gin`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.gin"
+        path.write_text(text, encoding="utf-8")
+        run = config.load_stored("Run", path)
+    return calibrate(run)

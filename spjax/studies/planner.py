@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from spjax import subprocesses
 from spjax.studies.executors import local
@@ -43,20 +37,11 @@ def calibrated(spec: RunSpec) -> int:
     the user's cache folder.
 
     Raises:
-      RuntimeError: the process failed; the message has the end of what it wrote.
+      RuntimeError: the process failed; the message has its error, or the end of what it wrote.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "config.gin"
-        config.write_text(spec.text, encoding="utf-8")
-        command = [sys.executable, "-m", "spjax.studies.calibration", str(config)]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            env={**os.environ, subprocesses.VARIABLE: str(os.getpid())},
-        )
-    if done.returncode:
-        tail = "\n".join(done.stderr.splitlines()[-12:])
-        raise RuntimeError(f"the calibration of {spec.labels['model']} failed:\n{tail}")
-    return int(json.loads(done.stdout.splitlines()[-1])["positions"])
+    try:
+        (measured,) = subprocesses.run("spjax.studies.calibration:calibrate_text", [spec.text])
+    except (OSError, ValueError, RuntimeError) as error:
+        model = spec.labels["model"]
+        raise RuntimeError(f"the calibration of {model} failed: {error}") from error
+    return int(measured["positions"])

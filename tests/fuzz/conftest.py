@@ -157,7 +157,7 @@ def cut_off(monkeypatch, tmp_path, shared_cache):
         (loop, "train"),
         (runner, "sweep"),
         (pretrain, "pretrain"),
-        (cache, "_run_builder"),
+        (cache, "_run_builders"),
         (builders, "run_workers"),
         (corpora.Beam, "cache"),
         (stored_run, "score_folder"),

@@ -160,22 +160,16 @@ def test_calibration_stops_where_throughput_does_or_memory_is_full():
         calibration.saturation(limited, 100, multiple=32)
 
 
-def test_a_calibration_is_kept(checkpoint, tmp_path, monkeypatch, capsys):
+def test_a_calibration_is_kept(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("SPJAX_CACHE", str(tmp_path))
     settings = RUN | {"INITIAL_CHECKPOINT_PATH": checkpoint}
     (spec,) = plan.expand(Study("s", [Arm("a", FILES, {}, settings)]))
     monkeypatch.setattr(calibration, "_MOST", 512)
-    (tmp_path / "config.gin").write_text(spec.text)
-
-    def measured():
-        calibration.main([str(tmp_path / "config.gin")])
-        return json.loads(capsys.readouterr().out)
-
-    found = measured()
-    assert found["model"] == "pocket_50k" and found["positions"] == 512 * 4  # one row a device
+    measured = calibration.calibrate_text(spec.text)
+    assert measured["model"] == "pocket_50k" and measured["positions"] == 512 * 4  # a row a device
     (path,) = (files.default_cache_dir() / "calibration").glob("*.json")
-    path.write_text(json.dumps(found | {"positions": 12345}))
-    assert measured()["positions"] == 12345
+    path.write_text(json.dumps(measured | {"positions": 12345}))
+    assert calibration.calibrate_text(spec.text)["positions"] == 12345
     broken = dataclasses.replace(spec, text="Run.stepps = 3\n")
     with pytest.raises(RuntimeError, match="the calibration of .* failed:(.|\n)*stepps"):
         planner.calibrated(broken)

@@ -1,25 +1,16 @@
-"""seqio's own cacher for one corpus: `python -m spjax.data.corpora.beam`. Needs Apache Beam.
+"""seqio's own cacher for one corpus, in a process of its own. Needs Apache Beam.
 
 It may run with another Python than the rest, because Apache Beam 2.77 needs pyarrow below 26 and
 protobuf below 7; `builders.BEAM_NEEDS` lists that environment's packages. The transforms and the
 files are those of `seqio_cache_tasks`: TFRecord, info, stats, and COMPLETED at the end.
-
-Reads from standard input the JSON `{"spec", "seqio_cache_dir", "pipeline_options"}`.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any
-
-from spjax import subprocesses
-
-if __name__ == "__main__":
-    subprocesses.exit_with_parent()  # now, because TensorFlow takes seconds to import
 
 import apache_beam as beam
 import seqio
@@ -33,7 +24,11 @@ _MIN_SHARDS = 64  # of seqio_cache_tasks
 
 
 def run(request: Mapping[str, Any]) -> str:
-    """Caches one split and returns the folder, which may be remote (`gs://`)."""
+    """Caches one split and returns the folder, which may be remote (`gs://`).
+
+    Args:
+      request: `{"spec", "seqio_cache_dir", "pipeline_options"}`.
+    """
     spec, split = request["spec"], request["spec"]["split"]
     register = functools.partial(build_corpus.register, spec)
     task = register()
@@ -58,7 +53,3 @@ def run(request: Mapping[str, Any]) -> str:
     with tf.io.gfile.GFile(os.path.join(folder, "COMPLETED"), "w") as file:
         file.write("")
     return folder
-
-
-if __name__ == "__main__":
-    print(json.dumps({"built": run(json.load(sys.stdin))}), flush=True)

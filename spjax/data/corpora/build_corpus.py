@@ -1,10 +1,7 @@
-"""Tokenises text with seqio: `python -m spjax.data.corpora.build_corpus`. Imports TensorFlow.
+"""Tokenizes text with seqio, in a process of its own, because it imports TensorFlow.
 
-One of the processes that `spjax.data.corpora.corpora` starts. Reads from standard input the JSON
-`{"spec", "folder", "worker", "workers", "seqio_cache_dir"}`, writes every `workers`-th shard of the
-corpus to the folder, and says as the last line of standard output `{"built": n}`, `{"error":
-message}` where the folder cannot be written, or `{"invalid": message}` where the text cannot be
-used.
+`spjax.data.corpora.builders` starts several (`spjax.subprocesses.run`), each for a part of the
+shards.
 """
 
 from __future__ import annotations
@@ -14,17 +11,10 @@ import gzip
 import importlib
 import json
 import re
-import sys
-import traceback
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-from spjax import subprocesses
-
-if __name__ == "__main__":
-    subprocesses.exit_with_parent()  # now, because TensorFlow takes seconds to import
 
 import numpy as np
 import seqio
@@ -36,7 +26,7 @@ from spjax.vocabularies.vocabulary import load_vocabulary
 # More shards would be more open files while training.
 MAX_SHARDS = 128
 _ROWS_PER_CALL = 256
-_OWN_ERROR = re.compile(r"ValueError: (.+)")
+_RAISED_IN_TENSORFLOW = re.compile(r"ValueError: (.+)")
 
 
 def register(spec: Mapping[str, Any]) -> seqio.Task:
@@ -102,10 +92,22 @@ def documents(
 def build(request: Mapping[str, Any]) -> int:
     """Writes one worker's missing shards; returns their number.
 
+    Args:
+      request: `{"spec", "folder", "worker", "workers"}`, and `seqio_cache_dir` where Apache Beam
+        has filled one. Every `workers`-th shard is this worker's.
+
     Raises:
       OSError: the folder cannot be written.
       ValueError: the text cannot be found or used.
     """
+    try:
+        return _build(request)
+    except tf.errors.OpError as error:
+        match = _RAISED_IN_TENSORFLOW.search(str(error))  # by a generator that it called
+        raise ValueError(match[1] if match else str(error)) from error
+
+
+def _build(request: Mapping[str, Any]) -> int:
     spec, folder, split = request["spec"], Path(request["folder"]), request["spec"]["split"]
     task = register(spec)
     source = task.source
@@ -197,21 +199,3 @@ def _check_vocabulary(task: seqio.Task, wanted: seqio.SentencePieceVocabulary) -
             f"the seqio task {task.name!r} has another vocabulary ({vocabulary.vocab_size} ids) "
             f"than {wanted}; give its own with --vocabulary"
         )
-
-
-def main() -> int:
-    """Answers the request on standard input; the exit status is 1 unless all was built."""
-    try:
-        answer: dict[str, Any] = {"built": build(json.load(sys.stdin))}
-    except OSError as error:
-        answer = {"error": str(error)}
-    except (ValueError, tf.errors.OpError) as error:
-        traceback.print_exc()  # for the log; the message alone is for users
-        match = _OWN_ERROR.search(str(error))  # what a generator raised inside TensorFlow
-        answer = {"invalid": match[1] if match else str(error)}
-    print(json.dumps(answer), flush=True)
-    return 0 if "built" in answer else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

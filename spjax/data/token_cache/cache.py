@@ -13,17 +13,13 @@ package makes, and `cache_files.FORMAT` when the layout changes.
 from __future__ import annotations
 
 import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +37,13 @@ from spjax.vocabularies.vocabulary import load_vocabulary
 
 Task = str | FileTask | TaskInfo
 
+# Environment variables of a process that may import TensorFlow.
+BUILDER_VARIABLES = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    # The accelerator belongs to the training process.
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "JAX_PLATFORMS": "cpu",
+}
 _PACKAGE = Path(__file__).resolve().parents[2]
 _log = logging.getLogger(__name__)
 
@@ -357,11 +360,7 @@ def _build(wanted: Sequence[_Wanted], cache_dir: Path, num_workers: int) -> None
         _log.info("building token caches (some 10 s and up): %s", ", ".join(names))
         splits = [split for split, _ in missing]
         parts = [part for i in range(num_workers) if (part := splits[i::num_workers])]
-        if len(parts) == 1:
-            _run_builder(splits, cache_dir, lock)
-        else:
-            with concurrent.futures.ThreadPoolExecutor(len(parts)) as pool:
-                list(pool.map(lambda part: _run_builder(part, cache_dir, lock), parts))
+        _run_builders(parts, cache_dir, lock)
     still = [f"{split.folder}: {reason}" for split, _ in missing if (reason := split.problem)]
     if still:
         raise RuntimeError("the token cache is damaged right after it was built: " + still[0])
@@ -390,65 +389,34 @@ def _remove_unfinished(cache_dir: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_builder(missing: Sequence[_Wanted], cache_dir: Path, lock: int) -> None:
-    request = [
-        {
-            "task": _name(split.info),
-            "split": split.split,
-            "lengths": split.lengths,
-            "vocabulary": split.vocabulary,
-            "key": split.key,
-            "folder": str(split.folder),
-        }
-        for split in missing
+def _run_builders(parts: Sequence[Sequence[_Wanted]], cache_dir: Path, lock: int) -> None:
+    requests = [
+        [
+            {
+                "task": _name(split.info),
+                "split": split.split,
+                "lengths": split.lengths,
+                "vocabulary": split.vocabulary,
+                "key": split.key,
+                "folder": str(split.folder),
+            }
+            for split in part
+        ]
+        for part in parts
     ]
-    finished = subprocess.run(
-        [sys.executable, "-m", "spjax.data.token_cache.build_cache"],
-        input=json.dumps(request),
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        env=builder_environment(),
-        pass_fds=(lock,),  # keeps the cache locked should this process be killed
-    )
-    answer = _last_line(finished.stdout)
-    if "error" in answer:
-        raise _unwritable(cache_dir, answer["error"])
-    if "invalid" in answer:
-        _log.debug("the process that builds the token cache said: %s", finished.stderr)
-        raise ValueError(answer["invalid"])
-    if finished.returncode:
-        tail = "\n".join(finished.stderr.splitlines()[-20:])
-        raise RuntimeError(
-            f"the process that builds the token cache ended with status {finished.returncode}:\n"
-            f"{tail}"
+    try:
+        subprocesses.run(
+            "spjax.data.token_cache.build_cache:build",
+            requests,
+            variables=BUILDER_VARIABLES,
+            pass_fds=(lock,),  # keeps the cache locked should this process be killed
         )
+    except OSError as error:
+        raise _unwritable(cache_dir, str(error)) from error
 
 
 def _name(info: TaskInfo) -> str:
     return info.source if info.source.startswith(file_task.SOURCE) else info.name
-
-
-def builder_environment() -> dict[str, str]:
-    """Returns the environment of a process that imports TensorFlow."""
-    path = os.pathsep.join(filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")]))
-    return {
-        **os.environ,
-        "PYTHONPATH": path,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        # The accelerator belongs to the training process.
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONIOENCODING": "utf-8",
-        subprocesses.VARIABLE: str(os.getpid()),
-    }
-
-
-def _last_line(text: str) -> dict[str, Any]:
-    try:
-        return json.loads(text.splitlines()[-1])
-    except (IndexError, ValueError):
-        return {}
 
 
 def _unwritable(cache_dir: Path, reason: str) -> ValueError:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import signal
 import subprocess
-import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from spjax import subprocesses
+
 TRAIN = "spjax.studies.worker:train_folders"
-_LOG_TAIL = 12
 
 
 def cores() -> list[int]:
@@ -67,24 +67,22 @@ class Local:
     def start(self, worker: int) -> None:
         """Starts process number `worker`; it reports "ready" when it can take a gang."""
         worker_cores = cores()[worker :: self.workers] or [cores()[worker % len(cores())]]
-        environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="2", PYTHONUNBUFFERED="1")
-        environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
+        variables = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
         if self.workers > 1 and len(worker_cores) == 1:
-            flags = environment.get("XLA_FLAGS", "")
-            environment["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-            environment["OMP_NUM_THREADS"] = "1"
+            flags = os.environ.get("XLA_FLAGS", "")
+            variables["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+            variables["OMP_NUM_THREADS"] = "1"
         read, write = os.pipe()
-        command = [sys.executable, "-m", "spjax.studies.worker", "--events", str(write)]
-        command += ["--train", self.train]
+        arguments = ["--events", str(write), "--train", self.train]
         if self.workers > 1:
-            command += ["--cores", ",".join(map(str, worker_cores))]
+            arguments += ["--cores", ",".join(map(str, worker_cores))]
         with open(self.logs / f"worker_{worker}.log", "ab") as log:
-            popen = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
+            popen = subprocesses.start(
+                "spjax.studies.worker",
+                arguments,
+                variables=variables,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment,
                 pass_fds=(write, self.lock),
                 start_new_session=True,  # Ctrl-C is for the parent alone
             )
@@ -138,12 +136,8 @@ class Local:
     def _death(self, worker: int, process: _Process) -> str:
         code = process.popen.wait()
         log = self.logs / f"worker_{worker}.log"
+        death = f"its process {subprocesses.describe_end(code)}; see {log}"
         if code < 0:
-            try:
-                name = signal.Signals(-code).name
-            except ValueError:
-                name = f"signal {-code}"
-            hint = " (often: out of memory)" if name == "SIGKILL" else ""
-            return f"its process was ended by {name}{hint}; see {log}"
-        tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL:]
-        return f"its process ended with exit code {code}; see {log}:\n  " + "\n  ".join(tail)
+            return death
+        tail = subprocesses.tail(log.read_text(encoding="utf-8", errors="replace"))
+        return f"{death}:\n{textwrap.indent(tail, '  ')}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spjax import subprocesses
 from spjax.cli import main
 from spjax.data.corpora import builders, corpora, corpus_files
 from spjax.data.corpora.corpus_files import Corpus
@@ -219,6 +220,7 @@ folder.mkdir(parents=True)
 (folder / ("info.%s.json" % request["spec"]["split"])).touch()
 with open("{calls}", "a") as file:
     file.write("called ")
+print(json.dumps({{"result": str(folder)}}))
 """
 
 
@@ -319,14 +321,12 @@ def test_files_are_tokenised_by_seqio(notes):
 
 def told(capsys, monkeypatch, tmp_path, source, **changes):
     """What the building process answers, without another start of TensorFlow."""
-    from spjax.data.corpora import build_corpus
-
     words = str(vocabulary.load_vocabulary("pocket").path)
     task = source.rpartition(":")[2] if isinstance(source, str) else "x"
     spec = {"task": task, "source": source, "field": "text", "split": "train", "vocabulary": words}
     request = {"spec": spec | changes, "folder": str(tmp_path), "worker": 0, "workers": 1}
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
-    assert build_corpus.main() == 1
+    assert subprocesses.main(["spjax.data.corpora.build_corpus:build"]) == 1
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
@@ -442,7 +442,6 @@ def test_any_seqio_task_is_a_corpus(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(builders, "run_workers", here)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # where a process would find the task
-    assert str(tmp_path) in cache.builder_environment()["PYTHONPATH"].split(os.pathsep)
     flags = (f"--cache_dir={tmp_path / 'cache'}", "--num_workers=1")
     (tmp_path / "own_tasks.py").write_text(SEQIO_TASK.replace("EXTRA", "100"))
     assert command("--corpus=own=seqio:own_tasks:own_text", *flags) == 0, capsys.readouterr().err
@@ -477,18 +476,19 @@ def test_bad_flags(capsys):
 def test_tasks_are_built_side_by_side(tmp_path, monkeypatch, capsys):
     from spjax.data.token_cache import cache_files
 
-    asked = []
+    sizes = []
 
-    def builder(missing, cache_dir, lock):
-        asked.append([wanted.split for wanted in missing])
-        for wanted in missing:
-            cache_files.write(wanted.folder, wanted.key, [])
+    def builders(parts, cache_dir, lock):
+        for part in parts:
+            sizes.append(len(part))
+            for wanted in part:
+                cache_files.write(wanted.folder, wanted.key, [])
 
-    monkeypatch.setattr(cache, "_run_builder", builder)
+    monkeypatch.setattr(cache, "_run_builders", builders)
     flags = ("--task=pocket_cb,pocket_rte", f"--cache_dir={tmp_path}", "--num_workers=4")
     assert main.main(["cache", *flags]) == 0
-    assert sorted(map(len, asked)) == [1, 1, 2, 2]
-    assert main.main(["cache", *flags]) == 0 and len(asked) == 4
+    assert sorted(sizes) == [1, 1, 2, 2]
+    assert main.main(["cache", *flags]) == 0 and len(sizes) == 4
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spjax import files
+from spjax import files, subprocesses
 from spjax.data.tasks import registry
 from spjax.data.token_cache import build_cache, cache, cache_files
 from spjax.files import read_json, write_json
@@ -25,15 +25,16 @@ TASK = "pocket_boolq"
 
 
 class Builder:
-    """Stands in for the process that runs seqio, and counts what it was asked to build."""
+    """Stands in for the processes that tokenize, and lists the splits of each."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
 
-    def __call__(self, missing: Sequence[Any], cache_dir: Path, lock: int) -> None:
-        self.calls.append([f"{wanted.task}/{wanted.split}" for wanted in missing])
-        for wanted in missing:
-            cache_files.write(wanted.folder, wanted.key, _examples(wanted.split))
+    def __call__(self, parts: Sequence[Sequence[Any]], cache_dir: Path, lock: int) -> None:
+        for part in parts:
+            self.calls.append([f"{wanted.task}/{wanted.split}" for wanted in part])
+            for wanted in part:
+                cache_files.write(wanted.folder, wanted.key, _examples(wanted.split))
 
 
 def _examples(split: str) -> list[tuple[np.ndarray, np.ndarray, dict[str, Any]]]:
@@ -46,7 +47,7 @@ def _examples(split: str) -> list[tuple[np.ndarray, np.ndarray, dict[str, Any]]]
 @pytest.fixture
 def builder(monkeypatch: pytest.MonkeyPatch) -> Builder:
     made = Builder()
-    monkeypatch.setattr(cache, "_run_builder", made)
+    monkeypatch.setattr(cache, "_run_builders", made)
     return made
 
 
@@ -195,13 +196,13 @@ def test_two_processes_build_once(tmp_path: Path, vocabulary_path: Path) -> None
 def _build_slowly(cache_dir: Path, vocabulary_path: Path, built: Path) -> int:
     import time
 
-    def slow(missing: Sequence[Any], cache_dir: Path, lock: int) -> None:
+    def slow(parts: Sequence[Sequence[Any]], cache_dir: Path, lock: int) -> None:
         time.sleep(0.5)
         with open(built, "a") as file:
             file.write("built\n")
-        Builder()(missing, cache_dir, lock)
+        Builder()(parts, cache_dir, lock)
 
-    cache._run_builder = slow
+    cache._run_builders = slow
     return cache.load(TASK, "train", None, cache_dir, vocabulary=str(vocabulary_path)).num_examples
 
 
@@ -245,7 +246,7 @@ def test_builder_answers_with_what_went_wrong(
 
     monkeypatch.setattr(build_cache, "build", fail)
     monkeypatch.setattr(sys, "stdin", io.StringIO("[]"))
-    assert build_cache.main() == 1
+    assert subprocesses.main(["spjax.data.token_cache.build_cache:build"]) == 1
     assert json.loads(capsys.readouterr().out) == {kind: str(raised)}
 
 
@@ -260,19 +261,20 @@ def test_crash_of_the_builder_shows_its_last_words(
 def test_builder_that_builds_rubbish_is_an_error(
     load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "_run_builder", lambda *arguments: None)
+    monkeypatch.setattr(cache, "_run_builders", lambda *arguments: None)
     with pytest.raises(RuntimeError, match="damaged right after it was built"):
         load()
 
 
 def _answer_with(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
-    run = subprocess.run
+    start = subprocess.Popen
 
-    def instead(command: list[str], **options: Any) -> subprocess.CompletedProcess:
-        assert command == [sys.executable, "-m", "spjax.data.token_cache.build_cache"]
-        return run([sys.executable, "-c", program], **options)
+    def instead(command: list[str], **options: Any) -> subprocess.Popen:
+        module = ["spjax.subprocesses", "spjax.data.token_cache.build_cache:build"]
+        assert command == [sys.executable, "-m", *module]
+        return start([sys.executable, "-c", program], **options)
 
-    monkeypatch.setattr(subprocess, "run", instead)
+    monkeypatch.setattr(subprocess, "Popen", instead)
 
 
 def test_unwritable_folder_is_a_clear_error(tmp_path: Path) -> None:
