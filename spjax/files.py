@@ -10,9 +10,9 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 DIGEST = "content_sha256"  # the key of a JSON object's own digest
 _ALGORITHM = "sha256:"
@@ -204,6 +204,61 @@ def parse_json_object(text: str | bytes) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"it holds {type(content).__name__}, not a JSON object")
     return content
+
+
+class JsonLine(NamedTuple):
+    """One line of a file of JSON lines.
+
+    Attributes:
+      number: of the line, from 1.
+      text: its bytes, with the line's end.
+      value: what it holds; None where there is a problem.
+      problem: the reason why it is no JSON; "" if it is.
+    """
+
+    number: int
+    text: bytes
+    value: Any
+    problem: str = ""
+
+
+def json_lines(lines: Iterable[bytes]) -> Iterator[JsonLine]:
+    """Parses lines from an untrusted source, each as soon as it is read; skips blank ones."""
+    for number, text in enumerate(lines, 1):
+        line = text.removeprefix(b"\xef\xbb\xbf") if number == 1 else text
+        if line.strip():
+            try:
+                yield JsonLine(number, text, json.loads(line.decode()))
+            except UnicodeDecodeError as error:
+                problem = f"not UTF-8 text ({error.reason} at byte {error.start + 1})"
+                yield JsonLine(number, text, None, problem)
+            except json.JSONDecodeError as error:
+                problem = f"not a JSON object ({error.msg} at character {error.pos + 1})"
+                yield JsonLine(number, text, None, problem)
+            except RecursionError:
+                yield JsonLine(number, text, None, "nested too deeply")
+            except ValueError as error:  # a number of too many digits
+                yield JsonLine(number, text, None, str(error))
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Reads the objects that spjax has written to a file, one a line.
+
+    A last line without its end, which is still being written or was cut off, does not count.
+
+    Raises:
+      OSError: as `open_regular`.
+      DamagedFile: another line is no JSON object; names the file and the line.
+    """
+    rows = []
+    with open_regular(path) as file:
+        for line in json_lines(file):
+            if isinstance(line.value, dict):
+                rows.append(line.value)
+            elif line.text.endswith(b"\n"):
+                problem = line.problem or f"it holds {type(line.value).__name__}"
+                raise DamagedFile(f"{path}:{line.number} is damaged: {problem}")
+    return rows
 
 
 def json_digest(content: Mapping[str, Any]) -> str:

@@ -117,7 +117,7 @@ def _labels(args: argparse.Namespace, prompt: Any) -> tuple[str, ...]:
 
 def _drift(path: Path) -> list[dict[str, float]]:
     """Returns the norms that a run has logged at each evaluation; [] if this is no run."""
-    from spjax.files import parse_json_object, read_bytes
+    from spjax.files import DamagedFile, read_json_lines, reason
     from spjax.studies import run_folder
 
     log = (path if path.is_dir() else path.parent) / "metrics.jsonl"
@@ -126,13 +126,15 @@ def _drift(path: Path) -> list[dict[str, float]]:
     if problem := run_folder.metrics_problem(log.parent, run_folder.result(log.parent) or {}):
         raise ValueError(f"{problem}. Copy it again, or delete it.")
     try:
-        lines = [parse_json_object(line) for line in read_bytes(log).splitlines()]
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read {log}: {error}. Delete it, or copy it again.") from error
+        rows = read_json_lines(log)
+    except OSError as error:
+        raise ValueError(f"cannot read {log}: {reason(error)}. Delete it.") from error
+    except DamagedFile as error:
+        raise ValueError(f"{error}. Delete it, or copy it again.") from error
     return [
-        {"step": x["step"], **{name: x[f"trainable/{name}"] for name in ("norm", "drift")}}
-        for x in lines
-        if "trainable/drift" in x
+        {"step": row["step"], **{name: row[f"trainable/{name}"] for name in ("norm", "drift")}}
+        for row in rows
+        if "trainable/drift" in row
     ]
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 from tensorboardX import SummaryWriter
 
-from spjax.files import append_line, write_text
+from spjax.files import append_line, json_lines, open_regular, write_text
 from spjax.training.checkpoint_steps import SyncedPath, restore_newest
 from spjax.training.schedule import Standing
 from spjax.types import Tree
@@ -126,13 +128,13 @@ class MetricsLog:
 def drop_after(path: Path, step: int) -> None:
     """Drops the lines of a log that were written after `step`, and one that was cut off."""
     if path.exists():
-        text = path.read_text(encoding="utf-8", errors="replace")
-        lines = text.splitlines(keepends=True)
-        write_text(path, "".join(line for line in lines if _step_of(line) <= step))
+        with open_regular(path) as file:
+            kept = [line.text.decode() for line in json_lines(file) if _step_of(line.value) <= step]
+        write_text(path, "".join(text.rstrip("\n") + "\n" for text in kept))
 
 
-def _step_of(line: str) -> float:
+def _step_of(row: Any) -> float:
     try:
-        return json.loads(line)["step"]
+        return float(row["step"])
     except (ValueError, KeyError, TypeError):
-        return float("inf")  # cut off in the middle of a line
+        return math.inf  # cut off in the middle of a line

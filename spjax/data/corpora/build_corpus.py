@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import gzip
 import importlib
-import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ import seqio
 import tensorflow as tf
 
 from spjax.data.corpora import corpus_files
+from spjax.files import json_lines
 from spjax.vocabularies.vocabulary import load_vocabulary
 
 # More shards would be more open files while training.
@@ -143,14 +143,30 @@ def texts(path: bytes, field: str) -> Iterator[dict[str, str]]:
     """
     name = path.decode()
     as_json = name.removesuffix(".gz").endswith((".jsonl", ".json", ".ndjson"))
-    for number, data in enumerate(_lines(name), 1):
-        try:
-            line = data.decode().strip()
-            text = _field(json.loads(line), field) if as_json and line else line
-        except ValueError as error:
-            raise ValueError(f"{name}:{number}: {error}") from None
+    for text in _json_texts(name, field) if as_json else _plain_texts(name):
         if text.strip():
             yield {field: text}
+
+
+def _plain_texts(name: str) -> Iterator[str]:
+    for number, line in enumerate(_lines(name), 1):
+        try:
+            yield line.decode().strip()
+        except ValueError as error:
+            raise ValueError(f"{name}:{number}: {error}") from None
+
+
+def _json_texts(name: str, field: str) -> Iterator[str]:
+    for line in json_lines(_lines(name)):
+        problem = line.problem
+        if not problem and not isinstance(line.value, dict):
+            problem = f"each line must be one JSON object, not a {type(line.value).__name__}"
+        text = None if problem else line.value.get(field)
+        if not problem and not isinstance(text, str):
+            problem = f"the field {field!r} is {text!r}; it must be a text"
+        if problem:
+            raise ValueError(f"{name}:{line.number}: {problem}")
+        yield str(text)
 
 
 def _lines(name: str) -> Iterator[bytes]:
@@ -159,15 +175,6 @@ def _lines(name: str) -> Iterator[bytes]:
             yield from lines
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{name} is damaged or cut off ({error}); get the file again") from None
-
-
-def _field(record: Any, field: str) -> str:
-    if not isinstance(record, dict):
-        raise ValueError(f"each line must be one JSON object, not a {type(record).__name__}")
-    text = record.get(field)
-    if not isinstance(text, str):
-        raise ValueError(f"the field {field!r} is {text!r}; it must be a text")
-    return text
 
 
 def _only_text(dataset: tf.data.Dataset, field: str) -> tf.data.Dataset:

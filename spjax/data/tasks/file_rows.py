@@ -6,13 +6,12 @@ import csv
 import dataclasses
 import difflib
 import io
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from spjax.files import open_regular
+from spjax.files import json_lines, open_regular
 
 ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet")
 _SHOWN = 60  # characters of a value in a message
@@ -107,36 +106,18 @@ def shown(value: Any) -> str:
 def of_lines(lines: Iterable[bytes]) -> Iterator[Row]:
     """Yields the rows of JSON lines, each as soon as its line is read."""
     first = True
-    for number, line in enumerate(lines, 1):
-        line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-        start, opened = line.lstrip()[:1], False
-        if not start:
-            continue
-        try:
-            fields = json.loads(line.decode())
-            problem = "" if isinstance(fields, dict) else _no_object(fields)
-        except (ValueError, RecursionError) as error:
-            problem = _explain(error)
-            # A list or an object over several lines: each of these would be another bad row.
-            opened = line.strip() == b"{" or (first and start == b"[")
+    for number, text, value, problem in json_lines(lines):
+        # A list or an object over several lines: each of these would be another bad row.
+        start = text.removeprefix(b"\xef\xbb\xbf").strip() if first else text.strip()
+        opened = bool(problem) and (start == b"{" or (first and start.startswith(b"[")))
         first = False
         if opened:
             problem += f"; write one object on each line, without [ and ] around them; {_UNREAD}"
-        yield Row(f":{number}", {} if problem else fields, problem)
+        elif not problem and not isinstance(value, dict):
+            problem = f"expected a JSON object, found {shown(value)}; write one object on each line"
+        yield Row(f":{number}", {} if problem else value, problem)
         if opened:
             return
-
-
-def _no_object(value: Any) -> str:
-    return f"expected a JSON object, found {shown(value)}; write one object on each line"
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return f"not UTF-8 text ({error.reason} at byte {error.start + 1})"
-    if isinstance(error, json.JSONDecodeError):
-        return f"not a JSON object ({error.msg} at character {error.pos + 1})"
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _table(data: bytes, name: str, delimiter: str, columns: Sequence[str] | None) -> Iterator[Row]:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from spjax.data.tasks import file_rows
 from spjax.data.tasks.row_texts import Template
+from spjax.files import json_lines
 
 FORMATS = ("text", "jsonl", "csv", "tsv", "parquet")
 # What the whole text is called in a user's own files (`FileTask.template`) and in token caches.
@@ -227,10 +228,7 @@ def _text(fields: Mapping[str, Any], column: str) -> str:
 
 
 def _is_object(data: bytes) -> bool:
-    try:
-        return isinstance(json.loads(data.decode("utf-8-sig")), dict)
-    except (ValueError, RecursionError):
-        return False
+    return any(isinstance(line.value, dict) for line in json_lines([data]))
 
 
 def _check_no_header(line: bytes, prompts: Iterable[InputColumns]) -> None:

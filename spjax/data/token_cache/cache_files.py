@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from spjax.files import file_digest, read_json, sync_folder, sync_tree, write_json
+from spjax.files import file_digest, read_json, read_json_lines, sync_folder, sync_tree, write_json
 
 FORMAT = 2  # to be raised when the layout or the meaning of these files changes
 TEMPORARY = ".building-"  # folders that begin so are unfinished
@@ -124,8 +124,7 @@ def read_counts(folder: Path) -> dict[str, int]:
 
 def read_examples(folder: Path) -> list[dict[str, Any]]:
     """Reads the raw fields of every example of a folder without a `problem`."""
-    with open(folder / "examples.jsonl", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    return read_json_lines(folder / "examples.jsonl")
 
 
 _FILES = (
