@@ -176,8 +176,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     result["gangs"] = {}
     for model in options.gangs:
         result["gangs"][model] = gangs(lambda runs: rate_of(model, runs))
-        for own in result["gangs"][model]:
-            print(f"{model:14} {own['runs']:4} runs {own['examples_s']:10.1f} examples/s")
+        for gang in result["gangs"][model]:
+            print(f"{model}, {gang['runs']} runs: {gang['examples_s']:.1f} examples/s")
     name = result["device"].replace(" ", "_").lower()
     path = options.results / f"accelerators_{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
@@ -186,15 +186,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _told(own: dict[str, Any]) -> str:
-    name = f"{own['model']:14} {own['base']:9} {own['attention']:5}"
+    name = f"{own['model']}, {own['base']}, {own['attention']}"
     if "seconds" not in own:
-        return f"{name} {own.get('failed', 'not on this device')}"
+        return f"{name}: {own.get('failed', 'not on this device')}"
     if "off_by" in own:
         name += f" (off by {own['off_by']:.2g})"
     return (
-        f"{name} {own['rows']:3} rows of {own['positions']}"
-        f" {own['seconds']:8.3f} s  {own['share_of_matmul']:6.1%} of the rate of products"
-        f"  weights {own['weight_bytes'] / 1e9:6.2f} GB, peak {own['peak_bytes'] / 1e9:6.2f} GB"
+        f"{name}: {own['rows']} rows of {own['positions']} in {own['seconds']:.3f} s, "
+        f"{own['share_of_matmul']:.1%} of the rate of products, "
+        f"weights {own['weight_bytes'] / 1e9:.2f} GB, peak {own['peak_bytes'] / 1e9:.2f} GB"
     )
 
 

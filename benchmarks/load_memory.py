@@ -132,7 +132,7 @@ def run(python: str, *args: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints the table, and one JSON line for each measurement."""
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="t5_1_1_base", help="name of a model size")
     parser.add_argument("--torch_python", default=sys.executable)
@@ -142,21 +142,21 @@ def main() -> None:
         kind, dtype, folder, size = args.only
         print(json.dumps(load_here(kind, dtype, Path(folder), size)))
         return
+    from spjax import text_tables  # here, because the interpreter of transformers may lack rich
+
     with tempfile.TemporaryDirectory() as folder:
         count = write(args.size, Path(folder))
         print(f"{args.size}: {count} parameters, {4 * count / 1e9:.2f} GB in float32")
-        print(f"{'from':<14}{'to':<10}{'peak MB':>9}{'over size':>11}{'seconds':>9}")
+        rows = [("from", "to", "peak MB", "over size", "seconds", "")]
         for kind in ("huggingface", "t5x", "transformers"):
             python = args.torch_python if kind == "transformers" else sys.executable
             for dtype in DTYPES[: 2 if kind == "transformers" else 3]:
                 if result := run(python, kind, dtype, folder, args.size):
                     ratio = result["peak_bytes"] / (count * BYTES[dtype])
-                    late = "  above the limit" if dtype != "int8" and ratio > LIMIT else ""
-                    print(
-                        f"{kind:<14}{dtype:<10}{result['peak_bytes'] / 1e6:>9.0f}{ratio:>11.2f}"
-                        f"{result['seconds']:>9.1f}{late}",
-                        flush=True,
-                    )
+                    late = "above the limit" if dtype != "int8" and ratio > LIMIT else ""
+                    peak, seconds = f"{result['peak_bytes'] / 1e6:.0f}", f"{result['seconds']:.1f}"
+                    rows.append((kind, dtype, peak, f"{ratio:.2f}", seconds, late))
+        print(text_tables.render(rows, right=(2, 3, 4)))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
+from spjax import text_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 TASK = "taskless_super_glue_boolq_v102"
@@ -262,12 +263,12 @@ def main() -> None:
 
 def show(result: dict[str, Any]) -> None:
     """Prints the figures; those of spjax as multiples of seqio's cache too."""
-    print(f"{'reader':<14}{'batch':>6}{'ex/s':>9}{'ex/CPU s':>10}{'first s':>9}{'no imports':>12}")
+    rows = [("reader", "batch", "examples/s", "examples/CPU s", "first s", "no imports")]
     for figure in result["figures"]:
-        print(
-            f"{figure['reader']:<14}{figure['batch_size']:>6}{figure['per_s']:>9.0f}"
-            f"{figure['per_cpu_s']:>10.0f}{figure['first_s']:>9.1f}{figure['first_warm_s']:>12.2f}"
-        )
+        rates = (f"{figure['per_s']:.0f}", f"{figure['per_cpu_s']:.0f}")
+        first = (f"{figure['first_s']:.1f}", f"{figure['first_warm_s']:.2f}")
+        rows.append((figure["reader"], str(figure["batch_size"]), *rates, *first))
+    print(text_tables.render(rows, right=range(1, 6)))
     for batch_size in BATCH_SIZES:
         speeds = {f["reader"]: f for f in result["figures"] if f["batch_size"] == batch_size}
         wall, cpu = (

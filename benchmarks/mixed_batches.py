@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
+from spjax import text_tables
 from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.checkpoints.weights import weights
 from spjax.data.tasks import registry
@@ -116,16 +117,17 @@ def measure(predictor: Predictor, asked: Sequence[Request], size: int, rounds: i
 
 def show(result: dict[str, Any]) -> None:
     """Prints the figures, and those of mixed batches as multiples of the other ways."""
-    print(f"{'batch':>5}  {'way':<9}{'batches':>8}{'requests/s':>12}{'mixed over it':>15}")
+    rows: list[tuple[object, ...]] = [
+        ("batch", "way", "batches", "requests/s", "mixed over it", "")
+    ]
     for size in sorted({figure["batch_size"] for figure in result["figures"]}):
-        own = [figure for figure in result["figures"] if figure["batch_size"] == size]
-        for figure in own:
-            ratio = own[0]["per_s"] / figure["per_s"]
-            wrong = "" if figure["equal_answers"] else "  OTHER ANSWERS"
-            print(
-                f"{size:>5}  {figure['kind']:<9}{figure['batches']:>8}{figure['per_s']:>12.0f}"
-                f"{ratio:>15.2f}{wrong}"
-            )
+        of_size = [figure for figure in result["figures"] if figure["batch_size"] == size]
+        for figure in of_size:
+            ratio = of_size[0]["per_s"] / figure["per_s"]
+            wrong = "" if figure["equal_answers"] else "OTHER ANSWERS"
+            rate = f"{figure['per_s']:.0f}"
+            rows.append((size, figure["kind"], figure["batches"], rate, f"{ratio:.2f}", wrong))
+    print(text_tables.render(rows, right=(0, 2, 3, 4)))
 
 
 def main() -> None:

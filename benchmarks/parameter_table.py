@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from spjax import trees
+from spjax import text_tables, trees
 from spjax.models import get_size
 from spjax.models.t5 import weight_shapes
 
@@ -63,10 +63,9 @@ def table() -> list[Row]:
 def main() -> None:
     """Prints the table, and where the paper's differs from it."""
     rows = {(row.size, row.length): row for row in table()}
-    print(f"{'size':<6} {'length':>6} {'prompt':>8} {'total':>12} {'percent':>8}")
-    for row in rows.values():
-        line = f"{row.size:<6} {row.length:>6} {row.prompt:>8} {row.total:>12} {row.percent:>8}"
-        print(line)
+    head = ("size", "length", "prompt", "total", "percent")
+    body = [[getattr(row, name) for name in head] for row in rows.values()]
+    print(text_tables.render([head, *body], right=range(1, 5)))
     print("\nMisprints in Table 4 of the paper:")
     for size, length, column, printed in MISPRINTS:
         right = getattr(rows[size, length], column)

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from spjax import text_tables
+
 # Each with the macro of its size, if it has one.
 METHODS = {
     "prompt_tuning": "PROMPT_LENGTH",
@@ -91,12 +93,11 @@ def soak(runs: int, every: int, steps: int, folder: Path) -> list[dict[str, Any]
 
     local.keep_memory()
     rows, begin = [], time.monotonic()
-    print("  ".join(f"{name:>8}" for name in COLUMNS), flush=True)
     for number, (method, bindings) in zip(range(1, runs + 1), binding_sets(steps)):
         train_one(number, method, bindings, folder)
         if number == 1 or number % every == 0 or number == runs:
             rows.append({"runs": number, "seconds": round(time.monotonic() - begin), **usage()})
-            print("  ".join(f"{rows[-1][name]:8d}" for name in COLUMNS), flush=True)
+            print(", ".join(f"{name} {rows[-1][name]}" for name in COLUMNS), flush=True)
     return rows
 
 
@@ -111,6 +112,8 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder or None) as folder:
         rows = soak(args.runs, args.every, args.steps, Path(folder))
+    body = [[row[name] for name in COLUMNS] for row in rows]
+    print(text_tables.render([COLUMNS, *body], right=range(len(COLUMNS))))
     if args.json:
         Path(args.json).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

@@ -33,7 +33,7 @@ import numpy as np
 
 from benchmarks import lengths, machine
 from benchmarks.peft_peer import Peer
-from spjax import partitioning
+from spjax import partitioning, text_tables
 from spjax.data.batching import batching, packing
 from spjax.data.token_cache.cache import CachedSplit, Ragged
 from spjax.inference import evaluation
@@ -315,16 +315,13 @@ def main() -> None:
     facts = machine.describe("jax", "jaxlib", "numpy")
     result: dict[str, Any] = {"machine": facts, "device": device, "cases": [], "memory": []}
     peer = Peer(options.torch_python) if options.torch_python else None
-    print(
-        f"{'model':14}{'task':14}{'prompt':>7}{'train':>9}{'x PEFT':>8}{'packed':>8}{'matmul':>8}"
-        f"{'answers':>9}{'x PEFT':>8}"
-    )
     for model, task, prompt in CASES:
         if options.only in ("", model, task):
             # The small model is at its best with all threads; the peer settles it for pocket ones.
             threads = options.threads if model.startswith("pocket") else options.threads[-1:]
             result["cases"].append(case(model, task, prompt, peer, threads, options))
-            _show(result["cases"][-1])
+            print(f"{model}, {task}, a prompt of {prompt}: done", flush=True)
+    print(table(result["cases"]))
     if peer:
         shape = dataclasses.asdict(get_size("pocket_50k"))
         with tempfile.TemporaryDirectory() as folder:
@@ -343,16 +340,27 @@ def main() -> None:
     (RESULTS / name).write_text(json.dumps(result, indent=1) + "\n")
 
 
-def _show(found: dict[str, Any]) -> None:
-    ratios = {what: found[f"{what}_ratio"] or float("nan") for what in ("train", "answer")}
-    speeds = {what: found[f"{what}_examples_s"]["ours"] for what in ratios}
-    print(
-        f"{found['model']:14}{found['task']:14}{found['prompt']:7}"
-        f"{speeds['train']:9.1f}{ratios['train']:8.2f}"
-        f"{found['packing_efficiency']['encoder']:8.2f}{found['share_of_matmul']:8.2f}"
-        f"{speeds['answer']:9.1f}{ratios['answer']:8.2f}",
-        flush=True,
-    )
+def table(cases: list[dict[str, Any]]) -> str:
+    """Returns training and answers in examples a second, and over PEFT's, as plain text."""
+    head = ("model", "task", "prompt", "train", "x PEFT", "packed", "matmul", "answers", "x PEFT")
+    rows = [head]
+    for case in cases:
+        ratio = {kind: case[f"{kind}_ratio"] or float("nan") for kind in ("train", "answer")}
+        speed = {kind: case[f"{kind}_examples_s"]["ours"] for kind in ratio}
+        rows.append(
+            (
+                case["model"],
+                case["task"],
+                str(case["prompt"]),
+                f"{speed['train']:.1f}",
+                f"{ratio['train']:.2f}",
+                f"{case['packing_efficiency']['encoder']:.2f}",
+                f"{case['share_of_matmul']:.2f}",
+                f"{speed['answer']:.1f}",
+                f"{ratio['answer']:.2f}",
+            )
+        )
+    return text_tables.render(rows, right=range(2, len(head)))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.speed import BATCH, Ours
+from spjax import text_tables
 from spjax.data.batching import batching, packing
 from spjax.training import trainer
 from spjax.training.host_memory import keep_freed_memory
@@ -111,8 +112,11 @@ def main() -> None:
     found = profile(options.model, task, 20) | {"machine": machine.describe("jax", "jaxlib")}
     whole = sum(found["milliseconds"].values())
     print(f"{options.model}, rows {found['rows']}, {task}, a prompt of 20")
-    for kind, took in found["milliseconds"].items():
-        print(f"{took:9.1f} ms {took / whole:6.1%}  {kind}")
+    rows = [
+        (f"{took:.1f} ms", f"{took / whole:.1%}", kind)
+        for kind, took in found["milliseconds"].items()
+    ]
+    print(text_tables.render(rows, right=(0, 1)))
     path = Path(__file__).parent / "results" / f"profile_{options.model}.json"
     path.write_text(json.dumps(found, indent=1) + "\n")
 

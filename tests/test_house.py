@@ -20,6 +20,7 @@ GROUND = (
     "extras",
     "locks",
     "subprocesses",
+    "text_tables",
 )
 GROUND += ("multihost",)
 # Every package may import those before it, and GROUND.

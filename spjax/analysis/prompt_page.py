@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spjax import text_tables
+
 _SHOWN = 12  # of the words that several rows share, and of the evaluations of a run
 
 
@@ -29,18 +31,7 @@ def matrix(names: Sequence[str], values_SS: Any, title: str) -> str:
     """
     rows = [(title, *names)]
     rows += [(name, *(f"{x:.3f}" for x in row)) for name, row in zip(names, values_SS)]
-    return aligned(rows)
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Pads columns to their widest cell, except the last column of a line."""
-    columns = max(map(len, rows))
-    widths = [
-        max((len(row[i]) for row in rows if i < len(row) - 1), default=0) for i in range(columns)
-    ]
-    return "\n".join(
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row[:-1], widths)), row[-1]]) for row in rows
-    )
+    return text_tables.render(rows)
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
@@ -58,21 +49,23 @@ def _facts(facts: Mapping[str, Any]) -> str:
         most = f"largest {pairs['max']:.2f} (rows {pairs['rows'][0]} and {pairs['rows'][1]})"
         rows.append(("row cosine", f"mean {pairs['mean']:.2f}, {most}"))
     rows += facts["provenance"].items() or [("provenance", "not recorded")]
-    return aligned(rows)
+    return text_tables.render(rows)
 
 
 def _word_facts(facts: Mapping[str, Any]) -> str:
     if "rows" not in facts:
         return ""
     cluster = facts.get("cluster")
-    title = f"nearest words by {facts['metric']}"
-    head = ("row", "norm", "cluster", title) if cluster else ("row", "norm", title)
-    rows: list[Sequence[str]] = [head]
-    for i, row in enumerate(facts["rows"]):
+    # A table of their own, so that its title may be wider than the first of its columns.
+    nearest = text_tables.render(
+        [[f"{word} {near:.2f}" for word, near in row["nearest"]] for row in facts["rows"]]
+    )
+    head = ("row", "norm", *(["cluster"] if cluster else []))
+    rows = [(*head, f"nearest words by {facts['metric']}")]
+    for i, (row, words) in enumerate(zip(facts["rows"], nearest.split("\n"))):
         tight = [f"{cluster['rows'][i]:.2f}"] if cluster else []
-        words = [f"{word} {near:.2f}" for word, near in row["nearest"]]
-        rows.append((str(i), f"{row['norm']:.4g}", *tight, *words))
-    text = aligned(rows)
+        rows.append((str(i), f"{row['norm']:.4g}", *tight, words))
+    text = text_tables.render(rows)
     if cluster:
         text += (
             "\n\ncluster: mean cosine between a row's nearest words; over all rows "
@@ -92,7 +85,7 @@ def _labels(facts: Mapping[str, Any]) -> str:
     for label, label_facts in facts["labels"].items():
         where = _numbers(label_facts["neighbour_of"]) or "none"
         rows.append((label, str(label_facts["rank"]), str(label_facts["row"]), where))
-    return aligned(rows)
+    return text_tables.render(rows)
 
 
 def _text(facts: Mapping[str, Any]) -> str:
@@ -109,7 +102,7 @@ def _drift(facts: Mapping[str, Any]) -> str:
     shown = list(reversed(list(reversed(lines))[::stride]))  # the last one always
     rows = [("step", "norm", "from the start")]
     rows += [(str(x["step"]), f"{x['norm']:.4g}", f"{x['drift']:.4g}") for x in shown]
-    return aligned(rows)
+    return text_tables.render(rows)
 
 
 def _numbers(values: Sequence[int]) -> str:

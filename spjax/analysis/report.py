@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from spjax import text_tables
 from spjax.analysis import claims, figures, rates, statistics, tables, transfer
 from spjax.files import write_text
 
@@ -34,11 +35,10 @@ def finish(study_folder: Path, study: Any) -> str:
     with writing(folder):
         _write(folder / "table.md", study.name, "\n".join(filter(None, parts)))
         _write(folder / "claims.md", f"{study.name}: claims", claims.markdown(judged))
-    width = max(len(claim.verdict) for claim in judged)
-    verdicts = [f"{claim.id}  {claim.verdict:<{width}}  {claim.statement}" for claim in judged]
+    verdicts = text_tables.render([(claim.id, claim.verdict, claim.statement) for claim in judged])
     shown = [f"figure: {path}" for path in paths if path.suffix == ".png"]
     shown += [f"scores on other tasks: {folder / 'table.md'}"] if transferred else []
-    return "\n".join([tables.table(results), *verdicts, "", *shown])
+    return "\n".join([tables.table(results), verdicts, "", *shown])
 
 
 @contextlib.contextmanager

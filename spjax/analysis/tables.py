@@ -5,6 +5,7 @@ import textwrap
 
 import pandas as pd
 
+from spjax import text_tables
 from spjax.analysis import statistics
 
 ABSENT = "-"
@@ -18,14 +19,9 @@ def table(results: pd.DataFrame) -> str:
     """
     suite = _suite(results)
     rows = _rows(suite)
-    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
+    aligned = text_tables.render(rows, right=range(1, len(rows[0])), header_rule=True)
     notes = [textwrap.fill(note, WIDTH) for note in _notes(suite)]
-    text = "\n".join([textwrap.fill(heading(suite), WIDTH), "", *lines, "", *notes])
+    text = "\n".join([textwrap.fill(heading(suite), WIDTH), "", aligned, "", *notes])
     return text.rstrip() + "\n"
 
 

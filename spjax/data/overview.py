@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spjax import text_tables
 from spjax.data import leaks
 from spjax.data.batching import batching
 from spjax.data.tasks import file_task, registry
@@ -67,10 +68,12 @@ def listing(wanted: str = "") -> str:
         (info.name, _answer(info, 40), " ".join(info.metrics), _sizes(info), info.source)
         for info in infos
     ]
-    told = [_table([head, *rows])] if rows else []
+    told = [text_tables.render([head, *rows])] if rows else []
     if mixtures:
         loaded = [registry.mixture(name) for name in mixtures]
-        told.append(_table([("mixture", "trained on", "also scored on"), *map(_mixed, loaded)]))
+        told.append(
+            text_tables.render([("mixture", "trained on", "also scored on"), *map(_mixed, loaded)])
+        )
     return "\n\n".join(told)
 
 
@@ -89,7 +92,7 @@ def facts(info: TaskInfo) -> str:
     ]
     if set(info.class_labels) - set(info.labels):
         rows.insert(2, ("class labels", ", ".join(info.class_labels)))
-    return f"{info.name}\n" + _table([(f"  {name}", text) for name, text in rows])
+    return f"{info.name}\n" + text_tables.render([(f"  {name}", text) for name, text in rows])
 
 
 def mixture_facts(mixture: Mixture) -> str:
@@ -99,7 +102,7 @@ def mixture_facts(mixture: Mixture) -> str:
     rows = [("  trained on", "rate", "share")]
     rates = zip(mixture.trained, mixture.rates, shares)
     rows += [(f"  {info.name}", f"{rate:,}", share) for info, rate, share in rates]
-    told = [mixture.name, _table(rows), "  chosen by the mean score on"]
+    told = [mixture.name, text_tables.render(rows), "  chosen by the mean score on"]
     told += [f"  {info.name}" for info in mixture.scored]
     if mixture.transfer:
         told += ["  and also scored on", *(f"  {info.name}" for info in mixture.transfer)]
@@ -136,7 +139,7 @@ def describe(info: TaskInfo, splits: Mapping[str, Sequence[tuple[str, str]]], vi
         for split, pairs in splits.items()
     }
     head = ("  split", "examples", "in the table", "targets")
-    told = [_table([head, *_split_rows(info, splits)])]
+    told = [text_tables.render([head, *_split_rows(info, splits)])]
     lines = [coverage.line(info, *losses) for losses in _losses(info, splits, view)]
     told += ["\n".join(f"  {line}" for line in lines if line)] if any(lines) else []
     for index, feature in enumerate(("inputs", "targets")):
@@ -199,7 +202,7 @@ def leak_report(splits: Mapping[str, Sequence[tuple[str, str]]], near: float = l
             "\nSome groups of words are in so many inputs that not all of these were compared: "
             "there may be more that are nearly the same."
         )
-    return "\n".join([_table([head, *rows]), "", note, *(["", *told] if told else [])])
+    return "\n".join([text_tables.render([head, *rows]), "", note, *(["", *told] if told else [])])
 
 
 def _answer(info: TaskInfo, most: int = 0) -> str:
@@ -352,10 +355,3 @@ def _short(text: str, most: int = 200) -> str:
 
 def _percent(count: float, total: float) -> str:
     return f"{100 * count / total:.1f} %" if total else "-"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
-    )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax import config
+from spjax import config, text_tables
 from spjax.studies import cost, run_folder
 from spjax.studies.study import Study
 
@@ -216,11 +216,4 @@ def table(specs: Sequence[RunSpec], finished: set[str]) -> str:
         done = len(members) - len(left)
         counts = (len(members), done, cost.duration(seconds(left)))
         lines.append(tuple(map(str, (*cell[:3], cell[3] or "-", cell[4] or "-", *counts))))
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join(
-        "  ".join(
-            text.rjust(width) if i in (3, 5, 6, 7) else text.ljust(width)
-            for i, (text, width) in enumerate(zip(line, widths))
-        ).rstrip()
-        for line in lines
-    )
+    return text_tables.render(lines, right=(3, 5, 6, 7))

@@ -1,0 +1,44 @@
+"""Tables are the same text in files and on any terminal, and show cells as they are."""
+
+import pytest
+
+from spjax import text_tables
+
+ROWS = [
+    ("name", "score", "note"),
+    ("[red]é[/]", "40.0 ", ":smile:"),
+    ("  b", "1,234.5*", "x" * 150),
+]
+
+
+@pytest.fixture(params=["", "20"], autouse=True)
+def terminal(request, monkeypatch):
+    """No terminal, and what would force rich to color and wrap."""
+    if request.param:
+        monkeypatch.setenv("COLUMNS", request.param)
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TTY_COMPATIBLE", "1")
+
+
+def test_columns_are_aligned_and_never_cut_off():
+    assert text_tables.render(ROWS, right=[1]).splitlines() == [
+        "name          score  note",
+        "[red]é[/]     40.0   :smile:",
+        "  b        1,234.5*  " + "x" * 150,
+    ]
+
+
+def test_a_rule_under_the_header_is_as_wide_as_the_table():
+    rows = [row[:2] for row in ROWS]
+    assert text_tables.render(rows, right=[1], header_rule=True).splitlines() == [
+        "name          score",
+        "-------------------",
+        "[red]é[/]     40.0",
+        "  b        1,234.5*",
+    ]
+
+
+def test_nothing_and_empty_cells():
+    assert text_tables.render([]) == ""
+    assert text_tables.render([("", 1), ("", 2)]) == "  1\n  2"
+    assert text_tables.render([("a", ""), ("", "")]).split("\n") == ["a", ""]
