@@ -1,1 +1,1 @@
-"""What measures size, speed and memory; every file is a program: `python -m benchmarks.<name>`."""
+"""Measurements of size, speed and memory; each file a program: `python -m benchmarks.<name>`."""

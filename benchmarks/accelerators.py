@@ -90,7 +90,9 @@ def large(model: str, dtype: str, attention: str, rows: int, text: int) -> dict[
 
 
 def disagreement(head_dim: int) -> float:
-    """How far cuDNN's outputs and gradients are from XLA's at the most, over their largest value.
+    """Returns the largest difference between cuDNN and XLA, over the largest value.
+
+    Of outputs and gradients.
 
     Rows of all lengths that it is used for up to 1024, with two segments and padding; NaN if any
     value is.

@@ -1,4 +1,4 @@
-"""How fast and how flat a corpus becomes batches: `python -m benchmarks.corpus_loader`.
+"""Speed and memory of making batches of a corpus: `python -m benchmarks.corpus_loader`.
 
 Writes a corpus of random documents (lengths as in C4, 480 tokens on average, up to some thousands)
 once, and packs batches of T5's two objectives out of it, on the default device. Prints one line of

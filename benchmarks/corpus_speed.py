@@ -1,4 +1,4 @@
-"""How fast the pocket world writes text: `python -m benchmarks.corpus_speed`.
+"""Speed at which the pocket world writes text: `python -m benchmarks.corpus_speed`.
 
 Prints tokens per minute on one core, SentencePiece included, and the length of documents.
 """

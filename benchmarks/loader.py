@@ -1,12 +1,12 @@
 """Examples a second from a warm cache to the device: `python -m benchmarks.loader`.
 
 Writes a TFDS folder of records like BoolQ's (9,427 of them; the text is made of the vocabulary's
-own words), tokenises it once for spjax and once into seqio's offline cache, and reads it back as
+own words), tokenizes it once for spjax and once into seqio's offline cache, and reads it back as
 shuffled batches of 512 input tokens, put on the device one after the other:
 
     spjax         `batching.train_iterator` over spjax's token cache
     seqio cached  `seqio.get_dataset` with `EncDecFeatureConverter`, from seqio's offline cache
-    seqio source  likewise from the TFDS records, template and tokenisation included
+    seqio source  likewise from the TFDS records, template and tokenization included
 
 Every figure comes from a fresh process. The three take turns and the median of the rounds counts,
 so that other load on the machine hits all alike. Prints a table and writes
@@ -83,8 +83,8 @@ def write_seqio_cache(folder: Path) -> None:
     writers = [tf.io.TFRecordWriter(str(folder / name)) for name in names]
     count = 0
     for count, example in enumerate(dataset.as_numpy_iterator(), 1):
-        serialised = seqio.dict_to_tfexample(example).SerializeToString()
-        writers[count % _SHARDS].write(serialised)
+        serialized = seqio.dict_to_tfexample(example).SerializeToString()
+        writers[count % _SHARDS].write(serialized)
     for writer in writers:
         writer.close()
     features = {
@@ -209,7 +209,7 @@ def run(folder: Path, *args: Any) -> dict[str, Any]:
 
 
 def step(folder: Path, what: str, *args: Any) -> dict[str, Any]:
-    """What a fresh process does."""
+    """Runs one measurement in this fresh process."""
     if what == "prepare":
         write_records(folder / "tfds", RECORDS)
         write_seqio_cache(folder / "seqio")

@@ -1,4 +1,4 @@
-"""What figures are measured on."""
+"""The machine and versions that figures are measured on."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def batches(kind: str, asked: Sequence[Request], size: int) -> Iterator[list[int
 
 
 def answers(predictor: Predictor, kind: str, asked: Sequence[Request], size: int) -> list[str]:
-    """What is written for each request, in the order of the requests."""
+    """Returns the text written for each request, in the order of the requests."""
     found = {}
     for part in batches(kind, asked, size):
         texts = predictor.answer([asked[i][1] for i in part], [asked[i][0] for i in part])

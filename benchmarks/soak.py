@@ -1,4 +1,4 @@
-"""Whether a long process stays flat: `python -m benchmarks.soak`.
+"""Memory of a long process: `python -m benchmarks.soak`.
 
 Trains short runs one after another in one process, as a worker of a sweep does, and prints a table
 of resident memory, memory maps (the kernel allows 65,530), threads and open files. Methods, prompt

@@ -1,4 +1,4 @@
-"""How long a user waits: `python -m benchmarks.startup`.
+"""Time that a user waits: `python -m benchmarks.startup`.
 
 Seconds of `spjax --help`, and from `spjax train` on a pocket model to its first training step:
 cold, with nothing compiled before, and warm, with what the cold run left in the cache of compiled

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: `python -m benchmarks.step_profile [MODEL]`.
+"""Profile of a training step: `python -m benchmarks.step_profile [MODEL]`.
 
 Traces the gradients of a chunk of packed rows, as `benchmarks.speed` makes them, with JAX's own
 profiler, and adds up the operations of the compiled program by kind. Prints a table and writes

@@ -19,7 +19,7 @@ MODELS = {"t5_1_1_small": "T5 1.1 Small", "pocket_800k": "pocket_800k"}
 
 
 def kept(name: str) -> dict[str, Any]:
-    """What a benchmark has written."""
+    """Returns the figures that a benchmark has written."""
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
@@ -66,7 +66,7 @@ def memory() -> str:
 
 
 def profile(model: str) -> str:
-    """Where the time of a chunk goes."""
+    """The time of a chunk, by kind of operation."""
     found = kept(f"profile_{model}")
     whole = sum(found["milliseconds"].values())
     lines = [f"| {MODELS[model]}, rows {found['rows']} | share |", "| --- | --- |"]

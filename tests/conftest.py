@@ -54,7 +54,7 @@ def shared_cache(tmp_path_factory):
 
 @pytest.fixture
 def few_examples(monkeypatch):
-    """What is scored has 30 examples at the most: fewer rows, of fewer shapes to compile for."""
+    """Scores 30 examples at the most: fewer rows, of fewer shapes to compile for."""
     from spjax.data.tasks.info import FewShot
     from spjax.data.token_cache import cache
 

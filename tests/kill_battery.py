@@ -82,7 +82,7 @@ def arguments(name: str, folder: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def ending(name: str, folder: Path) -> dict[str, str]:
-    """What a command has left, by file: digests, without times."""
+    """Returns digests of the files that a command has left, without times."""
     if name in ("cache", "corpus"):
         paths = [path for path in (folder / "cache").rglob("*") if path.is_file()]
         paths = [path for path in paths if ".lock" not in path.name]

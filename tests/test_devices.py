@@ -1,4 +1,4 @@
-"""What is no file is never replaced by one."""
+"""Devices and pipes are never replaced by files."""
 
 import os
 

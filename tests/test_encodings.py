@@ -15,7 +15,7 @@ def constant(node, default=None):
 
 
 def lacks_encoding(call):
-    """Whether a call opens a text without saying its encoding."""
+    """Returns whether a call opens a text without saying its encoding."""
     name = getattr(call.func, "attr", getattr(call.func, "id", ""))
     words = {word.arg: word.value for word in call.keywords}
     if "encoding" in words or None in words:

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "spjax").rglob("*.py"))
+ALL_SOURCES = [
+    *SOURCES,
+    *(path for x in ("tests", "benchmarks", "experiments") for path in (ROOT / x).rglob("*.py")),
+]
 GROUND = (
     "types",
     "injection",
@@ -148,7 +153,6 @@ def test_public_names_have_docstrings_and_types():
     assert not wrong, "\n".join(wrong)
 
 
-# Packages whose docstrings and imports follow the rules of the two tests below; it is to grow.
 RELATIVE_WORDS = {"As", "How", "What", "When", "Where", "Whether", "Which", "Who", "Why"}
 # Short names that their libraries' own documentation uses.
 ALIASES = {
@@ -166,12 +170,31 @@ ALIASES = {
 
 def test_docstrings_open_with_an_imperative_or_a_noun_phrase():
     wrong = []
-    for path in SOURCES:
-        for node in [ast.parse(path.read_text()), *public(path)]:
+    for path in ALL_SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                continue
             words = (ast.get_docstring(node) or "").split()
             if words and words[0].rstrip(",:") in RELATIVE_WORDS:
                 name = getattr(node, "name", "the module")
                 wrong.append(f"{path.relative_to(ROOT)}: {name}: {' '.join(words[:6])} ...")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_spelling_is_american():
+    """Exempt are the texts of the pocket world, and a file whose code is part of cache keys."""
+    british = re.compile(
+        r"(?<![\w.`/-])(un)?(tokenis|normalis|optimis|serialis|colour|favour)", re.I
+    )
+    paths = [*ALL_SOURCES, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    paths = [path for path in paths if "pocket" not in path.parts and path != Path(__file__)]
+    wrong = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in paths
+        if path.name != "plain_tokens.py"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if british.search(line)
+    ]
     assert not wrong, "\n".join(wrong)
 
 

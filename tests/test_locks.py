@@ -1,4 +1,4 @@
-"""Who holds a lock, and processes that end with their parent."""
+"""Holders of locks, and processes that end with their parent."""
 
 import os
 import signal

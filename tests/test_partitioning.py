@@ -36,7 +36,7 @@ def environment(devices, **values):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """What `mesh_cases.py` found on 8 simulated devices."""
+    """Returns the findings of `mesh_cases.py` on 8 simulated devices."""
     command = [sys.executable, str(HERE / "mesh_cases.py"), str(tmp_path_factory.mktemp("xla"))]
     place = environment(8, PYTHONPATH=str(HERE.parent))
     done = subprocess.run(command, env=place, capture_output=True, text=True, check=False)

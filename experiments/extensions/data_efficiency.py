@@ -1,4 +1,4 @@
-"""How many examples each way of tuning saves over each other (Le Scao & Rush 2021).
+"""Examples that each way of tuning saves over each other (Le Scao & Rush 2021).
 
     python -m experiments.extensions.data_efficiency STUDY_FOLDER
 

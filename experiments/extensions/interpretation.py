@@ -1,8 +1,8 @@
-"""What the prompts of a study are made of, and what they lose as words.
+"""Nearest words of the prompts of a study, and what prompts lose as words.
 
     python -m experiments.extensions.interpretation STUDY_FOLDER
 
-For each model, initialisation and task, over the seeds: how tight the clusters of nearest words
+For each model, initialization and task, over the seeds: how tight the clusters of nearest words
 are beside those around random vectors (Lester et al. 2021, section 7), the best rank of a label
 word and the share of labels that are the nearest word of some row, the score, that of the prompt
 with each row replaced by its nearest word, and for prompts that were pulled to a text the share of
@@ -81,7 +81,7 @@ def add_losses(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """Means over the seeds, one line for each model, initialisation, length and task."""
+    """Means over the seeds, one line for each model, initialization, length and task."""
     alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         alike.setdefault(tuple(row[name] for name in ALIKE), []).append(row)

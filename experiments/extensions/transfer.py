@@ -150,7 +150,7 @@ def draw(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
         for target, look in zip(targets, _style.looks(len(targets))):
             part = table[table["target"] == target]
             own = (part["source"] == target).to_numpy()
-            style = {"color": look.colour, "marker": look.marker, "linestyle": "none"}
+            style = {"color": look.color, "marker": look.marker, "linestyle": "none"}
             axes.errorbar(
                 part["average"],
                 part["gain"],

@@ -1,4 +1,4 @@
-"""What the pocket tasks give away: scores of readers that understand nothing.
+"""Scores of readers that understand nothing, on the pocket tasks.
 
 The majority baseline always says the commonest training target. The overlap baseline sees only
 which share of the words of the query (question, hypothesis, answer) occurs in the text, and says

@@ -1,4 +1,4 @@
-"""What an int8 base costs in score and saves in memory: prompts of 20 on the pocket ladder.
+"""Score lost and memory saved by an int8 base: prompts of 20 on the pocket ladder.
 
 Every run is made twice with the same seed, over float32 and over int8 weights, trained and scored
 over the same base; the difference is that of the pairs, with its standard error. Test scores in

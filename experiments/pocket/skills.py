@@ -1,4 +1,4 @@
-"""What each rung of the pocket ladder can do before any tuning: skill x size.
+"""Skills of each rung of the pocket ladder before any tuning: skill x size.
 
 Prompt tuning elicits what a frozen model can do; it does not teach. Here the frozen models finish
 documents of pre-training form that they have not seen, from the last answer on, greedily; an answer

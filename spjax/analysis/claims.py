@@ -117,7 +117,7 @@ def c4_one_token(results: pd.DataFrame) -> Claim:
 
 
 def c5_initialisation(results: pd.DataFrame) -> Claim:
-    """Judges C5: initialisation matters for small models and not for the largest."""
+    """Judges C5: initialization matters for small models and not for the largest."""
     statement = (
         "Class labels >= sampled vocabulary > random uniform at small sizes; no difference at the "
         "largest."

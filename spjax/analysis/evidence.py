@@ -38,7 +38,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Cell:
-    """Mean suite score of one line (key: prompt length or initialisation) at one model, percent."""
+    """Mean suite score of one line (key: prompt length or initialization) at one model, percent."""
 
     line: str
     model: str
@@ -70,7 +70,7 @@ class Difference:
 
 
 class Scores:
-    """Suite scores looked up by key (prompt length or initialisation) and model.
+    """Suite scores looked up by key (prompt length or initialization) and model.
 
     models: those with a prompt score, smallest first. full: full fine-tuning, smallest first.
     default: the default prompt length. notes: the suite's.
@@ -99,7 +99,7 @@ class Scores:
 
     @classmethod
     def initialisations(cls, results: pd.DataFrame) -> "Scores":
-        """Returns the scores by initialisation, at the default length, of rows of results.csv."""
+        """Returns the scores by initialization, at the default length, of rows of results.csv."""
         if not (results["method"] == statistics.PROMPT_TUNING).any():
             return cls.lengths(results)
         suite = statistics.suite(statistics.initialisation_runs(results))

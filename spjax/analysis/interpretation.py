@@ -40,7 +40,7 @@ def nearest_words(
     Args:
       rows_PD: the prompt.
       embedding_VD: the frozen model's embedding table, float32 or bfloat16.
-      count: neighbours of each row; as many as there are words if it is more.
+      count: neighbors of each row; as many as there are words if it is more.
       metric: "cosine", or "euclidean" (the projection of Khashabi et al. 2022).
 
     Returns:
@@ -86,7 +86,7 @@ def tightness(ids_PK: np.ndarray, embedding_VD: np.ndarray) -> np.ndarray:
     vectors.
 
     Args:
-      ids_PK: neighbours of each row, at least two.
+      ids_PK: neighbors of each row, at least two.
       embedding_VD: the frozen model's embedding table.
     """
     count = ids_PK.shape[1]
@@ -155,7 +155,7 @@ def discretised(
     spelled = " ".join(_spell(token, vocabulary) for token in ids)
     facts = {**known, "discretised": metric, "words": spelled}
     return Prompt.from_array(
-        embedding_VD[ids].astype(np.float32), facts, f"{prompt.origin}, discretised"
+        embedding_VD[ids].astype(np.float32), facts, f"{prompt.origin}, discretized"
     )
 
 
@@ -176,8 +176,8 @@ def examine(
       vocabulary: the vocabulary; without one words are given as ids, and labels are left out.
       neighbours: words for each row.
       metric: one of `METRICS`.
-      labels: words to look for among the neighbours; one of several pieces stands for the mean of
-        their embeddings, as in class-label initialisation.
+      labels: words to look for among the neighbors; one of several pieces stands for the mean of
+        their embeddings, as in class-label initialization.
       text: compared with the prompt: the number of rows whose nearest word is their token of it
         (Khashabi et al. 2022).
 
@@ -224,7 +224,7 @@ def examine(
 def _clusters(
     rows_PD: np.ndarray, ids_PK: np.ndarray, embedding_VD: np.ndarray, metric: str
 ) -> dict[str, Any]:
-    """Returns the tightness of each row's neighbours, and of as many random vectors."""
+    """Returns the tightness of each row's neighbors, and of as many random vectors."""
     random_PD = np.random.default_rng(0).normal(size=rows_PD.shape).astype(np.float32)
     random_PD *= rms(embedding_VD)  # distances depend on the size
     random_ids, _ = nearest_words(random_PD, embedding_VD, ids_PK.shape[1], metric)
@@ -251,7 +251,7 @@ def _labels(
     embedding_VD: np.ndarray,
     neighbours: int,
 ) -> dict[str, Any]:
-    """Returns for each label its best rank, the row of it, and the rows it is a neighbour of."""
+    """Returns for each label its best rank, the row of it, and the rows it is a neighbor of."""
     points = []
     for label in labels:
         if not (ids := vocabulary.encode(label)):

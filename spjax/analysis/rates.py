@@ -1,6 +1,6 @@
 """The learning rate that is reported where the arms of a study try several.
 
-Every arm, method, prompt length and initialisation has one choice for each model: the rate with the
+Every arm, method, prompt length and initialization has one choice for each model: the rate with the
 best validation score, averaged over tasks and seeds. Test scores have no part in it, and those of
 the other rates are not shown.
 """

@@ -153,7 +153,7 @@ def _score_without_test(results: pd.DataFrame) -> None:
 
 
 def default_length(results: pd.DataFrame) -> int:
-    """Returns the length of the initialisation arm's runs, else the one nearest to 100.
+    """Returns the length of the initialization arm's runs, else the one nearest to 100.
 
     Raises ValueError when there is no prompt-tuning run.
     """
@@ -170,10 +170,10 @@ def default_length(results: pd.DataFrame) -> int:
 
 
 def main_runs(results: pd.DataFrame) -> pd.DataFrame:
-    """Returns the runs of the lines, without initialisation ablations, with `variant` and `line`.
+    """Returns the runs of the lines, without initialization ablations, with `variant` and `line`.
 
     A configuration that belongs to the ablation and to the main arm is trained once and listed
-    under either name, so ablation rows with the main arm's initialisation fill its holes. Runs that
+    under either name, so ablation rows with the main arm's initialization fill its holes. Runs that
     only `arm` or `init` tells apart become variants, that is lines of their own; ValueError when
     not even these do. Of several learning rates only the chosen one is left (`rates.chosen`).
     """
@@ -193,11 +193,11 @@ def main_runs(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def initialisation_runs(results: pd.DataFrame) -> pd.DataFrame:
-    """Returns prompt-tuning runs at the default length; the line is the initialisation."""
+    """Returns prompt-tuning runs at the default length; the line is the initialization."""
     results = rates.chosen(checked(results))
     runs = results[results["method"] == PROMPT_TUNING]
     runs = runs[runs["prompt_length"] == default_length(results)]
-    # The ablation's own run goes before the main arm's of the same initialisation.
+    # The ablation's own run goes before the main arm's of the same initialization.
     runs = runs.sort_values("arm", key=lambda arm: arm != INITIALISATION_ARM, kind="stable")
     runs = runs.drop_duplicates(["model", "task", "seed", "init"])
     return runs.assign(variant=PROMPT_TUNING, line=runs["init"])

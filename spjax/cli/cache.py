@@ -42,7 +42,7 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def build_caches(args: argparse.Namespace) -> int:
-    """Builds token caches of tasks, or tokenises a corpus, with several processes."""
+    """Builds token caches of tasks, or tokenizes a corpus, with several processes."""
     if args.num_workers < 1:
         raise ValueError(f"--num_workers is {args.num_workers}; it must be 1 or more.")
     if args.task:

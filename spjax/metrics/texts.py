@@ -25,9 +25,9 @@ def squad(targets: Sequence[Sequence[str] | str], predictions: Sequence[str]) ->
     """
     exact, f1 = [], []
     for answers, prediction in zip(targets, predictions):
-        text = _normalise(prediction)
+        text = _normalize(prediction)
         golds = [
-            _normalise(answer) for answer in ([answers] if isinstance(answers, str) else answers)
+            _normalize(answer) for answer in ([answers] if isinstance(answers, str) else answers)
         ]
         exact.append(any(text == gold for gold in golds))
         f1.append(max(_word_f1(gold, text) for gold in golds))
@@ -81,7 +81,7 @@ def _sentences(text: str) -> str:
     return text.replace(" . ", " .\n")
 
 
-def _normalise(text: str) -> str:
+def _normalize(text: str) -> str:
     text = text.lower().translate(_PUNCTUATION)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 

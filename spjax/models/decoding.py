@@ -279,7 +279,7 @@ def beam_search(
       and like finished ones for "huggingface".
     - A row is done when its worst finished score is above what the best live sequence could have
       at `max_length` for "t5x" (so nothing better is missed), above what it has now for
-      "huggingface" (a guess, where the penalty favours long sequences).
+      "huggingface" (a guess, where the penalty favors long sequences).
 
     So with one beam "t5x" is not quite greedy, as in Lester et al.'s code: a runner-up EOS may end
     a sequence that wins by its score. `generate` decodes one beam greedily.

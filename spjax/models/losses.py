@@ -21,7 +21,7 @@ def token_losses(
     Args:
       logits_BMV: float32.
       targets_BM: token ids.
-      z_loss: weight of log(Z)^2, which keeps the logits' normaliser near 1.
+      z_loss: weight of log(Z)^2, which keeps the logits' normalizer near 1.
       label_smoothing: s, from 0 to below 1.
 
     Returns:

@@ -31,7 +31,7 @@ _FEW = 1 << 16  # up to so many an order is held in memory; Grain's takes 10 ms 
 
 
 class Documents(Protocol):
-    """Tokenised documents of the pocket world, one after the other.
+    """Tokenized documents of the pocket world, one after the other.
 
     Attributes:
       tokens: all tokens, int32.
@@ -53,7 +53,7 @@ class Documents(Protocol):
 
 
 class Corpus(Protocol):
-    """Tokenised documents by their number, too many to hold in memory.
+    """Tokenized documents by their number, too many to hold in memory.
 
     Attributes:
       vocabulary_size: more than every id.

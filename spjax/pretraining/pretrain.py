@@ -8,7 +8,7 @@ For the pocket ladder it is T5's recipe in miniature. The adaptation may be a la
 (`adaptation_steps`); the weights after 0, 1, 5 and 10 % are kept beside the last ones.
 
 Its first steps are lessons, documents of one simple kind alone, cut at the answer: attention to the
-same word elsewhere and to its neighbours arises there in minutes, among all other documents hardly.
+same word elsewhere and to its neighbors arises there in minutes, among all other documents hardly.
 
 Its last steps put words in no order before the text. T5 has seen 512 positions and these rows have
 64, so that without them a prompt of 100 would lie where no attention bias was ever trained.

@@ -42,7 +42,7 @@ class Pretrain:
 
     Attributes:
       model: name of a size, or "auto" for the shape of what `checkpoint` holds.
-      corpus: name or folder of a tokenised corpus (`spjax cache`); "" for the pocket world, which
+      corpus: name or folder of a tokenized corpus (`spjax cache`); "" for the pocket world, which
         alone has lessons and long rows.
       checkpoint: weights to start from, in any format; "" for random ones.
       vocabulary: name or path of the corpus's; "" for the file beside `checkpoint`.

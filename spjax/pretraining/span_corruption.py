@@ -1,4 +1,4 @@
-"""T5's two unsupervised objectives over tokenised documents, packed into rows.
+"""T5's two unsupervised objectives over tokenized documents, packed into rows.
 
 Span corruption: Raffel et al. 2020, section 3.1.4. Prefix LM ("LM adaptation"): Lester et al. 2021,
 section 3; Raffel et al. 2020, section 3.2.1.

@@ -1,4 +1,4 @@
-"""Losses of the runs of a gang and their normalisation, as in T5X (`losses.py`)."""
+"""Losses of the runs of a gang and their normalization, as in T5X (`losses.py`)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run_losses(
     totals_N: Array,
     normalizer: float | str | None = None,
 ) -> jax.Array:
-    """Returns the loss of each run: its own tokens' losses, summed and normalised.
+    """Returns the loss of each run: its own tokens' losses, summed and normalized.
 
     Args:
       losses_BM: loss of every target token.

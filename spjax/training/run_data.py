@@ -1,4 +1,4 @@
-"""Data of a run: the tokenised splits of its task or mixture, and scores on them."""
+"""Data of a run: the tokenized splits of its task or mixture, and scores on them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RunData:
       method: the run's, with initial values that follow from labels and vocabulary.
       layout: of rows that hold every example.
       final: the split whose scores are reported: "test", or "validation" where a task has no
-        labelled test split.
+        labeled test split.
     """
 
     def __init__(self, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Every figure of the folder: files, numbers behind it, stable bytes, legible without colour."""
+"""Every figure of the folder: files, numbers behind it, stable bytes, legible without color."""
 
 import ast
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_one_task_has_no_panels(results, tmp_path):
 
 
 @pytest.mark.parametrize("name", figures.names())
-def test_lines_differ_without_colour(name, results, tmp_path, monkeypatch):
+def test_lines_differ_without_color(name, results, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(_style, "save", lambda figure, *_: drawn.append(figure) or [])
     figures.get(name)(results, tmp_path)

@@ -49,7 +49,7 @@ def test_chunks_change_nothing(monkeypatch):
     assert interpretation.rms(table) == pytest.approx(np.sqrt(np.mean(table.astype(float) ** 2)))
 
 
-def test_more_neighbours_than_words_and_extreme_rows():
+def test_more_neighbors_than_words_and_extreme_rows():
     rows = np.array([[3e38, 3e38], [1e-45, 0]], np.float32)
     ids, cosines = interpretation.nearest_words(rows, EMBEDDING.astype(ml_dtypes.bfloat16), 99)
     assert ids.shape == (2, 5) and ids[0, 0] == 2 and ids[1, 0] == 1

@@ -1,4 +1,4 @@
-"""Which learning rate is reported, against hand-made numbers."""
+"""The learning rate that is reported, against hand-made numbers."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""What is averaged, what is left out, and what is said about it, against hand-made numbers."""
+"""Averages, what they leave out, and the notes about it, against hand-made numbers."""
 
 import numpy as np
 import pandas as pd

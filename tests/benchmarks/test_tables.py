@@ -1,4 +1,4 @@
-"""What docs/speed.md shows is what was measured."""
+"""The tables of docs/speed.md are those of the kept measurements."""
 
 from pathlib import Path
 

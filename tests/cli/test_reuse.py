@@ -79,7 +79,7 @@ def test_rows_of_every_format_are_answered_and_scored_alike(call, prompt, tmp_pa
         assert code == 0 and not err
         assert [row["prediction"] for row in answers] == expected
         assert [{name: row[name] for name in NEW[0]} for row in answers] == NEW
-    # What training would hold out is labelled as the prompt answers, everything else is not.
+    # What training would hold out is labeled as the prompt answers, everything else is not.
     held_out = [file_task._split_of(text[:-1], file_task.SPLITS[1:]) != "train" for text in texts]
     other = {"no": "yes", "yes": "no"}
     rows = [

@@ -138,7 +138,7 @@ finished,52.0,53.0,40.0,98.0,{{}},{{}},{{}}
 
 @pytest.fixture(autouse=True)
 def cut_off(monkeypatch, tmp_path, shared_cache):
-    """What comes after the last check of an input says that it was accepted."""
+    """Raises `Accepted` in the place of what comes after the last check of an input."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 

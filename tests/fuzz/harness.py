@@ -49,7 +49,7 @@ class _TooLong(BaseException):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a call did: one of `KINDS`, and what says so."""
+    """End of a call: one of `KINDS`, and what says so."""
 
     kind: str
     detail: str = ""
@@ -86,7 +86,7 @@ def function(call):
 
 
 def unclear(text):
-    """Why an error message is no message for people, or ""."""
+    """Returns the reason why an error message is none for people, or ""."""
     first, *others = text.strip().splitlines() or [""]
     listed = all(line.startswith((" ", "- ", "\t", "spjax: ")) or not line for line in others)
     words = (

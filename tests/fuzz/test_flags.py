@@ -121,7 +121,7 @@ def values(action, special):
 
 
 def may(action, value, special):
-    """Whether a value is one that the flag may well take."""
+    """Returns whether a value is one that the flag may well take."""
     if (action.dest, value) in ALLOWED or action.dest in FREE:
         return True
     optional = not action.required and action.option_strings and action.default in ("", None, [])

@@ -1,4 +1,4 @@
-"""What soft tokens of every kind do inside the model, against computations by other means."""
+"""Soft tokens of every kind inside the model, against computations by other means."""
 
 import dataclasses
 

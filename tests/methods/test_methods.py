@@ -1,4 +1,4 @@
-"""What every method in `spjax/methods/` must do; the folder is enumerated."""
+"""Requirements of every method in `spjax/methods/`; the folder is enumerated."""
 
 import functools
 import inspect

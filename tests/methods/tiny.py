@@ -102,5 +102,5 @@ def _written(methods_of_groups):
 
 
 def written(methods_of_groups, trainables, batch):
-    """What a gang writes greedily, as NumPy."""
+    """Returns the ids that a gang writes greedily, as NumPy."""
     return np.asarray(_written(tuple(methods_of_groups))(tuple(trainables), BASE, batch))

@@ -60,7 +60,7 @@ def batch():
 
 
 def theirs(model, **options):
-    """What `generate` writes, without the start token, padded to NEW."""
+    """Returns the ids that `generate` writes, without the start token, padded to NEW."""
     rows = batch()
     with torch.no_grad():
         found = model.generate(

@@ -43,7 +43,7 @@ def authors():
 
 
 def preprocessor(dataset, training):
-    """What turns a dataset of records of `dataset` into texts, as t5/data/tasks.py puts it."""
+    """Returns T5's function from records of `dataset` to texts, as in t5/data/tasks.py."""
     if dataset in ("wsc", "dpr"):
         simple = functools.partial(t5.wsc_simple, correct_referent_only=training)
         return simple if dataset == "wsc" else t5.definite_pronoun_resolution_simple

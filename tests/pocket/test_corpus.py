@@ -132,7 +132,7 @@ def test_documents_are_short_and_answers_balanced(vocabulary, documents):
 
 
 def test_task_formats_do_not_occur(documents):
-    """What a prompt is to elicit must not have been seen as such."""
+    """The formats that a prompt is to elicit must not have been seen as such."""
     # Keywords in the order of a task, each right after the text (no colon, full stop) of another.
     patterns = (
         r"passage: [^:]*[.?] question: ",

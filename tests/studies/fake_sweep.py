@@ -11,7 +11,7 @@ TRAIN = "tests.studies.fake_train:train"
 
 
 def specs(count, steps=30, fail=()):
-    """`count` runs in groups of four; `fail` maps seeds to kinds of misbehaviour."""
+    """`count` runs in groups of four; `fail` maps seeds to kinds of misbehavior."""
     result = []
     for seed in range(count):
         kind = dict(fail).get(seed, "none")

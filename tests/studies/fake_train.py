@@ -1,6 +1,6 @@
 """Stands in for `train_folders`: deterministic, resumable, quick, and free of JAX.
 
-Behaviour is chosen by lines of config.gin: "steps = N", "seed = N" and "fail = WORD".
+Behavior is chosen by lines of config.gin: "steps = N", "seed = N" and "fail = WORD".
 """
 
 import dataclasses

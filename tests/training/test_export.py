@@ -1,4 +1,4 @@
-"""What a run has made of the weights becomes a checkpoint that answers as the run does."""
+"""Weights that a run has changed become a checkpoint that answers as the run does."""
 
 import dataclasses
 

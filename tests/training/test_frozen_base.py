@@ -1,4 +1,4 @@
-"""Which frozen base a run asks for: its dtype, and a model without a row in the sizes table."""
+"""The frozen base of a run: its dtype, and a model without a row in the sizes table."""
 
 import dataclasses
 

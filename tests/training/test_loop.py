@@ -165,7 +165,7 @@ def test_a_diverging_run_stops_alone(run, tmp_path):
 
 
 def at_once(monkeypatch, count):
-    """As on an accelerator; returns a list to which the losses of each dispatch are added."""
+    """Dispatches as on an accelerator; returns a list that gets the losses of each dispatch."""
     known, found = trainer.train_steps, []
 
     def run(*args):

@@ -20,7 +20,7 @@ def test_cross_entropy_is_optax_s():
     np.testing.assert_allclose(token_losses(logits(), TARGETS), expected, rtol=1e-5)
 
 
-def test_z_loss_is_the_squared_log_normaliser():
+def test_z_loss_is_the_squared_log_normalizer():
     extra = token_losses(logits(), TARGETS, z_loss=0.5) - token_losses(logits(), TARGETS)
     log_z = np.log(np.sum(np.exp(np.asarray(logits(), np.float64)), -1))
     np.testing.assert_allclose(extra, 0.5 * log_z**2, rtol=1e-4)

@@ -144,7 +144,7 @@ def test_no_gradient_of_a_frozen_weight_is_computed(name):
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_activations_may_be_bfloat16(name, monkeypatch):
-    """As on accelerators: what is trained, its gradients, losses and logits stay float32."""
+    """Trained parameters, their gradients, losses and logits stay float32."""
     assert partitioning.for_devices(CONFIG) is CONFIG
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     config = partitioning.for_devices(CONFIG)

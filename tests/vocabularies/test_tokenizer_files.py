@@ -1,4 +1,4 @@
-"""What a folder says of its sentinels and added tokens is read, and never guessed."""
+"""Sentinels and added tokens of a folder are read, and never guessed."""
 
 import json
 from pathlib import Path

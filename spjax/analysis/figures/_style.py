@@ -1,4 +1,4 @@
-"""One look for all figures: legible to colour-blind people, in grey print, and byte-stable.
+"""One look for all figures: legible to color-blind people, in gray print, and byte-stable.
 
 Figures are made without pyplot, so drawing leaves no state behind and needs no display.
 """
@@ -26,8 +26,8 @@ from spjax.analysis import statistics
 from spjax.files import replacing, write_text
 
 # Okabe & Ito 2008, https://jfly.uni-koeln.de/color/; without yellow, too pale on white, and with
-# black left for full fine-tuning. Neighbours differ in lightness too.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
+# black left for full fine-tuning. Neighbors differ in lightness too.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "p", "h")
 DASHES: tuple[LineStyleType, ...] = (
     *("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5))),
@@ -65,9 +65,9 @@ RC: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """Colour, marker and dashes of one line; marker and dashes alone tell lines apart in grey."""
+    """Color, marker and dashes of one line; marker and dashes alone tell lines apart in gray."""
 
-    colour: str
+    color: str
     marker: str
     dashes: LineStyleType
     width: float = 1.4
@@ -79,7 +79,7 @@ FULL = Look("#000000", "*", "-", 1.9)
 def looks(count: int) -> list[Look]:
     """Returns looks of `count` lines; no two share marker and dashes (up to 66 lines)."""
     return [
-        Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)])
+        Look(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)])
         for i in range(count)
     ]
 
@@ -89,7 +89,7 @@ def looks_of(cells: pd.DataFrame, column: str) -> dict[str, Look]:
     full = set(cells.loc[cells["method"] == statistics.FULL_FINE_TUNING, column])
     names = list(dict.fromkeys(cells[column]))
     look_of = dict(zip([name for name in names if name not in full], looks(len(names))))
-    black = (Look(FULL.colour, "*", dashes, FULL.width) for dashes in DASHES)
+    black = (Look(FULL.color, "*", dashes, FULL.width) for dashes in DASHES)
     return dict(zip([*look_of, *sorted(full)], [*look_of.values(), *black]))
 
 
@@ -102,7 +102,7 @@ def draw_line(
     """
     positions = list(x)
     size = (7.5 if look.marker == FULL.marker else 4.5) * scale
-    style: dict[str, Any] = {"color": look.colour, "marker": look.marker, "markersize": size}
+    style: dict[str, Any] = {"color": look.color, "marker": look.marker, "markersize": size}
     style["markeredgewidth"] = 0.8 * scale
     axes.errorbar(
         positions,

@@ -59,7 +59,7 @@ def read(path: str | Path) -> Leaves:
             if entry.dtype not in _FLOATS:
                 raise ValueError(
                     f"{name} in {path} is stored as {entry.dtype}; weights may be stored as "
-                    f"{', '.join(_FLOATS)}, or by spjax as int8 with scales. Take the unquantised "
+                    f"{', '.join(_FLOATS)}, or by spjax as int8 with scales. Take the unquantized "
                     "file of this model."
                 )
             leaves[name] = _tensor(path, entry, _FLOATS[entry.dtype])

@@ -314,6 +314,6 @@ def digest(weights: Tree) -> str:
     total = hashlib.sha256()
     for name, leaf in trees.flatten(weights).items():
         total.update(name.encode())
-        for part in jax.tree.leaves(leaf):  # two of a quantised matrix
+        for part in jax.tree.leaves(leaf):  # two of a quantized matrix
             total.update(trees.to_host(part).tobytes())
     return total.hexdigest()

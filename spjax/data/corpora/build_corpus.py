@@ -78,12 +78,12 @@ def documents(
       task: as made by `register`.
       split: of the source.
       index: of the shard.
-      raw: whether the source gives text, which the task's preprocessors have yet to tokenise.
+      raw: whether the source gives text, which the task's preprocessors have yet to tokenize.
     """
     shard = seqio.ShardInfo(index, shard_count(source, split))
     dataset = source.get_dataset(split=split, shuffle=False, shard_info=shard)
     dataset = task.preprocess_precache(dataset) if raw else dataset
-    # In batches, because fetching single documents takes longer than tokenising them.
+    # In batches, because fetching single documents takes longer than tokenizing them.
     dataset = dataset.map(lambda example: example["targets"]).ragged_batch(_ROWS_PER_CALL)
     for batch in dataset.prefetch(2):
         yield from np.split(batch.values.numpy(), batch.row_splits.numpy()[1:-1])

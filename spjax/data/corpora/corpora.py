@@ -1,4 +1,4 @@
-"""Text corpora: tokenised on disk by processes with seqio, read without TensorFlow.
+"""Text corpora: tokenized on disk by processes with seqio, read without TensorFlow.
 
 A corpus has a name, and a source: a TFDS dataset with a field of text, files (`.txt`, a document a
 line; `.jsonl`; both also `.gz`), or any seqio task. `c4` and its variants are known by name. It
@@ -109,7 +109,7 @@ def load(
 
     Args:
       name: of the corpus, or the path of its folder.
-      vocabulary: name or path of the one it has to be tokenised with.
+      vocabulary: name or path of the one it has to be tokenized with.
       split: of its source.
       cache_dir: `default_cache_dir()` by default.
 
@@ -143,7 +143,7 @@ def build(
     beam: Beam | None = None,
     log: Callable[[str], None] = print,
 ) -> Path:
-    """Tokenises a corpus with several processes; continues what an interrupted call has left.
+    """Tokenizes a corpus with several processes; continues what an interrupted call has left.
 
     Args:
       text: as for `parse`.

@@ -1,4 +1,4 @@
-"""The files of a tokenised corpus: pairs of memory-mapped arrays, and a manifest.
+"""The files of a tokenized corpus: pairs of memory-mapped arrays, and a manifest.
 
     tokens-00003-of-00064.npy   uint16 (int32 for over 65,536 ids), all documents of a shard
     offsets-00003-of-00064.npy  int64, where each document starts, and the end

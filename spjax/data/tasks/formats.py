@@ -30,7 +30,7 @@ class Format:
       postprocess: name of a function in `spjax.metrics.POSTPROCESSORS`.
       features: the fields that the template reads, in its order; for `glue` empty means all texts,
         sorted by name.
-      class_labels: words for class-label initialisation of a prompt where they are not the labels:
+      class_labels: words for class-label initialization of a prompt where they are not the labels:
         those of Lester et al. 2021, footnote 7.
       task_name: what T5 writes in front of the text, for tasks that keep it: "" where it writes
         nothing, otherwise followed by one space.

@@ -83,7 +83,7 @@ class TaskInfo:
 
     @property
     def class_labels(self) -> tuple[str, ...]:
-        """Returns words for class-label initialisation of a prompt, or ()."""
+        """Returns words for class-label initialization of a prompt, or ()."""
         return self.format.class_labels or self.format.labels
 
     @property
@@ -159,7 +159,7 @@ class Mixture:
 
     @property
     def reported_split(self) -> str:
-        """Returns "test", or "validation" where a scored task has no labelled test split."""
+        """Returns "test", or "validation" where a scored task has no labeled test split."""
         test = all(info.reported_split == "test" for info in self.scored)
         return "test" if test else "validation"
 
@@ -188,7 +188,7 @@ class Mixture:
 
     @property
     def class_labels(self) -> tuple[str, ...]:
-        """Returns words for class-label initialisation of all trained tasks, each once."""
+        """Returns words for class-label initialization of all trained tasks, each once."""
         return tuple(dict.fromkeys(word for info in self.trained for word in info.class_labels))
 
     @property

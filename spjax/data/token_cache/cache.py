@@ -1,4 +1,4 @@
-"""Tokenised splits on disk: built once in another process, read without TensorFlow.
+"""Tokenized splits on disk: built once in another process, read without TensorFlow.
 
 A split's folder is named by a key made of everything its content depends on: the task's row, the
 split, the lengths, the vocabulary's fingerprint, the layout of the files and the source code that
@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class CachedSplit:
-    """A tokenised split; token ids are memory-mapped.
+    """A tokenized split; token ids are memory-mapped.
 
     Attributes:
       task: name of the task.
@@ -151,7 +151,7 @@ def load(
     *,
     vocabulary: str = "",
 ) -> CachedSplit:
-    """Loads a tokenised split, which is built first where it is missing or damaged.
+    """Loads a tokenized split, which is built first where it is missing or damaged.
 
     Args:
       task: as `registry.get` takes it.

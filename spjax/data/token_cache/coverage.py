@@ -1,7 +1,7 @@
 """Losses between texts and token ids: pieces that a vocabulary lacks, and truncation.
 
-Labels are checked before anything is tokenised, and the examples of a split are counted while it is
-(the counts are kept in the token cache), so that every reader of a tokenised task is warned.
+Labels are checked before anything is tokenized, and the examples of a split are counted while it is
+(the counts are kept in the token cache), so that every reader of a tokenized task is warned.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Counter:
     def watch(
         self, examples: Iterable[tuple[np.ndarray, np.ndarray, Mapping[str, Any]]]
     ) -> Iterator[tuple[np.ndarray, np.ndarray, Mapping[str, Any]]]:
-        """Yields tokenised examples unchanged, and counts their losses."""
+        """Yields tokenized examples unchanged, and counts their losses."""
         for inputs, targets, fields in examples:
             self.add(inputs, targets, fields)
             yield inputs, targets, fields

@@ -1,4 +1,4 @@
-"""What is read to answer beside other prompts."""
+"""Tuned parameters, read to answer beside other prompts."""
 
 import numpy as np
 import pytest

@@ -27,7 +27,7 @@ def batch_of(lengths, targets, prompt=2):
 
 
 def examples(chunks):
-    """What stands in each segment, by its run."""
+    """Returns the ids of each segment, by its run."""
     found = {}
     for chunk in chunks:
         for row in range(len(chunk["inputs_BL"])):

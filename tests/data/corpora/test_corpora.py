@@ -309,7 +309,7 @@ def notes(tmp_path_factory):
     return folder / "cache"
 
 
-def test_files_are_tokenised_by_seqio(notes):
+def test_files_are_tokenized_by_seqio(notes):
     corpus, words = (
         corpora.load("notes", "pocket", cache_dir=notes),
         vocabulary.load_vocabulary("pocket"),
@@ -320,7 +320,7 @@ def test_files_are_tokenised_by_seqio(notes):
 
 
 def told(capsys, monkeypatch, tmp_path, source, **changes):
-    """What the building process answers, without another start of TensorFlow."""
+    """Returns the answer of the building process, without another start of TensorFlow."""
     words = str(vocabulary.load_vocabulary("pocket").path)
     task = source.rpartition(":")[2] if isinstance(source, str) else "x"
     spec = {"task": task, "source": source, "field": "text", "split": "train", "vocabulary": words}

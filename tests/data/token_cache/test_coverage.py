@@ -1,4 +1,4 @@
-"""What labels, targets and inputs lose as token ids is refused or counted."""
+"""Labels that are lost as token ids are refused; losses of targets and inputs are counted."""
 
 import json
 import logging

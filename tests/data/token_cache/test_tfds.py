@@ -115,7 +115,7 @@ def source_split(info: TaskInfo, split: str) -> str:
 
 
 def expected(info: TaskInfo, split: str) -> list[dict[str, Any]]:
-    """What the template makes of the records that were written."""
+    """Returns the texts that the template makes of the records that were written."""
     records = tfds_folders.datasets()[info.source.removeprefix("tfds:")]
     prefix = f"{info.format.task_name} " if info.with_task_name else ""
     made = [
@@ -221,7 +221,7 @@ def shape(run: Run) -> list[str]:
 
 
 def answers(name: str, split: str, prompt: Path, run: Run, capsys: Any) -> list[dict[str, Any]]:
-    """What `spjax predict` writes for the inputs of a split."""
+    """Returns the lines that `spjax predict` writes for the inputs of a split."""
     examples = cache.load(name, split, LENGTHS).examples
     lines = [json.dumps({"inputs": example["inputs_text"]}) for example in examples]
     path = prompt.parent / "inputs.jsonl"
@@ -269,7 +269,7 @@ print(json.dumps(told))
 
 @pytest.fixture(scope="module")
 def told(folders: Path) -> dict[str, str]:
-    """What a user reads who has no prepared folder, by task."""
+    """Returns the message to a user who has no prepared folder, by task."""
     return json.loads((folders.parent / "told.json").read_text())
 
 
