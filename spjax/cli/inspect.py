@@ -43,13 +43,13 @@ def inspect(args: argparse.Namespace) -> int:
     """Prints a prompt's norms, provenance and nearest words, or how alike several prompts are."""
     from spjax.checkpoints.prompts import prompt_files
 
-    found = [prompt_files.read_soft_tokens(path) for path in args.prompt]
-    several = len(found) > 1
+    loaded = [prompt_files.read_soft_tokens(path) for path in args.prompt]
+    several = len(loaded) > 1
     if several and args.discretise or not several and args.figure:
         raise ValueError(
-            f"--discretise takes one prompt and --figure several; {len(found)} are given."
+            f"--discretise takes one prompt and --figure several; {len(loaded)} are given."
         )
-    text, data = _compare(args, found) if several else _look(args, found[0])
+    text, data = _compare(args, loaded) if several else _look(args, loaded[0])
     print(json.dumps(data, indent=2) if args.json else text)
     return 0
 
@@ -88,14 +88,14 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
     return text, data
 
 
-def _compare(args: argparse.Namespace, found: list[Any]) -> tuple[str, dict[str, Any]]:
+def _compare(args: argparse.Namespace, compared: list[Any]) -> tuple[str, dict[str, Any]]:
     """Compares prompts: tables of their similarity, and the same as data."""
     from spjax.analysis import interpretation, prompt_page
     from spjax.analysis.figures import _heat_map
 
-    tasks = [prompt.provenance.get("task", "") for prompt in found]
-    names = tasks if len({*tasks} - {""}) == len(found) else args.prompt
-    alike = interpretation.similarities(found)
+    tasks = [prompt.provenance.get("task", "") for prompt in compared]
+    names = tasks if len({*tasks} - {""}) == len(compared) else args.prompt
+    alike = interpretation.similarities(compared)
     text = "\n\n".join(
         prompt_page.matrix(names, alike[measure], title) for measure, title in _MEASURES.items()
     )

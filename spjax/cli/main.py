@@ -83,9 +83,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     def add(name: str, command: Any, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
         text = command.__doc__.splitlines()[0]
-        own = commands.add_parser(name, help=text, description=text, parents=parents)
-        own.set_defaults(command=command)
-        return own
+        command_parser = commands.add_parser(name, help=text, description=text, parents=parents)
+        command_parser.set_defaults(command=command)
+        return command_parser
 
     for module in COMMANDS:
         module.add_command(add)

@@ -130,21 +130,21 @@ def _answer(
     return len(rows) - len(answered)
 
 
-def _named(given: Sequence[str], column: str) -> tuple[list[str], list[str]]:
+def _named(flags: Sequence[str], column: str) -> tuple[list[str], list[str]]:
     """Names and paths of the prompts; one without a column has the name ""."""
     if not column:
-        if len(given) > 1:
+        if len(flags) > 1:
             raise ValueError(
-                f"{len(given)} prompts are given; say which row has which with --prompt_column "
+                f"{len(flags)} prompts are given; say which row has which with --prompt_column "
                 "and --prompt=NAME=FILE, or give one."
             )
-        return [""], list(given)
-    pairs = [text.partition("=") for text in given]
+        return [""], list(flags)
+    pairs = [text.partition("=") for text in flags]
     names = [name for name, _, _ in pairs]
-    wrong = [text for text, (name, _, path) in zip(given, pairs) if not (name and path)]
+    wrong = [text for text, (name, _, path) in zip(flags, pairs) if not (name and path)]
     if wrong or len(set(names)) < len(names):
         raise ValueError(
-            f"with --prompt_column every --prompt is NAME=FILE, no name twice, not {list(given)}."
+            f"with --prompt_column every --prompt is NAME=FILE, no name twice, not {list(flags)}."
         )
     return names, [path for _, _, path in pairs]
 

@@ -71,15 +71,15 @@ def _several(args: argparse.Namespace) -> str:
     from spjax.data.tasks import registry
 
     if registry.is_mixture(args.name):
-        told = overview.mixture_facts(registry.mixture(args.name))
+        text = overview.mixture_facts(registry.mixture(args.name))
     else:
-        told = overview.listing(args.name)
+        text = overview.listing(args.name)
     if args.leaks:
         raise ValueError(
             f"--leaks looks into one task, and {args.name!r} is none; give the name of a task or "
             "the path of a file."
         )
-    return told
+    return text
 
 
 def _file_task(args: argparse.Namespace) -> Any:
@@ -91,8 +91,8 @@ def _file_task(args: argparse.Namespace) -> Any:
         )
     config.parse(args.gin_file, args.gin_bindings)
     task = config.build("FileTask")
-    given = {config.split_binding(text)[0] for text in args.gin_bindings}
-    config.check_used(config.unused() & given)  # the files may be those of a whole run
+    bound = {config.split_binding(text)[0] for text in args.gin_bindings}
+    config.check_used(config.unused() & bound)  # the files may be those of a whole run
     return task
 
 

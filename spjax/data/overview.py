@@ -68,13 +68,13 @@ def listing(wanted: str = "") -> str:
         (info.name, _answer(info, 40), " ".join(info.metrics), _sizes(info), info.source)
         for info in infos
     ]
-    told = [text_tables.render([head, *rows])] if rows else []
+    tables = [text_tables.render([head, *rows])] if rows else []
     if mixtures:
         loaded = [registry.mixture(name) for name in mixtures]
-        told.append(
+        tables.append(
             text_tables.render([("mixture", "trained on", "also scored on"), *map(_mixed, loaded)])
         )
-    return "\n\n".join(told)
+    return "\n\n".join(tables)
 
 
 def facts(info: TaskInfo) -> str:
@@ -102,11 +102,11 @@ def mixture_facts(mixture: Mixture) -> str:
     rows = [("  trained on", "rate", "share")]
     rates = zip(mixture.trained, mixture.rates, shares)
     rows += [(f"  {info.name}", f"{rate:,}", share) for info, rate, share in rates]
-    told = [mixture.name, text_tables.render(rows), "  chosen by the mean score on"]
-    told += [f"  {info.name}" for info in mixture.scored]
+    lines = [mixture.name, text_tables.render(rows), "  chosen by the mean score on"]
+    lines += [f"  {info.name}" for info in mixture.scored]
     if mixture.transfer:
-        told += ["  and also scored on", *(f"  {info.name}" for info in mixture.transfer)]
-    return "\n".join(told)
+        lines += ["  and also scored on", *(f"  {info.name}" for info in mixture.transfer)]
+    return "\n".join(lines)
 
 
 def examples(info: TaskInfo) -> dict[str, list[tuple[str, str]]]:
@@ -187,22 +187,24 @@ def leak_report(splits: Mapping[str, Sequence[tuple[str, str]]], near: float = l
     """
     report = leaks.check(splits, near)
     head = ("  examples of", "found in", "same input", "and same target", "nearly the same input")
-    rows, told = [], []
+    rows, alike = [], []
     for o in report.overlaps:
         again = "itself, again" if o.split == o.other else o.other
         counts = [f"{n:,} ({_percent(n, o.examples)})" for n in (o.same, o.same_target, o.near)]
         rows.append((f"  {o.split}", again, *counts))
         for pair in o.alike:
-            told.append(f"{o.split} and {again}, alike by {pair.likeness:.0%}:")
+            alike.append(f"{o.split} and {again}, alike by {pair.likeness:.0%}:")
             both = dict.fromkeys((pair.first, pair.second))
-            told += [f"  {_short(text)}" for text in both]
+            alike += [f"  {_short(text)}" for text in both]
     note = f"Nearly the same: at least {near:.0%} of the groups of {leaks.GROUP} words in common."
     if not report.complete:
         note += (
             "\nSome groups of words are in so many inputs that not all of these were compared: "
             "there may be more that are nearly the same."
         )
-    return "\n".join([text_tables.render([head, *rows]), "", note, *(["", *told] if told else [])])
+    return "\n".join(
+        [text_tables.render([head, *rows]), "", note, *(["", *alike] if alike else [])]
+    )
 
 
 def _answer(info: TaskInfo, most: int = 0) -> str:
@@ -271,7 +273,7 @@ def _lengths(feature: str, lengths: Mapping[str, np.ndarray], most: int) -> list
         return [f"  {feature}: none"]
     shares = {split: _percent(int((n > most).sum()), len(n)) for split, n in lengths.items()}
     cut = [f"{split} {share}" for split, share in shares.items()]
-    told = [
+    lines = [
         (
             f"  tokens of {feature}, EOS included: {every.min()} to {every.max()}, half of them "
             f"up to {int(np.median(every))}"
@@ -285,8 +287,8 @@ def _lengths(feature: str, lengths: Mapping[str, np.ndarray], most: int) -> list
         start = low + number * width
         span = f"{start}-{start + width - 1}" if width > 1 else f"{start}"
         bar = "#" * int(np.ceil(_BARS * count / counts.max()))
-        told.append(f"  {span:>11} {count:>9,} {bar}".rstrip())
-    return told
+        lines.append(f"  {span:>11} {count:>9,} {bar}".rstrip())
+    return lines
 
 
 def _ids(
@@ -336,16 +338,16 @@ def _pieces(pieces: Sequence[str | int]) -> str:
             runs[-1].append(piece)
         else:
             runs.append([piece])
-    told: list[str | int] = []
+    shortened: list[str | int] = []
     for run in runs:
         if isinstance(run[0], int):
-            told.append(f"[{run[0]} ... {run[-1]}]" if len(run) > 1 else f"[{run[0]}]")
+            shortened.append(f"[{run[0]} ... {run[-1]}]" if len(run) > 1 else f"[{run[0]}]")
         elif len(run) > 2 * _ENDS:
             left_out = len(run) - _ENDS - _ENDS // 2
-            told += [*run[:_ENDS], f"({left_out} more)", *run[-_ENDS // 2 :]]
+            shortened += [*run[:_ENDS], f"({left_out} more)", *run[-_ENDS // 2 :]]
         else:
-            told += run
-    return " ".join(map(str, told))
+            shortened += run
+    return " ".join(map(str, shortened))
 
 
 def _short(text: str, most: int = 200) -> str:

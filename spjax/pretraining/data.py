@@ -148,9 +148,9 @@ class Shuffled:
           held_out: whether to take the 4,000 that are held out (1 % of a small corpus).
         """
         self.corpus, self.seed = corpus, seed
-        rest = max(min(_HELD_OUT, len(corpus) // 100), 1)
-        self.first = 0 if held_out else rest
-        self.count = rest if held_out else len(corpus) - rest
+        held_out_count = max(min(_HELD_OUT, len(corpus) // 100), 1)
+        self.first = 0 if held_out else held_out_count
+        self.count = held_out_count if held_out else len(corpus) - held_out_count
         self.vocabulary_size = corpus.vocabulary_size
 
     def __getitem__(self, place: int) -> np.ndarray:

@@ -113,8 +113,10 @@ def _gradients(config: Pretrain, model: T5, params: Tree, batch: Batch) -> tuple
     """Gradient and loss, in one go or in microbatches that are added up."""
 
     def gradient(part: Batch, total: jax.Array | None = None) -> tuple[Tree, jax.Array]:
-        own = jax.value_and_grad(lambda p: loss_and_accuracy(model, p, part, total), has_aux=True)
-        (loss, _), grads = own(params)
+        loss_and_gradient = jax.value_and_grad(
+            lambda p: loss_and_accuracy(model, p, part, total), has_aux=True
+        )
+        (loss, _), grads = loss_and_gradient(params)
         return grads, loss
 
     start = jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.float32)
@@ -201,10 +203,10 @@ def pretrain(
         step += 1
         saves = step % config.checkpoint_period == 0
         # At checkpoints too, so that a run which goes on from one writes the same lines.
-        told = step % 100 == 0 or step == config.steps or step in config.keep or saves
-        if told or _kept(config, step):
+        reports = step % 100 == 0 or step == config.steps or step in config.keep or saves
+        if reports or _kept(config, step):
             mean = _mean(config, losses, step)  # nothing is kept of what has become NaN
-        if told:
+        if reports:
             seconds = time.monotonic() - clock
             line = {"step": step, "loss": round(mean, 4), "tokens": tokens}
             if leads:

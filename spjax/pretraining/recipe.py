@@ -238,5 +238,5 @@ def _contents(recipe: Pretrain) -> tuple[tuple[str, str], ...]:
     known, readers = dict(recipe.contents), {}
     if recipe.checkpoint and not remote.is_url(recipe.checkpoint):
         readers[recipe.checkpoint] = lambda: weights.fingerprint(recipe.model, recipe.checkpoint)
-    found = {path: known.get(path) or read() for path, read in readers.items()}
-    return tuple((path, digest) for path, digest in found.items() if digest)
+    digests = {path: known.get(path) or read() for path, read in readers.items()}
+    return tuple((path, digest) for path, digest in digests.items() if digest)

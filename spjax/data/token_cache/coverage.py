@@ -206,7 +206,7 @@ def line(info: TaskInfo, split: str, counts: Counts, lengths: Mapping[str, int])
 
     Arguments are those of `check`.
     """
-    told = []
+    losses = []
     for feature in ("inputs", "targets"):
         one = feature[:-1]
         for kind, text in (
@@ -217,7 +217,7 @@ def line(info: TaskInfo, split: str, counts: Counts, lengths: Mapping[str, int])
         ):
             if count := counts.get(f"{feature}_{kind}", 0):
                 every = "ALL " if count == counts["examples"] else ""
-                told.append(f"{every}{count:,} {one if count == 1 else feature} {text}")
-    if not told:
+                losses.append(f"{every}{count:,} {one if count == 1 else feature} {text}")
+    if not losses:
         return ""
-    return f"{info.name}/{split}, of {counts['examples']:,} examples: {'; '.join(told)}."
+    return f"{info.name}/{split}, of {counts['examples']:,} examples: {'; '.join(losses)}."

@@ -47,7 +47,7 @@ class _Process:
 
     def __init__(self, popen: subprocess.Popen[bytes], events: int) -> None:
         assert popen.stdin is not None  # a pipe
-        self.popen, self.stdin, self.events, self.rest = popen, popen.stdin, events, b""
+        self.popen, self.stdin, self.events, self.unread = popen, popen.stdin, events, b""
 
 
 class Local:
@@ -112,7 +112,7 @@ class Local:
             worker = key.data
             process = self._processes[worker]
             chunk = os.read(process.events, 1 << 16)
-            *lines, process.rest = (process.rest + chunk).split(b"\n")
+            *lines, process.unread = (process.unread + chunk).split(b"\n")
             result += [(worker, json.loads(line)) for line in lines]
             if not chunk:
                 self._selector.unregister(process.events)
