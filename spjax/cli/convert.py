@@ -70,8 +70,8 @@ def convert(args: argparse.Namespace) -> int:
         run = run_folders.load_run_config(folder)
         print(export.export(run, folder, args.out, args.format, dtype, args.vocabulary))
     elif wanted or weights_convert.is_weights(args.source):
-        words = _vocabulary_file(args) if args.format == "huggingface" else ""
-        print(weights_convert.convert(args.source, args.out, args.format, dtype, words))
+        vocabulary = _vocabulary_file(args) if args.format == "huggingface" else ""
+        print(weights_convert.convert(args.source, args.out, args.format, dtype, vocabulary))
     else:
         print(prompt_files.convert(args.source, args.out, args.format, args.base_model))
     return 0

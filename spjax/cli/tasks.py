@@ -102,14 +102,14 @@ def _view(args: argparse.Namespace, info: Any) -> Any:
     from spjax.vocabularies.vocabulary import load_vocabulary
 
     if args.model or args.checkpoint or args.vocabulary:
-        words = find_vocabulary(args.vocabulary, args.model, args.checkpoint)
+        vocabulary = find_vocabulary(args.vocabulary, args.model, args.checkpoint)
     else:
-        words = load_vocabulary(info.vocabulary)
+        vocabulary = load_vocabulary(info.vocabulary)
     for name in ("input_length", "target_length"):
         if getattr(args, name) and getattr(args, name) < 2:
             raise ValueError(
                 f"--{name} is {getattr(args, name)}; it must be at least 2 (one token and EOS)."
             )
     return overview.View(
-        words, args.prompt_length, args.insertion, args.input_length, args.target_length
+        vocabulary, args.prompt_length, args.insertion, args.input_length, args.target_length
     )

@@ -1,7 +1,7 @@
 """Lessons to learn first: to find an entry of a list, and to compare two statements.
 
 Each is learned within minutes when it is trained alone and after the easier ones, and hardly at all
-among all other documents: attention to the same word elsewhere, and to its neighbours, has to
+among all other documents: attention to the same word elsewhere, and to its neighbors, has to
 exist before any answer can profit from it.
 """
 

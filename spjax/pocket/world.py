@@ -1,4 +1,4 @@
-"""Facts and scenes: places, owners, colours, days and prices of people and things."""
+"""Facts and scenes: places, owners, colors, days and prices of people and things."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokenises the tasks whose records are Python values: pocket tasks and the user's own files.
+"""Tokenizes the tasks whose records are Python values: pocket tasks and the user's own files.
 
 Yields the same ids and fields as `spjax.data.token_cache.seqio_tasks` for the same records, without
 TensorFlow.
