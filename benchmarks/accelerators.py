@@ -41,27 +41,27 @@ FULL, NO_ROOM = "RESOURCE_EXHAUSTED", "does not fit into memory"
 
 def random_weights(config: T5Config, dtype: str) -> Any:
     """Random weights of a model in bfloat16 or int8, made leaf by leaf where they stay."""
-    found = {}
+    weights = {}
     for number, (name, leaf) in enumerate(trees.flatten(weight_shapes(config)).items()):
         key, axis = jax.random.key(number), quantization.shared_axis(name)
         if dtype == "int8" and axis is not None:
             scales = [1 if i == axis % leaf.ndim else n for i, n in enumerate(leaf.shape)]
             values = jax.random.randint(key, leaf.shape, -127, 128, jnp.int8)
-            found[name] = quantization.Quantized(values, jnp.full(scales, 1e-4))
+            weights[name] = quantization.Quantized(values, jnp.full(scales, 1e-4))
         else:
             kind = jnp.float32 if dtype == "int8" else jnp.bfloat16
-            found[name] = 0.02 * jax.random.normal(key, leaf.shape, kind)
-    return trees.unflatten(found)
+            weights[name] = 0.02 * jax.random.normal(key, leaf.shape, kind)
+    return trees.unflatten(weights)
 
 
 def large(model: str, dtype: str, attention: str, rows: int, text: int) -> dict[str, Any]:
     """Seconds of the gradients of some rows, their share of the ceiling, and peak bytes."""
     config = dataclasses.replace(partitioning.for_devices(get_size(model)), attention=attention)
-    told = {"model": model, "base": dtype, "attention": attention}
+    facts = {"model": model, "base": dtype, "attention": attention}
     if attention == "cudnn":
         if jax.default_backend() != "gpu":
-            return told
-        told["off_by"] = disagreement(config.head_dim)
+            return facts
+        facts["off_by"] = disagreement(config.head_dim)
     base = random_weights(config, dtype)
     program = trainer.StepConfig(config)
     soft = Injection(jnp.zeros((PROMPT, config.emb_dim)), np.zeros((1, 1), np.int32))
@@ -78,7 +78,7 @@ def large(model: str, dtype: str, attention: str, rows: int, text: int) -> dict[
     useful = 2 * rows * forward_flops(config, real, TARGETS)
     peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     return {
-        **told,
+        **facts,
         "rows": rows,
         "real": real,
         "positions": length,
@@ -127,17 +127,17 @@ def gangs(rate: Callable[[int], float]) -> list[dict[str, float]]:
     Args:
       rate: of so many runs; raises `jax.errors.JaxRuntimeError` where memory does not suffice.
     """
-    found: list[dict[str, float]] = []
+    rates: list[dict[str, float]] = []
     while True:
-        runs = 1 << len(found)
+        runs = 1 << len(rates)
         try:
-            found.append({"runs": runs, "examples_s": rate(runs)})
+            rates.append({"runs": runs, "examples_s": rate(runs)})
         except jax.errors.JaxRuntimeError as error:
-            if FULL not in str(error) or not found:
+            if FULL not in str(error) or not rates:
                 raise
-            return found
-        if len(found) > 1 and found[-1]["examples_s"] < RISE * found[-2]["examples_s"]:
-            return found
+            return rates
+        if len(rates) > 1 and rates[-1]["examples_s"] < RISE * rates[-2]["examples_s"]:
+            return rates
 
 
 def rate_of(model: str, runs: int) -> float:
@@ -166,14 +166,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             sizes = ["--rows", str(options.rows), "--text", str(options.text)]
             command = [sys.executable, "-m", "benchmarks.accelerators", "--case", *case]
             done = subprocess.run([*command, *sizes], capture_output=True, text=True)
-            own = dict(zip(("model", "base", "attention"), case))
+            timing = dict(zip(("model", "base", "attention"), case))
             if done.returncode:
                 last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
-                own["failed"] = NO_ROOM if FULL in done.stderr else last
+                timing["failed"] = NO_ROOM if FULL in done.stderr else last
             else:
-                own = json.loads(done.stdout.splitlines()[-1])
-            result["large"].append(own)
-            print(_told(own), flush=True)
+                timing = json.loads(done.stdout.splitlines()[-1])
+            result["large"].append(timing)
+            print(_told(timing), flush=True)
     result["device"] = jax.devices()[0].device_kind  # only now: the cases need its memory
     result["gangs"] = {}
     for model in options.gangs:
@@ -183,20 +183,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = result["device"].replace(" ", "_").lower()
     path = options.results / f"accelerators_{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
-    if {own.get("failed", NO_ROOM) for own in result["large"]} - {NO_ROOM}:
+    if {timing.get("failed", NO_ROOM) for timing in result["large"]} - {NO_ROOM}:
         raise SystemExit("some of the large models failed otherwise than for want of memory")
 
 
-def _told(own: dict[str, Any]) -> str:
-    name = f"{own['model']}, {own['base']}, {own['attention']}"
-    if "seconds" not in own:
-        return f"{name}: {own.get('failed', 'not on this device')}"
-    if "off_by" in own:
-        name += f" (off by {own['off_by']:.2g})"
+def _told(timing: dict[str, Any]) -> str:
+    name = f"{timing['model']}, {timing['base']}, {timing['attention']}"
+    if "seconds" not in timing:
+        return f"{name}: {timing.get('failed', 'not on this device')}"
+    if "off_by" in timing:
+        name += f" (off by {timing['off_by']:.2g})"
     return (
-        f"{name}: {own['rows']} rows of {own['positions']} in {own['seconds']:.3f} s, "
-        f"{own['share_of_matmul']:.1%} of the rate of products, "
-        f"weights {own['weight_bytes'] / 1e9:.2f} GB, peak {own['peak_bytes'] / 1e9:.2f} GB"
+        f"{name}: {timing['rows']} rows of {timing['positions']} in {timing['seconds']:.3f} s, "
+        f"{timing['share_of_matmul']:.1%} of the rate of products, "
+        f"weights {timing['weight_bytes'] / 1e9:.2f} GB, peak {timing['peak_bytes'] / 1e9:.2f} GB"
     )
 
 

@@ -66,9 +66,9 @@ def timed(command: list[str], cache: Path) -> float:
 
 def fresh(folder: Path, name: str) -> Path:
     """A cache with the task's tokens and nothing compiled."""
-    made = folder / f"cache_{name}"
-    shutil.copytree(folder / "cache", made, ignore=shutil.ignore_patterns("xla"))
-    return made
+    cache_dir = folder / f"cache_{name}"
+    shutil.copytree(folder / "cache", cache_dir, ignore=shutil.ignore_patterns("xla"))
+    return cache_dir
 
 
 def run_by_run(folder: Path) -> list[float]:
@@ -145,8 +145,8 @@ def main() -> None:
         "steps": STEPS,
         "batch_size": BATCH,
     }
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         ours = [sys.executable, "-m", "spjax.cli"]
         timed([*ours, "cache", f"--task={TASK}"], folder / "cache")
         sweep = [*ours, "sweep", f"--gin_file={study(folder)}", f"--output_dir={folder / 'out'}"]

@@ -42,8 +42,8 @@ def make_corpus(folder: Path, tokens: int) -> None:
     if corpus_files.problem(folder) is not None:
         folder.mkdir(parents=True, exist_ok=True)
         for shard in range(SHARDS):
-            found = documents(shard, tokens // SHARDS)
-            corpus_files.write_shard(folder, shard, SHARDS, found, VOCABULARY)
+            shard_documents = documents(shard, tokens // SHARDS)
+            corpus_files.write_shard(folder, shard, SHARDS, shard_documents, VOCABULARY)
         key = {"format": corpus_files.FORMAT, "vocabulary_size": VOCABULARY}
         corpus_files.finish(folder, key)
 

@@ -18,12 +18,12 @@ def main(count: int = 40_000) -> None:
     pieces = vocabulary.load_vocabulary("pocket")
     corpus.tokenized(1, 1000, pieces)  # makes the world's tables
     start = time.process_time()
-    made = corpus.tokenized(0, count, pieces)
+    documents = corpus.tokenized(0, count, pieces)
     seconds = time.process_time() - start
-    lengths = np.diff(made.offsets)
-    print(f"{len(made.tokens) / seconds * 60 / 1e6:.1f} million tokens a minute (CPU time)")
+    lengths = np.diff(documents.offsets)
+    print(f"{len(documents.tokens) / seconds * 60 / 1e6:.1f} million tokens a minute (CPU time)")
     print(f"document length: mean {lengths.mean():.1f}, longest {lengths.max()} tokens")
-    print(f"pieces in use: {len(np.unique(made.tokens))}")
+    print(f"pieces in use: {len(np.unique(documents.tokens))}")
 
 
 if __name__ == "__main__":

@@ -106,8 +106,8 @@ def load_here(kind: str, dtype: str, folder: Path, size: str) -> dict[str, float
         wanted = getattr(torch, dtype)
 
         def load() -> Any:
-            made = model.from_pretrained(folder / "huggingface", dtype=wanted)
-            return made, [float(tensor.sum()) for tensor in made.parameters()]
+            loaded = model.from_pretrained(folder / "huggingface", dtype=wanted)
+            return loaded, [float(tensor.sum()) for tensor in loaded.parameters()]
 
         return measured(load)
     import jax

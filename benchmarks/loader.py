@@ -147,27 +147,27 @@ def measure(kind: str, batch_size: int, folder: Path, seconds: float) -> dict[st
     iterator = ours(batch_size, folder) if kind == "spjax" else theirs(kind, batch_size, folder)
     put = _putter()
     put(next(iterator))
-    found = {"first_s": _age(), "first_warm_s": time.perf_counter() - started}
+    figures = {"first_s": _age(), "first_warm_s": time.perf_counter() - started}
     for _ in range(max(2, 2 * RECORDS // batch_size) if kind == "seqio cached" else 50):
         put(next(iterator))  # seqio keeps small data in memory from the second epoch on
     start, cpu, count = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - start < seconds:
         put(next(iterator))
         count += batch_size
-    found["per_s"] = count / (time.perf_counter() - start)
-    found["per_cpu_s"] = count / (time.process_time() - cpu)
-    return found
+    figures["per_s"] = count / (time.perf_counter() - start)
+    figures["per_cpu_s"] = count / (time.process_time() - cpu)
+    return figures
 
 
 def memory(folder: Path) -> dict[str, Any]:
     """Resident bytes of a process that reads spjax's cache, after each of ten epochs."""
-    iterator, put, found = ours(BATCH_SIZES[0], folder), _putter(), []
+    iterator, put, sizes = ours(BATCH_SIZES[0], folder), _putter(), []
     for _ in range(EPOCHS):
         for _ in range(-(-RECORDS // BATCH_SIZES[0])):
             put(next(iterator))
         resident = int(Path("/proc/self/statm").read_text().split()[1])
-        found.append(resident * os.sysconf("SC_PAGE_SIZE"))
-    return {"resident_bytes": found}
+        sizes.append(resident * os.sysconf("SC_PAGE_SIZE"))
+    return {"resident_bytes": sizes}
 
 
 def _import(kind: str) -> None:
@@ -234,8 +234,8 @@ def main() -> None:
     if args.step:
         print(json.dumps(step(Path(args.step[0]), *args.step[1:])))
         return
-    with tempfile.TemporaryDirectory() as made:
-        folder = args.folder.absolute() if args.folder else Path(made)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.folder.absolute() if args.folder else Path(temporary)
         facts = machine.describe(*PACKAGES)
         result = {"machine": facts, "records": RECORDS, "lengths": LENGTHS, "figures": []}
         fresh = not folder.joinpath("seqio").exists()
@@ -250,7 +250,7 @@ def main() -> None:
             ]
             for kind in KINDS:
                 medians = {
-                    name: statistics.median(found[kind][name] for found in rounds)
+                    name: statistics.median(measured[kind][name] for measured in rounds)
                     for name in rounds[0][kind]
                 }
                 result["figures"].append({"reader": kind, "batch_size": batch_size, **medians})

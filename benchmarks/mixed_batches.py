@@ -63,52 +63,52 @@ def bank(model: str = MODEL, lengths: dict[str, int] = BANK) -> Predictor:
 def requests(count: int, lengths: dict[str, int] = BANK) -> list[Request]:
     """Test inputs of all tasks in random order, as many of each."""
     splits = [cache.load(f"pocket_{name}", "test") for name in lengths]
-    found = [
-        (who, np.asarray(split.inputs[i]).tolist())
-        for who, split in enumerate(splits)
+    result = [
+        (prompt_number, np.asarray(split.inputs[i]).tolist())
+        for prompt_number, split in enumerate(splits)
         for i in range(count // len(splits))
     ]
-    return [found[i] for i in np.random.default_rng(1).permutation(len(found))]
+    return [result[i] for i in np.random.default_rng(1).permutation(len(result))]
 
 
-def batches(kind: str, asked: Sequence[Request], size: int) -> Iterator[list[int]]:
+def batches(kind: str, waiting: Sequence[Request], size: int) -> Iterator[list[int]]:
     """Numbers of the requests that are answered at once, one way."""
-    order = list(range(len(asked)))
+    order = list(range(len(waiting)))
     if kind == "sorted":
-        order.sort(key=lambda i: asked[i][0])
+        order.sort(key=lambda i: waiting[i][0])
     for start in range(0, len(order), size):
         part = order[start : start + size]
         if kind == "mixed":
             yield part
             continue
-        for who in sorted({asked[i][0] for i in part}):
-            yield [i for i in part if asked[i][0] == who]
+        for prompt_number in sorted({waiting[i][0] for i in part}):
+            yield [i for i in part if waiting[i][0] == prompt_number]
 
 
-def answers(predictor: Predictor, kind: str, asked: Sequence[Request], size: int) -> list[str]:
+def answers(predictor: Predictor, kind: str, waiting: Sequence[Request], size: int) -> list[str]:
     """Returns the text written for each request, in the order of the requests."""
-    found = {}
-    for part in batches(kind, asked, size):
-        texts = predictor.answer([asked[i][1] for i in part], [asked[i][0] for i in part])
-        found |= {i: answer.text for i, answer in zip(part, texts, strict=True)}
-    return [found[i] for i in range(len(asked))]
+    text_of = {}
+    for part in batches(kind, waiting, size):
+        texts = predictor.answer([waiting[i][1] for i in part], [waiting[i][0] for i in part])
+        text_of |= {i: answer.text for i, answer in zip(part, texts, strict=True)}
+    return [text_of[i] for i in range(len(waiting))]
 
 
-def measure(predictor: Predictor, asked: Sequence[Request], size: int, rounds: int) -> list[dict]:
+def measure(predictor: Predictor, waiting: Sequence[Request], size: int, rounds: int) -> list[dict]:
     """Requests a second of each way, and whether all of them give the same answers."""
-    first = {kind: answers(predictor, kind, asked, size) for kind in KINDS}  # compiles too
+    first = {kind: answers(predictor, kind, waiting, size) for kind in KINDS}  # compiles too
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(rounds):
         for kind in KINDS:
             start = time.perf_counter()
-            answers(predictor, kind, asked, size)
+            answers(predictor, kind, waiting, size)
             seconds[kind].append(time.perf_counter() - start)
     return [
         {
             "kind": kind,
             "batch_size": size,
-            "batches": len(list(batches(kind, asked, size))),
-            "per_s": len(asked) / statistics.median(seconds[kind]),
+            "batches": len(list(batches(kind, waiting, size))),
+            "per_s": len(waiting) / statistics.median(seconds[kind]),
             "equal_answers": first[kind] == first["mixed"],
         }
         for kind in KINDS
@@ -135,17 +135,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    predictor, asked = bank(), requests(REQUESTS)
+    predictor, waiting = bank(), requests(REQUESTS)
     facts = machine.describe("jax", "numpy", "flax")
     result = {
         "machine": facts,
         "model": MODEL,
         "prompt_lengths": BANK,
-        "requests": len(asked),
+        "requests": len(waiting),
         "figures": [],
     }
     for size in BATCH_SIZES:
-        result["figures"] += measure(predictor, asked, size, args.rounds)
+        result["figures"] += measure(predictor, waiting, size, args.rounds)
     show(result)
     OUT.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -195,10 +195,10 @@ def _generate(
         for chunk in _chunks(examples, size):
             batch = collate(chunk)
             batch.pop("labels")
-            found = model.generate(
+            generated = model.generate(
                 **batch, min_new_tokens=least, max_new_tokens=new, do_sample=False, num_beams=1
             )
-            outputs.extend(found.tolist())
+            outputs.extend(generated.tolist())
     return outputs
 
 

@@ -95,15 +95,15 @@ class Ours:
         """Seconds of a round over all batches, their assembly included."""
         start = time.perf_counter()
         runs = self.indices.shape[1]
-        how = jnp.full(runs, 0.3), jax.random.key(0), self.at_once
+        settings = jnp.full(runs, 0.3), jax.random.key(0), self.at_once
         for first in range(0, len(self.indices), self.at_once):
             batches = []
             for indices in self.indices[first : first + self.at_once]:
-                own = [batching.rows(self.split, part, self.layout) for part in indices]
-                packed = packing.pack(batching.gang(dict(enumerate(own))), self.rows)
+                batch_rows = [batching.rows(self.split, part, self.layout) for part in indices]
+                packed = packing.pack(batching.gang(dict(enumerate(batch_rows))), self.rows)
                 batches.append((packed, np.ones(runs, np.float32)))
             self.states, _ = trainer.train_steps(
-                self.program, self.states, self.base, batches, *how
+                self.program, self.states, self.base, batches, *settings
             )
         jax.block_until_ready(self.states)
         return time.perf_counter() - start
@@ -137,15 +137,15 @@ class Ours:
 def needs_of(task: str, prompt: int, batches: int, seed: int, size: int = BATCH) -> list[Any]:
     """Encoder and decoder positions of the examples of some batches."""
     inputs, targets = lengths.draw(task, batches * size, seed)
-    own = np.array([len(x) + prompt for x in inputs]), np.array([len(y) for y in targets])
-    return list(zip(*(part.reshape(batches, size) for part in own)))
+    positions = np.array([len(x) + prompt for x in inputs]), np.array([len(y) for y in targets])
+    return list(zip(*(part.reshape(batches, size) for part in positions)))
 
 
 def efficiency(rows: packing.Rows, needs: list[Any]) -> dict[str, float]:
     """Real over computed positions of encoder and decoder."""
-    counts = [int(packing.assign_positions(*own, rows)[0].max()) + 1 for own in needs]
+    counts = [int(packing.assign_positions(*need, rows)[0].max()) + 1 for need in needs]
     computed = sum(sum(rows.split(count)) for count in counts)
-    real = [sum(int(own[i].sum()) for own in needs) for i in (0, 1)]
+    real = [sum(int(need[i].sum()) for need in needs) for i in (0, 1)]
     return {
         "encoder": real[0] / computed / rows.length,
         "decoder": real[1] / computed / rows.target_length,
@@ -196,7 +196,7 @@ def turns(sides: dict[str, Callable[[], float]], rounds: int) -> dict[str, float
     for _ in range(rounds + 1):
         for name, side in sides.items():
             times[name].append(side())
-    return {name: statistics.median(own[1:]) for name, own in times.items()}
+    return {name: statistics.median(rounds_s[1:]) for name, rounds_s in times.items()}
 
 
 def case(
@@ -205,7 +205,7 @@ def case(
     """Figures of one model, kind of examples and prompt length."""
     steps = options.steps if model.startswith("t5") else 8 * options.steps
     ours = Ours(model, task, prompt, steps)
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "model": model,
         "task": task,
         "prompt": prompt,
@@ -222,27 +222,29 @@ def case(
         if peer:
             for count, dtype in itertools.product(threads, dtypes()):
                 for do, sides in (("train", training_sides), ("generate", answering_sides)):
-                    own = job | {
+                    peer_job = job | {
                         "do": do,
                         "threads": count,
                         "dtype": dtype,
                         "max_new_tokens": NEW_TOKENS,
                     }
-                    sides[f"peft {dtype}, {count} threads"] = functools.partial(_asked, peer, own)
+                    sides[f"peft {dtype}, {count} threads"] = functools.partial(
+                        _asked, peer, peer_job
+                    )
         trained = turns(training_sides, options.rounds)
         answered = turns(answering_sides, options.rounds)
     rate = 1 / trained.pop("matmul")
-    found["train_examples_s"] = {name: steps * BATCH / took for name, took in trained.items()}
+    result["train_examples_s"] = {name: steps * BATCH / took for name, took in trained.items()}
     count = ANSWERS * steps * BATCH
-    found["answer_examples_s"] = {name: count / took for name, took in answered.items()}
-    found["packing_efficiency"] = ours.efficiency
-    found["matmul_gflop_s"] = rate / 1e9
-    found["share_of_matmul"] = ours.flops() / trained["ours"] / rate
+    result["answer_examples_s"] = {name: count / took for name, took in answered.items()}
+    result["packing_efficiency"] = ours.efficiency
+    result["matmul_gflop_s"] = rate / 1e9
+    result["share_of_matmul"] = ours.flops() / trained["ours"] / rate
     for what in ("train", "answer"):
-        speeds = found[f"{what}_examples_s"]
+        speeds = result[f"{what}_examples_s"]
         theirs = [speed for name, speed in speeds.items() if name != "ours"]
-        found[f"{what}_ratio"] = speeds["ours"] / max(theirs) if theirs else None
-    return found
+        result[f"{what}_ratio"] = speeds["ours"] / max(theirs) if theirs else None
+    return result
 
 
 def dtypes() -> list[str]:
@@ -278,12 +280,12 @@ def memories(torch_python: str, task: str, prompt: int) -> dict[str, Any]:
     """Peak memory of both sides' training steps, Small, each in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.speed", "--memory_of", task, str(prompt)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = {"task": task, "prompt": prompt, "ours": json.loads(done.stdout.splitlines()[-1])}
+    result = {"task": task, "prompt": prompt, "ours": json.loads(done.stdout.splitlines()[-1])}
     if torch_python:
         with tempfile.TemporaryDirectory() as folder, Peer(torch_python) as peer:
             path = str(Path(folder) / "examples.npz")
             lengths.save(path, *lengths.draw(task, 2 * BATCH))
-            found["peft"] = peer.ask(
+            result["peft"] = peer.ask(
                 {
                     "do": "memory",
                     "model": dataclasses.asdict(get_size("t5_1_1_small")),
@@ -293,8 +295,8 @@ def memories(torch_python: str, task: str, prompt: int) -> dict[str, Any]:
                     "steps": 2,
                 }
             )
-        found["ratio"] = found["ours"]["peak"] / found["peft"]["peak"]
-    return found
+        result["ratio"] = result["ours"]["peak"] / result["peft"]["peak"]
+    return result
 
 
 def main() -> None:
@@ -330,10 +332,10 @@ def main() -> None:
         peer.close()
     if device == "cpu" and options.only in ("", "t5_1_1_small"):
         result["memory"] = [memories(options.torch_python, task, 20) for task in ("boolq", "wic")]
-        for found in result["memory"]:
+        for peaks in result["memory"]:
             print(
-                f"peak memory, Small, {found['task']}: {found['ours']['peak'] / 1e9:.2f} GB, "
-                f"over PEFT's {found.get('ratio', float('nan')):.2f}"
+                f"peak memory, Small, {peaks['task']}: {peaks['ours']['peak'] / 1e9:.2f} GB, "
+                f"over PEFT's {peaks.get('ratio', float('nan')):.2f}"
             )
     RESULTS.mkdir(exist_ok=True)
     name = f"speed_{device}{'_' + options.only if options.only else ''}.json"

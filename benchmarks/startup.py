@@ -50,18 +50,18 @@ def first_step(folder: Path, cache: Path) -> float:
 
 def main() -> None:
     """Prints the seconds and writes the JSON."""
-    found: dict[str, list[float]] = {"help": [], "cold": [], "warm": []}
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
+    seconds: dict[str, list[float]] = {"help": [], "cold": [], "warm": []}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         timed([*SPJAX, "cache", f"--task={TASK}"], folder / "cache")
         for i in range(ROUNDS):
-            found["help"].append(timed([*SPJAX, "--help"], folder / "cache"))
+            seconds["help"].append(timed([*SPJAX, "--help"], folder / "cache"))
             cache = fresh(folder, str(i))
-            found["cold"].append(first_step(folder / f"cold{i}", cache))
-            found["warm"].append(first_step(folder / f"warm{i}", cache))
-    medians = {name: statistics.median(times) for name, times in found.items()}
+            seconds["cold"].append(first_step(folder / f"cold{i}", cache))
+            seconds["warm"].append(first_step(folder / f"warm{i}", cache))
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
     print(", ".join(f"{name} {took:.2f} s" for name, took in medians.items()))
-    result = {"machine": machine.describe("jax", "jaxlib"), "seconds": medians, "all": found}
+    result = {"machine": machine.describe("jax", "jaxlib"), "seconds": medians, "all": seconds}
     path = Path(__file__).parent / "results" / "startup.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -39,9 +39,9 @@ def kinds(hlo: str) -> dict[str, str]:
     for line in hlo.splitlines():
         if line.rstrip().endswith("{") and not line.startswith(" "):
             current = line.removeprefix("ENTRY ").lstrip("%").split(" ")[0]
-        elif found := _NAME.match(line):
-            bodies[current].append(found[2])
-            lines[found[1]] = found[2]
+        elif match := _NAME.match(line):
+            bodies[current].append(match[2])
+            lines[match[1]] = match[2]
     return {name: _kind([text, *_body(text, bodies)]) for name, text in lines.items()}
 
 
@@ -109,16 +109,16 @@ def main() -> None:
     options = parser.parse_args()
     keep_freed_memory()
     task = "pocket_boolq" if options.model.startswith("pocket") else "boolq"
-    found = profile(options.model, task, 20) | {"machine": machine.describe("jax", "jaxlib")}
-    whole = sum(found["milliseconds"].values())
-    print(f"{options.model}, rows {found['rows']}, {task}, a prompt of 20")
+    result = profile(options.model, task, 20) | {"machine": machine.describe("jax", "jaxlib")}
+    whole = sum(result["milliseconds"].values())
+    print(f"{options.model}, rows {result['rows']}, {task}, a prompt of 20")
     rows = [
         (f"{took:.1f} ms", f"{took / whole:.1%}", kind)
-        for kind, took in found["milliseconds"].items()
+        for kind, took in result["milliseconds"].items()
     ]
     print(text_tables.render(rows, right=(0, 1)))
     path = Path(__file__).parent / "results" / f"profile_{options.model}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n")
+    path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

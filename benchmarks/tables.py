@@ -35,19 +35,19 @@ def speed() -> str:
     for model, title in MODELS.items():
         cases = kept(f"speed_cpu_{model}")["cases"]
         for task in dict.fromkeys(case["task"] for case in cases):
-            own = sorted((c for c in cases if c["task"] == task), key=lambda c: c["prompt"])
+            of_task = sorted((c for c in cases if c["task"] == task), key=lambda c: c["prompt"])
 
             def pair(shown: str, values: list[float]) -> str:
                 return " / ".join(format(value, shown) for value in values)
 
             columns = [
-                pair(".1f", [c["train_examples_s"]["ours"] for c in own]),
-                pair(".1f", [c["train_ratio"] for c in own]),
-                pair(".2f", [c["packing_efficiency"]["encoder"] for c in own]),
-                pair(".2f", [c["packing_efficiency"]["padded"] for c in own]),
-                pair(".2f", [c["share_of_matmul"] for c in own]),
-                pair(".1f", [c["answer_examples_s"]["ours"] for c in own]),
-                pair(".1f", [c["answer_ratio"] for c in own]),
+                pair(".1f", [c["train_examples_s"]["ours"] for c in of_task]),
+                pair(".1f", [c["train_ratio"] for c in of_task]),
+                pair(".2f", [c["packing_efficiency"]["encoder"] for c in of_task]),
+                pair(".2f", [c["packing_efficiency"]["padded"] for c in of_task]),
+                pair(".2f", [c["share_of_matmul"] for c in of_task]),
+                pair(".1f", [c["answer_examples_s"]["ours"] for c in of_task]),
+                pair(".1f", [c["answer_ratio"] for c in of_task]),
             ]
             lines.append(f"| {title}, {NAMES[task]} | {' | '.join(columns)} |")
     return "\n".join(lines)
@@ -56,21 +56,21 @@ def speed() -> str:
 def memory() -> str:
     """Peak memory of a training step of T5 1.1 Small, over PEFT's."""
     lines = ["| lengths of, prompt | peak | PEFT's | ratio |", "| --- | --- | --- | --- |"]
-    for own in kept("speed_cpu_t5_1_1_small")["memory"]:
-        ours, theirs = (own[side]["peak"] / 1e9 for side in ("ours", "peft"))
+    for row in kept("speed_cpu_t5_1_1_small")["memory"]:
+        ours, theirs = (row[side]["peak"] / 1e9 for side in ("ours", "peft"))
         lines.append(
-            f"| {NAMES[own['task']]}, {own['prompt']} | {ours:.2f} GB | {theirs:.2f} GB"
-            f" | {own['ratio']:.2f} |"
+            f"| {NAMES[row['task']]}, {row['prompt']} | {ours:.2f} GB | {theirs:.2f} GB"
+            f" | {row['ratio']:.2f} |"
         )
     return "\n".join(lines)
 
 
 def profile(model: str) -> str:
     """The time of a chunk, by kind of operation."""
-    found = kept(f"profile_{model}")
-    whole = sum(found["milliseconds"].values())
-    lines = [f"| {MODELS[model]}, rows {found['rows']} | share |", "| --- | --- |"]
-    for kind, took in found["milliseconds"].items():
+    figures = kept(f"profile_{model}")
+    whole = sum(figures["milliseconds"].values())
+    lines = [f"| {MODELS[model]}, rows {figures['rows']} | share |", "| --- | --- |"]
+    for kind, took in figures["milliseconds"].items():
         if took / whole >= 0.005:
             lines.append(f"| {kind} | {took / whole:.0%} |")
     return "\n".join(lines)

@@ -28,11 +28,11 @@ all pairs of curves without one of their seeds each. "-": no score is reached by
 
 def advantages(results: pd.DataFrame) -> list[dict[str, Any]]:
     """A row for each model and pair of lines, examples saved by the first over the second."""
-    found = examples.by_seed(results)
+    by_seed = examples.by_seed(results)
     rows = []
-    for (model, more), (other, less) in itertools.combinations(found, 2):
+    for (model, more), (other, less) in itertools.combinations(by_seed, 2):
         if model == other:
-            value, error = examples.advantage(found[model, more], found[model, less])
+            value, error = examples.advantage(by_seed[model, more], by_seed[model, less])
             row = {"model": model, "line": more, "over": less}
             known = {"examples": value, "error": error}
             rows.append(row | {k: None if math.isnan(v) else v for k, v in known.items()})

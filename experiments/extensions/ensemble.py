@@ -21,29 +21,31 @@ from spjax.inference import ensembles
 ALIKE = ("arm", "model", "model_parameters", "method", "prompt_length", "init", "task")
 
 
-def groups(found: Sequence[stored.Stored]) -> list[list[stored.Stored]]:
+def groups(runs: Sequence[stored.Stored]) -> list[list[stored.Stored]]:
     """Runs that differ in their seed alone, where there are several, by size of the model."""
     alike: dict[tuple[Any, ...], list[stored.Stored]] = {}
-    for item in found:
+    for item in runs:
         alike.setdefault(tuple(item.row[name] for name in ALIKE), []).append(item)
-    several = [own for own in alike.values() if len(own) > 1]
-    return sorted(several, key=lambda own: (own[0].row["model_parameters"], own[0].row["task"]))
+    several = [group for group in alike.values() if len(group) > 1]
+    return sorted(
+        several, key=lambda group: (group[0].row["model_parameters"], group[0].row["task"])
+    )
 
 
-def measure(own: Sequence[stored.Stored]) -> dict[str, Any]:
+def measure(group: Sequence[stored.Stored]) -> dict[str, Any]:
     """Scores in percent of some prompts together and alone."""
-    run, first = own[0].run, own[0].row
+    run, first = group[0].run, group[0].row
     info = registry.get(run.task)
-    given, names = [item.prompt for item in own], [item.row["key"] for item in own]
+    prompts, names = [item.prompt for item in group], [item.row["key"] for item in group]
     split = info.reported_split
     how = (names, run.task, split, run.eval_batch_size, 0, run.resolved_vocabulary)
-    voted = ensembles.score(stored.predictor(run, given), "vote", *how)
+    voted = ensembles.score(stored.predictor(run, prompts), "vote", *how)
     row = {name: first[name] for name in ALIKE}
-    row |= {"prompts": len(own), "split": split}
+    row |= {"prompts": len(group), "split": split}
     row |= {name: voted[f"{name}_score"] for name in ("mean", "best")}
     row["vote"] = voted["ensemble"]["score"]
     if info.labels:
-        ranked = stored.predictor(run, given, "rank")
+        ranked = stored.predictor(run, prompts, "rank")
         row["probability"] = ensembles.score(ranked, "mean", *how)["ensemble"]["score"]
     return row
 
@@ -65,7 +67,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 def main(arguments: Sequence[str]) -> None:
     """Prints the table and writes both files."""
     folder = Path(arguments[0])
-    rows = [measure(own) for own in groups(stored.runs(folder))]
+    rows = [measure(group) for group in groups(stored.runs(folder))]
     stored.write(folder, "ensemble", "Prompts of several seeds together", rows, markdown(rows))
 
 

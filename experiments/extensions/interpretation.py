@@ -48,23 +48,23 @@ def look(item: stored.Stored) -> dict[str, Any]:
     embedding_VD = np.asarray(quantization.dequantize(table), np.float32)
     text = run.waywardness.text if run.waywardness else ""
     shown = {"labels": info.class_labels, "text": text}
-    found = interpretation.examine(item.prompt, embedding_VD, words, **shown)
+    facts = interpretation.examine(item.prompt, embedding_VD, words, **shown)
     row = {name: item.row[name] for name in (*ALIKE, "seed")}
-    row |= {"cluster": found["cluster"]["mean"], "random": found["cluster"]["random_vectors"]}
-    row["row_norm"] = found["row_norm"]["mean"]
-    if labels := found.get("labels"):
+    row |= {"cluster": facts["cluster"]["mean"], "random": facts["cluster"]["random_vectors"]}
+    row["row_norm"] = facts["row_norm"]["mean"]
+    if labels := facts.get("labels"):
         ranks = [own["rank"] for own in labels.values()]
         row |= {"label_rank": min(ranks), "labels_nearest": float(np.mean(np.equal(ranks, 1)))}
     if text:
         row["pull"] = run.waywardness.gamma
-        row["recovered"] = found["text"]["recovered"] / found["text"]["tokens"]
+        row["recovered"] = facts["text"]["recovered"] / facts["text"]["tokens"]
     split = info.reported_split
     how = (run.task, split, run.eval_batch_size, 0, run.resolved_vocabulary)
-    made = interpretation.discretised(item.prompt, embedding_VD, words, "cosine")
-    for name, prompt in (("score", item.prompt), ("discretised", made)):
-        asked = stored.predictor(run, [prompt])
-        row[name] = scoring.score_prompt(asked, *how)["score"]
-    row["words"] = made.provenance["words"]
+    discretized = interpretation.discretised(item.prompt, embedding_VD, words, "cosine")
+    for name, prompt in (("score", item.prompt), ("discretised", discretized)):
+        predictor = stored.predictor(run, [prompt])
+        row[name] = scoring.score_prompt(predictor, *how)["score"]
+    row["words"] = discretized.provenance["words"]
     return row
 
 
@@ -87,10 +87,10 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         alike.setdefault(tuple(row[name] for name in ALIKE), []).append(row)
     head = ["model", "P", "init", "task", *COLUMNS.values()]
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
-    for key, own in sorted(alike.items(), key=lambda pair: pair[0][1:]):
+    for key, group in sorted(alike.items(), key=lambda pair: pair[0][1:]):
         cells = [key[0], str(key[2]), *key[3:]]
         for name in COLUMNS:
-            values = [row[name] for row in own if name in row]
+            values = [row[name] for row in group if name in row]
             cells.append(f"{np.mean(values):.2f}" if values else "-")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

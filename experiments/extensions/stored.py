@@ -43,19 +43,19 @@ def runs(study_folder: Path) -> list[Stored]:
       ValueError: the folder holds no study's results.
     """
     table = statistics.load(study_folder).drop_duplicates("key")
-    found = []
+    result = []
     for row in table.to_dict("records"):
         folder = study_folder / "runs" / row["key"]
         if (folder / run_prompts.PROMPT_FILE).is_file():
             run = config.load_stored("Run", folder / "config.gin")
-            found.append(Stored(row, run, prompt_files.read_soft_tokens(folder)))
-    return found
+            result.append(Stored(row, run, prompt_files.read_soft_tokens(folder)))
+    return result
 
 
-def predictor(run: Run, given: Sequence[Prompt], kind: str = "greedy") -> Predictor:
+def predictor(run: Run, stored_prompts: Sequence[Prompt], kind: str = "greedy") -> Predictor:
     """A run's frozen model with some prompts of its task."""
     info = registry.get(run.task)
-    placed = [prediction.prepare(prompt, labels=info.labels) for prompt in given]
+    placed = [prediction.prepare(prompt, labels=info.labels) for prompt in stored_prompts]
     model = weights.config_of(run.model, run.checkpoint)
     lengths = (run.input_length or info.input_length, run.target_length or info.target_length)
     words = vocabulary.load_vocabulary(run.resolved_vocabulary)

@@ -54,18 +54,18 @@ def collect(folder: Path) -> None:
                 print(shutil.copyfile(source, folder / "prompts" / f"{task}{source.suffix}"))
 
 
-def likeness(found: Sequence[stored.Stored]) -> dict[tuple[str, str], dict[str, float]]:
+def likeness(runs: Sequence[stored.Stored]) -> dict[tuple[str, str], dict[str, float]]:
     """For each source and target, by both measures: seed 0 of the one, other seeds of the other."""
-    sources = [item for item in found if item.row["seed"] == 0]
-    others = [item for item in found if item.row["seed"] != 0]
+    sources = [item for item in runs if item.row["seed"] == 0]
+    others = [item for item in runs if item.row["seed"] != 0]
     both = interpretation.similarities([item.prompt for item in (*sources, *others)])
     pairs: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for i, source in enumerate(sources):
         for j, other in enumerate(others, len(sources)):
             pairs.setdefault((source.row["task"], other.row["task"]), []).append((i, j))
     return {
-        tasks: {name: float(np.mean([both[name][at] for at in own])) for name in MEASURES}
-        for tasks, own in pairs.items()
+        tasks: {name: float(np.mean([both[name][at] for at in values])) for name in MEASURES}
+        for tasks, values in pairs.items()
     }
 
 
@@ -93,16 +93,16 @@ def correlations(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     taken off: whether the more alike of its sources is the better one.
     """
     table = pd.DataFrame([row for row in rows if row["source"] != row["target"]])
-    found = {}
+    result = {}
     for name in MEASURES:
         pair = table[[name, "gain"]]
         within = pair - pair.groupby(table["target"]).transform("mean")
         kinds = {"pearson": pair, "spearman": pair.rank(), "within": within}
-        found[name] = {kind: float(own.corr().iloc[0, 1]) for kind, own in kinds.items()}
-    return found
+        result[name] = {kind: float(own.corr().iloc[0, 1]) for kind, own in kinds.items()}
+    return result
 
 
-def markdown(rows: Sequence[dict[str, Any]], found: dict[str, dict[str, float]]) -> str:
+def markdown(rows: Sequence[dict[str, Any]], correlation: dict[str, dict[str, float]]) -> str:
     """Gains with the likenesses, and the correlations."""
     head = ["target", "source", "from random", "from the source", "gain", *MEASURES.values()]
     lines = [f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
@@ -114,7 +114,7 @@ def markdown(rows: Sequence[dict[str, Any]], found: dict[str, dict[str, float]])
     lines += ["", "Gain: test score in points, ± the standard error over seeds.", ""]
     head = ["likeness and gain, pairs of different tasks", "Pearson", "Spearman", "within targets"]
     lines += [f"| {' | '.join(head)} |", "| --- | ---: | ---: | ---: |"]
-    for name, kinds in found.items():
+    for name, kinds in correlation.items():
         lines.append(f"| {MEASURES[name]} | {' | '.join(f'{x:+.2f}' for x in kinds.values())} |")
     return "\n".join(lines) + "\n"
 
@@ -124,17 +124,20 @@ def other_arms(results: pd.DataFrame) -> str:
     starts, others = results[results["arm"] == ARM], results[results["arm"] != ARM]
     lines: list[str] = []
     for task, part in others.groupby("task"):
-        own = starts[starts["task"] == task]
-        from_task = own["init"].str.startswith(START)
-        foreign = own[from_task & (own["init"] != START + task)]
+        of_task = starts[starts["task"] == task]
+        from_task = of_task["init"].str.startswith(START)
+        foreign = of_task[from_task & (of_task["init"] != START + task)]
         best = foreign.groupby("init")["validation_score"].mean().idxmax()
-        columns = {"at random": own[~from_task], "best source": foreign[foreign["init"] == best]}
+        columns = {
+            "at random": of_task[~from_task],
+            "best source": foreign[foreign["init"] == best],
+        }
         columns |= dict(iter(part.groupby("arm")))
         if not lines:
             head = " | ".join(columns)
             lines += ["", f"| target | {head} |", "| --- |" + " ---: |" * len(columns)]
         scores = [runs[statistics.SCORE] for runs in columns.values()]
-        cells = [f"{own.mean():.1f} ± {own.sem():.1f}" for own in scores]
+        cells = [f"{score.mean():.1f} ± {score.sem():.1f}" for score in scores]
         lines.append(f"| {task} | {' | '.join(cells)} |")
     note = "Test score, ± standard error over seeds. Best source: of other tasks, by validation."
     return "\n".join([*lines, "", note, ""]) if lines else ""
@@ -149,7 +152,7 @@ def draw(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
         targets = sorted(set(table["target"]))
         for target, look in zip(targets, _style.looks(len(targets))):
             part = table[table["target"] == target]
-            own = (part["source"] == target).to_numpy()
+            same_task = (part["source"] == target).to_numpy()
             style = {"color": look.color, "marker": look.marker, "linestyle": "none"}
             axes.errorbar(
                 part["average"],
@@ -161,8 +164,8 @@ def draw(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
                 **style,
             )
             axes.plot(
-                part["average"][own],
-                part["gain"][own],
+                part["average"][same_task],
+                part["gain"][same_task],
                 markerfacecolor="white",
                 markersize=5,
                 zorder=4,
@@ -187,9 +190,9 @@ def main(arguments: Sequence[str]) -> None:
     results = statistics.load(studies[0])
     rows = gains(results)
     rows = [row | alike[row["source"], row["target"]] for row in rows]
-    found = correlations(rows)
+    correlation = correlations(rows)
     draw(rows, studies[0])
-    text = markdown(rows, found) + other_arms(results)
+    text = markdown(rows, correlation) + other_arms(results)
     stored.write(studies[0], "transfer", "Starts from other tasks", rows, text)
 
 

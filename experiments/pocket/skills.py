@@ -44,22 +44,22 @@ def questions() -> dict[str, list[tuple[str, str]]]:
 
 
 def _documents(write: Callable) -> Iterator[list[str]]:
-    draws, made = Draws(0, SEED, 0), 0
-    while made < COUNT:
+    draws, written = Draws(0, SEED, 0), 0
+    while written < COUNT:
         draft = write(draws)
         if may_pretrain(draft.key):
-            made += 1
+            written += 1
             yield [piece for part in draft.parts for piece in part]
 
 
-def accuracy(model: str, path: str, asked: list[tuple[str, str]]) -> float:
+def accuracy(model: str, path: str, pairs: list[tuple[str, str]]) -> float:
     """Share of right answers in percent."""
     words, network = vocabulary.load_vocabulary("pocket"), T5(get_size(model))
     base = weights.load(model, path)
     finish = jax.jit(lambda batch: greedy(network, base, batch, None, ANSWER))
     right = []
-    for start in range(0, len(asked), 100):
-        part = asked[start : start + 100]
+    for start in range(0, len(pairs), 100):
+        part = pairs[start : start + 100]
         ids = np.zeros((100, LENGTH), np.int32)
         for row, (text, _) in enumerate(part):
             tokens = [*words.encode(text)[: LENGTH - 1], words.eos_id]
@@ -78,10 +78,10 @@ def main(arguments: list[str]) -> None:
     models = sorted(chosen, key=lambda name: get_size(name).emb_dim)
     print("| skill | n | commonest answer |", " | ".join(models), "|")
     print("| --- " * (len(models) + 3) + "|")
-    for skill, asked in questions().items():
-        commonest = Counter(answer for _, answer in asked).most_common(1)[0][1] / len(asked)
-        scores = [f"{accuracy(m, chosen[m], asked):.0f}" for m in models]
-        print(f"| {skill} | {len(asked)} | {100 * commonest:.0f} |", " | ".join(scores), "|")
+    for skill, pairs in questions().items():
+        commonest = Counter(answer for _, answer in pairs).most_common(1)[0][1] / len(pairs)
+        scores = [f"{accuracy(m, chosen[m], pairs):.0f}" for m in models]
+        print(f"| {skill} | {len(pairs)} | {100 * commonest:.0f} |", " | ".join(scores), "|")
 
 
 if __name__ == "__main__":
