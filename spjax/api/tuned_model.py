@@ -19,7 +19,7 @@ from spjax.api.models import load_model, run_settings
 from spjax.api.tasks import load_task
 from spjax.api.training import check_method
 from spjax.checkpoints.frozen_model import FrozenModel
-from spjax.checkpoints.prompts.prompt import Prompt, is_known
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.data.batching import batching, slots
 from spjax.data.token_cache.cache import CachedSplit
 from spjax.data.token_cache.cache_files import Ragged
@@ -60,7 +60,7 @@ class BatchIterator:
         return self._iterator.get_state()
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continues from a position that `get_state` returned."""
+        """Continues from a position of an iterator with the same task, batch size and seed."""
         self._iterator.set_state(state)
 
 
@@ -329,7 +329,7 @@ class TunedModel:
           ValueError: the method changes all weights, or has a prompt for each of several tasks.
         """
         arrays = jax.device_get(self.method.collapse(trainable, self.model.weights))
-        tensors = {name: np.asarray(x) for name, x in arrays.items() if is_known(name)}
+        tensors = {name: np.asarray(x) for name, x in arrays.items()}
         if not tensors or "prompt" in tensors and tensors["prompt"].ndim > 2:
             raise ValueError(
                 f"{type(self.method).__name__} leaves no single prompt or adapter to save; its "
@@ -337,6 +337,11 @@ class TunedModel:
             )
         facts = {"model": self.model.name, "base_sha256": self.model.digest}
         facts |= {"insertion": self.method.insertion}
+        method = self.method.without_initializer()
+        _, soft = jax.eval_shape(method.apply, {"params": trainable}, self.model.weights)
+        facts |= {name: str(value) for name, value in (soft.sees if soft else {}).items()}
+        if self._data and self._data.fields:
+            facts["fields"] = " ".join(self._data.fields)
         if self.task is not None:
             facts["task"] = self.task.name
         return Prompt(tensors, facts)

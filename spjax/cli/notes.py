@@ -9,10 +9,16 @@ def print_note(text: str) -> None:
 
 
 class LimitedNotes:
-    """Notes on single rows, of which the first are printed and the others counted."""
+    """Notes of one kind, of which the first are printed and the others counted."""
 
-    def __init__(self, limit: int = 20) -> None:
-        self._limit, self._count = limit, 0
+    def __init__(self, subject: str, limit: int) -> None:
+        """Makes an empty list.
+
+        Args:
+          subject: of the notes, in the plural.
+          limit: notes that are printed.
+        """
+        self._subject, self._limit, self._count = subject, limit, 0
 
     def add(self, text: str) -> None:
         """Prints a note, unless there have been many."""
@@ -23,4 +29,4 @@ class LimitedNotes:
     def print_count(self) -> None:
         """Prints how many notes were left out, if any were."""
         if (left_out := self._count - self._limit) > 0:
-            print_note(f"{left_out} more notes on single rows are not shown")
+            print_note(f"{left_out} more notes on {self._subject} are not shown")

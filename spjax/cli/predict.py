@@ -79,14 +79,25 @@ def predict(args: argparse.Namespace) -> int:
             name="" if args.input == "-" else args.input,
             prompt_column=args.prompt_column,
         )
-        bad, first, notes = 0, 0, LimitedNotes()
-        while batch := list(itertools.islice(rows, args.batch_size)):
-            bad += _answer(predictor, batch, names, first, source, notes)
-            first += len(batch)
-        notes.print_count()
+        bad, first, notes = 0, 0, _RowNotes()
+        try:
+            while batch := list(itertools.islice(rows, args.batch_size)):
+                bad += _answer(predictor, batch, names, first, source, notes)
+                first += len(batch)
+        finally:
+            notes.problems.print_count()
+            notes.cuts.print_count()
     if bad:
         print(f"spjax: {bad} of {first} rows were not answered.", file=sys.stderr)
     return FAILED if bad else 0
+
+
+class _RowNotes:
+    """Notes on rows without an answer, nearly all of which are printed, and on inputs cut short."""
+
+    def __init__(self) -> None:
+        self.problems = LimitedNotes("rows that were not answered", 1000)
+        self.cuts = LimitedNotes("inputs that were cut", 20)
 
 
 def _answer(
@@ -95,23 +106,23 @@ def _answer(
     names: Sequence[str],
     first: int,
     source: str,
-    notes: LimitedNotes,
+    notes: _RowNotes,
 ) -> int:
     """Writes the answers to some rows; returns how many of them were bad."""
     inputs, prompt_indices, answered = [], [], []
     for i, row in enumerate(rows):
         if row.problem:
-            notes.add(f"{source}{row.location}: {row.problem}")
+            notes.problems.add(f"{source}{row.location}: {row.problem}")
             continue
         index = names.index(row.prompt) if row.prompt else 0
         try:
             ids, length = predictor.encode(row.input, index)
         except ValueError as error:  # the prompt's template shows something that is not there
-            notes.add(f"{source}{row.location}: {error}")
+            notes.problems.add(f"{source}{row.location}: {error}")
             continue
         max_length = predictor.max_lengths(index)[0]
         if length > max_length:
-            notes.add(f"{source}{row.location}: {length} tokens were cut to {max_length}")
+            notes.cuts.add(f"{source}{row.location}: {length} tokens were cut to {max_length}")
         inputs.append(ids)
         prompt_indices.append(index)
         answered.append(i)

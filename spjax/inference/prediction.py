@@ -424,6 +424,10 @@ def check(
         if not 2 <= length <= _MOST_LENGTH:
             raise ValueError(f"the {name} length is {length}; it must be 2 to {_MOST_LENGTH}.")
     for prompt in prompts:
+        try:
+            Soft.of({}, prompt.prompt.provenance)
+        except ValueError as error:
+            raise ValueError(f"{prompt.prompt.origin}: {error}") from error
         if decoding.kind == "rank":
             coverage.check_labels(prompt.labels, vocabulary, 0, prompt.sentinel)
         if slots.is_template(prompt.insertion):

@@ -237,3 +237,18 @@ def test_bad_batch_sizes(tuned):
             tuned.predict(tuned.init(), ["a"], batch_size=batch_size)
     with pytest.raises(ValueError, match="BATCH_SIZE is 0|batch_size is 0"):
         tuned.batches(0)
+
+
+def test_a_prompt_remembers_what_its_slots_see(model, task):
+    blind = spjax.TunedModel(model, spjax.PromptTuning(length=2, sees_text=False), task)
+    facts = blind.prompt(blind.init()).provenance
+    assert facts["sees_text"] == "False" and "sees_prompt" not in facts
+    fields = spjax.TunedModel(model, spjax.PromptTuning(place="{p:2} {hypothesis}"), task)
+    assert "hypothesis" in fields.prompt(fields.init()).provenance["fields"].split()
+
+
+def test_a_multitask_prompt_keeps_its_parts(model, task, tmp_path):
+    tuned = spjax.TunedModel(model, spjax.MultitaskPromptTuning(length=3), task)
+    path = spjax.save_prompt(tuned.prompt(tuned.init()), tmp_path / "peft", "peft")
+    config = json.loads((path / "adapter_config.json").read_text())
+    assert config["peft_type"] == "MULTITASK_PROMPT_TUNING"

@@ -100,14 +100,14 @@ def test_a_column_names_the_prompt(call, files, tmp_path, decoding):
 
 
 def test_notes_on_rows_are_limited(capsys):
-    few = notes.LimitedNotes(2)
+    few = notes.LimitedNotes("rows", 2)
     for i in range(5):
         few.add(f"row {i}")
     few.print_count()
     lines = capsys.readouterr().err.splitlines()
     assert [line.removeprefix("spjax: note: ") for line in lines] == [
         *("row 0", "row 1"),
-        "3 more notes on single rows are not shown",
+        "3 more notes on rows are not shown",
     ]
 
 

@@ -132,6 +132,11 @@ def test_what_a_prompt_says_of_itself():
             {},
             "width 8 and the model is 16 wide",
         ),
+        (
+            {"prompt": Prompt({}, {"sees_text": "no"}, "p.npy")},
+            {},
+            "p.npy: the provenance has sees_text='no'",
+        ),
         ({"labels": ()}, {}, r"labels to rank are \[\]; give at least one"),
         ({}, {"input_length": 1}, "input length is 1; it must be 2 to 65536"),
         ({}, {"target_length": 0}, "target length is 0; it must be 2 to 65536"),

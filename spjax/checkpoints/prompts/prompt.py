@@ -11,6 +11,7 @@ from spjax.checkpoints import array_files
 
 SOFT_TOKENS = "prompt"
 WEIGHT_CHANGES = ("lora/", "ia3/")  # prefixes of the names of factors and scales of kernels
+MULTITASK_PARTS = frozenset({"shared", "u", "v"})  # what a multitask prompt's target stage needs
 
 
 def is_soft(name: str) -> bool:
@@ -18,9 +19,9 @@ def is_soft(name: str) -> bool:
     return name in (SOFT_TOKENS, "added") or name.startswith("prefix/")
 
 
-def is_known(name: str) -> bool:
-    """Returns whether a `Prompt` can have a tensor of this name."""
-    return is_soft(name) or name.startswith(WEIGHT_CHANGES)
+def is_weight_change(name: str) -> bool:
+    """Returns whether a tensor of this name changes a kernel of the frozen model."""
+    return name.startswith(WEIGHT_CHANGES)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,8 +30,9 @@ class Prompt:
 
     Attributes:
       tensors: float32, finite, by name: "prompt" for soft tokens `[P, D]`, unscaled as the frozen
-        model's embeddings are; the other names of `spjax.injection.Soft.arrays`; or those that
-        begin with one of `WEIGHT_CHANGES`. Empty where all weights were trained.
+        model's embeddings are; the other names of `spjax.injection.Soft.arrays`; those that begin
+        with one of `WEIGHT_CHANGES`; or `MULTITASK_PARTS`, which answers do not depend on. Empty
+        where all weights were trained.
       provenance: for example model, task, step, validation_score, config_sha256; travels with
         the prompt through every format.
       origin: description of the source, for messages; not written to files.
@@ -61,13 +63,25 @@ class Prompt:
                 f"the tensors of a prompt are {type(self.tensors).__name__}; give them by name, or "
                 "an array of soft tokens to Prompt.from_array."
             )
-        if unknown := [name for name in self.tensors if not is_known(name)]:
+        tensors = {name: np.asarray(x) for name, x in self.tensors.items()}
+        unknown = [
+            name
+            for name in tensors
+            if not (is_soft(name) or is_weight_change(name) or name in MULTITASK_PARTS)
+        ]
+        if unknown:
             raise ValueError(
                 f"the prompt from {self.origin} holds {', '.join(sorted(unknown)[:3])}, which is "
                 f"neither soft tokens ('{SOFT_TOKENS}', 'added', 'prefix/...') nor a change of "
                 f"weights ({', '.join(WEIGHT_CHANGES)})."
             )
-        table = self.tensors.get(SOFT_TOKENS)
+        prefixes = {name.rpartition("/")[0] for name in tensors if name.startswith("prefix/")}
+        if prefixes and {f"{x}/{y}" for x in prefixes for y in ("keys", "values")} - {*tensors}:
+            raise ValueError(
+                f"the prompt from {self.origin} holds {', '.join(sorted(tensors)[:4])}; a prefix "
+                "has the two tensors prefix/SITE/keys and prefix/SITE/values."
+            )
+        table = tensors.get(SOFT_TOKENS)
         if table is not None and (table.ndim != 2 or 0 in table.shape):
             raise ValueError(
                 f"the prompt from {self.origin} has shape {table.shape}; expected two "
@@ -77,7 +91,7 @@ class Prompt:
             name: array_files.widen(
                 x, f"{'' if name == SOFT_TOKENS else name + ' of '}the prompt from {self.origin}"
             )
-            for name, x in self.tensors.items()
+            for name, x in tensors.items()
         }
         object.__setattr__(self, "tensors", checked)
         for key, value in self.provenance.items():
@@ -116,7 +130,7 @@ class Prompt:
     @property
     def weight_changes(self) -> dict[str, np.ndarray]:
         """Returns the tensors that change weights, which no two prompts can share a batch with."""
-        return {name: x for name, x in self.tensors.items() if not is_soft(name)}
+        return {name: x for name, x in self.tensors.items() if is_weight_change(name)}
 
     def with_provenance(self, facts: Mapping[str, str]) -> Prompt:
         """Returns this prompt with more provenance, or other values of what it has."""

@@ -12,7 +12,13 @@ import numpy as np
 
 from spjax.checkpoints import array_files
 from spjax.checkpoints.prompts import peft, run_prompts
-from spjax.checkpoints.prompts.prompt import SOFT_TOKENS, Prompt, is_known
+from spjax.checkpoints.prompts.prompt import (
+    MULTITASK_PARTS,
+    SOFT_TOKENS,
+    Prompt,
+    is_soft,
+    is_weight_change,
+)
 from spjax.files import read_json, reason, write_json
 
 # The parameter's name in T5X's tree, and its file in `numpy_checkpoints/checkpoint_{step}/` of
@@ -23,9 +29,9 @@ _TENSORS = (SOFT_TOKENS, peft.TENSOR, T5X_NAME, T5X_FILE, f"target.{T5X_FILE}")
 # What a T5X checkpoint's folder has in it: the older format's index, or Orbax's files.
 _ORBAX_FILES = ("_METADATA", "manifest.ocdbt")
 _T5X_MARKS = ["checkpoint"] + [f"{i}{f}" for i in ("", "state/", "default/") for f in _ORBAX_FILES]
-_MULTITASK = ("shared", "u", "v")  # parts of the prompts of a multitask prompt
 _STEP = re.compile(r"checkpoint_(\d+)")
 _DIGEST = "rows_sha256"
+_TABLES = ("npy", "t5x")  # formats that hold soft tokens only
 
 
 def read(path: Path | str) -> Prompt:
@@ -50,7 +56,7 @@ def read(path: Path | str) -> Prompt:
     if (path / run_prompts.PROMPT_FILE).is_file():
         tensors |= read_soft_tokens(path).tensors
     # A multitask prompt has its parts beside it.
-    known = {name: x for name, x in tensors.items() if is_known(name)}
+    known = {name: x for name, x in tensors.items() if is_soft(name) or is_weight_change(name)}
     if not known:
         raise ValueError(
             f"{path} holds {', '.join(sorted(tensors)[:3])}, none of which is soft tokens or a "
@@ -124,12 +130,14 @@ def write(path: Path | str, prompt: Prompt, format: str = "npy") -> Path:
     """
     if format not in FORMATS:
         raise ValueError(f"unknown prompt format {format!r}; use one of {', '.join(FORMATS)}.")
-    if not prompt.is_soft_tokens:
-        from spjax.checkpoints.prompts import adapters  # it imports JAX
-
-        adapters.save(Path(path), prompt.tensors, prompt.provenance, format, prompt.origin)
-        return Path(path)
+    if not prompt.tensors:
+        raise ValueError(f"{prompt.origin} holds no tensors, so there is nothing to write.")
     try:
+        if not prompt.is_soft_tokens:
+            from spjax.checkpoints.prompts import adapters  # it imports JAX
+
+            adapters.save(Path(path), prompt.tensors, prompt.provenance, format, prompt.origin)
+            return Path(path)
         return FORMATS[format](Path(path), prompt)
     except OSError as error:
         raise ValueError(
@@ -164,6 +172,11 @@ def convert(source: Path | str, out: Path | str, format: str, base_model: str = 
         from spjax.checkpoints.prompts import adapters  # it imports JAX
 
         tensors, provenance = _read_tensors(tensors_source)
+        table = tensors.get(SOFT_TOKENS)
+        only_parts = tensors.keys() - {SOFT_TOKENS} <= MULTITASK_PARTS
+        if format in _TABLES and only_parts and table is not None and table.ndim == 2:
+            prompt = Prompt.from_array(table, {**provenance, **more}, str(source))
+            return write(out, prompt, format)
         adapters.save(Path(out), tensors, {**provenance, **more}, format, str(source))
         return Path(out)
     return write(out, read_soft_tokens(source).with_provenance(more), format)
@@ -183,8 +196,8 @@ def _tensors_source(path: Path) -> Path | None:
     if array_files.kind(path) == array_files.NPY:
         return None
     names, _ = array_files.read_safetensors(path)
-    others = (name in _MULTITASK or is_known(name) and name != SOFT_TOKENS for name in names)
-    return path if any(others) else None
+    others = (is_soft(name) or is_weight_change(name) for name in names if name != SOFT_TOKENS)
+    return path if any(others) or MULTITASK_PARTS <= names.keys() else None
 
 
 def _read_tensors(source: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -196,6 +209,8 @@ def _read_tensors(source: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     else:
         tensors, provenance = array_files.read_safetensors(source)
     provenance.pop("format", None)
+    for name in filter(lambda name: is_soft(name) or is_weight_change(name), tensors):
+        array_files.widen(tensors[name], f"{name} of {source}")  # refuses NaN
     return tensors, provenance
 
 

@@ -243,6 +243,12 @@ def test_provenance_must_be_strings():
 def test_what_a_prompt_cannot_hold():
     with pytest.raises(ValueError, match="are ndarray; give them by name.*Prompt.from_array"):
         Prompt(ROWS)
+    with pytest.raises(
+        ValueError, match="the prompt from memory has shape .1, 1, 1.; expected two"
+    ):
+        Prompt({"prompt": [[[1.0]]]})
+    with pytest.raises(ValueError, match="a prefix has the two tensors prefix/SITE/keys and pre"):
+        Prompt({"prefix/decoder/keys": ROWS})
     with pytest.raises(ValueError, match="from memory holds odd/x, which is neither soft tokens"):
         Prompt({"odd/x": ROWS})
     with pytest.raises(ValueError, match="added of the prompt from memory has 1 of .* not finite"):
@@ -251,7 +257,37 @@ def test_what_a_prompt_cannot_hold():
         _ = Prompt({"lora/x/a": ROWS}).soft_tokens_PD
 
 
+def test_files_with_parts_of_a_multitask_prompt(tmp_path):
+    u_SPR, v_SRD = np.ones((1, 5, 1), np.float32), np.ones((1, 1, 7), np.float32)
+    parts = {"shared": ROWS, "u": u_SPR, "v": v_SRD}
+    path = tmp_path / "all.safetensors"
+    array_files.write_safetensors(path, {"prompt": ROWS, **parts}, FACTS)
+    assert set(prompt_files.read(path).tensors) == {"prompt"}
+    table = prompt_files.convert(path, tmp_path / "p.npy", "npy")
+    assert same_bits(prompt_files.read(table).soft_tokens_PD, ROWS)
+    prompt_files.convert(path, tmp_path / "adapter", "peft")
+    config = peft.config_of(tmp_path / "adapter")
+    assert config["peft_type"] == "MULTITASK_PROMPT_TUNING"
+    for name in ("shared", "u", "v"):  # a name alone says nothing
+        array_files.write_safetensors(tmp_path / name, {name: ROWS}, {})
+        assert same_bits(prompt_files.read(tmp_path / name).soft_tokens_PD, ROWS)
+
+
+def test_nan_is_not_converted(tmp_path):
+    path = tmp_path / "lora.safetensors"
+    tensors = {"lora/x/a": np.full((2, 2), np.nan, np.float32), "lora/x/b": ROWS}
+    safetensors.numpy.save_file(tensors, path)
+    with pytest.raises(ValueError, match="lora/x/a of .* not finite"):
+        prompt_files.convert(path, tmp_path / "out", "safetensors")
+
+
 def test_writing_refuses(tmp_path):
+    with pytest.raises(ValueError, match="memory holds no tensors, so there is nothing to write"):
+        prompt_files.write(tmp_path / "p", Prompt({}), "safetensors")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="cannot write the prompt to"):
+        prompt_files.write(tmp_path / "file" / "x", Prompt({"added": ROWS}), "safetensors")
+    (tmp_path / "file").unlink()
     with pytest.raises(ValueError, match="unknown prompt format 'bin'; use one of npy, safe"):
         prompt_files.write(tmp_path / "p", PROMPT, "bin")
     for format in ("npy", "safetensors"):
