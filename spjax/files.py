@@ -244,7 +244,7 @@ def json_lines(lines: Iterable[bytes]) -> Iterator[JsonLine]:
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """Reads the objects that spjax has written to a file, one a line.
 
-    A last line without its end, which is still being written or was cut off, does not count.
+    A last line that was cut off, or is still being written, does not count.
 
     Raises:
       OSError: as `open_regular`.

@@ -41,6 +41,7 @@ _log = logging.getLogger(__name__)
 def run(
     function: str,
     requests: Sequence[Any],
+    purpose: str,
     *,
     python: str = sys.executable,
     variables: Mapping[str, str] | None = None,
@@ -54,6 +55,7 @@ def run(
     Args:
       function: `MODULE:NAME`; it takes the request and returns something JSON can hold.
       requests: one argument of the function for each process.
+      purpose: what a process does, for messages, such as "builds the token cache".
       python: the interpreter.
       variables: of the environment, beside those of this process.
       pass_fds: file descriptors that the processes inherit, such as that of a lock.
@@ -66,7 +68,7 @@ def run(
     children: list[_Child] = []
     try:
         for request in requests:
-            children.append(_Child(function, request, python, variables or {}, pass_fds))
+            children.append(_Child(function, request, purpose, python, variables or {}, pass_fds))
         while running := [child for child in children if child.process.poll() is None]:
             for child in children:
                 child.check()
@@ -87,25 +89,34 @@ class _Child:
         self,
         function: str,
         request: Any,
+        purpose: str,
         python: str,
         variables: Mapping[str, str],
         pass_fds: Sequence[int],
     ) -> None:
-        self.function = function
-        # Files, not pipes: nobody reads while it works.
+        self.purpose = purpose
+        # Files, not pipes: neither side waits for the other.
         self.out, self.err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
-        self.process = start(
-            "spjax.subprocesses",
-            [function],
-            python=python,
-            variables=variables,
-            pass_fds=pass_fds,
-            stdout=self.out,
-            stderr=self.err,
-        )
-        assert self.process.stdin is not None  # a pipe
-        with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:
-            stdin.write(json.dumps(request).encode())  # `check` tells why it ended early
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(json.dumps(request).encode())
+            stdin.seek(0)
+            try:
+                self.process = start(
+                    "spjax.subprocesses",
+                    [function],
+                    python=python,
+                    variables=variables,
+                    pass_fds=pass_fds,
+                    stdin=stdin,
+                    stdout=self.out,
+                    stderr=self.err,
+                )
+            except OSError as error:
+                self.out.close()
+                self.err.close()
+                raise RuntimeError(
+                    f"the process that {purpose} could not be started: {error}"
+                ) from error
 
     def check(self) -> None:
         """Raises an error if the process has failed."""
@@ -118,11 +129,11 @@ class _Child:
         if "error" in answer:
             raise OSError(answer["error"])
         if "invalid" in answer:
-            _log.debug("%s wrote: %s", self.function, log)
+            _log.debug("the process that %s wrote: %s", self.purpose, log)
             raise ValueError(answer["invalid"])
         if self.process.returncode or "result" not in answer:
             end = describe_end(self.process.returncode)
-            raise RuntimeError(f"the process of {self.function} {end}:\n{tail(log)}")
+            raise RuntimeError(f"the process that {self.purpose} {end}:\n{tail(log)}")
         return answer["result"]
 
     def stop(self) -> None:
@@ -141,23 +152,26 @@ def start(
     python: str = sys.executable,
     variables: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
+    stdin: IO[bytes] | int = subprocess.PIPE,
     stdout: IO[bytes],
     stderr: IO[bytes] | int,
     start_new_session: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Starts `python -m MODULE`, which finds the same spjax and can tell when this process ends."""
-    package = Path(__file__).resolve().parent
-    path = os.pathsep.join(filter(None, [str(package.parent), os.environ.get("PYTHONPATH")]))
+    parent, paths = Path(__file__).resolve().parents[1], os.environ.get("PYTHONPATH", "")
+    # Packages beside an installed spjax would come before the interpreter's own.
+    if parent.name not in ("site-packages", "dist-packages"):
+        paths = os.pathsep.join(filter(None, [str(parent), paths]))
     environment = {
         **os.environ,
-        "PYTHONPATH": path,
+        **({"PYTHONPATH": paths} if paths else {}),
         "PYTHONIOENCODING": "utf-8:backslashreplace",
         VARIABLE: str(os.getpid()),
         **(variables or {}),
     }
     return subprocess.Popen(
         [python, "-m", module, *arguments],
-        stdin=subprocess.PIPE,
+        stdin=stdin,
         stdout=stdout,
         stderr=stderr,
         env=environment,
@@ -223,11 +237,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     call = getattr(importlib.import_module(module), name)
     try:
         answer = {"result": call(json.load(sys.stdin))}
-    except OSError as error:
-        answer = {"error": str(error)}
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         traceback.print_exc()  # for the log; the message alone is for users
-        answer = {"invalid": str(error)}
+        answer = {"error" if isinstance(error, OSError) else "invalid": str(error)}
     print(json.dumps(answer), flush=True)
     return 0 if "result" in answer else 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from collections.abc import Collection, Sequence
 
 from rich.box import Box
@@ -15,6 +16,7 @@ _RULE = "    \n    \n -- \n    \n    \n    \n    \n    \n"
 _WIDTH = 1_000_000  # columns are never wrapped or cut off
 # Rich strips blanks at the end of right-aligned cells, which stand for an absent mark.
 _BLANK = "\ue000"
+_CONTROLS = ("Cc", "Zl", "Zp")  # control characters, line and paragraph separators
 
 
 def render(
@@ -43,13 +45,24 @@ def render(
     for cells in others if header_rule else [first, *others]:
         table.add_row(*cells)
     output = io.StringIO()
-    Console(file=output, width=_WIDTH, color_system=None, legacy_windows=False).print(table)
+    console = Console(
+        file=output,
+        width=_WIDTH,
+        color_system=None,
+        legacy_windows=False,
+        force_terminal=False,
+        force_jupyter=False,  # which would print into the notebook, not into the file
+    )
+    console.print(table)
     lines = output.getvalue().replace(_BLANK, " ").split("\n")
     return "\n".join(line.rstrip(" ") for line in lines).removesuffix("\n")
 
 
 def _text(cell: object) -> Text:
-    """Returns a cell in which brackets are no markup of rich's."""
-    text = str(cell)
+    """Returns a cell in which brackets are no markup of rich's, with escapes for line breaks."""
+    text = "".join(
+        ascii(letter)[1:-1] if unicodedata.category(letter) in _CONTROLS else letter
+        for letter in str(cell)
+    )
     end = text[len(text.rstrip(" ")) :]
     return Text(text.removesuffix(end) + _BLANK * len(end))

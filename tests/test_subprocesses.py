@@ -9,11 +9,11 @@ from spjax import locks, subprocesses
 
 
 def test_each_request_gets_its_result():
-    assert subprocesses.run("builtins:sorted", [[3, 1, 2], "é\udcffa"]) == [
+    assert subprocesses.run("builtins:sorted", [[3, 1, 2], "é\udcffa"], "sorts") == [
         [1, 2, 3],
         ["a", "é", "\udcff"],
     ]
-    assert subprocesses.run("builtins:sorted", []) == []
+    assert subprocesses.run("builtins:sorted", [], "sorts") == []
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,13 @@ def test_each_request_gets_its_result():
     [
         ("math:sqrt", -1, ValueError, "^.*(domain|nonnegative)"),
         ("os:listdir", "/nowhere", OSError, "No such file or directory: '/nowhere'"),
-        ("math:sqrt", "x", RuntimeError, "of math:sqrt ended with status 1:\n(.*\n)*TypeError: "),
-        ("os:_exit", 0, RuntimeError, "of os:_exit ended with status 0:\n"),
+        (
+            "math:sqrt",
+            "x",
+            RuntimeError,
+            "that fails ended with status 1:\n(.*\n)*TypeError: ",
+        ),
+        ("os:_exit", 0, RuntimeError, "process that fails ended with status 0:\n"),
         ("signal:raise_signal", 9, RuntimeError, "was ended by SIGKILL .often: out of memory.:"),
         ("signal:raise_signal", 40, RuntimeError, "was ended by signal 40:"),
         ("no_module:f", 0, RuntimeError, "No module named 'no_module'"),
@@ -30,14 +35,24 @@ def test_each_request_gets_its_result():
 )
 def test_an_error_of_a_process_is_raised_here(function, request_, error, message):
     with pytest.raises(error, match=message):
-        subprocesses.run(function, [request_])
+        subprocesses.run(function, [request_], "fails")
+
+
+def test_a_request_larger_than_a_pipe_does_not_wait_for_its_reader():
+    long = "x" * 300_000
+    assert subprocesses.run("builtins:len", [long, long], "measures") == [len(long)] * 2
+
+
+def test_a_process_that_cannot_be_started(tmp_path):
+    with pytest.raises(RuntimeError, match="that measures could not be started: .*nothing"):
+        subprocesses.run("builtins:len", ["x"], "measures", python=str(tmp_path / "nothing"))
 
 
 def test_a_failure_ends_the_other_processes(tmp_path):
     start = time.monotonic()
     refused = pytest.raises(ValueError, match="sleep length must be non-negative")
     with locks.hold(tmp_path / "lock") as lock, refused:
-        subprocesses.run("time:sleep", [60, -1], pass_fds=[lock])
+        subprocesses.run("time:sleep", [60, -1], "sleeps", pass_fds=[lock])
     with locks.hold(tmp_path / "lock", patience=0.0):  # they inherited it, and are gone
         assert time.monotonic() - start < 30
 
@@ -50,15 +65,15 @@ def test_ctrl_c_ends_all_processes(tmp_path):
 
     interrupted = pytest.raises(KeyboardInterrupt)
     with locks.hold(tmp_path / "lock") as lock, interrupted:
-        subprocesses.run("time:sleep", [60, 60], pass_fds=[lock], while_waiting=interrupt)
+        subprocesses.run("time:sleep", [60, 60], "sleeps", pass_fds=[lock], while_waiting=interrupt)
     with locks.hold(tmp_path / "lock", patience=0.0):
         pass
 
 
 def test_a_process_finds_what_this_one_finds(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (path,) = subprocesses.run("os:getenv", ["PYTHONPATH"])
+    (path,) = subprocesses.run("os:getenv", ["PYTHONPATH"], "reads")
     assert path.split(os.pathsep)[1:] == [str(tmp_path)]
-    assert subprocesses.run("os:getenv", ["WORD"], variables={"WORD": "é"}) == ["é"]
-    (parent,) = subprocesses.run("os:getenv", [subprocesses.VARIABLE])
+    assert subprocesses.run("os:getenv", ["WORD"], "reads", variables={"WORD": "é"}) == ["é"]
+    (parent,) = subprocesses.run("os:getenv", [subprocesses.VARIABLE], "reads")
     assert parent == str(os.getpid())

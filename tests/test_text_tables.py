@@ -1,5 +1,7 @@
 """Tables are the same text in files and on any terminal, and show cells as they are."""
 
+import builtins
+
 import pytest
 
 from spjax import text_tables
@@ -11,10 +13,13 @@ ROWS = [
 ]
 
 
-@pytest.fixture(params=["", "20"], autouse=True)
+@pytest.fixture(params=["", "20", "notebook"], autouse=True)
 def terminal(request, monkeypatch):
-    """No terminal, and what would force rich to color and wrap."""
-    if request.param:
+    """No terminal, what would force rich to color and wrap, and a notebook."""
+    if request.param == "notebook":
+        shell = type("ZMQInteractiveShell", (), {})()
+        monkeypatch.setattr(builtins, "get_ipython", lambda: shell, raising=False)
+    elif request.param:
         monkeypatch.setenv("COLUMNS", request.param)
         monkeypatch.setenv("FORCE_COLOR", "1")
         monkeypatch.setenv("TTY_COMPATIBLE", "1")
@@ -42,3 +47,10 @@ def test_nothing_and_empty_cells():
     assert text_tables.render([]) == ""
     assert text_tables.render([("", 1), ("", 2)]) == "  1\n  2"
     assert text_tables.render([("a", ""), ("", "")]).split("\n") == ["a", ""]
+
+
+def test_line_breaks_and_tabs_stay_in_their_cell():
+    assert text_tables.render([("a\tb\n", "c\r"), ("d", "\x1b[1m")]).splitlines() == [
+        "a\\tb\\n  c\\r",
+        "d       \\x1b[1m",
+    ]

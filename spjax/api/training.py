@@ -18,7 +18,7 @@ from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.checkpoints.prompts import prompt_files
 from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.config.method_defaults import method_defaults
-from spjax.files import expanded, parse_json_object, read_bytes
+from spjax.files import expanded, read_json_lines
 from spjax.methods.base import Method
 from spjax.studies import run_folder
 from spjax.training.loop import Progress
@@ -80,8 +80,7 @@ class TrainedRun:
     @property
     def metrics(self) -> list[dict[str, float]]:
         """Rows of `metrics.jsonl`: step, training loss and validation metrics."""
-        lines = read_bytes(self.folder / "metrics.jsonl").splitlines()
-        return [parse_json_object(line) for line in lines]
+        return read_json_lines(self.folder / "metrics.jsonl")
 
     @property
     def prompt(self) -> Prompt:

@@ -40,7 +40,9 @@ def calibrated(spec: RunSpec) -> int:
       RuntimeError: the process failed; the message has its error, or the end of what it wrote.
     """
     try:
-        (measured,) = subprocesses.run("spjax.studies.calibration:calibrate_text", [spec.text])
+        (measured,) = subprocesses.run(
+            "spjax.studies.calibration:calibrate_text", [spec.text], "measures the batch size"
+        )
     except (OSError, ValueError, RuntimeError) as error:
         model = spec.labels["model"]
         raise RuntimeError(f"the calibration of {model} failed: {error}") from error

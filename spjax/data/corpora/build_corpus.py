@@ -102,7 +102,7 @@ def build(request: Mapping[str, Any]) -> int:
     """
     try:
         return _build(request)
-    except tf.errors.OpError as error:
+    except (ValueError, tf.errors.OpError) as error:
         match = _RAISED_IN_TENSORFLOW.search(str(error))  # by a generator that it called
         raise ValueError(match[1] if match else str(error)) from error
 

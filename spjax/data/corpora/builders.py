@@ -49,6 +49,7 @@ def run_workers(
     subprocesses.run(
         "spjax.data.corpora.build_corpus:build",
         [{**request, "worker": number, "workers": count} for number in range(count)],
+        "builds the corpus",
         variables=cache.BUILDER_VARIABLES,
         pass_fds=(lock,),
         while_waiting=note_progress,
@@ -99,9 +100,12 @@ class Beam:
             subprocesses.run(
                 "spjax.data.corpora.beam:run",
                 [request],
+                "runs the Beam pipeline",
                 python=self.python,
                 variables=cache.BUILDER_VARIABLES,
             )
+        except OSError as error:
+            raise RuntimeError(f"the Beam pipeline failed: {error}") from error
         except RuntimeError as error:
             if "No module named 'apache_beam'" not in str(error):
                 raise

@@ -408,6 +408,7 @@ def _run_builders(parts: Sequence[Sequence[_Wanted]], cache_dir: Path, lock: int
         subprocesses.run(
             "spjax.data.token_cache.build_cache:build",
             requests,
+            "builds the token cache",
             variables=BUILDER_VARIABLES,
             pass_fds=(lock,),  # keeps the cache locked should this process be killed
         )
