@@ -21,16 +21,14 @@ from spjax.training import loop
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 from spjax.trees import flatten
+from tests import cheap_compiling
 
 HERE = Path(__file__).parent
 
 
 def environment(devices, **values):
     """Of a process that compiles as fast as the tests do."""
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_cpu_multi_thread_eigen=false"
-    if jax.__version_info__ < (0, 11):  # later ones end over it
-        flags += " --xla_cpu_use_fusion_emitters=false"
-    fast = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    fast = cheap_compiling.environment(devices, "--xla_cpu_multi_thread_eigen=false")
     return os.environ | fast | values
 
 
