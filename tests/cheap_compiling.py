@@ -13,7 +13,13 @@ def environment(devices: int, *more: str) -> dict[str, str]:
       devices: their number.
       more: other flags of XLA.
     """
-    flags = [f"--xla_force_host_platform_device_count={devices}", *more]
+    flags = [
+        f"--xla_force_host_platform_device_count={devices}",
+        # Programs are cut into parts for as many threads as there are cores; whole ones take two
+        # thirds of the time of a core.
+        "--xla_cpu_parallel_codegen_split_count=1",
+        *more,
+    ]
     if _JAX < (0, 11):
         # The older of XLA's code generators takes half the time. JAX 0.12 has it no more, and ends
         # the process over the flag.
