@@ -28,6 +28,7 @@ _SLOW = {
     "test_predict.py",
 }
 _SLOW |= {"test_loop.py", "test_corpora.py", "test_pretrain.py", "test_seqio.py"}
+_SLOW |= {"test_documents.py", "test_decoding.py"}
 
 
 def pytest_collection_modifyitems(items):
