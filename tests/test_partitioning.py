@@ -188,6 +188,23 @@ def test_where_a_run_is_computed_is_not_which_run_it_is(run, tmp_path):
     assert config.run_key(parts) != config.run_key(dropped)
 
 
+def test_compiled_programs_are_kept_beside_the_token_cache(monkeypatch, tmp_path):
+    name, least = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = {setting: getattr(jax.config, setting) for setting in (name, least)}
+    monkeypatch.setenv("SPJAX_CACHE", str(tmp_path))
+    try:
+        jax.config.update(name, None)
+        partitioning.keep_compiled_programs()
+        assert getattr(jax.config, name) == str(tmp_path / "xla")
+        assert getattr(jax.config, least) == 0
+        jax.config.update(name, "elsewhere")  # as the user has it
+        partitioning.keep_compiled_programs()
+        assert getattr(jax.config, name) == "elsewhere"
+    finally:
+        for setting, value in before.items():
+            jax.config.update(setting, value)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
