@@ -35,6 +35,7 @@ from spjax.studies.calibration import least_seconds, rows_of
 from spjax.training import trainer
 
 PROMPT, TARGETS = 100, 8
+LONGEST = 1024  # positions of what is compared with XLA's attention
 RISE = 1.1
 FULL, NO_ROOM = "RESOURCE_EXHAUSTED", "does not fit into memory"
 
@@ -94,11 +95,11 @@ def disagreement(head_dim: int) -> float:
 
     Of outputs and gradients.
 
-    Rows of all lengths that it is used for up to 1024, with two segments and padding; NaN if any
-    value is.
+    Rows of all lengths that it is used for up to `LONGEST`, with two segments and padding; NaN if
+    any value is.
     """
     worst = []
-    for length in range(fused.MULTIPLE, 1025, fused.MULTIPLE):
+    for length in range(fused.MULTIPLE, LONGEST + 1, fused.MULTIPLE):
         *keys, for_bias = jax.random.split(jax.random.key(length), 5)
         shape = (2, 2, length, head_dim)
         q, k, v, ahead = (jax.random.normal(key, shape, jnp.bfloat16) / 2 for key in keys)

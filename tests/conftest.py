@@ -1,24 +1,17 @@
 """All tests run on four simulated CPU devices with strict dtype promotion, and share caches."""
 
 import gc
-import importlib.metadata
 import io
-import os
 
-# The older of XLA's code generators compiles programs of this size in half the time. JAX 0.12 has
-# it no more, and ends the process over the flag.
-_JAX = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2]))
-_CHEAP = "--xla_cpu_use_fusion_emitters=false" if _JAX < (0, 11) else ""
-os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=4 {_CHEAP}")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+from tests import cheap_compiling
+
+cheap_compiling.set_for_this_process(devices=4)
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# Processes that tests start compile as users' do, where it is not said otherwise.
-jax.config.update("jax_disable_most_optimizations", True)
 
 
 # What is compiled and traced lives on, so that looking for garbage often takes a tenth of the time.
@@ -35,6 +28,7 @@ _SLOW = {
     "test_predict.py",
 }
 _SLOW |= {"test_loop.py", "test_corpora.py", "test_pretrain.py", "test_seqio.py"}
+_SLOW |= {"test_documents.py", "test_decoding.py"}
 
 
 def pytest_collection_modifyitems(items):
@@ -44,11 +38,19 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def shared_cache(tmp_path_factory):
-    """One token cache for all tests and test processes."""
+    """One token cache for all tests and test processes, and one of larger compiled programs."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if base.name.startswith("popen-") else base) / "token-cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPJAX_CACHE", str(folder))
+        compiled = {
+            "jax_compilation_cache_dir": str(folder.parent / "compiled"),
+            "jax_persistent_cache_min_compile_time_secs": 0.05,
+            "jax_persistent_cache_min_entry_size_bytes": -1,
+        }
+        for name, value in compiled.items():
+            jax.config.update(name, value)
+            patch.setenv(name.upper(), str(value))
         yield folder
 
 

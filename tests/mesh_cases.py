@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import gc
 import inspect
 import json
 import math
@@ -143,7 +144,9 @@ def on_a_device(arrays):
 def main():
     # What is compiled to be looked at is not compiled again to be run.
     jax.config.update("jax_compilation_cache_dir", sys.argv[1])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)
     alone = partitioning.Placement(partitioning.make_mesh(1))
     prompt, full = PromptTuning(length=2, initializer=Uniform()), FullFineTuning()
     found = {}

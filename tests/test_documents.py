@@ -18,6 +18,8 @@ _SMALLER = {
     r"range\(100\)": "range(2)",
     r"STEPS = \d+": "STEPS = 2",
     r"LENGTHS = .*": "LENGTHS = [2]",
+    # One process, which compiles once what the runs of a study share.
+    r'{"TRAIN_STEPS": STEPS}': '{"TRAIN_STEPS": STEPS, "Run.eval_examples": 8}, workers=1',
 }
 
 

@@ -21,16 +21,14 @@ from spjax.training import loop
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 from spjax.trees import flatten
+from tests import cheap_compiling
 
 HERE = Path(__file__).parent
 
 
 def environment(devices, **values):
     """Of a process that compiles as fast as the tests do."""
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_cpu_multi_thread_eigen=false"
-    if jax.__version_info__ < (0, 11):  # later ones end over it
-        flags += " --xla_cpu_use_fusion_emitters=false"
-    fast = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    fast = cheap_compiling.environment(devices, "--xla_cpu_multi_thread_eigen=false")
     return os.environ | fast | values
 
 
@@ -188,6 +186,23 @@ def test_where_a_run_is_computed_is_not_which_run_it_is(run, tmp_path):
     dropped = dataclasses.replace(run, dropout_rate=0.1)  # masks differ between microbatches
     parts = dataclasses.replace(dropped, microbatches=4)
     assert config.run_key(parts) != config.run_key(dropped)
+
+
+def test_compiled_programs_are_kept_beside_the_token_cache(monkeypatch, tmp_path):
+    name, least = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = {setting: getattr(jax.config, setting) for setting in (name, least)}
+    monkeypatch.setenv("SPJAX_CACHE", str(tmp_path))
+    try:
+        jax.config.update(name, None)
+        partitioning.keep_compiled_programs()
+        assert getattr(jax.config, name) == str(tmp_path / "xla")
+        assert getattr(jax.config, least) == 0
+        jax.config.update(name, "elsewhere")  # as the user has it
+        partitioning.keep_compiled_programs()
+        assert getattr(jax.config, name) == "elsewhere"
+    finally:
+        for setting, value in before.items():
+            jax.config.update(setting, value)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import inspect
 import itertools
@@ -102,9 +103,10 @@ def identity(text: str) -> str:
     return text.partition(_COMPUTED)[0].strip()
 
 
-def parameters(target: Any) -> set[str]:
+@functools.cache
+def parameters(target: Any) -> frozenset[str]:
     """Returns the names of the parameters of a class or function that gin may set."""
-    names = set(inspect.signature(target).parameters)
+    names = frozenset(inspect.signature(target).parameters)
     return names - _MODULE_FIELDS if "parent" in names else names
 
 

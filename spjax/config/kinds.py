@@ -30,12 +30,14 @@ def checked(target: type) -> Callable[..., Any]:
       A function of the same name and signature that raises `ValueError` as `check` does.
     """
 
+    signature = inspect.signature(target)
+
     @functools.wraps(target, updated=())
     def construct(*args: Any, **values: Any) -> Any:
-        check(target, inspect.signature(target).bind_partial(*args, **values).arguments)
+        check(target, signature.bind_partial(*args, **values).arguments)
         return target(*args, **values)
 
-    construct.__signature__ = inspect.signature(target)  # type: ignore[attr-defined]
+    construct.__signature__ = signature  # type: ignore[attr-defined]
     return construct
 
 

@@ -95,6 +95,7 @@ def test_every_experiment_expands(checkpoint):
         text = path.read_text()
         if "Study.name" in text:
             here = [f"CHECKPOINTS = {{'default': {checkpoint!r}}}"] if "t5_1_1" in text else []
+            here += ["SEEDS = [0]"] * ("\nSEEDS = " in text)  # thousands of runs, all seeds alike
             assert expand(*here, file=path), path
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import os
 import subprocess
 import sys
 
@@ -185,7 +186,11 @@ def test_memory_of_a_step_serves_the_next(tmp_path):
     faults = [
         int(
             subprocess.run(
-                [sys.executable, str(program), keep], capture_output=True, text=True, check=True
+                [sys.executable, str(program), keep],
+                capture_output=True,
+                text=True,
+                check=True,
+                env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"},
             ).stdout
         )
         for keep in ("no", "yes")
