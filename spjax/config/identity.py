@@ -111,7 +111,7 @@ def parameters(target: Any) -> frozenset[str]:
 
 
 def _items(value: Any) -> list[tuple[str, Any]]:
-    known = parameters(type(value))
+    known = parameters(type(value))  # type: ignore[arg-type]  # classes are hashable
     names = [f.name for f in dataclasses.fields(value) if f.name in known]
     return [(name, getattr(value, name)) for name in names]
 
