@@ -52,7 +52,9 @@ def installed(tmp_path_factory):
 
 
 def run(installed, folder, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    # Compiled as users' programs are, unlike those of all other tests.
+    as_users = {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+    environment = {**os.environ, **as_users, "PYTHONPATH": str(installed)}
     return subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
     )
