@@ -54,7 +54,7 @@ def load_model(
         if not checkpoint and not (remote.is_url(name) or os.path.exists(name)):
             raise ValueError(
                 f"unknown model {name!r}: neither a known size ({', '.join(SIZES)}) nor an "
-                "existing file or folder, nor a URL such as hf://ORGANISATION/NAME."
+                "existing file or folder, nor a URL such as hf://ORGANIZATION/NAME."
             )
         name, checkpoint = weights.AUTO, checkpoint or name
     with python_messages():

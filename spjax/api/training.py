@@ -74,7 +74,7 @@ class TrainedRun:
 
     @property
     def test(self) -> dict[str, float] | None:
-        """Test metrics in percent, and `score`; None without a labelled test split."""
+        """Test metrics in percent, and `score`; None without a labeled test split."""
         return self.result["test"]
 
     @property

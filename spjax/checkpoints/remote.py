@@ -39,7 +39,7 @@ def _snapshot(path: str) -> str:
     name, _, revision = path.removeprefix(HUB).strip("/").partition("@")
     if name.count("/") != 1:
         raise ValueError(
-            f"{path!r} names no repository of the Hugging Face hub; write hf://ORGANISATION/NAME, "
+            f"{path!r} names no repository of the Hugging Face hub; write hf://ORGANIZATION/NAME, "
             "if need be with @REVISION."
         )
     hub = extras.import_module("huggingface_hub", "hub", path)

@@ -66,7 +66,7 @@ def test_a_repository_of_the_hub(folder, hub):
     assert weights.fingerprint("auto", url)
     with pytest.raises(ValueError, match="cannot fetch hf://google/none: 404.*hf auth login"):
         weights.find("auto", "hf://google/none")
-    with pytest.raises(ValueError, match="names no repository.*hf://ORGANISATION/NAME"):
+    with pytest.raises(ValueError, match="names no repository.*hf://ORGANIZATION/NAME"):
         weights.find("auto", "hf://tiny")
 
 

@@ -1,7 +1,7 @@
 """Reads and writes adapters of Hugging Face PEFT that are more than a table of soft tokens.
 
 LoRA and IA3, prefixes of the decoder, and multitask prompts. PEFT itself is not needed. Its
-behaviour was tested with version 0.21.2. Tensors in spjax have the names that a run's
+behavior was tested with version 0.21.2. Tensors in spjax have the names that a run's
 `tuned.safetensors` has (`spjax.methods.base.Method.collapse`).
 """
 

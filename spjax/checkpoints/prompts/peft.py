@@ -1,6 +1,6 @@
 """Prompt-tuning adapters of Hugging Face PEFT: a JSON file and one table of soft tokens.
 
-PEFT itself is not needed. Its behaviour was tested with version 0.21.2.
+PEFT itself is not needed. Its behavior was tested with version 0.21.2.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ _TOKENIZER_FILES = frozenset(
 FORMATS = (
     "a .safetensors file of spjax; a T5X folder `checkpoint_{step}` (msgpack and zarr, or Orbax); "
     "a Hugging Face folder (config.json with model.safetensors or its index); or the URL of one "
-    "(gs://, s3://, http://; of a Hugging Face repository, hf://ORGANISATION/NAME)"
+    "(gs://, s3://, http://; of a Hugging Face repository, hf://ORGANIZATION/NAME)"
 )
 _READERS = {
     "spjax": safetensors_files.read,
