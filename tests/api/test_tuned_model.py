@@ -249,7 +249,7 @@ def test_a_prompt_remembers_what_its_slots_see(model, task):
     blind = spjax.TunedModel(model, spjax.PromptTuning(length=2, sees_text=False), task)
     facts = blind.prompt(blind.init()).provenance
     assert facts["sees_text"] == "False" and "sees_prompt" not in facts
-    fields = spjax.TunedModel(model, spjax.PromptTuning(place="{p:2} {hypothesis}"), task)
+    fields = spjax.TunedModel(model, spjax.PTuning(template="{p:2} {hypothesis}"), "pocket_cb")
     assert "hypothesis" in fields.prompt(fields.init()).provenance["fields"].split()
 
 

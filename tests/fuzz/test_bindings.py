@@ -1,6 +1,7 @@
 """Every parameter of every class that gin knows, and every macro of our gin files, badly bound."""
 
 import dataclasses
+import inspect
 import re
 import typing
 from pathlib import Path
@@ -124,6 +125,9 @@ def fields():
     found = []
     for name, target in registry.REGISTERED.items():
         if not dataclasses.is_dataclass(target) or name in NOT_OF_A_RUN:
+            continue
+        # Methods in a folder of another test's stay known to the process.
+        if not Path(inspect.getfile(target)).is_relative_to(ROOT / "spjax"):
             continue
         hints = typing.get_type_hints(target)
         found += [(name, x, hints.get(x, object)) for x in sorted(parameters(target))]
