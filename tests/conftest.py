@@ -31,9 +31,18 @@ _SLOW |= {"test_loop.py", "test_corpora.py", "test_pretrain.py", "test_seqio.py"
 _SLOW |= {"test_documents.py", "test_decoding.py"}
 
 
-def pytest_collection_modifyitems(items):
-    """Puts slow files first; all else stays in its order."""
+def pytest_addoption(parser):
+    """Adds the flag that runs all tests."""
+    parser.addoption("--slow", action="store_true", help="also run the tests marked as slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Puts slow files first, and skips single slow tests unless they are asked for."""
     items.sort(key=lambda item: item.path.name not in _SLOW)
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="takes half a minute or more; give --slow"))
 
 
 @pytest.fixture(scope="session", autouse=True)

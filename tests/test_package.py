@@ -60,6 +60,7 @@ def run(installed, folder, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_it_trains_outside_the_clone(installed, tmp_path):
     done = run(installed, tmp_path, "-m", "spjax.cli", "train", *FLAGS, "--gin.MODEL_DIR=run")
     assert done.returncode == 0, done.stderr

@@ -53,6 +53,7 @@ def test_axes_of_t5x_that_no_parameter_has_are_accepted():
     assert dict(partitioning.rules_of(rules))["mlp"] == "model"
 
 
+@pytest.mark.slow
 def test_every_method_has_the_losses_of_one_device(found):
     runs = 0
     for alone, there in found["methods"]:
@@ -62,6 +63,7 @@ def test_every_method_has_the_losses_of_one_device(found):
     assert runs == sum(methods.get(name).trained for name in methods.names())
 
 
+@pytest.mark.slow
 def test_every_rule_set_gives_the_losses_of_one_device(cases):
     assert {name.split("/")[1] for name in cases} >= {"alone", *partitioning.RULES}
     for name, case in cases.items():
@@ -71,6 +73,7 @@ def test_every_rule_set_gives_the_losses_of_one_device(cases):
     assert first[0] != second[0] and first[0] != first[1]
 
 
+@pytest.mark.slow
 def test_a_device_gets_its_share_of_the_arguments(cases):
     for name, case in cases.items():
         small = case["argument_bytes"] - case["expected_bytes"]
@@ -247,6 +250,7 @@ def outcome(folder):
     return losses, json.loads((folder / "result.json").read_text())
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(run, tmp_path, shared_cache):
     """Each has two of the four devices that this one has; only the first writes."""
     run = dataclasses.replace(run, logical_axis_rules="fsdp", num_partitions=2)

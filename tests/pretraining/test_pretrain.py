@@ -50,6 +50,7 @@ def test_batches_are_the_ones_they_were():
     assert (number, total.hexdigest()[:16]) == (168, "ebeb3e7217f6ae60")
 
 
+@pytest.mark.slow
 def test_resuming_gives_the_same_weights(tmp_path, monkeypatch):
     quiet = {"log": lambda text: None}
     card = pretrain(RECIPE, documents(), LESSONS, documents(), tmp_path / "whole", **quiet)

@@ -82,6 +82,7 @@ def kill(process, folder, sign, rng):
     return alive
 
 
+@pytest.mark.slow
 def test_killed_sweep_ends_as_an_undisturbed_one(spjax, tmp_path, monkeypatch, capsys):
     def sweep(name, workers=2):
         file = f"--gin_file={tmp_path / 'study.gin'}"

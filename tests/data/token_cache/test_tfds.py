@@ -32,6 +32,7 @@ from spjax.vocabularies import vocabulary
 from tests.data.token_cache import tfds_folders
 
 pytest.importorskip("seqio")
+pytestmark = pytest.mark.slow  # every task's folder is written and read by TensorFlow
 
 LENGTHS = {"inputs": 16, "targets": 8}  # of all tasks alike, so that they share compiled programs
 TFDS = tuple(name for name in registry.names() if registry.get(name).source.startswith("tfds:"))
