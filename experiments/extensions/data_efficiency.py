@@ -49,8 +49,10 @@ def markdown(results: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> str:
     lines = [f"Test score in %, {what}; mean of {tasks}.", ""]
     lines += [f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * len(counts)]
     for (model, line), part in cells.groupby(["model", "line"], sort=False):
-        own = {int(row.examples): f"{row.mean:.1f} ± {row.std:.1f}" for row in part.itertuples()}
-        shown = [model, line, *(own.get(count, "-") for count in counts)]
+        score_of = {
+            int(row.examples): f"{row.mean:.1f} ± {row.std:.1f}" for row in part.itertuples()
+        }
+        shown = [model, line, *(score_of.get(count, "-") for count in counts)]
         lines.append(f"| {' | '.join(shown)} |")
     lines += ["", "| model | line | over | examples saved |", "| --- | --- | --- | ---: |"]
     for row in rows:

@@ -53,7 +53,7 @@ def look(item: stored.Stored) -> dict[str, Any]:
     row |= {"cluster": facts["cluster"]["mean"], "random": facts["cluster"]["random_vectors"]}
     row["row_norm"] = facts["row_norm"]["mean"]
     if labels := facts.get("labels"):
-        ranks = [own["rank"] for own in labels.values()]
+        ranks = [label["rank"] for label in labels.values()]
         row |= {"label_rank": min(ranks), "labels_nearest": float(np.mean(np.equal(ranks, 1)))}
     if text:
         row["pull"] = run.waywardness.gamma

@@ -98,7 +98,7 @@ def correlations(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         pair = table[[name, "gain"]]
         within = pair - pair.groupby(table["target"]).transform("mean")
         kinds = {"pearson": pair, "spearman": pair.rank(), "within": within}
-        result[name] = {kind: float(own.corr().iloc[0, 1]) for kind, own in kinds.items()}
+        result[name] = {kind: float(columns.corr().iloc[0, 1]) for kind, columns in kinds.items()}
     return result
 
 

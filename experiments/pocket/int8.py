@@ -44,8 +44,8 @@ def runs(model: str) -> list[Run]:
 
 def score(run: Run, folder: Path) -> float:
     """Test score of a run, trained unless it has been."""
-    own = folder / config.run_key(run)
-    result = run_folder.result(own) or loop.train([run], [own])[0]
+    path = folder / config.run_key(run)
+    result = run_folder.result(path) or loop.train([run], [path])[0]
     return (result["test"] or {}).get("score", math.nan)  # a run that diverged has none
 
 

@@ -135,8 +135,10 @@ class TextPredictor:
           ValueError: a task is not known or cannot be scored.
         """
         with python_messages():
-            own = self._task_of(task)
-            return score_prompts(self.stored, self.options, self.names, own, split, ensemble)
+            scored_task = self._task_of(task)
+            return score_prompts(
+                self.stored, self.options, self.names, scored_task, split, ensemble
+            )
 
     def _task_of(self, task: Any) -> Any:
         """A task as `StoredPrompts.tasks` takes it."""

@@ -150,8 +150,7 @@ class StoredPrompts:
         if task:
             infos = self._tasks_of_file(task, split, labels)
         else:
-            facts = self.provenance
-            named = [own.get("task_file") or own.get("task", "") for own in facts]
+            named = [x.get("task_file") or x.get("task", "") for x in self.provenance]
             if not all(named):
                 name = self.names[named.index("")]
                 raise ValueError(f"{name} does not say its task; give one with --task=NAME.")

@@ -111,10 +111,10 @@ def load_task(
     settings = {key: value for key, value in settings.items() if value}
     paths: dict[str, Any] = {"path": task, "validation": validation, "test": test}
     if isinstance(task, FileTask) or isinstance(task, str) and not file_task.is_path(task):
-        given = [*settings, *(key for key in ("validation", "test") if not _is_empty(paths[key]))]
-        if given:
+        extra = [*settings, *(key for key in ("validation", "test") if not _is_empty(paths[key]))]
+        if extra:
             raise ValueError(
-                f"{given[0]} is given for the task {str(task)!r}, which says that itself; only a "
+                f"{extra[0]} is given for the task {str(task)!r}, which says that itself; only a "
                 f"file ({', '.join(file_rows.ENDINGS)}) or a list of pairs takes it."
             )
         source = task

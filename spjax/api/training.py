@@ -183,13 +183,13 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
 def default_optimizer(method: Method) -> Adafactor:
     """Returns the Adafactor that `spjax train` uses for a method, from the method's gin file."""
     defaults = method_defaults(methods.name_of(method))
-    own = {
+    settings = {
         name.removeprefix("Adafactor."): value
         for name, value in defaults.items()
         if name.startswith("Adafactor.")
     }
     rate = defaults.get("LEARNING_RATE", _LEARNING_RATE)
-    return Adafactor(**{"learning_rate": rate, **own})
+    return Adafactor(**{"learning_rate": rate, **settings})
 
 
 def check_method(method: Any) -> None:

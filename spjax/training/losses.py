@@ -29,8 +29,8 @@ def imitation_losses(student: tuple[Array, Array], teacher: tuple[Array, Array])
     """
     logits, hidden = (x.astype(jnp.float32) for x in student)
     their_logits, their_hidden = (jax.lax.stop_gradient(x).astype(jnp.float32) for x in teacher)
-    own, wanted = jax.nn.log_softmax(logits), jax.nn.log_softmax(their_logits)
-    divergence_BM = jnp.sum(jnp.exp(wanted) * (wanted - own), axis=-1)
+    student_BMV, teacher_BMV = jax.nn.log_softmax(logits), jax.nn.log_softmax(their_logits)
+    divergence_BM = jnp.sum(jnp.exp(teacher_BMV) * (teacher_BMV - student_BMV), axis=-1)
     return divergence_BM + jnp.mean(jnp.square(hidden - their_hidden), axis=-1)
 
 

@@ -45,15 +45,15 @@ def of_gang(run: Run, tasks: Sequence[RunData], model: FrozenModel) -> packing.R
       tasks: the data of each run.
       model: its mesh has the devices along `data` that divide the rows of a chunk.
     """
-    together = zip(*(own.positions() for own in tasks))
+    batches_of_runs = zip(*(data.positions() for data in tasks))
     batches = [
         (
-            np.concatenate([inputs for inputs, _ in own]),
-            np.concatenate([targets for _, targets in own]),
+            np.concatenate([inputs for inputs, _ in batch]),
+            np.concatenate([targets for _, targets in batch]),
         )
-        for own in together
+        for batch in batches_of_runs
     ]
-    inputs, targets = zip(*(own.longest() for own in tasks))
+    inputs, targets = zip(*(data.longest() for data in tasks))
     longest = (max(inputs), max(targets))
     if run.dropout_rate:  # masks belong to a row, so each example has its own
         rows = run.batch_size // run.microbatches

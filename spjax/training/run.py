@@ -170,8 +170,8 @@ class Run:
     def _contents(self) -> tuple[tuple[str, str], ...]:
         """The digests that were given, and those of the other paths as they are now."""
         known = dict(self.contents)
-        found = {path: known.get(path) or read() for path, read in self._readers().items()}
-        return tuple(sorted((path, digest) for path, digest in found.items() if digest))
+        digests = {path: known.get(path) or read() for path, read in self._readers().items()}
+        return tuple(sorted((path, digest) for path, digest in digests.items() if digest))
 
     def _readers(self) -> dict[str, Callable[[], str]]:
         """Gives the digest of what stands at each path now, "" where nothing can be read."""

@@ -70,7 +70,7 @@ class RunData:
           ValueError: runs do not read it, or its targets are not known.
         """
         if (info.name, split) not in self._splits:
-            known = [own for name, own in self._splits if name == info.name]
+            known = [name for task, name in self._splits if task == info.name]
             raise ValueError(
                 f"the split {split!r} of {info.name} cannot be scored; choose {' or '.join(known)}."
             )
@@ -95,10 +95,10 @@ class RunData:
         owners = rng.choice(len(splits), (batches, self.run.batch_size), p=rates / rates.sum())
         inputs, targets = np.zeros_like(owners), np.zeros_like(owners)
         for i, split in enumerate(splits):
-            own = owners == i
-            chosen = rng.integers(split.num_examples, size=int(own.sum()))
-            inputs[own] = split.inputs.lengths[chosen] + self.layout.slots_beside
-            targets[own] = split.targets.lengths[chosen]
+            is_of_split = owners == i
+            chosen = rng.integers(split.num_examples, size=int(is_of_split.sum()))
+            inputs[is_of_split] = split.inputs.lengths[chosen] + self.layout.slots_beside
+            targets[is_of_split] = split.targets.lengths[chosen]
         return list(zip(inputs, targets))
 
     def longest(self) -> tuple[int, int]:
@@ -147,20 +147,20 @@ class RunData:
 
     def transfer(self, answer: Callable[[CachedSplit], list[str]]) -> dict[str, Scores]:
         """Returns metrics in percent and `score` of each task that is only transferred to."""
-        found = {}
+        scores = {}
         for info in self.mixture.transfer:
             data = self.split(info, info.reported_split)
-            found[info.name] = scoring.score(info, answer(data), data.examples)
-        return found
+            scores[info.name] = scoring.score(info, answer(data), data.examples)
+        return scores
 
     def majority(self) -> dict[str, float]:
         """Returns the scores of always answering with the commonest training target."""
-        found = {}
+        scores = {}
         for info in self.mixture.scored:
             data, train = self.split(info, self.final), self.train_of(info)
             values = metrics.majority(info, train.examples, data.examples)
-            found[info] = {**values, "score": metrics.score(values, info.selection)}
-        return scoring.averaged(found)
+            scores[info] = {**values, "score": metrics.score(values, info.selection)}
+        return scoring.averaged(scores)
 
     def _number(self, info: TaskInfo) -> int:
         """Place among the trained tasks, whose prompt it has: its own, or that of one like it."""
@@ -171,14 +171,17 @@ class RunData:
 
     def scored_splits(self, info: TaskInfo) -> list[CachedSplit]:
         """Returns all splits of a task that are scored."""
-        own = [split for (name, _), split in self._splits.items() if name == info.name]
-        return [split for split in own if split.split != "train"]
+        return [
+            split
+            for (name, _), split in self._splits.items()
+            if name == info.name and split.split != "train"
+        ]
 
     def train_of(self, info: TaskInfo) -> CachedSplit:
         """Returns a task's training examples, or those of the task that it is another part of."""
         alike = [other for other in self.mixture.trained if other.format == info.format]
-        own = info if info in alike else (alike or self.mixture.trained)[0]
-        return self.split(own, "train")
+        trained = info if info in alike else (alike or self.mixture.trained)[0]
+        return self.split(trained, "train")
 
 
 def prepare(runs: Sequence[Run]) -> None:
@@ -205,8 +208,8 @@ def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:
 
 def lengths_of(run: Run) -> dict[str, int]:
     """Returns the most input and target tokens of a run, EOS included."""
-    own = run.mixture.lengths
+    of_tasks = run.mixture.lengths
     return {
-        "inputs": run.input_length or own["inputs"],
-        "targets": run.target_length or own["targets"],
+        "inputs": run.input_length or of_tasks["inputs"],
+        "targets": run.target_length or of_tasks["targets"],
     }

@@ -88,13 +88,13 @@ class Checkpoints:
     def at(self, step: int, like: Tree) -> tuple[Tree, Standing]:
         """Returns arrays and standing of a step that was kept."""
         self.wait()
-        found = self._manager.restore(
+        restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
                 arrays=ocp.args.StandardRestore(like), standing=ocp.args.JsonRestore()
             ),
         )
-        return found.arrays, Standing(**found.standing)
+        return restored.arrays, Standing(**restored.standing)
 
     def wait(self) -> None:
         """Waits for what is being written, and raises its error."""

@@ -48,13 +48,13 @@ class Untrained:
         info, method = self._infos[split.task], self.run.method
         predictor = self._predictor(base, info)
         written = functools.partial(method.written, info.name, shown=self._shown[info.name])
-        asked = [predictor.encode(written(text))[0] for text in self._texts(split)]
+        inputs = [predictor.encode(written(text))[0] for text in self._texts(split)]
         size = self.run.eval_batch_size
-        found = []
-        for start in range(0, len(asked), size):
-            part = asked[start : start + size]
-            found += predictor.answer(part, [0] * len(part))
-        return [answer.text for answer in found]
+        answers = []
+        for start in range(0, len(inputs), size):
+            part = inputs[start : start + size]
+            answers += predictor.answer(part, [0] * len(part))
+        return [answer.text for answer in answers]
 
     def answers(self, base: Tree) -> Callable[[CachedSplit], list[str]]:
         """Returns `answer` with the weights filled in, for `RunData.score`."""

@@ -155,9 +155,10 @@ def _parts_of(hub_tensors: Tensors, pattern: re.Pattern) -> dict[str, re.Match]:
     Raises:
       ValueError: some are not, or there are several adapters.
     """
-    found = {name: pattern.fullmatch(name) for name in hub_tensors}
-    matches = {name: match for name, match in found.items() if match is not None}
-    if others := sorted(found.keys() - matches.keys()):
+    matches = {
+        name: match for name in hub_tensors if (match := pattern.fullmatch(name)) is not None
+    }
+    if others := sorted(hub_tensors.keys() - matches.keys()):
         raise ValueError(
             f"{', '.join(others[:3])}{', ...' if others[3:] else ''} are no factors of an adapter"
         )
@@ -184,7 +185,7 @@ def _lora(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             ranks[module] = factor.shape[1]
         converted[f"{_MODULE}{module}.lora_{letter.upper()}.weight"] = factor.T
     rank = max(ranks.values(), key=[*ranks.values()].count, default=0)
-    others = {module: own for module, own in ranks.items() if own != rank}
+    others = {module: other for module, other in ranks.items() if other != rank}
     config = {
         "peft_type": "LORA",
         "bias": "none",
