@@ -19,6 +19,7 @@ from spjax.api.models import load_model, run_settings
 from spjax.api.tasks import load_task
 from spjax.api.training import check_method
 from spjax.checkpoints.frozen_model import FrozenModel
+from spjax.checkpoints.prompts import run_prompts
 from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.data.batching import batching, slots
 from spjax.data.token_cache.cache import CachedSplit
@@ -28,7 +29,7 @@ from spjax.injection import Injection
 from spjax.methods.base import Method, apply_gang, init_trainable
 from spjax.models import T5
 from spjax.models.decoding import greedy
-from spjax.training import losses, trainer
+from spjax.training import losses, result, trainer
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 from spjax.training.run_data import RunData
@@ -335,16 +336,15 @@ class TunedModel:
                 f"{type(self.method).__name__} leaves no single prompt or adapter to save; its "
                 "trainable parameters are all there is."
             )
-        facts = {"model": self.model.name, "base_sha256": self.model.digest}
-        facts |= {"insertion": self.method.insertion}
         method = self.method.without_initializer()
         _, soft = jax.eval_shape(method.apply, {"params": trainable}, self.model.weights)
-        facts |= {name: str(value) for name, value in (soft.sees if soft else {}).items()}
-        if self._data and self._data.fields:
-            facts["fields"] = " ".join(self._data.fields)
-        if self.task is not None:
-            facts["task"] = self.task.name
-        return Prompt(tensors, facts)
+        facts = {
+            "model": self.model.name,
+            "base_sha256": self.model.digest,
+            **result.prompt_facts(self.method, soft, self._data.fields if self._data else ()),
+            "task": self.task.name if self.task else None,
+        }
+        return Prompt(tensors, run_prompts.provenance(facts, ""))
 
     def _apply(self, trainable: Tree, base: Tree) -> tuple[Tree, Injection | None]:
         stacked = jax.tree.map(lambda x: x[None], trainable)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from spjax.checkpoints.prompts import prompt_files, run_prompts
 from spjax.data.tasks import file_task
 from spjax.data.token_cache.cache import CachedSplit
 from spjax.files import file_digest, write_json
+from spjax.injection import Soft
+from spjax.methods.base import Method
 from spjax.models import quantization
 from spjax.training.member import Member
 from spjax.types import Tree
@@ -29,7 +31,6 @@ def facts(member: Member, model: FrozenModel) -> dict[str, Any]:
     outputs, variables = jax.eval_shape(
         method.without_initializer().init_with_output, jax.random.key(0), model.weights
     )
-    soft, fields = outputs[1], member.data.fields
     embedding_VD = quantization.dequantize(model.weights["token_embedder"]["embedding"])
     return {
         "task": str(run.task),
@@ -37,9 +38,7 @@ def facts(member: Member, model: FrozenModel) -> dict[str, Any]:
         "model": run.model,
         "method": run.method_name,
         "prompt_length": method.length_in_tables,
-        "insertion": method.insertion,
-        **({"fields": " ".join(fields)} if fields else {}),
-        **(soft.sees if soft else {}),
+        **prompt_facts(method, outputs[1], member.data.fields),
         "seed": run.seed,
         "model_parameters": trees.count(model.weights),
         "trainable_parameters": trees.count(variables.get("params", {})),
@@ -54,6 +53,21 @@ def facts(member: Member, model: FrozenModel) -> dict[str, Any]:
         "status": member.status,
         "message": member.message,
         "embedding_rms": float(jnp.sqrt(jnp.mean(embedding_VD**2))),
+    }
+
+
+def prompt_facts(method: Method, soft: Soft | None, fields: Sequence[str]) -> dict[str, Any]:
+    """Returns the facts without which a stored prompt would be used in another way than trained.
+
+    Args:
+      method: of the prompt.
+      soft: its arrays, or their shapes; None for a method without any.
+      fields: names of the fields in the training texts, where the method has a template.
+    """
+    return {
+        "insertion": method.insertion,
+        **({"fields": " ".join(fields)} if fields else {}),
+        **(soft.sees if soft else {}),
     }
 
 

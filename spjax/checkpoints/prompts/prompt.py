@@ -24,6 +24,11 @@ def is_weight_change(name: str) -> bool:
     return name.startswith(WEIGHT_CHANGES)
 
 
+def is_answering(name: str) -> bool:
+    """Returns whether answers depend on a tensor of this name."""
+    return is_soft(name) or is_weight_change(name)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prompt:
     """The trained part of a run, of one task, and its provenance.
@@ -64,12 +69,7 @@ class Prompt:
                 "an array of soft tokens to Prompt.from_array."
             )
         tensors = {name: np.asarray(x) for name, x in self.tensors.items()}
-        unknown = [
-            name
-            for name in tensors
-            if not (is_soft(name) or is_weight_change(name) or name in MULTITASK_PARTS)
-        ]
-        if unknown:
+        if unknown := [x for x in tensors if not (is_answering(x) or x in MULTITASK_PARTS)]:
             raise ValueError(
                 f"the prompt from {self.origin} holds {', '.join(sorted(unknown)[:3])}, which is "
                 f"neither soft tokens ('{SOFT_TOKENS}', 'added', 'prefix/...') nor a change of "

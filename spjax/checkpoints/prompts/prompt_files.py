@@ -15,9 +15,9 @@ from spjax.checkpoints.prompts import peft, run_prompts
 from spjax.checkpoints.prompts.prompt import (
     MULTITASK_PARTS,
     SOFT_TOKENS,
+    WEIGHT_CHANGES,
     Prompt,
-    is_soft,
-    is_weight_change,
+    is_answering,
 )
 from spjax.files import read_json, reason, write_json
 
@@ -56,11 +56,12 @@ def read(path: Path | str) -> Prompt:
     if (path / run_prompts.PROMPT_FILE).is_file():
         tensors |= read_soft_tokens(path).tensors
     # A multitask prompt has its parts beside it.
-    known = {name: x for name, x in tensors.items() if is_soft(name) or is_weight_change(name)}
+    known = {name: x for name, x in tensors.items() if is_answering(name)}
     if not known:
         raise ValueError(
             f"{path} holds {', '.join(sorted(tensors)[:3])}, none of which is soft tokens or a "
-            "change of weights (lora/, ia3/). Give what a run or an adapter has left."
+            f"change of weights ({', '.join(WEIGHT_CHANGES)}). Give what a run or an adapter has "
+            "left."
         )
     if SOFT_TOKENS in known and known[SOFT_TOKENS].ndim > 2:
         raise ValueError(
@@ -196,8 +197,8 @@ def _tensors_source(path: Path) -> Path | None:
     if array_files.kind(path) == array_files.NPY:
         return None
     names, _ = array_files.read_safetensors(path)
-    others = (is_soft(name) or is_weight_change(name) for name in names if name != SOFT_TOKENS)
-    return path if any(others) or MULTITASK_PARTS <= names.keys() else None
+    others = names.keys() - {SOFT_TOKENS}
+    return path if any(map(is_answering, others)) or MULTITASK_PARTS <= names.keys() else None
 
 
 def _read_tensors(source: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -209,7 +210,7 @@ def _read_tensors(source: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     else:
         tensors, provenance = array_files.read_safetensors(source)
     provenance.pop("format", None)
-    for name in filter(lambda name: is_soft(name) or is_weight_change(name), tensors):
+    for name in filter(is_answering, tensors):
         array_files.widen(tensors[name], f"{name} of {source}")  # refuses NaN
     return tensors, provenance
 
