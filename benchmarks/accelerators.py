@@ -91,12 +91,10 @@ def large(model: str, dtype: str, attention: str, rows: int, text: int) -> dict[
 
 
 def disagreement(head_dim: int) -> float:
-    """Returns the largest difference between cuDNN and XLA, over the largest value.
+    """Returns the largest difference of outputs and gradients of cuDNN from XLA's.
 
-    Of outputs and gradients.
-
-    Rows of all lengths that it is used for up to `LONGEST`, with two segments and padding; NaN if
-    any value is.
+    Differences are over the largest value. Rows have all lengths up to `LONGEST` that cuDNN is
+    used for, with two segments and padding. NaN if any value is.
     """
     worst = []
     for length in range(fused.MULTIPLE, LONGEST + 1, fused.MULTIPLE):

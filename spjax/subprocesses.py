@@ -14,6 +14,7 @@ closes, which is also how they notice the end of their parent, and send events t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import json
 import logging
@@ -28,6 +29,8 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+from spjax.files import default_cache_dir
 
 VARIABLE = "SPJAX_PARENT_PROCESS"
 _POLL_SECONDS = 0.5
@@ -95,10 +98,11 @@ class _Child:
         pass_fds: Sequence[int],
     ) -> None:
         self.purpose = purpose
+        text = json.dumps(request).encode()
         # Files, not pipes: neither side waits for the other.
         self.out, self.err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         with tempfile.TemporaryFile() as stdin:
-            stdin.write(json.dumps(request).encode())
+            stdin.write(text)
             stdin.seek(0)
             try:
                 self.process = start(
@@ -158,10 +162,13 @@ def start(
     start_new_session: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Starts `python -m MODULE`, which finds the same spjax and can tell when this process ends."""
-    parent, paths = Path(__file__).resolve().parents[1], os.environ.get("PYTHONPATH", "")
-    # Packages beside an installed spjax would come before the interpreter's own.
-    if parent.name not in ("site-packages", "dist-packages"):
-        paths = os.pathsep.join(filter(None, [str(parent), paths]))
+    package, paths = Path(__file__).resolve().parent, os.environ.get("PYTHONPATH", "")
+    is_installed = package.parent.name in ("site-packages", "dist-packages")
+    if not is_installed:
+        paths = os.pathsep.join(filter(None, [str(package.parent), paths]))
+    elif python != sys.executable:
+        # Packages beside an installed spjax would come before the interpreter's own.
+        paths = os.pathsep.join(filter(None, [str(_folder_of(package)), paths]))
     environment = {
         **os.environ,
         **({"PYTHONPATH": paths} if paths else {}),
@@ -178,6 +185,16 @@ def start(
         pass_fds=pass_fds,
         start_new_session=start_new_session,
     )
+
+
+def _folder_of(package: Path) -> Path:
+    """Returns a folder in which Python finds this package and no other."""
+    name = hashlib.sha256(str(package).encode()).hexdigest()[:16]
+    folder = default_cache_dir() / "packages" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        (folder / package.name).symlink_to(package, target_is_directory=True)
+    return folder
 
 
 def describe_end(returncode: int) -> str:

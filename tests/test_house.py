@@ -184,7 +184,8 @@ def test_docstrings_open_with_an_imperative_or_a_noun_phrase():
 def test_spelling_is_american():
     """Exempt are the texts of the pocket world, which models have been trained on."""
     british = re.compile(
-        r"(?<![\w.`/-])(un)?(tokenis|normalis|optimis|serialis|colour|favour)", re.I
+        r"(?<![\w.`/-])(un)?(tokenis|normalis|optimis|serialis|colour|favour|behaviour|licence)",
+        re.I,
     )
     paths = [*ALL_SOURCES, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     paths = [path for path in paths if "pocket" not in path.parts and path != Path(__file__)]

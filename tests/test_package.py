@@ -52,9 +52,10 @@ def installed(tmp_path_factory):
 
 
 def run(installed, folder, *arguments):
-    # Compiled as users' programs are, unlike those of all other tests.
-    as_users = {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
-    environment = {**os.environ, **as_users, "PYTHONPATH": str(installed)}
+    # Compiled and kept as users' programs are, unlike those of all other tests.
+    environment = {x: y for x, y in os.environ.items() if not x.startswith(("JAX_", "XLA_"))}
+    environment |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(installed)}
+    environment["SPJAX_CACHE"] = str(folder / "cache")
     return subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
     )
@@ -65,6 +66,7 @@ def test_it_trains_outside_the_clone(installed, tmp_path):
     done = run(installed, tmp_path, "-m", "spjax.cli", "train", *FLAGS, "--gin.MODEL_DIR=run")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/result.json").is_file()
+    assert any((tmp_path / "cache/xla").iterdir())
     done = run(installed, tmp_path, "-c", PYTHON)
     assert done.returncode == 0, done.stderr
     folder, answers = done.stdout.splitlines()

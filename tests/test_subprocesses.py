@@ -1,7 +1,11 @@
 """Calls of functions in other processes: results, errors, the environment and the end."""
 
 import os
+import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +50,32 @@ def test_a_request_larger_than_a_pipe_does_not_wait_for_its_reader():
 def test_a_process_that_cannot_be_started(tmp_path):
     with pytest.raises(RuntimeError, match="that measures could not be started: .*nothing"):
         subprocesses.run("builtins:len", ["x"], "measures", python=str(tmp_path / "nothing"))
+
+
+def test_another_interpreter_finds_an_installed_spjax_and_no_other_package(tmp_path):
+    packages = tmp_path / "site-packages"
+    source = Path(subprocesses.__file__).parent
+    shutil.copytree(source, packages / "spjax", ignore=shutil.ignore_patterns("__pycache__"))
+    other = tmp_path / "python"  # without site, it does not know the spjax that is tested
+    other.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    other.chmod(0o755)
+    code = f"""if True:
+        import sys
+        sys.path.insert(0, {str(packages)!r})
+        from spjax import subprocesses
+        answers = subprocesses.run("sys:getsizeof", [1], "measures", python={str(other)!r})
+        print(subprocesses.__file__, answers)
+    """
+    environment = {x: y for x, y in os.environ.items() if x != "PYTHONPATH"}
+    environment["SPJAX_CACHE"] = str(tmp_path / "cache")
+    for _ in range(2):  # the second time the folder is there
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(packages / "spjax/subprocesses.py"))
+    (folder,) = (tmp_path / "cache/packages").iterdir()
+    assert [path.name for path in folder.iterdir()] == ["spjax"]
 
 
 def test_a_failure_ends_the_other_processes(tmp_path):

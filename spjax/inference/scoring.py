@@ -112,7 +112,7 @@ def labelled(
     vocabulary: str = "",
     prompt_index: int = 0,
 ) -> tuple[TaskInfo, CachedSplit]:
-    """Returns a task and a labelled split of it, with inputs as a prompt reads them.
+    """Returns a task and a labeled split of it, with inputs as a prompt reads them.
 
     Arguments and errors are those of `score_prompts`; `prompt_index` is that of the prompt.
     """

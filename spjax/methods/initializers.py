@@ -132,7 +132,7 @@ class ClassLabels:
         texts = tuple(self.labels) or tuple(labels)
         if not texts:
             raise ValueError(
-                "class-label initialisation needs label words, and the task has none. Set "
+                "class-label initialization needs label words, and the task has none. Set "
                 "CLASS_LABELS to a list of words, or use another initializer."
             )
         tokens = tuple(tuple(encode(word)) for word in texts)

@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import spjax
+from spjax.checkpoints.prompts import prompt_files
 from spjax.models.losses import token_losses
 from tests.api.conftest import SETTINGS, pairs
 
@@ -258,3 +259,11 @@ def test_a_multitask_prompt_keeps_its_parts(model, task, tmp_path):
     path = spjax.save_prompt(tuned.prompt(tuned.init()), tmp_path / "peft", "peft")
     config = json.loads((path / "adapter_config.json").read_text())
     assert config["peft_type"] == "MULTITASK_PROMPT_TUNING"
+
+
+@pytest.mark.parametrize("format", prompt_files.FORMATS)
+def test_a_multitask_prompt_goes_into_every_format(format, model, task, tmp_path):
+    tuned = spjax.TunedModel(model, spjax.MultitaskPromptTuning(length=3), task)
+    prompt = tuned.prompt(tuned.init())
+    stored = spjax.load_prompt(spjax.save_prompt(prompt, tmp_path / "prompt", format))
+    np.testing.assert_array_equal(stored.soft_tokens_PD, prompt.soft_tokens_PD)

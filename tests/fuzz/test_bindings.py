@@ -131,6 +131,7 @@ def fields():
             continue
         hints = typing.get_type_hints(target)
         found += [(name, x, hints.get(x, object)) for x in sorted(parameters(target))]
+    assert {name for name, *_ in found} >= {*BUILT}  # of this clone, not of another spjax
     return found
 
 

@@ -75,11 +75,12 @@ class Prompt:
                 f"neither soft tokens ('{SOFT_TOKENS}', 'added', 'prefix/...') nor a change of "
                 f"weights ({', '.join(WEIGHT_CHANGES)})."
             )
-        prefixes = {name.rpartition("/")[0] for name in tensors if name.startswith("prefix/")}
-        if prefixes and {f"{x}/{y}" for x in prefixes for y in ("keys", "values")} - {*tensors}:
+        if any(name.startswith("prefix/") for name in tensors):
+            self._check_prefixes({name for name in tensors if name.startswith("prefix/")})
+        if tensors and not any(map(is_answering, tensors)):
             raise ValueError(
-                f"the prompt from {self.origin} holds {', '.join(sorted(tensors)[:4])}; a prefix "
-                "has the two tensors prefix/SITE/keys and prefix/SITE/values."
+                f"the prompt from {self.origin} holds {', '.join(sorted(tensors))}, parts of a "
+                f"multitask prompt without the soft tokens ('{SOFT_TOKENS}') made of them."
             )
         table = tensors.get(SOFT_TOKENS)
         if table is not None and (table.ndim != 2 or 0 in table.shape):
@@ -101,6 +102,17 @@ class Prompt:
                     f"the provenance of the prompt from {self.origin} has {key!r}: {value!r}; it "
                     "must map strings to strings, and the key 'format' is taken."
                 )
+
+    def _check_prefixes(self, names: set[str]) -> None:
+        from spjax.injection import SITES  # it imports JAX
+
+        sites = {name.split("/")[1] for name in names} & {*SITES}
+        if names != {f"prefix/{site}/{part}" for site in sites for part in ("keys", "values")}:
+            raise ValueError(
+                f"the prompt from {self.origin} holds {', '.join(sorted(names)[:4])}; a prefix "
+                "has the two tensors prefix/SITE/keys and prefix/SITE/values, and the sites are "
+                f"{', '.join(SITES)}."
+            )
 
     @property
     def soft_tokens_PD(self) -> np.ndarray:

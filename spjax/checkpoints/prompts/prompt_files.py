@@ -133,6 +133,8 @@ def write(path: Path | str, prompt: Prompt, format: str = "npy") -> Path:
         raise ValueError(f"unknown prompt format {format!r}; use one of {', '.join(FORMATS)}.")
     if not prompt.tensors:
         raise ValueError(f"{prompt.origin} holds no tensors, so there is nothing to write.")
+    if format in _TABLES and _is_table(prompt.tensors):
+        prompt = Prompt.from_array(prompt.soft_tokens_PD, prompt.provenance, prompt.origin)
     try:
         if not prompt.is_soft_tokens:
             from spjax.checkpoints.prompts import adapters  # it imports JAX
@@ -173,14 +175,18 @@ def convert(source: Path | str, out: Path | str, format: str, base_model: str = 
         from spjax.checkpoints.prompts import adapters  # it imports JAX
 
         tensors, provenance = _read_tensors(tensors_source)
-        table = tensors.get(SOFT_TOKENS)
-        only_parts = tensors.keys() - {SOFT_TOKENS} <= MULTITASK_PARTS
-        if format in _TABLES and only_parts and table is not None and table.ndim == 2:
-            prompt = Prompt.from_array(table, {**provenance, **more}, str(source))
-            return write(out, prompt, format)
+        if format in _TABLES and _is_table(tensors):
+            return write(out, Prompt(tensors, {**provenance, **more}, str(source)), format)
         adapters.save(Path(out), tensors, {**provenance, **more}, format, str(source))
         return Path(out)
     return write(out, read_soft_tokens(source).with_provenance(more), format)
+
+
+def _is_table(tensors: Mapping[str, np.ndarray]) -> bool:
+    """Returns whether a table of soft tokens is all that answers depend on."""
+    table = tensors.get(SOFT_TOKENS)
+    parts = tensors.keys() - {SOFT_TOKENS}
+    return table is not None and table.ndim == 2 and parts <= MULTITASK_PARTS
 
 
 def _tensors_source(path: Path) -> Path | None:
@@ -210,7 +216,9 @@ def _read_tensors(source: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     else:
         tensors, provenance = array_files.read_safetensors(source)
     provenance.pop("format", None)
-    for name in filter(is_answering, tensors):
+    for name in tensors:
+        if not (is_answering(name) or name in MULTITASK_PARTS):
+            continue
         array_files.widen(tensors[name], f"{name} of {source}")  # refuses NaN
     return tensors, provenance
 

@@ -247,8 +247,13 @@ def test_what_a_prompt_cannot_hold():
         ValueError, match="the prompt from memory has shape .1, 1, 1.; expected two"
     ):
         Prompt({"prompt": [[[1.0]]]})
+    for prefix in ("prefix", "prefix/nowhere", "prefix/a/b"):
+        with pytest.raises(ValueError, match="prefix/SITE/keys .* sites are encoder, decoder, cro"):
+            Prompt({f"{prefix}/keys": ROWS, f"{prefix}/values": ROWS})
     with pytest.raises(ValueError, match="a prefix has the two tensors prefix/SITE/keys and pre"):
         Prompt({"prefix/decoder/keys": ROWS})
+    with pytest.raises(ValueError, match="holds shared, u, parts of a multitask prompt without"):
+        Prompt({"u": ROWS, "shared": ROWS})
     with pytest.raises(ValueError, match="from memory holds odd/x, which is neither soft tokens"):
         Prompt({"odd/x": ROWS})
     with pytest.raises(ValueError, match="added of the prompt from memory has 1 of .* not finite"):
@@ -273,11 +278,15 @@ def test_files_with_parts_of_a_multitask_prompt(tmp_path):
         assert same_bits(prompt_files.read(tmp_path / name).soft_tokens_PD, ROWS)
 
 
-def test_nan_is_not_converted(tmp_path):
-    path = tmp_path / "lora.safetensors"
-    tensors = {"lora/x/a": np.full((2, 2), np.nan, np.float32), "lora/x/b": ROWS}
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [("lora/x/a", {"lora/x/b": ROWS}), ("u", {"prompt": ROWS, "shared": ROWS, "v": ROWS})],
+)
+def test_nan_is_not_converted(name, others, tmp_path):
+    path = tmp_path / "parts.safetensors"
+    tensors = {name: np.full((2, 2), np.nan, np.float32), **others}
     safetensors.numpy.save_file(tensors, path)
-    with pytest.raises(ValueError, match="lora/x/a of .* not finite"):
+    with pytest.raises(ValueError, match=f"{name} of .* not finite"):
         prompt_files.convert(path, tmp_path / "out", "safetensors")
 
 
