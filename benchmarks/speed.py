@@ -86,7 +86,7 @@ class Ours:
         state = trainer.init_state([self.method] * runs, list(range(runs)), optimizer, self.base)
         self.states = (state,)
         self.untrained = jax.tree.map(lambda x: np.array(x[0]), state.trainable)
-        optimizer = dataclasses.replace(optimizer, learning_rate=0.0)
+        optimizer = dataclasses.replace(optimizer, learning_rate=1.0)  # rates are arguments
         self.program = trainer.StepConfig(
             self.config, (self.method.without_initializer(),), optimizer
         )

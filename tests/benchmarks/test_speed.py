@@ -1,0 +1,30 @@
+"""The benchmark of steps and answers measures what it says, on a model that takes no time."""
+
+import argparse
+
+import pytest
+
+from benchmarks import speed, step_profile
+
+
+def test_a_case_is_measured(monkeypatch):
+    monkeypatch.setattr(speed, "matmul_rate", lambda: 1e12)
+    options = argparse.Namespace(steps=1, rounds=1)
+    result = speed.case("pocket_50k", "pocket_boolq", 3, None, [1], options)
+    assert result["examples"] == 8 * speed.BATCH  # eight steps for one of T5 Small
+    assert result["train_examples_s"]["ours"] > 0 and result["answer_examples_s"]["ours"] > 0
+    assert 0 < result["share_of_matmul"] < 1
+    assert 0.5 < result["packing_efficiency"]["encoder"] <= 1
+    assert result["train_ratio"] is None
+    assert "pocket_50k" in speed.table([result])
+
+
+def test_a_step_is_profiled():
+    profile = step_profile.profile("pocket_50k", "pocket_boolq", 3)
+    assert profile["milliseconds"]["products with weights"] > 0
+    assert profile["rows"][1] >= 40
+
+
+def test_both_sides_must_write_as_many_tokens():
+    with pytest.raises(RuntimeError, match="has written 3 tokens instead of 4"):
+        speed.check_decoded(3)
