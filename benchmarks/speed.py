@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,9 @@ class Ours:
         # The shape is chosen as for a long training, from other examples than are timed.
         others = needs_of(task, prompt, 16, seed=1, size=runs * BATCH)
         longest = (int(lengths.longest(task)[0]) + prompt, int(lengths.longest(task)[1]))
-        self.rows = row_shapes.fastest(others, longest, self.config, steps=30_000)
-        self.at_once = row_shapes.steps_per_dispatch(self.config, self.rows)
-        self.efficiency = efficiency(self.rows, needs_of(task, prompt, 256, seed=2))
+        self.shapes = row_shapes.fastest(others, longest, self.config, steps=30_000)
+        self.at_once = row_shapes.steps_per_dispatch(self.config, self.shapes)
+        self.efficiency = efficiency(self.shapes, needs_of(task, prompt, 256, seed=2))
         optimizer = Adafactor(0.3)
         state = trainer.init_state([self.method] * runs, list(range(runs)), optimizer, self.base)
         self.states = (state,)
@@ -100,7 +100,7 @@ class Ours:
             batches = []
             for indices in self.indices[first : first + self.at_once]:
                 batch_rows = [batching.rows(self.split, part, self.layout) for part in indices]
-                packed = packing.pack(batching.gang(dict(enumerate(batch_rows))), self.rows)
+                packed = packing.pack(batching.gang(dict(enumerate(batch_rows))), self.shapes)
                 batches.append((packed, np.ones(runs, np.float32)))
             self.states, _ = trainer.train_steps(
                 self.program, self.states, self.base, batches, *settings
@@ -141,14 +141,13 @@ def needs_of(task: str, prompt: int, batches: int, seed: int, size: int = BATCH)
     return list(zip(*(part.reshape(batches, size) for part in positions)))
 
 
-def efficiency(rows: packing.Rows, needs: list[Any]) -> dict[str, float]:
+def efficiency(shapes: Sequence[packing.ChunkShape], needs: list[Any]) -> dict[str, float]:
     """Real over computed positions of encoder and decoder."""
-    counts = [int(packing.assign_positions(*need, rows)[0].max()) + 1 for need in needs]
-    computed = sum(sum(rows.split(count)) for count in counts)
+    chunks = [chunk.shape for need in needs for chunk in packing.assign_positions(*need, shapes)]
     real = [sum(int(need[i].sum()) for need in needs) for i in (0, 1)]
     return {
-        "encoder": real[0] / computed / rows.length,
-        "decoder": real[1] / computed / rows.target_length,
+        "encoder": real[0] / sum(shape.rows * shape.length for shape in chunks),
+        "decoder": real[1] / sum(shape.rows * shape.target_length for shape in chunks),
         "padded": real[0] / sum(len(x) * int(x.max()) for x, _ in needs),
     }
 
@@ -209,7 +208,7 @@ def case(
         "model": model,
         "task": task,
         "prompt": prompt,
-        "rows": dataclasses.asdict(ours.rows),
+        "chunks": [list(shape) for shape in ours.shapes],
         "examples": steps * BATCH,
     }
     training_sides = {"ours": ours.train, "matmul": lambda: 1 / matmul_rate()}

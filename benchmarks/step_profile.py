@@ -72,7 +72,7 @@ def profile(model: str, task: str, prompt: int) -> dict[str, Any]:
     """Milliseconds a chunk by kind of operation, and the chunk's shape."""
     ours = Ours(model, task, prompt, 1)
     batch = batching.rows(ours.split, np.arange(BATCH), ours.layout)
-    chunk = Batch(**packing.pack(batch, ours.rows)[0])
+    chunk = Batch(**packing.pack(batch, ours.shapes)[0])
 
     def begin() -> tuple[Any, ...]:
         return trainer.begin_step(ours.program, ours.states, ours.base, jax.random.key(0))

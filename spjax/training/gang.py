@@ -98,9 +98,9 @@ class Gang:
         runs = [member.run for member in self.members]
         self._rates_N = jnp.asarray([r.optimizer.learning_rate for r in runs], jnp.float32)
         self._rng = jax.random.key(runs[0].seed)
-        self._rows = row_shapes.of_gang(runs[0], [m.data for m in self.members], model)
+        self._shapes = row_shapes.of_gang(runs[0], [m.data for m in self.members], model)
         self._steps_per_dispatch = row_shapes.steps_per_dispatch(
-            self.config.model, self._rows, runs[0].microbatches
+            self.config.model, self._shapes, runs[0].microbatches
         )
         self._losses: dict[Member, list[jax.Array]] = {member: [] for member in members}
         try:
@@ -180,7 +180,7 @@ class Gang:
         for i, batch in batches.items():  # of its own rows, whatever the others' targets are
             factor = self.config.loss_normalizing_factor
             totals_N[i] = losses.total(batch["target_segments_BM"], factor)
-        return packing.pack(batching.gang(batches), self._rows), totals_N
+        return packing.pack(batching.gang(batches), self._shapes), totals_N
 
     def mean_loss(self, member: Member) -> float | None:
         """Returns a run's mean loss since the last call, None if a step had to stop it.

@@ -71,10 +71,10 @@ def gang(name, prompts, normalizer=None):
 
 
 @functools.cache
-def gradients_of(name, prompts, normalizer, rows):
+def gradients_of(name, prompts, normalizer, shapes):
     program, states, batch, totals = gang(name, prompts, normalizer)
     inputs, key, *sums = trainer.begin_step(program, states, BASE, jax.random.key(0))
-    for chunk in packing.pack(batch, rows):
+    for chunk in packing.pack(batch, shapes):
         chunk = Batch(**chunk)
         sums = trainer.add_gradients(program.of_model, inputs, BASE, chunk, totals, key, *sums)
     return sums
@@ -82,14 +82,17 @@ def gradients_of(name, prompts, normalizer, rows):
 
 TRAINED = [name for name in methods.names() if methods.get(name).trained]
 PLAIN = packing.plain(16, 4, 8)
-PACKED = [packing.Rows(32, 8, 4, (8,)), packing.Rows(24, 12, 5, (2, 1))]
+PACKED = [
+    (packing.ChunkShape(8, 32, 8, 4),),
+    (packing.ChunkShape(2, 24, 12, 5), packing.ChunkShape(1, 16, 4, 2)),
+]
 
 
-@pytest.mark.parametrize("rows", PACKED)
+@pytest.mark.parametrize("shapes", PACKED)
 @pytest.mark.parametrize("normalizer", [None, *losses.NORMALIZERS])
-def test_packed_rows_give_the_gradients_of_single_ones(rows, normalizer):
+def test_packed_rows_give_the_gradients_of_single_ones(shapes, normalizer):
     alone = gradients_of("prompt_tuning", (3, 5), normalizer, PLAIN)
-    packed = gradients_of("prompt_tuning", (3, 5), normalizer, rows)
+    packed = gradients_of("prompt_tuning", (3, 5), normalizer, shapes)
     grads_RD = np.asarray(alone[0].prompt_RD)
     assert np.abs(grads_RD[:8]).min() > 0 and (grads_RD[8:] == 0).all()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), alone, packed)

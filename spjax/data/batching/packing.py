@@ -1,4 +1,4 @@
-"""Packing: several examples in a row, rows of one shape, in chunks of few sizes.
+"""Packing: several examples in a row, rows in chunks of few shapes.
 
 Packing changes the positions of examples, not the set of examples in a batch. Every segment of a
 row keeps its own run and task, so its slots still point into its own prompt.
@@ -6,8 +6,9 @@ row keeps its own run and task, so its slots still point into its own prompt.
 
 from __future__ import annotations
 
-import dataclasses
+import bisect
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,110 +16,179 @@ from spjax.data.batching.batching import ROW_LENGTHS, HostBatch, smallest
 
 _TARGETS = (4, 8, 16, 32, 64, 128, 256)
 _POSITIONS_PER_SEGMENT = 8  # of a row; bounds G, which costs nothing, without looking at the texts
-_SMALLEST_SHARE = 4  # of a big chunk in a small one
+_SMALL_SHARE = 4  # of the rows of a chunk in a small one
+_MOST_SHAPES, _SAVING = 6, 0.99  # each is a compilation, and saves a hundredth at the least
+_ENOUGH_EXAMPLES = 512  # to choose shapes by: a gang's batch may have thousands
+
+Batches = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """The shape of packed rows.
+class ChunkShape(NamedTuple):
+    """Shape of a chunk: rows that go through the model together, by one compiled program.
 
     Attributes:
+      rows: B.
       length: L, positions of the encoder.
       target_length: M, positions of the decoder.
       segments: G, most examples in a row.
-      chunks: rows that go through the model at a time: one number, or a big and a small one.
     """
 
+    rows: int
     length: int
     target_length: int
     segments: int
-    chunks: tuple[int, ...]
 
-    def split(self, rows: int) -> list[int]:
-        """Returns the chunks that hold a number of rows; small ones where they save a row."""
-        big, small = self.chunks[0], self.chunks[-1]
-        whole, left_over = divmod(rows, big)
-        few = -(-left_over // small)
-        if left_over and big - few * small < small:
-            return [big] * (whole + 1)
-        return [big] * whole + [small] * few
+
+class Chunk(NamedTuple):
+    """Examples of a batch that share a chunk, and their positions in it; all int64 `[N]`.
+
+    Attributes:
+      shape: of the chunk.
+      examples: their numbers in the batch.
+      rows: row of each.
+      starts: first encoder position of each.
+      target_starts: first decoder position of each.
+      segments: segment of each, from 0.
+    """
+
+    shape: ChunkShape
+    examples: np.ndarray
+    rows: np.ndarray
+    starts: np.ndarray
+    target_starts: np.ndarray
+    segments: np.ndarray
 
 
 def assign_positions(
-    lengths_N: np.ndarray, targets_N: np.ndarray, rows: Rows
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Assigns each example a position: the longest first, each in the first row with room.
+    lengths_N: np.ndarray, targets_N: np.ndarray, shapes: Sequence[ChunkShape]
+) -> list[Chunk]:
+    """Assigns each example a position in a chunk, the longest first.
+
+    A chunk has the shortest rows that hold the longest example left, or, where one chunk holds all
+    that is left, the least positions. Each example goes into the first row with room.
 
     Args:
-      lengths_N: encoder positions of each example, prompt included; at most `rows.length`.
-      targets_N: decoder positions of each example; at most `rows.target_length`.
-      rows: the shape.
+      lengths_N: encoder positions of each example, prompt included.
+      targets_N: decoder positions of each example.
+      shapes: that chunks may have; one of them holds any example.
+    """
+    order_N = np.argsort(-lengths_N, kind="stable")
+    lengths, targets = lengths_N[order_N].tolist(), targets_N[order_N].tolist()
+    shapes = sorted(shapes, key=lambda shape: (shape.length, -shape.rows))
+    remaining, chunks = list(range(len(lengths))), []
+    while remaining:
+        fitting = [
+            shape
+            for shape in shapes
+            if lengths[remaining[0]] <= shape.length
+            and targets[remaining[0]] <= shape.target_length
+        ]
+        total, count = sum(lengths[i] for i in remaining), len(remaining)
+        holding = [
+            shape
+            for shape in fitting
+            if total <= shape.rows * shape.length and count <= shape.rows * shape.segments
+        ]
+        for shape in sorted(holding, key=_positions):
+            placed, left_over = _fill(shape, remaining, lengths, targets)
+            if not left_over:
+                break
+        else:
+            shape = fitting[0]
+            placed, left_over = _fill(shape, remaining, lengths, targets)
+        columns = np.array(placed, np.int64).T
+        chunks.append(Chunk(shape, order_N[columns[0]], *columns[1:]))
+        remaining = left_over
+    return chunks
+
+
+def _positions(shape: ChunkShape) -> int:
+    return shape.rows * (shape.length + shape.target_length)
+
+
+def _fill(
+    shape: ChunkShape, remaining: list[int], lengths: list[int], targets: list[int]
+) -> tuple[list[tuple[int, int, int, int, int]], list[int]]:
+    """Puts examples into a chunk, each in the first row with room.
+
+    Args:
+      shape: of the chunk.
+      remaining: examples to choose from, the longest first.
+      lengths: encoder positions of all examples, the longest first.
+      targets: decoder positions of all examples.
 
     Returns:
-      Row, first encoder position, first decoder position and segment (from 0) of each, int64.
+      Example, row, first encoder position, first decoder position and segment of each that found
+      room, and the examples that did not.
     """
-    inputs, targets = lengths_N.tolist(), targets_N.tolist()
-    placed = np.zeros((4, len(inputs)), np.int64)
     used: list[list[int]] = []  # encoder positions, decoder positions, segments of each row
-    for i in np.argsort(-lengths_N, kind="stable").tolist():
-        x, y = inputs[i], targets[i]
+    placed, left_over = [], []
+    at = 0
+    while at < len(remaining):
+        i = remaining[at]
+        x, y = lengths[i], targets[i]
         for number, row in enumerate(used):  # noqa: B007  (used below)
             if (
-                row[0] + x <= rows.length
-                and row[1] + y <= rows.target_length
-                and row[2] < rows.segments
+                row[0] + x <= shape.length
+                and row[1] + y <= shape.target_length
+                and row[2] < shape.segments
             ):
                 break
         else:
+            if len(used) == shape.rows:
+                # On to the first example that is short enough for some row.
+                room = shape.length - min(row[0] for row in used)
+                after = at + 1
+                if x > room:
+                    after = bisect.bisect_left(
+                        remaining, -room, lo=after, key=lambda i: -lengths[i]
+                    )
+                left_over += remaining[at:after]
+                at = after
+                continue
             number, row = len(used), [0, 0, 0]
             used.append(row)
-        placed[:, i] = number, *row
+        placed.append((i, number, row[0], row[1], row[2]))
         row[0], row[1], row[2] = row[0] + x, row[1] + y, row[2] + 1
-    return placed[0], placed[1], placed[2], placed[3]
+        at += 1
+    return placed, left_over
 
 
-def pack(batch: HostBatch, rows: Rows) -> list[HostBatch]:
+def pack(batch: HostBatch, shapes: Sequence[ChunkShape]) -> list[HostBatch]:
     """Packs a batch of one example a row into fewer rows.
 
     Args:
       batch: as `batching.gang` makes it; every example starts at the first position of its row.
-      rows: the shape.
+      shapes: that chunks may have.
 
     Returns:
-      The chunks, each with as many rows as one of `rows.chunks`. Rows that are left over are
-      empty: all their segments are 0.
+      The chunks, each of one of the shapes. Rows that are left over are empty: all their segments
+      are 0.
     """
     real_BL, real_BM = batch["input_segments_BL"] > 0, batch["target_segments_BM"] > 0
     lengths_N, targets_N = real_BL.sum(axis=1), real_BM.sum(axis=1)
-    row_N, start_N, target_start_N, segment_N = assign_positions(lengths_N, targets_N, rows)
-    sizes = rows.split(int(row_N.max()) + 1)
-    total = sum(sizes)
-
-    def moved(
-        names: Sequence[str], width: int, starts_N: np.ndarray, counts_N: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        source = _ranges(np.arange(len(row_N)) * batch[names[0]].shape[1], counts_N)
-        goal = _ranges(row_N * width + starts_N, counts_N)
-        arrays = {}
-        for name in names:
-            arrays[name] = np.full(total * width, -1 if name == "slots_BL" else 0, np.int32)
-            arrays[name][goal] = batch[name].reshape(-1)[source]
-        segments = names[-1]
-        arrays[segments][goal] = np.repeat(segment_N + 1, counts_N)
-        return {name: array.reshape(total, width) for name, array in arrays.items()}
-
-    inputs = ("inputs_BL", "slots_BL", "input_segments_BL")
-    packed = moved(inputs, rows.length, start_N, lengths_N)
-    targets = ("targets_BM", "target_segments_BM")
-    packed |= moved(targets, rows.target_length, target_start_N, targets_N)
-    for name in ("runs_BG", "tasks_BG"):
-        packed[name] = np.zeros((total, rows.segments), np.int32)
-        packed[name][row_N, segment_N] = batch[name][:, 0]
-    ends = np.cumsum(sizes)
-    return [
-        {name: array[end - size : end] for name, array in packed.items()}
-        for size, end in zip(sizes, ends.tolist())
-    ]
+    packed = []
+    for shape, examples_N, rows_N, *starts, segments_N in assign_positions(
+        lengths_N, targets_N, shapes
+    ):
+        chunk = {}
+        for names, width, starts_N, counts_N in (
+            (("inputs_BL", "slots_BL", "input_segments_BL"), shape.length, starts[0], lengths_N),
+            (("targets_BM", "target_segments_BM"), shape.target_length, starts[1], targets_N),
+        ):
+            counts_N = counts_N[examples_N]
+            source = _ranges(examples_N * batch[names[0]].shape[1], counts_N)
+            goal = _ranges(rows_N * width + starts_N, counts_N)
+            for name in names:
+                array = np.full(shape.rows * width, -1 if name == "slots_BL" else 0, np.int32)
+                array[goal] = batch[name].reshape(-1)[source]
+                chunk[name] = array.reshape(shape.rows, width)
+            chunk[names[-1]].reshape(-1)[goal] = np.repeat(segments_N + 1, counts_N)
+        for name in ("runs_BG", "tasks_BG"):
+            chunk[name] = np.zeros((shape.rows, shape.segments), np.int32)
+            chunk[name][rows_N, segments_N] = batch[name][examples_N, 0]
+        packed.append(chunk)
+    return packed
 
 
 def _ranges(starts_N: np.ndarray, counts_N: np.ndarray) -> np.ndarray:
@@ -127,7 +197,7 @@ def _ranges(starts_N: np.ndarray, counts_N: np.ndarray) -> np.ndarray:
     return np.arange(counts_N.sum()) + np.repeat(starts_N - before_N, counts_N)
 
 
-def plain(length: int, target_length: int, rows: int, multiple: int = 1) -> Rows:
+def plain(length: int, target_length: int, rows: int, multiple: int = 1) -> tuple[ChunkShape]:
     """Returns the shape with one example a row, all rows at once.
 
     Args:
@@ -138,71 +208,108 @@ def plain(length: int, target_length: int, rows: int, multiple: int = 1) -> Rows
     """
     room = smallest(ROW_LENGTHS, length, length)
     target_room = smallest(_TARGETS, target_length, target_length)
-    return Rows(room, target_room, 1, (-(-rows // multiple) * multiple,))
+    return (ChunkShape(-(-rows // multiple) * multiple, room, target_room, 1),)
 
 
 def choose(
-    batches: Sequence[tuple[np.ndarray, np.ndarray]],
+    batches: Batches,
     cost: Callable[[int, int], float],
     *,
     longest: tuple[int, int],
     limit: int,
-    positions: int,
+    rows_at_once: Callable[[int], int] | None,
     parts: int = 1,
     multiple: int = 1,
     unit: int = 1,
     program: float = 0.0,
-) -> Rows:
-    """Returns the shape in which some batches cost least.
+    chunk: float = 0.0,
+) -> tuple[ChunkShape, ...]:
+    """Returns the shapes of chunks in which some batches cost least.
 
     Args:
       batches: encoder and decoder positions of the examples of some typical batches.
       cost: of a row with L encoder and M decoder positions, in all steps, in any unit.
       longest: encoder and decoder positions that any example may need.
       limit: most encoder positions of a row, unless the longest example needs more.
-      positions: encoder positions in a chunk, about; 0 for whole batches at once.
+      rows_at_once: most rows of some length in a chunk; None for whole batches at once, in one
+        shape.
       parts: least number of chunks of a batch.
       multiple: rows of a chunk are a multiple of this, the number of devices that share them.
       unit: row lengths are a multiple of this.
-      program: cost of compiling one more size of chunk.
+      program: cost of compiling one more shape.
+      chunk: cost of one more chunk in all steps, whatever its shape.
     """
-    best, chosen = float("inf"), None
-    most = max(longest[0], limit)
-    totals = [(int(inputs.sum()), int(targets.sum())) for inputs, targets in batches]
-    lengths = [n for n in ROW_LENGTHS if longest[0] <= n <= most and n % unit == 0]
-    lengths = lengths or [-(-longest[0] // unit) * unit]
-    for length in lengths:
-        # Longer rows waste less at their end and cost more in attention.
-        for target_length in sorted({max(longest[1], n) for n in _TARGETS}):
-            shape = Rows(length, target_length, max(1, length // _POSITIONS_PER_SEGMENT), (1,))
-            row = cost(length, target_length)
-            least = [max(-(-x // length), -(-y // target_length)) for x, y in totals]
-            if np.mean(least) * row + program >= best:
-                continue  # not even without any waste
-            counts = [int(assign_positions(*batch, shape)[0].max()) + 1 for batch in batches]
-            for chunks in _chunks(max(counts), length, positions, parts, multiple):
-                rows = dataclasses.replace(shape, chunks=chunks)
-                padded = float(np.mean([sum(rows.split(count)) for count in counts]))
-                price = padded * row + program * len(chunks)
-                if price < best:
-                    best, chosen = price, rows
-    assert chosen is not None
+    batches = batches[: max(1, _ENOUGH_EXAMPLES // len(batches[0][0]))]
+    lengths = [n for n in ROW_LENGTHS if n <= max(longest[0], limit) and n % unit == 0]
+    if not lengths or lengths[-1] < longest[0]:
+        lengths.append(-(-longest[0] // unit) * unit)
+
+    def price(shapes: Sequence[ChunkShape]) -> float:
+        row_costs = {
+            shape: shape.rows * cost(shape.length, shape.target_length) for shape in shapes
+        }
+        total = sum(
+            row_costs[x.shape] + chunk for b in batches for x in assign_positions(*b, shapes)
+        )
+        return total / len(batches) + program * len(shapes)
+
+    candidates = [
+        shape
+        for length in lengths
+        for target_length in _target_lengths(batches, length, longest[1])
+        for shape in _shapes(batches, length, target_length, rows_at_once, parts, multiple)
+    ]
+    holding_all = [shape for shape in candidates if shape.length >= longest[0]]
+    least = [
+        np.mean([max(x.sum() / s.length, y.sum() / s.target_length) for x, y in batches])
+        * cost(s.length, s.target_length)
+        for s in holding_all
+    ]
+    best: float = float("inf")
+    chosen: tuple[ChunkShape, ...] = ()
+    for bound, shape in sorted(zip(least, holding_all)):
+        if bound + program < best:  # it would be, without any waste
+            best, chosen = min((best, chosen), (price([shape]), (shape,)))
+    while rows_at_once and len(chosen) < _MOST_SHAPES:
+        more = [(*chosen, shape) for shape in candidates if shape not in chosen]
+        cheapest, shapes = min(((price(shapes), shapes) for shapes in more), default=(best, ()))
+        if cheapest > _SAVING * best:
+            break
+        best, chosen = cheapest, shapes
     return chosen
 
 
-def _chunks(
-    rows: int, length: int, positions: int, parts: int, multiple: int
-) -> list[tuple[int, ...]]:
-    """Returns sizes of chunks to choose from, for batches of up to so many rows."""
+def _target_lengths(batches: Batches, length: int, longest: int) -> list[int]:
+    """Returns decoder positions to choose from for rows of some length."""
+    inputs, targets = (sum(int(part.sum()) for part in parts) for parts in zip(*batches))
+    needed = max(longest, length * targets / inputs)  # where rows are full
+    fewest = smallest(_TARGETS, longest, longest)
+    return sorted(
+        {fewest, *(smallest(_TARGETS, round(n), longest) for n in (needed, 1.5 * needed))}
+    )
 
-    def rounded(number: float) -> int:
-        return max(1, round(number / multiple)) * multiple
 
-    in_parts = -(-rows // parts)
-    big = -(-in_parts // multiple) * multiple
-    if not positions:
-        return [(big,)]
-    if in_parts * length > positions:
-        big = rounded(positions / length)
-    small = rounded(big / _SMALLEST_SHARE)
-    return [(big,)] if small == big else [(big,), (big, small)]
+def _shapes(
+    batches: Batches,
+    length: int,
+    target_length: int,
+    rows_at_once: Callable[[int], int] | None,
+    parts: int,
+    multiple: int,
+) -> list[ChunkShape]:
+    """Returns the shapes of big and small chunks with rows of some length."""
+    shape = ChunkShape(1 << 30, length, target_length, max(1, length // _POSITIONS_PER_SEGMENT))
+    most = 1
+    for inputs, targets in batches:
+        fitting = inputs <= length
+        if fitting.any():
+            (chunk,) = assign_positions(inputs[fitting], targets[fitting], [shape])
+            most = max(most, int(chunk.rows.max()) + 1)
+    big = -(-most // parts)
+    if not rows_at_once:
+        return [shape._replace(rows=-(-big // multiple) * multiple)]
+    at_once = max(1, rows_at_once(length))
+    even = -(-most // -(-big // at_once))  # as many in each chunk of a batch
+    big = min(big, at_once)
+    sizes = {round(rows / multiple) for rows in (big, min(big, even), big / _SMALL_SHARE)}
+    return [shape._replace(rows=max(1, size) * multiple) for size in sorted(sizes)]

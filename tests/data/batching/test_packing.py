@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from spjax.data.batching import batching, packing
+from spjax.data.batching.packing import ChunkShape
 
 
 def batch_of(lengths, targets, prompt=2):
@@ -48,15 +49,24 @@ def examples(chunks):
     return found
 
 
+SHAPES = (ChunkShape(2, 12, 5, 4), ChunkShape(3, 6, 3, 1))
+
+
 def test_every_example_is_whole_and_keeps_its_run_task_and_slots():
-    lengths, targets = [9, 5, 3, 8, 4, 10], [1, 2, 3, 1, 2, 2]
-    batch = batch_of(lengths, targets)
-    rows = packing.Rows(12, 5, 4, (2, 1))
-    chunks = packing.pack(batch, rows)
-    assert [len(chunk["inputs_BL"]) for chunk in chunks] == [2, 2]
-    assert {len(array[0]) for chunk in chunks for array in chunk.values()} == {12, 5, 4}
+    lengths, targets = [9, 5, 3, 8, 4, 10, 5, 6], [1, 2, 3, 1, 2, 2, 1, 1]
+    chunks = packing.pack(batch_of(lengths, targets), SHAPES)
+    assert [chunk["inputs_BL"].shape for chunk in chunks] == [(2, 12), (2, 12), (3, 6)]
+    for chunk, (rows, length, target_length, segments) in zip(
+        chunks, [SHAPES[0], SHAPES[0], SHAPES[1]]
+    ):
+        widths = {name[-2:]: array.shape for name, array in chunk.items()}
+        assert widths == {
+            "BL": (rows, length),
+            "BM": (rows, target_length),
+            "BG": (rows, segments),
+        }
     found = examples(chunks)
-    assert sorted(found) == list(range(6))
+    assert sorted(found) == list(range(8))
     for i, (inputs, slots, outputs, task) in found.items():
         assert inputs == [100 * i + place for place in range(lengths[i])]
         assert slots == [0, 1] + [-1] * (lengths[i] - 2)
@@ -64,33 +74,64 @@ def test_every_example_is_whole_and_keeps_its_run_task_and_slots():
 
 
 @pytest.mark.parametrize(
-    ("rows", "count"),
+    ("shape", "rows"),
     [
-        (packing.Rows(8, 100, 99, (1,)), 3),
-        (packing.Rows(8, 2, 99, (1,)), 6),
-        (packing.Rows(8, 100, 1, (1,)), 6),
+        (ChunkShape(9, 8, 100, 99), 3),
+        (ChunkShape(9, 8, 2, 99), 6),
+        (ChunkShape(9, 8, 100, 1), 6),
     ],
 )
-def test_room_is_kept_in_positions_targets_and_segments(rows, count):
+def test_room_is_kept_in_positions_targets_and_segments(shape, rows):
     lengths, targets = np.array([4] * 6), np.array([2] * 6)
-    row, start, target_start, segment = packing.assign_positions(lengths, targets, rows)
-    assert row.max() + 1 == count
-    for own in range(count):
-        inside = row == own
-        assert (start[inside] + 4).max() <= 8 and (target_start[inside] + 2).max() <= 100
-        assert sorted(segment[inside]) == list(range(inside.sum()))
+    (chunk,) = packing.assign_positions(lengths, targets, [shape])
+    assert chunk.shape == shape and chunk.rows.max() + 1 == rows
+    for row in range(rows):
+        inside = chunk.rows == row
+        assert (chunk.starts[inside] + 4).max() <= 8
+        assert (chunk.target_starts[inside] + 2).max() <= 100
+        assert sorted(chunk.segments[inside]) == list(range(inside.sum()))
+
+
+def shapes_of(lengths, shapes, targets=1):
+    """The shape and the lengths of each chunk."""
+    lengths = np.array(lengths)
+    chunks = packing.assign_positions(lengths, np.full(len(lengths), targets), shapes)
+    return [(chunk.shape[:2], lengths[chunk.examples].tolist()) for chunk in chunks]
+
+
+def test_a_chunk_has_the_shortest_rows_that_hold_the_longest_example_left():
+    long, short = ChunkShape(1, 16, 4, 2), ChunkShape(2, 8, 2, 1)
+    assert shapes_of([7, 15, 9, 8, 6], [short, long]) == [
+        ((1, 16), [15]),
+        ((1, 16), [9, 7]),
+        ((2, 8), [8, 6]),
+    ]
+
+
+def test_the_last_chunk_has_the_fewest_positions_that_hold_what_is_left():
+    shapes = [ChunkShape(8, 8, 2, 1), ChunkShape(2, 8, 2, 1), ChunkShape(2, 10, 2, 1)]
+    assert shapes_of([5] * 9, shapes) == [((8, 8), [5] * 8), ((2, 8), [5])]
+    assert shapes_of([5] * 2, shapes) == [((2, 8), [5] * 2)]
+    assert shapes_of([5, 9], shapes) == [((2, 10), [9, 5])]
+    assert shapes_of([], shapes) == []
+
+
+def test_a_target_may_need_another_shape():
+    shapes = [ChunkShape(2, 8, 2, 1), ChunkShape(2, 16, 4, 1)]
+    assert shapes_of([8], shapes, targets=3) == [((2, 16), [8])]
+
+
+def test_short_examples_fill_what_long_ones_leave():
+    assert shapes_of([12, 2, 5, 6, 4], [ChunkShape(2, 16, 9, 9)]) == [
+        ((2, 16), [12, 6, 5, 4, 2]),
+    ]
 
 
 def test_rows_that_are_left_over_are_empty():
-    chunks = packing.pack(batch_of([3], [1]), packing.Rows(4, 4, 2, (3,)))
+    chunks = packing.pack(batch_of([3], [1]), [ChunkShape(3, 4, 4, 2)])
     (chunk,) = chunks
     assert (chunk["input_segments_BL"][1:] == 0).all() and (chunk["slots_BL"][1:] == -1).all()
     assert (chunk["target_segments_BM"][1:] == 0).all()
-
-
-def test_chunks():
-    rows = packing.Rows(4, 4, 2, (8, 2))
-    assert rows.split(1) == [2] and rows.split(16) == [8, 8] and rows.split(11) == [8, 2, 2]
 
 
 def sampled(lengths, targets, batches=8, size=32):
@@ -100,46 +141,46 @@ def sampled(lengths, targets, batches=8, size=32):
 
 def chosen(batches, **options):
     longest = (max(x.max() for x, _ in batches), max(y.max() for _, y in batches))
-    settings = {"longest": longest, "limit": 1024, "positions": 2048}
+    settings = {"longest": longest, "limit": 1024, "rows_at_once": lambda length: 2048 // length}
     return packing.choose(batches, lambda x, y: x * (1 + x / 500) + 3 * y, **settings | options)
 
 
-def test_the_cheapest_shape_wastes_little():
+def computed(batches, shapes):
+    chunks = [chunk.shape for b in batches for chunk in packing.assign_positions(*b, shapes)]
+    return sum(shape.rows * shape.length for shape in chunks)
+
+
+def test_the_cheapest_shapes_waste_little():
     batches = sampled(np.arange(60, 200), [2, 3])
-    rows = chosen(batches)
+    shapes = chosen(batches)
     real = sum(int(x.sum()) for x, _ in batches)
-    computed = rows.length * sum(
-        sum(rows.split(int(packing.assign_positions(x, y, rows)[0].max()) + 1)) for x, y in batches
-    )
-    assert real / computed > 0.85 and rows.length * rows.chunks[0] < 2500
+    assert real / computed(batches, shapes) > 0.85
+    assert all(shape.rows * shape.length <= 2048 for shape in shapes)
+
+
+def test_short_examples_have_short_rows_where_a_shape_pays():
+    # Attention in rows for the longest example would cost the others a multiple.
+    batches = sampled([60] * 30 + [1000], [2])
+    few, many = chosen(batches, program=1e9), chosen(batches)
+    assert len(few) == 1 and few[0].length >= 1000
+    assert len(many) > 1 and min(shape.length for shape in many) <= 192
 
 
 def test_a_shape_serves_devices_parts_and_the_longest_example():
     batches = sampled(np.arange(60, 200), [2, 3])
-    assert all(size % 8 == 0 for size in chosen(batches, multiple=8).chunks)
-    few = {"positions": 0, "program": 1e9}
-    whole, parts = chosen(batches, **few), chosen(batches, parts=4, **few)
-    assert len(whole.chunks) == len(parts.chunks) == 1
-    assert parts.length * parts.chunks[0] < whole.length * whole.chunks[0] / 3
-    assert chosen(batches, longest=(2000, 300)).length == 2000
-    assert chosen(batches, longest=(600, 300)).target_length == 300
-    assert chosen(batches, limit=192).length <= 200
+    assert all(shape.rows % 8 == 0 for shape in chosen(batches, multiple=8))
+    at_once = {"rows_at_once": None}
+    (whole,), (parts,) = chosen(batches, **at_once), chosen(batches, parts=4, **at_once)
+    assert parts.length * parts.rows < whole.length * whole.rows / 3
+    assert max(shape.length for shape in chosen(batches, longest=(2000, 300))) == 2000
+    assert all(x.target_length >= 300 for x in chosen(batches, longest=(600, 300)))
+    assert all(shape.length <= 200 for shape in chosen(batches, limit=192))
 
 
-def test_smaller_chunks_serve_batches_of_other_sizes():
+def test_devices_other_than_cpu_take_batches_whole():
     batches = sampled(np.arange(60, 200), [2, 3])
-    assert len(chosen(batches, positions=0).chunks) == 1  # accelerators take batches whole
-    big, small = chosen(batches, positions=1000).chunks
-    assert small < big
-
-
-@pytest.mark.parametrize(
-    "rows, chunks",
-    [(0, []), (3, [4]), (12, [4, 4, 4]), (13, [17]), (17, [17]), (18, [17, 4]), (33, [17, 17])],
-)
-def test_small_chunks_are_used_where_they_save_one(rows, chunks):
-    assert packing.Rows(96, 8, 12, (17, 4)).split(rows) == chunks
-    assert packing.Rows(96, 8, 12, (17,)).split(rows) == [17] * -(-rows // 17)
+    (shape,) = chosen(batches, rows_at_once=None)
+    assert all(len(packing.assign_positions(*batch, [shape])) == 1 for batch in batches)
 
 
 def test_packing_takes_little_time(many_runs=16):
@@ -147,11 +188,11 @@ def test_packing_takes_little_time(many_runs=16):
 
     rng = np.random.default_rng(0)
     batch = batch_of(rng.integers(20, 60, 32 * many_runs).tolist(), [3] * 32 * many_runs)
-    rows = packing.Rows(256, 64, 32, (8, 2))
-    packing.pack(batch, rows)
+    shapes = [ChunkShape(8, 256, 64, 32), ChunkShape(2, 256, 64, 32), ChunkShape(16, 64, 8, 4)]
+    packing.pack(batch, shapes)
     start = time.process_time()
     for _ in range(5):
-        packing.pack(batch, rows)
+        packing.pack(batch, shapes)
     assert (time.process_time() - start) / 5 < 0.05  # seconds; a gang's step takes far more
 
 
@@ -161,12 +202,13 @@ def test_gangs_of_unequal_rows_pack():
     assert merged["runs_BG"][:, 0].tolist() == [1, 1, 4]
     assert sorted(
         examples(
-            packing.pack({**merged, "runs_BG": np.arange(3)[:, None]}, packing.Rows(10, 4, 3, (1,)))
+            packing.pack({**merged, "runs_BG": np.arange(3)[:, None]}, [ChunkShape(1, 10, 4, 3)])
         )
     ) == [0, 1, 2]
 
 
 def test_row_lengths_of_a_unit():
     for longest in (100, 1100):  # beyond the usual lengths too
-        found = chosen(sampled([60, 70, longest], [4]), unit=128)
-        assert found.length % 128 == 0 and found.length >= longest
+        shapes = chosen(sampled([60, 70, longest], [4]), unit=128)
+        assert all(shape.length % 128 == 0 for shape in shapes)
+        assert max(shape.length for shape in shapes) >= longest
