@@ -34,7 +34,7 @@ import numpy as np
 from benchmarks import lengths, machine
 from benchmarks.peft_peer import Peer
 from spjax import partitioning, text_tables
-from spjax.data.batching import batching, packing
+from spjax.data.batching import batching, chunk_shapes, packing
 from spjax.data.token_cache.cache import CachedSplit, Ragged
 from spjax.inference import evaluation
 from spjax.methods.initializers import SampledVocabulary
@@ -79,7 +79,7 @@ class Ours:
         # The shape is chosen as for a long training, from other examples than are timed.
         others = needs_of(task, prompt, 16, seed=1, size=runs * BATCH)
         longest = (int(lengths.longest(task)[0]) + prompt, int(lengths.longest(task)[1]))
-        self.shapes = row_shapes.fastest(others, longest, self.config, steps=30_000)
+        self.shapes = chunk_shapes.fastest(others, longest, self.config, steps=30_000)
         self.at_once = row_shapes.steps_per_dispatch(self.config, self.shapes)
         self.efficiency = efficiency(self.shapes, needs_of(task, prompt, 256, seed=2))
         optimizer = Adafactor(0.3)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from spjax import methods, partitioning, trees
-from spjax.data.batching import batching, packing
+from spjax.data.batching import batching, chunk_shapes, packing
 from spjax.methods.initializers import Uniform
 from spjax.models import T5Config
 from spjax.models.t5 import init_weights
@@ -81,7 +81,7 @@ def gradients_of(name, prompts, normalizer, shapes):
 
 
 TRAINED = [name for name in methods.names() if methods.get(name).trained]
-PLAIN = packing.plain(16, 4, 8)
+PLAIN = chunk_shapes.plain(16, 4, 8)
 PACKED = [
     (packing.ChunkShape(8, 32, 8, 4),),
     (packing.ChunkShape(2, 24, 12, 5), packing.ChunkShape(1, 16, 4, 2)),

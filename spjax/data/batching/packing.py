@@ -7,20 +7,12 @@ row keeps its own run and task, so its slots still point into its own prompt.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from spjax.data.batching.batching import ROW_LENGTHS, HostBatch, smallest
-
-_TARGETS = (4, 8, 16, 32, 64, 128, 256)
-_POSITIONS_PER_SEGMENT = 8  # of a row; bounds G, which costs nothing, without looking at the texts
-_SMALL_SHARE = 4  # of the rows of a chunk in a small one
-_MOST_SHAPES, _SAVING = 6, 0.99  # each is a compilation, and saves a hundredth at the least
-_ENOUGH_EXAMPLES = 512  # to choose shapes by: a gang's batch may have thousands
-
-Batches = Sequence[tuple[np.ndarray, np.ndarray]]
+from spjax.data.batching.batching import HostBatch
 
 
 class ChunkShape(NamedTuple):
@@ -162,16 +154,32 @@ def pack(batch: HostBatch, shapes: Sequence[ChunkShape]) -> list[HostBatch]:
       shapes: that chunks may have.
 
     Returns:
-      The chunks, each of one of the shapes. Rows that are left over are empty: all their segments
-      are 0.
+      The chunks, as `fill` makes them.
     """
+    lengths_N, targets_N = _counts(batch)
+    return fill(batch, assign_positions(lengths_N, targets_N, shapes))
+
+
+def _counts(batch: HostBatch) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the encoder and decoder positions of each example."""
     real_BL, real_BM = batch["input_segments_BL"] > 0, batch["target_segments_BM"] > 0
-    lengths_N, targets_N = real_BL.sum(axis=1), real_BM.sum(axis=1)
+    return real_BL.sum(axis=1), real_BM.sum(axis=1)
+
+
+def fill(batch: HostBatch, chunks: Sequence[Chunk]) -> list[HostBatch]:
+    """Returns the arrays of chunks, into which the examples of a batch are copied.
+
+    Args:
+      batch: as for `pack`.
+      chunks: from `assign_positions`.
+
+    Returns:
+      For each chunk its arrays. Rows that are left over are empty: all their segments are 0.
+    """
+    lengths_N, targets_N = _counts(batch)
     packed = []
-    for shape, examples_N, rows_N, *starts, segments_N in assign_positions(
-        lengths_N, targets_N, shapes
-    ):
-        chunk = {}
+    for shape, examples_N, rows_N, *starts, segments_N in chunks:
+        arrays = {}
         for names, width, starts_N, counts_N in (
             (("inputs_BL", "slots_BL", "input_segments_BL"), shape.length, starts[0], lengths_N),
             (("targets_BM", "target_segments_BM"), shape.target_length, starts[1], targets_N),
@@ -182,12 +190,12 @@ def pack(batch: HostBatch, shapes: Sequence[ChunkShape]) -> list[HostBatch]:
             for name in names:
                 array = np.full(shape.rows * width, -1 if name == "slots_BL" else 0, np.int32)
                 array[goal] = batch[name].reshape(-1)[source]
-                chunk[name] = array.reshape(shape.rows, width)
-            chunk[names[-1]].reshape(-1)[goal] = np.repeat(segments_N + 1, counts_N)
+                arrays[name] = array.reshape(shape.rows, width)
+            arrays[names[-1]].reshape(-1)[goal] = np.repeat(segments_N + 1, counts_N)
         for name in ("runs_BG", "tasks_BG"):
-            chunk[name] = np.zeros((shape.rows, shape.segments), np.int32)
-            chunk[name][rows_N, segments_N] = batch[name][examples_N, 0]
-        packed.append(chunk)
+            arrays[name] = np.zeros((shape.rows, shape.segments), np.int32)
+            arrays[name][rows_N, segments_N] = batch[name][examples_N, 0]
+        packed.append(arrays)
     return packed
 
 
@@ -195,121 +203,3 @@ def _ranges(starts_N: np.ndarray, counts_N: np.ndarray) -> np.ndarray:
     """Concatenates `start, start + 1, ...` for each start, `count` numbers each."""
     before_N = np.cumsum(counts_N) - counts_N
     return np.arange(counts_N.sum()) + np.repeat(starts_N - before_N, counts_N)
-
-
-def plain(length: int, target_length: int, rows: int, multiple: int = 1) -> tuple[ChunkShape]:
-    """Returns the shape with one example a row, all rows at once.
-
-    Args:
-      length: room for the longest inputs and their prompt.
-      target_length: room for the longest targets.
-      rows: examples in a batch.
-      multiple: what the rows of a chunk are a multiple of; those that are left over are empty.
-    """
-    room = smallest(ROW_LENGTHS, length, length)
-    target_room = smallest(_TARGETS, target_length, target_length)
-    return (ChunkShape(-(-rows // multiple) * multiple, room, target_room, 1),)
-
-
-def choose(
-    batches: Batches,
-    cost: Callable[[int, int], float],
-    *,
-    longest: tuple[int, int],
-    limit: int,
-    rows_at_once: Callable[[int], int] | None,
-    parts: int = 1,
-    multiple: int = 1,
-    unit: int = 1,
-    program: float = 0.0,
-    chunk: float = 0.0,
-) -> tuple[ChunkShape, ...]:
-    """Returns the shapes of chunks in which some batches cost least.
-
-    Args:
-      batches: encoder and decoder positions of the examples of some typical batches.
-      cost: of a row with L encoder and M decoder positions, in all steps, in any unit.
-      longest: encoder and decoder positions that any example may need.
-      limit: most encoder positions of a row, unless the longest example needs more.
-      rows_at_once: most rows of some length in a chunk; None for whole batches at once, in one
-        shape.
-      parts: least number of chunks of a batch.
-      multiple: rows of a chunk are a multiple of this, the number of devices that share them.
-      unit: row lengths are a multiple of this.
-      program: cost of compiling one more shape.
-      chunk: cost of one more chunk in all steps, whatever its shape.
-    """
-    batches = batches[: max(1, _ENOUGH_EXAMPLES // len(batches[0][0]))]
-    lengths = [n for n in ROW_LENGTHS if n <= max(longest[0], limit) and n % unit == 0]
-    if not lengths or lengths[-1] < longest[0]:
-        lengths.append(-(-longest[0] // unit) * unit)
-
-    def price(shapes: Sequence[ChunkShape]) -> float:
-        row_costs = {
-            shape: shape.rows * cost(shape.length, shape.target_length) for shape in shapes
-        }
-        total = sum(
-            row_costs[x.shape] + chunk for b in batches for x in assign_positions(*b, shapes)
-        )
-        return total / len(batches) + program * len(shapes)
-
-    candidates = [
-        shape
-        for length in lengths
-        for target_length in _target_lengths(batches, length, longest[1])
-        for shape in _shapes(batches, length, target_length, rows_at_once, parts, multiple)
-    ]
-    holding_all = [shape for shape in candidates if shape.length >= longest[0]]
-    least = [
-        np.mean([max(x.sum() / s.length, y.sum() / s.target_length) for x, y in batches])
-        * cost(s.length, s.target_length)
-        for s in holding_all
-    ]
-    best: float = float("inf")
-    chosen: tuple[ChunkShape, ...] = ()
-    for bound, shape in sorted(zip(least, holding_all)):
-        if bound + program < best:  # it would be, without any waste
-            best, chosen = min((best, chosen), (price([shape]), (shape,)))
-    while rows_at_once and len(chosen) < _MOST_SHAPES:
-        more = [(*chosen, shape) for shape in candidates if shape not in chosen]
-        cheapest, shapes = min(((price(shapes), shapes) for shapes in more), default=(best, ()))
-        if cheapest > _SAVING * best:
-            break
-        best, chosen = cheapest, shapes
-    return chosen
-
-
-def _target_lengths(batches: Batches, length: int, longest: int) -> list[int]:
-    """Returns decoder positions to choose from for rows of some length."""
-    inputs, targets = (sum(int(part.sum()) for part in parts) for parts in zip(*batches))
-    needed = max(longest, length * targets / inputs)  # where rows are full
-    fewest = smallest(_TARGETS, longest, longest)
-    return sorted(
-        {fewest, *(smallest(_TARGETS, round(n), longest) for n in (needed, 1.5 * needed))}
-    )
-
-
-def _shapes(
-    batches: Batches,
-    length: int,
-    target_length: int,
-    rows_at_once: Callable[[int], int] | None,
-    parts: int,
-    multiple: int,
-) -> list[ChunkShape]:
-    """Returns the shapes of big and small chunks with rows of some length."""
-    shape = ChunkShape(1 << 30, length, target_length, max(1, length // _POSITIONS_PER_SEGMENT))
-    most = 1
-    for inputs, targets in batches:
-        fitting = inputs <= length
-        if fitting.any():
-            (chunk,) = assign_positions(inputs[fitting], targets[fitting], [shape])
-            most = max(most, int(chunk.rows.max()) + 1)
-    big = -(-most // parts)
-    if not rows_at_once:
-        return [shape._replace(rows=-(-big // multiple) * multiple)]
-    at_once = max(1, rows_at_once(length))
-    even = -(-most // -(-big // at_once))  # as many in each chunk of a batch
-    big = min(big, at_once)
-    sizes = {round(rows / multiple) for rows in (big, min(big, even), big / _SMALL_SHARE)}
-    return [shape._replace(rows=max(1, size) * multiple) for size in sorted(sizes)]
