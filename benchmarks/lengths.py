@@ -14,7 +14,8 @@ without the task's name (`taskless_super_glue_*_v102`), with T5's SentencePiece 
 Lengths between two quantiles are drawn evenly. Targets are the tasks' own labels: `True` (2
 tokens) or `False` (4), `entailment` (5) or `not_entailment` (6), as often as in training.
 
-A name that begins with `pocket_` gives examples of that task's training split, text and all.
+A name that begins with `pocket_` gives examples of that task's training split, text and all; one
+such as `equal_40` gives inputs of 40 tokens and targets of 2.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ QUANTILES = {
     "rte": (16, 26, 34, 39, 50, 65, 99, 153, 177, 222, 312),
     "wic": (16, 18, 20, 22, 25, 28, 33, 39, 42, 54, 84),
 }
+_FEWEST_PIECES = 1000  # that every model's vocabulary has
 _EOS, _FIRST, _END = 1, 3, 32_000  # ids from 3 on are pieces; from 32,000 on, sentinels
 _TRUE, _FALSE = (10998, _EOS), (10747, 7, 15, _EOS)
 _ENTAILMENT = (3, 35, 5756, 297, _EOS)
@@ -50,6 +52,10 @@ def draw(name: str, count: int, seed: int = 0) -> Examples:
     rng = np.random.default_rng(seed)
     if name.startswith("pocket_"):
         return _pocket(name, count, rng)
+    if length := _equal_length(name):
+        inputs_NL = rng.integers(_FIRST, _FEWEST_PIECES, (count, length), np.int32)
+        inputs_NL[:, -1] = _EOS
+        return list(inputs_NL), [np.array([_FIRST, _EOS], np.int32)] * count
     if name not in QUANTILES:
         raise ValueError(
             f"no lengths are known for {name!r}; use one of {', '.join(QUANTILES)}, or a pocket "
@@ -70,10 +76,18 @@ def longest(name: str) -> tuple[int, int]:
     if name in QUANTILES:
         first, second, _ = _LABELS[name]
         return min(QUANTILES[name][-1], LONGEST), max(len(first), len(second))
+    if length := _equal_length(name):
+        return length, 2
     from spjax.data.token_cache import cache
 
     split = cache.load(name, "train")
     return int(split.inputs.lengths.max()), int(split.targets.lengths.max())
+
+
+def _equal_length(name: str) -> int:
+    """Returns N of a name `equal_N`, 0 for others."""
+    kind, _, number = name.partition("_")
+    return int(number) if kind == "equal" else 0
 
 
 def _pocket(name: str, count: int, rng: np.random.Generator) -> Examples:

@@ -67,21 +67,31 @@ RESULTS = Path(__file__).parent / "results"
 class Ours:
     """Runs of a prompt over a model with random weights, and batches of some examples."""
 
-    def __init__(self, model: str, task: str, prompt: int, steps: int, runs: int = 1) -> None:
+    def __init__(
+        self,
+        model: str,
+        task: str,
+        prompt: int,
+        steps: int,
+        runs: int = 1,
+        batch_size: int = BATCH,
+    ) -> None:
         self.config = partitioning.for_devices(get_size(model))
-        inputs, targets = lengths.draw(task, max(ANSWERS, runs) * steps * BATCH)
+        inputs, targets = lengths.draw(task, max(ANSWERS, runs) * steps * batch_size)
         self.split = as_split(inputs, targets)
         self.base = init_weights(self.config, jax.random.key(0))
         self.base = jax.tree.map(lambda x: x.astype(self.config.dtype), self.base)
         self.method = PromptTuning(length=prompt, initializer=SampledVocabulary())
         self.layout = batching.make_layout([self.split], prompt_length=prompt)
-        self.indices = np.arange(steps * runs * BATCH).reshape(steps, runs, BATCH)
+        self.indices = np.arange(steps * runs * batch_size).reshape(steps, runs, batch_size)
         # The shape is chosen as for a long training, from other examples than are timed.
-        others = needs_of(task, prompt, 16, seed=1, size=runs * BATCH)
+        others = needs_of(task, prompt, 16, seed=1, size=runs * batch_size)
         longest = (int(lengths.longest(task)[0]) + prompt, int(lengths.longest(task)[1]))
         self.shapes = chunk_shapes.fastest(others, longest, self.config, steps=30_000)
         self.at_once = row_shapes.steps_per_dispatch(self.config, self.shapes)
-        self.efficiency = efficiency(self.shapes, needs_of(task, prompt, 256, seed=2))
+        self.efficiency = efficiency(
+            self.shapes, needs_of(task, prompt, 256, seed=2, size=runs * batch_size)
+        )
         optimizer = Adafactor(0.3)
         state = trainer.init_state([self.method] * runs, list(range(runs)), optimizer, self.base)
         self.states = (state,)

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks import growth
+
 RESULTS = Path(__file__).parent / "results"
 NAMES = {
     "pocket_boolq": "BoolQ",
@@ -101,7 +103,8 @@ def waiting() -> str:
 
 def all_tables() -> list[str]:
     """Every table of docs/speed.md that is made of kept figures."""
-    return [speed(), waiting(), memory(), *(profile(model) for model in MODELS)]
+    grown = growth.tables(kept("growth")["figures"])
+    return [speed(), waiting(), memory(), *(profile(model) for model in MODELS), grown]
 
 
 if __name__ == "__main__":
