@@ -33,7 +33,7 @@ STEPS = 4  # in a round
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """What a step is made of."""
+    """Sizes of a training step."""
 
     model: str = "pocket_800k"
     prompt: int = 20
