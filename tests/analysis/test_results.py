@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spjax.analysis import claims, rates, statistics, tables
+from spjax.analysis import claims, rates, saturation, statistics, tables
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(path.parent for path in ROOT.glob("experiments/*/results/*/results.csv"))
@@ -22,14 +22,16 @@ def test_tables_are_those_of_the_results(folder):
         written = (folder / "table.md").read_text()
         assert tables.markdown(results) in written and rates.markdown(results) in written
     if (folder / "claims.md").is_file():
-        found = claims.markdown(claims.check(results))
-        assert (folder / "claims.md").read_text().endswith(found)
+        judged = claims.markdown(claims.check(results))
+        saturated = saturation.markdown(saturation.of_results(results))
+        assert (folder / "claims.md").read_text().endswith(f"{judged}\n{saturated}")
 
 
 def test_the_numbers_of_the_documentation_are_in_the_claims():
     text = (ROOT / "experiments/pocket/results/scaling/claims.md").read_text()
     shown = (ROOT / "docs/study.md").read_text()
-    for number in ("54.2", "59.3", "74.0", "87.9", "+2.8 [1.5]", "+2.7 [0.6]", "+0.4 [0.5]"):
+    numbers = ("+19.3 [9.8, 28.7]", "-2.0 [-9.8, 5.7]", "+2.8 [0.7, 4.9]", "-0.1 [-1.0, 0.8]")
+    for number in (*numbers, "[-2.3, 7.7]", "[-1.7, 4.7]", "+0.0 [-0.3, 0.3]"):
         assert number in text and number in shown
 
 
@@ -45,7 +47,7 @@ def test_the_numbers_of_the_documentation_are_in_the_tables_of_the_extensions():
         "64.3 ± 13.5",
         "71.8 ± 3.2",
         "+0.01",
-        "+0.54",
+        "+0.54 [-0.43, 0.93]",
         "74.6",
     ):
         assert number in written and number in shown
