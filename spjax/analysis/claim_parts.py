@@ -26,7 +26,7 @@ def size(evidence: Evidence) -> Parts:
     length = evidence.default
     models = evidence.sizes_with(evidence.prompts, length)
     parts: Parts = []
-    if len(models) > 1:
+    if _several_sizes(evidence, models):
         line = evidence.line(evidence.prompts, length, models) or []
         rise = resampling.slope(line, _logs(evidence, models))
         parts.append(Part(f"rise at P = {length} with each tenfold size", rise, low=0))
@@ -35,7 +35,7 @@ def size(evidence: Evidence) -> Parts:
     else:
         parts.append("rise: prompts at two model sizes needed")
     models = [model for model in models if ("", model) in evidence.full]
-    if len(models) > 1:
+    if _several_sizes(evidence, models):
         gaps = [evidence.full["", model] - evidence.prompts[length, model] for model in models]
         shrinkage = resampling.slope(gaps, _logs(evidence, models))
         parts.append(Part("growth of the gap with each tenfold size", shrinkage, high=0))
@@ -98,7 +98,7 @@ def initialisation(evidence: Evidence) -> Parts:
     """Returns C5: initialization matters at small sizes and not at the largest."""
     table = evidence.inits
     models = evidence.sizes_with(table, *INITS)
-    if len(models) < 2:
+    if not _several_sizes(evidence, models):
         return [f"all of {', '.join(INITS)} at two model sizes needed"]
     small = models[: len(models) // 2]
     where = ", ".join(small)
@@ -236,8 +236,12 @@ def _equivalent(text: str, difference: Estimate) -> Part:
     return Part(text, difference, low=-MARGIN, high=MARGIN)
 
 
+def _several_sizes(evidence: Evidence, models: Sequence[str]) -> bool:
+    return len({evidence.sizes[model] for model in models}) > 1
+
+
 def _logs(evidence: Evidence, models: Sequence[str]) -> list[float]:
-    return [math.log10(evidence.sizes[model]) for model in models]
+    return [math.log10(max(evidence.sizes[model], 1)) for model in models]
 
 
 def _over(

@@ -10,6 +10,7 @@ from spjax.analysis import claim_parts, criteria
 from spjax.analysis.claim_parts import Parts
 from spjax.analysis.criteria import CANNOT_TELL, MARGIN, MILD, NOT_MEASURED, Outcome, Part
 from spjax.analysis.evidence import Evidence, of_results
+from spjax.analysis.resampling import LEVELS, TASKS
 
 _MARGIN, _MILD = f"{MARGIN:g} point", f"{MILD:g} points"
 _REAL = "experiments/lester2021"
@@ -291,7 +292,7 @@ def markdown(judgments: Sequence[Judgment]) -> str:
             f"{verdict} (without {task})" for task, verdict in judgment.without.items()
         )
         lines.append(f"| {judgment.claim.id} | {judgment.claim.statement} | {shown} | {changes} |")
-    lines += ["", *_legend(judgments)]
+    lines += ["", _legend(judgments)]
     for judgment in judgments:
         if judgment.verdict == NOT_MEASURED:
             continue
@@ -328,20 +329,29 @@ def _shown(part: Part) -> str:
     return "the opposite" if part.p_opposed <= criteria.ALPHA else "open"
 
 
-def _legend(judgments: Sequence[Judgment]) -> list[str]:
+def scope(judgments: Sequence[Judgment]) -> str:
+    """Returns what the intervals cover and do not, and so what the verdicts are about."""
     parts = [part for judgment in judgments for part in judgment.parts if isinstance(part, Part)]
     measured = [part.estimate for part in parts if not part.estimate.exact]
-    covered = sorted({", ".join(estimate.covered) or "nothing" for estimate in measured})
+    if not measured:
+        return ""
+    covered = [level for level in LEVELS if all(level in each.covered for each in measured)]
+    absent = [level for level in LEVELS if level not in covered]
+    text = f"The intervals cover {', '.join(covered) or 'nothing'}"
+    sentences = [f"{text}; not {', '.join(absent)}." if absent else f"{text}."]
+    if any(estimate.units[TASKS] == 1 for estimate in measured):
+        sentences.append("Verdicts from one task are about it alone.")
+    if any(estimate.trained_once for estimate in measured):
+        sentences.append(
+            "Nothing was trained twice, so the variance over training is unknown: no verdict "
+            "rests on runs of one seed."
+        )
+    return " ".join(sentences)
+
+
+def _legend(judgments: Sequence[Judgment]) -> str:
     text = (
         'Differences are in points, with their 95 % interval in brackets. "Shown" is about one '
         "part alone (5 %, one-sided); verdicts are corrected over the claims of the study."
     )
-    lines = [text]
-    if covered:
-        lines.append(f"The intervals cover {'; '.join(covered)}.")
-    if any(estimate.trained_once for estimate in measured):
-        lines.append(
-            "Nothing was trained twice, so the variance over training is unknown: no verdict "
-            "rests on runs of one seed."
-        )
-    return [" ".join(lines)]
+    return f"{text} {scope(judgments)}".rstrip()

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,9 @@ def _verdicts(judged: Sequence[claims.Judgment]) -> str:
     measured = [each for each in judged if each.verdict != NOT_MEASURED]
     rows = [(each.claim.id, each.verdict, each.claim.statement) for each in measured]
     others = ", ".join(each.claim.id for each in judged if each.verdict == NOT_MEASURED)
-    lines = text_tables.render(rows).rstrip("\n")
-    return f"{lines}\nNot measured by this study: {others}.\n" if others else f"{lines}\n"
+    lines = [text_tables.render(rows).rstrip("\n")]
+    lines += [f"Not measured by this study: {others}."] if others else []
+    return "\n".join(filter(None, [*lines, textwrap.fill(claims.scope(judged), tables.WIDTH), ""]))
 
 
 @contextlib.contextmanager

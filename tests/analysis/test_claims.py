@@ -111,6 +111,12 @@ def test_largest_without_one_token_is_not_judged_by_a_smaller_one(results):
     assert verdicts(remaining)["C4"] == NOT_MEASURED
 
 
+@pytest.mark.parametrize("count", [0, 7])
+def test_models_of_one_size_have_no_slope(results, count):
+    found = judge(results.assign(model_parameters=count))
+    assert found["C1"].verdict == found["C5"].verdict == NOT_MEASURED
+
+
 def test_estimates_are_differences_of_means(results):
     mean = results.query("arm != 'initialisation'").groupby(["method", "prompt_length", "model"])
     mean = mean["test_score"].mean()
@@ -214,7 +220,14 @@ def test_pretraining_draws_are_levels(results):
     study = pd.concat([results.assign(pretraining_seed=0), other], ignore_index=True)
     estimates = evidence.of_results(study)
     assert estimates.prompts[20, "pocket_3m"].units["pre-training draws"] == 2
-    assert "tasks, pre-training draws, seeds, items" in claims.markdown(claims.check(study))
+    assert "The intervals cover tasks, pre-training draws, seeds, items." in claims.markdown(
+        claims.check(study)
+    )
+
+
+def test_one_task_is_judged_alone(results):
+    text = claims.markdown(claims.check(results[results["task"] == "pocket_cb"]))
+    assert "cover seeds; not tasks, pre-training draws, items. Verdicts from one task are" in text
 
 
 def test_items_reach_the_estimates(results):
@@ -245,5 +258,5 @@ def test_markdown_states_criterion_verdict_and_what_changes_it(results):
     )
     assert "| gain from P = 1 to 20 at pocket_50k | +" in text
     assert "- C2: experiments/lester2021/multitask.gin would measure it: full" in text
-    assert "The intervals cover tasks, seeds, items." in text
+    assert "The intervals cover tasks, seeds, items; not pre-training draws." in text
     assert criteria.MARGIN == 1.0 and criteria.MILD == 5.0

@@ -59,6 +59,7 @@ def test_finish_writes_and_tells(results, tmp_path):
     assert "C1  holds  The score rises steadily" in text
     assert (tmp_path / "table.md").read_text().startswith("# scaling\n\nTest score in %, mean of")
     assert "Not measured by this study: C2, C6, C7, C8, C10, C11, C12, C13, C14, C15." in text
+    assert "The intervals cover tasks, seeds, items; not pre-training draws." in text
     written = (tmp_path / "claims.md").read_text()
     assert "## C5: holds" in written and "| pocket_3m | mean of all | 1 | 1 to 1 | - |" in written
 
