@@ -91,7 +91,7 @@ def of_results(results: pd.DataFrame, items: Mapping[str, np.ndarray] | None = N
             prompts[row.prompt_length, row.model] = estimate
         elif row.method == statistics.PROMPT_TUNING and row.prompt_length == default and role:
             arms[role, row.model] = estimate
-    inits, notes = {}, list(suite.notes)
+    inits, notes = {}, [*suite.notes, *_unjudged(cells, roles)]
     if prompting:
         of_inits = statistics.suite(_default_arm(statistics.initialisation_runs(results)), items)
         inits = dict(of_inits.estimates)
@@ -125,6 +125,16 @@ def _roles(runs: pd.DataFrame) -> dict[str, str]:
         if defaults:
             roles[min(defaults, key=lambda name: ("prompts" not in name.split(), name))] = ""
     return roles
+
+
+def _unjudged(cells: pd.DataFrame, roles: Mapping[str, str]) -> list[str]:
+    """Returns a note on variants of the paper's methods that no claim looks at."""
+    methods = [statistics.PROMPT_TUNING, statistics.FULL_FINE_TUNING]
+    variants = sorted(set(cells.loc[cells["method"].isin(methods), "variant"]) - set(roles))
+    if not variants:
+        return []
+    judged = [name for name, role in roles.items() if not role and name.startswith(tuple(methods))]
+    return [f"Claims are about {', '.join(judged)}; not about {', '.join(variants)}."]
 
 
 def _default_arm(runs: pd.DataFrame) -> pd.DataFrame:

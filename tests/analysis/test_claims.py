@@ -165,6 +165,18 @@ def test_arms_of_other_names(results):
     assert found["C6"].verdict == found["C7"].verdict == CONTRADICTED
 
 
+def test_the_first_of_several_default_arms_is_judged_and_the_others_are_named(results):
+    again = results.query("arm == 'prompts'").assign(arm="again")
+    again["test_score"] -= 30
+    both = pd.concat([results, again], ignore_index=True)
+    found = judge(both)
+    assert found["C4"].verdict == HOLDS
+    alone = judge(results)["C4"].parts[0].estimate.value
+    assert found["C4"].parts[0].estimate.value == pytest.approx(alone)
+    (note,) = [note for note in found["C4"].notes if note.startswith("Claims are about")]
+    assert note.endswith("prompt_tuning prompts; not about prompt_tuning again.")
+
+
 def test_zero_scores_over_span_corruption(results):
     estimates = evidence.of_results(frozen_models(results, failing=True))
     assert estimates.zeros["pocket_50k"].value == 0
