@@ -21,8 +21,8 @@ from spjax.analysis import examples, statistics
 
 EXPLANATION = """
 An advantage is the area between two curves over the height of the window of scores that both
-reach: examples that the first saves, on average over these scores, ± the standard deviation over
-all pairs of curves without one of their seeds each. "-": no score is reached by both.
+reach: examples that the first saves, on average over these scores, with the 95 % interval over
+draws of the examples, paired. "-": no score is reached by both.
 """
 
 
@@ -32,9 +32,9 @@ def advantages(results: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for (model, more), (other, less) in itertools.combinations(by_seed, 2):
         if model == other:
-            value, error = examples.advantage(by_seed[model, more], by_seed[model, less])
+            saved = examples.advantage(by_seed[model, more], by_seed[model, less])
             row = {"model": model, "line": more, "over": less}
-            known = {"examples": value, "error": error}
+            known = dict(zip(("examples", "low", "high"), saved))
             rows.append(row | {k: None if math.isnan(v) else v for k, v in known.items()})
     return rows
 
@@ -57,7 +57,7 @@ def markdown(results: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> str:
     lines += ["", "| model | line | over | examples saved |", "| --- | --- | --- | ---: |"]
     for row in rows:
         saved = "-" if row["examples"] is None else f"{row['examples']:.0f}"
-        saved += "" if row["error"] is None else f" ± {row['error']:.0f}"
+        saved += "" if row["low"] is None else f" [{row['low']:.0f}, {row['high']:.0f}]"
         lines.append(f"| {row['model']} | {row['line']} | {row['over']} | {saved} |")
     return "\n".join([*lines, EXPLANATION, *(f"- {note}" for note in notes)]).rstrip() + "\n"
 

@@ -22,10 +22,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from experiments.extensions import stored
-from spjax.analysis import interpretation, statistics
+from spjax.analysis import interpretation, resampling, statistics
 from spjax.analysis.figures import _style
+from spjax.analysis.resampling import Sample
 from spjax.checkpoints.prompts import run_prompts
 
 ARM, START = "starts", "from_file "
@@ -70,53 +72,98 @@ def likeness(runs: Sequence[stored.Stored]) -> dict[tuple[str, str], dict[str, f
 
 
 def gains(results: pd.DataFrame) -> list[dict[str, Any]]:
-    """A row for each target and start: mean score, gain over the start at random, and its error."""
+    """A row for each target and start: mean score, gain over the start at random, its interval."""
     results = results[results["arm"] == ARM]
     table = results.pivot_table(values=statistics.SCORE, index=["task", "seed"], columns="init")
     starts = [name for name in table.columns if name.startswith(START)]
     (random,) = (name for name in table.columns if name not in starts)
     rows = []
     for start in starts:
-        differences = (table[start] - table[random]).groupby(level="task")
-        facts = pd.DataFrame({"gain": differences.mean(), "error": differences.sem()})
-        facts["score"] = table[start].groupby(level="task").mean()
-        facts["random"] = table[random].groupby(level="task").mean()
-        for task, row in facts.iterrows():
-            rows.append({"source": start.removeprefix(START), "target": task, **row.to_dict()})
+        for task, scores in table[[start, random]].groupby(level="task"):
+            paired = scores.dropna()
+            gain = over_seeds(paired[start] - paired[random])
+            low, high = gain.interval()
+            row = {"source": start.removeprefix(START), "target": task}
+            row |= {"gain": gain.value, "low": low, "high": high}
+            rows.append(row | {"score": scores[start].mean(), "random": scores[random].mean()})
     return rows
 
 
-def correlations(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Of likeness and gain over pairs of different tasks, by measure.
+def over_seeds(scores: pd.Series) -> resampling.Estimate:
+    """The mean of runs of one task that differ by their seed."""
+    estimate = Sample(scores.to_numpy(float)[None, None, None]).estimate(0)
+    assert estimate is not None
+    return estimate
+
+
+def correlations(
+    rows: Sequence[dict[str, Any]],
+) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Of likeness and gain over pairs of different tasks, by measure, with 95 % intervals.
 
     "pearson" and "spearman" are over all pairs, "within" is Pearson's after each target's mean is
-    taken off: whether the more alike of its sources is the better one.
+    taken off: whether the more alike of its sources is the better one. Pairs that share a task
+    depend on each other, so the interval is the jackknife's over tasks (each left out as source and
+    as target), by Fisher's z with Student's t: with so few tasks a bootstrap would draw tables of
+    two or three, in which nearly every correlation is perfect.
     """
     table = pd.DataFrame([row for row in rows if row["source"] != row["target"]])
+    tasks = sorted({*table["source"], *table["target"]})
+    without = [table[(table["source"] != task) & (table["target"] != task)] for task in tasks]
     result = {}
     for name in MEASURES:
-        pair = table[[name, "gain"]]
-        within = pair - pair.groupby(table["target"]).transform("mean")
-        kinds = {"pearson": pair, "spearman": pair.rank(), "within": within}
-        result[name] = {kind: float(columns.corr().iloc[0, 1]) for kind, columns in kinds.items()}
+        whole = _correlations(table, name)
+        replicates = [_correlations(part, name) for part in without]
+        result[name] = {
+            kind: (value, *_jackknife(value, [one[kind] for one in replicates]))
+            for kind, value in whole.items()
+        }
     return result
 
 
-def markdown(rows: Sequence[dict[str, Any]], correlation: dict[str, dict[str, float]]) -> str:
+def _correlations(table: pd.DataFrame, name: str) -> dict[str, float]:
+    pair = table[[name, "gain"]]
+    within = pair - pair.groupby(table["target"]).transform("mean")
+    kinds = {"pearson": pair, "spearman": pair.rank(), "within": within}
+    return {kind: float(columns.corr().iloc[0, 1]) for kind, columns in kinds.items()}
+
+
+def _jackknife(value: float, replicates: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of a correlation from those without one task each."""
+    bound = 1 - 1e-9  # Fisher's z of a perfect correlation is infinite
+    whole, *others = np.arctanh(np.clip([value, *replicates], -bound, bound))
+    count = len(others)
+    error = np.sqrt((count - 1) / count * np.square(others - np.mean(others)).sum())
+    half = error * stats.t.ppf((1 + resampling.CONFIDENCE) / 2, count - 1)
+    low, high = np.tanh([whole - half, whole + half])
+    return float(low), float(high)
+
+
+def markdown(
+    rows: Sequence[dict[str, Any]], correlation: dict[str, dict[str, tuple[float, float, float]]]
+) -> str:
     """Gains with the likenesses, and the correlations."""
     head = ["target", "source", "from random", "from the source", "gain", *MEASURES.values()]
     lines = [f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
     for row in sorted(rows, key=lambda row: (row["target"], row["source"])):
         cells = [row["target"], row["source"], f"{row['random']:.1f}", f"{row['score']:.1f}"]
-        cells += [f"{row['gain']:+.1f} ± {row['error']:.1f}"]
+        cells += [f"{row['gain']:+.1f} {_brackets(row['low'], row['high'])}"]
         cells += [f"{row[name]:.2f}" for name in MEASURES]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "Gain: test score in points, ± the standard error over seeds.", ""]
+    note = (
+        "Gain: test score in points, with its 95 % interval over seeds. Of correlations: the 95 %"
+    )
+    lines += ["", f"{note} interval over tasks.", ""]
     head = ["likeness and gain, pairs of different tasks", "Pearson", "Spearman", "within targets"]
     lines += [f"| {' | '.join(head)} |", "| --- | ---: | ---: | ---: |"]
     for name, kinds in correlation.items():
-        lines.append(f"| {MEASURES[name]} | {' | '.join(f'{x:+.2f}' for x in kinds.values())} |")
+        cells = [f"{x:+.2f} {_brackets(low, high, 2)}" for x, low, high in kinds.values()]
+        lines.append(f"| {MEASURES[name]} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _brackets(low: float, high: float, digits: int = 1) -> str:
+    return "[-]" if np.isnan(low) else f"[{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def other_arms(results: pd.DataFrame) -> str:
@@ -136,10 +183,12 @@ def other_arms(results: pd.DataFrame) -> str:
         if not lines:
             head = " | ".join(columns)
             lines += ["", f"| target | {head} |", "| --- |" + " ---: |" * len(columns)]
-        scores = [runs[statistics.SCORE] for runs in columns.values()]
-        cells = [f"{score.mean():.1f} ± {score.sem():.1f}" for score in scores]
+        scores = [over_seeds(runs[statistics.SCORE].dropna()) for runs in columns.values()]
+        cells = [
+            f"{score.value:.1f} {_brackets(*np.clip(score.interval(), 0, 100))}" for score in scores
+        ]
         lines.append(f"| {task} | {' | '.join(cells)} |")
-    note = "Test score, ± standard error over seeds. Best source: of other tasks, by validation."
+    note = "Test score, 95 % interval over seeds. Best source: of other tasks, by validation."
     return "\n".join([*lines, "", note, ""]) if lines else ""
 
 
@@ -157,7 +206,7 @@ def draw(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
             axes.errorbar(
                 part["average"],
                 part["gain"],
-                yerr=part["error"],
+                yerr=[part["gain"] - part["low"], part["high"] - part["gain"]],
                 label=target,
                 elinewidth=0.8,
                 markersize=5,
@@ -175,7 +224,7 @@ def draw(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
         axes.set_xlabel("Cosine of the mean rows of source and target prompt")
         axes.set_ylabel("Gain over a start at random (points)")
         _style.legend(figure, axes)
-        note = "Markers: targets. Bars: standard error over seeds. Hollow: the task's own prompt."
+        note = "Markers: targets. Bars: 95 % interval over seeds. Hollow: the task's own prompt."
         _style.add_notes(figure, [note])
         return _style.save(figure, table, folder / "figures", "gain_over_likeness")
 

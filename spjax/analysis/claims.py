@@ -1,205 +1,357 @@
-"""Claims of Lester et al. 2021, each judged on a study's results by a stated criterion.
+"""Claims of Lester et al. 2021, judged on a study's results by criteria stated beforehand."""
 
-Every comparison allows for the noise of seeds, tasks taken as given: its margin is two standard
-errors of the difference (statistics.suite pools the variances), three where the best or the worst
-of several is picked. Where no cell has a second seed there is no margin, and nothing is claimed. A
-claim of several parts holds if all do, fails if none of those measured does, and is mixed
-otherwise. A wide margin makes "no more than the margin" easy: read the numbers beside the verdict.
-"""
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from collections.abc import Callable, Iterable
-
+import numpy as np
 import pandas as pd
 
-from spjax.analysis.evidence import Cell, Claim, Difference, Judge, Scores
+from spjax.analysis import claim_parts, criteria
+from spjax.analysis.claim_parts import Parts
+from spjax.analysis.criteria import CANNOT_TELL, MARGIN, MILD, NOT_MEASURED, Outcome, Part
+from spjax.analysis.evidence import Evidence, of_results
+from spjax.analysis.resampling import LEVELS, TASKS
 
-MARGINAL = 1 / 3  # of the gain from 1 to 20 soft tokens: at most this counts as marginal
-MILD = 5.0  # points: a larger loss is not mild
-
-
-def check(results: pd.DataFrame) -> list[Claim]:
-    """Judges all claims by the rows of results.csv; ValueError as statistics.main_runs."""
-    return [claim(results) for claim in CLAIMS.values()]
-
-
-def markdown(claims: list[Claim]) -> str:
-    """Returns a section for each claim: verdict, numbers, criterion."""
-    rows = [f"| {c.id} | {c.statement} | **{c.verdict}** |" for c in claims]
-    lines = ["| claim | of Lester et al. 2021 | here |", "| --- | --- | --- |", *rows]
-    brackets = (
-        "Differences are in points. In brackets: the margin, two standard errors over seeds, three "
-        "where the best or worst of several is picked."
-    )
-    lines += ["", brackets]
-    for claim in claims:
-        lines += ["", f"**{claim.id}: {claim.verdict}.** {claim.evidence}"]
-        lines += ["", f"Criterion: {claim.criterion}"]
-    return "\n".join(lines) + "\n"
+_MARGIN, _MILD = f"{MARGIN:g} point", f"{MILD:g} points"
+_REAL = "experiments/lester2021"
 
 
-def c1_size(results: pd.DataFrame) -> Claim:
-    """Judges C1: size helps, and closes the gap to full fine-tuning."""
-    statement = "The score rises with model size, and the gap to full fine-tuning shrinks."
-    criterion = (
-        "(a) At the default length no step to the next larger model loses more than the margin, "
-        "and the largest beats the smallest by more than the margin. (b) The gap, full "
-        "fine-tuning minus prompt tuning at the default length, is smaller at the largest size "
-        "that has both than at the smallest, by more than the margin."
-    )
-    judge = Judge("C1", statement, criterion)
-    scores = Scores.lengths(results)
-    length = scores.default
-    prompts = scores.line(length)
-    if len(prompts) > 1:
-        steps = [judge.difference(b, a) for a, b in zip(prompts, prompts[1:])]
-        whole = judge.difference(prompts[-1], prompts[0], f"rise at P = {length}")
-        rises = all(step.value >= -step.margin for step in steps) and whole.above
-        judge.part(rises, f"at P = {length}: {_trail(prompts)}")
-    else:
-        judge.part(None, "rise: two model sizes needed")
-    pairs = [(full, cell) for full in scores.full if (cell := scores.at(length, full.model))]
-    if len(pairs) > 1:
-        gaps = [judge.difference(full, prompt, f"gap {full.model}") for full, prompt in pairs]
-        shrinks = judge.minus(gaps[0], gaps[-1], "gap shrinks by").above
-        trail = ", ".join(f"{full.model} {gap}" for (full, _), gap in zip(pairs, gaps))
-        judge.part(shrinks, f"gap to full fine-tuning: {trail}")
-    else:
-        judge.part(None, "gap: full fine-tuning at two sizes needed")
-    return judge.claim()
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper and the rule it is judged by.
+
+    Attributes:
+      id: for example "C1".
+      statement: the claim in words.
+      source: where the paper makes it.
+      criterion: what has to be shown for it to hold; all parts have to be.
+      margin: the margins of the criterion in words.
+      study: the study that measures it.
+      parts: the criterion's parts on a study's estimates.
+    """
+
+    id: str
+    statement: str
+    source: str
+    criterion: str
+    margin: str
+    study: str
+    parts: Callable[[Evidence], Parts]
 
 
-def c3_length(results: pd.DataFrame) -> Claim:
-    """Judges C3: 20 soft tokens beat one by far, more add little, the longest lose a little."""
-    statement = (
-        "P = 1 to 20 is a large gain below the largest size, more are marginal, and over 100 "
-        "is mildly detrimental for larger models."
-    )
-    criterion = (
-        "(a) At every size below the largest, P = 20 beats P = 1 by more than the margin. (b) "
-        "At every size no longer prompt beats P = 20 by more than the margin or a third of that "
-        "size's gain from P = 1 to 20, whichever is larger. (c) On average over the larger half "
-        "of the sizes the longest prompt, if over 100, loses to the longest of at most 100 by "
-        "more than the margin, but by no more than 5 points."
-    )
-    judge = Judge("C3", statement, criterion)
-    scores = Scores.lengths(results)
-    gains: dict[str, Difference] = {}
-    for model in scores.models:
-        one, twenty = scores.at(1, model), scores.at(20, model)
-        if one and twenty:
-            gains[model] = judge.difference(twenty, one, f"1 to 20 {model}")
-    smaller = [model for model in gains if model != scores.models[-1]]
-    trail = ", ".join(f"{model} {gain}" for model, gain in gains.items())
-    large = all(gains[model].above for model in smaller) if smaller else None
-    judge.part(large, f"P = 1 to 20: {trail or 'both lengths at two sizes needed'}")
-    _beyond_twenty(judge, scores, gains)
-    _longest(judge, scores)
-    return judge.claim()
+@dataclass(frozen=True)
+class Judgment:
+    """The verdict on one claim.
+
+    Attributes:
+      claim: what is judged.
+      outcome: verdict, p-values, and numbers of units that would settle it.
+      parts: estimates and their bounds; texts name what the study lacks.
+      without: the other verdicts that come out when one task is left out, by task.
+      notes: on what is left out of the results.
+    """
+
+    claim: Claim
+    outcome: Outcome
+    parts: Sequence[Part | str]
+    without: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @property
+    def verdict(self) -> str:
+        """Returns one of `criteria.VERDICTS`."""
+        return self.outcome.verdict
+
+    @property
+    def explanation(self) -> str:
+        """Returns what would settle or measure the claim, "" for one that is decided."""
+        missing = sorted({part for part in self.parts if isinstance(part, str)})
+        if self.verdict == NOT_MEASURED:
+            return f"{self.claim.study} would measure it: {'; '.join(missing)}."
+        lacks = f"Not measured: {'; '.join(missing)}." if missing else ""
+        if self.verdict != CANNOT_TELL:
+            return lacks
+        measured = [part for part in self.parts if isinstance(part, Part)]
+        settled = criteria.settled_text(measured, self.outcome.alpha)
+        return " ".join(filter(None, (f"{settled}.", lacks)))
 
 
-def c4_one_token(results: pd.DataFrame) -> Claim:
-    """Judges C4: one soft token is enough for the largest model."""
-    statement = "The largest model is strong even with a single soft token."
-    criterion = "At the largest size the best longer prompt beats P = 1 by no more than the margin."
-    judge = Judge("C4", statement, criterion)
-    scores = Scores.lengths(results)
-    shortfalls, trail = {}, []
-    for model in scores.models:
-        one, others = scores.at(1, model), [c for c in scores.column(model) if c.length > 1]
-        if one and others:
-            best, short = judge.lead(others, one, f"best over P = 1 {model}")
-            shortfalls[model] = short.value <= short.margin
-            trail.append(f"{model} {short} (P = {best.length})")
-    enough = shortfalls.get(scores.models[-1]) if scores.models else None
-    text = ", ".join(trail) or "P = 1 and a longer one needed"
-    judge.part(enough, f"best longer prompt over P = 1: {text}")
-    return judge.claim()
-
-
-def c5_initialisation(results: pd.DataFrame) -> Claim:
-    """Judges C5: initialization matters for small models and not for the largest."""
-    statement = (
+CLAIMS = (
+    Claim(
+        "C1",
+        "The score rises steadily with model size, and the gap to full fine-tuning shrinks.",
+        "section 3.1, figures 1 and 3",
+        "At the default length the slope of the score over the logarithm of size is positive, no "
+        "step to the next size falls by the margin or more, and the slope of the gap (full "
+        "fine-tuning minus prompts) is negative.",
+        f"{_MARGIN} for steps, 0 for slopes",
+        f"{_REAL}/scaling.gin",
+        claim_parts.size,
+    ),
+    Claim(
+        "C2",
+        "At the largest size prompt tuning matches multi-task model tuning, which is at least as "
+        "good as single-task model tuning.",
+        "section 3.1",
+        "At the largest size prompts at the default length are equivalent to multi-task full "
+        "fine-tuning, and that does not lose to full fine-tuning on single tasks.",
+        f"{_MARGIN}, both ways for the equivalence",
+        f"{_REAL}/multitask.gin",
+        claim_parts.multitask,
+    ),
+    Claim(
+        "C3",
+        "P = 1 to 20 is a large gain below the largest size, more are marginal, and over 100 is "
+        "mildly detrimental for larger models.",
+        "section 3.2, footnote 6, figure 3(a)",
+        "At each size below the largest P = 20 gains more than the margin over P = 1. At each size "
+        "every longer prompt gains less than the margin over P = 20. At the larger half of the "
+        "sizes, on average, the longest prompt of over 100 loses to the longest of up to 100, but "
+        f"less than {_MILD}.",
+        f"{_MARGIN} for gains; above 0 and below {_MILD} for the loss",
+        f"{_REAL}/scaling.gin",
+        claim_parts.length,
+    ),
+    Claim(
+        "C4",
+        "The largest model is strong even with a single soft token.",
+        "section 3.2, figure 3(a)",
+        "At the largest size no longer prompt leads P = 1 by the margin or more.",
+        _MILD,
+        f"{_REAL}/scaling.gin",
+        claim_parts.one_token,
+    ),
+    Claim(
+        "C5",
         "Class labels >= sampled vocabulary > random uniform at small sizes; no difference at the "
-        "largest."
-    )
-    criterion = (
-        "At the default length, over the sizes that have all three. At each of the smaller half "
-        "of the sizes (a) class labels lose to sampled vocabulary by no more than the margin "
-        "and (b) sampled vocabulary beats random uniform by more than the margin. (c) At the "
-        "largest size the best and the worst of the three differ by no more than the margin."
-    )
-    judge = Judge("C5", statement, criterion)
-    scores = Scores.initialisations(results)
-    models = [m for m in scores.models if all(scores.at(init, m) for init in INITS)]
-    if len(models) < 2:
-        judge.part(None, f"all of {', '.join(INITS)} at two sizes needed")
-        return judge.claim(*scores.notes)
-    labels, sampled, uniform = (
-        [cell for cell in scores.line(init) if cell.model in models] for init in INITS
-    )
-    small = range(len(models) // 2)
-    over = [judge.difference(labels[i], sampled[i], f"labels - sampled {models[i]}") for i in small]
-    under = [
-        judge.difference(sampled[i], uniform[i], f"sampled - uniform {models[i]}") for i in small
+        "largest.",
+        "section 3.2, figure 3(b)",
+        "At the default length, over the sizes that have all three. On average over the smaller "
+        "half of the sizes class labels do not lose to sampled vocabulary by the margin, and "
+        "sampled vocabulary beats random uniform. At the largest size all three are equivalent. "
+        "The lead of labels over uniform falls with the logarithm of size.",
+        f"{_MARGIN} for non-inferiority and equivalence, 0 for the others",
+        f"{_REAL}/scaling.gin",
+        claim_parts.initialisation,
+    ),
+    Claim(
+        "C6",
+        "LM adaptation is better than span corruption, where a sentinel is of little benefit; the "
+        "largest size is good under any.",
+        "section 3.2, figure 3(c)",
+        "On average over the sizes below the largest LM adaptation beats span corruption with "
+        "sentinels, which is equivalent to plain span corruption. At the largest size LM "
+        "adaptation leads neither by the larger margin.",
+        f"0; {_MARGIN} for the equivalence; {_MILD} at the largest size",
+        f"{_REAL}/objective.gin",
+        claim_parts.objective,
+    ),
+    Claim(
+        "C7",
+        "Over span-corruption models the order of sizes is unstable: the smallest beats the middle "
+        "ones, which score nothing on many tasks.",
+        "section 3.2, figure 3(c)",
+        "Over span-corruption models the smallest size beats the mean of the middle ones, and the "
+        "share of runs that score below 1 % is larger at the middle sizes than at both ends.",
+        "0",
+        f"{_REAL}/objective.gin",
+        claim_parts.instability,
+    ),
+    Claim(
+        "C8",
+        "Longer LM adaptation is better, and of modest benefit at the largest size.",
+        "section 3.2, figure 3(d)",
+        "On average over sizes the longest adaptation beats every shorter one, and its lead over "
+        "the shortest is smaller at the largest size than at the others.",
+        "0",
+        "a study with arms adaptation_0, adaptation_10000, ... over the models of "
+        f"{_REAL}/lm_adaptation.gin",
+        claim_parts.adaptation,
+    ),
+    Claim(
+        "C9",
+        "Prompt tuning trains less than 0.01 % of the parameters of models over a billion.",
+        "section 4, table 4",
+        "Parameters of a prompt of 100 over those of the frozen model, by counting.",
+        "0.01 %",
+        "no study",
+        claim_parts.parameters,
+    ),
+    Claim(
+        "C10",
+        "Frozen models with prompts do better than tuned models on other domains.",
+        "section 5, table 1",
+        "For each task trained on, the mean over the other tasks it is scored on is higher with "
+        "prompts.",
+        "0",
+        f"{_REAL}/domain_shift.gin",
+        claim_parts.domain_shift,
+    ),
+    Claim(
+        "C11",
+        "Prompts trained on one paraphrase task do at least as well on the other as tuned models.",
+        "section 5, table 2",
+        "For each task trained on and each metric of the other task, prompts do not lose by the "
+        "margin.",
+        _MARGIN,
+        f"{_REAL}/domain_shift.gin",
+        claim_parts.paraphrases,
+    ),
+    Claim(
+        "C12",
+        "A vote of five prompts is at least as good as the best of them on every task.",
+        "section 6, table 3",
+        "On every task the vote does not lose to the prompt that is best on validation.",
+        _MARGIN,
+        "a vote over stored prompts (`python -m experiments.extensions.ensemble`) with the best "
+        "prompt chosen on validation",
+        claim_parts.unmeasured,
+    ),
+    Claim(
+        "C13",
+        "The nearest words of a learned prompt token form a tight cluster of meaning.",
+        "section 7",
+        "The five nearest words of a learned token are more alike than those of the same token "
+        "before training.",
+        "0",
+        "`spjax inspect` on prompts before and after training",
+        claim_parts.unmeasured,
+    ),
+    Claim(
+        "C14",
+        "Class labels stay among the nearest words of the tokens that start as them, and appear "
+        "with other starts too.",
+        "section 7",
+        "Labels are among the five nearest words more often than before training.",
+        "0",
+        "`spjax inspect` on prompts before and after training",
+        claim_parts.unmeasured,
+    ),
+    Claim(
+        "C15",
+        "The manual prompts of GPT-3 on LM-adapted T5 are far below GPT-3 of like size.",
+        "footnote 5",
+        "At every size GPT-3's own few-shot prompts on LM-adapted T5 score less than GPT-3.",
+        _MILD,
+        "hard prompts with GPT-3's texts on LM-adapted T5 1.1",
+        claim_parts.unmeasured,
+    ),
+)
+
+
+def check(results: pd.DataFrame, items: Mapping[str, np.ndarray] | None = None) -> list[Judgment]:
+    """Judges all claims, on all tasks and with each left out.
+
+    Args:
+      results: rows of results.csv.
+      items: as in `statistics.suite`.
+
+    Raises:
+      ValueError: as `statistics.main_runs`.
+    """
+    whole = of_results(results, items)
+    judgments = judge(whole)
+    if len(whole.tasks) < 3:  # no variance over tasks without one of two
+        return judgments
+    others: dict[str, dict[str, str]] = {}
+    of_task = results["task"].str.removesuffix(":sentinel")
+    for task in whole.tasks:
+        for judgment in judge(of_results(results[of_task != task], items)):
+            others.setdefault(judgment.claim.id, {})[task] = judgment.verdict
+    return [
+        Judgment(
+            judgment.claim,
+            judgment.outcome,
+            judgment.parts,
+            {t: v for t, v in others[judgment.claim.id].items() if v != judgment.verdict},
+            judgment.notes,
+        )
+        for judgment in judgments
     ]
-    where = ", ".join(models[i] for i in small)
-    judge.part(
-        all(d.value >= -d.margin for d in over),
-        f"labels - sampled at {where}: {', '.join(f'{d}' for d in over)}",
+
+
+def judge(evidence: Evidence) -> list[Judgment]:
+    """Judges all claims on the estimates of a study, corrected for their number."""
+    parts = [claim.parts(evidence) for claim in CLAIMS]
+    outcomes = criteria.judge(parts)
+    return [
+        Judgment(claim, outcome, list(of_claim), notes=evidence.notes)
+        for claim, outcome, of_claim in zip(CLAIMS, outcomes, parts)
+    ]
+
+
+def markdown(judgments: Sequence[Judgment]) -> str:
+    """Returns the table of verdicts, and for each claim measured its parts and criterion."""
+    lines = [
+        "| claim | of Lester et al. 2021 | here | without one task |",
+        "| --- | --- | --- | --- |",
+    ]
+    for judgment in judgments:
+        shown = f"**{judgment.verdict}**"
+        changes = ", ".join(
+            f"{verdict} (without {task})" for task, verdict in judgment.without.items()
+        )
+        lines.append(f"| {judgment.claim.id} | {judgment.claim.statement} | {shown} | {changes} |")
+    lines += ["", _legend(judgments)]
+    for judgment in judgments:
+        if judgment.verdict == NOT_MEASURED:
+            continue
+        claim, outcome = judgment.claim, judgment.outcome
+        p_values = f"p (holds) {outcome.p_holds:.3f}, p (contradicted) {outcome.p_contradicted:.3f}"
+        lines += ["", f"## {claim.id}: {judgment.verdict}", "", f"{claim.criterion} Margin:"]
+        lines[-1] += f" {claim.margin}. Source: {claim.source}. Corrected {p_values}."
+        if judgment.explanation:
+            lines += ["", judgment.explanation]
+        lines += ["", "| part | estimate | to be | shown |", "| --- | ---: | --- | --- |"]
+        for part in judgment.parts:
+            if isinstance(part, Part):
+                cells = [
+                    part.text,
+                    criteria.interval_text(part.estimate),
+                    part.bounds,
+                    _shown(part),
+                ]
+                lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "## Not measured here", ""]
+    lines += [
+        f"- {judgment.claim.id}: {judgment.explanation}"
+        for judgment in judgments
+        if judgment.verdict == NOT_MEASURED
+    ]
+    notes = list(judgments[0].notes)
+    return "\n".join([*lines, *([""] if notes else []), *(f"- {note}" for note in notes)]) + "\n"
+
+
+def _shown(part: Part) -> str:
+    """Returns whether one part alone is shown, without the correction over claims."""
+    if part.p_shown <= criteria.ALPHA:
+        return "yes"
+    return "the opposite" if part.p_opposed <= criteria.ALPHA else "open"
+
+
+def scope(judgments: Sequence[Judgment]) -> str:
+    """Returns what the intervals cover and do not, and so what the verdicts are about."""
+    parts = [part for judgment in judgments for part in judgment.parts if isinstance(part, Part)]
+    measured = [part.estimate for part in parts if not part.estimate.exact]
+    if not measured:
+        return ""
+    covered = [level for level in LEVELS if all(level in each.covered for each in measured)]
+    absent = [level for level in LEVELS if level not in covered]
+    text = f"The intervals cover {', '.join(covered) or 'nothing'}"
+    sentences = [f"{text}; not {', '.join(absent)}." if absent else f"{text}."]
+    if any(estimate.units[TASKS] == 1 for estimate in measured):
+        sentences.append("Verdicts from one task are about it alone.")
+    if any(estimate.trained_once for estimate in measured):
+        sentences.append(
+            "Nothing was trained twice, so the variance over training is unknown: no verdict "
+            "rests on runs of one seed."
+        )
+    return " ".join(sentences)
+
+
+def _legend(judgments: Sequence[Judgment]) -> str:
+    text = (
+        'Differences are in points, with their 95 % interval in brackets. "Shown" is about one '
+        "part alone (5 %, one-sided); verdicts are corrected over the claims of the study."
     )
-    judge.part(
-        all(d.above for d in under),
-        f"sampled - uniform there: {', '.join(f'{d}' for d in under)}",
-    )
-    last = [labels[-1], sampled[-1], uniform[-1]]
-    worst = min(last, key=lambda cell: cell.mean)
-    best, spread = judge.lead(last, worst, f"best - worst {models[-1]}")
-    text = f"best - worst at {models[-1]}: {spread} ({best.line}, {worst.line})"
-    judge.part(spread.value <= spread.margin, text)
-    return judge.claim(*scores.notes)
-
-
-INITS = ("class_labels", "sampled_vocabulary", "uniform")
-CLAIMS: dict[str, Callable[[pd.DataFrame], Claim]] = {
-    "C1": c1_size,
-    "C3": c3_length,
-    "C4": c4_one_token,
-    "C5": c5_initialisation,
-}
-
-
-def _beyond_twenty(judge: Judge, scores: Scores, gains: dict[str, Difference]) -> None:
-    """Judges part (b) of C3."""
-    marginal, trail = [], []
-    for model, gain in gains.items():
-        twenty = scores.at(20, model)
-        longer = [cell for cell in scores.column(model) if cell.length > 20]
-        if twenty and longer:
-            best, more = judge.lead(longer, twenty, f"20 to best {model}")
-            marginal.append(more.value <= max(more.margin, MARGINAL * gain.value))
-            trail.append(f"{model} {more} (P = {best.length})")
-    text = ", ".join(trail) or "a length over 20 needed"
-    judge.part(all(marginal) if marginal else None, f"P = 20 to the best longer one: {text}")
-
-
-def _longest(judge: Judge, scores: Scores) -> None:
-    """Judges part (c) of C3."""
-    larger = scores.models[len(scores.models) // 2 :]
-    pairs = []
-    for model in larger:
-        column = scores.column(model)
-        over = [cell for cell in column if cell.length > 100]
-        under = [cell for cell in column if 20 < cell.length <= 100]
-        if over and under:
-            pairs.append((over[-1], under[-1]))
-    if not pairs:
-        judge.part(None, "longest: a length over 100 and one of 21 to 100 needed")
-        return
-    loss = judge.mean([judge.difference(b, a) for a, b in pairs], "loss of the longest")
-    lengths = f"P = {pairs[0][1].length} to {pairs[0][0].length}"
-    where = ", ".join(over.model for over, _ in pairs)
-    judge.part(loss.above and loss.value <= MILD, f"loss, {lengths}, at {where}: {loss}")
-
-
-def _trail(cells: Iterable[Cell]) -> str:
-    return ", ".join(f"{cell.model} {cell.mean:.1f}" for cell in cells)
+    return f"{text} {scope(judgments)}".rstrip()

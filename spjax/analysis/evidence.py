@@ -1,181 +1,155 @@
-"""Evidence for claims: scores to look up, differences with margins, verdicts from parts."""
+"""Estimates that claims are judged by, looked up by prompt length, initialization, arm and size."""
 
-import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
-from spjax.analysis import statistics
+from spjax.analysis import statistics, transfer
+from spjax.analysis.arms import SPAN_CORRUPTION, role_of
+from spjax.analysis.resampling import Estimate
 
-ERRORS = 2.0  # standard errors in the margin of a comparison fixed beforehand
-# In that of the best or worst of several: among three equal means, of three seeds each, the outer
-# two are 3.07 apart in one study of twenty (Tukey's range, 6 degrees of freedom).
-ERRORS_OF_BEST = 3.0
-HOLDS, FAILS, MIXED, NOT_MEASURED = "holds", "fails", "mixed", "not measured"
+ZERO = 1.0  # percent: a lower score counts as none
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One claim and its verdict on the results.
+class Evidence:
+    """Estimates of a study.
 
     Attributes:
-      id: for example "C1".
-      statement: the claim in words.
-      criterion: the rule for the verdict, in words.
-      verdict: holds, fails, mixed or not measured.
-      evidence: the numbers in words.
-      numbers: the differences the verdict rests on, in points, each followed by its margin
-        (".. margin").
+      sizes: parameters of the models, smallest first.
+      default: the default prompt length.
+      prompts: prompt tuning of the default arm, by length and model.
+      full: full fine-tuning, by role and model.
+      inits: prompt tuning at the default length, by initialization and model.
+      arms: prompt tuning at the default length of other arms, by role and model.
+      zeros: share of the runs over span-corruption models that score nothing, by model, in percent.
+      transfers: prompts minus full fine-tuning on tasks not trained on, see `transfer.differences`.
+      tasks: that are averaged over.
+      notes: on what is left out, for the reader.
     """
 
-    id: str
-    statement: str
-    criterion: str
-    verdict: str
-    evidence: str
-    numbers: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Mean suite score of one line (key: prompt length or initialization) at one model, percent."""
-
-    line: str
-    model: str
-    length: int
-    mean: float
-    error: float
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A difference of scores in points, its standard error, and the margin as a multiple of it."""
-
-    value: float
-    error: float
-    errors: float = ERRORS
+    sizes: Mapping[str, int]
+    default: int
+    prompts: Mapping[tuple[int, str], Estimate]
+    full: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
+    inits: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
+    arms: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
+    zeros: Mapping[str, Estimate] = field(default_factory=dict)
+    transfers: tuple[transfer.Difference, ...] = ()
+    tasks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
-    def margin(self) -> float:
-        """Returns the difference in points that seeds alone may cause."""
-        return self.errors * self.error
+    def models(self) -> list[str]:
+        """Returns the models that have a prompt of the default arm, smallest first."""
+        present = {model for _, model in self.prompts}
+        return [model for model in self.sizes if model in present]
 
-    def __str__(self) -> str:
-        return f"{self.value:+.1f} [{self.margin:.1f}]"
+    def at(self, length: int, model: str) -> Estimate | None:
+        """Returns the score of the default arm at one length and model, None without runs."""
+        return self.prompts.get((length, model))
 
-    @property
-    def above(self) -> bool:
-        """Returns whether the difference is positive by more than the margin."""
-        return self.value > self.margin
+    def line(self, table: Mapping, key: str | int, models: Iterable[str]) -> list[Estimate] | None:
+        """Returns the estimates of one key at some models, None where one is missing."""
+        estimates = [table.get((key, model)) for model in models]
+        return None if None in estimates else [each for each in estimates if each]
+
+    def lengths(self, model: str) -> list[int]:
+        """Returns the prompt lengths of a model, shortest first."""
+        return sorted(length for length, other in self.prompts if other == model)
+
+    def sizes_with(self, table: Mapping, *keys: str | int) -> list[str]:
+        """Returns the models that have an estimate for all keys, smallest first."""
+        return [name for name in self.sizes if all((key, name) in table for key in keys)]
 
 
-class Scores:
-    """Suite scores looked up by key (prompt length or initialization) and model.
+def of_results(results: pd.DataFrame, items: Mapping[str, np.ndarray] | None = None) -> Evidence:
+    """Returns the estimates of a study.
 
-    models: those with a prompt score, smallest first. full: full fine-tuning, smallest first.
-    default: the default prompt length. notes: the suite's.
+    Args:
+      results: rows of results.csv.
+      items: as in `statistics.suite`.
+
+    Raises:
+      ValueError: as `statistics.main_runs`.
     """
-
-    def __init__(self, suite: statistics.Suite, key: str, default: int) -> None:
-        self.default, self.notes = default, suite.notes
-        cells = suite.cells
-        self.full: list[Cell] = []
-        self._cells: dict[tuple[int | str, str], Cell] = {}
-        for row in cells[cells["seeds"] > 0].sort_values("model_parameters").itertuples():
-            cell = Cell(row.line, row.model, row.prompt_length, row.mean, row.error)
-            if row.variant == statistics.FULL_FINE_TUNING:
-                self.full.append(cell)
-            elif row.variant == statistics.PROMPT_TUNING:
-                self._cells[getattr(row, key), row.model] = cell
-        self.models = list(dict.fromkeys(model for _, model in self._cells))
-
-    @classmethod
-    def lengths(cls, results: pd.DataFrame) -> "Scores":
-        """Returns the scores by prompt length, of rows of results.csv, beside full fine-tuning."""
-        suite = statistics.suite(statistics.main_runs(results))
-        prompts = (results["method"] == statistics.PROMPT_TUNING).any()
-        default = statistics.default_length(results) if prompts else 0
-        return cls(suite, "prompt_length", default)
-
-    @classmethod
-    def initialisations(cls, results: pd.DataFrame) -> "Scores":
-        """Returns the scores by initialization, at the default length, of rows of results.csv."""
-        if not (results["method"] == statistics.PROMPT_TUNING).any():
-            return cls.lengths(results)
-        suite = statistics.suite(statistics.initialisation_runs(results))
-        return cls(suite, "init", statistics.default_length(results))
-
-    def at(self, key: int | str, model: str) -> Cell | None:
-        """Returns the score of one key at one model, None where there is none."""
-        return self._cells.get((key, model))
-
-    def line(self, key: int | str) -> list[Cell]:
-        """Returns the scores of one key, smallest model first."""
-        return [cell for model in self.models if (cell := self.at(key, model))]
-
-    def column(self, model: str) -> list[Cell]:
-        """Returns the scores of one model, shortest prompt first."""
-        cells = (cell for (_, other), cell in self._cells.items() if other == model)
-        return sorted(cells, key=lambda cell: cell.length)
+    runs = statistics.main_runs(results)
+    suite = statistics.suite(runs, items)
+    cells = suite.cells[suite.cells["seeds"] > 0].sort_values(["model_parameters", "model"])
+    sizes = dict(zip(cells["model"], cells["model_parameters"]))
+    roles = _roles(runs)
+    prompting = (results["method"] == statistics.PROMPT_TUNING).any()
+    default = statistics.default_length(results) if prompting else 0
+    prompts, full, arms = {}, {}, {}
+    for row in cells.itertuples():
+        estimate, role = suite.estimates[row.line, row.model], roles.get(row.variant)
+        if row.method == statistics.FULL_FINE_TUNING and role is not None:
+            full[role, row.model] = estimate
+        elif row.method == statistics.PROMPT_TUNING and role == "":
+            prompts[row.prompt_length, row.model] = estimate
+        elif row.method == statistics.PROMPT_TUNING and row.prompt_length == default and role:
+            arms[role, row.model] = estimate
+    inits, notes = {}, [*suite.notes, *_unjudged(cells, roles)]
+    if prompting:
+        of_inits = statistics.suite(_default_arm(statistics.initialisation_runs(results)), items)
+        inits = dict(of_inits.estimates)
+        notes += [note for note in of_inits.notes if note not in notes]
+    return Evidence(
+        sizes=sizes,
+        default=default,
+        prompts=prompts,
+        full=full,
+        inits=inits,
+        arms=arms,
+        zeros=_zeros(runs),
+        transfers=tuple(transfer.differences(results)),
+        tasks=suite.tasks,
+        notes=tuple(notes),
+    )
 
 
-class Judge:
-    """Collects the parts of a claim and the numbers they rest on."""
+def _roles(runs: pd.DataFrame) -> dict[str, str]:
+    """Returns the role of each variant; of several without one, only the first has the role ""."""
+    roles: dict[str, str] = {}
+    for _, part in runs.groupby("method"):
+        defaults = []
+        for variant, arms in part.groupby("variant", sort=True)["arm"]:
+            role = next(filter(None, map(role_of, sorted(set(arms)))), "")
+            if role:
+                roles[variant] = role
+            else:
+                defaults.append(variant)
+        # Variants beyond one differ by what no claim is about.
+        if defaults:
+            roles[min(defaults, key=lambda name: ("prompts" not in name.split(), name))] = ""
+    return roles
 
-    def __init__(self, name: str, statement: str, criterion: str) -> None:
-        self.name, self.statement, self.criterion = name, statement, criterion
-        self.parts: list[tuple[bool | None, str]] = []
-        self.numbers: dict[str, float] = {}
 
-    def difference(self, more: Cell, less: Cell, name: str = "") -> Difference:
-        """Returns more - less; kept among the numbers when it has a name."""
-        error = math.hypot(more.error, less.error)
-        return self._note(Difference(more.mean - less.mean, error), name)
+def _unjudged(cells: pd.DataFrame, roles: Mapping[str, str]) -> list[str]:
+    """Returns a note on variants of the paper's methods that no claim looks at."""
+    methods = [statistics.PROMPT_TUNING, statistics.FULL_FINE_TUNING]
+    variants = sorted(set(cells.loc[cells["method"].isin(methods), "variant"]) - set(roles))
+    if not variants:
+        return []
+    judged = [name for name, role in roles.items() if not role and name.startswith(tuple(methods))]
+    return [f"Claims are about {', '.join(judged)}; not about {', '.join(variants)}."]
 
-    def lead(self, cells: list[Cell], less: Cell, name: str) -> tuple[Cell, Difference]:
-        """Returns the best of cells, and best - less with the wider margin of a best of several."""
-        best = max(cells, key=lambda cell: cell.mean)
-        error = math.hypot(best.error, less.error)
-        return best, self._note(Difference(best.mean - less.mean, error, ERRORS_OF_BEST), name)
 
-    def minus(self, more: Difference, less: Difference, name: str) -> Difference:
-        """Returns more - less of two independent differences."""
-        error = math.hypot(more.error, less.error)
-        return self._note(Difference(more.value - less.value, error), name)
+def _default_arm(runs: pd.DataFrame) -> pd.DataFrame:
+    """Returns the runs of arms without a role; all where every arm has one."""
+    default = runs["arm"].map(role_of) == ""
+    return runs[default] if default.any() else runs
 
-    def mean(self, differences: list[Difference], name: str) -> Difference:
-        """Returns the mean of independent differences."""
-        count = len(differences)
-        error = math.hypot(*(difference.error for difference in differences)) / count
-        value = sum(difference.value for difference in differences) / count
-        return self._note(Difference(value, error), name)
 
-    def part(self, holds: bool | None, text: str) -> None:
-        """Adds a part; None means that it could not be measured."""
-        self.parts.append((holds, text))
-
-    def claim(self, *notes: str) -> Claim:
-        """Returns the claim with the verdict over all parts; notes end the evidence."""
-        noiseless = any(math.isnan(value) for value in self.numbers.values())
-        measured = [holds for holds, _ in self.parts if holds is not None]
-        if noiseless or not measured:
-            verdict = NOT_MEASURED
-        elif all(measured) and len(measured) == len(self.parts):
-            verdict = HOLDS
-        else:
-            verdict = MIXED if any(measured) else FAILS
-        verdicts = {True: "yes", False: "no", None: "not measured"}
-        letters = [f"({letter}) " if len(self.parts) > 1 else "" for letter in "abc"]
-        parts = [
-            f"{letter}{text}: {verdicts[None if noiseless else holds]}"
-            for letter, (holds, text) in zip(letters, self.parts)
-        ]
-        end = " (no second seed, so no margin)." if noiseless else "."
-        evidence = " ".join(["; ".join(parts) + end, *notes])
-        return Claim(self.name, self.statement, self.criterion, verdict, evidence, self.numbers)
-
-    def _note(self, difference: Difference, name: str) -> Difference:
-        if name:
-            self.numbers[name] = difference.value
-            self.numbers[f"{name} margin"] = difference.margin
-        return difference
+def _zeros(runs: pd.DataFrame) -> dict[str, Estimate]:
+    """Returns by model the share of span-corruption runs whose score is none, in percent."""
+    spans = runs[runs["arm"].map(role_of) == SPAN_CORRUPTION]
+    spans = spans[spans["method"] == statistics.PROMPT_TUNING]
+    if spans.empty:
+        return {}
+    scores = spans[statistics.SCORE]
+    shares = (100.0 * (scores < ZERO)).where(scores.notna())
+    suite = statistics.suite(spans.assign(**{statistics.SCORE: shares}))
+    return {model: estimate for (_, model), estimate in suite.estimates.items()}

@@ -4,18 +4,20 @@ The number of a run's examples is in the name of its task (`pocket_boolq:n100:se
 `seed1` is the draw), or in its variant, where a method only shows examples (`k=4`).
 """
 
-import itertools
+import math
 
 import numpy as np
 import pandas as pd
 
-from spjax.analysis import statistics
+from spjax.analysis import resampling, statistics
+from spjax.analysis.resampling import Sample
 
+REPLICATES = 1000
 _EXAMPLES, _DRAW, _SHOWN = r":n(\d+)", r":seed(\d+)", r"\bk=(\d+)"
 
 
 def curves(results: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Returns mean over tasks and spread over seeds of each line and model by number of examples.
+    """Returns mean over tasks and interval over seeds of each line and model by number of examples.
 
     Args:
       results: the rows of results.csv. Runs of the same number and another draw of examples count
@@ -55,7 +57,7 @@ def by_seed(results: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     return {key: part.droplevel([0, 1]) for key, part in table.groupby(level=["model", "line"])}
 
 
-def advantage(more: pd.DataFrame, less: pd.DataFrame) -> tuple[float, float]:
+def advantage(more: pd.DataFrame, less: pd.DataFrame) -> tuple[float, float, float]:
     """Returns the examples `more` saves over `less`, as in Le Scao & Rush 2021, section 4.
 
     Each curve is the mean over seeds, and never falls: a score reached with fewer examples counts
@@ -68,28 +70,40 @@ def advantage(more: pd.DataFrame, less: pd.DataFrame) -> tuple[float, float]:
       less: likewise; its numbers of examples may be others.
 
     Returns:
-      Examples saved, and the standard deviation (ddof=1) over all pairs of curves from which one
-      seed each was left out, NaN with a single seed. Both are NaN where the windows do not meet.
+      Examples saved and their 95 % interval over seeds, by `resampling`. All are NaN where the
+      windows do not meet, and the interval with a single seed or where they do not meet in one
+      replicate of twenty.
     """
     more, less = more.dropna(axis=1, how="all"), less.dropna(axis=1, how="all")
-    value = _between(more, less)
-    if min(len(more), len(less)) < 2:
-        return value, float("nan")
-    pairs = itertools.product(more.index, less.index)
-    others = [_between(more.drop(index=i), less.drop(index=j)) for i, j in pairs]
-    return value, float(np.std(others, ddof=1))
+    counts = more.columns.to_numpy(float), less.columns.to_numpy(float)
+    seeds = sorted({*more.index, *less.index})
+    both = pd.concat([more.reindex(seeds), less.reindex(seeds)], axis=1)
+    sample = Sample(both.to_numpy(float).T[:, None, None, :])
+    estimates = [sample.estimate(place) for place in range(both.shape[1])]
+    means = np.array([[estimate.value for estimate in estimates if estimate]])
+    value = float(_between(*counts, means)[0])
+    if math.isnan(value) or min(len(more), len(less)) < 2:
+        return value, math.nan, math.nan
+    replicates = resampling.draws([each for each in estimates if each], REPLICATES)
+    found = _between(*counts, replicates)
+    known = found[~np.isnan(found)]
+    if len(known) < resampling.CONFIDENCE * len(found):
+        return value, math.nan, math.nan
+    tail = (1 - resampling.CONFIDENCE) / 2
+    low, high = np.quantile(known, [tail, 1 - tail])
+    return value, float(low), float(high)
 
 
-def _between(more: pd.DataFrame, less: pd.DataFrame) -> float:
-    curves = [
-        (part.columns.to_numpy(float), np.maximum.accumulate(part.mean().to_numpy()))
-        for part in (more, less)
-    ]
-    low, high = max(y[0] for _, y in curves), min(y[-1] for _, y in curves)
-    if not high > low:
-        return float("nan")
-    ours, theirs = (_area(x, y, low, high) for x, y in curves)
-    return (theirs - ours) / (high - low)
+def _between(x_more: np.ndarray, x_less: np.ndarray, scores_RC: np.ndarray) -> np.ndarray:
+    """Returns the mean distance of two curves whose scores stand beside each other in each row."""
+    distances = []
+    for scores_C in scores_RC:
+        y_more = np.maximum.accumulate(scores_C[: len(x_more)])
+        y_less = np.maximum.accumulate(scores_C[len(x_more) :])
+        low, high = max(y_more[0], y_less[0]), min(y_more[-1], y_less[-1])
+        saved = _area(x_less, y_less, low, high) - _area(x_more, y_more, low, high)
+        distances.append(saved / (high - low) if high > low else math.nan)
+    return np.array(distances)
 
 
 def _area(x: np.ndarray, y: np.ndarray, low: float, high: float) -> float:

@@ -2,14 +2,16 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from spjax import text_tables
-from spjax.analysis import claims, figures, rates, statistics, tables, transfer
+from spjax.analysis import claims, figures, rates, saturation, statistics, tables, transfer
+from spjax.analysis.criteria import NOT_MEASURED
 from spjax.files import write_text
 
 
@@ -30,15 +32,26 @@ def finish(study_folder: Path, study: Any) -> str:
     with writing(folder):
         paths = [path for draw in draws for path in draw(results, folder / "figures")]
     judged = claims.check(results)
+    saturated = saturation.markdown(saturation.of_results(results))
     transferred = transfer.markdown(results)
     parts = [tables.markdown(results), transferred, rates.markdown(results)]
     with writing(folder):
         _write(folder / "table.md", study.name, "\n".join(filter(None, parts)))
-        _write(folder / "claims.md", f"{study.name}: claims", claims.markdown(judged))
-    verdicts = text_tables.render([(claim.id, claim.verdict, claim.statement) for claim in judged])
+        text = "\n".join(filter(None, [claims.markdown(judged), saturated]))
+        _write(folder / "claims.md", f"{study.name}: claims", text)
     shown = [f"figure: {path}" for path in paths if path.suffix == ".png"]
     shown += [f"scores on other tasks: {folder / 'table.md'}"] if transferred else []
-    return "\n".join([tables.table(results), verdicts, "", *shown])
+    return "\n".join([tables.table(results), _verdicts(judged), "", *shown])
+
+
+def _verdicts(judged: Sequence[claims.Judgment]) -> str:
+    """Returns a line for each claim that the study measures, and the names of the others."""
+    measured = [each for each in judged if each.verdict != NOT_MEASURED]
+    rows = [(each.claim.id, each.verdict, each.claim.statement) for each in measured]
+    others = ", ".join(each.claim.id for each in judged if each.verdict == NOT_MEASURED)
+    lines = [text_tables.render(rows).rstrip("\n")]
+    lines += [f"Not measured by this study: {others}."] if others else []
+    return "\n".join(filter(None, [*lines, textwrap.fill(claims.scope(judged), tables.WIDTH), ""]))
 
 
 @contextlib.contextmanager

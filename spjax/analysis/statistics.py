@@ -1,4 +1,4 @@
-"""Statistics of a study: mean over tasks first, then mean and spread over seeds.
+"""Statistics of a study: scores averaged over tasks, with intervals by `resampling`.
 
 A *line* is one way of tuning (prompt tuning at one length, full fine-tuning); a *cell* is one line
 at one model size; a *suite run* is one cell at one seed, over all tasks. Scores are test scores in
@@ -9,7 +9,7 @@ tables then say so.
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +17,14 @@ import numpy as np
 import pandas as pd
 
 from spjax import methods
-from spjax.analysis import rates
+from spjax.analysis import arms, rates
+from spjax.analysis.resampling import Estimate, Sample
 from spjax.files import DamagedFile, check_sum, read_bytes
 from spjax.studies.results import SUMS
 
 PROMPT_TUNING, FULL_FINE_TUNING = methods.PAPER, methods.PAPER_FULL
 INITIALISATION_ARM = "initialisation"
+PRETRAINING_SEED = "pretraining_seed"  # which draw of the frozen model; 0 where there is but one
 SCORE = "test_score"
 PAPER_LENGTH = 100  # the default prompt length, Lester et al. 2021 §3
 COLUMNS = (
@@ -31,9 +33,9 @@ COLUMNS = (
 )
 NUMBERS = (
     *("model_parameters", "prompt_length", "seed", "trainable_parameters", "learning_rate"),
-    *(SCORE, "validation_score", "majority_score", "ceiling"),
+    *(SCORE, "validation_score", "majority_score", "ceiling", PRETRAINING_SEED),
 )
-_WHOLE = ("model_parameters", "seed")  # known of every run
+_WHOLE = ("model_parameters", "seed", PRETRAINING_SEED)  # known of every run
 _NEVER_NEGATIVE = (*_WHOLE, "prompt_length", "trainable_parameters")
 _TEXTS = ("model", "task", "method", "status")  # known of every run too
 LISTED = 6  # cells a note names before it only counts the rest
@@ -44,12 +46,13 @@ class Suite:
     """Scores averaged over the same tasks in every cell.
 
     cells: one row a cell, ordered by line, then by size: line, variant, method, prompt_length,
-      init, model, model_parameters, mean, std (over seeds, ddof=1; NaN for one seed), seeds
-      (complete suite runs), expected (seeds the variant has anywhere in the study), error
-      (standard error of the mean, see `_with_error`). A cell without one complete suite run has
-      seeds 0 and NaN scores.
+      init, model, model_parameters, mean, std (over suite runs, ddof=1; NaN for one), seeds
+      (complete suite runs), expected (those the variant has anywhere in the study), low and high
+      (the 95 % interval of the mean for these tasks, by `resampling`; NaN for one suite run). A
+      cell without one complete suite run has seeds 0 and NaN scores.
     tasks: the tasks averaged over. majority, ceiling: their means in percent, NaN when unknown.
     notes: for the reader, on omitted, incomplete and diverged runs.
+    estimates: by line and model, of the cells that have scores.
     scored_on: "test" or "validation", or both, joined by a slash.
     """
 
@@ -58,6 +61,7 @@ class Suite:
     majority: float
     ceiling: float
     notes: tuple[str, ...]
+    estimates: Mapping[tuple[str, str], Estimate]
     scored_on: str = "test"
 
 
@@ -100,6 +104,8 @@ def checked(results: pd.DataFrame) -> pd.DataFrame:
     for name in set(NUMBERS) & set(results.columns):
         results[name] = _numbers(results[name])
     results["prompt_length"] = results["prompt_length"].fillna(0).astype(int)
+    if PRETRAINING_SEED not in results.columns:
+        results[PRETRAINING_SEED] = 0
     for name in _TEXTS:
         if (empty := results[name].isna()).any():
             raise ValueError(
@@ -185,7 +191,7 @@ def main_runs(results: pd.DataFrame) -> pd.DataFrame:
     else:
         inits = main.loc[main["method"] == PROMPT_TUNING, "init"].unique()
         extra = extra[extra["init"].isin(inits)]
-        cell = ["method", "model", "prompt_length", "init", "task", "seed"]
+        cell = ["method", "model", "prompt_length", "init", "task", *_RUN]
         measured = pd.MultiIndex.from_frame(main[cell])
         extra = extra[~pd.MultiIndex.from_frame(extra[cell]).isin(measured)]
         main = pd.concat([main, extra])
@@ -199,22 +205,27 @@ def initialisation_runs(results: pd.DataFrame) -> pd.DataFrame:
     runs = runs[runs["prompt_length"] == default_length(results)]
     # The ablation's own run goes before the main arm's of the same initialization.
     runs = runs.sort_values("arm", key=lambda arm: arm != INITIALISATION_ARM, kind="stable")
-    runs = runs.drop_duplicates(["model", "task", "seed", "init"])
+    runs = runs.drop_duplicates(["model", "task", *_RUN, "init"])
     return runs.assign(variant=PROMPT_TUNING, line=runs["init"])
 
 
-def suite(runs: pd.DataFrame) -> Suite:
-    """Averages over tasks for each suite run, then computes mean and deviation over seeds.
+def suite(runs: pd.DataFrame, items: Mapping[str, np.ndarray] | None = None) -> Suite:
+    """Averages over tasks for each suite run, then computes means, deviations and intervals.
 
     The tasks are those for which the most (suite run, task) scores can be compared, see
     `_shared_tasks`; a suite run that lacks one of them has no suite score. The standard deviation
     is the sample one (ddof=1), as in the plots of the paper (seaborn, Appendix A.2).
+
+    Args:
+      runs: of `main_runs` or `initialisation_runs`.
+      items: by run key, scores of the items of the run's test set in percent.
     """
     tasks = _shared_tasks(runs)
-    unit = [*_CELL, "seed"]
+    unit = [*_CELL, *_RUN]
     scores = runs.set_index([*unit, "task"])[SCORE].unstack("task")
-    scores = scores.reindex(columns=list(tasks)).mean(axis=1, skipna=False)
-    cells = _spread(scores.groupby(level=_CELL), runs)
+    scores = scores.reindex(columns=list(tasks))
+    estimates = _estimates(runs, scores, items or {})
+    cells = _spread(scores.mean(axis=1, skipna=False).groupby(level=_CELL), runs, estimates)
     used = runs[runs["task"].isin(tasks)]
     return Suite(
         cells=cells,
@@ -222,19 +233,21 @@ def suite(runs: pd.DataFrame) -> Suite:
         majority=_task_constant(used, "majority_score", tasks),
         ceiling=_task_constant(used, "ceiling", tasks),
         notes=tuple(_notes(runs, cells, tasks)),
+        estimates=estimates,
         scored_on="/".join(sorted(set(used["scored_on"]))),
     )
 
 
 def by_task(runs: pd.DataFrame) -> pd.DataFrame:
-    """Returns mean and deviation over seeds of each cell's single tasks, columns as Suite.cells.
+    """Returns mean, deviation and interval of each cell's single tasks, columns as Suite.cells.
 
     Additionally task, majority and ceiling (percent).
     """
     parts = []
     for task, part in runs.groupby("task", sort=True):
-        scores = part.set_index(_CELL)[SCORE]
-        cells = _spread(scores.groupby(level=_CELL), runs[runs["task"] == task])
+        scores = part.set_index([*_CELL, *_RUN])[[SCORE]]
+        grouped = scores[SCORE].groupby(level=_CELL)
+        cells = _spread(grouped, part, _estimates(part, scores, {}))
         constants = {
             "majority": _task_constant(part, "majority_score", (task,)),
             "ceiling": _task_constant(part, "ceiling", (task,)),
@@ -258,13 +271,18 @@ def diverged_notes(runs: pd.DataFrame) -> list[str]:
     ]
 
 
+_RUN = [PRETRAINING_SEED, "seed"]  # a suite run of a cell
 _CELL = ["line", "variant", "method", "prompt_length", "init", "model", "model_parameters"]
 
 
 def _with_lines(runs: pd.DataFrame) -> pd.DataFrame:
     """Adds `variant` (method, and arm or init where needed) and `line` (its label)."""
     runs["variant"] = runs["method"]
-    cell = ["variant", "model", "prompt_length", "task", "seed"]
+    # Other frozen models or data are another line even where no two runs of theirs share a cell.
+    role = runs["arm"].map(arms.role_of)
+    several = role.groupby(runs["method"]).transform("nunique") > 1
+    runs["variant"] += (" " + runs["arm"]).where((role != "") & several, "")
+    cell = ["variant", "model", "prompt_length", "task", *_RUN]
     for column in ("arm", "init"):
         doubled = runs.groupby(cell)[column].transform("nunique") > 1
         several = runs["method"].isin(runs.loc[doubled, "method"])
@@ -274,7 +292,7 @@ def _with_lines(runs: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             f"{len(doubled)} runs measure a cell that another run measures too, first "
             f"{doubled.iloc[0][cell].to_dict()}: arm, method, prompt_length, init, model, task and "
-            "seed must be different for every run; give their arms different names"
+            "seeds must be different for every run; give their arms different names"
         )
     runs["variant"] = runs["variant"].str.strip()
     # init is constant within a line from here on, or it would split the line's cells.
@@ -295,7 +313,7 @@ def _shared_tasks(runs: pd.DataFrame) -> tuple[str, ...]:
     shrink the set for all others, and a task just begun does not throw out all cells.
     """
     scored = runs[runs[SCORE].notna()]
-    have = scored.groupby(["line", "model", "seed"])["task"].agg(frozenset)
+    have = scored.groupby(["line", "model", *_RUN])["task"].agg(frozenset)
     candidates = {*have, frozenset.intersection(*have)} if len(have) else {frozenset(runs["task"])}
 
     def kept(tasks: frozenset[str]) -> tuple[int, int, list[str]]:
@@ -304,30 +322,65 @@ def _shared_tasks(runs: pd.DataFrame) -> tuple[str, ...]:
     return tuple(sorted(max(candidates, key=kept)))
 
 
-def _spread(grouped, runs: pd.DataFrame) -> pd.DataFrame:
-    """Returns mean, std and count over seeds of grouped scores, in the order of lines and sizes."""
+def _estimates(
+    runs: pd.DataFrame, scores: pd.DataFrame, items: Mapping[str, np.ndarray]
+) -> dict[tuple[str, str], Estimate]:
+    """Returns estimates by line and model, of scores with a row a suite run and a column a task."""
+    complete = scores.dropna().droplevel([name for name in _CELL if name not in ("line", "model")])
+    if complete.empty:
+        return {}
+    index = complete.index
+    names = list(dict.fromkeys(zip(index.get_level_values(0), index.get_level_values(1))))
+    places = {name: place for place, name in enumerate(names)}
+    at_C = [places[name] for name in zip(index.get_level_values(0), index.get_level_values(1))]
+    draws = sorted(set(index.get_level_values(PRETRAINING_SEED)))
+    seeds = sorted(set(index.get_level_values("seed")))
+    shape = (len(names), len(complete.columns), len(draws), len(seeds))
+    scores_CTMS = np.full(shape, np.nan)
+    at_M = [draws.index(draw) for draw in index.get_level_values(PRETRAINING_SEED)]
+    at_S = [seeds.index(seed) for seed in index.get_level_values("seed")]
+    scores_CTMS[at_C, :, at_M, at_S] = complete.to_numpy(float)
+    of_tasks = [_items(runs, task, places, items) for task in complete.columns]
+    sample = Sample(scores_CTMS, of_tasks)
+    found = {name: sample.estimate(place) for name, place in places.items()}
+    return {name: estimate for name, estimate in found.items() if estimate is not None}
+
+
+def _items(
+    runs: pd.DataFrame,
+    task: str,
+    places: Mapping[tuple[str, str], int],
+    items: Mapping[str, np.ndarray],
+) -> np.ndarray | None:
+    """Returns mean item scores of a task by cell; None where a cell's runs lack them."""
+    part = runs[runs["task"] == task] if items else runs[:0]
+    scores: list[list[np.ndarray]] = [[] for _ in places]
+    for row in part.itertuples():
+        if (row.line, row.model) in places and row.key in items:
+            scores[places[row.line, row.model]].append(items[row.key])
+    lengths = {len(values) for of_cell in scores for values in of_cell}
+    if not all(scores) or len(lengths) != 1:
+        return None
+    return np.stack([np.mean(of_cell, axis=0) for of_cell in scores])
+
+
+def _spread(
+    grouped, runs: pd.DataFrame, estimates: Mapping[tuple[str, str], Estimate]
+) -> pd.DataFrame:
+    """Returns mean, std, count and interval of grouped scores, in the order of lines and sizes."""
     cells = grouped.agg(["mean", "std", "count"]).reset_index()
     cells = cells.rename(columns={"count": "seeds"})
-    cells["expected"] = cells["variant"].map(runs.groupby("variant")["seed"].nunique())
+    suite_runs = runs.drop_duplicates(["variant", *_RUN])
+    cells["expected"] = cells["variant"].map(suite_runs.groupby("variant").size())
     last = cells["method"] == FULL_FINE_TUNING
     order = ["last", "variant", "prompt_length", "line", "model_parameters", "model"]
     cells = cells.assign(last=last).sort_values(order, ignore_index=True).drop(columns="last")
-    return _with_error(cells)
-
-
-def _with_error(cells: pd.DataFrame) -> pd.DataFrame:
-    """Adds `error`, the standard error of each mean.
-
-    Three seeds estimate a variance badly, so it is pooled over the cells of the same model and
-    method (variances weighted by seeds - 1), and over all cells where these have no second seed.
-    """
-    degrees = (cells["seeds"] - 1).clip(lower=0)
-    squares = degrees * cells["std"].fillna(0.0) ** 2
-    groups = [cells["method"], cells["model"]]
-    pooled = squares.groupby(groups).transform("sum") / degrees.groupby(groups).transform("sum")
-    everywhere = squares.sum() / degrees.sum() if degrees.sum() else math.nan
-    seeds = cells["seeds"].where(cells["seeds"] > 0)
-    return cells.assign(error=np.sqrt(pooled.fillna(everywhere) / seeds))
+    bounds = np.full((len(cells), 2), np.nan)
+    for place, name in enumerate(zip(cells["line"], cells["model"])):
+        if name in estimates:
+            cells.loc[place, "mean"] = estimates[name].value
+            bounds[place] = np.clip(estimates[name].interval(these_tasks=True), 0, 100)
+    return cells.assign(low=bounds[:, 0], high=bounds[:, 1])
 
 
 def _task_constant(runs: pd.DataFrame, column: str, tasks: Iterable[str]) -> float:

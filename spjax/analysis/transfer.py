@@ -3,12 +3,70 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import pandas as pd
 
 from spjax.analysis import statistics
+from spjax.analysis.resampling import Estimate
 
+PREFERRED_METRIC = "f1"  # of tables with one number a task, as table 1 of the paper
 _CELL = ["trained on", "model", "scored on", "metric"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Prompt tuning at the default length minus full fine-tuning, on tasks not trained on.
+
+    Attributes:
+      name: the tasks, the metric and the model in words.
+      targets: the tasks scored, averaged over.
+      estimate: the difference in points.
+    """
+
+    name: str
+    targets: tuple[str, ...]
+    estimate: Estimate
+
+
+def differences(results: pd.DataFrame) -> list[Difference]:
+    """Returns the differences of each task trained on and model, empty where nothing is compared.
+
+    Of several targets the mean of one metric is compared, F1 where they have it; of a single target
+    each metric.
+
+    Args:
+      results: the rows of results.csv.
+
+    Raises:
+      ValueError: as `statistics.main_runs`.
+    """
+    runs = _transferred(results)
+    if runs.empty or not (runs["method"] == statistics.PROMPT_TUNING).any():
+        return []
+    length = statistics.default_length(runs)
+    prompts = (runs["method"] == statistics.PROMPT_TUNING) & (runs["prompt_length"] == length)
+    runs = runs[prompts | (runs["method"] == statistics.FULL_FINE_TUNING)]
+    scores = []
+    for run in runs.to_dict("records"):
+        for value in _values(run):
+            if value["scored on"] != value["trained on"]:
+                fact = {"task": value["scored on"], statistics.SCORE: value["value"]}
+                scores.append(run | fact | {"trained_on": run["task"], "metric": value["metric"]})
+    compared = []
+    for (source, model), part in pd.DataFrame(scores).groupby(["trained_on", "model"]):
+        metrics = sorted(set(part["metric"]))
+        if part["task"].nunique() > 1:
+            metrics = [PREFERRED_METRIC if PREFERRED_METRIC in metrics else metrics[0]]
+        for metric in metrics:
+            suite = statistics.suite(part[part["metric"] == metric])
+            cells = suite.cells[suite.cells["seeds"] > 0]
+            lines = {row.method: suite.estimates[row.line, row.model] for row in cells.itertuples()}
+            if len(lines) == 2:
+                difference = lines[statistics.PROMPT_TUNING] - lines[statistics.FULL_FINE_TUNING]
+                name = f"{source} to {', '.join(suite.tasks)} ({metric}) at {model}"
+                compared.append(Difference(name, suite.tasks, difference))
+    return compared
 
 
 def markdown(results: pd.DataFrame) -> str:
@@ -23,10 +81,7 @@ def markdown(results: pd.DataFrame) -> str:
     Raises:
       ValueError: as `statistics.main_runs`.
     """
-    if "transfer_metrics" not in results.columns:
-        return ""
-    runs = statistics.main_runs(results)
-    runs = runs[~runs["transfer_metrics"].fillna("").isin(["", "{}"])]
+    runs = _transferred(results)
     if runs.empty:
         return ""
     values = pd.DataFrame([value for run in runs.to_dict("records") for value in _values(run)])
@@ -38,6 +93,14 @@ def markdown(results: pd.DataFrame) -> str:
     lines = [f"| {' | '.join(map(str, row))} |" for row in (head, rule, *body)]
     note = "A task is scored on its test split, or on validation where nobody has test labels."
     return "\n".join([*lines, "", note]) + "\n"
+
+
+def _transferred(results: pd.DataFrame) -> pd.DataFrame:
+    """Returns the runs of the lines that have been scored on other tasks."""
+    if "transfer_metrics" not in results.columns:
+        return results[:0]
+    runs = statistics.main_runs(results)
+    return runs[~runs["transfer_metrics"].fillna("").isin(["", "{}"])]
 
 
 def _values(run: dict) -> list[dict]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from spjax.analysis import examples
 from spjax.analysis.figures import score_over_examples
@@ -17,8 +18,8 @@ def test_area_of_parallel_curves():
     # Scores 50, 60, 70 at 10, 100, 200; the other has them at 20, 110, 210.
     more = curve(a=[50.0, 60.0, 70.0])
     less = more.rename(columns=lambda count: count + 10)
-    value, error = examples.advantage(more, less)
-    assert value == pytest.approx(10) and np.isnan(error)
+    value, *interval = examples.advantage(more, less)
+    assert value == pytest.approx(10) and np.isnan(interval).all()
     assert examples.advantage(less, more)[0] == pytest.approx(-10)
 
 
@@ -35,19 +36,21 @@ def test_a_curve_never_falls():
 
 
 def test_no_shared_score_is_no_number():
-    value, error = examples.advantage(curve(a=[80.0] * 3), curve(a=[50.0, 60.0, 70.0]))
-    assert np.isnan(value) and np.isnan(error)
+    assert np.isnan(examples.advantage(curve(a=[80.0] * 3), curve(a=[50.0, 60.0, 70.0]))).all()
 
 
-def test_error_leaves_out_one_seed_of_each():
-    more = curve(a=[50.0, 60.0, 70.0], b=[50.0, 70.0, 70.0])
-    less = curve(a=[50.0, 60.0, 70.0], b=[50.0, 60.0, 70.0])
-    # Without b there is no difference; without a 70 is reached at 100: half of 100 examples less
-    # on average over the upper ten points, half of 45 less over the lower ten.
-    own = (10 * (55 - 32.5) + 10 * (150 - 77.5)) / 20
-    value, error = examples.advantage(more, less)
-    assert error == pytest.approx(np.std([0, 0, own, own], ddof=1))
-    assert 0 < value < own
+def test_interval_is_paired_and_that_of_student():
+    """Parallel curves a constant apart: the examples saved are as uncertain as their mean shift."""
+    base = np.array([50.0, 60.0, 70.0])
+    shifts = {"a": 1.0, "b": 2.0, "c": 3.0}
+    counts = [10, 20, 30]  # a point of score is an example
+    less = pd.DataFrame({seed: base + 5 * n for n, seed in enumerate(shifts)}, index=counts).T
+    more = less.add(pd.Series(shifts), axis=0)
+    value, low, high = examples.advantage(more, less)
+    assert value == pytest.approx(2)
+    expected = stats.t.interval(0.95, 2, 2, 1 / np.sqrt(3))
+    assert (low, high) == pytest.approx(expected, abs=0.6)
+    assert examples.advantage(more, less) == (value, low, high)
 
 
 def results():

@@ -59,6 +59,7 @@ def test_csv_holds_the_hand_computed_numbers(name, results, tmp_path):
         assert line.std == pytest.approx(np.std(seeds, ddof=1), abs=1e-9)
         assert line.majority == pytest.approx(np.mean(list(TASKS.values())))
         assert line.seeds == 3
+        assert line.low < line.mean < line.high or line.high == 100
 
 
 def test_csv_of_single_tasks(results, tmp_path):

@@ -56,9 +56,12 @@ def test_finish_writes_and_tells(results, tmp_path):
     assert names == {f"{stem}.{end}" for stem in stems for end in ("png", "svg", "csv")}
     assert str(tmp_path / "figures" / "score_over_size.png") in text
     assert tables.table(results) in text
-    assert "C1  holds  The score rises with model size" in text
+    assert "C1  holds  The score rises steadily" in text
     assert (tmp_path / "table.md").read_text().startswith("# scaling\n\nTest score in %, mean of")
-    assert "**C5: holds.**" in (tmp_path / "claims.md").read_text()
+    assert "Not measured by this study: C2, C6, C7, C8, C10, C11, C12, C13, C14, C15." in text
+    assert "The intervals cover tasks, seeds, items; not pre-training draws." in text
+    written = (tmp_path / "claims.md").read_text()
+    assert "## C5: holds" in written and "| pocket_3m | mean of all | 1 | 1 to 1 | - |" in written
 
 
 def test_unknown_figure_before_anything_is_written(results, tmp_path):

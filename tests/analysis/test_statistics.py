@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from spjax.analysis import statistics, tables
 
@@ -42,7 +43,7 @@ def test_mean_over_tasks_then_seeds():
     assert (cell.line, cell.seeds, cell.expected) == ("P = 20", 2, 2)
     assert cell.mean == pytest.approx(65)
     assert cell.std == pytest.approx(np.sqrt(50))
-    assert cell.error == pytest.approx(5)
+    assert (cell.low, cell.high) == pytest.approx(stats.t.interval(0.95, 2, 65, np.sqrt(12.5)))
     assert (found.majority, found.ceiling, found.notes) == (40, 100, ())
     assert found.tasks == ("a", "b")
 
@@ -54,18 +55,25 @@ def test_by_task():
     assert cells["majority"].to_dict() == {"a": 30, "b": 50}
 
 
-def test_errors_pool_variances_of_a_model():
+def test_errors_are_those_of_a_cell_alone():
     longer = [row(task, seed, score, prompt_length=50) for task, seed, score in HAND]
     longer = [values | {"test_score": 40.0} for values in longer]
     cells = suite(hand(*longer)).cells
     assert cells["std"].to_list() == pytest.approx([np.sqrt(50), 0])
-    assert cells["error"].to_list() == pytest.approx([np.sqrt(25 / 2)] * 2)
+    assert cells["low"].isna().to_list() == [False, True]  # equal scores tell no error
+
+
+def test_pretraining_draws_are_runs_of_a_cell():
+    draws = [row(*values, pretraining_seed=1) for values in HAND]
+    first = hand().assign(pretraining_seed=0)
+    (cell,) = suite(pd.concat([first, pd.DataFrame(draws)])).cells.itertuples()
+    assert (cell.seeds, cell.expected, cell.mean) == (4, 4, 65)
 
 
 def test_one_seed_has_no_spread():
     cells = suite(hand().query("seed == 0")).cells
     assert cells["mean"].to_list() == [60]
-    assert cells[["std", "error"]].isna().all(axis=None)
+    assert cells[["std", "low", "high"]].isna().all(axis=None)
 
 
 def test_a_cell_just_begun_does_not_shrink_the_tasks():

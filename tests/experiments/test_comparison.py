@@ -1,5 +1,6 @@
 """The tables of data efficiency and transfer, from results that never were, and the study files."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_examples_saved(tmp_path, capsys):
     # From 60 to 70 points: 10 to 60 examples against 60 to 110.
     (row,) = json.loads((tmp_path / "data_efficiency.json").read_text())
     assert (row["line"], row["over"], row["examples"]) == ("P = 2", "full fine-tuning", 50)
-    assert "| m | P = 2 | full fine-tuning | 50 ± 0 |" in text
+    assert "| m | P = 2 | full fine-tuning | 50 [50, 50] |" in text
 
 
 def item(task, seed, rows):
@@ -101,11 +102,33 @@ def test_gains_and_likeness_of_tasks(tmp_path, monkeypatch, capsys):
     transfer.main(["sources", str(tmp_path)])
     text = capsys.readouterr().out
     # Seeds add 1.5 to all scores.
-    assert "| a | b | 51.5 | 57.5 | +6.0 ± 0.0 | 0.60 | 0.60 |" in text
-    assert "| cosine of mean rows | +1.00 | +1.00 | +1.00 |" in text
+    assert "| a | b | 51.5 | 57.5 | +6.0 [-] | 0.60 | 0.60 |" in text  # seeds agree
+    # Without one of three tasks too few pairs are left for an interval.
+    assert "| cosine of mean rows | +1.00 [-] | +1.00 [-] | +1.00 [-] |" in text
     assert (tmp_path / "figures" / "gain_over_likeness.png").is_file()
     rows = json.loads((tmp_path / "transfer.json").read_text())
     assert len(rows) == 9 and {row["average"] for row in rows if row["source"] == row["target"]}
+
+
+def test_correlations_have_the_interval_of_the_jackknife_over_tasks():
+    random = np.random.default_rng(0)
+    tasks = "abcdefgh"
+    effects = dict(zip(tasks, random.normal(size=8)))
+    rows = []
+    for source, target in itertools.permutations(tasks, 2):
+        likeness = random.normal()
+        gain = likeness + effects[target] + random.normal()
+        facts = {"source": source, "target": target, "gain": gain}
+        rows.append(facts | dict.fromkeys(transfer.MEASURES, likeness))
+    found = transfer.correlations(rows)["average"]
+    table = pd.DataFrame(rows)
+    value, low, high = found["pearson"]
+    assert value == pytest.approx(table["average"].corr(table["gain"]))
+    kept = [table[(table["source"] != t) & (table["target"] != t)] for t in tasks]
+    z = np.arctanh([part["average"].corr(part["gain"]) for part in kept])
+    error = np.sqrt(7 / 8 * np.square(z - z.mean()).sum())
+    assert np.arctanh(high) - np.arctanh(value) == pytest.approx(error * 2.3646, rel=1e-4)
+    assert 0 < found["within"][1] < found["within"][0] < found["within"][2] < 1
 
 
 def test_what_runs_have_left_is_named_after_their_tasks(tmp_path, capsys):
@@ -156,7 +179,8 @@ def test_other_arms_stand_beside_the_best_of_other_tasks():
     rows += [other | {"seed": seed, "test_score": 70.0 + seed} for seed in (0, 2)]
     text = transfer.other_arms(pd.DataFrame(rows))
     assert "| target | at random | best source | more |" in text
-    assert "| a | 51.0 ± 1.0 | 61.0 ± 1.0 | 71.0 ± 1.0 |" in text
+    # Two seeds, one point from their mean each: 12.7 standard errors of 1.
+    assert "| a | 51.0 [38.3, 63.7] | 61.0 [48.3, 73.7] | 71.0 [58.3, 83.7] |" in text
 
 
 def test_starts_are_told_apart_by_their_files():

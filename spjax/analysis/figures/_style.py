@@ -39,7 +39,7 @@ MAJORITY, CEILING = "majority", "perfect reader"
 SIZE_LABEL = "Parameters of the frozen model"
 NUMBERS = [
     *("line", "method", "prompt_length", "init", "model", "model_parameters"),
-    *("mean", "std", "seeds", "expected"),
+    *("mean", "low", "high", "std", "seeds", "expected"),
 ]
 NOTE_SIZE, LINE_HEIGHT = 6.5, 0.125  # points, inches
 
@@ -96,7 +96,7 @@ def looks_of(cells: pd.DataFrame, column: str) -> dict[str, Look]:
 def draw_line(
     axes: Axes, cells: pd.DataFrame, x: Iterable[float], look: Look, label: str, scale: float = 1
 ) -> None:
-    """Draws a line with mean ± standard deviation; hollow markers where seeds are missing.
+    """Draws a line of means with their intervals; hollow markers where seeds are missing.
 
     cells: rows of Suite.cells, one a point; x: their places; scale: of line and markers.
     """
@@ -107,7 +107,10 @@ def draw_line(
     axes.errorbar(
         positions,
         cells["mean"],
-        yerr=cells["std"].fillna(0.0),
+        yerr=[
+            (cells["mean"] - cells["low"]).fillna(0.0),
+            (cells["high"] - cells["mean"]).fillna(0.0),
+        ],
         label=label,
         linestyle=look.dashes,
         linewidth=look.width * scale,
@@ -196,7 +199,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def bars_note(cells: pd.DataFrame) -> str:
     """Returns a note on the error bars and, where there are any, the hollow markers."""
-    bars = f"Bars: mean ± standard deviation (ddof=1) over {cells['seeds'].max()} seeds."
+    bars = f"Bars: 95 % interval of the mean for these tasks, over {cells['seeds'].max()} seeds."
     partial = (cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])
     return bars + (" Hollow markers: seeds are missing (*)." if partial.any() else "")
 

@@ -1,0 +1,200 @@
+"""Saturation: the prompt length beyond which nothing more than a margin is gained.
+
+P* is the smallest length P such that for every longer P' the simultaneous one-sided 95 % bound of
+score(P') - score(P) is at most the margin. The bounds hold together for all pairs of lengths (their
+common factor is the 95 % quantile of the largest standardized difference in replicates), so that
+the true saturation length is at most P* with 95 % confidence. The lower end is the smallest length
+that no longer one is shown to beat by more than the margin. Where P* is the longest length of a
+study, the study has not located it.
+
+Beside it stands the least-squares fit of S - a P^-b, a >= 0, and P90: the length at which 90 % of
+the gain over P = 1 that the curve promises is reached, 10^(1/b).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from spjax.analysis import resampling, statistics
+from spjax.analysis.criteria import MARGIN
+from spjax.analysis.resampling import CONFIDENCE, Estimate
+
+# Exponents of the fit; at the ends a curve is a logarithm or a step.
+_EXPONENTS = np.geomspace(0.05, 8, 120)
+FEWEST_LENGTHS = 4  # one more than the curve's parameters
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """The saturation length of one model.
+
+    Attributes:
+      longest: length of the study.
+      shortest_possible: lower end of the 95 % interval of the saturation length.
+      length: P*, its upper end; None where scores have no spread.
+      p90: of the fitted curve, NaN where it does not rise; low and high: its 95 % interval, up to
+        infinity where more than one replicate in forty does not rise.
+      limit: S of the fit, in percent.
+    """
+
+    longest: int
+    shortest_possible: int
+    length: int | None
+    p90: float
+    p90_low: float
+    p90_high: float
+    limit: float
+
+    @property
+    def located(self) -> bool:
+        """Returns whether a length shorter than the longest is P*."""
+        return self.length is not None and self.length < self.longest
+
+
+def locate(
+    lengths: Sequence[int], estimates: Sequence[Estimate], margin: float = MARGIN
+) -> Saturation:
+    """Returns the saturation length of scores over prompt lengths.
+
+    Args:
+      lengths: ascending, at least two.
+      estimates: the score at each, of one sample.
+      margin: points that count as no gain.
+
+    Raises:
+      ValueError: fewer than two lengths, or not ascending.
+    """
+    if len(lengths) < 2 or list(lengths) != sorted(set(lengths)):
+        raise ValueError(
+            f"the lengths are {list(lengths)}: two or more in ascending order are wanted"
+        )
+    pairs = [(i, j) for j in range(len(lengths)) for i in range(j)]
+    gains = [estimates[j] - estimates[i] for i, j in pairs]
+    errors = np.array([gain.spread()[0] for gain in gains])
+    fit = _fit(lengths, estimates)
+    if any(estimate.trained_once for estimate in estimates) or np.isnan(errors).all():
+        return Saturation(lengths[-1], lengths[0], None, *fit)
+    # Differences that are the same in all units, as at a ceiling, tell nothing about their noise.
+    errors = np.where(np.isnan(errors), np.nanmax(errors), errors)
+    values = np.array([gain.value for gain in gains])
+    drawn_RK = resampling.draws(gains)
+    largest_R = ((drawn_RK - values) / errors).max(axis=1)
+    reach = np.quantile(largest_R, CONFIDENCE) * errors
+    upper, lower = dict(zip(pairs, values + reach)), dict(zip(pairs, values - reach))
+
+    def first(bounds: dict[tuple[int, int], float]) -> int:
+        longer = range(len(lengths))
+        fits = (all(bounds[i, j] <= margin for j in longer if j > i) for i in longer)
+        return lengths[next(i for i, ok in enumerate(fits) if ok)]
+
+    return Saturation(lengths[-1], first(lower), first(upper), *fit)
+
+
+def of_results(
+    results: pd.DataFrame, items: Mapping[str, np.ndarray] | None = None
+) -> pd.DataFrame:
+    """Returns the saturation of every variant and model, over tasks and for each task.
+
+    Args:
+      results: rows of results.csv.
+      items: as in `statistics.suite`.
+
+    Returns:
+      Columns variant, model, model_parameters, task ("" for the mean over tasks) and those of
+      `Saturation`; empty where no model has two prompt lengths.
+
+    Raises:
+      ValueError: as `statistics.main_runs`.
+    """
+    runs = statistics.main_runs(results)
+    suite = statistics.suite(runs, items)
+    suites = {"": suite}
+    if len(suite.tasks) > 1:
+        parts = ((task, runs[runs["task"] == task]) for task in suite.tasks)
+        suites |= {task: statistics.suite(part, items) for task, part in parts}
+    rows = []
+    for task, of_task in suites.items():
+        prompts = of_task.cells[of_task.cells["prompt_length"] > 0]
+        for (variant, count, model), cells in prompts.groupby(
+            ["variant", "model_parameters", "model"], sort=True
+        ):
+            cells = cells[cells["seeds"] > 0].sort_values("prompt_length")
+            lengths = [int(length) for length in cells["prompt_length"]]
+            if len(lengths) > 1:
+                estimates = [of_task.estimates[line, model] for line in cells["line"]]
+                found = locate(lengths, estimates)
+                name = {"variant": variant, "model": model, "model_parameters": count}
+                rows.append(name | {"task": task} | vars(found))
+    return pd.DataFrame(rows)
+
+
+def markdown(found: pd.DataFrame) -> str:
+    """Formats the table, "" where it is empty."""
+    if found.empty:
+        return ""
+    several = found["variant"].nunique() > 1
+    head = [*(["variant"] if several else []), "model", "tasks", "P*", "95 % interval", "P90"]
+    text = (
+        f"Saturation: no longer prompt gains more than {MARGIN:g} point over P* (simultaneous "
+        "one-sided 95 % bounds; `none shown` where only the longest length is left). P90: where "
+        "the curve S - a P^-b has 90 % of its rise over P = 1."
+    )
+    lines = [text, "", f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
+    for row in found.itertuples():
+        known = row.length is not None and not pd.isna(row.length)
+        located = known and row.length < row.longest
+        star = f"{row.length:.0f}" if located else "none shown"
+        end = f"{row.length:.0f}" if located else "beyond"
+        cells = [*([row.variant] if several else []), row.model, row.task or "mean of all", star]
+        cells += [f"{row.shortest_possible} to {end}", _p90(row)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _p90(row) -> str:
+    def shown(value: float) -> str:
+        if value < 2:
+            return "under 2"
+        return f"{value:.0f}" if value < 1000 else "beyond"
+
+    if math.isnan(row.p90):
+        return "-"
+    return f"{shown(row.p90)} [{shown(row.p90_low)}, {shown(row.p90_high)}]"
+
+
+def _fit(lengths: Sequence[int], estimates: Sequence[Estimate]) -> tuple[float, ...]:
+    """Returns P90, its interval, and S; NaN with too few lengths or where nothing rises."""
+    if len(lengths) < FEWEST_LENGTHS:
+        return (math.nan,) * 4
+    values_1L = np.array([[estimate.value for estimate in estimates]])
+    p90, limit = curve(lengths, values_1L)
+    if math.isnan(p90[0]):
+        return (math.nan,) * 4
+    drawn = curve(lengths, resampling.draws(estimates, replicates=1000))[0]
+    drawn = np.where(np.isnan(drawn), np.inf, drawn)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail], method="higher")
+    return float(p90[0]), float(low), float(high), float(limit[0])
+
+
+def curve(lengths: Sequence[int], scores_RL: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fits S - a P^-b to each row; returns P90 and S, P90 NaN where a is not positive.
+
+    For every exponent of a grid S and a are linear, so all rows are solved at once;
+    `scipy.optimize.curve_fit` would take a second for a thousand replicates, and a start for each.
+    """
+    powers_EL = np.asarray(lengths, float) ** -_EXPONENTS[:, None]
+    centered_EL = powers_EL - powers_EL.mean(axis=1, keepdims=True)
+    squares_E = np.square(centered_EL).sum(axis=1)
+    slopes_RE = scores_RL @ centered_EL.T / squares_E  # -a
+    gained_RE = np.where(slopes_RE < 0, slopes_RE**2 * squares_E, 0.0)  # squares explained
+    best_R = gained_RE.argmax(axis=1)
+    rows = np.arange(len(scores_RL))
+    rises_R = gained_RE[rows, best_R] > 1e-9
+    p90_R = np.where(rises_R, 10 ** (1 / _EXPONENTS[best_R]), np.nan)
+    slopes_R = np.where(rises_R, slopes_RE[rows, best_R], 0.0)
+    limits_R = scores_RL.mean(axis=1) - slopes_R * powers_EL.mean(axis=1)[best_R]
+    return p90_R, limits_R

@@ -1,0 +1,104 @@
+"""The saturation length on curves whose truth is known, and the fit against SciPy's."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import optimize
+
+from spjax.analysis import saturation
+from spjax.analysis.resampling import Sample
+
+LENGTHS = (1, 2, 5, 10, 20, 50, 100, 150)
+
+
+def estimates(curve, noise, tasks=9, seeds=5, random=0):
+    shape = (len(curve), tasks, 1, seeds)
+    noisy = np.random.default_rng(random).normal(0, noise, shape)
+    base = np.random.default_rng(7).normal(0, 10, (1, tasks, 1, 1))
+    sample = Sample(np.asarray(curve)[:, None, None, None] + base + noisy)
+    return [sample.estimate(cell) for cell in range(len(curve))]
+
+
+def test_a_sharp_bend_is_found():
+    curve = [70, 74, 77, 79, 81, 81, 81, 81]
+    found = saturation.locate(LENGTHS, estimates(curve, 0.3))
+    assert (found.shortest_possible, found.length, found.longest) == (20, 20, 150)
+    assert found.located
+
+
+def test_a_drop_at_the_end_does_not_matter_and_a_late_gain_does():
+    found = saturation.locate(LENGTHS, estimates([70, 74, 77, 79, 81, 81, 81, 60], 0.3))
+    assert found.length == 20
+    found = saturation.locate(LENGTHS, estimates([70, 74, 77, 79, 81, 81, 81, 90], 0.3))
+    assert (found.shortest_possible, found.length) == (150, 150) and not found.located
+
+
+def test_noise_widens_and_never_locates():
+    curve = [70, 74, 77, 79, 81, 81, 81, 81]
+    found = saturation.locate(LENGTHS, estimates(curve, 12.0))
+    assert found.length == 150 and found.shortest_possible < 20 and not found.located
+
+
+def test_the_margin_is_a_parameter():
+    curve = [70, 74, 77, 79, 81, 81, 81, 81]
+    assert saturation.locate(LENGTHS, estimates(curve, 0.3), margin=5).length == 5
+
+
+def test_one_run_or_equal_runs_locate_nothing():
+    curve = [70, 74, 77, 79, 81, 81, 81, 81]
+    found = saturation.locate(LENGTHS, estimates(curve, 0.3, seeds=1))
+    assert found.length is None and not found.located
+    sample = Sample(np.full((3, 1, 1, 3), 100.0))
+    same = [sample.estimate(cell) for cell in range(3)]
+    assert saturation.locate((1, 5, 20), same).length is None
+
+
+def test_bounds_hold_together():
+    """P* is below the true length in at most 5 % of studies at the margin."""
+    curve = np.array([70, 79, 79, 79, 79, 79, 79, 80.0])  # 150 gains just the margin: P* is 2
+    curve[-1] += 1e-6  # and now 150
+    found = [
+        saturation.locate(LENGTHS, estimates(curve, 1.0, random=study)).length
+        for study in range(200)
+    ]
+    assert np.mean([length < 150 for length in found]) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
+
+
+def test_fit_is_the_least_squares_curve():
+    def curve(lengths, limit, factor, exponent):
+        return limit - factor * lengths**-exponent
+
+    random = np.random.default_rng(2)
+    scores = curve(np.array(LENGTHS, float), 85, 14, 0.8) + random.normal(0, 0.3, 8)
+    known, _ = optimize.curve_fit(curve, np.array(LENGTHS, float), scores, p0=[80, 10, 1])
+    p90, limit = saturation.curve(LENGTHS, scores[None])
+    assert p90[0] == pytest.approx(10 ** (1 / known[2]), rel=0.1)
+    assert limit[0] == pytest.approx(known[0], abs=0.1)
+
+
+def test_p90_has_an_interval_that_holds_the_truth():
+    curve = 85 - 14 * np.array(LENGTHS, float) ** -0.8
+    found = saturation.locate(LENGTHS, estimates(curve, 0.5))
+    assert found.p90_low < 10 ** (1 / 0.8) < found.p90_high < 60
+    assert found.p90_low < found.p90 < found.p90_high
+    flat = saturation.locate(LENGTHS, estimates([80 - n for n in range(8)], 0.3))
+    assert math.isnan(flat.p90) and flat.length == 1
+    assert math.isnan(saturation.locate((1, 5, 20), estimates([70, 75, 76], 0.3)).p90)
+
+
+@pytest.mark.parametrize("lengths", [(5,), (5, 1), (1, 1)])
+def test_lengths_that_do_not_ascend(lengths):
+    with pytest.raises(ValueError, match="two or more in ascending order are wanted"):
+        saturation.locate(lengths, estimates([70] * len(lengths), 1.0))
+
+
+def test_table_of_a_study(results):
+    found = saturation.of_results(results)
+    assert len(found) == 4 * (1 + 9) and set(found["longest"]) == {150}
+    whole = found[found["task"] == ""].set_index("model")
+    assert whole.loc["pocket_200k", "length"] == 20
+    lines = saturation.markdown(found).splitlines()
+    assert lines[2] == "| model | tasks | P* | 95 % interval | P90 |"
+    assert lines[4].startswith("| pocket_50k | mean of all | 20 | 20 to 20 |")
+    assert saturation.markdown(saturation.of_results(results.query("prompt_length == 0"))) == ""

@@ -1,0 +1,79 @@
+"""Simulated studies have the truth they say, and verdicts on them are rarely wrong."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import claim_rates
+from benchmarks.claim_rates import PARTS, Design
+from spjax.analysis.criteria import CONTRADICTED, HOLDS
+
+SMALL = Design(tasks=6, draws=3, seeds=3)
+MEASURED = ("C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8")
+
+
+@pytest.fixture
+def quiet(monkeypatch):
+    """Hardly any noise, and effects that are the same for all tasks."""
+    for name in ("RUN", "DRAW", "DRAW_OF_LINE", "LINE_OF_TASK"):
+        monkeypatch.setattr(claim_rates, name, 1e-3)
+    monkeypatch.setattr(claim_rates, "COLLAPSE", 0.0)
+    ones = lambda world, name, points: np.full(world.design.tasks, float(points))  # noqa: E731
+    monkeypatch.setattr(claim_rates.World, "effect", ones)
+
+
+def test_all_claims_are_true_inside(quiet):
+    found = claim_rates.rates(None, "inside", SMALL, studies=3)
+    assert {claim: found[f"{claim} {HOLDS}"] for claim in MEASURED} == dict.fromkeys(MEASURED, 1)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_moved_is_what_makes_a_claim_false(quiet, part, monkeypatch):
+    claim, bound, away = PARTS[part]
+    found = claim_rates.rates(part, "outside", SMALL, studies=2)
+    wrong = {name for name, rate in found.items() if rate and name.endswith(CONTRADICTED)}
+    assert f"{claim} {CONTRADICTED}" in wrong
+    # A little to either side of the margin decides it: the truth is at the margin.
+    for shift, verdict in ((0.05, CONTRADICTED), (-0.05, HOLDS)):
+        monkeypatch.setitem(PARTS, part, (claim, bound + away * shift, away))
+        found = claim_rates.rates(part, "at the margin", SMALL, studies=2)
+        assert found[f"{claim} {verdict}"] == 1, (shift, verdict)
+
+
+@pytest.mark.parametrize("part", ["gain", "beyond", "one", "sentinel"])
+def test_verdicts_at_the_margin_are_rarely_decided(part):
+    claim = PARTS[part][0]
+    found = claim_rates.rates(part, "at the margin", Design(), studies=60)
+    error = 3 * np.sqrt(0.05 * 0.95 / 60)
+    assert found[f"{claim} {HOLDS}"] <= 0.05 + error
+    assert found[f"{claim} {CONTRADICTED}"] <= 0.05 + error
+
+
+def test_saturation_is_never_too_short():
+    found = claim_rates.saturation_rates(Design(), studies=40)
+    assert found["too short"] <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 40)
+    assert found["true"] in claim_rates.LENGTHS
+
+
+def test_command_prints_and_writes(tmp_path, capsys):
+    out = tmp_path / "rates.json"
+    flags = ["--studies=1", "--tasks=4", "--seeds=2", "--shape=exponential", f"--out={out}"]
+    claim_rates.main(flags)
+    text = capsys.readouterr().out
+    assert "false holds" in text and "power contradicted" in text
+    written = json.loads(out.read_text())
+    assert [row["part"] for row in written["rows"]] == list(PARTS)
+    assert (written["tasks"], written["shape"]) == (4, "exponential")
+    assert claim_rates.markdown(written) in text
+
+
+@pytest.mark.parametrize("shape", claim_rates.SHAPES)
+def test_tables_of_the_documentation_are_those_kept(shape):
+    kept = json.loads((claim_rates.RESULTS / f"claim_rates_{shape}.json").read_text())
+    assert kept["shape"] == shape and {row["part"] for row in kept["rows"]} == {*PARTS}
+    tables = claim_rates.markdown(kept)
+    assert tables in (claim_rates.machine.ROOT / "docs/claims.md").read_text()
+    error = np.sqrt(0.05 * 0.95 / kept["studies"])
+    for row in kept["rows"]:
+        assert max(row["false holds"], row["false contradicted"]) <= kept["alpha"] + 2 * error
