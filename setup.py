@@ -13,5 +13,6 @@ setuptools.setup(
         "spjax": ["py.typed"],
         "spjax.vocabularies": ["t5.model"],
         "spjax.pocket": ["vocabulary.model", "weights/*.safetensors", "weights/*.json"],
+        "spjax.pocket.graded": ["vocabulary.model"],
     },
 )

@@ -97,6 +97,12 @@ def test_it_has_every_gin_file(installed, tmp_path):
     assert planned.returncode == 0 and "32 runs" in planned.stdout, planned.stderr
 
 
+def test_it_has_every_vocabulary(installed):
+    names = {str(path.relative_to(ROOT)) for path in (ROOT / "spjax").rglob("*.model")}
+    assert names == {str(p.relative_to(installed)) for p in (installed / "spjax").rglob("*.model")}
+    assert len(names) >= 3
+
+
 def test_a_missing_extra_is_named_with_a_command_that_installs_it(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match=rf"^this needs the package no_such. .*'{ROOT}\[tfds\]'"):
         extras.require("tfds", "this", "numpy", "no_such")

@@ -1,8 +1,11 @@
-"""Skills of each rung of the pocket ladder before any tuning: skill x size.
+"""Skills of each rung of a pocket ladder before any tuning: skill x size.
 
 Prompt tuning elicits what a frozen model can do; it does not teach. Here the frozen models finish
-documents of pre-training form that they have not seen, from the last answer on, greedily; an answer
-counts if all of its words are right. Beside it: the share of the commonest answer.
+texts of pre-training form that they have not seen, greedily. For the pocket world these are
+documents up to their last answer; an answer counts if all of its words are right. For the graded
+world they are the probes of the tasks' test records: a record counts if the answers lead to its
+label. Beside them is what the commonest answer, or guessing, scores; and for the graded world the
+share of words whose kind is known, by rank of frequency.
 
     python -m experiments.pocket.skills [MODEL=WEIGHTS.safetensors ...]
 
@@ -11,36 +14,38 @@ Without arguments it takes the shipped weights of all sizes. A minute on 2 CPU c
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from spjax.checkpoints import model_vocabulary
 from spjax.checkpoints.weights import weights
 from spjax.models import T5, get_size
 from spjax.models.decoding import greedy
 from spjax.pocket import corpus
 from spjax.pocket.draws import Draws, may_pretrain
+from spjax.pocket.graded import lexicon
+from spjax.pocket.records import Probe
+from spjax.pocket.tasks import GRADED, TASKS
 from spjax.types import Batch
-from spjax.vocabularies import vocabulary
+from spjax.vocabularies.vocabulary import load_vocabulary
 
 VERDICTS = frozenset("True False yes no correct wrong".split())
 SEED, LENGTH, ANSWER, COUNT = 77, 96, 8, 600
+RANKS = (0, 100, 300, 1000, 3000, 10_000, lexicon.COUNT)
 
 
-def questions() -> dict[str, list[tuple[str, str]]]:
-    """For each skill, texts up to the last answer, and that answer."""
-    result: dict[str, list[tuple[str, str]]] = {}
-    for write, _ in corpus.GENRES:
-        genre = write.__module__.rpartition(".")[2]
-        for pieces in _documents(write):
-            text, answer = " ".join(pieces[:-1]), pieces[-1]
-            kind = "verdict" if answer in VERDICTS else "answer"
-            if len(answer.split()) <= 3:
-                result.setdefault(f"{genre}, {kind}", []).append((text, answer))
-    return result
+class Skill(NamedTuple):
+    """A row of the table: texts with their right answers, and what guessing scores in percent."""
+
+    name: str
+    probes: Sequence[Probe]
+    guessing: float
 
 
 def _documents(write: Callable) -> Iterator[list[str]]:
@@ -52,36 +57,91 @@ def _documents(write: Callable) -> Iterator[list[str]]:
             yield [piece for part in draft.parts for piece in part]
 
 
-def accuracy(model: str, path: str, pairs: list[tuple[str, str]]) -> float:
-    """Share of right answers in percent."""
-    words, network = vocabulary.load_vocabulary("pocket"), T5(get_size(model))
+def _one(text: str, answer: str) -> Probe:
+    return Probe((text,), frozenset({(answer,)}))
+
+
+def _commonest(probes: Sequence[Probe]) -> float:
+    counts = Counter(min(probe.right) for probe in probes)
+    return 100 * counts.most_common(1)[0][1] / len(probes)
+
+
+def pocket_skills() -> list[Skill]:
+    """Skills of the pocket world: documents up to the last answer, by genre and kind of answer."""
+    probes: dict[str, list[Probe]] = {}
+    for write, _ in corpus.GENRES:
+        genre = write.__module__.rpartition(".")[2]
+        for pieces in _documents(write):
+            text, answer = " ".join(pieces[:-1]), pieces[-1]
+            kind = "verdict" if answer in VERDICTS else "answer"
+            if len(answer.split()) <= 3:
+                probes.setdefault(f"{genre}, {kind}", []).append(_one(text, answer))
+    return [Skill(name, pairs, _commonest(pairs)) for name, pairs in probes.items()]
+
+
+def graded_skills() -> list[Skill]:
+    """Skills of the graded world: the probes of each task, and words by rank of frequency."""
+    skills = []
+    for name, task in TASKS.items():
+        if name.startswith(GRADED):
+            records, labels = task.records("test"), len(task.labels) or 2
+            guessing = 100 / labels
+            if task.schema == "record":
+                guessing = 100 * float(np.mean([1 / len(r["entities"]) for r in records]))
+            skills.append(Skill(name, task.probes("test"), guessing))
+    for first, end in itertools.pairwise(RANKS):
+        words = lexicon.WORDS[first:end][:: max((end - first) // COUNT, 1)]
+        probes = [_one(f"{word} is a", lexicon.value(lexicon.KIND, word)) for word in words]
+        name = f"kind of words of rank {first:,} to {end - 1:,}"
+        skills.append(Skill(name, probes, 100 / len(lexicon.KIND.values)))
+    return skills
+
+
+def write_answers(model: str, path: str, texts: Sequence[str]) -> list[str]:
+    """Writes the greedy answer of a frozen model to each text."""
+    words, network = load_vocabulary(model_vocabulary.of(model, path)), T5(get_size(model))
     base = weights.load(model, path)
     finish = jax.jit(lambda batch: greedy(network, base, batch, None, ANSWER))
-    right = []
-    for start in range(0, len(pairs), 100):
-        part = pairs[start : start + 100]
+    answers = []
+    for start in range(0, len(texts), 100):
         ids = np.zeros((100, LENGTH), np.int32)
-        for row, (text, _) in enumerate(part):
+        for row, text in enumerate(texts[start : start + 100]):
             tokens = [*words.encode(text)[: LENGTH - 1], words.eos_id]
             ids[row, : len(tokens)] = tokens
         one = np.ones((100, 1), np.int32)
         batch = Batch(ids, np.full_like(ids, -1), (ids > 0).astype(np.int32), one, one, one, one)
-        written = np.asarray(finish(batch))
-        right += [words.decode(w.tolist()) == a for w, (_, a) in zip(written, part)]
-    return 100 * float(np.mean(right))
+        answers += [words.decode(row.tolist()) for row in np.asarray(finish(batch))]
+    return answers[: len(texts)]
+
+
+def score(model: str, path: str, skills: Sequence[Skill]) -> list[float]:
+    """Share of right answers in percent, for each skill."""
+    probes = [probe for skill in skills for probe in skill.probes]
+    answers = iter(write_answers(model, path, [text for probe in probes for text in probe.texts]))
+    hits = iter([tuple(itertools.islice(answers, len(p.texts))) in p.right for p in probes])
+    return [100 * float(np.mean(list(itertools.islice(hits, len(s.probes))))) for s in skills]
+
+
+def print_table(skills: Sequence[Skill], models: Mapping[str, str]) -> None:
+    """Prints the table as markdown, with a column for each model."""
+    print("| skill | n | guessing |", " | ".join(models), "|")
+    print("| --- " * (len(models) + 3) + "|")
+    columns = [score(model, path, skills) for model, path in models.items()]
+    for skill, *scores in zip(skills, *columns):
+        shown = " | ".join(f"{value:.0f}" for value in scores)
+        print(f"| {skill.name} | {len(skill.probes)} | {skill.guessing:.0f} | {shown} |")
 
 
 def main(arguments: list[str]) -> None:
-    """Prints the table as markdown."""
+    """Prints a table for each world that the models are of."""
     shipped = [f"{path.stem}=" for path in weights.SHIPPED.glob("*.safetensors")]
-    chosen = dict(text.split("=", 1) for text in arguments or shipped)
-    models = sorted(chosen, key=lambda name: get_size(name).emb_dim)
-    print("| skill | n | commonest answer |", " | ".join(models), "|")
-    print("| --- " * (len(models) + 3) + "|")
-    for skill, pairs in questions().items():
-        commonest = Counter(answer for _, answer in pairs).most_common(1)[0][1] / len(pairs)
-        scores = [f"{accuracy(m, chosen[m], pairs):.0f}" for m in models]
-        print(f"| {skill} | {len(pairs)} | {100 * commonest:.0f} |", " | ".join(scores), "|")
+    pairs = [text.split("=", 1) for text in arguments or shipped]
+    chosen = dict(sorted(pairs, key=lambda pair: get_size(pair[0]).emb_dim))
+    graded = {model: path for model, path in chosen.items() if model.startswith(GRADED)}
+    if pocket := {model: path for model, path in chosen.items() if model not in graded}:
+        print_table(pocket_skills(), pocket)
+    if graded:
+        print_table(graded_skills(), graded)
 
 
 if __name__ == "__main__":

@@ -84,16 +84,19 @@ def load_texts(recipe: Any) -> tuple[Any, list[Any], Any]:
             load_vocabulary(name).check_sentinels(span_corruption.most_spans(recipe.input_length))
         corpus = corpora.load(recipe.corpus, name)
         return Shuffled(corpus, recipe.seed), [], Shuffled(corpus, recipe.seed, held_out=True)
-    from spjax.pocket.corpus import LESSONS, tokenized
+    from spjax.pocket import corpus as pocket_corpus
+    from spjax.pocket.corpus import tokenized
+    from spjax.pocket.graded import texts
 
-    pieces = load_vocabulary("pocket")
+    pieces = load_vocabulary(recipe.world)
+    world = texts if recipe.world == "graded" else pocket_corpus
     print(f"Writing {recipe.documents} documents ...", flush=True)
-    documents = tokenized(recipe.seed, recipe.documents, pieces)
+    documents = tokenized(recipe.seed, recipe.documents, pieces, world.GENRES)
     lessons = [
         tokenized(recipe.seed, recipe.lesson_documents, pieces, genres)
-        for genres in LESSONS[: len(recipe.lesson_steps)]
+        for genres in world.LESSONS[: len(recipe.lesson_steps)]
     ]
-    return documents, lessons, tokenized(recipe.seed + 1, _HELD_OUT_DOCUMENTS, pieces)
+    return documents, lessons, tokenized(recipe.seed + 1, _HELD_OUT_DOCUMENTS, pieces, world.GENRES)
 
 
 def copy_vocabulary(recipe: Any, folder: Path) -> None:

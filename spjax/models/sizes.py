@@ -85,6 +85,10 @@ def _pocket(emb_dim: int, heads: int, head_dim: int, mlp_dim: int, layers: int) 
     return T5Config(1152, emb_dim, heads, head_dim, mlp_dim, layers, layers)
 
 
+def _graded(emb_dim: int, heads: int, head_dim: int, mlp_dim: int, layers: int) -> T5Config:
+    return T5Config(512, emb_dim, heads, head_dim, mlp_dim, layers, layers)
+
+
 # Published sizes: Lester et al. 2021, Table 4, and `t5_1_1/{size}.gin` of T5X.
 SIZES: dict[str, T5Config] = {
     "t5_1_1_small": _t5_1_1(512, 6, 1024, 8),
@@ -97,6 +101,12 @@ SIZES: dict[str, T5Config] = {
     "pocket_800k": _pocket(96, 4, 24, 160, 3),
     "pocket_3m": _pocket(160, 5, 32, 384, 4),
     "pocket_12m": _pocket(320, 10, 32, 768, 4),
+    # Of the graded world: each 2.6 times the parameters of the one before, and 1.6 times as wide.
+    "graded_50k": _graded(24, 2, 12, 48, 2),
+    "graded_130k": _graded(40, 2, 20, 96, 2),
+    "graded_350k": _graded(64, 4, 16, 128, 3),
+    "graded_900k": _graded(96, 4, 24, 256, 3),
+    "graded_2500k": _graded(160, 5, 32, 320, 4),
 }
 
 

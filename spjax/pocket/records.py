@@ -11,15 +11,29 @@ from spjax.pocket.draws import Draws
 Fields = dict[str, Any]
 
 
+class Probe(NamedTuple):
+    """Texts of pre-training form whose answers decide a record's label, and the right answers.
+
+    The right ones are all those that lead to the label, one answer for each text.
+    """
+
+    texts: tuple[str, ...]
+    right: frozenset[tuple[str, ...]]
+
+
 class Drawn(NamedTuple):
     """records: one, or those of one MultiRC question, still without `idx`. key: decides the bucket.
 
-    unit: what may occur only once in a task: the key, and what is asked about it.
+    unit: what may occur only once in a task: the key, and what is asked about it. probes: of each
+    record, in tasks that have them. asked: a word that alone decides the label, so that training
+    data and the other splits may not share it, or "".
     """
 
     records: list[Fields]
     key: str
     unit: str
+    probes: tuple[Probe, ...] = ()
+    asked: str = ""
 
 
 def boolq(draws: Draws) -> Drawn:

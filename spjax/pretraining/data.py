@@ -93,12 +93,12 @@ class Batches:
     def __call__(self, step: int, start: int) -> tuple[Batch, int]:
         """The batch of a step whose first document is number `start`, and the next number."""
         rng = np.random.default_rng([self.config.seed, step])
-        spans, lesson = step < self.config.span_steps, self._lesson(step)
-        long = step >= self.config.steps - self.config.long_steps
+        stage, lesson = self.config.stage(step), self._lesson(step)
+        long = stage == "long_lm"
 
         def example(number: int) -> span_corruption.Example:
             tokens, splits = _document(lesson or self.documents, number)
-            if spans:
+            if stage == "span_corruption":
                 return span_corruption.span_corruption(tokens, rng, self.first_sentinel)
             if lesson:  # nothing but the answer
                 return span_corruption.prefix_lm(tokens, splits, rng, at_split=1.0, at_last=1.0)

@@ -5,7 +5,7 @@ keeps the weights after chosen steps: Lester et al. 2021 adapt T5 1.1 for 100,00
 pre-training, and compare with 10,000 and 50,000.
 
 For the pocket ladder it is T5's recipe in miniature. The adaptation may be a larger share
-(`adaptation_steps`); the weights after 0, 1, 5 and 10 % are kept beside the last ones.
+(`adaptation_steps`); the weights after 0, 1, 5, 10, 50 and 100 % are kept beside the last ones.
 
 Its first steps are lessons, documents of one simple kind alone, cut at the answer: attention to the
 same word elsewhere and to its neighbors arises there in minutes, among all other documents hardly.
@@ -43,7 +43,7 @@ from spjax.training.checkpoint_steps import SyncedPath, restore_newest
 from spjax.training.run_files import drop_after
 from spjax.types import Batch, Tree
 
-KEPT_PERCENT = (0, 1, 5, 10)  # of the pocket ladder
+KEPT_PERCENT = (0, 1, 5, 10, 50, 100)  # of the generated worlds' models
 Sums = TypeVar("Sums")
 
 
@@ -165,8 +165,9 @@ def pretrain(
       held_out: other documents, for the reported losses.
       folder: gets `checkpoints/`, `log.jsonl`, `{model}.safetensors`, `{model}.json` (the card's
         figures), and what is kept on the way: `{model}-{step}.safetensors` after the steps of
-        `keep`, of the pocket ladder `{model}-lm{00,01,05,10}.safetensors` after that percentage of
-        adaptation, counted in span-corruption steps as in the paper. A corpus's are float32, and
+        `keep`, of a generated world `{model}-lm{00,01,05,10,50,100}.safetensors` after that
+        percentage of adaptation, counted in span-corruption steps as in the paper, as far as it
+        goes. A corpus's are float32, and
         `corpus.json` says by which build of it they were made.
       log: gets a line now and then.
 
@@ -317,13 +318,15 @@ def held_out_losses(
         return _summed(config, batch, figures, (jnp.zeros(()), jnp.zeros(())))
 
     batches, put = make_batches(config, held_out), config.placement().put_batch
-    starts = {"span_corruption": 0} if config.span_steps else {}
-    starts |= {"prefix_lm": config.span_steps} if config.adaptation_steps else {}
-    starts |= {"long_lm": config.steps - config.long_steps} if config.long_steps else {}
-    for name, step in starts.items():
+    stages: dict[str, list[int]] = {"span_corruption": [], "prefix_lm": [], "long_lm": []}
+    for step in range(config.steps):
+        stages[config.stage(step)].append(step)
+    for name, steps in stages.items():
+        if not steps:
+            continue
         values, number = [], 0
-        for i in range(4):
-            batch, number = batches(step + i, number)
+        for step in steps[:4]:
+            batch, number = batches(step, number)
             values.append(evaluate(params, put(batch)))
         loss, accuracy = np.mean(np.asarray(values), axis=0)
         result |= {f"{name}_loss": float(loss), f"{name}_accuracy": float(accuracy)}

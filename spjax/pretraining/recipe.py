@@ -17,6 +17,7 @@ from spjax.checkpoints.weights import weights
 from spjax.files import expanded
 from spjax.models import T5Config
 from spjax.pretraining import span_corruption
+from spjax.vocabularies.vocabulary import load_vocabulary
 
 DECAYS = ("linear", "rsqrt")
 # Smallest and largest value of the settings that are whole numbers.
@@ -26,6 +27,7 @@ _WHOLE_NUMBERS = {
         "span_steps",
         "adaptation_steps",
         "long_steps",
+        "long_every",
         "steps_before",
         "warmup_steps",
     ),
@@ -42,12 +44,12 @@ class Pretrain:
 
     Attributes:
       model: name of a size, or "auto" for the shape of what `checkpoint` holds.
-      corpus: name or folder of a tokenized corpus (`spjax cache`); "" for the pocket world, which
-        alone has lessons and long rows.
+      corpus: name or folder of a tokenized corpus (`spjax cache`); "" for a generated world, which
+        alone has long rows: the one whose vocabulary the model has.
       checkpoint: weights to start from, in any format; "" for random ones.
       vocabulary: name or path of the corpus's; "" for the file beside `checkpoint`.
       keep: steps after which the weights are kept, beside the last ones.
-      documents: how many documents of the pocket world to generate; they are gone through again
+      documents: how many documents of the world to generate; they are gone through again
         when used up.
       span_steps: steps of span corruption.
       lesson_steps: steps of each lesson, with which prefix LM begins.
@@ -55,6 +57,7 @@ class Pretrain:
       adaptation_steps: steps of prefix LM, lessons included.
       long_steps: steps of prefix LM after that, with up to `long_length - input_length` words
         before each text; the rate begins at a quarter of `learning_rate` and falls.
+      long_every: every so many steps of prefix LM one is of long rows as well; 0 for none.
       long_length: L of these steps; there are fewer rows, for about as many tokens in a batch.
       rows: rows in a batch.
       input_length: L, tokens.
@@ -86,6 +89,7 @@ class Pretrain:
     lesson_documents: int = 100_000
     adaptation_steps: int = 6500
     long_steps: int = 400
+    long_every: int = 0
     long_length: int = 224
     rows: int = 32
     input_length: int = 64
@@ -121,15 +125,15 @@ class Pretrain:
                 f"Pretrain.rows ({self.rows}). Use a divisor."
             )
         partitioning.check(self.num_partitions, self.logical_axis_rules)
-        self._check_corpus() if self.corpus else self._check_pocket()
+        self._check_corpus() if self.corpus else self._check_world()
         object.__setattr__(self, "contents", _contents(self))
 
     def _check_corpus(self) -> None:
-        if self.lesson_steps or self.long_steps:
+        if self.lesson_steps or self.long_steps or self.long_every:
             raise ValueError(
                 "lessons and long rows are made of the pocket world's documents; with "
-                f"Pretrain.corpus = {self.corpus!r} set Pretrain.lesson_steps = () and "
-                "Pretrain.long_steps = 0."
+                f"Pretrain.corpus = {self.corpus!r} set Pretrain.lesson_steps = (), "
+                "Pretrain.long_steps = 0 and Pretrain.long_every = 0."
             )
         needed = span_corruption.span_lengths(self.input_length)[1]
         if self.span_steps and self.target_length < needed:
@@ -138,7 +142,7 @@ class Pretrain:
                 f"{self.input_length} input tokens (Pretrain.input_length) needs {needed}."
             )
 
-    def _check_pocket(self) -> None:
+    def _check_world(self) -> None:
         if self.long_length <= self.input_length:
             raise ValueError(
                 f"Pretrain.long_length is {self.long_length}; it must be more than "
@@ -154,6 +158,20 @@ class Pretrain:
     def steps(self) -> int:
         """Total number of steps."""
         return self.span_steps + self.adaptation_steps + self.long_steps
+
+    def stage(self, step: int) -> str:
+        """Returns what a step is of: "span_corruption", "prefix_lm", or "long_lm" in long rows."""
+        adapted = step - self.span_steps
+        if adapted < 0:
+            return "span_corruption"
+        is_long = self.long_every and (adapted + 1) % self.long_every == 0
+        return "long_lm" if is_long or adapted >= self.adaptation_steps else "prefix_lm"
+
+    @property
+    def world(self) -> str:
+        """Returns the generated world, "pocket" or "graded", and so the name of its vocabulary."""
+        is_graded = self.size().vocab_size == load_vocabulary("graded").size
+        return "graded" if is_graded else "pocket"
 
     @property
     def without_identity(self) -> frozenset[str]:

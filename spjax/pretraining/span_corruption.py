@@ -45,16 +45,24 @@ def span_corruption(
     spans = min(max(round(hidden / mean_span), 1), hidden, length - hidden)
     noise = _partition(hidden, spans, rng)
     kept = _partition(length - hidden, spans, rng)
-    is_hidden = np.repeat(np.tile([False, True], spans), np.stack([kept, noise], 1).ravel())
-    sentinels = first_sentinel - np.arange(spans)
-    starts = np.cumsum(kept + noise) - noise  # of the hidden spans
-    inputs = np.insert(tokens, starts, sentinels)[~np.insert(is_hidden, starts, False)]
-    targets = np.insert(tokens, starts, sentinels)[np.insert(is_hidden, starts, True)]
-    return _ended(inputs), _ended(targets)
+    inputs: list[Sequence[int] | np.ndarray] = []
+    targets: list[Sequence[int] | np.ndarray] = []
+    place = 0
+    for number, (shown, masked) in enumerate(zip(kept.tolist(), noise.tolist())):
+        start, end = place + shown, place + shown + masked
+        sentinel = [first_sentinel - number]
+        inputs += [tokens[place:start], sentinel]
+        targets += [sentinel, tokens[start:end]]
+        place = end
+    return _joined(inputs), _joined(targets)
 
 
 def _ended(tokens: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.append(tokens, EOS).astype(np.int32)
+
+
+def _joined(parts: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
+    return np.concatenate([*parts, [EOS]]).astype(np.int32)
 
 
 def most_spans(input_length: int, noise_density: float = 0.15, mean_span: float = 3.0) -> int:

@@ -20,6 +20,7 @@ from spjax.vocabularies import tokenizer_files
 # The vocabularies that come with the project, relative to the package.
 SHIPPED = {
     "pocket": Path("pocket") / "vocabulary.model",
+    "graded": Path("pocket") / "graded" / "vocabulary.model",
     # T5's `cc_all.32000` (Apache-2.0, https://github.com/google-research/prompt-tuning).
     "t5": Path("vocabularies") / "t5.model",
 }

@@ -53,10 +53,11 @@ def test_published_parameter_counts():
         assert trees.count(weight_shapes(config)) == count
 
 
-def test_pocket_ladder_grows_about_fourfold():
-    counts = [trees.count(weight_shapes(c)) for n, c in SIZES.items() if n.startswith("pocket")]
+@pytest.mark.parametrize("ladder, low, high", [("pocket", 3.5, 4.5), ("graded", 2.3, 3.1)])
+def test_ladders_grow_at_about_equal_ratios(ladder, low, high):
+    counts = [trees.count(weight_shapes(c)) for n, c in SIZES.items() if n.startswith(ladder)]
     ratios = np.array(counts[1:]) / np.array(counts[:-1])
-    assert len(counts) == 5 and (ratios > 3.5).all() and (ratios < 4.5).all()
+    assert len(counts) == 5 and (ratios > low).all() and (ratios < high).all()
 
 
 def test_unknown_size_lists_the_known():

@@ -9,7 +9,9 @@ import sentencepiece
 from spjax.data import leaks
 from spjax.pocket import corpus, lexicon, make_vocabulary, world
 from spjax.pocket.draws import BUCKETS, bucket, normalised
-from spjax.pocket.tasks import SPLITS, TASKS
+from spjax.pocket.tasks import GRADED, SPLITS, TASKS
+
+NAMES = [name for name in TASKS if not name.startswith(GRADED)]
 
 FIELDS = {
     "boolq": "idx label passage question",
@@ -42,22 +44,22 @@ def test_records_have_the_schema_size_and_balance(name, split):
     task = TASKS[name]
     records = task.records(split)
     assert task.sizes[split] <= len(records) <= task.sizes[split] + 4
-    assert all(" ".join(sorted(r)) == FIELDS[name] for r in records)
+    assert all(" ".join(sorted(r)) == FIELDS[task.schema] for r in records)
     assert len({str(r["idx"]) for r in records}) == len(records)
-    if name != "record":
+    if task.schema != "record":
         counts = Counter(r["label"] for r in records)
         assert sorted(counts) == list(range(len(task.labels) or 2))
         assert max(counts.values()) < 1.25 * min(counts.values())
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_splits_share_no_body(name):
     for split in SPLITS:
         for r in TASKS[name].records(split):
             assert bucket(BODIES[name](r)) == split != BUCKETS[0]
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_leak_check_of_all_data_finds_no_body_in_two_splits(name):
     bodies = {
         split: [(normalised(BODIES[name](r)), "") for r in TASKS[name].records(split)]
@@ -79,6 +81,7 @@ def test_no_body_occurs_in_pretraining_text():
     bodies = {
         frozenset(_sentences(BODIES[name](r)))
         for name, task in TASKS.items()
+        if name in NAMES
         for split in SPLITS
         for r in task.records(split)
     }
@@ -125,8 +128,8 @@ def test_spans_point_at_their_words():
 
 def test_inputs_are_short():
     vocabulary = sentencepiece.SentencePieceProcessor(str(make_vocabulary.PATH))
-    for name, task in TASKS.items():
-        for r in task.records("train"):
+    for name in NAMES:
+        for r in TASKS[name].records("train"):
             values = [
                 v if isinstance(v, str) else " ".join(v)
                 for k, v in r.items()

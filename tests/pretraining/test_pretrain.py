@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 from types import SimpleNamespace
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 
 from spjax.checkpoints.weights import weights
+from spjax.cli.pretrain import load_texts
 from spjax.models import get_size
 from spjax.pretraining import pretrain as module
 from spjax.pretraining.pretrain import pretrain
 from spjax.pretraining.recipe import Pretrain
+from spjax.vocabularies.vocabulary import load_vocabulary
 
 
 def documents(count=60):
@@ -114,6 +117,17 @@ def test_nan_stops_with_the_step_and_is_never_saved(tmp_path):
     assert not list((tmp_path / "checkpoints").glob("*"))
 
 
+def test_the_world_is_that_of_the_model_s_vocabulary():
+    assert RECIPE.world == "pocket"
+    recipe = Pretrain("graded_50k", lesson_steps=(100, 50), documents=50, lesson_documents=30)
+    assert recipe.world == "graded"
+    texts, lessons, held_out = load_texts(recipe)
+    assert [len(part.offsets) - 1 for part in (texts, *lessons)] == [50, 30, 30]
+    words = load_vocabulary("graded")
+    for part in (texts, *lessons, held_out):
+        assert words.unk_id not in part.tokens and part.tokens.max() < words.size
+
+
 def test_a_loss_that_became_nan_is_named():
     figures = [(np.float32(2.0), np.float32(9.0)), (np.float32("nan"), np.float32("nan"))]
     with pytest.raises(FloatingPointError, match="the loss of pocket_50k became nan at step 7;"):
@@ -147,6 +161,13 @@ def test_the_last_texts_stand_behind_words():
     words = len(row) - 1 - text
     assert row[-1] == 1 and text > 0 and 0 < words <= 64 - 32
     assert np.mean(row[:words] == 30) > 0.8
+
+
+def test_long_rows_come_among_the_others():
+    recipe = dataclasses.replace(RECIPE, long_every=3, long_steps=0, lesson_steps=())
+    batches = module.Batches(recipe, documents(200), (), 1152)
+    lengths = [batches(step, 0)[0].inputs_BL.shape[1] for step in range(recipe.steps)]
+    assert lengths == [32] * 8 + [32, 32, 64] * 2 + [32, 32]
 
 
 def test_bad_settings():

@@ -86,16 +86,18 @@ def rows() -> Iterator[TaskInfo]:
 
 def _pocket() -> Iterator[TaskInfo]:
     datasets = ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")
-    for name, dataset in [*zip(datasets, datasets), ("sentiment", "sst2")]:
-        yield TaskInfo(
-            name=f"pocket_{name}",
-            format=FORMATS[dataset],
-            source=f"pocket:{name}",
-            version="2.0.0",
-            input_length=128,  # the longest text of the world has some 60 tokens
-            target_length=16,
-            vocabulary="pocket",
-        )
+    worlds = (("pocket_", "", "2.0.0", "pocket"), ("graded_", "graded_", "1.0.0", "graded"))
+    for prefix, source, version, vocabulary in worlds:
+        for name, dataset in [*zip(datasets, datasets), ("sentiment", "sst2")]:
+            yield TaskInfo(
+                name=f"{prefix}{name}",
+                format=FORMATS[dataset],
+                source=f"pocket:{source}{name}",
+                version=version,
+                input_length=128,  # the longest text of the worlds has some 60 tokens
+                target_length=16,
+                vocabulary=vocabulary,
+            )
 
 
 def _tfds(
@@ -234,5 +236,7 @@ def mixtures() -> Mapping[str, Mapping[str, tuple[str, ...] | Mapping[str, float
         "transfer": tuple(f"mrqa_{name}_v100" for name in MRQA_OUT_OF_DOMAIN),
     }
     names = ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")
-    mixtures_by_name["pocket_super_glue_equal"] = {"rates": {f"pocket_{name}": 1 for name in names}}
+    for world in ("pocket", "graded"):
+        rates = {f"{world}_{name}": 1 for name in names}
+        mixtures_by_name[f"{world}_super_glue_equal"] = {"rates": rates}
     return mixtures_by_name

@@ -45,7 +45,8 @@ def expected_examples(info: registry.TaskInfo, split: str) -> list[dict[str, Any
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 @pytest.mark.parametrize("name", POCKET)
 def test_cache_holds_the_task_s_text_and_ids(name: str, split: str) -> None:
-    info, pocket = registry.get(name), load_vocabulary("pocket")
+    info = registry.get(name)
+    words = load_vocabulary(info.vocabulary)
     found = cache.load(name, split)
     expected = expected_examples(info, split)
     assert found.num_examples == len(expected) > 0
@@ -53,8 +54,8 @@ def test_cache_holds_the_task_s_text_and_ids(name: str, split: str) -> None:
         example["inputs_text"], example["targets_text"] = example.pop("inputs"), example["targets"]
         del example["targets"]
         assert cached == example
-        assert found.inputs[number].tolist() == [*pocket.encode(cached["inputs_text"]), 1]
-        assert found.targets[number].tolist() == [*pocket.encode(cached["targets_text"]), 1]
+        assert found.inputs[number].tolist() == [*words.encode(cached["inputs_text"]), 1]
+        assert found.targets[number].tolist() == [*words.encode(cached["targets_text"]), 1]
     assert found.inputs.lengths.max() <= info.input_length, "some text would be cut"
 
 
