@@ -383,7 +383,7 @@ def train_steps(
     Returns:
       The states after the steps, and losses before them: losses_TN, or losses_N of each step.
     """
-    sizes = {tuple(len(chunk["inputs_BL"]) for chunk in chunks) for chunks, _ in batches}
+    sizes = {tuple(np.shape(chunk["inputs_BL"]) for chunk in chunks) for chunks, _ in batches}
     stacked = 1 < steps_per_dispatch == len(batches) and len(sizes) == 1
     losses = []
     for chunks, totals in [_stack(batches)] if stacked else batches:

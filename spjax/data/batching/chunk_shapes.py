@@ -123,6 +123,7 @@ def choose(
       program: cost of compiling one more shape.
       chunk: cost of one more chunk in all steps, whatever its shape.
     """
+    all_batches = batches
     batches = batches[: max(1, _ENOUGH_EXAMPLES // len(batches[0][0]))]
     lengths = [n for n in ROW_LENGTHS if n <= max(longest[0], limit) and n % unit == 0]
     if not lengths or lengths[-1] < longest[0]:
@@ -160,7 +161,11 @@ def choose(
         if cheapest > _SAVING * best:
             break
         best, chosen = cheapest, shapes
-    return chosen
+    if rows_at_once:
+        return chosen
+    # As many rows as the largest of all batches needs, so that hardly any takes a second chunk.
+    ((_, length, target_length, _),) = chosen
+    return tuple(_shapes(all_batches, length, target_length, None, parts, multiple))
 
 
 def _target_lengths(batches: Batches, length: int, longest: int) -> list[int]:

@@ -119,6 +119,10 @@ def _fill(
     while at < len(remaining):
         i = remaining[at]
         x, y = lengths[i], targets[i]
+        if y > shape.target_length:
+            left_over.append(i)
+            at += 1
+            continue
         for number, row in enumerate(used):  # noqa: B007  (used below)
             if (
                 row[0] + x <= shape.length

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spjax.data.batching import batching, packing
+from spjax.data.batching import batching, chunk_shapes, packing
 from spjax.data.batching.packing import ChunkShape
 
 
@@ -121,6 +121,16 @@ def test_a_target_may_need_another_shape():
     assert shapes_of([8], shapes, targets=3) == [((2, 16), [8])]
 
 
+def test_an_example_with_a_long_target_waits_for_a_shape_that_holds_it():
+    shapes = [ChunkShape(3, 8, 2, 1), ChunkShape(2, 16, 4, 1)]
+    chunks = packing.pack(batch_of([8, 7, 6], [1, 4, 1]), shapes)
+    assert {run: outputs for run, (_, _, outputs, _) in examples(chunks).items()} == {
+        0: [7],
+        1: [8] * 4,
+        2: [9],
+    }
+
+
 def test_short_examples_fill_what_long_ones_leave():
     assert shapes_of([12, 2, 5, 6, 4], [ChunkShape(2, 16, 9, 9)]) == [
         ((2, 16), [12, 6, 5, 4, 2]),
@@ -142,7 +152,7 @@ def sampled(lengths, targets, batches=8, size=32):
 def chosen(batches, **options):
     longest = (max(x.max() for x, _ in batches), max(y.max() for _, y in batches))
     settings = {"longest": longest, "limit": 1024, "rows_at_once": lambda length: 2048 // length}
-    return packing.choose(batches, lambda x, y: x * (1 + x / 500) + 3 * y, **settings | options)
+    return chunk_shapes.choose(batches, lambda x, y: x * (1 + x / 500) + 3 * y, **settings | options)
 
 
 def computed(batches, shapes):
@@ -177,8 +187,9 @@ def test_a_shape_serves_devices_parts_and_the_longest_example():
     assert all(shape.length <= 200 for shape in chosen(batches, limit=192))
 
 
-def test_devices_other_than_cpu_take_batches_whole():
-    batches = sampled(np.arange(60, 200), [2, 3])
+@pytest.mark.parametrize("size", [32, 512])
+def test_devices_other_than_cpu_take_batches_whole(size):
+    batches = sampled(np.arange(60, 200), [2, 3], size=size)
     (shape,) = chosen(batches, rows_at_once=None)
     assert all(len(packing.assign_positions(*batch, [shape])) == 1 for batch in batches)
 
