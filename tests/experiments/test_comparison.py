@@ -183,6 +183,18 @@ def test_other_arms_stand_beside_the_best_of_other_tasks():
     assert "| a | 51.0 [38.3, 63.7] | 61.0 [48.3, 73.7] | 71.0 [58.3, 83.7] |" in text
 
 
+def test_starts_without_a_common_seed_are_named():
+    rows = [
+        FACTS | {"task": "a", "init": init, "seed": seed, "test_score": 50.0}
+        for init, seed in (("uniform", 0), ("from_file b", 1))
+    ]
+    with pytest.raises(ValueError, match="no seed has a score of a from 'from_file b' and from"):
+        transfer.gains(pd.DataFrame(rows))
+    lost = pd.Series([], dtype=float)
+    with pytest.raises(ValueError, match="no seed has a score of b, more: at least one is needed"):
+        transfer.over_seeds(lost, "b, more")
+
+
 def test_starts_are_told_apart_by_their_files():
     inits = {spec.labels["init"] for spec in specs("transfer") if spec.arms == ("starts",)}
     tasks = {spec.labels["task"] for spec in specs("transfer_sources")}
