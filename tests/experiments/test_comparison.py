@@ -69,7 +69,7 @@ def test_examples_saved(tmp_path, capsys):
     # From 60 to 70 points: 10 to 60 examples against 60 to 110.
     (row,) = json.loads((tmp_path / "data_efficiency.json").read_text())
     assert (row["line"], row["over"], row["examples"]) == ("P = 2", "full fine-tuning", 50)
-    assert "| m | P = 2 | full fine-tuning | 50 [50, 50] |" in text
+    assert "| m | P = 2 | full fine-tuning | 50 |" in text  # equal draws tell no interval
 
 
 def item(task, seed, rows):
