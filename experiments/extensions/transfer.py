@@ -81,7 +81,8 @@ def gains(results: pd.DataFrame) -> list[dict[str, Any]]:
     for start in starts:
         for task, scores in table[[start, random]].groupby(level="task"):
             paired = scores.dropna()
-            gain = over_seeds(paired[start] - paired[random])
+            both = f"{task} from {start!r} and from {random!r}"
+            gain = over_seeds(paired[start] - paired[random], both)
             low, high = gain.interval()
             row = {"source": start.removeprefix(START), "target": task}
             row |= {"gain": gain.value, "low": low, "high": high}
@@ -89,10 +90,13 @@ def gains(results: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def over_seeds(scores: pd.Series) -> resampling.Estimate:
-    """The mean of runs of one task that differ by their seed."""
+def over_seeds(scores: pd.Series, name: str) -> resampling.Estimate:
+    """The mean of runs of one task that differ by their seed; ValueError if there are none."""
     estimate = Sample(scores.to_numpy(float)[None, None, None]).estimate(0)
-    assert estimate is not None
+    if estimate is None:
+        raise ValueError(
+            f"no seed has a score of {name}: at least one is needed; let the sweep finish"
+        )
     return estimate
 
 
@@ -183,7 +187,10 @@ def other_arms(results: pd.DataFrame) -> str:
         if not lines:
             head = " | ".join(columns)
             lines += ["", f"| target | {head} |", "| --- |" + " ---: |" * len(columns)]
-        scores = [over_seeds(runs[statistics.SCORE].dropna()) for runs in columns.values()]
+        scores = [
+            over_seeds(runs[statistics.SCORE].dropna(), f"{task}, {name}")
+            for name, runs in columns.items()
+        ]
         cells = [
             f"{score.value:.1f} {_brackets(*np.clip(score.interval(), 0, 100))}" for score in scores
         ]

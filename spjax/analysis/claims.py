@@ -73,7 +73,7 @@ class Judgment:
             return lacks
         measured = [part for part in self.parts if isinstance(part, Part)]
         settled = criteria.settled_text(measured, self.outcome.alpha)
-        return " ".join(filter(None, (f"{settled}.", lacks)))
+        return " ".join(filter(None, (f"{settled}." if settled else "", lacks)))
 
 
 CLAIMS = (
@@ -96,7 +96,8 @@ CLAIMS = (
         "At the largest size prompts at the default length are equivalent to multi-task full "
         "fine-tuning, and that does not lose to full fine-tuning on single tasks.",
         f"{_MARGIN}, both ways for the equivalence",
-        f"{_REAL}/multitask.gin",
+        f"the rows of {_REAL}/scaling.gin with those of an arm `multitask`, the scores on each "
+        f"task of the model of {_REAL}/multitask.gin (no prompts, and one score of all tasks),",
         claim_parts.multitask,
     ),
     Claim(
@@ -126,10 +127,10 @@ CLAIMS = (
         "Class labels >= sampled vocabulary > random uniform at small sizes; no difference at the "
         "largest.",
         "section 3.2, figure 3(b)",
-        "At the default length, over the sizes that have all three. On average over the smaller "
-        "half of the sizes class labels do not lose to sampled vocabulary by the margin, and "
-        "sampled vocabulary beats random uniform. At the largest size all three are equivalent. "
-        "The lead of labels over uniform falls with the logarithm of size.",
+        "At the default length, on average over the smaller half of the sizes, class labels do not "
+        "lose to sampled vocabulary by the margin, and sampled vocabulary beats random uniform. At "
+        "the largest size all three are equivalent. The lead of labels over uniform falls with the "
+        "logarithm of size.",
         f"{_MARGIN} for non-inferiority and equivalence, 0 for the others",
         f"{_REAL}/scaling.gin",
         claim_parts.initialisation,
@@ -152,7 +153,8 @@ CLAIMS = (
         "ones, which score nothing on many tasks.",
         "section 3.2, figure 3(c)",
         "Over span-corruption models the smallest size beats the mean of the middle ones, and the "
-        "share of runs that score below 1 % is larger at the middle sizes than at both ends.",
+        "share of runs that score below 1 % is larger on average over the middle sizes than at the "
+        "smallest, and than at the largest.",
         "0",
         f"{_REAL}/objective.gin",
         claim_parts.instability,

@@ -1,24 +1,27 @@
 """Estimates that claims are judged by, looked up by prompt length, initialization, arm and size."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from spjax.analysis import statistics, transfer
-from spjax.analysis.arms import SPAN_CORRUPTION, role_of
+from spjax.analysis import arms, statistics, transfer
 from spjax.analysis.resampling import Estimate
 
 ZERO = 1.0  # percent: a lower score counts as none
+Table = Mapping[tuple, Estimate | None]
 
 
 @dataclass(frozen=True)
 class Evidence:
     """Estimates of a study.
 
+    The tables have a key for every cell that has a run, and None for a cell of which no seed has
+    all tasks.
+
     Attributes:
-      sizes: parameters of the models, smallest first.
+      sizes: parameters of the models of all runs, smallest first.
       default: the default prompt length.
       prompts: prompt tuning of the default arm, by length and model.
       full: full fine-tuning, by role and model.
@@ -32,10 +35,10 @@ class Evidence:
 
     sizes: Mapping[str, int]
     default: int
-    prompts: Mapping[tuple[int, str], Estimate]
-    full: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
-    inits: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
-    arms: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
+    prompts: Table
+    full: Table = field(default_factory=dict)
+    inits: Table = field(default_factory=dict)
+    arms: Table = field(default_factory=dict)
     zeros: Mapping[str, Estimate] = field(default_factory=dict)
     transfers: tuple[transfer.Difference, ...] = ()
     tasks: tuple[str, ...] = ()
@@ -43,26 +46,18 @@ class Evidence:
 
     @property
     def models(self) -> list[str]:
-        """Returns the models that have a prompt of the default arm, smallest first."""
-        present = {model for _, model in self.prompts}
-        return [model for model in self.sizes if model in present]
+        """Returns the models of all runs, smallest first."""
+        return list(self.sizes)
 
-    def at(self, length: int, model: str) -> Estimate | None:
-        """Returns the score of the default arm at one length and model, None without runs."""
-        return self.prompts.get((length, model))
+    @property
+    def lengths(self) -> list[int]:
+        """Returns the prompt lengths of the default arm at any size, shortest first."""
+        return sorted({length for length, _ in self.prompts})
 
-    def line(self, table: Mapping, key: str | int, models: Iterable[str]) -> list[Estimate] | None:
-        """Returns the estimates of one key at some models, None where one is missing."""
-        estimates = [table.get((key, model)) for model in models]
-        return None if None in estimates else [each for each in estimates if each]
-
-    def lengths(self, model: str) -> list[int]:
-        """Returns the prompt lengths of a model, shortest first."""
-        return sorted(length for length, other in self.prompts if other == model)
-
-    def sizes_with(self, table: Mapping, *keys: str | int) -> list[str]:
-        """Returns the models that have an estimate for all keys, smallest first."""
-        return [name for name in self.sizes if all((key, name) in table for key in keys)]
+    def by_model(self, table: Table, key: str | int) -> dict[str, Estimate]:
+        """Returns the estimates of one key, by the models that have one, smallest first."""
+        estimates = ((model, table.get((key, model))) for model in self.sizes)
+        return {model: estimate for model, estimate in estimates if estimate is not None}
 
 
 def of_results(results: pd.DataFrame, items: Mapping[str, np.ndarray] | None = None) -> Evidence:
@@ -77,79 +72,62 @@ def of_results(results: pd.DataFrame, items: Mapping[str, np.ndarray] | None = N
     """
     runs = statistics.main_runs(results)
     suite = statistics.suite(runs, items)
-    cells = suite.cells[suite.cells["seeds"] > 0].sort_values(["model_parameters", "model"])
-    sizes = dict(zip(cells["model"], cells["model_parameters"]))
-    roles = _roles(runs)
+    counts = statistics.checked(results).groupby("model")["model_parameters"].max()
+    sizes = {str(name): int(count) for name, count in counts.sort_values(kind="stable").items()}
+    roles = arms.roles(runs)
     prompting = (results["method"] == statistics.PROMPT_TUNING).any()
     default = statistics.default_length(results) if prompting else 0
-    prompts, full, arms = {}, {}, {}
-    for row in cells.itertuples():
-        estimate, role = suite.estimates[row.line, row.model], roles.get(row.variant)
+    prompts, full, of_arms = {}, {}, {}
+    for row in suite.cells.itertuples():
+        estimate, role = suite.estimates.get((row.line, row.model)), roles.get(row.variant)
         if row.method == statistics.FULL_FINE_TUNING and role is not None:
             full[role, row.model] = estimate
         elif row.method == statistics.PROMPT_TUNING and role == "":
             prompts[row.prompt_length, row.model] = estimate
         elif row.method == statistics.PROMPT_TUNING and row.prompt_length == default and role:
-            arms[role, row.model] = estimate
-    inits, notes = {}, [*suite.notes, *_unjudged(cells, roles)]
+            of_arms[role, row.model] = estimate
+    inits, notes = {}, [*suite.notes, *_unjudged(runs, roles)]
     if prompting:
         of_inits = statistics.suite(_default_arm(statistics.initialisation_runs(results)), items)
         inits = dict(of_inits.estimates)
         notes += [note for note in of_inits.notes if note not in notes]
+    of_spans = runs["variant"].map(roles) == arms.SPAN_CORRUPTION
+    of_spans &= runs["method"] == statistics.PROMPT_TUNING
     return Evidence(
         sizes=sizes,
         default=default,
         prompts=prompts,
         full=full,
         inits=inits,
-        arms=arms,
-        zeros=_zeros(runs),
-        transfers=tuple(transfer.differences(results)),
+        arms=of_arms,
+        zeros=_zeros(runs[of_spans & (runs["prompt_length"] == default)], suite.tasks),
+        transfers=tuple(transfer.differences(runs, roles)),
         tasks=suite.tasks,
         notes=tuple(notes),
     )
 
 
-def _roles(runs: pd.DataFrame) -> dict[str, str]:
-    """Returns the role of each variant; of several without one, only the first has the role ""."""
-    roles: dict[str, str] = {}
-    for _, part in runs.groupby("method"):
-        defaults = []
-        for variant, arms in part.groupby("variant", sort=True)["arm"]:
-            role = next(filter(None, map(role_of, sorted(set(arms)))), "")
-            if role:
-                roles[variant] = role
-            else:
-                defaults.append(variant)
-        # Variants beyond one differ by what no claim is about.
-        if defaults:
-            roles[min(defaults, key=lambda name: ("prompts" not in name.split(), name))] = ""
-    return roles
-
-
-def _unjudged(cells: pd.DataFrame, roles: Mapping[str, str]) -> list[str]:
+def _unjudged(runs: pd.DataFrame, roles: Mapping[str, str]) -> list[str]:
     """Returns a note on variants of the paper's methods that no claim looks at."""
     methods = [statistics.PROMPT_TUNING, statistics.FULL_FINE_TUNING]
-    variants = sorted(set(cells.loc[cells["method"].isin(methods), "variant"]) - set(roles))
-    if not variants:
+    variants = set(runs.loc[runs["method"].isin(methods), "variant"])
+    if not (others := sorted(variants - set(roles))):
         return []
-    judged = [name for name, role in roles.items() if not role and name.startswith(tuple(methods))]
-    return [f"Claims are about {', '.join(judged)}; not about {', '.join(variants)}."]
+    judged = sorted(variants & set(roles))
+    return [f"Claims are about {', '.join(judged)}; not about {', '.join(others)}."]
 
 
 def _default_arm(runs: pd.DataFrame) -> pd.DataFrame:
     """Returns the runs of arms without a role; all where every arm has one."""
-    default = runs["arm"].map(role_of) == ""
+    default = runs["arm"].map(arms.role_of) == ""
     return runs[default] if default.any() else runs
 
 
-def _zeros(runs: pd.DataFrame) -> dict[str, Estimate]:
-    """Returns by model the share of span-corruption runs whose score is none, in percent."""
-    spans = runs[runs["arm"].map(role_of) == SPAN_CORRUPTION]
-    spans = spans[spans["method"] == statistics.PROMPT_TUNING]
-    if spans.empty:
+def _zeros(runs: pd.DataFrame, tasks: tuple[str, ...]) -> dict[str, Estimate]:
+    """Returns by model the share of runs on these tasks whose score is none, in percent."""
+    if runs.empty:
         return {}
-    scores = spans[statistics.SCORE]
+    scores = runs[statistics.SCORE]
     shares = (100.0 * (scores < ZERO)).where(scores.notna())
-    suite = statistics.suite(spans.assign(**{statistics.SCORE: shares}))
+    suite = statistics.suite(runs.assign(**{statistics.SCORE: shares}), tasks=tasks)
     return {model: estimate for (_, model), estimate in suite.estimates.items()}

@@ -71,8 +71,8 @@ def advantage(more: pd.DataFrame, less: pd.DataFrame) -> tuple[float, float, flo
 
     Returns:
       Examples saved and their 95 % interval over seeds, by `resampling`. All are NaN where the
-      windows do not meet, and the interval with a single seed or where they do not meet in one
-      replicate of twenty.
+      windows do not meet, and the interval where a number of examples has a single seed or they
+      do not meet in one replicate of twenty.
     """
     more, less = more.dropna(axis=1, how="all"), less.dropna(axis=1, how="all")
     counts = more.columns.to_numpy(float), less.columns.to_numpy(float)
@@ -82,7 +82,7 @@ def advantage(more: pd.DataFrame, less: pd.DataFrame) -> tuple[float, float, flo
     estimates = [sample.estimate(place) for place in range(both.shape[1])]
     means = np.array([[estimate.value for estimate in estimates if estimate]])
     value = float(_between(*counts, means)[0])
-    if math.isnan(value) or min(len(more), len(less)) < 2:
+    if math.isnan(value):
         return value, math.nan, math.nan
     replicates = resampling.draws([each for each in estimates if each], REPLICATES)
     found = _between(*counts, replicates)

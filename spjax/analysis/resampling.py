@@ -181,32 +181,36 @@ def slope(estimates: Sequence[Estimate], x: Sequence[float]) -> Estimate:
 
 
 def covariance(estimates: Sequence[Estimate]) -> tuple[np.ndarray, float]:
-    """Returns the covariance of estimates over the resampled levels, and degrees of freedom.
+    """Returns the covariance of estimates over the levels resampled in all, and degrees of freedom.
 
-    The degrees are the fewest of any difference of two estimates (of the one if there is one).
+    The degrees are the fewest of any difference of two estimates (of the one if there is one), NaN
+    where these are the same in all units or the estimates share no level with several.
     """
-    levels = set.intersection(*({*estimate.resampled()} for estimate in estimates))
+    together = mean(estimates)  # its numbers of units are the smallest of any estimate
     total_CC = np.zeros((len(estimates), len(estimates)))
-    keys = {key for estimate in estimates for key in estimate.components if key[0] in levels}
-    for key in sorted(keys):
-        parts = [estimate.components.get(key) for estimate in estimates]
-        size = max(len(part.deviations_U) for part in parts if part)
-        deviations_CU = np.stack([part.deviations_U if part else np.zeros(size) for part in parts])
+    for key in sorted(key for key in together.components if key[0] in together.resampled()):
+        deviations_CU = np.stack([each.components[key].deviations_U for each in estimates])
         total_CC += deviations_CU @ deviations_CU.T
+    if not together.resampled():
+        return total_CC, math.nan
     pairs = [b - a for i, a in enumerate(estimates) for b in estimates[:i]] or [*estimates]
     degrees = [pair.spread()[1] for pair in pairs]
     return total_CC, min((d for d in degrees if not math.isnan(d)), default=math.nan)
 
 
 def draws(estimates: Sequence[Estimate], replicates: int = REPLICATES) -> np.ndarray:
-    """Returns replicates of estimates together, (replicates, estimates); always the same ones."""
+    """Returns replicates of estimates together, (replicates, estimates); always the same ones.
+
+    They are NaN where the variance is unknown: the degrees of freedom of `covariance` are.
+    """
     total_CC, degrees = covariance(estimates)
+    if math.isnan(degrees):
+        return np.full((replicates, len(estimates)), math.nan)
     values, vectors = np.linalg.eigh(total_CC)
     root_CC = vectors * np.sqrt(np.clip(values, 0, None))
     random = np.random.default_rng(_SEED)
     noise_RC = random.standard_normal((replicates, len(estimates))) @ root_CC.T
-    if not math.isnan(degrees):
-        noise_RC *= np.sqrt(degrees / random.chisquare(degrees, replicates))[:, None]
+    noise_RC *= np.sqrt(degrees / random.chisquare(degrees, replicates))[:, None]
     return noise_RC + [estimate.value for estimate in estimates]
 
 

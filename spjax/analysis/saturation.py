@@ -3,9 +3,9 @@
 P* is the smallest length P such that for every longer P' the simultaneous one-sided 95 % bound of
 score(P') - score(P) is at most the margin. The bounds hold together for all pairs of lengths (their
 common factor is the 95 % quantile of the largest standardized difference in replicates), so that
-the true saturation length is at most P* with 95 % confidence. The lower end is the smallest length
-that no longer one is shown to beat by more than the margin. Where P* is the longest length of a
-study, the study has not located it.
+the true saturation length is at most P* with 95 % confidence. It is at least the smallest length
+that no longer one is shown to beat by more than the margin, with 95 % confidence too: the two are a
+90 % interval. Where P* is the longest length of a study, the study has not located it.
 
 Beside it stands the least-squares fit of S - a P^-b, a >= 0, and P90: the length at which 90 % of
 the gain over P = 1 that the curve promises is reached, 10^(1/b).
@@ -33,10 +33,10 @@ class Saturation:
 
     Attributes:
       longest: length of the study.
-      shortest_possible: lower end of the 95 % interval of the saturation length.
+      shortest_possible: lower end of the 90 % interval of the saturation length.
       length: P*, its upper end; None where scores have no spread.
       p90: of the fitted curve, NaN where it does not rise; low and high: its 95 % interval, up to
-        infinity where more than one replicate in forty does not rise.
+        infinity where more than one replicate in forty does not rise, NaN with a single seed.
       limit: S of the fit, in percent.
     """
 
@@ -75,7 +75,7 @@ def locate(
     gains = [estimates[j] - estimates[i] for i, j in pairs]
     errors = np.array([gain.spread()[0] for gain in gains])
     fit = _fit(lengths, estimates)
-    if any(estimate.trained_once for estimate in estimates) or np.isnan(errors).all():
+    if any(gain.trained_once for gain in gains) or np.isnan(errors).all():
         return Saturation(lengths[-1], lengths[0], None, *fit)
     # Differences that are the same in all units, as at a ceiling, tell nothing about their noise.
     errors = np.where(np.isnan(errors), np.nanmax(errors), errors)
@@ -136,11 +136,11 @@ def markdown(found: pd.DataFrame) -> str:
     if found.empty:
         return ""
     several = found["variant"].nunique() > 1
-    head = [*(["variant"] if several else []), "model", "tasks", "P*", "95 % interval", "P90"]
+    head = [*(["variant"] if several else []), "model", "tasks", "P*", "90 % interval", "P90"]
     text = (
         f"Saturation: no longer prompt gains more than {MARGIN:g} point over P* (simultaneous "
         "one-sided 95 % bounds; `none shown` where only the longest length is left). P90: where "
-        "the curve S - a P^-b has 90 % of its rise over P = 1."
+        "the curve S - a P^-b has 90 % of its rise over P = 1, with its 95 % interval."
     )
     lines = [text, "", f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
     for row in found.itertuples():
@@ -162,6 +162,8 @@ def _p90(row) -> str:
 
     if math.isnan(row.p90):
         return "-"
+    if math.isnan(row.p90_low):
+        return f"{shown(row.p90)} [no interval]"
     return f"{shown(row.p90)} [{shown(row.p90_low)}, {shown(row.p90_high)}]"
 
 
@@ -173,7 +175,10 @@ def _fit(lengths: Sequence[int], estimates: Sequence[Estimate]) -> tuple[float, 
     p90, limit = curve(lengths, values_1L)
     if math.isnan(p90[0]):
         return (math.nan,) * 4
-    drawn = curve(lengths, resampling.draws(estimates, replicates=1000))[0]
+    drawn_RL = resampling.draws(estimates, replicates=1000)
+    if any(each.trained_once for each in estimates) or np.isnan(drawn_RL).any():
+        return float(p90[0]), math.nan, math.nan, float(limit[0])
+    drawn = curve(lengths, drawn_RL)[0]
     drawn = np.where(np.isnan(drawn), np.inf, drawn)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail], method="higher")

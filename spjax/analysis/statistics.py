@@ -209,7 +209,11 @@ def initialisation_runs(results: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(variant=PROMPT_TUNING, line=runs["init"])
 
 
-def suite(runs: pd.DataFrame, items: Mapping[str, np.ndarray] | None = None) -> Suite:
+def suite(
+    runs: pd.DataFrame,
+    items: Mapping[str, np.ndarray] | None = None,
+    tasks: tuple[str, ...] | None = None,
+) -> Suite:
     """Averages over tasks for each suite run, then computes means, deviations and intervals.
 
     The tasks are those for which the most (suite run, task) scores can be compared, see
@@ -219,8 +223,9 @@ def suite(runs: pd.DataFrame, items: Mapping[str, np.ndarray] | None = None) -> 
     Args:
       runs: of `main_runs` or `initialisation_runs`.
       items: by run key, scores of the items of the run's test set in percent.
+      tasks: to average over instead.
     """
-    tasks = _shared_tasks(runs)
+    tasks = _shared_tasks(runs) if tasks is None else tasks
     unit = [*_CELL, *_RUN]
     scores = runs.set_index([*unit, "task"])[SCORE].unstack("task")
     scores = scores.reindex(columns=list(tasks))

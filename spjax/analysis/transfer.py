@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -21,27 +22,25 @@ class Difference:
     Attributes:
       name: the tasks, the metric and the model in words.
       targets: the tasks scored, averaged over.
-      estimate: the difference in points.
+      estimate: the difference in points; None where no run of one of the two has all targets.
     """
 
     name: str
     targets: tuple[str, ...]
-    estimate: Estimate
+    estimate: Estimate | None
 
 
-def differences(results: pd.DataFrame) -> list[Difference]:
+def differences(runs: pd.DataFrame, roles: Mapping[str, str]) -> list[Difference]:
     """Returns the differences of each task trained on and model, empty where nothing is compared.
 
-    Of several targets the mean of one metric is compared, F1 where they have it; of a single target
-    each metric.
+    Of several targets the mean of one metric is compared, F1 where they all have it; of a single
+    target each metric.
 
     Args:
-      results: the rows of results.csv.
-
-    Raises:
-      ValueError: as `statistics.main_runs`.
+      runs: of `statistics.main_runs`.
+      roles: of `arms.roles`; the variants that have the role "" are compared.
     """
-    runs = _transferred(results)
+    runs = _transferred(runs[runs["variant"].map(roles) == ""])
     if runs.empty or not (runs["method"] == statistics.PROMPT_TUNING).any():
         return []
     length = statistics.default_length(runs)
@@ -53,20 +52,33 @@ def differences(results: pd.DataFrame) -> list[Difference]:
             if value["scored on"] != value["trained on"]:
                 fact = {"task": value["scored on"], statistics.SCORE: value["value"]}
                 scores.append(run | fact | {"trained_on": run["task"], "metric": value["metric"]})
+    if not scores:
+        return []
+    table = pd.DataFrame(scores)
+    targets_of = {name: tuple(sorted(set(of))) for name, of in table.groupby("trained_on")["task"]}
     compared = []
-    for (source, model), part in pd.DataFrame(scores).groupby(["trained_on", "model"]):
-        metrics = sorted(set(part["metric"]))
-        if part["task"].nunique() > 1:
-            metrics = [PREFERRED_METRIC if PREFERRED_METRIC in metrics else metrics[0]]
-        for metric in metrics:
-            suite = statistics.suite(part[part["metric"] == metric])
-            cells = suite.cells[suite.cells["seeds"] > 0]
-            lines = {row.method: suite.estimates[row.line, row.model] for row in cells.itertuples()}
-            if len(lines) == 2:
-                difference = lines[statistics.PROMPT_TUNING] - lines[statistics.FULL_FINE_TUNING]
-                name = f"{source} to {', '.join(suite.tasks)} ({metric}) at {model}"
-                compared.append(Difference(name, suite.tasks, difference))
+    for (source, model), part in table.groupby(["trained_on", "model"]):
+        targets = targets_of[source]
+        of_all = set.intersection(*(set(metrics) for _, metrics in part.groupby("task")["metric"]))
+        metrics = sorted(of_all)
+        if len(targets) > 1:
+            metrics = [PREFERRED_METRIC] if PREFERRED_METRIC in of_all else metrics[:1]
+        for metric in metrics or ["no metric of all"]:
+            name = f"{source} to {', '.join(targets)} ({metric}) at {model}"
+            scored = part[part["metric"] == metric]
+            compared.append(Difference(name, targets, _difference(scored, targets)))
     return compared
+
+
+def _difference(runs: pd.DataFrame, targets: tuple[str, ...]) -> Estimate | None:
+    """Returns prompts minus full fine-tuning on all targets, None where either lacks one."""
+    if runs.empty:
+        return None
+    suite = statistics.suite(runs, tasks=targets)
+    lines = suite.cells.set_index("method")[["line", "model"]].apply(tuple, axis=1)
+    pair = (statistics.PROMPT_TUNING, statistics.FULL_FINE_TUNING)
+    prompts, full = (suite.estimates.get(lines.get(method)) for method in pair)
+    return None if prompts is None or full is None else prompts - full
 
 
 def markdown(results: pd.DataFrame) -> str:
@@ -81,7 +93,7 @@ def markdown(results: pd.DataFrame) -> str:
     Raises:
       ValueError: as `statistics.main_runs`.
     """
-    runs = _transferred(results)
+    runs = _transferred(statistics.main_runs(results))
     if runs.empty:
         return ""
     values = pd.DataFrame([value for run in runs.to_dict("records") for value in _values(run)])
@@ -95,11 +107,10 @@ def markdown(results: pd.DataFrame) -> str:
     return "\n".join([*lines, "", note]) + "\n"
 
 
-def _transferred(results: pd.DataFrame) -> pd.DataFrame:
-    """Returns the runs of the lines that have been scored on other tasks."""
-    if "transfer_metrics" not in results.columns:
-        return results[:0]
-    runs = statistics.main_runs(results)
+def _transferred(runs: pd.DataFrame) -> pd.DataFrame:
+    """Returns the runs that have been scored on other tasks."""
+    if "transfer_metrics" not in runs.columns:
+        return runs[:0]
     return runs[~runs["transfer_metrics"].fillna("").isin(["", "{}"])]
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import synthetic
 
-from spjax.analysis import claims, criteria, evidence
+from spjax.analysis import arms, claims, criteria, evidence
 from spjax.analysis.criteria import CANNOT_TELL, CONTRADICTED, HOLDS, NOT_MEASURED
 
 SCALING = ("C1", "C3", "C4", "C5")
@@ -99,7 +99,7 @@ def test_nothing_to_judge_by(results, query):
 def test_a_missing_part_never_holds(results):
     claim = judge(results.query("method == 'prompt_tuning'"))["C1"]
     assert claim.verdict == CANNOT_TELL
-    assert "Not measured: gap: full fine-tuning at two model sizes needed." in claim.explanation
+    assert claim.explanation.endswith("gap: full fine-tuning at two model sizes needed.")
     assert verdicts(results.query("prompt_length <= 20"))["C3"] == CANNOT_TELL
     without = judge(results.query("arm != 'initialisation'"))["C5"]
     assert without.verdict == NOT_MEASURED
@@ -109,6 +109,52 @@ def test_a_missing_part_never_holds(results):
 def test_largest_without_one_token_is_not_judged_by_a_smaller_one(results):
     remaining = results.query("not (model == 'pocket_3m' and prompt_length == 1)")
     assert verdicts(remaining)["C4"] == NOT_MEASURED
+
+
+LARGE = "model in ('pocket_800k', 'pocket_3m')"
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "lacks"),
+    [
+        ("C1", "model == 'pocket_200k' and prompt_length == 100", "rise: P = 100 at pocket_200k"),
+        ("C1", "model == 'pocket_3m' and arm == 'full'", "gap: P = 100 and full fine-tuning at"),
+        ("C3", f"{LARGE} and prompt_length == 1", "P = 1 and 20 at pocket_800k needed"),
+        ("C3", "model == 'pocket_200k' and prompt_length == 50", "P = 20 and 50 at pocket_200k"),
+        ("C3", "model == 'pocket_3m' and prompt_length == 150", "P = 100 and 150 at pocket_3m"),
+        ("C4", "model == 'pocket_3m' and prompt_length == 50", "P = 50 at pocket_3m needed"),
+        ("C5", "model == 'pocket_200k' and init == 'uniform'", "at pocket_200k needed"),
+        ("C5", "model == 'pocket_3m' and init == 'uniform'", "at pocket_3m needed"),
+    ],
+)
+def test_a_missing_size_never_holds(results, name, query, lacks):
+    assert judge(results)[name].verdict == HOLDS
+    found = judge(results.drop(results.query(query).index))[name]
+    assert found.verdict == CANNOT_TELL
+    (text,) = {part for part in found.parts if isinstance(part, str) and lacks in part}
+    assert text in found.explanation
+
+
+def test_the_largest_size_of_all_runs_is_the_largest(results):
+    """A sweep that has only begun its largest size tells nothing of "the largest"."""
+    begun = "model == 'pocket_3m' and not (arm == 'full' and task == 'pocket_cb')"
+    found = judge(results.drop(results.query(begun).index))
+    assert found["C4"].verdict == found["C2"].verdict == NOT_MEASURED
+    assert "P = 1 and a longer prompt at pocket_3m needed" in found["C4"].explanation
+    assert {found[name].verdict for name in ("C1", "C3", "C5")} == {CANNOT_TELL}
+    assert not any("at pocket_800k" in str(part) for part in found["C5"].parts)
+    frozen = frozen_models(results, failing=True)
+    lost = frozen.query("model == 'pocket_3m' and arm != 'lm_adaptation'").index
+    found = judge(frozen.drop(lost))
+    assert {found[name].verdict for name in ("C6", "C7", "C8")} <= {CANNOT_TELL, NOT_MEASURED}
+
+
+def test_a_length_that_has_only_begun_is_missing(results):
+    longest = results["prompt_length"] == 150
+    begun = results[~longest | (results["task"] == "pocket_cb")]
+    found = judge(begun)
+    assert found["C4"].verdict == found["C3"].verdict == CANNOT_TELL
+    assert "P = 150 at pocket_3m needed" in found["C4"].explanation
 
 
 @pytest.mark.parametrize("count", [0, 7])
@@ -183,6 +229,67 @@ def test_zero_scores_over_span_corruption(results):
     assert 20 < estimates.zeros["pocket_200k"].value < 60
 
 
+def test_zero_scores_are_of_the_tasks_of_the_other_estimates(results):
+    """Span arms that are ahead of prompts in their tasks, but for one size."""
+    frozen = frozen_models(results, failing=True)
+    few = frozen["task"].isin(["pocket_cb", "pocket_rte"])
+    ahead = frozen.eval("arm == 'span_corruption' and model != 'pocket_50k'")
+    partial = frozen[few | ahead]
+    estimates = evidence.of_results(partial)
+    assert set(estimates.zeros) == set(estimates.by_model(estimates.arms, "span_corruption"))
+    assert {each.units["tasks"] for each in estimates.zeros.values()} == {len(estimates.tasks)}
+    assert len(judge(partial)["C7"].parts) == 3
+    shorter = frozen[few & (frozen["arm"] == "span_corruption")]
+    shorter = shorter.assign(prompt_length=5, test_score=0.0)
+    again = evidence.of_results(pd.concat([partial, shorter], ignore_index=True))
+    assert again.default == 100 and again.zeros["pocket_50k"].value == 0
+
+
+def test_zero_scores_at_either_end_contradict(results):
+    frozen = frozen_models(results, failing=True)
+    for end, other in (("pocket_50k", "pocket_3m"), ("pocket_3m", "pocket_50k")):
+        failing = frozen.copy()
+        at_end = (failing["arm"] == "span_corruption") & (failing["model"] == end)
+        failing.loc[at_end & (failing["seed"] < 2), "test_score"] = 0.0
+        parts = {part.text: part for part in judge(failing)["C7"].parts}
+        assert parts[f"share of zero scores, middle sizes - {end}"].estimate.value < 0
+        assert parts[f"share of zero scores, middle sizes - {other}"].estimate.value > 0
+
+
+def test_two_arms_of_one_role_are_noted(results):
+    frozen = frozen_models(results, failing=True)
+    spans = frozen.query("arm == 'span_corruption'")
+    again = spans.assign(arm="zz_span_corruption", test_score=1.0)
+    both = evidence.of_results(pd.concat([frozen, again], ignore_index=True))
+    alone = evidence.of_results(frozen)
+    key = ("span_corruption", "pocket_3m")
+    assert both.arms[key].value == pytest.approx(alone.arms[key].value)
+    (note,) = [note for note in both.notes if note.startswith("Claims are about")]
+    assert note.endswith("; not about prompt_tuning zz_span_corruption.")
+    assert not [note for note in alone.notes if note.startswith("Claims are about")]
+
+
+@pytest.mark.parametrize(
+    ("arm", "role"),
+    [
+        ("sentinel", "sentinel"),
+        ("with_sentinel", "sentinel"),
+        ("no_sentinel", ""),
+        ("without_sentinel", ""),
+        ("sentinels", ""),
+        ("span_corruption_no_sentinel", "span_corruption"),
+        ("corruption_span", ""),
+        ("lm_adaptation", ""),
+        ("lm_adaptation_10000", "adaptation 10000"),
+        ("readaptation_100", ""),
+        ("full_multitask", "multitask"),
+        ("", ""),
+    ],
+)
+def test_roles_are_whole_words(arm, role):
+    assert arms.role_of(arm) == role
+
+
 def test_multi_task_tuning(results):
     prompts = results.query("arm == 'prompts' and model == 'pocket_3m' and prompt_length == 100")
     random = np.random.default_rng(4)
@@ -224,6 +331,66 @@ def test_transfer(results):
     ]
     found = judge(transferred(results, -6.0))
     assert found["C10"].verdict == found["C11"].verdict == CONTRADICTED
+
+
+def with_targets(results, change):
+    """Transferred runs with the metrics of other tasks changed: change(method, task, values)."""
+    rows = transferred(results, 6.0)
+    found = [
+        json.dumps(change(row.method, row.task, json.loads(row.transfer_metrics)))
+        for row in rows.itertuples()
+    ]
+    return rows.assign(transfer_metrics=found)
+
+
+def test_a_target_that_one_line_lacks_is_missing_and_makes_no_paraphrase(results):
+    def change(method, task, values):
+        if task == "pocket_cb" and method == "full_fine_tuning":
+            values = {"mrqa_0": values["mrqa_0"]}
+        return values
+
+    found = judge(with_targets(results, change))
+    assert found["C10"].verdict == NOT_MEASURED
+    assert "prompts and full fine-tuning, pocket_cb to mrqa_0, mrqa_1" in found["C10"].explanation
+    assert all("pocket_rte to pocket_wic" in part.text for part in found["C11"].parts)
+
+
+def test_targets_are_those_of_all_models(results):
+    few = with_targets(results, lambda method, task, values: dict([next(iter(values.items()))]))
+    few = few.assign(model="pocket_800k", model_parameters=823_000)
+    found = judge(pd.concat([transferred(results, 6.0), few], ignore_index=True))
+    (lacks,) = [part for part in found["C10"].parts if isinstance(part, str)]
+    assert "(f1) at pocket_800k, needed" in lacks and found["C10"].verdict == CANNOT_TELL
+    assert all("pocket_rte to pocket_wic" in part.text for part in found["C11"].parts)
+
+
+def test_targets_are_compared_by_a_metric_of_all(results):
+    def change(method, task, values):
+        return {
+            name: {"acc": 1.0} if name == "mrqa_0" else metrics for name, metrics in values.items()
+        }
+
+    found = judge(with_targets(results, change))
+    assert "(no metric of all) at pocket_3m, needed" in found["C10"].explanation
+
+    def both(method, task, values):
+        return {name: {"em": 10.0 * len(method)} for name in values}
+
+    (part,) = judge(with_targets(results, both))["C10"].parts
+    assert "(em) at pocket_3m" in part.text and part.estimate.value == pytest.approx(-30)
+
+
+def test_scores_alone_are_no_metrics(results):
+    found = judge(with_targets(results, lambda method, task, values: {"x": {"score": 1.0}}))
+    assert found["C10"].verdict == found["C11"].verdict == NOT_MEASURED
+
+
+def test_transfer_compares_the_judged_variants(results):
+    rows = transferred(results, 6.0)
+    again = transferred(results, -6.0).query("method == 'prompt_tuning'").assign(arm="zz")
+    found = judge(pd.concat([rows, again], ignore_index=True))
+    assert found["C10"].verdict == HOLDS and len(found["C10"].parts) == 1
+    assert any(note.endswith("; not about prompt_tuning zz.") for note in found["C10"].notes)
 
 
 def test_pretraining_draws_are_levels(results):
@@ -269,6 +436,7 @@ def test_markdown_states_criterion_verdict_and_what_changes_it(results):
         "At the largest size no longer prompt leads P = 1 by the margin or more. Margin: 5" in text
     )
     assert "| gain from P = 1 to 20 at pocket_50k | +" in text
-    assert "- C2: experiments/lester2021/multitask.gin would measure it: full" in text
+    assert "multitask.gin (no prompts, and one score of all tasks), would measure it" in text
+    assert "full fine-tuning on all tasks together, scored on each, at pocket_3m needed." in text
     assert "The intervals cover tasks, seeds, items; not pre-training draws." in text
     assert criteria.MARGIN == 1.0 and criteria.MILD == 5.0

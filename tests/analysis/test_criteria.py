@@ -122,3 +122,14 @@ def test_parts_read_well():
         "+2.0 [no interval]"
     )
     assert criteria.interval_text(resampling.count(0.007187)) == "0.007187"
+
+
+def test_nothing_is_to_settle_where_only_runs_are_missing():
+    assert criteria.settled_text([Part("x", estimate(9.0), low=1)], 0.05) == ""
+
+
+def test_equal_scores_are_not_said_to_be_at_a_margin():
+    equal = Part("x", Sample(np.full((1, 3, 1, 3), 5.0)).estimate(0), low=1)
+    doubtful = Part("y", estimate(1.5, spread=3.0), low=1)
+    for parts in ([equal], [equal, doubtful]):
+        assert criteria.settled_text(parts, 0.05).startswith("Equal scores say nothing about the")

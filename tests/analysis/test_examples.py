@@ -53,6 +53,15 @@ def test_interval_is_paired_and_that_of_student():
     assert examples.advantage(more, less) == (value, low, high)
 
 
+def test_no_interval_where_a_count_has_one_draw():
+    more = curve(a=[50.0, 60.0, 70.0], b=[50.2, 60.1, 70.0], c=[50.1, 60.2, 70.3])
+    less = curve(a=[46.0, 56.0, 66.0], b=[46.0, 56.2, 66.1], c=[46.1, 56.0, 66.2])
+    assert not np.isnan(examples.advantage(more, less)).any()
+    less.loc[["b", "c"], 100] = np.nan
+    value, *interval = examples.advantage(more, less)
+    assert value > 0 and np.isnan(interval).all()
+
+
 def results():
     rows = []
     for method, init, base in (("prompt_tuning", "", 50.0), ("hard_prompt", "rank k=10", 40.0)):

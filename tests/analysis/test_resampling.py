@@ -127,6 +127,27 @@ def test_replicates_have_the_closed_form_distribution():
     assert (low, high) == pytest.approx((both[0] - both[1]).interval(), abs=0.15)
 
 
+def test_replicates_are_unknown_where_no_level_has_several_units():
+    values = scores(cells=3, seeds=3)
+    values[1, :, :, 1:] = np.nan
+    sample = Sample(values)
+    every = [sample.estimate(cell) for cell in range(3)]
+    assert np.isnan(resampling.draws(every)).all()
+    assert not np.isnan(resampling.draws([every[0], every[2]])).any()
+    equal = Sample(np.full((2, 1, 1, 3), 100.0))
+    assert np.isnan(resampling.draws([equal.estimate(0), equal.estimate(1)])).all()
+
+
+def test_levels_that_one_estimate_lacks_leave_those_that_all_share():
+    values = scores(cells=2, draws=2, seeds=3)
+    values[1, :, 1] = np.nan  # the second has one pre-training draw
+    both = [Sample(values).estimate(cell) for cell in (0, 1)]
+    assert both[0].resampled() == (PRETRAINING,) and both[1].resampled() == (SEEDS,)
+    drawn = resampling.draws(both, replicates=40_000)
+    low, high = np.quantile(drawn[:, 0] - drawn[:, 1], [0.025, 0.975])
+    assert (low, high) == pytest.approx((both[0] - both[1]).interval(), rel=0.1)
+
+
 @pytest.mark.parametrize("shape", [(9, 1, 3), (9, 3, 2), (1, 1, 3), (1, 3, 3)])
 def test_intervals_cover_the_truth(shape):
     """Two-way effects of tasks and draws, of which cells share a part; 95 % within three errors."""

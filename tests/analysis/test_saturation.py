@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import optimize
 
@@ -87,6 +88,28 @@ def test_p90_has_an_interval_that_holds_the_truth():
     assert math.isnan(saturation.locate((1, 5, 20), estimates([70, 75, 76], 0.3)).p90)
 
 
+def test_p90_has_no_interval_where_a_length_was_trained_once():
+    curve = 85 - 14 * np.array(LENGTHS, float) ** -0.8
+    once = saturation.locate(LENGTHS, estimates(curve, 0.5, tasks=1, seeds=1))
+    noisy = np.random.default_rng(0).normal(curve[:, None, None, None], 0.5, (8, 1, 1, 3))
+    noisy[4, ..., 1:] = np.nan
+    mixed = saturation.locate(LENGTHS, [Sample(noisy).estimate(cell) for cell in range(8)])
+    tasks = saturation.locate(LENGTHS, estimates(curve, 0.5, seeds=1))
+    for found in (once, mixed, tasks):
+        assert found.p90 > 1 and math.isnan(found.p90_low) and math.isnan(found.p90_high)
+        assert found.length is None
+    row = vars(mixed) | {"variant": "prompt_tuning", "model": "m", "task": ""}
+    assert saturation.markdown(pd.DataFrame([row])).endswith("[no interval] |\n")
+
+
+def test_the_interval_of_the_saturation_length_misses_in_at_most_a_tenth():
+    """Both ends are one-sided 95 % bounds: P = 20 gains the margin over 10, and nothing follows."""
+    curve = np.array([70, 74, 77, 79, 80 + 1e-6, 80, 80, 80])
+    found = [saturation.locate(LENGTHS, estimates(curve, 1.5, random=n)) for n in range(100)]
+    missed = [not each.shortest_possible <= 20 <= each.length for each in found]
+    assert np.mean(missed) < 0.1 + 3 * math.sqrt(0.1 * 0.9 / 100)
+
+
 @pytest.mark.parametrize("lengths", [(5,), (5, 1), (1, 1)])
 def test_lengths_that_do_not_ascend(lengths):
     with pytest.raises(ValueError, match="two or more in ascending order are wanted"):
@@ -99,6 +122,6 @@ def test_table_of_a_study(results):
     whole = found[found["task"] == ""].set_index("model")
     assert whole.loc["pocket_200k", "length"] == 20
     lines = saturation.markdown(found).splitlines()
-    assert lines[2] == "| model | tasks | P* | 95 % interval | P90 |"
+    assert lines[2] == "| model | tasks | P* | 90 % interval | P90 |"
     assert lines[4].startswith("| pocket_50k | mean of all | 20 | 20 to 20 |")
     assert saturation.markdown(saturation.of_results(results.query("prompt_length == 0"))) == ""

@@ -69,7 +69,7 @@ def test_examples_saved(tmp_path, capsys):
     # From 60 to 70 points: 10 to 60 examples against 60 to 110.
     (row,) = json.loads((tmp_path / "data_efficiency.json").read_text())
     assert (row["line"], row["over"], row["examples"]) == ("P = 2", "full fine-tuning", 50)
-    assert "| m | P = 2 | full fine-tuning | 50 [50, 50] |" in text
+    assert "| m | P = 2 | full fine-tuning | 50 |" in text  # equal draws tell no interval
 
 
 def item(task, seed, rows):
@@ -181,6 +181,18 @@ def test_other_arms_stand_beside_the_best_of_other_tasks():
     assert "| target | at random | best source | more |" in text
     # Two seeds, one point from their mean each: 12.7 standard errors of 1.
     assert "| a | 51.0 [38.3, 63.7] | 61.0 [48.3, 73.7] | 71.0 [58.3, 83.7] |" in text
+
+
+def test_starts_without_a_common_seed_are_named():
+    rows = [
+        FACTS | {"task": "a", "init": init, "seed": seed, "test_score": 50.0}
+        for init, seed in (("uniform", 0), ("from_file b", 1))
+    ]
+    with pytest.raises(ValueError, match="no seed has a score of a from 'from_file b' and from"):
+        transfer.gains(pd.DataFrame(rows))
+    lost = pd.Series([], dtype=float)
+    with pytest.raises(ValueError, match="no seed has a score of b, more: at least one is needed"):
+        transfer.over_seeds(lost, "b, more")
 
 
 def test_starts_are_told_apart_by_their_files():
