@@ -152,7 +152,9 @@ def sampled(lengths, targets, batches=8, size=32):
 def chosen(batches, **options):
     longest = (max(x.max() for x, _ in batches), max(y.max() for _, y in batches))
     settings = {"longest": longest, "limit": 1024, "rows_at_once": lambda length: 2048 // length}
-    return chunk_shapes.choose(batches, lambda x, y: x * (1 + x / 500) + 3 * y, **settings | options)
+    return chunk_shapes.choose(
+        batches, lambda x, y: x * (1 + x / 500) + 3 * y, **settings | options
+    )
 
 
 def computed(batches, shapes):
