@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,12 +82,13 @@ def _t5_1_1(emb_dim: int, heads: int, mlp_dim: int, layers: int) -> T5Config:
     return T5Config(32128, emb_dim, heads, 64, mlp_dim, layers, layers)
 
 
-def _pocket(emb_dim: int, heads: int, head_dim: int, mlp_dim: int, layers: int) -> T5Config:
-    return T5Config(1152, emb_dim, heads, head_dim, mlp_dim, layers, layers)
+def _pocket(
+    emb_dim: int, heads: int, head_dim: int, mlp_dim: int, layers: int, vocab_size: int = 1152
+) -> T5Config:
+    return T5Config(vocab_size, emb_dim, heads, head_dim, mlp_dim, layers, layers)
 
 
-def _graded(emb_dim: int, heads: int, head_dim: int, mlp_dim: int, layers: int) -> T5Config:
-    return T5Config(512, emb_dim, heads, head_dim, mlp_dim, layers, layers)
+_graded = functools.partial(_pocket, vocab_size=512)
 
 
 # Published sizes: Lester et al. 2021, Table 4, and `t5_1_1/{size}.gin` of T5X.

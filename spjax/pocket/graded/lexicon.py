@@ -122,6 +122,13 @@ class Register:
             if word not in avoid:
                 return word
 
+    def words(self, draws: Draws, count: int) -> list[str]:
+        """Draws some different words."""
+        words: list[str] = []
+        while len(words) < count:
+            words.append(self.word(draws, *words))
+        return words
+
     def word_with(self, draws: Draws, attribute: Attribute, wanted: str, *avoid: str) -> str:
         """Draws a word with the wanted value of an attribute that is none of `avoid`."""
         while True:

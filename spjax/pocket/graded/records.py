@@ -44,13 +44,6 @@ _PASS = _rule(0, KIND)
 _FED = _rule(1, KIND, PLACE)
 
 
-def _words(draws: Draws, count: int) -> list[str]:
-    words: list[str] = []
-    while len(words) < count:
-        words.append(TASK.word(draws, *words))
-    return words
-
-
 def _drawn(fields: Fields, probe: Probe, words: list[str], *more: str, asked: str = "") -> Drawn:
     key = together(*words)
     return Drawn([fields], key, " ".join((key, *more)), (probe,), asked)
@@ -62,7 +55,7 @@ def _probe(text: str, *right: str) -> Probe:
 
 def sentiment(draws: Draws) -> Drawn:
     """Draws a phrase of two or three words; label 1 positive, 0 negative."""
-    words = _words(draws, 2 + draws.chance(0.4))
+    words = TASK.words(draws, 2 + draws.chance(0.4))
     written, worth = texts.phrase(draws, words)
     fields = {"sentence": f"{written}.", "label": int(worth == "good")}
     return _drawn(fields, _probe(f"{written}. all in all:", worth), words, written)
@@ -73,7 +66,7 @@ def boolq(draws: Draws) -> Drawn:
 
     A rule says it for each of eight kinds; the passage may say that the word is of a new one.
     """
-    words = _words(draws, 2)
+    words = TASK.words(draws, 2)
     asked = draws.pick(words)
     passage, kind = texts.kinds_now(draws, words, asked)
     label = _PASS[(kind,)]
@@ -88,7 +81,7 @@ def rte(draws: Draws) -> Drawn:
 
     A rule says it for each of 32 pairs of kind and place.
     """
-    words = _words(draws, 2)
+    words = TASK.words(draws, 2)
     asked = draws.pick(words)
     premise = texts.setting(draws, words)
     fed = _FED[lexicon.value(KIND, asked), lexicon.value(PLACE, asked)]
@@ -100,7 +93,7 @@ def rte(draws: Draws) -> Drawn:
 
 def cb(draws: Draws) -> Drawn:
     """Draws 0 entailment, 1 contradiction, 2 neutral: what a phrase says of the worth of it all."""
-    words = _words(draws, 2)
+    words = TASK.words(draws, 2)
     written, worth = texts.phrase(draws, words, undecided=draws.chance(0.7))
     said = draws.pick(WORTH.values)
     label = 2 if worth == texts.UNCLEAR else int(worth != said)
@@ -110,7 +103,7 @@ def cb(draws: Draws) -> Drawn:
 
 def copa(draws: Draws) -> Drawn:
     """Draws two events, one the cause or the effect of the premise; label 0 is choice1."""
-    words, label = _words(draws, 2), draws.below(2)
+    words, label = TASK.words(draws, 2), draws.below(2)
     if draws.chance(0.5):
         premise, cause = texts.event(draws, words)
         follows = lexicon.value(EFFECT, cause)
@@ -188,7 +181,7 @@ def record(draws: Draws) -> Drawn:
 
 def wic(draws: Draws) -> Drawn:
     """Draws a word beside two others; label 1 if these are of one kind. end is exclusive."""
-    word, first = _words(draws, 2)
+    word, first = TASK.words(draws, 2)
     kind, label = lexicon.value(KIND, first), draws.chance(0.5)
     draw = TASK.word_with if label else TASK.word_without
     second = draw(draws, KIND, kind, word, first)

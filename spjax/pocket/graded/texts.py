@@ -132,7 +132,7 @@ _ALL_IN_ALL = ("{p}. all in all:", "{p}. in the end it is", "{p}. good or bad?")
 
 def opinion(draws: Draws) -> Draft:
     """Draws a phrase and its worth."""
-    words = _words(draws, 1 + draws.below(3))
+    words = RELATIONS.words(draws, 1 + draws.below(3))
     written, worth = phrase(draws, words, len(words) == 2 and draws.chance(0.4))
     return _draft((draws.pick(_ALL_IN_ALL).format(p=written), worth), *words)
 
@@ -223,7 +223,7 @@ _EFFECTS = ("{s} it got", "{s} effect:", "effect of this: {s} it got")
 
 def effect(draws: Draws) -> Draft:
     """Draws a sentence on two words and what followed, free or of two."""
-    words = _words(draws, 2)
+    words = RELATIONS.words(draws, 2)
     sentence, cause = event(draws, words)
     follows = lexicon.value(EFFECT, cause)
     if draws.chance(0.5):
@@ -248,7 +248,7 @@ def kinds_now(draws: Draws, words: list[str], asked: str) -> tuple[str, str]:
 
 def change(draws: Draws) -> Draft:
     """Draws a passage of one to three words and the kind that one of them has now."""
-    words = _words(draws, 1 + draws.below(3))
+    words = RELATIONS.words(draws, 1 + draws.below(3))
     asked = draws.pick(words)
     passage, kind = kinds_now(draws, words, asked)
     question = draws.pick(("what is {w} now? a", "now {w} is a"))
@@ -257,19 +257,12 @@ def change(draws: Draws) -> Draft:
 
 def presence(draws: Draws) -> Draft:
     """Draws a passage of one or two words and whether another, or one of them, was there."""
-    words = _words(draws, 2 + draws.below(2))
+    words = RELATIONS.words(draws, 2 + draws.below(2))
     there, truth = words[:-1], draws.chance(0.5)
     asked = draws.pick(there) if truth else words[-1]
     passage = setting(draws, there)
     prompts = (f"{passage} was {asked} there? {{}}", f"{{}} was {asked} there? {passage}")
     return _draft(_verdict(draws, prompts, truth), *words)
-
-
-def _words(draws: Draws, count: int) -> list[str]:
-    words: list[str] = []
-    while len(words) < count:
-        words.append(RELATIONS.word(draws, *words))
-    return words
 
 
 # Lessons come before all other documents, as in the other world: to know the words, to compare a
