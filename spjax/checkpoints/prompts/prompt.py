@@ -29,6 +29,11 @@ def is_answering(name: str) -> bool:
     return is_soft(name) or is_weight_change(name)
 
 
+def is_storable(name: str) -> bool:
+    """Returns whether a `Prompt` may hold a tensor of this name."""
+    return is_answering(name) or name in MULTITASK_PARTS
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prompt:
     """The trained part of a run, of one task, and its provenance.
@@ -69,7 +74,7 @@ class Prompt:
                 "an array of soft tokens to Prompt.from_array."
             )
         tensors = {name: np.asarray(x) for name, x in self.tensors.items()}
-        if unknown := [x for x in tensors if not (is_answering(x) or x in MULTITASK_PARTS)]:
+        if unknown := [name for name in tensors if not is_storable(name)]:
             raise ValueError(
                 f"the prompt from {self.origin} holds {', '.join(sorted(unknown)[:3])}, which is "
                 f"neither soft tokens ('{SOFT_TOKENS}', 'added', 'prefix/...') nor a change of "

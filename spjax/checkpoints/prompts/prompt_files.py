@@ -18,6 +18,7 @@ from spjax.checkpoints.prompts.prompt import (
     WEIGHT_CHANGES,
     Prompt,
     is_answering,
+    is_storable,
 )
 from spjax.files import read_json, reason, write_json
 
@@ -216,9 +217,7 @@ def _read_tensors(source: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     else:
         tensors, provenance = array_files.read_safetensors(source)
     provenance.pop("format", None)
-    for name in tensors:
-        if not (is_answering(name) or name in MULTITASK_PARTS):
-            continue
+    for name in filter(is_storable, tensors):
         array_files.widen(tensors[name], f"{name} of {source}")  # refuses NaN
     return tensors, provenance
 

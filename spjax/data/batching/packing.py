@@ -158,31 +158,14 @@ def pack(batch: HostBatch, shapes: Sequence[ChunkShape]) -> list[HostBatch]:
       shapes: that chunks may have.
 
     Returns:
-      The chunks, as `fill` makes them.
-    """
-    lengths_N, targets_N = _counts(batch)
-    return fill(batch, assign_positions(lengths_N, targets_N, shapes))
-
-
-def _counts(batch: HostBatch) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the encoder and decoder positions of each example."""
-    real_BL, real_BM = batch["input_segments_BL"] > 0, batch["target_segments_BM"] > 0
-    return real_BL.sum(axis=1), real_BM.sum(axis=1)
-
-
-def fill(batch: HostBatch, chunks: Sequence[Chunk]) -> list[HostBatch]:
-    """Returns the arrays of chunks, into which the examples of a batch are copied.
-
-    Args:
-      batch: as for `pack`.
-      chunks: from `assign_positions`.
-
-    Returns:
       For each chunk its arrays. Rows that are left over are empty: all their segments are 0.
     """
-    lengths_N, targets_N = _counts(batch)
+    real_BL, real_BM = batch["input_segments_BL"] > 0, batch["target_segments_BM"] > 0
+    lengths_N, targets_N = real_BL.sum(axis=1), real_BM.sum(axis=1)
     packed = []
-    for shape, examples_N, rows_N, *starts, segments_N in chunks:
+    for shape, examples_N, rows_N, *starts, segments_N in assign_positions(
+        lengths_N, targets_N, shapes
+    ):
         arrays = {}
         for names, width, starts_N, counts_N in (
             (("inputs_BL", "slots_BL", "input_segments_BL"), shape.length, starts[0], lengths_N),
