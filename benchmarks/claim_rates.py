@@ -140,6 +140,13 @@ class World:
         sample = Sample(np.stack(list(self._scores.values())))
         return {key: sample.estimate(place) for place, key in enumerate(self._scores)}
 
+    def tables(self) -> dict[str, dict[tuple, Estimate]]:
+        """Returns the estimates of each kind, the first part of a cell's key, by the others."""
+        tables: dict[str, dict[tuple, Estimate]] = {}
+        for (kind, *key), estimate in self.estimates().items():
+            tables.setdefault(kind, {})[tuple(key)] = estimate
+        return tables
+
 
 def scaling_study(world: World, truth: dict[str, float]) -> Evidence:
     """Returns a study of sizes, lengths and initializations, as experiments/pocket/scaling.gin."""
@@ -169,11 +176,7 @@ def scaling_study(world: World, truth: dict[str, float]) -> Evidence:
         uniform = base_T - world.effect(f"uniform {place}", lead)
         for name, means_T in zip(claims.claim_parts.INITS, (base_T, sampled, uniform)):
             world.add(("init", name, model), means_T)
-    found = world.estimates()
-    tables = {
-        kind: {key[1:]: each for key, each in found.items() if key[0] == kind}
-        for kind in ("length", "full", "init")
-    }
+    tables = world.tables()
     sizes = {name: int(count) for name, count in SIZES.items()}
     return Evidence(sizes, default, tables["length"], tables["full"], tables["init"])
 
@@ -200,11 +203,7 @@ def frozen_models_study(world: World, truth: dict[str, float]) -> Evidence:
             short = world.effect("adaptation", truth["adaptation"] * (2 - place))
             share = 0.5 if largest and truth["adaptation"] > 0 else 1.0
             world.add(("arm", f"{arms.ADAPTATION} {steps}", model), base_T - share * short)
-    found = world.estimates()
-    tables = {
-        kind: {key[1:]: each for key, each in found.items() if key[0] == kind}
-        for kind in ("length", "full", "arm")
-    }
+    tables = world.tables()
     sizes = {name: int(count) for name, count in SIZES.items()}
     zeros = _zero_shares(world, truth["unstable"] > 0)
     return Evidence(sizes, 20, tables["length"], tables["full"], {}, tables["arm"], zeros)
@@ -267,10 +266,10 @@ def power(shape: str, studies: int) -> list[dict[str, Any]]:
     rows = []
     for units in LARGER:
         design = Design(*units, shape)
-        found = rates(None, "inside", design, studies)
+        shares = rates(None, "inside", design, studies)
         row = dict(zip(("tasks", "draws", "seeds"), units))
         holds = {
-            claim: found[f"{claim} {HOLDS}"]
+            claim: shares[f"{claim} {HOLDS}"]
             for claim in dict.fromkeys(c for c, *_ in PARTS.values())
         }
         rows.append(row | holds | {"P*": saturation_rates(design, studies)["located"]})
@@ -289,12 +288,14 @@ def saturation_rates(design: Design, studies: int) -> dict[str, float]:
         base_T = 70 + world.random.normal(0, 10, design.tasks)
         for length, score in zip(LENGTHS, curve):
             world.add((length, "3m"), base_T + world.effect("gain", score - curve[0]))
-        found = saturation.locate(LENGTHS, list(world.estimates().values()))
-        assert found.length is not None
-        counts["too short"] += (found.length < true) / studies
-        counts["exact"] += (found.length == true) / studies
-        counts["located"] += found.located / studies
-        counts["interval misses"] += (not found.shortest_possible <= true <= found.length) / studies
+        saturated = saturation.locate(LENGTHS, list(world.estimates().values()))
+        assert saturated.length is not None
+        counts["too short"] += (saturated.length < true) / studies
+        counts["exact"] += (saturated.length == true) / studies
+        counts["located"] += saturated.located / studies
+        counts["interval misses"] += (
+            not saturated.shortest_possible <= true <= saturated.length
+        ) / studies
     return counts | {"true": true}
 
 
@@ -336,9 +337,9 @@ def markdown(facts: dict[str, Any]) -> str:
             " | ".join(f"{x:.0%}" if isinstance(x, float) else str(x) for x in row.values())
         )
     text = "\n".join(f"| {line} |" if line else "" for line in lines)
-    found = facts["saturation"]
+    saturated = facts["saturation"]
     return (
-        f"{text}\n\nP* is below the true length in {found['too short']:.1%} of the studies of "
+        f"{text}\n\nP* is below the true length in {saturated['too short']:.1%} of the studies of "
         f"{facts['tasks']} tasks, {facts['draws']} draws and {facts['seeds']} seeds."
     )
 

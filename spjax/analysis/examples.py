@@ -85,9 +85,9 @@ def advantage(more: pd.DataFrame, less: pd.DataFrame) -> tuple[float, float, flo
     if math.isnan(value):
         return value, math.nan, math.nan
     replicates = resampling.draws([each for each in estimates if each], REPLICATES)
-    found = _between(*counts, replicates)
-    known = found[~np.isnan(found)]
-    if len(known) < resampling.CONFIDENCE * len(found):
+    saved_R = _between(*counts, replicates)
+    known = saved_R[~np.isnan(saved_R)]
+    if len(known) < resampling.CONFIDENCE * len(saved_R):
         return value, math.nan, math.nan
     tail = (1 - resampling.CONFIDENCE) / 2
     low, high = np.quantile(known, [tail, 1 - tail])

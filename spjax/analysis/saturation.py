@@ -125,17 +125,17 @@ def of_results(
             lengths = [int(length) for length in cells["prompt_length"]]
             if len(lengths) > 1:
                 estimates = [of_task.estimates[line, model] for line in cells["line"]]
-                found = locate(lengths, estimates)
+                saturation = locate(lengths, estimates)
                 name = {"variant": variant, "model": model, "model_parameters": count}
-                rows.append(name | {"task": task} | vars(found))
+                rows.append(name | {"task": task} | vars(saturation))
     return pd.DataFrame(rows)
 
 
-def markdown(found: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame) -> str:
     """Formats the table, "" where it is empty."""
-    if found.empty:
+    if table.empty:
         return ""
-    several = found["variant"].nunique() > 1
+    several = table["variant"].nunique() > 1
     head = [*(["variant"] if several else []), "model", "tasks", "P*", "90 % interval", "P90"]
     text = (
         f"Saturation: no longer prompt gains more than {MARGIN:g} point over P* (simultaneous "
@@ -143,7 +143,7 @@ def markdown(found: pd.DataFrame) -> str:
         "the curve S - a P^-b has 90 % of its rise over P = 1, with its 95 % interval."
     )
     lines = [text, "", f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
-    for row in found.itertuples():
+    for row in table.itertuples():
         known = row.length is not None and not pd.isna(row.length)
         located = known and row.length < row.longest
         star = f"{row.length:.0f}" if located else "none shown"

@@ -347,8 +347,8 @@ def _estimates(
     scores_CTMS[at_C, :, at_M, at_S] = complete.to_numpy(float)
     of_tasks = [_items(runs, task, places, items) for task in complete.columns]
     sample = Sample(scores_CTMS, of_tasks)
-    found = {name: sample.estimate(place) for name, place in places.items()}
-    return {name: estimate for name, estimate in found.items() if estimate is not None}
+    estimates = ((name, sample.estimate(place)) for name, place in places.items())
+    return {name: estimate for name, estimate in estimates if estimate is not None}
 
 
 def _items(
