@@ -28,8 +28,8 @@ class RunSpec:
         or use dropout, and model, optimizer (but for its rate) and loss are the same.
       positions: approximate encoder positions of its batch, which decide the width of its gang.
       seconds: estimated time on one core, with its share of its group's compilation.
-      labels: columns of tables: model, method, prompt_length, init, task, seed and
-        learning_rate, which is None where nothing is trained.
+      labels: columns of tables: model, pretraining_seed, method, prompt_length, init, task, seed
+        and learning_rate, which is None where nothing is trained.
       run: the `spjax.training.run.Run` itself.
     """
 
@@ -95,15 +95,17 @@ def expand(
 
 def _spec(key: str, run: Any, arm: str) -> RunSpec:
     from spjax import methods
-    from spjax.checkpoints.weights import weights
+    from spjax.checkpoints.weights import recipes, weights
     from spjax.training.gang import gang_key
     from spjax.training.run_data import lengths_of
 
     most = lengths_of(run)
     lengths = (most["inputs"], most["targets"])
     method, slots = methods.name_of(run.method), run.method.prompt_length
+    draw = recipes.draw_of(run.model, run.checkpoint)
     labels = {
-        "model": run.model,
+        "model": draw.model,
+        "pretraining_seed": draw.seed,
         "method": method,
         "prompt_length": run.method.length_in_tables,
         "init": _init(run),
@@ -115,7 +117,7 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
         key=key,
         arms=(arm,),
         text=config.config_str(run),
-        group=(run.model, method, labels["prompt_length"], run.batch_size),
+        group=(draw.model, method, labels["prompt_length"], run.batch_size),
         gang=gang_key(run),
         positions=run.batch_size * cost.typical(slots, lengths)[0],
         seconds=cost.run_seconds(run, weights.config_of(run.model, run.checkpoint), lengths),

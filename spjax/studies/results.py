@@ -23,6 +23,7 @@ COLUMNS: dict[str, type] = {
     "key": str,
     "model": str,
     "model_parameters": int,
+    "pretraining_seed": int,
     "task": str,
     "method": str,
     "prompt_length": int,
@@ -58,7 +59,8 @@ def rows(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, A
             continue
         common = _row(spec, result)
         table += [{"study": study, "arm": arm, "key": spec.key, **common} for arm in spec.arms]
-    order = ("arm", "method", "model_parameters", "prompt_length", "init", "task", "seed", "key")
+    order = ("arm", "method", "model_parameters", "prompt_length", "init", "task")
+    order += ("pretraining_seed", "seed", "key")
     table.sort(key=lambda row: tuple((row[name] is None, row[name]) for name in order))
     return table
 

@@ -9,8 +9,10 @@ import jax
 import pytest
 
 from spjax import config, files
+from spjax.checkpoints.weights import weights
 from spjax.models.flops import forward_flops
-from spjax.models.sizes import SIZES
+from spjax.models.sizes import SIZES, get_size
+from spjax.models.t5 import init_weights
 from spjax.studies import calibration, cost, plan, planner
 from spjax.studies.study import Arm, Study, load_study
 from tests.studies.fake_sweep import specs
@@ -199,3 +201,18 @@ def test_published_models_cost_what_is_known():
 )
 def test_durations(seconds, text):
     assert cost.duration(seconds) == text
+
+
+def test_draws_of_one_size_differ_in_the_table(tmp_path):
+    """With MODEL_SIZE = "auto" the recipe in the weights says the size and the seed."""
+    paths = []
+    for model, seed in (("graded_50k", 0), ("graded_50k", 1), ("graded_130k", 0)):
+        paths.append(str(tmp_path / f"{model}_{seed}.safetensors"))
+        recipe = json.dumps({"model": model, "seed": seed})
+        params = init_weights(get_size(model), jax.random.key(seed))
+        weights.save(Path(paths[-1]), params, {"recipe": recipe}, "bfloat16")
+    arm = Arm("a", FILES, {"INITIAL_CHECKPOINT_PATH": paths}, {**RUN, "MODEL_SIZE": "auto"})
+    table = plan.expand(Study("s", [arm]))
+    labels = [(spec.labels["model"], spec.labels["pretraining_seed"]) for spec in table]
+    assert labels == [("graded_50k", 0), ("graded_50k", 1), ("graded_130k", 0)]
+    assert table[0].group == table[1].group != table[2].group
