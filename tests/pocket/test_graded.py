@@ -17,6 +17,7 @@ from spjax.vocabularies.vocabulary import load_vocabulary
 
 NAMES = [name for name in TASKS if name.startswith(GRADED)]
 WORDS = frozenset(lexicon.WORDS)
+PREDICATES = {"is a": lexicon.KIND, "is very": lexicon.WORTH, "makes it": lexicon.EFFECT}
 
 
 @pytest.fixture(scope="module")
@@ -125,18 +126,15 @@ def test_answers_are_those_of_the_lexicon(documents):
                 if match := re.fullmatch(re.escape(prompt).replace(r"\{w\}", "([a-z]+)"), text):
                     assert lexicon.value(attribute, match[1]) == answer
                     judged["attribute"] += 1
-        if match := re.search(r"same (\w+)", text):
-            attribute = next(a for a in lexicon.ATTRIBUTES if a.name == match[1])
-            first, second = (lexicon.value(attribute, word) for word in invented(text))
-            good, bad = re.search(r"(\w+) or (\w+)\?", text).groups()
-            assert answer == (good if first == second else bad)
+        if text.endswith("same kind? yes or no?"):
+            first, second = (lexicon.value(lexicon.KIND, word) for word in invented(text))
+            assert answer == ("yes" if first == second else "no")
             judged["likeness"] += 1
-        if match := re.search(r"(who|which|the one that) (is a|lives in the) (\w+)", text):
-            attribute = {"is a": lexicon.KIND, "lives in the": lexicon.PLACE}[match[2]]
+        if match := re.search(r"(?:who|which) (is a|is very|makes it) (\w+)", text):
+            attribute = PREDICATES[match[1]]
             marked = re.findall(r"(?=\b(\w+)(?: the|:) ([a-z]+)\b)", text)
-            marked = [(n, w) for n, w in marked if w in WORDS]
-            right = [n for n, w in marked if lexicon.value(attribute, w) == match[3]]
-            assert right == [answer]
+            values = {n: lexicon.value(attribute, w) if w in WORDS else w for n, w in marked}
+            assert [n for n, value in values.items() if value == match[2]] == [answer]
             judged["selection"] += 1
     assert len(judged) == 3 and min(judged.values()) > 200, judged
 

@@ -29,7 +29,6 @@ HEADINGS = (
     *("query", "entities", "sentence", "sentence1", "sentence2", "word", "cause", "effect"),
     *("@placeholder", "because", "*he*", "may", "pass", "was", "fed", "with", "is"),
 )
-_YES_NO = " yes or no?"
 _ANY_NO = {("yes", "no"), ("no", "yes"), ("no", "no")}
 
 
@@ -156,8 +155,8 @@ def multirc(draws: Draws) -> Drawn:
             }
         )
         verdicts = frozenset({("yes", "yes")} if right else _ANY_NO)
-        asked = f"{answer} is a {kind}.{_YES_NO}", f"{paragraph} was {answer} there?{_YES_NO}"
-        probes.append(Probe(asked, verdicts))
+        statements = f"{answer} is a {kind}.", f"{paragraph} was {answer} there?"
+        probes.append(Probe(tuple(text + texts.YES_NO for text in statements), verdicts))
     return Drawn(records, together(*words), paragraph, tuple(probes))
 
 
@@ -193,7 +192,7 @@ def wic(draws: Draws) -> Drawn:
             f"end{number}": len(word),
         }
     fields["label"] = int(label)
-    probe = _probe(f"{first} and {second}: same kind?{_YES_NO}", "yes" if label else "no")
+    probe = _probe(f"{first} and {second}: same kind?{texts.YES_NO}", "yes" if label else "no")
     return _drawn(fields, probe, [word, first, second], word)
 
 

@@ -1,8 +1,8 @@
 """Pre-training text of the graded world: short documents that end in an answer.
 
-Each skill of the tasks occurs in several phrasings, none of them a task's. The words that are
-labels of tasks occur as verdicts, announced by a heading ("True or False?"), so that a model has
-written all of them before a prompt asks for one.
+Each skill of the tasks has one form, none of them a task's. With several forms of each, comparing
+two things stayed at chance for thousands of steps. The labels of the tasks occur as names for a
+word's worth, so that a model has written all of them before a prompt asks for one.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from spjax.pocket.graded.lexicon import (
     EFFECT,
     FACTS,
     KIND,
-    PLACE,
     RELATIONS,
     WORTH,
     Attribute,
 )
 from spjax.pocket.lexicon import MEN
 
-# Verdicts on what is so and what is not, the common ones and those that are labels of tasks.
-_VERDICTS = (("True", "False"), ("yes", "no"), ("right", "wrong"))
-_LABELS = (
+# Names for a good and a bad worth: the labels of the tasks and others.
+_JUDGMENTS = (
+    ("True", "False"),
+    ("yes", "no"),
     ("entailment", "contradiction"),
     ("entailment", "not_entailment"),
     ("entailment", "neutral"),
     ("choice1", "choice2"),
     ("positive", "negative"),
 )
+YES_NO = " yes or no?"
 UNCLEAR = "unclear"
 # Sentences that words occur in, of one, two and three.
 SETTINGS = {
@@ -45,12 +46,6 @@ SETTINGS = {
 def setting(draws: Draws, words: list[str]) -> str:
     """Draws sentences in which one to three words occur, in their order."""
     return draws.pick(SETTINGS[len(words)]).format(*words)
-
-
-def _verdict(draws: Draws, prompts: tuple[str, ...], truth: bool) -> Facet:
-    """Draws one of the prompts, whose `{}` becomes the heading, and the verdict."""
-    good, bad = draws.pick(_VERDICTS if draws.chance(0.8) else _LABELS)
-    return draws.pick(prompts).replace("{}", f"{good} or {bad}?"), good if truth else bad
 
 
 def _draft(facet: Facet, *words: str) -> Draft:
@@ -75,24 +70,23 @@ def entry(draws: Draws) -> Draft:
     return _draft((f"{word}:", " ".join(lexicon.value(a, word) for a in rotated)), word)
 
 
-def _statement(draws: Draws) -> tuple[str, bool, str]:
-    """Draws a statement on one attribute of a word, whether it is so, and the word."""
-    word, stated, truth = RELATIONS.word(draws), draws.pick(ATTRIBUTES), draws.chance(0.5)
-    value = lexicon.value(stated, word)
-    said = value if truth else draws.other(stated.values, value)
-    return stated.statement.format(w=word, v=said), truth, word
+def judgment(draws: Draws) -> Draft:
+    """Draws a word and which of two names its worth has."""
+    word, (good, bad) = FACTS.word(draws), draws.pick(_JUDGMENTS)
+    answer = good if lexicon.value(WORTH, word) == "good" else bad
+    return _draft((f"{word}: {good} or {bad}?", answer), word)
+
+
+def _verdict(truth: bool) -> str:
+    return "yes" if truth else "no"
 
 
 def agreement(draws: Draws) -> Draft:
-    """Draws a statement on one attribute of a word and whether it is so."""
-    said, truth, word = _statement(draws)
-    return _draft(_verdict(draws, (f"{said}. {{}}", f"{{}} {said}."), truth), word)
-
-
-def plain_agreement(draws: Draws) -> Draft:
-    """Draws the same in one form."""
-    said, truth, word = _statement(draws)
-    return _draft((f"{said}. yes or no?", "yes" if truth else "no"), word)
+    """Draws a statement on the kind of a word and whether it is so."""
+    word, truth = RELATIONS.word(draws), draws.chance(0.5)
+    kind = lexicon.value(KIND, word)
+    said = KIND.statement.format(w=word, v=kind if truth else draws.other(KIND.values, kind))
+    return _draft((f"{said}.{YES_NO}", _verdict(truth)), word)
 
 
 def phrase(draws: Draws, words: list[str], undecided: bool = False) -> tuple[str, str]:
@@ -127,39 +121,37 @@ def phrase(draws: Draws, words: list[str], undecided: bool = False) -> tuple[str
     return f"{parts[0]} but {parts[1]} though {parts[2]}", worths[1]
 
 
-_ALL_IN_ALL = ("{p}. all in all:", "{p}. in the end it is", "{p}. good or bad?")
-
-
 def opinion(draws: Draws) -> Draft:
     """Draws a phrase and its worth."""
     words = RELATIONS.words(draws, 1 + draws.below(3))
     written, worth = phrase(draws, words, len(words) == 2 and draws.chance(0.4))
-    return _draft((draws.pick(_ALL_IN_ALL).format(p=written), worth), *words)
-
-
-def _pair(draws: Draws, compared: Attribute) -> tuple[str, str, bool]:
-    """Draws two words and whether they have the same value of an attribute."""
-    first, truth = RELATIONS.word(draws), draws.chance(0.5)
-    draw = RELATIONS.word_with if truth else RELATIONS.word_without
-    return first, draw(draws, compared, lexicon.value(compared, first), first), truth
+    return _draft((f"{written}. all in all:", worth), *words)
 
 
 def likeness(draws: Draws) -> Draft:
-    """Draws two words and whether they have the same value of an attribute."""
-    compared = draws.pick((KIND, KIND, PLACE, WORTH))
-    first, second, truth = _pair(draws, compared)
-    prompts = (
-        f"{first} and {second}: same {compared.name}? {{}}",
-        f"{{}} same {compared.name} of {first} and {second}?",
-    )
-    return _draft(_verdict(draws, prompts, truth), first, second)
+    """Draws two words and whether they are of one kind."""
+    first, truth = RELATIONS.word(draws), draws.chance(0.5)
+    draw = RELATIONS.word_with if truth else RELATIONS.word_without
+    second = draw(draws, KIND, lexicon.value(KIND, first), first)
+    return _draft((f"{first} and {second}: same kind?{YES_NO}", _verdict(truth)), first, second)
 
 
-def plain_likeness(draws: Draws) -> Draft:
-    """Draws two words and whether they are of one kind, in one form."""
-    first, second, truth = _pair(draws, KIND)
-    prompt = f"{first} and {second}: same kind? yes or no?"
-    return _draft((prompt, "yes" if truth else "no"), first, second)
+def bare_list(draws: Draws) -> Draft:
+    """Draws two names with a value each ("Ben bird. Carl fish."), and a look-up among them."""
+    (first, second), values = draws.sample(MEN, 2), draws.sample(KIND.values, 2)
+    answer = draws.below(2)
+    text = f"{first} {values[0]}. {second} {values[1]}. {values[answer]}?"
+    return _draft((text, (first, second)[answer]))
+
+
+def people_list(draws: Draws) -> Draft:
+    """Draws the same in sentences, of kind or worth."""
+    listed = what_holds(draws)
+    names, values = draws.sample(MEN, 2), draws.sample(listed.values, 2)
+    answer = draws.below(2)
+    text = setting(draws, [f"{name} the {value}" for name, value in zip(names, values)])
+    stated = listed.predicate.format(v=values[answer])
+    return _draft((f"{text} who {stated}?", names[answer]))
 
 
 def people(draws: Draws, words: list[str]) -> dict[str, str]:
@@ -182,27 +174,28 @@ def one_of(
     return draws.shuffled(words), right, value
 
 
-_WHICH = ("which {p}?", "who {p}?", "the one that {p}:")
-
-
 def what_holds(draws: Draws) -> Attribute:
-    """Draws what a selection goes by: in half of the cases worth, which has but two values."""
-    return WORTH if draws.chance(0.5) else draws.pick(ATTRIBUTES)
+    """Draws what a selection goes by: worth, which has but two values, or kind."""
+    return WORTH if draws.chance(0.5) else KIND
 
 
 def selection(draws: Draws) -> Draft:
-    """Draws two or three people, and the one of whom something holds; or the place of a word."""
+    """Draws two or three people, and the one of whom something holds."""
     asked = what_holds(draws)
     words, right, value = one_of(draws, RELATIONS, asked, 2 + draws.chance(0.4))
-    question = draws.pick(_WHICH).format(p=asked.predicate.format(v=value))
-    if len(words) == 2 and draws.chance(0.4):
-        names = draws.pick((("first", "second"), ("choice1", "choice2")))
-        listed = f"{names[0]}: {words[0]}. {names[1]}: {words[1]}."
-        return _draft((f"{question} {listed}", names[words.index(right)]), *words)
     named = people(draws, words)
-    listed = setting(draws, list(named.values()))
-    parts = (question, listed) if draws.chance(0.5) else (listed, question)
-    return _draft((" ".join(parts), list(named)[words.index(right)]), *words)
+    question = f"who {asked.predicate.format(v=value)}?"
+    text = f"{setting(draws, list(named.values()))} {question}"
+    return _draft((text, list(named)[words.index(right)]), *words)
+
+
+def position(draws: Draws) -> Draft:
+    """Draws two words, and whether something holds of the first or of the second."""
+    asked = EFFECT if draws.chance(0.5) else what_holds(draws)
+    words, right, value = one_of(draws, RELATIONS, asked, 2)
+    question = f"which {asked.predicate.format(v=value)}?"
+    text = f"{question} first: {words[0]}. second: {words[1]}."
+    return _draft((text, ("first", "second")[words.index(right)]), *words)
 
 
 def event(draws: Draws, words: list[str]) -> tuple[str, str]:
@@ -218,18 +211,11 @@ def event(draws: Draws, words: list[str]) -> tuple[str, str]:
     return f"{first} came after {second} left.", first
 
 
-_EFFECTS = ("{s} it got", "{s} effect:", "effect of this: {s} it got")
-
-
 def effect(draws: Draws) -> Draft:
-    """Draws a sentence on two words and what followed, free or of two."""
+    """Draws a sentence on two words and what followed."""
     words = RELATIONS.words(draws, 2)
     sentence, cause = event(draws, words)
-    follows = lexicon.value(EFFECT, cause)
-    if draws.chance(0.5):
-        return _draft((draws.pick(_EFFECTS).format(s=sentence), follows), *words)
-    choices = draws.shuffled((follows, draws.other(EFFECT.values, follows)))
-    return _draft((f"{sentence} it got {choices[0]} or {choices[1]}?", follows), *words)
+    return _draft((f"{sentence} it got", lexicon.value(EFFECT, cause)), *words)
 
 
 def kinds_now(draws: Draws, words: list[str], asked: str) -> tuple[str, str]:
@@ -251,8 +237,7 @@ def change(draws: Draws) -> Draft:
     words = RELATIONS.words(draws, 1 + draws.below(3))
     asked = draws.pick(words)
     passage, kind = kinds_now(draws, words, asked)
-    question = draws.pick(("what is {w} now? a", "now {w} is a"))
-    return _draft((f"{passage} {question.format(w=asked)}", kind), *words)
+    return _draft((f"{passage} what is {asked} now? a", kind), *words)
 
 
 def presence(draws: Draws) -> Draft:
@@ -261,29 +246,29 @@ def presence(draws: Draws) -> Draft:
     there, truth = words[:-1], draws.chance(0.5)
     asked = draws.pick(there) if truth else words[-1]
     passage = setting(draws, there)
-    prompts = (f"{passage} was {asked} there? {{}}", f"{{}} was {asked} there? {passage}")
-    return _draft(_verdict(draws, prompts, truth), *words)
+    return _draft((f"{passage} was {asked} there?{YES_NO}", _verdict(truth)), *words)
 
 
-# Lessons come before all other documents, as in the other world: to know the words, to compare a
-# word with a value, and two words. Comparing is learned in some hundred steps of one form, once the
-# words are known, and hardly at all among all others.
+# Lessons come before all other documents, as in the other world: to look a value up in a list.
+# Alone this is learned in some hundred steps, among all other documents not in thousands.
 LESSONS = (
-    ((entry, 60), (attribute, 40)),
-    ((plain_agreement, 80), (entry, 20)),
-    ((plain_likeness, 60), (plain_agreement, 20), (entry, 20)),
+    ((bare_list, 100),),
+    ((people_list, 60), (bare_list, 20), (entry, 20)),
 )
 # Genre and its share of the documents in percent.
 GENRES = (
-    (entry, 24),
+    (entry, 20),
     (attribute, 12),
+    (judgment, 8),
     (agreement, 8),
     (opinion, 10),
     (likeness, 12),
-    (selection, 18),
-    (effect, 6),
-    (change, 6),
-    (presence, 4),
+    (people_list, 4),
+    (selection, 12),
+    (position, 4),
+    (effect, 4),
+    (change, 3),
+    (presence, 3),
 )
 
 
