@@ -10,6 +10,7 @@ import re
 import string
 import subprocess
 import sys
+import types
 from typing import Any
 
 import numpy as np
@@ -381,3 +382,42 @@ def test_heavy_libraries_wait_until_they_are_needed() -> None:
     ).stdout.split()
     heavy = {"scipy", "sklearn", "nltk", "sacrebleu", "rouge_score", "tensorflow", "jax", "pandas"}
     assert not heavy & set(loaded)
+
+
+def test_item_scores_of_classes_are_hits_whatever_the_metric() -> None:
+    examples = labelled("entailment", "contradiction", "neutral")
+    predictions = ["entailment", "neutral", "gibberish"]
+    assert metrics.item_scores(task("cb"), predictions, examples) == [100, 0, 0]
+    examples = [{"label": 1, "targets_text": "Ben"}, {"label": 0, "targets_text": "Ben"}]
+    assert metrics.item_scores(task("wsc"), ["Ben", "Ben"], examples) == [100, 0]
+
+
+def test_items_of_multirc_are_questions_and_of_record_queries() -> None:
+    examples = [
+        {"targets_text": text, "idx": {"question": question}}
+        for question, text in ((0, "True"), (1, "True"), (0, "False"))
+    ]
+    predictions = ["True", "True", "True"]
+    assert metrics.item_scores(task("multirc"), predictions, examples) == [50, 100]
+    record = [
+        {"answers": ["Ben", "Carl"], "targets_text": "Ben", "idx": {"passage": 0, "query": 0}}
+    ]
+    assert metrics.item_scores(task("record"), ["carl"], record) == [100]
+
+
+@pytest.mark.parametrize("name", ["boolq", "copa", "rte", "sentiment", "wic", "record"])
+def test_the_mean_over_items_is_the_score_where_the_metric_is_a_mean(name) -> None:
+    info = task(name)
+    examples = [
+        {"targets_text": label, "answers": [label], "idx": {"passage": n, "query": n}}
+        for n, label in enumerate((info.labels or ("Ben", "Carl")) * 3)
+    ]
+    predictions = [e["targets_text"] for e in examples[:4]] + ["x", "y"]
+    items = metrics.item_scores(info, predictions, examples)
+    values = metrics.evaluate(info, predictions, examples)
+    assert np.mean(items) == pytest.approx(metrics.score(values, info.selection))
+
+
+def test_summaries_have_no_item_scores() -> None:
+    info = types.SimpleNamespace(metrics=("rouge",), postprocess="text", labels=(), rename=())
+    assert metrics.item_scores(info, ["a"], labelled("a")) is None

@@ -31,8 +31,9 @@ def finish(study_folder: Path, study: Any) -> str:
     draws = [figures.get(name) for name in study.figures]
     with writing(folder):
         paths = [path for draw in draws for path in draw(results, folder / "figures")]
-    judged = claims.check(results)
-    saturated = saturation.markdown(saturation.of_results(results))
+    items = statistics.load_items(folder)
+    judged = claims.check(results, items)
+    saturated = saturation.markdown(saturation.of_results(results, items))
     transferred = transfer.markdown(results)
     parts = [tables.markdown(results), transferred, rates.markdown(results)]
     with writing(folder):

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from spjax import methods
 from spjax.analysis import arms, rates
 from spjax.analysis.resampling import Estimate, Sample
 from spjax.files import DamagedFile, check_sum, read_bytes
-from spjax.studies.results import SUMS
+from spjax.studies.results import ITEMS, SUMS
 
 PROMPT_TUNING, FULL_FINE_TUNING = methods.PAPER, methods.PAPER_FULL
 INITIALISATION_ARM = "initialisation"
@@ -86,6 +87,36 @@ def load(study_folder: Path) -> pd.DataFrame:
         raise ValueError(f"{path} is empty: not even column names; run the sweep again") from None
     except (OSError, ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"cannot use {path}: {error}; {again}") from error
+
+
+def load_items(study_folder: Path) -> dict[str, np.ndarray]:
+    """Reads scores of single test items in percent, by the key of their run.
+
+    Returns:
+      {} where the study has no items.parquet.
+
+    Raises:
+      ValueError: it is damaged.
+    """
+    path = Path(study_folder) / ITEMS
+    if not path.is_file():
+        return {}
+    try:
+        check_sum(path.with_name(SUMS), path.name)
+        table = pd.read_parquet(path, columns=["key", "scores"])
+        return {key: _item_scores(scores) for key, scores in zip(table["key"], table["scores"])}
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"cannot use {path}: {error}; write it again with `spjax sweep` (finished runs are not "
+            "trained again)"
+        ) from error
+
+
+def _item_scores(values: Any) -> np.ndarray:
+    scores = np.asarray(values, float)
+    if scores.ndim != 1 or not len(scores) or not np.all(np.isfinite(scores)):
+        raise ValueError("a run has no finite scores")
+    return scores
 
 
 def checked(results: pd.DataFrame) -> pd.DataFrame:

@@ -28,10 +28,19 @@ def score(info: TaskInfo, texts: Sequence[str], examples: Sequence[dict[str, Any
       texts: what the model wrote.
       examples: raw fields of the examples that it was written for.
     """
-    if info.sentinel:
-        texts = [without_sentinel(text) for text in texts]
-    values = metrics.evaluate(info, list(texts), examples)
+    values = metrics.evaluate(info, _answers(info, texts), examples)
     return {**values, "score": metrics.score(values, info.selection)}
+
+
+def item_scores(
+    info: TaskInfo, texts: Sequence[str], examples: Sequence[dict[str, Any]]
+) -> list[float] | None:
+    """Returns the score of each item, as `metrics.item_scores`, of what `score` takes."""
+    return metrics.item_scores(info, _answers(info, texts), examples)
+
+
+def _answers(info: TaskInfo, texts: Sequence[str]) -> list[str]:
+    return [without_sentinel(text) for text in texts] if info.sentinel else list(texts)
 
 
 def averaged(scores: Mapping[TaskInfo, Scores]) -> Scores:

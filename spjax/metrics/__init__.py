@@ -40,7 +40,7 @@ from spjax.metrics.postprocessors import (
 )
 from spjax.metrics.texts import bleu, rouge, squad, squad_per_group
 
-__all__ = ["INVALID", "evaluate", "majority", "score"]
+__all__ = ["INVALID", "evaluate", "item_scores", "majority", "score"]
 
 Scores = dict[str, float]
 
@@ -59,6 +59,10 @@ class Scored(Protocol):
     @property
     def postprocess(self) -> str:
         """Returns the name of the post-processor."""
+
+    @property
+    def selection(self) -> str:
+        """Returns the name of the value that is the score, or "" for the mean of all."""
 
     @property
     def rename(self) -> tuple[tuple[str, str], ...]:
@@ -93,6 +97,40 @@ def evaluate(task: Scored, predictions: Sequence[str], examples: Sequence[Exampl
     for name in task.metrics:
         scores.update(_lookup(METRICS, name, "metric")(targets, predicted))
     return scores
+
+
+def item_scores(
+    task: Scored, predictions: Sequence[str], examples: Sequence[Example]
+) -> list[float] | None:
+    """Returns the score of each item in percent, for resampling a test set.
+
+    An item is an example; of MultiRC all answers to a question, of ReCoRD all entries of a query,
+    with the mean of their scores. Where the answer is a class, an example scores 100 or 0, also for
+    metrics that are no means over examples (F1, Matthews' correlation); else SQuAD's exact match
+    and F1, as `score` takes them.
+
+    Args:
+      task: as in `evaluate`, and its `selection`.
+      predictions: one text per example.
+      examples: as in `evaluate`.
+
+    Returns:
+      Items in the order of their first example; None for correlations, BLEU and ROUGE.
+    """
+    if not set(task.metrics) <= _OF_CLASSES | _OF_SPANS:
+        return None
+    postprocess = _lookup(POSTPROCESSORS, task.postprocess, "post-processor")
+    group = GROUPS.get(task.postprocess)
+    items: dict[Hashable, list[float]] = {}
+    for number, (prediction, example) in enumerate(zip(predictions, examples, strict=True)):
+        target, predicted = postprocess(renamed(prediction, task.rename), example, task.labels)
+        target = target[1] if group else target
+        if set(task.metrics) <= _OF_SPANS:
+            value = score(squad([target], [predicted]), task.selection)
+        else:
+            value = 100.0 * (target == predicted)
+        items.setdefault(group(example) if group else number, []).append(value)
+    return [float(np.mean(values)) for values in items.values()]
 
 
 def renamed(prediction: str, rename: Sequence[tuple[str, str]]) -> str:
@@ -167,6 +205,13 @@ METRICS: dict[str, Callable[[Sequence[Any], Sequence[Any]], Scores]] = {
     "squad": squad,
     "squad_per_group": squad_per_group,
 }
+
+# What has a score for each item: answers that are classes, and spans of text.
+_OF_CLASSES = frozenset(
+    ("accuracy", "f1_with_invalid", "matthews_corrcoef", "mean_3class_f1")
+    + ("multirc_exact_match", "multirc_f1")
+)
+_OF_SPANS = frozenset(("squad", "squad_per_group"))
 
 
 def _lookup(table: Mapping[str, Any], name: str, kind: str) -> Any:

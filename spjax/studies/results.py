@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spjax.files import replacing, write_sums, write_text
+from spjax.files import DamagedFile, replacing, write_sums, write_text
 
 if TYPE_CHECKING:  # tables are read without JAX
     from spjax.studies.plan import RunSpec
 
-SUMS = "results.sha256"
+_log = logging.getLogger(__name__)
+SUMS, ITEMS = "results.sha256", "items.parquet"
 
 # No wall times: the same runs give the same bytes, however often they were interrupted.
 COLUMNS: dict[str, type] = {
@@ -59,14 +61,19 @@ def rows(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, A
             continue
         common = _row(spec, result)
         table += [{"study": study, "arm": arm, "key": spec.key, **common} for arm in spec.arms]
-    order = ("arm", "method", "model_parameters", "prompt_length", "init", "task")
-    order += ("pretraining_seed", "seed", "key")
+    order = (
+        *("arm", "method", "model_parameters", "prompt_length", "init", "task"),
+        *("pretraining_seed", "seed", "key"),
+    )
     table.sort(key=lambda row: tuple((row[name] is None, row[name]) for name in order))
     return table
 
 
 def write(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, Any]]:
-    """Writes `results.csv`, `results.parquet` and their digests, and returns their rows."""
+    """Writes `results.csv`, `results.parquet` and their digests, and returns their rows.
+
+    Scores of single test items go to `items.parquet`, a list for each run's key.
+    """
     import pyarrow
     import pyarrow.parquet
 
@@ -75,14 +82,36 @@ def write(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, 
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
-    (folder / SUMS).unlink(missing_ok=True)  # until all three belong together
+    scores = _item_scores(specs, folder)
+    (folder / SUMS).unlink(missing_ok=True)  # until all of them belong together
     write_text(folder / "results.csv", text.getvalue())
     kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
     with replacing(folder / "results.parquet") as temporary:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table, schema), temporary)
-    write_sums(folder / SUMS, ("results.csv", "results.parquet"))
+    names = ["results.csv", "results.parquet"]
+    if scores:
+        of_run = pyarrow.list_(pyarrow.float32())
+        columns = {"key": list(scores), "scores": pyarrow.array(list(scores.values()), of_run)}
+        with replacing(folder / ITEMS) as temporary:
+            pyarrow.parquet.write_table(pyarrow.table(columns), temporary, compression="zstd")
+        names.append(ITEMS)
+    write_sums(folder / SUMS, names)
     return table
+
+
+def _item_scores(specs: Sequence[RunSpec], folder: Path) -> dict[str, list[float]]:
+    """Scores of the test items of each finished run that has them, by the run's key."""
+    from spjax.training import item_files
+
+    scores = {}
+    for spec in sorted(specs, key=lambda spec: spec.key):
+        if spec.result(folder) is not None:
+            try:
+                scores[spec.key] = item_files.scores(spec.folder(folder))
+            except DamagedFile as error:
+                _log.warning("%s.", error)
+    return {key: of_run for key, of_run in scores.items() if of_run is not None}
 
 
 def _row(spec: RunSpec, result: dict[str, Any]) -> dict[str, Any]:

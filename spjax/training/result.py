@@ -15,9 +15,11 @@ from spjax.checkpoints.prompts import prompt_files, run_prompts
 from spjax.data.tasks import file_task
 from spjax.data.token_cache.cache import CachedSplit
 from spjax.files import file_digest, write_json
+from spjax.inference import scoring
 from spjax.injection import Soft
 from spjax.methods.base import Method
 from spjax.models import quantization
+from spjax.training import item_files
 from spjax.training.member import Member
 from spjax.types import Tree
 
@@ -80,10 +82,30 @@ def score(member: Member, answer: Answer, result: dict[str, Any]) -> None:
       result: gets the scores.
     """
     if member.data.final == "test":
-        result["test"] = member.data.score("test", answer)
+        result["test"] = _score_test(member, answer)
     if member.run.eval_examples:
         result["validation"] = member.data.score("validation", answer)
     result["transfer"] = member.data.transfer(answer)
+
+
+def _score_test(member: Member, answer: Answer) -> dict[str, float]:
+    """Scores the test sets; predictions and scores of their items go to a file of the run."""
+    written: dict[str, list[str]] = {}
+
+    def answer_once(split: CachedSplit) -> list[str]:
+        written[split.task] = answer(split)
+        return written[split.task]
+
+    scores = member.data.score("test", answer_once)
+    if multihost.is_primary():
+        items = {
+            info.name: scoring.item_scores(
+                info, written[info.name], member.data.split(info, "test").examples
+            )
+            for info in member.data.mixture.scored
+        }
+        item_files.write(member.folder, {name: (written[name], items[name]) for name in items})
+    return scores
 
 
 def save_tensors(member: Member, model: FrozenModel, trainable: Tree, result: Any) -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from spjax.analysis import statistics
 from spjax.studies import run_folder, runner
+from spjax.training import item_files
 from tests.studies.fake_sweep import TRAIN, specs
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +74,28 @@ def test_a_damaged_or_foreign_result_is_not_a_result(tmp_path):
     csv = (tmp_path / "results.csv").read_text()
     assert sweep(tmp_path, plan).new == 2
     assert (tmp_path / "results.csv").read_text() == csv
+
+
+def test_item_scores_are_kept_by_run(tmp_path, caplog):
+    plan = specs(3)
+    for number, spec in enumerate(plan[:2]):
+        spec.folder(tmp_path).mkdir(parents=True)
+        item_files.write(spec.folder(tmp_path), {"t": (["a", "b"], [100.0, 100.0 * number])})
+    sweep(tmp_path, plan)
+    items = statistics.load_items(tmp_path)
+    assert {key: scores.tolist() for key, scores in items.items()} == {
+        plan[0].key: [100, 0],
+        plan[1].key: [100, 100],
+    }
+    (plan[1].folder(tmp_path) / item_files.NAME).write_bytes(b"no gzip")
+    sweep(tmp_path, plan)
+    assert list(statistics.load_items(tmp_path)) == [plan[0].key]
+    assert f"{plan[1].key}/{item_files.NAME} is damaged" in caplog.text
+    data = bytearray((tmp_path / "items.parquet").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "items.parquet").write_bytes(data)
+    with pytest.raises(ValueError, match="items.parquet.*write it again with `spjax sweep`"):
+        statistics.load_items(tmp_path)
 
 
 def test_killed_at_ten_random_moments_gives_the_same_table(tmp_path):

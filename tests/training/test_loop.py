@@ -11,7 +11,7 @@ from spjax.inference import scoring
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.initializers import SampledVocabulary, Uniform
 from spjax.methods.prompt_tuning import PromptTuning
-from spjax.training import gang, loop, member, result, run_data, run_files, trainer
+from spjax.training import gang, item_files, loop, member, result, run_data, run_files, trainer
 from spjax.training.optimizers import Adafactor
 from spjax.vocabularies import vocabulary
 
@@ -45,6 +45,8 @@ def test_a_run_folder(run, tmp_path):
     assert result["model_parameters"] == 49_472 and result["best_step"] in (3, 6)
     assert set(result["test"]) == {"mean_3class_f1", "accuracy", "score"}
     assert result["majority"]["accuracy"] == pytest.approx(33.3, abs=1)
+    items = item_files.scores(tmp_path)
+    assert np.mean(items) == pytest.approx(result["test"]["accuracy"]) and len(items) > 10
     prompt = np.load(tmp_path / "prompt.npy")
     assert prompt.shape == (3, 16) and prompt.dtype == np.float32
     kept = {path.name for path in (tmp_path / "checkpoints").iterdir()}
