@@ -135,7 +135,7 @@ def checked(results: pd.DataFrame) -> pd.DataFrame:
     for name in set(NUMBERS) & set(results.columns):
         results[name] = _numbers(results[name])
     results["prompt_length"] = results["prompt_length"].fillna(0).astype(int)
-    if PRETRAINING_SEED not in results.columns:
+    if PRETRAINING_SEED not in results.columns or results[PRETRAINING_SEED].isna().all():
         results[PRETRAINING_SEED] = 0
     for name in _TEXTS:
         if (empty := results[name].isna()).any():

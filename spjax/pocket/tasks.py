@@ -199,7 +199,7 @@ _GRADED_DESCRIPTIONS = {
     "copa": "cause or effect of an event",
     "multirc": "which words of a passage are of a kind",
     "record": "the word of which something holds",
-    "rte": "whether a word was fed, by a rule over kind and place",
+    "rte": "whether a word was fed, by another rule over kinds",
     "wic": "whether a word stands beside two words of one kind",
     "wsc": "the word that a pronoun means",
     "sentiment": "whether a phrase is positive",
@@ -207,14 +207,14 @@ _GRADED_DESCRIPTIONS = {
 
 
 def _graded(task: PocketTask) -> PocketTask:
-    """Returns the task of the graded world with the same schema and as many training records."""
+    """Returns the task of the graded world with the same schema."""
     return dataclasses.replace(
         task,
         name=GRADED + task.name,
         description=_GRADED_DESCRIPTIONS[task.name],
-        sizes=_sizes(task.sizes["train"], 500, 2000),
+        sizes=_sizes(4000, 500, 2000),
         draw=getattr(graded_records, task.name),
-        version="1.0.0",
+        version="2.0.0",
     )
 
 

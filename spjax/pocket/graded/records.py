@@ -15,7 +15,6 @@ from spjax.pocket.graded import lexicon, texts
 from spjax.pocket.graded.lexicon import (
     EFFECT,
     KIND,
-    PLACE,
     TASK,
     WORTH,
     Attribute,
@@ -40,7 +39,7 @@ def _rule(seed: int, *attributes: Attribute) -> dict[tuple[str, ...], bool]:
 
 
 _PASS = _rule(0, KIND)
-_FED = _rule(1, KIND, PLACE)
+_FED = _rule(1, KIND)
 
 
 def _drawn(fields: Fields, probe: Probe, words: list[str], *more: str, asked: str = "") -> Drawn:
@@ -78,15 +77,15 @@ def boolq(draws: Draws) -> Drawn:
 def rte(draws: Draws) -> Drawn:
     """Draws 0 entailment or 1 not_entailment: whether a word of the premise was fed.
 
-    A rule says it for each of 32 pairs of kind and place.
+    Another rule than that of BoolQ says it for each of eight kinds.
     """
     words = TASK.words(draws, 2)
     asked = draws.pick(words)
     premise = texts.setting(draws, words)
-    fed = _FED[lexicon.value(KIND, asked), lexicon.value(PLACE, asked)]
+    fed = _FED[(lexicon.value(KIND, asked),)]
     fields = {"premise": premise, "hypothesis": f"{asked} was fed.", "label": int(not fed)}
-    right = frozenset(pair for pair, is_fed in _FED.items() if is_fed == fed)
-    probe = Probe((f"what is {asked}? a", f"{asked} lives in the"), right)
+    right = frozenset(values for values, is_fed in _FED.items() if is_fed == fed)
+    probe = Probe((f"{asked} is a",), right)
     return _drawn(fields, probe, words, premise, asked=asked)
 
 
