@@ -11,6 +11,7 @@ setuptools.setup(
     package_data={
         **{name: ["*/*.gin"] for name in SHIPPED},
         "spjax": ["py.typed"],
+        "spjax.analysis.study_page": ["page.css", "page.js"],
         "spjax.vocabularies": ["t5.model"],
         "spjax.pocket": ["vocabulary.model", "weights/*.safetensors", "weights/*.json"],
         "spjax.pocket.graded": ["vocabulary.model"],

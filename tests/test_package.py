@@ -103,6 +103,11 @@ def test_it_has_every_vocabulary(installed):
     assert len(names) >= 3
 
 
+def test_it_has_style_and_script_of_the_report(installed):
+    names = {path.relative_to(ROOT) for path in (ROOT / "spjax").rglob("page.[cj]s*")}
+    assert len(names) == 2 and all((installed / name).is_file() for name in names)
+
+
 def test_a_missing_extra_is_named_with_a_command_that_installs_it(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match=rf"^this needs the package no_such. .*'{ROOT}\[tfds\]'"):
         extras.require("tfds", "this", "numpy", "no_such")

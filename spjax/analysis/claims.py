@@ -289,11 +289,11 @@ def markdown(judgments: Sequence[Judgment]) -> str:
         "| --- | --- | --- | --- |",
     ]
     for judgment in judgments:
-        shown = f"**{judgment.verdict}**"
-        changes = ", ".join(
-            f"{verdict} (without {task})" for task, verdict in judgment.without.items()
+        verdict = f"**{judgment.verdict}**"
+        changes = ", ".join(f"{other} (without {task})" for task, other in judgment.without.items())
+        lines.append(
+            f"| {judgment.claim.id} | {judgment.claim.statement} | {verdict} | {changes} |"
         )
-        lines.append(f"| {judgment.claim.id} | {judgment.claim.statement} | {shown} | {changes} |")
     lines += ["", _legend(judgments)]
     for judgment in judgments:
         if judgment.verdict == NOT_MEASURED:
@@ -311,7 +311,7 @@ def markdown(judgments: Sequence[Judgment]) -> str:
                     part.text,
                     criteria.interval_text(part.estimate),
                     part.bounds,
-                    _shown(part),
+                    shown(part),
                 ]
                 lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## Not measured here", ""]
@@ -324,7 +324,7 @@ def markdown(judgments: Sequence[Judgment]) -> str:
     return "\n".join([*lines, *([""] if notes else []), *(f"- {note}" for note in notes)]) + "\n"
 
 
-def _shown(part: Part) -> str:
+def shown(part: Part) -> str:
     """Returns whether one part alone is shown, without the correction over claims."""
     if part.p_shown <= criteria.ALPHA:
         return "yes"

@@ -24,7 +24,7 @@ def finish(study_folder: Path, study: Any) -> str:
     """
     folder = Path(study_folder)
     results = statistics.load(folder)
-    _check_study(results, study.name, folder)
+    check_study(results, study.name, folder)
     from spjax.studies.run_folder import warn_of_damage  # here, because it loads JAX
 
     warn_of_damage(folder)
@@ -78,7 +78,12 @@ def _in_the_way(path: Path, error: OSError) -> ValueError:
     )
 
 
-def _check_study(results: pd.DataFrame, name: str, folder: Path) -> None:
+def check_study(results: pd.DataFrame, name: str, folder: Path) -> None:
+    """Demands that the rows of a folder's results.csv are those of its study.
+
+    Raises:
+      ValueError: a row is another study's.
+    """
     others = {*map(str, results["study"].fillna(""))} - {name} if "study" in results.columns else ()
     if others:
         raise ValueError(

@@ -14,6 +14,7 @@ the gain over P = 1 that the curve promises is reached, 10^(1/b).
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -144,18 +145,25 @@ def markdown(table: pd.DataFrame) -> str:
     )
     lines = [text, "", f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
     for row in table.itertuples():
-        known = row.length is not None and not pd.isna(row.length)
-        located = known and row.length < row.longest
-        star = f"{row.length:.0f}" if located else "none shown"
-        end = f"{row.length:.0f}" if located else "beyond"
-        cells = [*([row.variant] if several else []), row.model, row.task or "mean of all", star]
-        cells += [f"{row.shortest_possible} to {end}", _p90(row)]
-        lines.append(f"| {' | '.join(cells)} |")
+        cells = [*([row.variant] if several else []), row.model, row.task or "mean of all"]
+        lines.append(f"| {' | '.join([*cells, *shown(row).values()])} |")
     return "\n".join(lines) + "\n"
 
 
-def _p90(row) -> str:
-    def shown(value: float) -> str:
+def shown(row: Any) -> dict[str, str]:
+    """Returns P*, its 90 % interval and P90 in words, by name.
+
+    row: of `of_results`, with its columns as attributes.
+    """
+    known = row.length is not None and not pd.isna(row.length)
+    located = known and row.length < row.longest
+    star = f"{row.length:.0f}" if located else "none shown"
+    end = f"{row.length:.0f}" if located else "beyond"
+    return {"P*": star, "90 % interval": f"{row.shortest_possible} to {end}", "P90": _p90(row)}
+
+
+def _p90(row: Any) -> str:
+    def text(value: float) -> str:
         if value < 2:
             return "under 2"
         return f"{value:.0f}" if value < 1000 else "beyond"
@@ -163,8 +171,8 @@ def _p90(row) -> str:
     if math.isnan(row.p90):
         return "-"
     if math.isnan(row.p90_low):
-        return f"{shown(row.p90)} [no interval]"
-    return f"{shown(row.p90)} [{shown(row.p90_low)}, {shown(row.p90_high)}]"
+        return f"{text(row.p90)} [no interval]"
+    return f"{text(row.p90)} [{text(row.p90_low)}, {text(row.p90_high)}]"
 
 
 def _fit(lengths: Sequence[int], estimates: Sequence[Estimate]) -> tuple[float, ...]:

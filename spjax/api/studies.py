@@ -137,6 +137,45 @@ def finish_study(folder: Path, study: Study | None = None) -> str:
     return report.finish(folder, study)
 
 
+def write_report(
+    folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Writes one HTML page of studies: verdicts, interactive figures, tables, settings.
+
+    The page needs no network. It needs the extra `report` to be made.
+
+    Args:
+      folders: one or several that sweeps have written; several are judged together, as one study.
+      output: the HTML file; by default `report.html` in the first folder.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      ValueError: the extra is not installed, a folder is not that of a study with results, several
+        folders disagree, or the page cannot be written. A page that stands there is kept.
+    """
+    from spjax.analysis import report
+    from spjax.analysis.study_page import bundle, page, sources
+
+    bundle.check()  # nothing else is of use without it
+    is_one = isinstance(folders, (str, os.PathLike))
+    paths = [Path(os.fspath(x)) for x in ([folders] if is_one else folders)]  # type: ignore
+    if not paths:
+        raise ValueError("no study folder is given: give one or more that sweeps have written.")
+    for path in paths:
+        sources.check_folder(path)
+    studies = []
+    for path in paths:
+        study = sources.read(path, load_stored_study(path).name)
+        report.check_study(study.results, study.name, path)
+        studies.append(study)
+    target = paths[0] / "report.html" if output is None else Path(os.fspath(output))
+    page.write(studies, target)
+    return target
+
+
 def sweep(
     gin_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     bindings: Mapping[str, Any] | None = None,

@@ -1,4 +1,4 @@
-"""The command line: train, sweep, plot, pretrain, cache, tasks, eval, predict, inspect, convert.
+"""The command line: train, sweep, plot, report, pretrain and the other commands of spjax.
 
 Flags are T5X's: `--gin_file` (repeatable), `--gin.NAME=value`, `--gin_search_paths`. Modules are
 imported inside the commands, so that `spjax --help` answers at once.
@@ -23,6 +23,7 @@ from spjax.cli import (
     plot,
     predict,
     pretrain,
+    report,
     sweep,
     tasks,
     train,
@@ -30,7 +31,7 @@ from spjax.cli import (
 from spjax.cli.exit_codes import FAILED, INTERRUPTED, USAGE
 from spjax.cli.gin_flags import rewrite_gin_flags
 
-COMMANDS = (train, sweep, plot, pretrain, cache, tasks, eval, predict, inspect, convert)
+COMMANDS = (train, sweep, plot, report, pretrain, cache, tasks, eval, predict, inspect, convert)
 
 # Flags that are texts and never paths; gin's bindings are expanded where their setting is known.
 _TEXTS = ("text", "labels", "gin_bindings", "input_column", "prompt_column", "pipeline_options")

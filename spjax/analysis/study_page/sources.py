@@ -1,0 +1,223 @@
+"""Study folders that a page is made of: what they hold, and their results taken together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from spjax.analysis import rates, statistics
+from spjax.files import DamagedFile, read_bytes, read_json, reason
+from spjax.studies.results import SUMS
+
+_SOURCE = "source"  # column: the number of the folder that a row is from
+STUDY_FILE, RESULTS_FILE, NOTES_FILE = "study.gin", "results.csv", "README.md"
+_SCORES = (statistics.SCORE, "validation_score")
+_TEXT_BYTES = 200_000  # longer files are linked only
+_PRECISION = 1e-6  # points
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """A study as its folder holds it.
+
+    Attributes:
+      name: of the study.
+      folder: that `spjax sweep` wrote.
+      results: of `statistics.load`.
+      run_results: the `result.json` of its run folders that have one, by run key.
+      problems: what is unfinished or damaged in the folder, for the reader.
+      settings: the text of `study.gin`.
+      notes: the text of `README.md`, "" without one.
+    """
+
+    name: str
+    folder: Path
+    results: pd.DataFrame
+    run_results: Mapping[str, Mapping[str, Any]]
+    problems: Sequence[str]
+    settings: str
+    notes: str
+
+    def run_folder(self, key: str) -> Path | None:
+        """Returns the folder of a run, None where it is not there."""
+        folder = self.folder / "runs" / key
+        return folder if key and folder.is_dir() else None
+
+    @property
+    def has_digests(self) -> bool:
+        """Returns whether the results were checked against recorded digests."""
+        return (self.folder / SUMS).is_file()
+
+
+def check_folder(folder: Path) -> None:
+    """Demands that a folder is that of a study with results.
+
+    Raises:
+      ValueError: it is not; says what is missing.
+    """
+    wanted = "give a folder that `spjax sweep` has written"
+    if not folder.exists():
+        raise ValueError(f"there is no folder {folder}: {wanted}.")
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file: {wanted}.")
+    if not (folder / STUDY_FILE).is_file():
+        raise ValueError(f"{folder} has no {STUDY_FILE}, so it is no study folder: {wanted}.")
+    if not (folder / RESULTS_FILE).is_file():
+        raise ValueError(
+            f"the study in {folder} has no {RESULTS_FILE}: none of its runs has finished yet. Let "
+            "`spjax sweep` go on until one has."
+        )
+
+
+def read(folder: Path, name: str) -> StoredStudy:
+    """Reads a study's folder.
+
+    Args:
+      folder: of `check_folder`.
+      name: of the study.
+
+    Raises:
+      ValueError: as `statistics.load`, or a file cannot be read.
+    """
+    try:
+        results = statistics.load(folder)
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if str(folder) in text else f"{folder}: {text}") from error
+    run_results, problems = _read_runs(folder, results)
+    settings, notes = (_read_text(folder / file) for file in (STUDY_FILE, NOTES_FILE))
+    return StoredStudy(name, folder, results, run_results, problems, settings, notes)
+
+
+def merge(studies: Sequence[StoredStudy]) -> tuple[pd.DataFrame, list[str]]:
+    """Returns the results of several studies as those of one, and notes on runs that they share.
+
+    A run that several folders hold with the same scores counts once.
+
+    Returns:
+      The rows and the notes.
+
+    Raises:
+      ValueError: a folder is given twice, or two folders disagree on a run, a cell, the size of a
+        model, or the constants of a task.
+    """
+    seen: dict[Path, Path] = {}
+    for study in studies:
+        if (first := seen.setdefault(study.folder.resolve(), study.folder)) is not study.folder:
+            raise ValueError(f"{study.folder} and {first} are the same folder: give it once.")
+    parts = [study.results.assign(**{_SOURCE: i}) for i, study in enumerate(studies)]
+    rows = pd.concat(parts, ignore_index=True)
+    if len(studies) == 1:
+        return rows.drop(columns=_SOURCE), []
+    folders = [study.folder for study in studies]
+    _check_constant(rows, folders, "model", "model_parameters")
+    for constant in ("majority_score", "ceiling", "scored_on"):
+        _check_constant(rows, folders, "task", constant)
+    if "key" in rows.columns:
+        _check_scores(rows[rows["key"].notna()], folders, ["key"])
+    cell = [*rates.CHOICE, *(["learning_rate"] if "learning_rate" in rows.columns else [])]
+    cell += ["task", statistics.PRETRAINING_SEED, "seed"]
+    _check_scores(rows, folders, cell)
+    source_of_cell = rows.groupby(cell, dropna=False)[_SOURCE].transform("min")
+    repeated = rows[_SOURCE] != source_of_cell
+    notes = [
+        f"{count} rows of {folders[i]} are in another folder too, with the same scores, and count "
+        "once."
+        for i, count in rows.loc[repeated, _SOURCE].value_counts(sort=False).items()
+    ]
+    return rows[~repeated].drop(columns=_SOURCE).reset_index(drop=True), notes
+
+
+def _check_constant(rows: pd.DataFrame, folders: Sequence[Path], name: str, constant: str) -> None:
+    """Demands that folders agree on a value of each model or task."""
+    known = rows[rows[constant].notna()]
+    for item, part in known.groupby(name):
+        firsts = part.drop_duplicates(_SOURCE)
+        first, *others = zip(firsts[_SOURCE], firsts[constant])
+        for source, value in others:
+            if not _equal(first[1], value):
+                raise ValueError(
+                    f"the folders do not belong together: {name} {item} has the {constant} "
+                    f"{first[1]} in {folders[first[0]]} and {value} in {folders[source]}. Make a "
+                    "page for each."
+                )
+
+
+def _check_scores(rows: pd.DataFrame, folders: Sequence[Path], cell: list[str]) -> None:
+    """Demands that rows of an equal cell in several folders have equal scores and runs."""
+    scores = [name for name in (*_SCORES, "status") if name in rows.columns]
+    several = rows.groupby(cell, dropna=False)[_SOURCE].transform("nunique") > 1
+    for _, part in rows[several].groupby(cell, dropna=False):
+        first, *others = part.drop_duplicates(_SOURCE).to_dict("records")
+        for other in others:
+            if not all(_equal(first[name], other[name]) for name in scores):
+                shown = ", ".join(f"{name} {first[name]}" for name in cell if first[name] != "")
+                values = (
+                    f"{row[statistics.SCORE]} ({row['status']}) in {folders[row[_SOURCE]]}"
+                    for row in (first, other)
+                )
+                raise ValueError(
+                    f"the folders have conflicting cells, first {shown}: {statistics.SCORE} "
+                    f"{' and '.join(values)}. Make a page for each of them."
+                )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if pd.isna(one) or pd.isna(other):
+        return bool(pd.isna(one) and pd.isna(other))
+    if isinstance(one, str) or isinstance(other, str):
+        return bool(one == other)
+    return abs(one - other) <= _PRECISION
+
+
+def _read_runs(
+    folder: Path, results: pd.DataFrame
+) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
+    """Returns the results of the run folders, and what is wrong with them."""
+    scores = {}
+    if "key" in results.columns:
+        scores = dict(zip(results["key"], results[statistics.SCORE]))
+    run_results: dict[str, Mapping[str, Any]] = {}
+    states: dict[str, list[str]] = {}
+    for run_folder in sorted(path for path in folder.glob("runs/*") if path.is_dir()):
+        key = run_folder.name
+        try:
+            run_results[key] = result = read_json(run_folder / "result.json")
+        except FileNotFoundError:
+            states.setdefault("not finished", []).append(key)
+            continue
+        except (OSError, DamagedFile) as error:
+            states.setdefault(f"unreadable ({reason(error)})", []).append(key)
+            continue
+        if key not in scores:
+            states.setdefault(f"finished, and not in {RESULTS_FILE}", []).append(key)
+        elif not _agrees(result, scores[key]):
+            text = f"with other scores in their result.json than in {RESULTS_FILE}"
+            states.setdefault(text, []).append(key)
+    problems = []
+    for state, keys in states.items():
+        more = f" and {len(keys) - statistics.LISTED} more" if len(keys) > statistics.LISTED else ""
+        listed = ", ".join(keys[: statistics.LISTED])
+        problems.append(f"Runs {state}: {len(keys)} ({listed}{more}).")
+    return run_results, problems
+
+
+def _agrees(result: Mapping[str, Any], score: float) -> bool:
+    """Returns whether a run's result holds the score of its row, on test or else validation."""
+    parts = [result.get(split) for split in ("test", "validation")]
+    scores = [part.get("score") for part in parts if isinstance(part, dict)]
+    known = [float(value) for value in scores if isinstance(value, (int, float))]
+    return any(_equal(value, score) for value in known) or (pd.isna(score) and not known)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return read_bytes(path, _TEXT_BYTES).decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"({path.name} cannot be shown: {reason(error)})"
