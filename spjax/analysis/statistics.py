@@ -39,6 +39,8 @@ NUMBERS = (
 _WHOLE = ("model_parameters", "seed", PRETRAINING_SEED)  # known of every run
 _NEVER_NEGATIVE = (*_WHOLE, "prompt_length", "trainable_parameters")
 _TEXTS = ("model", "task", "method", "status")  # known of every run too
+# Column: whether lines of prompt tuning have its name. Beside full fine-tuning "P = 20" says all.
+PROMPTS_NAMED = "prompts_named"
 LISTED = 6  # cells a note names before it only counts the rest
 
 
@@ -145,6 +147,8 @@ def checked(results: pd.DataFrame) -> pd.DataFrame:
             )
         results[name] = results[name].astype(str)
     _score_without_test(results)
+    if PROMPTS_NAMED not in results.columns:  # parts of a study name their lines as the whole does
+        results[PROMPTS_NAMED] = _names_prompts(results)
     # Another form of the targets makes another line (its arm tells it apart), not another task.
     results["task"] = results["task"].str.replace(":sentinel", "")
     if results[SCORE].isna().all():
@@ -187,6 +191,14 @@ def _score_without_test(results: pd.DataFrame) -> None:
     untested &= results["validation_score"].notna().groupby(results["task"]).transform("any")
     results.loc[untested, SCORE] = results.loc[untested, "validation_score"]
     results.loc[untested, "scored_on"] = "validation"
+
+
+def _names_prompts(results: pd.DataFrame) -> bool:
+    """Returns whether there are lines beside those of prompt lengths and full fine-tuning."""
+    prompting = results["method"] == PROMPT_TUNING
+    roles = results.loc[prompting, "arm"].map(arms.role_of)
+    others = ~prompting & (results["method"] != FULL_FINE_TUNING)
+    return bool(others.any() or (roles != "").any())
 
 
 def default_length(results: pd.DataFrame) -> int:
@@ -333,13 +345,15 @@ def _with_lines(runs: pd.DataFrame) -> pd.DataFrame:
     runs["variant"] = runs["variant"].str.strip()
     # init is constant within a line from here on, or it would split the line's cells.
     runs["init"] = runs.groupby("variant")["init"].transform(lambda i: "|".join(sorted(set(i))))
-    runs["line"] = [_label(*key) for key in zip(runs["variant"], runs["prompt_length"])]
+    silent = "" if runs[PROMPTS_NAMED].any() else PROMPT_TUNING
+    runs["line"] = [_label(*key, silent) for key in zip(runs["variant"], runs["prompt_length"])]
     return runs
 
 
-def _label(variant: str, length: int) -> str:
-    name = "" if variant == PROMPT_TUNING else variant.replace("_", " ").replace("fine t", "fine-t")
-    return " ".join(part for part in (name, f"P = {length}" if length else "") if part)
+def _label(variant: str, length: int, silent: str) -> str:
+    """Returns the name of a line; a variant that is `silent` is named by its length alone."""
+    name = "" if variant == silent else variant.replace("_", " ").replace("fine t", "fine-t")
+    return ", ".join(part for part in (name, f"P = {length}" if length else "") if part)
 
 
 def _shared_tasks(runs: pd.DataFrame) -> tuple[str, ...]:
@@ -453,4 +467,5 @@ def _cell_name(row) -> str:
 
 def _listed(names: list[str]) -> str:
     more = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+    divider = "; " if any("," in name for name in names) else ", "
+    return divider.join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")

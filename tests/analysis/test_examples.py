@@ -87,20 +87,27 @@ def results():
     return pd.DataFrame(rows)
 
 
+def test_lines_have_the_same_names_at_every_number_of_examples():
+    rows = results()
+    few = rows[(rows["method"] == "prompt_tuning") | rows["init"].str.contains("k=10$")]
+    lines = examples.curves(few)[0]
+    assert set(lines["line"]) == {"prompt tuning, P = 20", "hard prompt"}
+
+
 def test_counts_come_from_tasks_and_variants():
     cells, notes = examples.curves(results())
     assert notes == []
     found = {(row.line, row.examples): (row.mean, row.seeds) for row in cells.itertuples()}
     assert found == {
-        ("P = 20", 10): (51.5, 2),
-        ("P = 20", 100): (60.5, 2),
+        ("prompt tuning, P = 20", 10): (51.5, 2),
+        ("prompt tuning, P = 20", 100): (60.5, 2),
         ("hard prompt", 10): (41.5, 2),
         ("hard prompt", 100): (50.5, 2),
     }
     assert set(cells["tasks"]) == {"a"}
     seeds = examples.by_seed(results())
-    assert seeds["m", "P = 20"].loc[1].to_dict() == {10: 52.0, 100: 61.0}
-    assert set(seeds) == {("m", "P = 20"), ("m", "hard prompt")}
+    assert seeds["m", "prompt tuning, P = 20"].loc[1].to_dict() == {10: 52.0, 100: 61.0}
+    assert set(seeds) == {("m", "prompt tuning, P = 20"), ("m", "hard prompt")}
 
 
 def test_runs_on_all_examples_are_left_out():

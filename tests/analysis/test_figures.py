@@ -105,13 +105,27 @@ def test_score_label_says_which_score(results, tmp_path, monkeypatch):
     label = drawn[0].axes[0].get_ylabel()
     assert label == "Test score, mean of 4 tasks (%)\nbest checkpoint by validation score"
     ticks = [tick.get_text() for tick in drawn[0].axes[0].get_xticklabels()]
-    assert ticks == ["54K\npocket 50k", "211K\npocket 200k", "823K\npocket 800k", "3.1M\npocket 3m"]
+    assert ticks == ["54K\npocket_50k", "211K\npocket_200k", "823K\npocket_800k", "3.1M\npocket_3m"]
 
 
 def test_many_lines_keep_distinct_looks():
     looks = _style.looks(66)
     assert len({(look.marker, str(look.dashes)) for look in looks}) == 66
+    assert len({(look.color, str(look.dashes)) for look in looks[:36]}) == 36
     assert _style.FULL.marker not in {look.marker for look in looks}
+
+
+def test_markers_without_a_line_have_none_in_the_legend(results, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(_style, "save", lambda figure, *_: drawn.append(figure) or [])
+    figures.get("score_over_parameters")(results, tmp_path)
+    figures.get("score_over_size")(results, tmp_path)
+    legends = [
+        {text.get_text(): handle.get_linestyle() for text, handle in zip(*parts)}
+        for parts in ((fig.legends[0].texts, fig.legends[0].legend_handles) for fig in drawn)
+    ]
+    assert {style for name, style in legends[0].items() if "P =" in name} == {"None"}
+    assert {name: style for name, style in legends[1].items() if style == "None"} == {}
 
 
 @pytest.mark.parametrize("name", figures.names())

@@ -154,13 +154,13 @@ def test_arms_that_measure_the_same_cell_become_lines():
     again = [row(task, seed, score + 2, arm="again") for task, seed, score in HAND]
     cells = suite(hand(*again)).cells.set_index("line")
     assert cells["mean"].to_dict() == pytest.approx(
-        {"prompt tuning again P = 20": 67, "prompt tuning prompts P = 20": 65}
+        {"prompt tuning again, P = 20": 67, "prompt tuning prompts, P = 20": 65}
     )
 
 
 def test_another_method_gets_lines_of_its_own():
     cells = suite(hand(row("a", 0, 1.0, method="lora", prompt_length=0, init=""))).cells
-    assert cells["line"].to_list() == ["lora", "P = 20"]
+    assert cells["line"].to_list() == ["lora", "prompt tuning, P = 20"]
 
 
 def test_runs_nothing_tells_apart_are_refused():

@@ -13,12 +13,12 @@ from typing import Any
 
 import matplotlib
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from matplotlib.typing import LineStyleType
 
@@ -77,9 +77,17 @@ FULL = Look("#000000", "*", "-", 1.9)
 
 
 def looks(count: int) -> list[Look]:
-    """Returns looks of `count` lines; no two share marker and dashes (up to 66 lines)."""
+    """Returns looks of `count` lines.
+
+    No two share marker and dashes (up to 66 lines), nor color and dashes (up to 36).
+    """
+    rounds = len(DASHES)
     return [
-        Look(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)])
+        Look(
+            COLORS[(i + i // rounds) % len(COLORS)],
+            MARKERS[i % len(MARKERS)],
+            DASHES[i % rounds],
+        )
         for i in range(count)
     ]
 
@@ -112,7 +120,7 @@ def draw_line(
             (cells["high"] - cells["mean"]).fillna(0.0),
         ],
         label=label,
-        linestyle=look.dashes,
+        linestyle=look.dashes if len(positions) > 1 else "none",
         linewidth=look.width * scale,
         capsize=2.2 * scale,
         elinewidth=0.8,
@@ -161,12 +169,17 @@ def score_label(tasks: Sequence[str], scored_on: str = "test") -> str:
 
 
 def legend(figure: Figure, *axes: Axes) -> None:
-    """Draws one legend at the right of all axes, best lines first, as most lines end there."""
-    model_of: dict[str, Artist] = {}
+    """Draws one legend at the right of all axes, best lines first, as most lines end there.
+
+    Markers are shown without a line where no axes have more than one of them.
+    """
+    model_of: dict[str, Line2D] = {}
     for part in axes:
         for handle, label in zip(*part.get_legend_handles_labels()):
             # Of an error bar only the line: the little bars would blur the markers.
-            model_of.setdefault(label, getattr(handle, "lines", [handle])[0])
+            line = getattr(handle, "lines", [handle])[0]
+            if label not in model_of or model_of[label].get_linestyle() == "None":
+                model_of[label] = line
     labels = [label for label in reversed(model_of) if label not in (MAJORITY, CEILING)]
     labels = [label for label in (CEILING, *labels, MAJORITY) if label in model_of]
     figure.legend([model_of[label] for label in labels], labels, loc="outside right upper")
@@ -179,8 +192,11 @@ def numbers(suite: statistics.Suite) -> pd.DataFrame:
 
 
 def short_name(model: str) -> str:
-    """Returns a model's name without the family: t5_1_1_small is small, pocket_3m is pocket 3m."""
-    return model.removeprefix("t5_1_1_").replace("_", " ")
+    """Returns a model's name without T5's family: t5_1_1_small is small.
+
+    Models and tasks are otherwise named as in gin files and tables: pocket_3m, pocket_record.
+    """
+    return model.removeprefix("t5_1_1_")
 
 
 def humanised(count: float) -> str:

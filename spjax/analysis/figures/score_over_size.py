@@ -60,7 +60,7 @@ def _draw_tasks(runs: pd.DataFrame, suite: statistics.Suite, folder: Path) -> li
         part = cells[cells["task"] == task]
         _draw_lines(axes, part, looks, SMALL)
         _style.draw_references(axes, part["majority"].iloc[0], part["ceiling"].iloc[0])
-        axes.set_title(task.replace("_", " "), fontsize=8, loc="left")
+        axes.set_title(task, fontsize=8, loc="left")
         _style.size_axis(axes, cells, names=False)
         axes.set_xlabel("Parameters" if axes in bottom else "")
         axes.tick_params(labelbottom=axes in bottom)

@@ -28,8 +28,8 @@
 
   // Hides the rows that lack a word; a word in quotation marks has to be a whole cell.
   function filter(block) {
-    const words = block.querySelector("input").value.split(",").map((word) => word.trim());
-    const wanted = words.filter((word) => word !== "").map((word) => word.toLowerCase());
+    const words = block.querySelector("input").value.match(/"[^"]*"|[^,"]+/g) || [];
+    const wanted = words.map((word) => word.trim().toLowerCase()).filter((word) => word !== "");
     const rows = [...block.querySelector("table").tBodies[0].rows];
     let shown = 0;
     for (const row of rows) {

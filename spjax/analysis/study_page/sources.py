@@ -114,6 +114,7 @@ def merge(studies: Sequence[StoredStudy]) -> tuple[pd.DataFrame, list[str]]:
     if len(studies) == 1:
         return rows.drop(columns=_SOURCE), []
     folders = [study.folder for study in studies]
+    rows[statistics.PROMPTS_NAMED] = rows[statistics.PROMPTS_NAMED].any()
     _check_constant(rows, folders, "model", "model_parameters")
     for constant in ("majority_score", "ceiling", "scored_on"):
         _check_constant(rows, folders, "task", constant)
