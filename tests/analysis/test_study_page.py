@@ -20,6 +20,7 @@ from spjax.analysis import claims, statistics
 from spjax.analysis.study_page import exclusions, markup
 from spjax.analysis.study_page import page as study_page
 from spjax.cli import main
+from spjax.studies.results import ITEMS
 from spjax.studies.study import Arm, Study
 
 TASKS = ("pocket_boolq", "pocket_cb", "pocket_copa")
@@ -233,10 +234,20 @@ def test_two_studies_are_judged_together(tmp_path):
     one = write(tmp_path / "one", results[~full])
     shared = results[full | (results["prompt_length"] == 1)]
     two = write(tmp_path / "two", shared.assign(study="tuning"))
+    random = np.random.default_rng(0)
+    items = {key: random.normal(50, 20, 40) for key in results["key"]}
+    for folder, rows in ((one, results[~full]), (two, shared)):
+        scores = [list(items[key]) for key in rows["key"]]
+        pd.DataFrame({"key": rows["key"], "scores": scores}).to_parquet(folder / ITEMS)
     page = Reader(spjax.write_report([one, two], tmp_path / "both.html").read_text())
-    judged = claims.check(statistics.checked(results))
+    judged = claims.check(statistics.checked(results), items)
     rows = page.tables["Claims and verdicts"][1:]
     assert [row[2].split(" ", 1)[1] for row in rows] == [each.verdict for each in judged]
+    intervals = [row[2] for row in page.tables["Parts of C1"][1:]]
+    (first,) = (each for each in judged if each.claim.id == "C1")
+    bounds = [part.estimate.interval() for part in first.parts]
+    assert intervals == [f"{low:.1f} to {high:.1f}" for low, high in bounds]
+    assert "1 task, 3 seeds, 40 items" in page.text
     _, *rows = page.tables[f"All runs ({len(results)})"]
     assert {row[2] for row in rows} == {"scaling", "tuning"}
     assert {"./one/", "./two/"} < set(page.links)

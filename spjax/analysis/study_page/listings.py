@@ -25,7 +25,15 @@ _CELL_HEAD = (
     "seeds",
 )
 _FILES = (
-    *("results.csv", "results.parquet", "table.md", "claims.md", "study.gin", "README.md"),
+    *(
+        "results.csv",
+        "results.parquet",
+        "items.parquet",
+        "table.md",
+        "claims.md",
+        "study.gin",
+        "README.md",
+    ),
     "figures",
 )
 

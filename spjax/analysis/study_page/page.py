@@ -62,12 +62,13 @@ def write(studies: Sequence[StoredStudy], path: Path) -> None:
 def _page(studies: Sequence[StoredStudy], folder: Path) -> str:
     results, notes = merge(studies)
     cells = study_cells.of_results(results)
-    judged = claims.check(results)
+    items = {key: scores for study in studies for key, scores in study.items.items()}
+    judged = claims.check(results, items)
     listings = Listings(studies, results, cells, folder)
     title = ", ".join(study.name for study in studies)
     prompting = (results["method"] == statistics.PROMPT_TUNING).any()
     default = statistics.default_length(results) if prompting else 0
-    saturated = saturation.of_results(results)
+    saturated = saturation.of_results(results, items)
     summary = verdicts.headline(judged, cells, saturated, default)
     sections = {
         "summary": ("Summary", paragraphs(summary)),
