@@ -154,7 +154,8 @@ def write_report(
 
     Raises:
       ValueError: the extra is not installed, a folder is not that of a study with results, several
-        folders disagree, or the page cannot be written. A page that stands there is kept.
+        folders disagree, `output` does not end in .html, or it cannot be written. A page that
+        stands there is then kept.
     """
     from spjax.analysis import report
     from spjax.analysis.study_page import bundle, page, sources
@@ -164,6 +165,11 @@ def write_report(
     paths = [Path(os.fspath(x)) for x in ([folders] if is_one else folders)]  # type: ignore
     if not paths:
         raise ValueError("no study folder is given: give one or more that sweeps have written.")
+    target = paths[0] / "report.html" if output is None else Path(os.fspath(output))
+    if target.suffix.lower() not in (".html", ".htm") or target.is_dir():
+        raise ValueError(
+            f"the page cannot be {os.fspath(target)!r}: give the name of a file that ends in .html."
+        )
     for path in paths:
         sources.check_folder(path)
     studies = []
@@ -171,7 +177,6 @@ def write_report(
         study = sources.read(path, load_stored_study(path).name)
         report.check_study(study.results, study.name, path)
         studies.append(study)
-    target = paths[0] / "report.html" if output is None else Path(os.fspath(output))
     page.write(studies, target)
     return target
 

@@ -362,8 +362,20 @@ def test_a_full_disk_keeps_the_older_page(tmp_path, monkeypatch):
     assert (folder / "report.html").read_text() == "older"
     (folder / "report.html").unlink()
     (folder / "report.html").mkdir()
-    with pytest.raises(ValueError, match="cannot write .*report.html.*Remove what stands there"):
+    with pytest.raises(ValueError, match="cannot be .*report.html': give the name of a file"):
         spjax.write_report(folder)
+    (folder / "file").touch()
+    with pytest.raises(ValueError, match="cannot write .*Remove what stands there"):
+        spjax.write_report(folder, folder / "file" / "page.html")
+
+
+@pytest.mark.parametrize("name", ["results.csv", "", "page"])
+def test_no_other_file_is_replaced(tmp_path, name):
+    folder = write(tmp_path / "a", small(synthetic.study(), TASKS[:1]))
+    before = (folder / "results.csv").read_bytes()
+    with pytest.raises(ValueError, match="the page cannot be .* ends in .html"):
+        spjax.write_report(folder, folder / name)
+    assert (folder / "results.csv").read_bytes() == before
 
 
 @pytest.mark.skipif(not browser.program(), reason="no Chromium is installed")
