@@ -387,6 +387,7 @@ def test_in_a_browser(study, tmp_path):
         assert page.evaluate(drawn.format("img")) == [0, 0, 0]
         check_sorting(page)
         check_points(page)
+        check_legend(page)
         page.evaluate(
             "(() => { const s = document.getElementById('view'); s.value = 'pocket_cb';"
             "s.dispatchEvent(new Event('change')); })()"
@@ -439,6 +440,16 @@ def check_points(page):
     assert shown == 9
     total = page.evaluate("document.querySelectorAll('#runs tbody tr').length")
     assert page.evaluate("document.querySelector('#runs output').value") == f"9 of {total} rows"
+
+
+def check_legend(page):
+    """A click on a name leaves its line alone in full color; another one undoes that."""
+    lines = "[...document.querySelectorAll('figure:first-of-type svg .mark-line.role-mark path')]"
+    opaque = f"{lines}.filter(line => line.getAttribute('opacity') !== '0.1').length"
+    assert page.evaluate(opaque) == 4
+    for count in (1, 4):
+        page.click("figure svg .role-legend-label text")
+        page.wait(f"{opaque} === {count}")
 
 
 def test_kept_studies_have_the_files_that_a_page_needs():

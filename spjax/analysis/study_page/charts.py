@@ -143,6 +143,14 @@ def _scores(
     fields |= {"95 % interval": "interval", "seeds": "seeds_text", "runs": "runs"}
     layers: list[Chart] = [
         {
+            # In the first layer, or the legend of all layers would not take clicks.
+            "params": [
+                {
+                    "name": "picked",
+                    "select": {"type": "point", "fields": [column], "toggle": "true"},
+                    "bind": "legend",
+                }
+            ],
             "mark": {"type": "rule", "strokeWidth": 1.2},
             "encoding": {"y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": color}
             | {"opacity": opacity},
@@ -153,13 +161,6 @@ def _scores(
             | {"opacity": opacity, **detail},
         },
         {
-            "params": [
-                {
-                    "name": "picked",
-                    "select": {"type": "point", "fields": [column], "toggle": "true"},
-                    "bind": "legend",
-                }
-            ],
             "mark": {"type": "point", "size": 70, "strokeWidth": 1.6, "cursor": "pointer"},
             "encoding": {
                 "y": {**y, "field": "mean"},
