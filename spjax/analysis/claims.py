@@ -96,8 +96,7 @@ CLAIMS = (
         "At the largest size prompts at the default length are equivalent to multi-task full "
         "fine-tuning, and that does not lose to full fine-tuning on single tasks.",
         f"{_MARGIN}, both ways for the equivalence",
-        f"the rows of {_REAL}/scaling.gin with those of an arm `multitask`, the scores on each "
-        f"task of the model of {_REAL}/multitask.gin (no prompts, and one score of all tasks),",
+        f"`spjax plot` of {_REAL}/scaling.gin and {_REAL}/multitask.gin together",
         claim_parts.multitask,
     ),
     Claim(
@@ -166,8 +165,7 @@ CLAIMS = (
         "On average over sizes the longest adaptation beats every shorter one, and its lead over "
         "the shortest is smaller at the largest size than at the others.",
         "0",
-        "a study with arms adaptation_0, adaptation_10000, ... over the models of "
-        f"{_REAL}/lm_adaptation.gin",
+        f"{_REAL}/adaptation.gin",
         claim_parts.adaptation,
     ),
     Claim(

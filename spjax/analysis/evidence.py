@@ -88,7 +88,7 @@ def of_results(results: pd.DataFrame, items: Mapping[str, np.ndarray] | None = N
             of_arms[role, row.model] = estimate
     inits, notes = {}, [*suite.notes, *_unjudged(runs, roles)]
     if prompting:
-        of_inits = statistics.suite(_default_arm(statistics.initialisation_runs(results)), items)
+        of_inits = statistics.suite(default_arm(statistics.initialisation_runs(results)), items)
         inits = dict(of_inits.estimates)
         notes += [note for note in of_inits.notes if note not in notes]
     of_spans = runs["variant"].map(roles) == arms.SPAN_CORRUPTION
@@ -117,7 +117,7 @@ def _unjudged(runs: pd.DataFrame, roles: Mapping[str, str]) -> list[str]:
     return [f"Claims are about {', '.join(judged)}; not about {', '.join(others)}."]
 
 
-def _default_arm(runs: pd.DataFrame) -> pd.DataFrame:
+def default_arm(runs: pd.DataFrame) -> pd.DataFrame:
     """Returns the runs of arms without a role; all where every arm has one."""
     default = runs["arm"].map(arms.role_of) == ""
     return runs[default] if default.any() else runs

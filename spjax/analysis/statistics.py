@@ -33,11 +33,12 @@ COLUMNS = (
     *("status", SCORE, "majority_score", "ceiling"),
 )
 NUMBERS = (
-    *("model_parameters", "prompt_length", "seed", "trainable_parameters", "learning_rate"),
+    *("model_parameters", "prompt_length", "seed", "trainable_parameters", "stored_parameters"),
+    "learning_rate",
     *(SCORE, "validation_score", "majority_score", "ceiling", PRETRAINING_SEED),
 )
 _WHOLE = ("model_parameters", "seed", PRETRAINING_SEED)  # known of every run
-_NEVER_NEGATIVE = (*_WHOLE, "prompt_length", "trainable_parameters")
+_NEVER_NEGATIVE = (*_WHOLE, "prompt_length", "trainable_parameters", "stored_parameters")
 _TEXTS = ("model", "task", "method", "status")  # known of every run too
 LISTED = 6  # cells a note names before it only counts the rest
 
@@ -68,6 +69,11 @@ class Suite:
 
 def load(study_folder: Path) -> pd.DataFrame:
     """Reads results.csv of a study folder; ValueError where it is missing or unusable."""
+    return checked(read(study_folder))
+
+
+def read(study_folder: Path) -> pd.DataFrame:
+    """Reads the rows of results.csv as they are written; errors are those of `load`."""
     path = Path(study_folder) / "results.csv"
     if not path.is_file():
         raise ValueError(
@@ -80,7 +86,9 @@ def load(study_folder: Path) -> pd.DataFrame:
         data = read_bytes(path)
         if data and not data.endswith(b"\n"):
             raise ValueError("it is cut short, in the middle of a row")
-        return checked(pd.read_csv(io.BytesIO(data)))
+        results = pd.read_csv(io.BytesIO(data))
+        checked(results)  # for the error, which names this file
+        return results
     except DamagedFile as error:  # which names the file
         raise ValueError(f"{error}; {again}") from error
     except pd.errors.EmptyDataError:

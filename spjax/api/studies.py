@@ -115,26 +115,65 @@ def plan_study(
     return PlannedStudy(study, specs, Path(output_dir) / study.name)
 
 
-def finish_study(folder: Path, study: Study | None = None) -> str:
+def finish_study(folder: Path, study: Study, figures: Sequence[str] = ()) -> str:
     """Draws a study's figures and returns its table and verdicts.
 
     Args:
       folder: that a sweep has written.
-      study: what the folder's `study.gin` says; None to read that.
+      study: whose runs are in it.
+      figures: names of figures to draw instead of the study's.
 
     Raises:
-      ValueError: the folder is not that of a study.
+      ValueError: as `spjax.analysis.report.finish`.
     """
     from spjax.analysis import report
 
-    if study is None:
-        for name in ("study.gin", "results.csv"):
-            if not (folder / name).is_file():
-                raise ValueError(
-                    f"{folder} has no {name}: give the folder that a sweep has written."
-                )
-        study = load_stored_study(folder)
-    return report.finish(folder, study)
+    return report.finish(folder, study, figures)
+
+
+def plot(
+    *study_folders: str | os.PathLike[str],
+    figures: Sequence[str] = (),
+    output_dir: str | os.PathLike[str] = "",
+) -> StudyResult:
+    """Draws figures and writes the table and the verdicts of studies again, without training.
+
+    Several studies are joined: a run that two of them have counts once.
+
+    Args:
+      study_folders: that sweeps have written.
+      figures: names of figures to draw instead of those of the studies.
+      output_dir: for figures and tables; by default the folder of a single study, and for several a
+        folder beside the first, named after all.
+
+    Raises:
+      ValueError: a folder is not that of a study, its results cannot be used, two folders have
+        conflicting results, or a figure is unknown or has nothing to show.
+    """
+    from spjax.analysis import report, statistics
+
+    folder_of = {os.path.realpath(folder): Path(folder) for folder in study_folders}
+    if not folder_of:
+        raise ValueError("no study folder is given; name one or more that sweeps have written.")
+    studies = {folder: _stored_study(folder) for folder in folder_of.values()}
+    first = next(iter(studies))
+    if output_dir or len(studies) > 1:
+        together = first.parent / "+".join(os.path.basename(path) for path in folder_of)
+        output = Path(output_dir) if output_dir else together
+        text = report.finish_joined(studies, output, figures)
+    else:
+        output = first
+        text = finish_study(first, studies[first], figures)
+    results = statistics.load(output)
+    finished = results["key"].nunique() if "key" in results.columns else len(results)
+    return StudyResult(output, int(finished), {}, text)
+
+
+def _stored_study(folder: Path) -> Study:
+    for name in ("study.gin", "results.csv"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} has no {name}: give the folder that a sweep has written.")
+    return load_stored_study(folder)
 
 
 def sweep(

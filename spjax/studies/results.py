@@ -33,6 +33,7 @@ COLUMNS: dict[str, type] = {
     "seed": int,
     "learning_rate": float,
     "trainable_parameters": int,
+    "stored_parameters": int,
     "best_step": int,
     "steps": int,
     "status": str,
@@ -44,6 +45,9 @@ COLUMNS: dict[str, type] = {
     "test_metrics": str,
     "transfer_metrics": str,
 }
+
+
+_PARAMETERS = ("model_parameters", "trainable_parameters", "stored_parameters")
 
 
 def rows(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, Any]]:
@@ -118,7 +122,7 @@ def _row(spec: RunSpec, result: dict[str, Any]) -> dict[str, Any]:
     validation, test = result.get("validation") or {}, result.get("test") or {}
     values = {
         **spec.labels,
-        **{name: result.get(name) for name in ("model_parameters", "trainable_parameters")},
+        **{name: result.get(name) for name in _PARAMETERS},
         **{name: result.get(name) for name in ("best_step", "steps", "status", "ceiling")},
         "validation_score": validation.get("score"),
         "test_score": test.get("score"),

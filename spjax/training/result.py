@@ -33,6 +33,8 @@ def facts(member: Member, model: FrozenModel) -> dict[str, Any]:
     outputs, variables = jax.eval_shape(
         method.without_initializer().init_with_output, jax.random.key(0), model.weights
     )
+    trained = variables.get("params", {})
+    stored = jax.eval_shape(method.without_initializer().collapse, trained, model.weights)
     embedding_VD = quantization.dequantize(model.weights["token_embedder"]["embedding"])
     return {
         "task": str(run.task),
@@ -43,7 +45,9 @@ def facts(member: Member, model: FrozenModel) -> dict[str, Any]:
         **prompt_facts(method, outputs[1], member.data.fields),
         "seed": run.seed,
         "model_parameters": trees.count(model.weights),
-        "trainable_parameters": trees.count(variables.get("params", {})),
+        "trainable_parameters": trees.count(trained),
+        # Without arrays of its own a method keeps all it has trained, in the checkpoint.
+        "stored_parameters": trees.count(stored) or trees.count(trained),
         "base_sha256": model.digest,
         "steps": standing.step,
         "best_step": standing.best_step,
