@@ -11,7 +11,17 @@ import numpy as np
 import pandas as pd
 
 from spjax import text_tables
-from spjax.analysis import claims, figures, joined, rates, saturation, statistics, tables, transfer
+from spjax.analysis import (
+    claims,
+    convergence,
+    figures,
+    joined,
+    rates,
+    saturation,
+    statistics,
+    tables,
+    transfer,
+)
 from spjax.analysis.criteria import NOT_MEASURED
 from spjax.files import write_sums, write_text
 from spjax.studies.results import SUMS
@@ -102,19 +112,37 @@ def _finish(
         _write(folder / "table.md", title, "\n".join(filter(None, parts)))
         text = "\n".join(filter(None, [claims.markdown(judged), saturated]))
         _write(folder / "claims.md", f"{title}: claims", text)
+        timed = _write_times(folder, title, results, study_folders)
     shown = [f"figure: {path}" for path in paths if path.suffix == ".png"]
     shown += absent
     shown += [f"scores on other tasks: {folder / 'table.md'}"] if transferred else []
+    shown += [f"times until convergence: {folder / 'convergence.md'}"] if timed else []
     return "\n".join([tables.table(results), _verdicts(judged), "", *shown])
 
 
 def _items(results: pd.DataFrame, study_folders: Sequence[Path]) -> dict[str, np.ndarray]:
     """Returns scores of single test items by run key, without those of runs on several tasks."""
-    items = {}
+    items: dict[str, np.ndarray] = {}
     for folder in study_folders:
         items |= statistics.load_items(folder)
-    tasks = results.groupby("key")["task"].nunique() if items else pd.Series(dtype=int)
+    if "key" not in results.columns:
+        return {}
+    tasks = results.groupby("key")["task"].nunique()
     return {key: scores for key, scores in items.items() if tasks.get(key, 1) == 1}
+
+
+def _write_times(
+    folder: Path, title: str, results: pd.DataFrame, study_folders: Sequence[Path]
+) -> bool:
+    """Writes convergence.md and convergence.csv; returns whether there are times."""
+    if "key" not in results.columns:
+        return False
+    times = convergence.of_folders(results, study_folders)
+    if text := convergence.markdown(times):
+        _write(folder / "convergence.md", f"{title}: time until convergence", text)
+        numbers = times.to_csv(index=False, lineterminator="\n")
+        write_text(folder / "convergence.csv", numbers)
+    return bool(text)
 
 
 def _warn_of_damage(folder: Path) -> None:
