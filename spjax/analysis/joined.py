@@ -10,9 +10,9 @@ import pandas as pd
 from spjax.analysis import arms, statistics
 
 FOLDER = "folder"
-_CELL = ["arm", "method", "model", "prompt_length", "init", "task", "seed"]
+_CELL = ["arm", "method", "model", "prompt_length", "init", "settings", "task", "seed"]
 _OF_CELL = [*_CELL, "learning_rate", statistics.PRETRAINING_SEED]  # as far as there are columns
-_OF_STUDY = ("study", "arm", FOLDER)
+_OF_STUDY = ("study", "arm", "settings", FOLDER)
 _TASKLESS = "taskless_"  # the same task without its name in the text
 
 
@@ -32,8 +32,9 @@ def read(study_folders: Sequence[Path]) -> pd.DataFrame:
     """
     parts = [statistics.read(folder).assign(**{FOLDER: str(folder)}) for folder in study_folders]
     for part in parts:
-        for name in ("arm", "init"):
-            part[name] = part[name].astype(object).fillna("").astype(str)
+        for name in ("arm", "init", "settings"):
+            column = part[name] if name in part.columns else pd.Series("", part.index)
+            part[name] = column.astype(object).fillna("").astype(str)
     if without := [part[FOLDER].iloc[0] for part in parts if "key" not in part.columns]:
         raise ValueError(
             f"results.csv of {', '.join(without)} has no column key, by which runs of several "

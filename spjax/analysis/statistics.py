@@ -138,7 +138,9 @@ def checked(results: pd.DataFrame) -> pd.DataFrame:
     if results.empty:
         raise ValueError("the results have no rows: no run has finished yet; let the sweep go on")
     results = results.copy()
-    for name in ("arm", "init"):
+    if "settings" not in results.columns:
+        results["settings"] = ""
+    for name in ("arm", "init", "settings"):
         results[name] = results[name].astype(object).fillna("").astype(str)
     for name in set(NUMBERS) & set(results.columns):
         results[name] = _numbers(results[name])
@@ -243,6 +245,7 @@ def initialisation_runs(results: pd.DataFrame) -> pd.DataFrame:
     runs = results[results["method"] == PROMPT_TUNING]
     runs = runs[runs["prompt_length"] == default_length(results)]
     # The ablation's own run goes before the main arm's of the same initialization.
+    runs = runs.sort_values("settings", kind="stable")
     runs = runs.sort_values("arm", key=lambda arm: arm != INITIALISATION_ARM, kind="stable")
     runs = runs.drop_duplicates(["model", "task", *_RUN, "init"])
     return runs.assign(variant=PROMPT_TUNING, line=runs["init"])
@@ -327,7 +330,7 @@ def _with_lines(runs: pd.DataFrame) -> pd.DataFrame:
     several = role.groupby(runs["method"]).transform("nunique") > 1
     runs["variant"] += (" " + runs["arm"]).where((role != "") & several, "")
     cell = ["variant", "model", "prompt_length", "task", *_RUN]
-    for column in ("arm", "init"):
+    for column in ("settings", "arm", "init"):
         doubled = runs.groupby(cell)[column].transform("nunique") > 1
         several = runs["method"].isin(runs.loc[doubled, "method"])
         runs.loc[several, "variant"] += " " + runs.loc[several, column]
@@ -335,8 +338,8 @@ def _with_lines(runs: pd.DataFrame) -> pd.DataFrame:
     if len(doubled):
         raise ValueError(
             f"{len(doubled)} runs measure a cell that another run measures too, first "
-            f"{doubled.iloc[0][cell].to_dict()}: arm, method, prompt_length, init, model, task and "
-            "seeds must be different for every run; give their arms different names"
+            f"{doubled.iloc[0][cell].to_dict()}: arm, settings, method, prompt_length, init, "
+            "model, task and seeds must be different for every run; give their arms different names"
         )
     runs["variant"] = runs["variant"].str.strip()
     # init is constant within a line from here on, or it would split the line's cells.

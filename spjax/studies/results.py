@@ -30,6 +30,7 @@ COLUMNS: dict[str, type] = {
     "method": str,
     "prompt_length": int,
     "init": str,
+    "settings": str,
     "seed": int,
     "learning_rate": float,
     "trainable_parameters": int,
@@ -64,10 +65,12 @@ def rows(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, A
         if result is None:
             continue
         common = _row(spec, result)
-        table += [{"study": study, "arm": arm, "key": spec.key, **common} for arm in spec.arms]
+        for arm in spec.arms:
+            own = {"study": study, "arm": arm, "key": spec.key}
+            table.append(own | common | {"settings": spec.settings.get(arm, "")})
     order = (
-        *("arm", "method", "model_parameters", "prompt_length", "init", "task"),
-        *("pretraining_seed", "seed", "key"),
+        *("arm", "method", "model_parameters", "prompt_length", "init", "settings"),
+        *("task", "pretraining_seed", "seed", "key"),
     )
     table.sort(key=lambda row: tuple((row[name] is None, row[name]) for name in order))
     return table
