@@ -16,8 +16,10 @@ from spjax.analysis import (
     convergence,
     figures,
     joined,
+    prompt_claims,
     rates,
     saturation,
+    settings,
     statistics,
     tables,
     transfer,
@@ -104,10 +106,12 @@ def _finish(
                     raise
                 absent.append(f"not drawn: {name}: {error}")
     items = _items(results, study_folders)
-    judged = claims.check(results, items)
+    facts = prompt_claims.read(study_folders, results)
+    judged = claims.check(results, items, facts)
     saturated = saturation.markdown(saturation.of_results(results, items))
     transferred = transfer.markdown(results)
     parts = [tables.markdown(results), transferred, rates.markdown(results)]
+    parts.append(settings.markdown(results))
     with writing(folder):
         _write(folder / "table.md", title, "\n".join(filter(None, parts)))
         text = "\n".join(filter(None, [claims.markdown(judged), saturated]))

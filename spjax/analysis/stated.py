@@ -31,6 +31,7 @@ PROMPT_DESIGN = Stated(
     71.8,
     "71.8 on SuperGLUE as stated in section 1 of Lester et al. 2021, not measured here",
 )
+GPT3_FEW_SHOT = (PROMPT_DESIGN,)
 
 
 def of_super_glue(tasks: Sequence[str]) -> bool:
