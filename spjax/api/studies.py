@@ -14,6 +14,7 @@ from spjax.api.messages import python_messages
 from spjax.studies import plan, runner
 from spjax.studies.executors import local
 from spjax.studies.plan import RunSpec
+from spjax.studies.reuse import check as check_reused
 from spjax.studies.runner import Outcome
 from spjax.studies.study import Study, load_stored_study, load_study
 
@@ -29,15 +30,17 @@ class PlannedStudy:
       study: what the gin files say.
       specs: its runs.
       folder: that it is trained in.
+      reused: other study folders, whose finished runs are copied where they are the same.
     """
 
     study: Study
     specs: Sequence[RunSpec]
     folder: Path
+    reused: Sequence[Path] = ()
 
     def estimate(self, workers: int) -> str:
         """Returns the runs that are left and their time, as a table."""
-        return runner.estimate(self.specs, self.folder, workers)
+        return runner.estimate(self.specs, self.folder, workers, self.reused)
 
     def run(self, workers: int) -> Outcome:
         """Trains what is not finished, in worker processes.
@@ -53,6 +56,7 @@ class PlannedStudy:
             gang_width=self.study.gang_width,
             study_text=config.config_str(self.study),
             prepare=runner.prepare_data,
+            reused=self.reused,
         )
 
     def report(self, outcome: Outcome) -> str:
@@ -94,6 +98,7 @@ def plan_study(
     bindings: Sequence[str],
     search_paths: Sequence[str],
     output_dir: str | os.PathLike[str],
+    reuse: Sequence[str | os.PathLike[str]] = (),
 ) -> PlannedStudy:
     """Reads a study's gin files and lists its runs.
 
@@ -102,6 +107,7 @@ def plan_study(
       bindings: texts "NAME = value" that win over the files.
       search_paths: folders with gin files.
       output_dir: the study gets a folder in it.
+      reuse: other study folders, whose finished runs are copied where they are the same.
 
     Raises:
       ValueError: a file, binding or figure is not known or not allowed.
@@ -112,7 +118,9 @@ def plan_study(
     for name in study.figures:
         figures.get(name)
     specs = plan.expand(study, overrides, search_paths)
-    return PlannedStudy(study, specs, Path(output_dir) / study.name)
+    sources = [Path(source) for source in reuse]
+    check_reused(sources)
+    return PlannedStudy(study, specs, Path(output_dir) / study.name, sources)
 
 
 def finish_study(folder: Path, study: Study, figures: Sequence[str] = ()) -> str:
@@ -183,6 +191,7 @@ def sweep(
     output_dir: str | os.PathLike[str] = "results",
     workers: int | None = None,
     search_paths: Sequence[str | os.PathLike[str]] = (),
+    reuse: Sequence[str | os.PathLike[str]] = (),
 ) -> StudyResult:
     """Runs a study: trains what is not finished, writes the table, draws the figures.
 
@@ -194,6 +203,8 @@ def sweep(
       output_dir: the study gets a folder in it.
       workers: processes; one for each core by default.
       search_paths: further folders with gin files.
+      reuse: other study folders: a run that one of them has finished, of the same configuration,
+        weights, data and code, is copied and not trained again.
 
     Raises:
       ValueError: something in the files cannot be used.
@@ -203,7 +214,8 @@ def sweep(
     files = [os.fspath(file) for file in ([gin_file] if is_one else gin_file)]  # type: ignore
     texts = [f"{name} = {_plain(value)!r}" for name, value in (bindings or {}).items()]
     with python_messages():
-        planned = plan_study(files, texts, [os.fspath(x) for x in search_paths], output_dir)
+        paths = [os.fspath(path) for path in search_paths]
+        planned = plan_study(files, texts, paths, output_dir, reuse)
         outcome = planned.run(workers or local.default_workers())
     if outcome.stopped or not outcome.finished:
         raise RuntimeError(planned.report(outcome))

@@ -11,7 +11,7 @@ from typing import Any
 
 from spjax import multihost, partitioning
 from spjax.inference import evaluation
-from spjax.training import drift, host_memory, result, untrained
+from spjax.training import code_version, drift, host_memory, result, untrained
 from spjax.training.gang import Gang, check_gang
 from spjax.training.member import Member
 from spjax.training.run import Run
@@ -65,6 +65,7 @@ def train(
     report = on_progress if on_progress and multihost.is_primary() else lambda progress: None
     total = max(run.steps for run in runs)
     report(Progress(0, total, "loading"))
+    code_version.digest()  # as the files are now, not as they are when the run ends
     partitioning.keep_compiled_programs()
     host_memory.release_programs()
     multihost.barrier("start")  # the primary process may have had to prepare the folders
