@@ -41,6 +41,8 @@ def read(study_folders: Sequence[Path]) -> pd.DataFrame:
             "studies are told apart; write it again with `spjax sweep`"
         )
     rows = pd.concat(parts, ignore_index=True)
+    if statistics.PRETRAINING_SEED in rows.columns:  # which an older results.csv lacks
+        rows[statistics.PRETRAINING_SEED] = rows[statistics.PRETRAINING_SEED].fillna(0)
     _check_equal_keys(rows)
     rows = _single_tasks(_once(rows))
     _check_cells(rows)
@@ -61,7 +63,7 @@ def _check_equal_keys(rows: pd.DataFrame) -> None:
                 if pd.notna(one) and pd.notna(two) and one != two:
                     raise ValueError(
                         f"the run {key} is in {first[FOLDER]} and in {other[FOLDER]}, with "
-                        f"different results: {name} is {one!r} and {two!r}. Leave one of the "
+                        f"different results: {name} is {one} and {two}. Leave one of the "
                         "folders out, or delete the run from one and sweep it again"
                     )
                 if name == statistics.SCORE and pd.isna(one) != pd.isna(two):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,26 +43,31 @@ def find(specs: Sequence[RunSpec], sources: Sequence[Path]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for source in sources:
+        refused: Counter[str] = Counter()
         for spec in specs:
-            if spec.key not in found and _is_same(spec.folder(source), spec):
-                found[spec.key] = spec.folder(source)
+            folder = spec.folder(source)
+            if spec.key in found or not run_folder.holds(folder, spec.text):
+                continue
+            if reason := _difference(folder):
+                refused[reason] += 1
+            else:
+                found[spec.key] = folder
+        for reason, count in refused.items():
+            _log.warning("%d runs in %s are not copied, but trained: %s.", count, source, reason)
     return found
 
 
-def _is_same(folder: Path, spec: RunSpec) -> bool:
-    if not (folder / "result.json").is_file() or not run_folder.holds(folder, spec.text):
-        return False
+def _difference(folder: Path) -> str:
+    """Returns why a run of equal configuration cannot be taken over, "" if it can."""
+    if not (folder / "result.json").is_file() or (folder / run_folder.LONGER).exists():
+        return "they are not finished"
     result = run_folder.result(folder)
     if result is None or result.get("status") != "finished":
-        return False
-    problems = run_folder.metrics_problem(folder, result), run_folder.config_problem(folder, result)
-    if problem := " ".join(filter(None, problems)):
-        _log.warning("%s. The run is trained again.", problem)
-        return False
+        return "they are not finished"
     if result.get("code_sha256") != code_version.digest():
-        _log.warning("%s was trained by another version of the code; it is trained again.", folder)
-        return False
-    return not (folder / run_folder.LONGER).exists()
+        return "another version of the code has trained them"
+    problems = run_folder.metrics_problem(folder, result), run_folder.config_problem(folder, result)
+    return " ".join(filter(None, problems))
 
 
 def copy(found: dict[str, Path], specs: Sequence[RunSpec], study_folder: Path) -> None:

@@ -10,7 +10,7 @@ import synthetic
 
 import spjax
 from spjax import config
-from spjax.analysis import claims, evidence, joined, statistics
+from spjax.analysis import claims, evidence, joined, report, statistics
 from spjax.analysis.criteria import CONTRADICTED, HOLDS, NOT_MEASURED
 from spjax.studies.study import Arm, Study
 
@@ -115,6 +115,21 @@ def test_equal_keys_count_once(folders, results, tmp_path, arm):
     assert verdicts(rows) == verdicts(alone)
 
 
+def test_an_older_study_has_one_draw_of_pretraining(folders, results, tmp_path):
+    shared = results.query("arm == 'prompts' and prompt_length == 100")
+    again = write(tmp_path, shared.assign(study="again", pretraining_seed=0))
+    assert len(joined.read([folders[0], again])) == len(results)
+
+
+def test_items_of_a_run_on_several_tasks_are_not_those_of_one(folders, tmp_path):
+    rows = joined.read(folders)
+    single, mixture = rows["key"].iloc[0], rows.query("arm == 'multitask'")["key"].iloc[0]
+    table = pd.DataFrame({"key": [single, mixture], "scores": [[0.0, 100.0], [0.0, 50.0]]})
+    table.to_parquet(folders[0] / "items.parquet")
+    assert set(report._items(rows, folders)) == {single}
+    assert report._items(rows.drop(columns="key"), folders) == {}
+
+
 def test_a_run_stays_in_every_role(folders, results, tmp_path):
     shared = results.query("arm == 'prompts' and prompt_length == 100")
     other = write(tmp_path, shared.assign(study="other", arm="adaptation_100000"))
@@ -140,7 +155,7 @@ def test_a_run_stays_in_every_role(folders, results, tmp_path):
     [
         ({"test_score": 12.5}, "test_score is .* and .*12.5"),
         ({"test_score": np.nan}, "only one of them has a test_score"),
-        ({"status": "diverged"}, "status is 'finished' and 'diverged'"),
+        ({"status": "diverged"}, "status is finished and diverged"),
     ],
 )
 def test_conflicting_results_of_a_run(folders, results, tmp_path, values, message):

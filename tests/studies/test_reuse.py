@@ -131,3 +131,14 @@ def test_the_version_of_the_code_is_that_of_what_decides_numbers(tmp_path, monke
     (root / "models" / "t5.py").write_text("x = 2\n")
     assert digest() != before
     code_version.digest.cache_clear()
+
+
+def test_a_line_says_why_runs_are_trained_again(other, tmp_path, caplog):
+    plan = specs(3, steps=6)
+    for spec in plan:
+        change(spec.folder(other), code_sha256="0" * 64)
+    assert reuse.find(plan, [other]) == {}
+    (record,) = caplog.records
+    assert (
+        "3 runs in" in record.getMessage() and "another version of the code" in record.getMessage()
+    )
