@@ -53,6 +53,7 @@ def study(tmp_path, checkpoint):
             "prompt_length": 3,
             "init": "text",
             "seed": i,
+            "pretraining_seed": 0,
             "status": "finished",
             "test_score": 50.0,
             "validation_score": 61.0 - i,
