@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # a test compares this list with what there is
     from spjax.api.prompts import load_prompt as load_prompt
     from spjax.api.prompts import save_prompt as save_prompt
     from spjax.api.studies import StudyResult as StudyResult
+    from spjax.api.studies import plot as plot
     from spjax.api.studies import sweep as sweep
     from spjax.api.studies import write_report as write_report
     from spjax.api.tasks import Task as Task
@@ -67,7 +68,7 @@ _MODULES = {
     "spjax.api.models": ("load_model",),
     "spjax.api.predictor": ("TextPredictor", "load_predictor"),
     "spjax.api.prompts": ("load_prompt", "save_prompt"),
-    "spjax.api.studies": ("StudyResult", "sweep", "write_report"),
+    "spjax.api.studies": ("StudyResult", "plot", "sweep", "write_report"),
     "spjax.api.tasks": ("Task", "list_tasks", "load_task"),
     "spjax.api.training": ("TrainedRun", "load_run", "train"),
     "spjax.api.tuned_model": ("TunedModel",),

@@ -187,7 +187,9 @@ def read_run(folder):
 
 def write_study(folder):
     specs = [
-        types.SimpleNamespace(arms=("a",), key=f"k{i}", labels=LABELS, result=lambda _: RESULT)
+        types.SimpleNamespace(
+            arms=("a",), settings={}, key=f"k{i}", labels=LABELS, result=lambda _: RESULT
+        )
         for i in range(3)
     ]
     results.write("study", specs, folder)

@@ -39,6 +39,8 @@ def test_command(command, monkeypatch, capsys, tmp_path, checkpoint):
     rows = [{"input": f"a film of {i} hours", "target": "negative"} for i in range(100)]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if command[0] == "sweep":
+        for study in re.findall(r"--reuse=(\S+)", " ".join(command)):
+            (tmp_path / study / "runs").mkdir(parents=True)
         if "lester2021" in " ".join(command):  # published checkpoints are not at hand
             command = [*command, f"--gin.CHECKPOINTS={{'default': {checkpoint!r}}}"]
         assert main.main([*command, *([] if "--dry_run" in command else ["--dry_run"])]) == 0

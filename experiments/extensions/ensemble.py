@@ -4,7 +4,7 @@
 
 Beside the majority vote over what prompts write, the mean of their probabilities over the labels,
 where the task has labels. Scores of single prompts are those of greedy answers. Writes ensemble.md
-and ensemble.json into the folder.
+and ensemble.json into the folder; `spjax plot STUDY_FOLDER` judges claim C12 on the latter.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from experiments.extensions import stored
 from spjax.data.tasks import registry
 from spjax.inference import ensembles
 
+BLOCKS = 50  # of examples, for intervals
 ALIKE = ("arm", "model", "model_parameters", "method", "prompt_length", "init", "task")
 
 
@@ -39,11 +40,16 @@ def measure(group: Sequence[stored.Stored]) -> dict[str, Any]:
     prompts, names = [item.prompt for item in group], [item.row["key"] for item in group]
     split = info.reported_split
     how = (names, run.task, split, run.eval_batch_size, 0, run.resolved_vocabulary)
-    voted = ensembles.score(stored.predictor(run, prompts), "vote", *how)
+    voted = ensembles.score(stored.predictor(run, prompts), "vote", *how, blocks=BLOCKS)
     row = {name: first[name] for name in ALIKE}
-    row |= {"prompts": len(group), "split": split}
+    row |= {"prompts": len(group), "split": split, "keys": names}
     row |= {name: voted[f"{name}_score"] for name in ("mean", "best")}
     row["vote"] = voted["ensemble"]["score"]
+    # For claim C12 (docs/claims.md): single prompts, and all without each block of examples.
+    row["scores"] = [prompt["score"] for prompt in voted["prompts"]]
+    row["validation"] = [item.row["validation_score"] for item in group]
+    left_out = voted["left_out"]
+    row["left_out"] = {"vote": left_out["ensemble"], "prompts": left_out["prompts"]}
     if info.labels:
         ranked = stored.predictor(run, prompts, "rank")
         row["probability"] = ensembles.score(ranked, "mean", *how)["ensemble"]["score"]

@@ -7,7 +7,7 @@ are beside those around random vectors (Lester et al. 2021, section 7), the best
 word and the share of labels that are the nearest word of some row, the score, that of the prompt
 with each row replaced by its nearest word, and for prompts that were pulled to a text the share of
 its words that is left (Khashabi et al. 2022). Writes interpretation.md and interpretation.json into
-the folder.
+the folder, from which `spjax plot STUDY_FOLDER` judges the claims C13 and C14.
 """
 
 from __future__ import annotations
@@ -49,12 +49,19 @@ def look(item: stored.Stored) -> dict[str, Any]:
     text = run.waywardness.text if run.waywardness else ""
     shown = {"labels": info.class_labels, "text": text}
     facts = interpretation.examine(item.prompt, embedding_VD, words, **shown)
-    row = {name: item.row[name] for name in (*ALIKE, "seed")}
+    row = {name: item.row[name] for name in (*ALIKE, "seed", "key")}
     row |= {"cluster": facts["cluster"]["mean"], "random": facts["cluster"]["random_vectors"]}
     row["row_norm"] = facts["row_norm"]["mean"]
     if labels := facts.get("labels"):
         ranks = [label["rank"] for label in labels.values()]
         row |= {"label_rank": min(ranks), "labels_nearest": float(np.mean(np.equal(ranks, 1)))}
+    before = interpretation.examine(stored.at_the_start(run), embedding_VD, words, **shown)
+    row["cluster_before"] = before["cluster"]["mean"]
+    if labels:
+        kept = [i in label["neighbour_of"] for i, label in enumerate(labels.values())]
+        row["labels_kept"] = float(np.mean(kept[: len(facts["rows"])]))
+        for name, known in (("labels_near", labels), ("labels_near_before", before["labels"])):
+            row[name] = float(np.mean([bool(x["neighbour_of"]) for x in known.values()]))
     if text:
         row["pull"] = run.waywardness.gamma
         row["recovered"] = facts["text"]["recovered"] / facts["text"]["tokens"]

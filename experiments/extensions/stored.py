@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spjax import config
 from spjax.analysis import statistics
 from spjax.checkpoints.prompts import prompt_files, run_prompts
@@ -16,6 +18,7 @@ from spjax.checkpoints.weights import weights
 from spjax.data.tasks import registry
 from spjax.inference import prediction
 from spjax.inference.prediction import Predictor
+from spjax.methods import base
 from spjax.models.decoding import Decoding
 from spjax.training.run import Run
 from spjax.vocabularies import vocabulary
@@ -50,6 +53,17 @@ def runs(study_folder: Path) -> list[Stored]:
             run = config.load_stored("Run", folder / "config.gin")
             result.append(Stored(row, run, prompt_files.read_soft_tokens(folder)))
     return result
+
+
+def at_the_start(run: Run) -> Prompt:
+    """The prompt that a run of prompt tuning started from."""
+    model = run.open_model()
+    method = run.method.resolve(
+        run.mixture.class_labels, model.vocabulary.encode, len(run.mixture.trained)
+    )
+    trainable = base.init_trainable(method, model.weights, run.seed)
+    arrays = method.without_initializer().collapse(trainable, model.weights)
+    return Prompt.from_array(np.asarray(arrays["prompt"], np.float32), {}, "before training")
 
 
 def predictor(run: Run, stored_prompts: Sequence[Prompt], kind: str = "greedy") -> Predictor:

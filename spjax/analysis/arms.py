@@ -10,14 +10,14 @@ import re
 import pandas as pd
 
 SPAN_CORRUPTION, SENTINEL, MULTITASK = "span_corruption", "sentinel", "multitask"
-ADAPTATION = "adaptation"
+ADAPTATION, GPT3 = "adaptation", "gpt3"
 _NEGATIONS = ("no", "non", "not", "without")
 
 
 def role_of(arm: str) -> str:
     """Returns the role of an arm, "" for a default one."""
     words = re.split(r"[\W_]+", arm)
-    for role in (ADAPTATION, SENTINEL, SPAN_CORRUPTION, MULTITASK):
+    for role in (ADAPTATION, SENTINEL, SPAN_CORRUPTION, MULTITASK, GPT3):
         parts = role.split("_")
         for start in range(len(words) - len(parts) + 1):
             end = start + len(parts)

@@ -7,7 +7,7 @@ part says what the study lacks for it. `claims.CLAIMS` has the criteria in words
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from spjax.analysis import resampling
+from spjax.analysis import prompt_claims, resampling
 from spjax.analysis.arms import ADAPTATION, MULTITASK, SENTINEL, SPAN_CORRUPTION
 from spjax.analysis.criteria import MARGIN, MILD, Part
 from spjax.analysis.evidence import Evidence
@@ -221,9 +221,24 @@ def paraphrases(evidence: Evidence) -> Parts:
     ]
 
 
-def unmeasured(evidence: Evidence) -> Parts:
-    """Returns no part: results.csv does not hold what the claim is about."""
-    return ["results.csv does not hold it"]
+def vote(evidence: Evidence) -> Parts:
+    """Returns C12, see `prompt_claims.vote`."""
+    return prompt_claims.vote(evidence.prompt_facts, evidence.models[-1])
+
+
+def clusters(evidence: Evidence) -> Parts:
+    """Returns C13, see `prompt_claims.clusters`."""
+    return prompt_claims.clusters(evidence.prompt_facts, evidence.models[-1])
+
+
+def labels(evidence: Evidence) -> Parts:
+    """Returns C14, see `prompt_claims.labels`."""
+    return prompt_claims.labels(evidence.prompt_facts, evidence.models[-1])
+
+
+def manual(evidence: Evidence) -> Parts:
+    """Returns C15, see `prompt_claims.manual`."""
+    return prompt_claims.manual(evidence.manual, evidence.sizes, evidence.tasks)
 
 
 def _longest(evidence: Evidence) -> Parts:

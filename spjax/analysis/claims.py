@@ -10,6 +10,7 @@ from spjax.analysis import claim_parts, criteria
 from spjax.analysis.claim_parts import Parts
 from spjax.analysis.criteria import CANNOT_TELL, MARGIN, MILD, NOT_MEASURED, Outcome, Part
 from spjax.analysis.evidence import Evidence, of_results
+from spjax.analysis.prompt_claims import PromptFacts
 from spjax.analysis.resampling import LEVELS, TASKS
 
 _MARGIN, _MILD = f"{MARGIN:g} point", f"{MILD:g} points"
@@ -28,6 +29,7 @@ class Claim:
       margin: the margins of the criterion in words.
       study: the study that measures it.
       parts: the criterion's parts on a study's estimates.
+      intervals: what its intervals cover, where they are not those of the study's runs.
     """
 
     id: str
@@ -37,6 +39,7 @@ class Claim:
     margin: str
     study: str
     parts: Callable[[Evidence], Parts]
+    intervals: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,7 @@ CLAIMS = (
         "At the largest size prompts at the default length are equivalent to multi-task full "
         "fine-tuning, and that does not lose to full fine-tuning on single tasks.",
         f"{_MARGIN}, both ways for the equivalence",
-        f"the rows of {_REAL}/scaling.gin with those of an arm `multitask`, the scores on each "
-        f"task of the model of {_REAL}/multitask.gin (no prompts, and one score of all tasks),",
+        f"`spjax plot` of {_REAL}/scaling.gin and {_REAL}/multitask.gin together",
         claim_parts.multitask,
     ),
     Claim(
@@ -166,8 +168,7 @@ CLAIMS = (
         "On average over sizes the longest adaptation beats every shorter one, and its lead over "
         "the shortest is smaller at the largest size than at the others.",
         "0",
-        "a study with arms adaptation_0, adaptation_10000, ... over the models of "
-        f"{_REAL}/lm_adaptation.gin",
+        f"{_REAL}/adaptation.gin",
         claim_parts.adaptation,
     ),
     Claim(
@@ -203,62 +204,76 @@ CLAIMS = (
         "C12",
         "A vote of five prompts is at least as good as the best of them on every task.",
         "section 6, table 3",
-        "On every task the vote does not lose to the prompt that is best on validation.",
-        _MARGIN,
-        "a vote over stored prompts (`python -m experiments.extensions.ensemble`) with the best "
-        "prompt chosen on validation",
-        claim_parts.unmeasured,
+        "At the largest size the vote beats the average prompt on average over the tasks, and on "
+        "every task it does not lose to the prompt that is best on validation.",
+        f"0 over the average, {_MARGIN} for each task",
+        "the command `python -m experiments.extensions.ensemble STUDY_FOLDER`, after "
+        "experiments/extensions/ensemble.gin,",
+        claim_parts.vote,
+        "Intervals of C12 are of these prompts on these tasks, over blocks of examples.",
     ),
     Claim(
         "C13",
         "The nearest words of a learned prompt token form a tight cluster of meaning.",
         "section 7",
-        "The five nearest words of a learned token are more alike than those of the same token "
-        "before training.",
+        "At the largest size and with each initialization the five nearest words of a learned "
+        "token are more alike than those of the same token before training.",
         "0",
-        "`spjax inspect` on prompts before and after training",
-        claim_parts.unmeasured,
+        "the command `python -m experiments.extensions.interpretation STUDY_FOLDER`, after "
+        "experiments/extensions/interpretation.gin,",
+        claim_parts.clusters,
     ),
     Claim(
         "C14",
         "Class labels stay among the nearest words of the tokens that start as them, and appear "
         "with other starts too.",
         "section 7",
-        "Labels are among the five nearest words more often than before training.",
-        "0",
-        "`spjax inspect` on prompts before and after training",
-        claim_parts.unmeasured,
+        "At the largest size more than half of the labels are among the five nearest words of the "
+        "token that started as them; with each other initialization labels are among the five "
+        "nearest words of some token more often than before training.",
+        "50 % of labels, and 0",
+        "the command `python -m experiments.extensions.interpretation STUDY_FOLDER`, after "
+        "experiments/extensions/interpretation.gin,",
+        claim_parts.labels,
     ),
     Claim(
         "C15",
         "The manual prompts of GPT-3 on LM-adapted T5 are far below GPT-3 of like size.",
         "footnote 5",
-        "At every size GPT-3's own few-shot prompts on LM-adapted T5 score less than GPT-3.",
+        "At every size GPT-3's own few-shot prompts on LM-adapted T5 score less than GPT-3 of like "
+        "size (within a factor of two), by more than the margin.",
         _MILD,
-        "hard prompts with GPT-3's texts on LM-adapted T5 1.1",
-        claim_parts.unmeasured,
+        "an arm `gpt3` of hard prompts on LM-adapted T5 1.1, with GPT-3's scores by size,",
+        claim_parts.manual,
     ),
 )
 
 
-def check(results: pd.DataFrame, items: Mapping[str, np.ndarray] | None = None) -> list[Judgment]:
+def check(
+    results: pd.DataFrame,
+    items: Mapping[str, np.ndarray] | None = None,
+    prompt_facts: PromptFacts | None = None,
+) -> list[Judgment]:
     """Judges all claims, on all tasks and with each left out.
 
     Args:
       results: rows of results.csv.
       items: as in `statistics.suite`.
+      prompt_facts: of `prompt_claims.read`, for C12 to C14.
 
     Raises:
       ValueError: as `statistics.main_runs`.
     """
-    whole = of_results(results, items)
+    facts = prompt_facts or PromptFacts()
+    whole = of_results(results, items, facts)
     judgments = judge(whole)
     if len(whole.tasks) < 3:  # no variance over tasks without one of two
         return judgments
     others: dict[str, dict[str, str]] = {}
     of_task = results["task"].str.removesuffix(":sentinel")
     for task in whole.tasks:
-        for judgment in judge(of_results(results[of_task != task], items)):
+        remaining = of_results(results[of_task != task], items, facts.without(task))
+        for judgment in judge(remaining):
             others.setdefault(judgment.claim.id, {})[task] = judgment.verdict
     return [
         Judgment(
@@ -302,6 +317,8 @@ def markdown(judgments: Sequence[Judgment]) -> str:
         p_values = f"p (holds) {outcome.p_holds:.3f}, p (contradicted) {outcome.p_contradicted:.3f}"
         lines += ["", f"## {claim.id}: {judgment.verdict}", "", f"{claim.criterion} Margin:"]
         lines[-1] += f" {claim.margin}. Source: {claim.source}. Corrected {p_values}."
+        if claim.intervals:
+            lines[-1] += f" {claim.intervals}"
         if judgment.explanation:
             lines += ["", judgment.explanation]
         lines += ["", "| part | estimate | to be | shown |", "| --- | ---: | --- | --- |"]
@@ -333,7 +350,8 @@ def shown(part: Part) -> str:
 
 def scope(judgments: Sequence[Judgment]) -> str:
     """Returns what the intervals cover and do not, and so what the verdicts are about."""
-    parts = [part for judgment in judgments for part in judgment.parts if isinstance(part, Part)]
+    general = [judgment for judgment in judgments if not judgment.claim.intervals]
+    parts = [part for judgment in general for part in judgment.parts if isinstance(part, Part)]
     measured = [part.estimate for part in parts if not part.estimate.exact]
     if not measured:
         return ""

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from spjax.analysis import arms, statistics, transfer
+from spjax.analysis import arms, prompt_claims, statistics, transfer
 from spjax.analysis.resampling import Estimate
 
 ZERO = 1.0  # percent: a lower score counts as none
+HARD_PROMPT = "hard_prompt"
 Table = Mapping[tuple, Estimate | None]
 
 
@@ -29,6 +30,8 @@ class Evidence:
       arms: prompt tuning at the default length of other arms, by role and model.
       zeros: share of the runs over span-corruption models that score nothing, by model, in percent.
       transfers: prompts minus full fine-tuning on tasks not trained on, see `transfer.differences`.
+      manual: hard prompts, by role and model.
+      prompt_facts: measurements on the prompts themselves.
       tasks: that are averaged over.
       notes: on what is left out, for the reader.
     """
@@ -41,6 +44,8 @@ class Evidence:
     arms: Table = field(default_factory=dict)
     zeros: Mapping[str, Estimate] = field(default_factory=dict)
     transfers: tuple[transfer.Difference, ...] = ()
+    manual: Table = field(default_factory=dict)
+    prompt_facts: prompt_claims.PromptFacts = prompt_claims.PromptFacts()
     tasks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -60,12 +65,17 @@ class Evidence:
         return {model: estimate for model, estimate in estimates if estimate is not None}
 
 
-def of_results(results: pd.DataFrame, items: Mapping[str, np.ndarray] | None = None) -> Evidence:
+def of_results(
+    results: pd.DataFrame,
+    items: Mapping[str, np.ndarray] | None = None,
+    prompt_facts: prompt_claims.PromptFacts | None = None,
+) -> Evidence:
     """Returns the estimates of a study.
 
     Args:
       results: rows of results.csv.
       items: as in `statistics.suite`.
+      prompt_facts: of `prompt_claims.read`.
 
     Raises:
       ValueError: as `statistics.main_runs`.
@@ -77,18 +87,20 @@ def of_results(results: pd.DataFrame, items: Mapping[str, np.ndarray] | None = N
     roles = arms.roles(runs)
     prompting = (results["method"] == statistics.PROMPT_TUNING).any()
     default = statistics.default_length(results) if prompting else 0
-    prompts, full, of_arms = {}, {}, {}
+    prompts, full, of_arms, manual = {}, {}, {}, {}
     for row in suite.cells.itertuples():
         estimate, role = suite.estimates.get((row.line, row.model)), roles.get(row.variant)
         if row.method == statistics.FULL_FINE_TUNING and role is not None:
             full[role, row.model] = estimate
+        elif row.method == HARD_PROMPT and role:
+            manual[role, row.model] = estimate
         elif row.method == statistics.PROMPT_TUNING and role == "":
             prompts[row.prompt_length, row.model] = estimate
         elif row.method == statistics.PROMPT_TUNING and row.prompt_length == default and role:
             of_arms[role, row.model] = estimate
     inits, notes = {}, [*suite.notes, *_unjudged(runs, roles)]
     if prompting:
-        of_inits = statistics.suite(_default_arm(statistics.initialisation_runs(results)), items)
+        of_inits = statistics.suite(default_arm(statistics.initialisation_runs(results)), items)
         inits = dict(of_inits.estimates)
         notes += [note for note in of_inits.notes if note not in notes]
     of_spans = runs["variant"].map(roles) == arms.SPAN_CORRUPTION
@@ -102,6 +114,8 @@ def of_results(results: pd.DataFrame, items: Mapping[str, np.ndarray] | None = N
         arms=of_arms,
         zeros=_zeros(runs[of_spans & (runs["prompt_length"] == default)], suite.tasks),
         transfers=tuple(transfer.differences(runs, roles)),
+        manual=manual,
+        prompt_facts=prompt_facts or prompt_claims.PromptFacts(),
         tasks=suite.tasks,
         notes=tuple(notes),
     )
@@ -117,7 +131,7 @@ def _unjudged(runs: pd.DataFrame, roles: Mapping[str, str]) -> list[str]:
     return [f"Claims are about {', '.join(judged)}; not about {', '.join(others)}."]
 
 
-def _default_arm(runs: pd.DataFrame) -> pd.DataFrame:
+def default_arm(runs: pd.DataFrame) -> pd.DataFrame:
     """Returns the runs of arms without a role; all where every arm has one."""
     default = runs["arm"].map(arms.role_of) == ""
     return runs[default] if default.any() else runs

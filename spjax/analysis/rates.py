@@ -1,13 +1,13 @@
 """The learning rate that is reported where the arms of a study try several.
 
-Every arm, method, prompt length and initialization has one choice for each model: the rate with the
-best validation score, averaged over tasks and seeds. Test scores have no part in it, and those of
-the other rates are not shown.
+Every arm, method, prompt length, initialization and setting has one choice for each model: the rate
+with the best validation score, averaged over tasks and seeds. Test scores have no part in it, and
+those of the other rates are not shown.
 """
 
 import pandas as pd
 
-CHOICE = ["arm", "method", "prompt_length", "init", "model", "model_parameters"]
+CHOICE = ["arm", "method", "prompt_length", "init", "settings", "model", "model_parameters"]
 _RATE, _VALIDATION = "learning_rate", "validation_score"
 
 
@@ -56,7 +56,7 @@ def markdown(results: pd.DataFrame) -> str:
     if not {_RATE, _VALIDATION} <= set(results.columns):
         return ""
     means = compared(results)
-    means = means[means["rates"] > 1].sort_values([*CHOICE[:4], "model_parameters", _RATE])
+    means = means[means["rates"] > 1].sort_values([*CHOICE[:5], "model_parameters", _RATE])
     if means.empty:
         return ""
     head = "Learning rates: the mean validation score of each, and the test score of the **best**."
@@ -70,7 +70,8 @@ def markdown(results: pd.DataFrame) -> str:
         edge = best[_RATE] in (tried[_RATE].min(), tried[_RATE].max())
         cells = ", ".join(_cell(row) for row in tried.itertuples())
         test = f"{best['test_score']:.1f}" + (" (end of the grid)" if edge else "")
-        shown = [facts["arm"], facts["method"], facts["model"], cells, test]
+        arm = " ".join(filter(None, (facts["arm"], facts["settings"])))
+        shown = [arm, facts["method"], facts["model"], cells, test]
         lines.append(f"| {' | '.join(shown)} |")
     return "\n".join([head, "", *lines]) + "\n"
 

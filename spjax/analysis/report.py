@@ -3,46 +3,156 @@
 import contextlib
 import errno
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from spjax import text_tables
-from spjax.analysis import claims, figures, rates, saturation, statistics, tables, transfer
+from spjax.analysis import (
+    claims,
+    convergence,
+    figures,
+    joined,
+    prompt_claims,
+    rates,
+    saturation,
+    settings,
+    statistics,
+    tables,
+    transfer,
+)
 from spjax.analysis.criteria import NOT_MEASURED
-from spjax.files import write_text
+from spjax.files import write_sums, write_text
+from spjax.studies.results import SUMS
 
 
-def finish(study_folder: Path, study: Any) -> str:
-    """Draws study.figures, writes table.md and claims.md; returns the text to print.
+def finish(study_folder: Path, study: Any, names: Sequence[str] = ()) -> str:
+    """Draws the figures of a study, writes table.md and claims.md; returns the text to print.
 
-    study: has `name` and `figures` (names of spjax.analysis.figures). Figures go to
-    <study_folder>/figures. Raises ValueError where results.csv or a figure's name is unusable,
-    the results are another study's, or a path to write is no file.
+    Figures go to <study_folder>/figures.
+
+    Args:
+      study_folder: that a sweep has written.
+      study: has `name` and `figures` (names of spjax.analysis.figures).
+      names: of figures to draw instead.
+
+    Raises:
+      ValueError: results.csv or a figure's name is unusable, the results are another study's or
+        have nothing for a figure in `names`, or a path to write is no file.
     """
     folder = Path(study_folder)
     results = statistics.load(folder)
     check_study(results, study.name, folder)
-    from spjax.studies.run_folder import warn_of_damage  # here, because it loads JAX
+    _warn_of_damage(folder)
+    return _finish(results, study.name, folder, [folder], study.figures, names)
 
-    warn_of_damage(folder)
-    draws = [figures.get(name) for name in study.figures]
+
+def finish_joined(
+    studies: Mapping[Path, Any], output_folder: Path, names: Sequence[str] = ()
+) -> str:
+    """Does as `finish` for the results of several studies together.
+
+    results.csv of the output folder has their rows.
+
+    Args:
+      studies: by folder.
+      output_folder: for the figures, table.md, claims.md and results.csv; made if missing.
+      names: of figures to draw instead of those of the studies.
+
+    Raises:
+      ValueError: as `finish` and `joined.read`, or the output folder holds a study.
+    """
+    output = Path(output_folder)
+    if (output / "study.gin").exists():
+        raise ValueError(
+            f"{output} holds a study, whose table and figures would be replaced by those of "
+            "several; choose another folder with --output_dir"
+        )
+    for folder, study in studies.items():
+        check_study(statistics.read(folder), study.name, folder)
+        _warn_of_damage(folder)
+    results = joined.read(list(studies))
+    usual = list(dict.fromkeys(name for study in studies.values() for name in study.figures))
+    for name in names or usual:
+        figures.get(name)  # an unknown one is an error before anything is written
+    title = " + ".join(dict.fromkeys(study.name for study in studies.values()))
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+        (output / SUMS).unlink(missing_ok=True)
+        write_text(output / "results.csv", results.to_csv(index=False, lineterminator="\n"))
+        write_sums(output / SUMS, ("results.csv",))
+    return _finish(results, title, output, list(studies), usual, names)
+
+
+def _finish(
+    results: pd.DataFrame,
+    title: str,
+    folder: Path,
+    study_folders: Sequence[Path],
+    usual: Sequence[str],
+    names: Sequence[str],
+) -> str:
+    draws = {name: figures.get(name) for name in names or usual}
+    paths, absent = [], []
     with writing(folder):
-        paths = [path for draw in draws for path in draw(results, folder / "figures")]
-    items = statistics.load_items(folder)
-    judged = claims.check(results, items)
+        for name, draw in draws.items():
+            try:
+                paths += draw(results, folder / "figures")
+            except figures.NothingToDraw as error:
+                if names:
+                    raise
+                absent.append(f"not drawn: {name}: {error}")
+    items = _items(results, study_folders)
+    facts = prompt_claims.read(study_folders, results)
+    judged = claims.check(results, items, facts)
     saturated = saturation.markdown(saturation.of_results(results, items))
     transferred = transfer.markdown(results)
     parts = [tables.markdown(results), transferred, rates.markdown(results)]
+    parts.append(settings.markdown(results))
     with writing(folder):
-        _write(folder / "table.md", study.name, "\n".join(filter(None, parts)))
+        _write(folder / "table.md", title, "\n".join(filter(None, parts)))
         text = "\n".join(filter(None, [claims.markdown(judged), saturated]))
-        _write(folder / "claims.md", f"{study.name}: claims", text)
+        _write(folder / "claims.md", f"{title}: claims", text)
+        timed = _write_times(folder, title, results, study_folders)
     shown = [f"figure: {path}" for path in paths if path.suffix == ".png"]
+    shown += absent
     shown += [f"scores on other tasks: {folder / 'table.md'}"] if transferred else []
+    shown += [f"times until convergence: {folder / 'convergence.md'}"] if timed else []
     return "\n".join([tables.table(results), _verdicts(judged), "", *shown])
+
+
+def _items(results: pd.DataFrame, study_folders: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Returns scores of single test items by run key, without those of runs on several tasks."""
+    items: dict[str, np.ndarray] = {}
+    for folder in study_folders:
+        items |= statistics.load_items(folder)
+    if "key" not in results.columns:
+        return {}
+    tasks = results.groupby("key")["task"].nunique()
+    return {key: scores for key, scores in items.items() if tasks.get(key, 1) == 1}
+
+
+def _write_times(
+    folder: Path, title: str, results: pd.DataFrame, study_folders: Sequence[Path]
+) -> bool:
+    """Writes convergence.md and convergence.csv; returns whether there are times."""
+    if "key" not in results.columns:
+        return False
+    times = convergence.of_folders(results, study_folders)
+    if text := convergence.markdown(times):
+        _write(folder / "convergence.md", f"{title}: time until convergence", text)
+        numbers = times.to_csv(index=False, lineterminator="\n")
+        write_text(folder / "convergence.csv", numbers)
+    return bool(text)
+
+
+def _warn_of_damage(folder: Path) -> None:
+    from spjax.studies.run_folder import warn_of_damage  # here, because it loads JAX
+
+    warn_of_damage(folder)
 
 
 def _verdicts(judged: Sequence[claims.Judgment]) -> str:

@@ -33,11 +33,12 @@ COLUMNS = (
     *("status", SCORE, "majority_score", "ceiling"),
 )
 NUMBERS = (
-    *("model_parameters", "prompt_length", "seed", "trainable_parameters", "learning_rate"),
+    *("model_parameters", "prompt_length", "seed", "trainable_parameters", "stored_parameters"),
+    "learning_rate",
     *(SCORE, "validation_score", "majority_score", "ceiling", PRETRAINING_SEED),
 )
 _WHOLE = ("model_parameters", "seed", PRETRAINING_SEED)  # known of every run
-_NEVER_NEGATIVE = (*_WHOLE, "prompt_length", "trainable_parameters")
+_NEVER_NEGATIVE = (*_WHOLE, "prompt_length", "trainable_parameters", "stored_parameters")
 _TEXTS = ("model", "task", "method", "status")  # known of every run too
 # Column: whether lines of prompt tuning have its name. Beside full fine-tuning "P = 20" says all.
 PROMPTS_NAMED = "prompts_named"
@@ -70,6 +71,11 @@ class Suite:
 
 def load(study_folder: Path) -> pd.DataFrame:
     """Reads results.csv of a study folder; ValueError where it is missing or unusable."""
+    return checked(read(study_folder))
+
+
+def read(study_folder: Path) -> pd.DataFrame:
+    """Reads the rows of results.csv as they are written; errors are those of `load`."""
     path = Path(study_folder) / "results.csv"
     if not path.is_file():
         raise ValueError(
@@ -82,7 +88,9 @@ def load(study_folder: Path) -> pd.DataFrame:
         data = read_bytes(path)
         if data and not data.endswith(b"\n"):
             raise ValueError("it is cut short, in the middle of a row")
-        return checked(pd.read_csv(io.BytesIO(data)))
+        results = pd.read_csv(io.BytesIO(data))
+        checked(results)  # for the error, which names this file
+        return results
     except DamagedFile as error:  # which names the file
         raise ValueError(f"{error}; {again}") from error
     except pd.errors.EmptyDataError:
@@ -132,7 +140,9 @@ def checked(results: pd.DataFrame) -> pd.DataFrame:
     if results.empty:
         raise ValueError("the results have no rows: no run has finished yet; let the sweep go on")
     results = results.copy()
-    for name in ("arm", "init"):
+    if "settings" not in results.columns:
+        results["settings"] = ""
+    for name in ("arm", "init", "settings"):
         results[name] = results[name].astype(object).fillna("").astype(str)
     for name in set(NUMBERS) & set(results.columns):
         results[name] = _numbers(results[name])
@@ -247,6 +257,7 @@ def initialisation_runs(results: pd.DataFrame) -> pd.DataFrame:
     runs = results[results["method"] == PROMPT_TUNING]
     runs = runs[runs["prompt_length"] == default_length(results)]
     # The ablation's own run goes before the main arm's of the same initialization.
+    runs = runs.sort_values("settings", kind="stable")
     runs = runs.sort_values("arm", key=lambda arm: arm != INITIALISATION_ARM, kind="stable")
     runs = runs.drop_duplicates(["model", "task", *_RUN, "init"])
     return runs.assign(variant=PROMPT_TUNING, line=runs["init"])
@@ -331,7 +342,7 @@ def _with_lines(runs: pd.DataFrame) -> pd.DataFrame:
     several = role.groupby(runs["method"]).transform("nunique") > 1
     runs["variant"] += (" " + runs["arm"]).where((role != "") & several, "")
     cell = ["variant", "model", "prompt_length", "task", *_RUN]
-    for column in ("arm", "init"):
+    for column in ("settings", "arm", "init"):
         doubled = runs.groupby(cell)[column].transform("nunique") > 1
         several = runs["method"].isin(runs.loc[doubled, "method"])
         runs.loc[several, "variant"] += " " + runs.loc[several, column]
@@ -339,8 +350,8 @@ def _with_lines(runs: pd.DataFrame) -> pd.DataFrame:
     if len(doubled):
         raise ValueError(
             f"{len(doubled)} runs measure a cell that another run measures too, first "
-            f"{doubled.iloc[0][cell].to_dict()}: arm, method, prompt_length, init, model, task and "
-            "seeds must be different for every run; give their arms different names"
+            f"{doubled.iloc[0][cell].to_dict()}: arm, settings, method, prompt_length, init, "
+            "model, task and seeds must be different for every run; give their arms different names"
         )
     runs["variant"] = runs["variant"].str.strip()
     # init is constant within a line from here on, or it would split the line's cells.

@@ -14,6 +14,7 @@ from spjax.api.messages import python_messages
 from spjax.studies import plan, runner
 from spjax.studies.executors import local
 from spjax.studies.plan import RunSpec
+from spjax.studies.reuse import check as check_reused
 from spjax.studies.runner import Outcome
 from spjax.studies.study import Study, load_stored_study, load_study
 
@@ -29,15 +30,17 @@ class PlannedStudy:
       study: what the gin files say.
       specs: its runs.
       folder: that it is trained in.
+      reused: other study folders, whose finished runs are copied where they are the same.
     """
 
     study: Study
     specs: Sequence[RunSpec]
     folder: Path
+    reused: Sequence[Path] = ()
 
     def estimate(self, workers: int) -> str:
         """Returns the runs that are left and their time, as a table."""
-        return runner.estimate(self.specs, self.folder, workers)
+        return runner.estimate(self.specs, self.folder, workers, self.reused)
 
     def run(self, workers: int) -> Outcome:
         """Trains what is not finished, in worker processes.
@@ -53,6 +56,7 @@ class PlannedStudy:
             gang_width=self.study.gang_width,
             study_text=config.config_str(self.study),
             prepare=runner.prepare_data,
+            reused=self.reused,
         )
 
     def report(self, outcome: Outcome) -> str:
@@ -94,6 +98,7 @@ def plan_study(
     bindings: Sequence[str],
     search_paths: Sequence[str],
     output_dir: str | os.PathLike[str],
+    reuse: Sequence[str | os.PathLike[str]] = (),
 ) -> PlannedStudy:
     """Reads a study's gin files and lists its runs.
 
@@ -102,6 +107,7 @@ def plan_study(
       bindings: texts "NAME = value" that win over the files.
       search_paths: folders with gin files.
       output_dir: the study gets a folder in it.
+      reuse: other study folders, whose finished runs are copied where they are the same.
 
     Raises:
       ValueError: a file, binding or figure is not known or not allowed.
@@ -112,29 +118,70 @@ def plan_study(
     for name in study.figures:
         figures.get(name)
     specs = plan.expand(study, overrides, search_paths)
-    return PlannedStudy(study, specs, Path(output_dir) / study.name)
+    sources = [Path(source) for source in reuse]
+    check_reused(sources)
+    return PlannedStudy(study, specs, Path(output_dir) / study.name, sources)
 
 
-def finish_study(folder: Path, study: Study | None = None) -> str:
+def finish_study(folder: Path, study: Study, figures: Sequence[str] = ()) -> str:
     """Draws a study's figures and returns its table and verdicts.
 
     Args:
       folder: that a sweep has written.
-      study: what the folder's `study.gin` says; None to read that.
+      study: whose runs are in it.
+      figures: names of figures to draw instead of the study's.
 
     Raises:
-      ValueError: the folder is not that of a study.
+      ValueError: as `spjax.analysis.report.finish`.
     """
     from spjax.analysis import report
 
-    if study is None:
-        for name in ("study.gin", "results.csv"):
-            if not (folder / name).is_file():
-                raise ValueError(
-                    f"{folder} has no {name}: give the folder that a sweep has written."
-                )
-        study = load_stored_study(folder)
-    return report.finish(folder, study)
+    return report.finish(folder, study, figures)
+
+
+def plot(
+    *study_folders: str | os.PathLike[str],
+    figures: Sequence[str] = (),
+    output_dir: str | os.PathLike[str] = "",
+) -> StudyResult:
+    """Draws figures and writes the table and the verdicts of studies again, without training.
+
+    Several studies are joined: a run that two of them have counts once.
+
+    Args:
+      study_folders: that sweeps have written.
+      figures: names of figures to draw instead of those of the studies.
+      output_dir: for figures and tables; by default the folder of a single study, and for several a
+        folder beside the first, named after all.
+
+    Raises:
+      ValueError: a folder is not that of a study, its results cannot be used, two folders have
+        conflicting results, or a figure is unknown or has nothing to show.
+    """
+    from spjax.analysis import report, statistics
+
+    folder_of = {os.path.realpath(folder): Path(folder) for folder in study_folders}
+    if not folder_of:
+        raise ValueError("no study folder is given; name one or more that sweeps have written.")
+    studies = {folder: _stored_study(folder) for folder in folder_of.values()}
+    first = next(iter(studies))
+    if output_dir or len(studies) > 1:
+        together = first.parent / "+".join(os.path.basename(path) for path in folder_of)
+        output = Path(output_dir) if output_dir else together
+        text = report.finish_joined(studies, output, figures)
+    else:
+        output = first
+        text = finish_study(first, studies[first], figures)
+    results = statistics.load(output)
+    finished = results["key"].nunique() if "key" in results.columns else len(results)
+    return StudyResult(output, int(finished), {}, text)
+
+
+def _stored_study(folder: Path) -> Study:
+    for name in ("study.gin", "results.csv"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} has no {name}: give the folder that a sweep has written.")
+    return load_stored_study(folder)
 
 
 def write_report(
@@ -188,6 +235,7 @@ def sweep(
     output_dir: str | os.PathLike[str] = "results",
     workers: int | None = None,
     search_paths: Sequence[str | os.PathLike[str]] = (),
+    reuse: Sequence[str | os.PathLike[str]] = (),
 ) -> StudyResult:
     """Runs a study: trains what is not finished, writes the table, draws the figures.
 
@@ -199,6 +247,8 @@ def sweep(
       output_dir: the study gets a folder in it.
       workers: processes; one for each core by default.
       search_paths: further folders with gin files.
+      reuse: other study folders: a run that one of them has finished, of the same configuration,
+        weights, data and code, is copied and not trained again.
 
     Raises:
       ValueError: something in the files cannot be used.
@@ -208,7 +258,8 @@ def sweep(
     files = [os.fspath(file) for file in ([gin_file] if is_one else gin_file)]  # type: ignore
     texts = [f"{name} = {_plain(value)!r}" for name, value in (bindings or {}).items()]
     with python_messages():
-        planned = plan_study(files, texts, [os.fspath(x) for x in search_paths], output_dir)
+        paths = [os.fspath(path) for path in search_paths]
+        planned = plan_study(files, texts, paths, output_dir, reuse)
         outcome = planned.run(workers or local.default_workers())
     if outcome.stopped or not outcome.finished:
         raise RuntimeError(planned.report(outcome))

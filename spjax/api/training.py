@@ -83,6 +83,11 @@ class TrainedRun:
         return read_json_lines(self.folder / "metrics.jsonl")
 
     @property
+    def times(self) -> list[dict[str, float]]:
+        """Rows of `times.jsonl`: seconds of training steps, evaluations and checkpoints, apart."""
+        return read_json_lines(self.folder / "times.jsonl")
+
+    @property
     def prompt(self) -> Prompt:
         """Tensors for inference: soft tokens, a prefix, factors of kernels, with provenance.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 
 def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -13,12 +12,17 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
     Args:
       add: makes a sub-command from its name and its function.
     """
-    add("plot", plot).add_argument("study_folder")
+    parser = add("plot", plot)
+    parser.add_argument("study_folder", nargs="+", help="several are joined")
+    parser.add_argument("--figures", default="", help="NAME,NAME: other figures than the studies'")
+    parser.add_argument("--output_dir", default="", help="for figures and tables")
 
 
 def plot(args: argparse.Namespace) -> int:
-    """Prints the table and draws the figures of a study's folder again, from its results.csv."""
+    """Prints the table and draws the figures of study folders again, from their results.csv."""
     from spjax.api import studies
 
-    print(studies.finish_study(Path(args.study_folder)))
+    names = [name for name in args.figures.split(",") if name]
+    result = studies.plot(*args.study_folder, figures=names, output_dir=args.output_dir)
+    print(result.report)
     return 0

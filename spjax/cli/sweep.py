@@ -18,6 +18,13 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
     """
     parser = add("sweep", sweep, gin_flags.gin_parser())
     parser.add_argument("--output_dir", default="results", help="the study gets a folder in it")
+    parser.add_argument(
+        "--reuse",
+        action="append",
+        default=[],
+        metavar="STUDY_FOLDER",
+        help="copy its finished runs that are the same; may be repeated",
+    )
     parser.add_argument("--workers", type=_positive, help="processes; one for each core by default")
     parser.add_argument("--dry_run", action="store_true", help="print the runs and their cost only")
 
@@ -29,7 +36,9 @@ def sweep(args: argparse.Namespace) -> int:
     from spjax.studies.executors import local
 
     paths = gin_flags.search_paths(args)
-    planned = studies.plan_study(args.gin_file, args.gin_bindings, paths, args.output_dir)
+    planned = studies.plan_study(
+        args.gin_file, args.gin_bindings, paths, args.output_dir, args.reuse
+    )
     workers = args.workers or local.default_workers()
     estimate = planned.estimate(workers)
     if args.dry_run:

@@ -245,11 +245,13 @@ class Product:
 
     Attributes:
       runs: one `Run` for each combination, the last axis varying fastest.
+      values: for each run the values of the axes, by name.
       unused: names of the overrides that none of them used.
       known: names of all bindings that were used.
     """
 
     runs: tuple[Any, ...]
+    values: tuple[dict[str, Any], ...]
     unused: frozenset[str]
     known: frozenset[str]
 
@@ -287,14 +289,16 @@ def product(
         else:
             _bind_text(text)
     runs = []
-    for values in itertools.product(*axes.values()):
-        for name, value in zip(axes, values):
+    combinations = [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
+    for combination in combinations:
+        for name, value in combination.items():
             _bind(name, value)
         runs.append(build("Run"))
     names = {split_binding(text)[0] for text in overrides}
     left = unused()
     check_used(left - names)
-    return Product(tuple(runs), frozenset(left & names), frozenset(used()))
+    unused_names = frozenset(left & names)
+    return Product(tuple(runs), tuple(combinations), unused_names, frozenset(used()))
 
 
 def split_binding(text: str) -> tuple[str, str]:

@@ -122,6 +122,7 @@ def score(
     batch_size: int,
     target_length: int = 0,
     vocabulary: str = "",
+    blocks: int = 0,
 ) -> dict[str, Any]:
     """Scores an ensemble and each of its prompts, in percent.
 
@@ -134,6 +135,8 @@ def score(
       batch_size: rows answered at a time, each example having one for every prompt.
       target_length: most tokens of a target.
       vocabulary: name or path of another vocabulary.
+      blocks: of consecutive examples, at most; the result has the scores without each of them
+        under "left_out".
 
     Raises:
       ValueError: as `answer` and `scoring.score_prompt`.
@@ -155,7 +158,7 @@ def score(
         together += texts
     alone = [scoring.score(info, texts, data.examples) for texts in texts_of_prompts]
     scores = [values["score"] for values in alone]
-    return {
+    result = {
         "split": data.split,
         "examples": data.num_examples,
         "prompts": [{"prompt": name, **values} for name, values in zip(names, alone, strict=True)],
@@ -163,3 +166,10 @@ def score(
         "best_score": max(scores),
         "ensemble": {"kind": kind, **scoring.score(info, together, data.examples)},
     }
+    if blocks > 1:
+        each = [
+            scoring.without_blocks(info, texts, data.examples, blocks)
+            for texts in (together, *texts_of_prompts)
+        ]
+        result["left_out"] = {"ensemble": each[0], "prompts": each[1:]}
+    return result

@@ -43,6 +43,27 @@ def _answers(info: TaskInfo, texts: Sequence[str]) -> list[str]:
     return [without_sentinel(text) for text in texts] if info.sentinel else list(texts)
 
 
+def without_blocks(
+    info: TaskInfo, texts: Sequence[str], examples: Sequence[dict[str, Any]], blocks: int
+) -> list[float]:
+    """Returns the scores without each block of consecutive examples, for a jackknife.
+
+    Examples of a group, such as the questions about a passage, stand together, so that most groups
+    are left out in one piece.
+
+    Args:
+      info: the task.
+      texts: what the model wrote.
+      examples: raw fields of the examples.
+      blocks: their number, at most that of the examples.
+    """
+    edges = np.linspace(0, len(texts), min(blocks, len(texts)) + 1).round().astype(int)
+    return [
+        score(info, [*texts[:start], *texts[end:]], [*examples[:start], *examples[end:]])["score"]
+        for start, end in zip(edges, edges[1:])
+    ]
+
+
 def averaged(scores: Mapping[TaskInfo, Scores]) -> Scores:
     """Merges scores of several tasks, adding the mean of `score`; those of one stay as they are.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class RunSpec:
       labels: columns of tables: model, pretraining_seed, method, prompt_length, init, task, seed
         and learning_rate, which is None where nothing is trained.
       run: the `spjax.training.run.Run` itself.
+      settings: by arm, the values of axes without a column, "" where labels tell its runs apart.
     """
 
     key: str
@@ -42,6 +43,7 @@ class RunSpec:
     seconds: float
     labels: dict[str, Any]
     run: Any = None
+    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def folder(self, study_folder: Path) -> Path:
         """Returns the folder of this run's files."""
@@ -78,19 +80,52 @@ def expand(
             raise ValueError(f"arm {arm.name!r}: {error}") from error
         left &= table.unused
         known |= table.known
-        for run in table.runs:
-            key = config.run_key(run)
+        keys = [config.run_key(run) for run in table.runs]
+        for key, run in zip(keys, table.runs):
             if key not in specs:
                 specs[key] = _spec(key, run, arm.name)
             elif arm.name not in specs[key].arms:
                 arms = (*specs[key].arms, arm.name)
                 specs[key] = dataclasses.replace(specs[key], arms=arms)
+        values = dict(zip(reversed(keys), reversed(table.values)))  # the first of equal runs
+        texts = _settings({key: specs[key].labels for key in values}, values)
+        for key, text in texts.items():
+            settings = {**specs[key].settings, arm.name: text}
+            specs[key] = dataclasses.replace(specs[key], settings=settings)
     config.check_used(left, known)
     sizes = Counter(spec.group for spec in specs.values())
     return [
         dataclasses.replace(spec, seconds=spec.seconds + cost.COMPILE_SECONDS / sizes[spec.group])
         for spec in specs.values()
     ]
+
+
+def _settings(
+    labels: Mapping[str, Mapping[str, Any]], values: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """Returns by run key what tells apart the runs of an arm that have equal labels.
+
+    Args:
+      labels: by key.
+      values: of the arm's axes, by key.
+    """
+    alike: dict[tuple[Any, ...], list[str]] = {}
+    for key, columns in labels.items():
+        alike.setdefault(tuple(columns.values()), []).append(key)
+    differing = {
+        name
+        for keys in alike.values()
+        for name, value in values[keys[0]].items()
+        if any(values[key][name] != value for key in keys)
+    }
+    return {
+        key: ", ".join(f"{_last(name)}={of[name]}" for name in of if name in differing)
+        for key, of in values.items()
+    }
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def _spec(key: str, run: Any, arm: str) -> RunSpec:

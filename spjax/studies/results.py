@@ -30,9 +30,11 @@ COLUMNS: dict[str, type] = {
     "method": str,
     "prompt_length": int,
     "init": str,
+    "settings": str,
     "seed": int,
     "learning_rate": float,
     "trainable_parameters": int,
+    "stored_parameters": int,
     "best_step": int,
     "steps": int,
     "status": str,
@@ -44,6 +46,9 @@ COLUMNS: dict[str, type] = {
     "test_metrics": str,
     "transfer_metrics": str,
 }
+
+
+_PARAMETERS = ("model_parameters", "trainable_parameters", "stored_parameters")
 
 
 def rows(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, Any]]:
@@ -60,10 +65,12 @@ def rows(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, A
         if result is None:
             continue
         common = _row(spec, result)
-        table += [{"study": study, "arm": arm, "key": spec.key, **common} for arm in spec.arms]
+        for arm in spec.arms:
+            own = {"study": study, "arm": arm, "key": spec.key}
+            table.append(own | common | {"settings": spec.settings.get(arm, "")})
     order = (
-        *("arm", "method", "model_parameters", "prompt_length", "init", "task"),
-        *("pretraining_seed", "seed", "key"),
+        *("arm", "method", "model_parameters", "prompt_length", "init", "settings"),
+        *("task", "pretraining_seed", "seed", "key"),
     )
     table.sort(key=lambda row: tuple((row[name] is None, row[name]) for name in order))
     return table
@@ -118,7 +125,7 @@ def _row(spec: RunSpec, result: dict[str, Any]) -> dict[str, Any]:
     validation, test = result.get("validation") or {}, result.get("test") or {}
     values = {
         **spec.labels,
-        **{name: result.get(name) for name in ("model_parameters", "trainable_parameters")},
+        **{name: result.get(name) for name in _PARAMETERS},
         **{name: result.get(name) for name in ("best_step", "steps", "status", "ceiling")},
         "validation_score": validation.get("score"),
         "test_score": test.get("score"),

@@ -79,8 +79,7 @@ def holds(folder: Path, text: str) -> bool:
 def extends(folder: Path, text: str) -> bool:
     """Returns whether a run differs from a folder's only in a greater `Run.steps`.
 
-    The learning rate of a run is constant after its warm-up, so nothing else depends on the number
-    of steps.
+    The learning rate of a step does not depend on the number of steps, and nothing else does.
     """
     existing = config_text(folder)
     if config.differences(existing, text) != ["Run.steps"]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from spjax.files import write_text
-from spjax.studies import cost, plan, planner, results, run_folder
+from spjax.studies import cost, plan, planner, results, reuse, run_folder
 from spjax.studies.executors.local import TRAIN, Local
 from spjax.studies.plan import RunSpec
 from spjax.studies.progress import Progress
@@ -27,12 +28,14 @@ class Outcome:
     Attributes:
       finished: runs with a result, from this sweep and earlier ones.
       new: number of them that this sweep added.
+      reused: folders in other studies that finished runs were copied from, by run key.
       failed: error message by run key.
       stopped: the reason why the sweep stopped early, else "".
     """
 
     finished: int = 0
     new: int = 0
+    reused: dict[str, Path] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
     stopped: str = ""
 
@@ -40,6 +43,10 @@ class Outcome:
 def finished_keys(specs: Sequence[RunSpec], folder: Path) -> set[str]:
     """Returns the keys of the runs that have a result in the study's folder."""
     return {spec.key for spec in specs if spec.result(folder) is not None}
+
+
+def _unfinished(specs: Sequence[RunSpec], done: set[str]) -> list[RunSpec]:
+    return [spec for spec in specs if spec.key not in done]
 
 
 def sweep(
@@ -52,6 +59,7 @@ def sweep(
     study_text: str = "",
     prepare: Callable[[Sequence[RunSpec]], None] | None = None,
     train: str = TRAIN,
+    reused: Sequence[Path] = (),
 ) -> Outcome:
     """Trains the runs that are not finished and writes the results table.
 
@@ -67,6 +75,7 @@ def sweep(
       study_text: kept as `study.gin`.
       prepare: called with the runs that are left, if there are any, before a worker starts.
       train: dotted path "module:function" of what a worker calls with the run folders.
+      reused: other study folders, whose finished runs are copied where they are the same.
 
     Raises:
       ValueError: the folder cannot be written, or another sweep is at work in it; or as `prepare`.
@@ -74,9 +83,12 @@ def sweep(
     run_folder.probe(folder)
     with run_folder.lock(folder) as lock:
         done = finished_keys(specs, folder)
-        left = [spec for spec in specs if spec.key not in done]
         outcome = Outcome()
         try:
+            outcome.reused = reuse.find(_unfinished(specs, done), reused)
+            reuse.copy(outcome.reused, specs, folder)
+            done |= set(outcome.reused)
+            left = _unfinished(specs, done)
             write_text(folder / "study.gin", study_text)
             if left and prepare is not None:
                 prepare(left)
@@ -226,10 +238,15 @@ def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
                 f"{folder}; the same command continues with the rest."
             ),
         ]
-    elif not outcome.new and not outcome.failed:
+    elif not outcome.new and not outcome.reused and not outcome.failed:
         lines = [f"Nothing to do: {outcome.finished} runs finished in {folder}."]
     else:
         lines = [f"{outcome.finished} of {len(specs)} runs finished in {folder}."]
+    places = Counter(str(source.parent.parent) for source in outcome.reused.values())
+    lines += [
+        f"{count} of them were copied from {place} (see {reuse.NOTE} in their folders)."
+        for place, count in places.items()
+    ]
     for key, message in outcome.failed.items():
         labels = " ".join(f"{k}={v}" for k, v in names[key].labels.items())
         lines.append(f"FAILED {key} ({labels}): {message}")
@@ -241,10 +258,13 @@ def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
     return "\n".join(lines)
 
 
-def estimate(specs: Sequence[RunSpec], folder: Path, workers: int) -> str:
+def estimate(
+    specs: Sequence[RunSpec], folder: Path, workers: int, reused: Sequence[Path] = ()
+) -> str:
     """Returns the plan of a sweep as a table, with its estimated time.
 
-    Finished runs of the folder correct the estimate of the rest.
+    Finished runs of the folder correct the estimate of the rest. Those that would be copied from
+    other study folders need no time.
     """
     done = finished_keys(specs, folder)
     measured = expected = 0.0
@@ -253,7 +273,9 @@ def estimate(specs: Sequence[RunSpec], folder: Path, workers: int) -> str:
         if took:
             measured, expected = measured + took, expected + spec.seconds
     scale = measured / expected if expected else 1.0
-    left = scale * plan.seconds(spec for spec in specs if spec.key not in done) / max(workers, 1)
+    copied = reuse.find(_unfinished(specs, done), reused)
+    rest = _unfinished(specs, done | set(copied))
+    left = scale * plan.seconds(rest) / max(workers, 1)
     basis = (
         f"scaled by {scale:.2f} from {len(done)} finished runs"
         if expected
@@ -261,7 +283,8 @@ def estimate(specs: Sequence[RunSpec], folder: Path, workers: int) -> str:
         f"step for each core, {cost.RUN_SECONDS:.0f} s a run, {cost.COMPILE_SECONDS:.0f} s to "
         "compile each shape"
     )
+    taken = f", {len(copied)} to be copied from other studies" if copied else ""
     return (
-        f"{plan.table(specs, done)}\n\n{len(specs)} runs, {len(done)} finished; about "
+        f"{plan.table(specs, done)}\n\n{len(specs)} runs, {len(done)} finished{taken}; about "
         f"{cost.duration(left)} left with {workers} workers ({basis})."
     )

@@ -117,6 +117,10 @@ class Gang:
             for member in self.members:
                 closing.callback(member.close)
 
+    def wait_for_steps(self) -> None:
+        """Waits for the updates that have been dispatched."""
+        jax.block_until_ready(self._states)
+
     def wait_for_checkpoints(self) -> None:
         """Waits until the checkpoints of all runs are on disk.
 

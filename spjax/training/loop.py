@@ -11,11 +11,12 @@ from typing import Any
 
 from spjax import multihost, partitioning
 from spjax.inference import evaluation
-from spjax.training import drift, host_memory, result, untrained
+from spjax.training import code_version, drift, host_memory, result, untrained
 from spjax.training.gang import Gang, check_gang
 from spjax.training.member import Member
 from spjax.training.run import Run
 from spjax.training.schedule import Standing
+from spjax.training.times import Stopwatch
 from spjax.types import Tree
 
 _SECONDS_BETWEEN_REPORTS = 0.3
@@ -64,6 +65,7 @@ def train(
     report = on_progress if on_progress and multihost.is_primary() else lambda progress: None
     total = max(run.steps for run in runs)
     report(Progress(0, total, "loading"))
+    code_version.digest()  # as the files are now, not as they are when the run ends
     partitioning.keep_compiled_programs()
     host_memory.release_programs()
     multihost.barrier("start")  # the primary process may have had to prepare the folders
@@ -77,12 +79,15 @@ def train(
     started, reported = time.monotonic(), 0.0
     gang = Gang(members, runs[0].open_model())
     try:
+        stopwatch = Stopwatch()
         while gang.active:
             gang.train()
-            for member in gang.active:
-                if member.schedule.saves_at(member.standing.step):
-                    report(_progress(gang, total, "evaluating"))
-                    _evaluate_and_save(gang, member)
+            if due := [m for m in gang.active if m.schedule.saves_at(m.standing.step)]:
+                gang.wait_for_steps()
+                stopwatch.lap("train", [member.times for member in gang.active])
+            for member in due:
+                report(_progress(gang, total, "evaluating"))
+                _evaluate_and_save(gang, member, stopwatch)
             if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
                 reported = time.monotonic()
                 report(_progress(gang, total, "training"))
@@ -95,7 +100,7 @@ def train(
         gang.close()
 
 
-def _evaluate_and_save(gang: Gang, member: Member) -> None:
+def _evaluate_and_save(gang: Gang, member: Member, stopwatch: Stopwatch) -> None:
     """Logs the loss, scores the validation examples if that is due, and writes a checkpoint."""
     if (loss := gang.mean_loss(member)) is None:
         return
@@ -110,7 +115,9 @@ def _evaluate_and_save(gang: Gang, member: Member) -> None:
         member.log(named | drift.drift(member.start, trainable))
         if not member.active:
             gang.deactivate(member)
+        stopwatch.lap("evaluation", [member.times])
     member.save(gang.arrays(member))
+    stopwatch.lap("checkpoint", [member.times])
 
 
 def _finish(gang: Gang, member: Member, seconds: float) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from spjax.training.run import Run
 from spjax.training.run_data import RunData
 from spjax.training.run_files import Checkpoints, MetricsLog
 from spjax.training.schedule import Schedule, Standing
+from spjax.training.times import RunTimes
 from spjax.types import Tree
 
 
@@ -26,6 +27,7 @@ class Member:
       status: "running", "finished" or "diverged".
       message: explains the status, if there is anything to explain.
       scores: the last validation scores.
+      times: wall times since the last checkpoint.
       start: trainable parameters at the start of this process, None if they are weights.
     """
 
@@ -37,6 +39,7 @@ class Member:
         self.status, self.message = "running", ""
         self.scores: dict[str, float] = {}
         self.start: Tree | None = None
+        self.times = RunTimes(None, 0)
         self.checkpoints: Checkpoints | None = None
         self._log: MetricsLog | None = None
 
@@ -65,6 +68,7 @@ class Member:
             self.stop_if_over()
         if multihost.is_primary():
             self._log = MetricsLog(self.folder, self.standing.step)
+            self.times = RunTimes(self.folder, self.standing.step)
         return arrays
 
     def stop_if_over(self) -> None:
@@ -90,6 +94,7 @@ class Member:
         """Writes a checkpoint."""
         assert self.checkpoints is not None  # since `open`
         self.standing.data = self.batches.get_state()
+        self.times.write(self.standing.step)
         self.checkpoints.save(arrays, self.standing)
 
     def best_arrays(self, like: Tree) -> Tree:

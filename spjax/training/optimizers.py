@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 
 from spjax import validation
@@ -31,6 +32,8 @@ class Adafactor:
       clipping_threshold: largest root mean square of an update before the learning rate.
       weight_decay_rate: share of the parameters that goes at each step (not times the rate).
       warmup_steps: linear, from 0.
+      decay_factor: the rate is multiplied by it every `steps_per_decay` steps; 1 for never.
+      steps_per_decay: 0 for never.
     """
 
     learning_rate: float = 0.3
@@ -41,6 +44,8 @@ class Adafactor:
     clipping_threshold: float = 1.0
     weight_decay_rate: float = 1e-5
     warmup_steps: int = 0
+    decay_factor: float = 1.0
+    steps_per_decay: int = 0
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
@@ -52,12 +57,19 @@ class Adafactor:
         threshold = self.clipping_threshold
         validation.number("Adafactor.clipping_threshold", threshold, 0, most, above=True)
         validation.number("Adafactor.weight_decay_rate", self.weight_decay_rate, 0, 1)
-        validation.whole("Adafactor.warmup_steps", self.warmup_steps)
+        _check_schedule(self)
         _check_flag("Adafactor.multiply_by_parameter_scale", self.multiply_by_parameter_scale)
 
+    @property
+    def without_identity(self) -> frozenset[str]:
+        """Settings that decide nothing."""
+        return _without_decay(self)
+
     def to_optax(self) -> optax.GradientTransformation:
-        """Returns the transformation at this object's rate, warm-up included."""
-        return self.make(_schedule(self.learning_rate, self.warmup_steps))
+        """Returns the transformation at this object's rate, warm-up and decay included."""
+        if not (self.warmup_steps or self.steps_per_decay):
+            return self.make(self.learning_rate)
+        return self.make(lambda step: scheduled(self, self.learning_rate, step))
 
     def make(self, learning_rate: Any) -> optax.GradientTransformation:
         """Returns the transformation at a rate, which may be traced and differ between runs."""
@@ -85,6 +97,8 @@ class AdamW:
       eps: added to the denominator.
       weight_decay: times the learning rate.
       warmup_steps: linear, from 0.
+      decay_factor: the rate is multiplied by it every `steps_per_decay` steps; 1 for never.
+      steps_per_decay: 0 for never.
     """
 
     learning_rate: float = 1e-3
@@ -93,6 +107,8 @@ class AdamW:
     eps: float = 1e-8
     weight_decay: float = 0.0
     warmup_steps: int = 0
+    decay_factor: float = 1.0
+    steps_per_decay: int = 0
 
     def __post_init__(self) -> None:
         """Checks the hyper-parameters."""
@@ -101,11 +117,18 @@ class AdamW:
             validation.number(f"AdamW.{name}", getattr(self, name), 0, 1, below=True)
         validation.number("AdamW.eps", self.eps, 0, 1, above=True)
         validation.number("AdamW.weight_decay", self.weight_decay, 0, validation.MOST_RATE)
-        validation.whole("AdamW.warmup_steps", self.warmup_steps)
+        _check_schedule(self)
+
+    @property
+    def without_identity(self) -> frozenset[str]:
+        """Settings that decide nothing."""
+        return _without_decay(self)
 
     def to_optax(self) -> optax.GradientTransformation:
-        """Returns the transformation at this object's rate, warm-up included."""
-        return self.make(_schedule(self.learning_rate, self.warmup_steps))
+        """Returns the transformation at this object's rate, warm-up and decay included."""
+        if not (self.warmup_steps or self.steps_per_decay):
+            return self.make(self.learning_rate)
+        return self.make(lambda step: scheduled(self, self.learning_rate, step))
 
     def make(self, learning_rate: Any) -> optax.GradientTransformation:
         """Returns the transformation at a rate, which may be traced and differ between runs."""
@@ -114,10 +137,41 @@ class AdamW:
         )
 
 
-def _schedule(learning_rate: float, warmup_steps: int) -> Any:
-    if not warmup_steps:
-        return learning_rate
-    return optax.linear_schedule(0.0, learning_rate, warmup_steps)
+def scheduled(optimizer: Optimizer, rate: Any, step: Any) -> Any:
+    """Returns the learning rate of a step: warm-up, then stairs, as T5X's factors do.
+
+    These are "constant * linear_warmup * decay_every" (`t5x/utils.py`,
+    `create_learning_rate_scheduler`). Lester et al. 2021, table 6, tried both.
+
+    Args:
+      optimizer: whose warm-up and decay it is.
+      rate: after the warm-up; may be traced.
+      step: number of updates before this one; may be traced.
+    """
+    if warmup := optimizer.warmup_steps:
+        rate = rate * jnp.minimum(1.0, step.astype(jnp.float32) / warmup)
+    if period := optimizer.steps_per_decay:
+        rate = rate * optimizer.decay_factor ** (step // period).astype(jnp.float32)
+    return rate
+
+
+def _without_decay(optimizer: Optimizer) -> frozenset[str]:
+    # The two have no part in the identity of runs without a decay.
+    names = ("decay_factor", "steps_per_decay")
+    return frozenset() if optimizer.steps_per_decay else frozenset(names)
+
+
+def _check_schedule(optimizer: Optimizer) -> None:
+    name = type(optimizer).__name__
+    validation.whole(f"{name}.warmup_steps", optimizer.warmup_steps)
+    validation.number(f"{name}.decay_factor", optimizer.decay_factor, 0, 1, above=True)
+    validation.whole(f"{name}.steps_per_decay", optimizer.steps_per_decay, 0, validation.MOST_STEPS)
+    if (optimizer.decay_factor < 1) != (optimizer.steps_per_decay > 0):
+        raise ValueError(
+            f"{name}.decay_factor is {optimizer.decay_factor} and {name}.steps_per_decay "
+            f"{optimizer.steps_per_decay}: a decay needs a factor below 1 and a number of steps; "
+            "without one they are 1 and 0."
+        )
 
 
 def _check_rate(rate: float) -> None:

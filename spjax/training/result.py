@@ -19,7 +19,7 @@ from spjax.inference import scoring
 from spjax.injection import Soft
 from spjax.methods.base import Method
 from spjax.models import quantization
-from spjax.training import item_files
+from spjax.training import code_version, item_files
 from spjax.training.member import Member
 from spjax.types import Tree
 
@@ -33,6 +33,8 @@ def facts(member: Member, model: FrozenModel) -> dict[str, Any]:
     outputs, variables = jax.eval_shape(
         method.without_initializer().init_with_output, jax.random.key(0), model.weights
     )
+    trained = variables.get("params", {})
+    stored = jax.eval_shape(method.without_initializer().collapse, trained, model.weights)
     embedding_VD = quantization.dequantize(model.weights["token_embedder"]["embedding"])
     return {
         "task": str(run.task),
@@ -43,8 +45,11 @@ def facts(member: Member, model: FrozenModel) -> dict[str, Any]:
         **prompt_facts(method, outputs[1], member.data.fields),
         "seed": run.seed,
         "model_parameters": trees.count(model.weights),
-        "trainable_parameters": trees.count(variables.get("params", {})),
+        "trainable_parameters": trees.count(trained),
+        # Without arrays of its own a method keeps all it has trained, in the checkpoint.
+        "stored_parameters": trees.count(stored) or trees.count(trained),
         "base_sha256": model.digest,
+        "code_sha256": code_version.digest(),
         "steps": standing.step,
         "best_step": standing.best_step,
         "validation": standing.best,

@@ -27,7 +27,7 @@ from spjax.injection import padded
 from spjax.methods.base import Method, apply_gang, init_trainable
 from spjax.models import T5, T5Config, fused
 from spjax.models.losses import token_losses
-from spjax.training import waywardness
+from spjax.training import optimizers, waywardness
 from spjax.training.losses import imitation_losses, run_losses
 from spjax.training.optimizers import Optimizer
 from spjax.training.run import Run
@@ -285,8 +285,7 @@ def apply_gradients(
 
     def update(grad: Tree, state: TrainState, rate: Array, loss: Array) -> TrainState:
         """Updates one run."""
-        if warmup := optimizer.warmup_steps:
-            rate = rate * jnp.minimum(1.0, state.step_N.astype(jnp.float32) / warmup)
+        rate = optimizers.scheduled(optimizer, rate, state.step_N)
         updates, slots = optimizer.make(rate).update(grad, state.optimizer, state.trainable)
         trainable = optax.apply_updates(state.trainable, updates)
         updated = TrainState(trainable, slots, state.step_N + 1, state.active_N)

@@ -64,3 +64,28 @@ def study(seeds: int = 3, noise: float = 0.6) -> pd.DataFrame:
         for init, share in zip(INITS, (1.0, 1.0, 1.0) if largest else (0.5, 0.8, 1.0)):
             add("initialisation", "prompt_tuning", 100, init, size, prompt * share)
     return pd.DataFrame(rows)
+
+
+def frozen_models(results, spans=-12.0, sentinel=-12.0, failing=False):
+    """The scaling study's default prompts as arms of other names, over other frozen models.
+
+    spans, sentinel: points of these arms over LM adaptation, a twentieth of it at the largest size.
+    failing: whether the middle sizes lose 50 points more there, and all in two of five runs.
+    """
+    prompts = results.query("arm == 'prompts' and prompt_length == 100")
+    random = np.random.default_rng(4)
+    middle = prompts["model"].isin(["pocket_200k", "pocket_800k"])
+    lost = middle & (random.random(len(prompts)) < 0.4)
+    share = np.where(prompts["model"] == "pocket_3m", 0.05, 1.0)
+
+    def arm(name, points, fails=False, suffix=""):
+        score = prompts["test_score"] + points * share + random.normal(0, 0.6, len(prompts))
+        if fails:
+            score = score.where(~middle, (score - 50).clip(lower=2))
+            score = score.mask(lost, 0.0)
+        return prompts.assign(arm=name, test_score=score, task=prompts["task"] + suffix)
+
+    parts = [arm("lm_adaptation", 0.0), arm("span_corruption", spans, failing)]
+    parts += [arm("with_sentinel", sentinel, failing, ":sentinel")]
+    parts += [arm(f"adaptation_{steps}", points) for steps, points in ((0, -12), (100, 0))]
+    return pd.concat(parts, ignore_index=True)

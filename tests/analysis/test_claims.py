@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
+from synthetic import frozen_models
 
 from spjax.analysis import arms, claims, criteria, evidence
 from spjax.analysis.criteria import CANNOT_TELL, CONTRADICTED, HOLDS, NOT_MEASURED
@@ -171,31 +172,6 @@ def test_estimates_are_differences_of_means(results):
     )
     gain = mean["prompt_tuning", 20, "pocket_50k"] - mean["prompt_tuning", 1, "pocket_50k"]
     assert part.estimate.value == pytest.approx(gain)
-
-
-def frozen_models(results, spans=-12.0, sentinel=-12.0, failing=False):
-    """The scaling study's default prompts as arms of other names, over other frozen models.
-
-    spans, sentinel: points of these arms over LM adaptation, a twentieth of it at the largest size.
-    failing: whether the middle sizes lose 50 points more there, and all in two of five runs.
-    """
-    prompts = results.query("arm == 'prompts' and prompt_length == 100")
-    random = np.random.default_rng(4)
-    middle = prompts["model"].isin(["pocket_200k", "pocket_800k"])
-    lost = middle & (random.random(len(prompts)) < 0.4)
-    share = np.where(prompts["model"] == "pocket_3m", 0.05, 1.0)
-
-    def arm(name, points, fails=False, suffix=""):
-        score = prompts["test_score"] + points * share + random.normal(0, 0.6, len(prompts))
-        if fails:
-            score = score.where(~middle, (score - 50).clip(lower=2))
-            score = score.mask(lost, 0.0)
-        return prompts.assign(arm=name, test_score=score, task=prompts["task"] + suffix)
-
-    parts = [arm("lm_adaptation", 0.0), arm("span_corruption", spans, failing)]
-    parts += [arm("with_sentinel", sentinel, failing, ":sentinel")]
-    parts += [arm(f"adaptation_{steps}", points) for steps, points in ((0, -12), (100, 0))]
-    return pd.concat(parts, ignore_index=True)
 
 
 def test_arms_of_other_names(results):
@@ -436,7 +412,7 @@ def test_markdown_states_criterion_verdict_and_what_changes_it(results):
         "At the largest size no longer prompt leads P = 1 by the margin or more. Margin: 5" in text
     )
     assert "| gain from P = 1 to 20 at pocket_50k | +" in text
-    assert "multitask.gin (no prompts, and one score of all tasks), would measure it" in text
+    assert "multitask.gin together would measure it" in text
     assert "full fine-tuning on all tasks together, scored on each, at pocket_3m needed." in text
     assert "The intervals cover tasks, seeds, items; not pre-training draws." in text
     assert criteria.MARGIN == 1.0 and criteria.MILD == 5.0

@@ -17,6 +17,7 @@ def rows(rate, validation, test, **changes):
         "method": "prompt_tuning",
         "prompt_length": 20,
         "init": "",
+        "settings": "",
         "status": "finished",
         "test_score": test,
         "majority_score": 30.0,

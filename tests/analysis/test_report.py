@@ -52,9 +52,10 @@ def test_finish_writes_and_tells(results, tmp_path):
     results.to_csv(tmp_path / "results.csv", index=False)
     text = report.finish(tmp_path, STUDY)
     names = {path.name for path in (tmp_path / "figures").iterdir()}
-    stems = {*figures.names(), "score_over_size_by_task"}
+    stems = {*figures.names(), "score_over_size_by_task"} - {"score_over_size_by_adaptation"}
     assert names == {f"{stem}.{end}" for stem in stems for end in ("png", "svg", "csv")}
     assert str(tmp_path / "figures" / "score_over_size.png") in text
+    assert "not drawn: score_over_size_by_adaptation: no arm of prompts is called" in text
     assert tables.table(results) in text
     assert "C1  holds  The score rises steadily" in text
     assert (tmp_path / "table.md").read_text().startswith("# scaling\n\nTest score in %, mean of")
@@ -62,6 +63,15 @@ def test_finish_writes_and_tells(results, tmp_path):
     assert "The intervals cover tasks, seeds, items; not pre-training draws." in text
     written = (tmp_path / "claims.md").read_text()
     assert "## C5: holds" in written and "| pocket_3m | mean of all | 1 | 1 to 1 | - |" in written
+
+
+def test_a_figure_asked_for_by_name_is_an_error_without_runs(results, tmp_path):
+    results.to_csv(tmp_path / "results.csv", index=False)
+    with pytest.raises(ValueError, match="no arm of prompts is called adaptation_<steps>"):
+        report.finish(tmp_path, STUDY, ["score_over_size_by_adaptation"])
+    text = report.finish(tmp_path, STUDY, ["score_over_length"])
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"score_over_length"}
+    assert "score_over_size" not in text
 
 
 def test_unknown_figure_before_anything_is_written(results, tmp_path):

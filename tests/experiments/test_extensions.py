@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from experiments.extensions import ensemble, interpretation, stored
+from spjax.analysis import prompt_claims, statistics
 from spjax.checkpoints.prompts import prompt_files
 from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.inference import ensembles, scoring
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models.decoding import Decoding
 from spjax.studies import results
+from spjax.training.gang import Gang
+from spjax.training.member import Member
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 from spjax.training.waywardness import Waywardness
@@ -50,8 +53,10 @@ def study(tmp_path, checkpoint):
             "prompt_length": 3,
             "init": "text",
             "seed": i,
+            "pretraining_seed": 0,
             "status": "finished",
             "test_score": 50.0,
+            "validation_score": 61.0 - i,
             "majority_score": 40.0,
             "ceiling": 100.0,
         }
@@ -61,10 +66,17 @@ def study(tmp_path, checkpoint):
 
 
 def test_prompts_that_differ_in_their_seed_vote(study, monkeypatch, capsys):
-    def score(predictor, kind, names, task, split, *how):
+    def score(predictor, kind, names, task, split, *how, blocks=0):
+        assert blocks == (0 if kind == "mean" else ensemble.BLOCKS)
         assert names == ["key0", "key1"] and (task, split) == ("pocket_cb", "test")
         assert predictor.decoding == Decoding("rank" if kind == "mean" else "greedy")
-        return {"mean_score": 50.0, "best_score": 60.0, "ensemble": {"score": 70.0 + len(kind)}}
+        return {
+            "mean_score": 50.0,
+            "best_score": 60.0,
+            "ensemble": {"score": 70.0 + len(kind)},
+            "prompts": [{"score": 40.0}, {"score": 60.0}],
+            "left_out": {"ensemble": [74.0, 75.0], "prompts": [[40.0, 41.0], [60.0, 59.0]]},
+        }
 
     monkeypatch.setattr(ensembles, "score", score)
     ensemble.main([str(study)])
@@ -73,6 +85,9 @@ def test_prompts_that_differ_in_their_seed_vote(study, monkeypatch, capsys):
     assert line in (study / "ensemble.md").read_text()
     (row,) = json.loads((study / "ensemble.json").read_text())
     assert row["prompts"] == 2 and row["probability"] == 74.0 and row["split"] == "test"
+    assert row["scores"] == [40.0, 60.0] and row["validation"] == [61.0, 60.0]
+    facts = prompt_claims.read([study], statistics.load(study))
+    assert len(facts.votes) == 1 and not facts.lacking
 
 
 def test_prompts_and_their_words_are_scored(study, monkeypatch, capsys):
@@ -88,6 +103,9 @@ def test_prompts_and_their_words_are_scored(study, monkeypatch, capsys):
     assert [(row["score"], row["discretised"]) for row in rows] == [(90.0, 10.0)] * 2
     assert [("recovered" in row) for row in rows] == [False, True]
     assert all(row["label_rank"] >= 1 and len(row["words"].split()) == 3 for row in rows)
+    assert all(0 <= row["labels_near"] <= 1 and row["cluster_before"] > 0 for row in rows)
+    assert all(row["cluster_before"] != row["cluster"] for row in rows)
+    assert len(prompt_claims.read([study], statistics.load(study)).words) == 2
     out = capsys.readouterr().out.splitlines()
     assert len(out) == 4 and out[2].startswith("| pocket_50k | 3 | text | pocket_cb |")
     assert out[2].endswith("| 90.00 | 10.00 | - | 0.00 |")
@@ -111,3 +129,14 @@ def test_what_is_stored(study):
     assert found[1].run.waywardness.text == "the cup and a dog"
     with pytest.raises(ValueError, match="no results.csv"):
         stored.runs(study / "absent")
+
+
+def test_the_prompt_before_training(study):
+    item = stored.runs(study)[0]
+    prompt = stored.at_the_start(item.run)
+    assert prompt.soft_tokens_PD.shape == (3, 16)
+    (member,) = [Member(item.run, study / "again")]
+    group = Gang([member], item.run.open_model())
+    first = group.arrays(member)["trainable"]["prompt"]
+    group.close()
+    np.testing.assert_array_equal(prompt.soft_tokens_PD, first)

@@ -62,6 +62,7 @@ ZERO = {
     "gang_width",
     "steps_before",
     "warmup_steps",
+    "steps_per_decay",
     "span_steps",
     "long_steps",
     "documents",

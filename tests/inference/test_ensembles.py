@@ -5,7 +5,8 @@ import pytest
 
 from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.checkpoints.weights import weights
-from spjax.inference import ensembles
+from spjax.data.tasks import registry
+from spjax.inference import ensembles, scoring
 from spjax.inference.prediction import Predictor, PreparedPrompt
 from spjax.models import get_size
 from spjax.models.decoding import Decoding
@@ -34,6 +35,16 @@ def test_probabilities_are_averaged_and_not_their_logarithms():
     # The logarithms of a sure prompt would outvote two others.
     sure = np.log([[0.9, 0.1], [0.9, 0.1], [1e-9, 1.0]])
     assert ensembles.mean(sure) == 0
+
+
+def test_scores_without_each_block_of_examples():
+    info = registry.get("pocket_boolq")
+    examples = [{"targets_text": "True"}] * 10
+    texts = ["True"] * 4 + ["False"] * 6
+    whole = scoring.score(info, texts, examples)["score"]
+    assert whole == pytest.approx(40)
+    assert scoring.without_blocks(info, texts, examples, 5) == pytest.approx([25, 25, 50, 50, 50])
+    assert len(scoring.without_blocks(info, texts, examples, 99)) == 10
 
 
 @pytest.fixture(scope="module")

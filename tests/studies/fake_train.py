@@ -11,6 +11,8 @@ import re
 import signal
 import time
 
+from spjax.training import code_version
+
 
 @dataclasses.dataclass
 class Progress:
@@ -77,6 +79,7 @@ def train(folders, on_progress):
             "majority": {"score": 50.0},
             "ceiling": 100.0,
             "seconds": time.time(),
+            "code_sha256": code_version.digest(),
         }
         replace(folder / "result.json", result)
 

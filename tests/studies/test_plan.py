@@ -58,6 +58,22 @@ def test_equal_runs_of_two_arms_are_one():
     assert found == {0: ("a",), 1: ("a", "b"), 2: ("b",)}
 
 
+def test_axes_without_a_column_tell_runs_apart_in_the_table():
+    axes = {"Adafactor.warmup_steps": [0, 5], "TRAIN_STEPS": [10, 20], "SEED": [0, 1]}
+    arms = [Arm("a", FILES, axes, RUN), Arm("b", FILES, {"TRAIN_STEPS": [10], "SEED": [0]}, RUN)]
+    specs = plan.expand(Study("s", arms))
+    assert {spec.settings["a"] for spec in specs} == {
+        f"warmup_steps={warmup}, TRAIN_STEPS={steps}" for warmup in (0, 5) for steps in (10, 20)
+    }
+    (shared,) = [spec for spec in specs if len(spec.arms) == 2]
+    assert shared.settings == {"a": "warmup_steps=0, TRAIN_STEPS=10", "b": ""}
+    # What is equal or has a column is left out.
+    axes = {"LEARNING_RATE": [0.1, 0.3], "BATCH_SIZE": [8, 16], "DROPOUT_RATE": [0.0]}
+    specs = plan.expand(Study("s", [Arm("a", FILES, axes, RUN)]))
+    assert {spec.settings["a"] for spec in specs} == {"BATCH_SIZE=8", "BATCH_SIZE=16"}
+    assert {text for spec in expand(file=STUDY) for text in spec.settings.values()} == {""}
+
+
 def test_an_override_reaches_every_arm_that_uses_it():
     arms = {spec.arms for spec in expand("TRAIN_STEPS = 7") if "Run.steps = 7" in spec.text}
     assert arms == {("prompts",), ("full",)}

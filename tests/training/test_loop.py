@@ -42,6 +42,7 @@ def test_a_run_folder(run, tmp_path):
     assert result == json.loads((tmp_path / "result.json").read_text())
     assert result["status"] == "finished" and result["steps"] == 6
     assert result["trainable_parameters"] == 3 * 16
+    assert result["stored_parameters"] == 3 * 16
     assert result["model_parameters"] == 49_472 and result["best_step"] in (3, 6)
     assert set(result["test"]) == {"mean_3class_f1", "accuracy", "score"}
     assert result["majority"]["accuracy"] == pytest.approx(33.3, abs=1)
@@ -220,6 +221,7 @@ def test_full_fine_tuning_trains_a_copy(run, tmp_path):
     (result,) = loop.train([full], [tmp_path])
     assert weights.digest(run.open_model().weights) == before
     assert result["trainable_parameters"] == result["model_parameters"]
+    assert result["stored_parameters"] == result["model_parameters"]
     assert not (tmp_path / "prompt.npy").exists()
 
 

@@ -2,7 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
+from spjax import config
+from spjax.training import optimizers
 from spjax.training.optimizers import Adafactor, AdamW
 
 
@@ -71,3 +74,50 @@ def test_adamw_first_step():
     moved = run(AdamW(0.01, weight_decay=0.1), grads, prompt)
     expected = prompt - 0.01 * (jnp.sign(grads[0]) + 0.1 * prompt)
     np.testing.assert_allclose(moved, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [Adafactor, AdamW])
+def test_warm_up_and_decay_in_stairs(kind):
+    optimizer = kind(0.5, warmup_steps=4, decay_factor=0.1, steps_per_decay=3)
+    rates = [
+        float(optimizers.scheduled(optimizer, jnp.float32(0.5), jnp.int32(t))) for t in range(8)
+    ]
+    stairs = [1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01]
+    ramp = [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]
+    np.testing.assert_allclose(rates, 0.5 * np.multiply(stairs, ramp), rtol=1e-6)
+    assert optimizers.scheduled(kind(0.5), 0.5, jnp.int32(7)) == 0.5
+
+
+def test_a_loop_of_ones_own_has_the_decay_too():
+    transform = AdamW(0.5, decay_factor=0.5, steps_per_decay=2).to_optax()
+    params = {"x": np.ones(3, np.float32)}
+    state, sizes = transform.init(params), []
+    with jax.numpy_dtype_promotion("standard"):
+        for _ in range(5):
+            updates, state = transform.update({"x": np.ones(3, np.float32)}, state, params)
+            sizes.append(float(-updates["x"][0]))
+    np.testing.assert_allclose(sizes, [0.5, 0.5, 0.25, 0.25, 0.125], rtol=1e-4)
+
+
+def test_only_a_decay_is_part_of_the_identity():
+    assert "decay_factor" not in config.canonical(Adafactor())
+    assert "decay" not in config.config_str(AdamW()).replace("weight_decay", "")
+    with_decay = Adafactor(decay_factor=0.5, steps_per_decay=2000)
+    assert config.canonical(with_decay)["steps_per_decay"] == 2000
+    assert "Adafactor.decay_factor = 0.5" in config.identity(config.config_str(with_decay))
+
+
+@pytest.mark.parametrize("kind", [Adafactor, AdamW])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"decay_factor": 0.5}, "decay_factor is 0.5 and .*steps_per_decay 0: a decay needs a"),
+        ({"steps_per_decay": 5}, "decay_factor is 1.0 and .*steps_per_decay 5: a decay needs a"),
+        ({"decay_factor": 0, "steps_per_decay": 5}, "decay_factor is 0; it must be"),
+        ({"decay_factor": 2, "steps_per_decay": 5}, "decay_factor is 2; it must be"),
+        ({"decay_factor": 0.5, "steps_per_decay": -5}, "steps_per_decay is -5; it must be"),
+    ],
+)
+def test_half_a_decay_is_an_error(kind, settings, message):
+    with pytest.raises(ValueError, match=f"{kind.__name__}.{message}"):
+        kind(**settings)

@@ -34,6 +34,10 @@ _import_matplotlib()  # before a figure does
 Draw = Callable[[pd.DataFrame, Path], list[Path]]
 
 
+class NothingToDraw(ValueError):
+    """Results that lack all runs that a figure is about."""
+
+
 def names() -> tuple[str, ...]:
     """Returns the names of all figures: the files of this folder."""
     files = Path(__file__).parent.glob("[!_]*.py")

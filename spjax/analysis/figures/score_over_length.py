@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from spjax.analysis import statistics
-from spjax.analysis.figures import _style
+from spjax.analysis.figures import NothingToDraw, _style
 
 WIDTH, HEIGHT = 6.4, 3.7  # inches
 SIDEWAYS = 0.05  # full fine-tuning's own sideways room, in decades a line
@@ -19,14 +19,14 @@ SIDEWAYS = 0.05  # full fine-tuning's own sideways room, in decades a line
 def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
     """Draws the figure; returns the PNG, SVG and CSV written.
 
-    results: the rows of results.csv. Raises ValueError where no run has a prompt, else as
+    results: the rows of results.csv. Raises NothingToDraw where no run has a prompt, else as
     statistics.main_runs does.
     """
     suite = statistics.suite(statistics.main_runs(results))
     cells = suite.cells
     prompts = cells[cells["prompt_length"] > 0]
     if prompts.empty:
-        raise ValueError(
+        raise NothingToDraw(
             f"no run has a prompt (methods: {sorted(set(cells['method']))}): score_over_length "
             "wants prompt lengths; draw score_over_size instead"
         )

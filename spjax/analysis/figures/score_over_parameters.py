@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.ticker import LogLocator
 
 from spjax.analysis import statistics
-from spjax.analysis.figures import _panels, _style
+from spjax.analysis.figures import NothingToDraw, _panels, _style
 
 TRAINED = "trainable_parameters"
 NONE = 0.2  # where nothing is trained, as a share of the least that is
@@ -19,11 +19,11 @@ NONE = 0.2  # where nothing is trained, as a share of the least that is
 def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
     """Draws the figure; returns the PNG, SVG and CSV written.
 
-    results: the rows of results.csv. Raises ValueError where they lack the numbers of trained
+    results: the rows of results.csv. Raises NothingToDraw where they lack the numbers of trained
     parameters, else as statistics.main_runs does.
     """
     if TRAINED not in results.columns or results[TRAINED].isna().all():
-        raise ValueError(
+        raise NothingToDraw(
             f"the results have no {TRAINED}: score_over_parameters needs them; write results.csv "
             "again with `spjax sweep`, or draw score_over_size instead"
         )

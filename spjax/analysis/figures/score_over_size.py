@@ -6,6 +6,7 @@ has the exact sizes.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -28,13 +29,19 @@ def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
     runs = statistics.main_runs(results)
     suite = statistics.suite(runs)
     with _style.style():
-        paths = _draw_suite(suite, folder)
+        paths = draw_suite(suite, folder, "score_over_size")
         if runs["task"].nunique() > 1:
             paths += _draw_tasks(runs, suite, folder)
     return paths
 
 
-def _draw_suite(suite: statistics.Suite, folder: Path) -> list[Path]:
+def draw_suite(
+    suite: statistics.Suite, folder: Path, name: str, notes: Sequence[str] = ()
+) -> list[Path]:
+    """Draws the mean over tasks in the style of all figures; returns the files written.
+
+    suite: a line of the figure is a line of it. name: of the files. notes: more of them.
+    """
     figure = _style.new_figure(WIDTH, HEIGHT)
     axes = figure.add_subplot()
     cells = suite.cells
@@ -43,8 +50,8 @@ def _draw_suite(suite: statistics.Suite, folder: Path) -> list[Path]:
     _style.size_axis(axes, cells)
     axes.set_ylabel(_style.score_label(suite.tasks, suite.scored_on))
     _style.legend(figure, axes)
-    _style.add_notes(figure, [_style.bars_note(cells), *suite.notes])
-    return _style.save(figure, _style.numbers(suite), folder, "score_over_size")
+    _style.add_notes(figure, [_style.bars_note(cells), *notes, *suite.notes])
+    return _style.save(figure, _style.numbers(suite), folder, name)
 
 
 def _draw_tasks(runs: pd.DataFrame, suite: statistics.Suite, folder: Path) -> list[Path]:

@@ -1,0 +1,97 @@
+"""Finished runs of other study folders, taken over in place of training them again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from spjax.files import sync_tree, write_json
+from spjax.studies import run_folder
+from spjax.studies.plan import RunSpec
+from spjax.training import code_version
+
+NOTE = "reused.json"
+_log = logging.getLogger(__name__)
+
+
+def check(sources: Sequence[Path]) -> None:
+    """Demands that folders are those of studies.
+
+    Raises:
+      ValueError: one has no runs.
+    """
+    for source in sources:
+        if not (source / "runs").is_dir():
+            raise ValueError(
+                f"{source} has no folder runs: --reuse wants a folder that a sweep has written"
+            )
+
+
+def find(specs: Sequence[RunSpec], sources: Sequence[Path]) -> dict[str, Path]:
+    """Returns by key the folders of finished runs that are the same as those of a plan.
+
+    That is: an equal key, which is a hash of the configuration, of the weights' content and of the
+    data's version, an equal configuration, and the same version of the code.
+
+    Args:
+      specs: runs to look for.
+      sources: study folders; of several that have a run the first counts.
+    """
+    found: dict[str, Path] = {}
+    for source in sources:
+        refused: Counter[str] = Counter()
+        for spec in specs:
+            folder = spec.folder(source)
+            if spec.key in found or not run_folder.holds(folder, spec.text):
+                continue
+            if reason := _difference(folder):
+                refused[reason] += 1
+            else:
+                found[spec.key] = folder
+        for reason, count in refused.items():
+            _log.warning("%d runs in %s are not copied, but trained: %s.", count, source, reason)
+    return found
+
+
+def _difference(folder: Path) -> str:
+    """Returns why a run of equal configuration cannot be taken over, "" if it can."""
+    if not (folder / "result.json").is_file() or (folder / run_folder.LONGER).exists():
+        return "they are not finished"
+    result = run_folder.result(folder)
+    if result is None or result.get("status") != "finished":
+        return "they are not finished"
+    if result.get("code_sha256") != code_version.digest():
+        return "another version of the code has trained them"
+    problems = run_folder.metrics_problem(folder, result), run_folder.config_problem(folder, result)
+    return " ".join(filter(None, problems))
+
+
+def copy(found: dict[str, Path], specs: Sequence[RunSpec], study_folder: Path) -> None:
+    """Copies the folders of finished runs into a study's folder, each as a whole or not at all.
+
+    What an unfinished run of the same key has left there is replaced. `reused.json` in the copy
+    says where it is from; of a run that was itself copied, the first place.
+
+    Args:
+      found: of `find`.
+      specs: of the study.
+      study_folder: to copy to.
+    """
+    for spec in specs:
+        if (source := found.get(spec.key)) is None:
+            continue
+        target = spec.folder(study_folder)
+        partial = target.with_name(f".{spec.key}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, partial, ignore=shutil.ignore_patterns(".lock"))
+        if not (partial / NOTE).exists():
+            write_json(partial / NOTE, {"from": str(source.resolve())})
+        sync_tree(partial)  # before the copy counts as finished
+        if target.exists():
+            shutil.rmtree(target)
+        os.rename(partial, target)

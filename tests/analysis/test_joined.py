@@ -1,0 +1,206 @@
+"""Studies joined: every run counts once, and nothing that disagrees is averaged."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+
+import spjax
+from spjax import config
+from spjax.analysis import claims, evidence, joined, report, statistics
+from spjax.analysis.criteria import CONTRADICTED, HOLDS, NOT_MEASURED
+from spjax.studies.study import Arm, Study
+
+ARM = Arm(name="prompts", gin_files=["x.gin"])
+
+
+@pytest.fixture
+def folders(results, tmp_path):
+    """A scaling study, and one of model tuning on all tasks together, which ties with prompts."""
+    results.loc[results["arm"] == "full", "test_score"] -= 5
+    results["validation_metrics"] = results["test_metrics"] = '{"score": 1.0}'
+    prompts = results.query("arm == 'prompts' and prompt_length == 100")
+    random = np.random.default_rng(4)
+    rows = []
+    for (model, seed), runs in prompts.groupby(["model", "seed"]):
+        scores = runs["test_score"] + random.normal(0, 0.3, len(runs))
+        named = {f"{task}/score": score for task, score in zip(runs["task"], scores)}
+        row = runs.iloc[0].to_dict() | {"study": "together", "arm": "multitask", "init": ""}
+        row |= {"method": "full_fine_tuning", "prompt_length": 0, "task": "pocket_all"}
+        row |= {"key": f"{model[-3:]}{seed}", "test_score": scores.mean()}
+        row |= {"validation_score": scores.mean(), "majority_score": 99.0}
+        text = json.dumps({**named, "score": scores.mean()})
+        rows.append(row | {"test_metrics": text, "validation_metrics": text})
+    return write(tmp_path, results), write(tmp_path, pd.DataFrame(rows))
+
+
+def write(parent, results, figures=("score_over_size_by_method",)):
+    name = results["study"].iloc[0]
+    folder = parent / name
+    folder.mkdir(exist_ok=True)
+    results.to_csv(folder / "results.csv", index=False)
+    study = Study(name=name, arms=[ARM], figures=figures)
+    (folder / "study.gin").write_text(config.config_str(study))
+    return folder
+
+
+def verdicts(results):
+    return {each.claim.id: each.verdict for each in claims.judge(evidence.of_results(results))}
+
+
+def change(folder, query, **values):
+    """Writes other values into the rows a query chooses, of which there have to be some."""
+    results = pd.read_csv(folder / "results.csv")
+    chosen = results.query(query).index
+    assert len(chosen)
+    for name, value in values.items():
+        results.loc[chosen, name] = value
+    results.to_csv(folder / "results.csv", index=False)
+
+
+def test_multi_task_line_from_another_study(folders):
+    scaling, together = folders
+    assert verdicts(statistics.load(scaling))["C2"] == NOT_MEASURED
+    rows = joined.read(folders)
+    assert verdicts(rows)["C2"] == HOLDS
+    part = rows[rows["arm"] == "multitask"]
+    assert set(part["task"]) == set(synthetic.TASKS) and part["majority_score"].isna().all()
+    whole = pd.read_csv(together / "results.csv").groupby("model")["test_score"].mean()
+    np.testing.assert_allclose(part.groupby("model")["test_score"].mean(), whole)
+    # What the paper does not claim is told as well.
+    metrics = pd.read_csv(together / "results.csv")["test_metrics"].map(json.loads)
+    better = metrics.map(lambda values: json.dumps({k: v + 8 for k, v in values.items()}))
+    results = pd.read_csv(together / "results.csv").assign(test_metrics=better)
+    results.to_csv(together / "results.csv", index=False)
+    assert verdicts(joined.read(folders))["C2"] == CONTRADICTED
+
+
+def test_order_of_folders_changes_no_estimate(folders):
+    one, other = (evidence.of_results(joined.read(order)) for order in (folders, folders[::-1]))
+    assert one.full.keys() == other.full.keys() and one.prompts.keys() == other.prompts.keys()
+    for key, estimate in one.full.items():
+        assert estimate.value == pytest.approx(other.full[key].value)
+
+
+def test_tasks_without_their_names_in_the_text_are_the_same_tasks(folders):
+    scaling, together = folders
+    results = pd.read_csv(scaling / "results.csv")
+    results.assign(task="taskless_" + results["task"]).to_csv(scaling / "results.csv", index=False)
+    rows = joined.read(folders)
+    assert set(rows["task"]) == {f"taskless_{task}" for task in synthetic.TASKS}
+
+
+def test_another_name_of_a_mixture_arm_says_what_it_is(folders):
+    change(folders[1], "arm == 'multitask'", arm="full")
+    assert set(joined.read(folders).query("init == '' and arm != 'full'")["arm"]) == {
+        "full_multitask"
+    }
+
+
+def test_mixture_without_single_tasks_beside_it_stays_one_score(folders):
+    rows = joined.read([folders[1]])
+    assert set(rows["task"]) == {"pocket_all"}
+
+
+@pytest.mark.parametrize("arm", ["prompts", "lm_adaptation"])
+def test_equal_keys_count_once(folders, results, tmp_path, arm):
+    shared = results.query("arm == 'prompts' and prompt_length == 100")
+    again = write(tmp_path, shared.assign(study="again", arm=arm))
+    alone = statistics.load(folders[0])
+    rows = joined.read([folders[0], again])
+    assert len(rows) == len(alone)
+    assert verdicts(rows) == verdicts(alone)
+
+
+def test_an_older_study_has_one_draw_of_pretraining(folders, results, tmp_path):
+    shared = results.query("arm == 'prompts' and prompt_length == 100")
+    again = write(tmp_path, shared.assign(study="again", pretraining_seed=0))
+    assert len(joined.read([folders[0], again])) == len(results)
+
+
+def test_items_of_a_run_on_several_tasks_are_not_those_of_one(folders, tmp_path):
+    rows = joined.read(folders)
+    single, mixture = rows["key"].iloc[0], rows.query("arm == 'multitask'")["key"].iloc[0]
+    table = pd.DataFrame({"key": [single, mixture], "scores": [[0.0, 100.0], [0.0, 50.0]]})
+    table.to_parquet(folders[0] / "items.parquet")
+    assert set(report._items(rows, folders)) == {single}
+    assert report._items(rows.drop(columns="key"), folders) == {}
+
+
+def test_a_run_stays_in_every_role(folders, results, tmp_path):
+    shared = results.query("arm == 'prompts' and prompt_length == 100")
+    other = write(tmp_path, shared.assign(study="other", arm="adaptation_100000"))
+    rows = joined.read([folders[0], other])
+    assert len(rows[rows["arm"] == "adaptation_100000"]) == len(shared)
+    # The ablation's rows are not those of the arm whose runs it shares.
+    both = results[results["arm"] == "initialisation"].assign(study="inits", arm="initialisation")
+    keys = shared.set_index(["model", "task", "seed"])["key"]
+    labels = both["init"] == "class_labels"
+    at = both.loc[labels].set_index(["model", "task", "seed"]).index
+    both.loc[labels, "key"] = keys.reindex(at).to_numpy()
+    scores = shared.set_index("key")["test_score"]
+    both.loc[labels, "test_score"] = scores.reindex(both.loc[labels, "key"]).to_numpy()
+    both["validation_score"] = both["test_score"] + 1
+    first = write(tmp_path, shared.assign(study="first"))
+    inits = write(tmp_path, both)
+    rows = joined.read([first, inits])
+    assert set(rows[rows["arm"] == "initialisation"]["init"]) == set(synthetic.INITS)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"test_score": 12.5}, "test_score is .* and .*12.5"),
+        ({"test_score": np.nan}, "only one of them has a test_score"),
+        ({"status": "diverged"}, "status is finished and diverged"),
+    ],
+)
+def test_conflicting_results_of_a_run(folders, results, tmp_path, values, message):
+    other = write(tmp_path, results[:40].assign(study="other"))
+    change(other, "key == '000000000007'", **values)
+    pair = f"run 000000000007 is in {re.escape(str(folders[0]))} and in {re.escape(str(other))}"
+    with pytest.raises(ValueError, match=f"{pair}.*{message}.*Leave one of the folders out"):
+        joined.read([folders[0], other])
+
+
+def test_different_runs_of_one_cell(folders, results, tmp_path):
+    other = write(tmp_path, results[7:8].assign(study="other", key="abcdef123456"))
+    message = f"{re.escape(str(folders[0]))} and .*other have different runs .*arm=prompts.*"
+    with pytest.raises(ValueError, match=f"{message}seed=1.*: 000000000007 and abcdef123456"):
+        joined.read([folders[0], other])
+
+
+def test_results_without_keys(folders, results, tmp_path):
+    other = write(tmp_path, results[7:8].assign(study="other").drop(columns="key"))
+    with pytest.raises(ValueError, match="other has no column key"):
+        joined.read([folders[0], other])
+
+
+def test_plot_of_several_studies(folders, tmp_path):
+    result = spjax.plot(*folders)
+    assert result.folder == tmp_path / "scaling+together"
+    assert [path.name for path in result.figures] == ["score_over_size_by_method.png"]
+    table = pd.read_csv(result.folder / "figures" / "score_over_size_by_method.csv")
+    assert set(table["line"]) == {"prompt tuning", "model tuning", "model tuning, multi-task"}
+    assert len(table) == 3 * len(synthetic.SIZES)
+    assert (result.folder / "table.md").read_text().startswith("# scaling + together\n")
+    assert "## C2: holds" in (result.folder / "claims.md").read_text()
+    pd.testing.assert_frame_equal(result.results, joined.read(folders), check_dtype=False)
+    assert result.finished == result.results["key"].nunique()
+    with pytest.raises(ValueError, match="holds a study.*another folder with --output_dir"):
+        spjax.plot(*folders, output_dir=folders[0])
+
+
+def test_plot_of_one_study(folders, tmp_path):
+    result = spjax.plot(folders[0], folders[0])
+    assert result.folder == folders[0]
+    elsewhere = spjax.plot(folders[0], output_dir=tmp_path / "out", figures=["score_over_length"])
+    assert [path.name for path in elsewhere.figures] == ["score_over_length.png"]
+    with pytest.raises(ValueError, match="no study folder is given"):
+        spjax.plot()
+    with pytest.raises(ValueError, match="unknown figure 'pie'"):
+        spjax.plot(*folders, figures=["pie"])
+    assert not (tmp_path / "scaling+together").exists()

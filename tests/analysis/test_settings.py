@@ -1,0 +1,69 @@
+"""Axes without a column of their own: lines apart, and a table of their scores."""
+
+import pandas as pd
+import pytest
+
+from spjax.analysis import figures, joined, rates, settings, statistics, tables
+
+SETTINGS = {"WARMUP=0": 0, "WARMUP=5": 4, "WARMUP=9": -3}
+
+
+@pytest.fixture
+def search(results):
+    """An arm of three settings on two tasks, of which the second is best on validation alone."""
+    rows = results.query("arm == 'prompts' and prompt_length == 20 and model == 'pocket_3m'")
+    rows = rows[rows["task"].isin(["pocket_cb", "pocket_wic"])].assign(arm="warmup")
+    parts = [
+        rows.assign(settings=text, validation_score=70 + gain, test_score=60 - gain)
+        for text, gain in SETTINGS.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_settings_are_lines_of_their_own(search):
+    suite = statistics.suite(statistics.main_runs(search))
+    assert dict(zip(suite.cells["line"], suite.cells["mean"])) == {
+        f"prompt tuning {text} P = 20": 60 - gain for text, gain in SETTINGS.items()
+    }
+    assert "WARMUP=9" in tables.markdown(search)
+
+
+def test_the_best_on_validation_is_chosen(search):
+    text = settings.markdown(statistics.checked(search))
+    assert "| warmup | prompt_tuning | pocket_3m | **WARMUP=5** | 6 | 74.0 | 56.0 |" in text
+    assert text.count("**") == 4  # and the word in the heading
+    assert "| warmup | prompt_tuning | pocket_3m | WARMUP=0 | 6 | 70.0 | 60.0 |" in text
+
+
+def test_a_setting_that_is_not_finished_is_not_chosen(search):
+    begun = search[(search["settings"] != "WARMUP=5") | (search["seed"] == 0)]
+    text = settings.markdown(statistics.checked(begun))
+    assert "**WARMUP=0**" in text and "| WARMUP=5 | 2* | 74.0 |" in text
+    assert "Fewer runs than another setting" in text
+
+
+def test_every_setting_has_its_own_learning_rate(search):
+    slow = search.assign(learning_rate=0.1)
+    slow["validation_score"] += slow["settings"].map({"WARMUP=9": 50}).fillna(-50)
+    both = pd.concat([search.assign(learning_rate=0.3), slow], ignore_index=True)
+    chosen = rates.chosen(statistics.checked(both))
+    assert chosen.groupby("settings")["learning_rate"].unique().map(list).to_dict() == {
+        "WARMUP=0": [0.3],
+        "WARMUP=5": [0.3],
+        "WARMUP=9": [0.1],
+    }
+    assert "**WARMUP=9**" in settings.markdown(statistics.checked(both))
+
+
+def test_without_settings_there_is_no_table(results):
+    assert settings.markdown(statistics.checked(results)) == ""
+
+
+def test_settings_survive_joining_and_drawing(search, tmp_path):
+    search["key"] += search["settings"]
+    for name, part in (("a", search[search["seed"] < 2]), ("b", search[search["seed"] == 2])):
+        (tmp_path / name).mkdir()
+        part.to_csv(tmp_path / name / "results.csv", index=False)
+    rows = joined.read([tmp_path / "a", tmp_path / "b"])
+    assert len(rows) == len(search) and set(rows["settings"]) == set(SETTINGS)
+    assert figures.get("score_over_size")(rows, tmp_path)
