@@ -17,14 +17,14 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from spjax.checkpoints import model_vocabulary
-from spjax.checkpoints.weights import weights
+from spjax.checkpoints.weights import recipes, weights
 from spjax.models import T5, get_size
 from spjax.models.decoding import greedy
 from spjax.pocket import corpus
@@ -122,11 +122,21 @@ def score(model: str, path: str, skills: Sequence[Skill]) -> list[float]:
     return [100 * float(np.mean(list(itertools.islice(hits, len(s.probes))))) for s in skills]
 
 
-def print_table(skills: Sequence[Skill], models: Mapping[str, str]) -> None:
-    """Prints the table as markdown, with a column for each model."""
-    print("| skill | n | guessing |", " | ".join(models), "|")
+def print_table(skills: Sequence[Skill], models: Sequence[tuple[str, str]]) -> None:
+    """Prints the table as markdown, with a column for each model.
+
+    Args:
+      skills: its rows.
+      models: name of the size, and path of the weights; "" for those that ship.
+    """
+    names = [model for model, _ in models]
+    heads = [
+        model if names.count(model) == 1 else f"{model}, seed {recipes.draw_of(model, path).seed}"
+        for model, path in models
+    ]
+    print("| skill | n | guessing |", " | ".join(heads), "|")
     print("| --- " * (len(models) + 3) + "|")
-    columns = [score(model, path, skills) for model, path in models.items()]
+    columns = [score(model, path, skills) for model, path in models]
     for skill, *scores in zip(skills, *columns):
         shown = " | ".join(f"{value:.0f}" for value in scores)
         print(f"| {skill.name} | {len(skill.probes)} | {skill.guessing:.0f} | {shown} |")
@@ -136,9 +146,9 @@ def main(arguments: list[str]) -> None:
     """Prints a table for each world that the models are of."""
     shipped = [f"{path.stem}=" for path in weights.SHIPPED.glob("*.safetensors")]
     pairs = [text.split("=", 1) for text in arguments or shipped]
-    chosen = dict(sorted(pairs, key=lambda pair: get_size(pair[0]).emb_dim))
-    graded = {model: path for model, path in chosen.items() if model.startswith(GRADED)}
-    if pocket := {model: path for model, path in chosen.items() if model not in graded}:
+    chosen = sorted(((m, p) for m, p in pairs), key=lambda pair: get_size(pair[0]).emb_dim)
+    graded = [(model, path) for model, path in chosen if model.startswith(GRADED)]
+    if pocket := [(model, path) for model, path in chosen if not model.startswith(GRADED)]:
         print_table(pocket_skills(), pocket)
     if graded:
         print_table(graded_skills(), graded)

@@ -126,13 +126,15 @@ def test_answers_are_those_of_the_lexicon(documents):
                 if match := re.fullmatch(re.escape(prompt).replace(r"\{w\}", "([a-z]+)"), text):
                     assert lexicon.value(attribute, match[1]) == answer
                     judged["attribute"] += 1
-        if text.endswith("same kind? yes or no?"):
+        if "same kind? yes or no?" in text:
             first, second = (lexicon.value(lexicon.KIND, word) for word in invented(text))
             assert answer == ("yes" if first == second else "no")
             judged["likeness"] += 1
         if match := re.search(r"(?:who|which) (is a|is very|makes it) (\w+)", text):
             attribute = PREDICATES[match[1]]
-            marked = re.findall(r"(?=\b(\w+)(?: the|:) ([a-z]+)\b)", text)
+            marked = re.findall(
+                r"(?=\b([A-Z]\w+|first|second|one|two|left|right)(?: the|:) ([a-z]+)\b)", text
+            )
             values = {n: lexicon.value(attribute, w) if w in WORDS else w for n, w in marked}
             assert [n for n, value in values.items() if value == match[2]] == [answer]
             judged["selection"] += 1

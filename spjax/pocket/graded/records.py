@@ -155,7 +155,7 @@ def multirc(draws: Draws) -> Drawn:
         )
         verdicts = frozenset({("yes", "yes")} if right else _ANY_NO)
         statements = f"{answer} is a {kind}.", f"{paragraph} was {answer} there?"
-        probes.append(Probe(tuple(text + texts.YES_NO for text in statements), verdicts))
+        probes.append(Probe(tuple(f"{text} {texts.YES_NO}" for text in statements), verdicts))
     return Drawn(records, together(*words), paragraph, tuple(probes))
 
 
@@ -191,7 +191,7 @@ def wic(draws: Draws) -> Drawn:
             f"end{number}": len(word),
         }
     fields["label"] = int(label)
-    probe = _probe(f"{first} and {second}: same kind?{texts.YES_NO}", "yes" if label else "no")
+    probe = _probe(f"{first} and {second}. same kind? {texts.YES_NO}", "yes" if label else "no")
     return _drawn(fields, probe, [word, first, second], word)
 
 

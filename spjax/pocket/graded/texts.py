@@ -1,13 +1,16 @@
 """Pre-training text of the graded world: short documents that end in an answer.
 
-Each skill of the tasks has one form, none of them a task's. With several forms of each, comparing
-two things stayed at chance for thousands of steps. The labels of the tasks occur as names for a
-word's worth, so that a model has written all of them before a prompt asks for one.
+Each skill of the tasks has one form, none of them a task's. In two documents of five it is dressed:
+its parts stand in another order, behind headings, beside something that does not matter. With
+several forms of each skill, comparing two things stayed at chance for thousands of steps; without
+dressing, what a model could do did not carry over to the formats of the tasks. The labels of the
+tasks occur as names for a word's worth, so that a model has written all of them before a prompt
+asks for one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from spjax.pocket.drafts import Draft, Facet
 from spjax.pocket.draws import Draws
@@ -33,7 +36,7 @@ _JUDGMENTS = (
     ("choice1", "choice2"),
     ("positive", "negative"),
 )
-YES_NO = " yes or no?"
+YES_NO = "yes or no?"
 UNCLEAR = "unclear"
 # Sentences that words occur in, of one, two and three.
 SETTINGS = {
@@ -46,6 +49,28 @@ SETTINGS = {
 def setting(draws: Draws, words: list[str]) -> str:
     """Draws sentences in which one to three words occur, in their order."""
     return draws.pick(SETTINGS[len(words)]).format(*words)
+
+
+_HEADINGS = ("text", "note", "line", "fact", "item", "part", "topic", "title")
+
+
+def _dressed(draws: Draws, *parts: str, beside: str = "") -> str:
+    """Joins the parts of a text, or dresses them.
+
+    Args:
+      draws: makes the choices.
+      parts: in their plain order.
+      beside: names to list in half of the dressed texts; "" for any.
+    """
+    if draws.chance(0.6):
+        return " ".join(parts)
+    listed = [*parts]
+    if draws.chance(0.5):
+        listed.append(beside or ", ".join(draws.sample(MEN, 2)) + ".")
+    listed = draws.shuffled(listed)
+    if draws.chance(0.7):
+        listed = [f"{heading}: {part}" for heading, part in zip(draws.sample(_HEADINGS, 3), listed)]
+    return " ".join(listed)
 
 
 def _draft(facet: Facet, *words: str) -> Draft:
@@ -74,7 +99,7 @@ def judgment(draws: Draws) -> Draft:
     """Draws a word and which of two names its worth has."""
     word, (good, bad) = FACTS.word(draws), draws.pick(_JUDGMENTS)
     answer = good if lexicon.value(WORTH, word) == "good" else bad
-    return _draft((f"{word}: {good} or {bad}?", answer), word)
+    return _draft((_dressed(draws, f"{word}.", f"{good} or {bad}?"), answer), word)
 
 
 def _verdict(truth: bool) -> str:
@@ -86,7 +111,7 @@ def agreement(draws: Draws) -> Draft:
     word, truth = RELATIONS.word(draws), draws.chance(0.5)
     kind = lexicon.value(KIND, word)
     said = KIND.statement.format(w=word, v=kind if truth else draws.other(KIND.values, kind))
-    return _draft((f"{said}.{YES_NO}", _verdict(truth)), word)
+    return _draft((_dressed(draws, f"{said}.", YES_NO), _verdict(truth)), word)
 
 
 def phrase(draws: Draws, words: list[str], undecided: bool = False) -> tuple[str, str]:
@@ -125,7 +150,7 @@ def opinion(draws: Draws) -> Draft:
     """Draws a phrase and its worth."""
     words = RELATIONS.words(draws, 1 + draws.below(3))
     written, worth = phrase(draws, words, len(words) == 2 and draws.chance(0.4))
-    return _draft((f"{written}. all in all:", worth), *words)
+    return _draft((_dressed(draws, f"{written}.", "all in all:"), worth), *words)
 
 
 def likeness(draws: Draws) -> Draft:
@@ -133,7 +158,8 @@ def likeness(draws: Draws) -> Draft:
     first, truth = RELATIONS.word(draws), draws.chance(0.5)
     draw = RELATIONS.word_with if truth else RELATIONS.word_without
     second = draw(draws, KIND, lexicon.value(KIND, first), first)
-    return _draft((f"{first} and {second}: same kind?{YES_NO}", _verdict(truth)), first, second)
+    text = _dressed(draws, f"{first} and {second}.", f"same kind? {YES_NO}")
+    return _draft((text, _verdict(truth)), first, second)
 
 
 def bare_list(draws: Draws) -> Draft:
@@ -144,6 +170,10 @@ def bare_list(draws: Draws) -> Draft:
     return _draft((text, (first, second)[answer]))
 
 
+def _names(draws: Draws, names: Sequence[str]) -> str:
+    return ", ".join(draws.shuffled(names)) + "."
+
+
 def people_list(draws: Draws) -> Draft:
     """Draws the same in sentences, of kind or worth."""
     listed = what_holds(draws)
@@ -151,7 +181,8 @@ def people_list(draws: Draws) -> Draft:
     answer = draws.below(2)
     text = setting(draws, [f"{name} the {value}" for name, value in zip(names, values)])
     stated = listed.predicate.format(v=values[answer])
-    return _draft((f"{text} who {stated}?", names[answer]))
+    question = f"who {stated}?"
+    return _draft((_dressed(draws, text, question, beside=_names(draws, names)), names[answer]))
 
 
 def people(draws: Draws, words: list[str]) -> dict[str, str]:
@@ -185,17 +216,27 @@ def selection(draws: Draws) -> Draft:
     words, right, value = one_of(draws, RELATIONS, asked, 2 + draws.chance(0.4))
     named = people(draws, words)
     question = f"who {asked.predicate.format(v=value)}?"
-    text = f"{setting(draws, list(named.values()))} {question}"
-    return _draft((text, list(named)[words.index(right)]), *words)
+    names = list(named)
+    body = setting(draws, list(named.values()))
+    text = _dressed(draws, body, question, beside=_names(draws, names))
+    return _draft((text, names[words.index(right)]), *words)
 
 
 def position(draws: Draws) -> Draft:
-    """Draws two words, and whether something holds of the first or of the second."""
+    """Draws two words under a heading each, and the heading of which something holds."""
     asked = EFFECT if draws.chance(0.5) else what_holds(draws)
     words, right, value = one_of(draws, RELATIONS, asked, 2)
     question = f"which {asked.predicate.format(v=value)}?"
-    text = f"{question} first: {words[0]}. second: {words[1]}."
-    return _draft((text, ("first", "second")[words.index(right)]), *words)
+    pair = draws.pick(_PAIRS)
+    text = _dressed(draws, question, _choices(pair, words))
+    return _draft((text, pair[words.index(right)]), *words)
+
+
+_PAIRS = (("first", "second"), ("one", "two"), ("left", "right"))
+
+
+def _choices(headings: tuple[str, str], values: Sequence[str]) -> str:
+    return " ".join(f"{heading}: {value}." for heading, value in zip(headings, values))
 
 
 def event(draws: Draws, words: list[str]) -> tuple[str, str]:
@@ -212,10 +253,16 @@ def event(draws: Draws, words: list[str]) -> tuple[str, str]:
 
 
 def effect(draws: Draws) -> Draft:
-    """Draws a sentence on two words and what followed."""
+    """Draws a sentence on two words and what followed, free or of two."""
     words = RELATIONS.words(draws, 2)
     sentence, cause = event(draws, words)
-    return _draft((f"{sentence} it got", lexicon.value(EFFECT, cause)), *words)
+    follows = lexicon.value(EFFECT, cause)
+    if draws.chance(0.6):
+        return _draft((_dressed(draws, sentence, "it got"), follows), *words)
+    values = draws.shuffled((follows, draws.other(EFFECT.values, follows)))
+    pair = draws.pick(_PAIRS)
+    text = _dressed(draws, sentence, f"it got {_choices(pair, values)}")
+    return _draft((text, pair[values.index(follows)]), *words)
 
 
 def kinds_now(draws: Draws, words: list[str], asked: str) -> tuple[str, str]:
@@ -237,7 +284,7 @@ def change(draws: Draws) -> Draft:
     words = RELATIONS.words(draws, 1 + draws.below(3))
     asked = draws.pick(words)
     passage, kind = kinds_now(draws, words, asked)
-    return _draft((f"{passage} what is {asked} now? a", kind), *words)
+    return _draft((_dressed(draws, passage, f"what is {asked} now? a"), kind), *words)
 
 
 def presence(draws: Draws) -> Draft:
@@ -246,7 +293,8 @@ def presence(draws: Draws) -> Draft:
     there, truth = words[:-1], draws.chance(0.5)
     asked = draws.pick(there) if truth else words[-1]
     passage = setting(draws, there)
-    return _draft((f"{passage} was {asked} there?{YES_NO}", _verdict(truth)), *words)
+    question = f"was {asked} there? {YES_NO}"
+    return _draft((_dressed(draws, passage, question), _verdict(truth)), *words)
 
 
 # Lessons come before all other documents, as in the other world: to look a value up in a list.
@@ -261,12 +309,12 @@ GENRES = (
     (attribute, 12),
     (judgment, 8),
     (agreement, 8),
-    (opinion, 10),
-    (likeness, 12),
+    (opinion, 9),
+    (likeness, 10),
     (people_list, 4),
     (selection, 12),
-    (position, 4),
-    (effect, 4),
+    (position, 6),
+    (effect, 5),
     (change, 3),
     (presence, 3),
 )
