@@ -13,6 +13,7 @@ FOLDER = "folder"
 _CELL = ["arm", "method", "model", "prompt_length", "init", "settings", "task", "seed"]
 _OF_CELL = [*_CELL, "learning_rate", statistics.PRETRAINING_SEED]  # as far as there are columns
 _OF_STUDY = ("study", "arm", "settings", FOLDER)
+_CONSTANTS = {"model": ("model_parameters",), "task": ("majority_score", "ceiling", "scored_on")}
 _TASKLESS = "taskless_"  # the same task without its name in the text
 
 
@@ -27,9 +28,11 @@ def read(study_folders: Sequence[Path]) -> pd.DataFrame:
       The rows, with clean types as of `statistics.load`.
 
     Raises:
-      ValueError: a folder has no usable results.csv, or two disagree: runs with an equal key have
-        different values, or runs with different keys measure the same cell.
+      ValueError: a folder is given twice or has no usable results.csv, or two disagree: runs with
+        an equal key have different values, runs with different keys measure the same cell, or a
+        model or task is not the same in both.
     """
+    check_different(study_folders)
     parts = [statistics.read(folder).assign(**{FOLDER: str(folder)}) for folder in study_folders]
     for part in parts:
         for name in ("arm", "init", "settings"):
@@ -44,9 +47,19 @@ def read(study_folders: Sequence[Path]) -> pd.DataFrame:
     if statistics.PRETRAINING_SEED in rows.columns:  # which an older results.csv lacks
         rows[statistics.PRETRAINING_SEED] = rows[statistics.PRETRAINING_SEED].fillna(0)
     _check_equal_keys(rows)
-    rows = _single_tasks(_once(rows))
+    rows = _single_tasks(rows)
+    _check_constants(rows)
+    rows = _once(rows)
     _check_cells(rows)
     return statistics.checked(rows.drop(columns=FOLDER))
+
+
+def check_different(study_folders: Sequence[Path]) -> None:
+    """Raises ValueError where two paths are of one folder."""
+    seen: dict[Path, Path] = {}
+    for folder in study_folders:
+        if (first := seen.setdefault(folder.resolve(), folder)) is not folder:
+            raise ValueError(f"{folder} and {first} are the same folder: give it once.")
 
 
 def _check_equal_keys(rows: pd.DataFrame) -> None:
@@ -71,6 +84,24 @@ def _check_equal_keys(rows: pd.DataFrame) -> None:
                         f"the run {key} is in {first[FOLDER]} and in {other[FOLDER]}, and only "
                         f"one of them has a {name}. Leave one of the folders out, or delete the "
                         "run from one and sweep it again"
+                    )
+
+
+def _check_constants(rows: pd.DataFrame) -> None:
+    """Raises ValueError where folders disagree on the size of a model or on facts of a task."""
+    parts = [statistics.checked(part) for _, part in rows.groupby(FOLDER, sort=False)]
+    known = pd.concat(parts, ignore_index=True).round(6)
+    known["scored_on"] = known["scored_on"].where(known[statistics.SCORE].notna())
+    for name, constants in _CONSTANTS.items():
+        for constant in constants:
+            firsts = known[known[constant].notna()].drop_duplicates([name, FOLDER])
+            for item, values in firsts.groupby(name):
+                one, *others = values.drop_duplicates(constant).to_dict("records")
+                if others:
+                    raise ValueError(
+                        f"the folders do not belong together: {name} {item} has the {constant} "
+                        f"{one[constant]} in {one[FOLDER]} and {others[0][constant]} in "
+                        f"{others[0][FOLDER]}. Leave one of the folders out"
                     )
 
 

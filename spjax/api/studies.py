@@ -155,18 +155,19 @@ def plot(
         folder beside the first, named after all.
 
     Raises:
-      ValueError: a folder is not that of a study, its results cannot be used, two folders have
-        conflicting results, or a figure is unknown or has nothing to show.
+      ValueError: a folder is given twice or is not that of a study, its results cannot be used, two
+        folders disagree, or a figure is unknown or has nothing to show.
     """
-    from spjax.analysis import report, statistics
+    from spjax.analysis import joined, report, statistics
 
-    folder_of = {os.path.realpath(folder): Path(folder) for folder in study_folders}
-    if not folder_of:
+    folders = [Path(folder) for folder in study_folders]
+    if not folders:
         raise ValueError("no study folder is given; name one or more that sweeps have written.")
-    studies = {folder: _stored_study(folder) for folder in folder_of.values()}
-    first = next(iter(studies))
+    joined.check_different(folders)
+    studies = {folder: _stored_study(folder) for folder in folders}
+    first = folders[0]
     if output_dir or len(studies) > 1:
-        together = first.parent / "+".join(os.path.basename(path) for path in folder_of)
+        together = first.parent / "+".join(folder.resolve().name for folder in folders)
         output = Path(output_dir) if output_dir else together
         text = report.finish_joined(studies, output, figures)
     else:

@@ -173,6 +173,27 @@ def test_different_runs_of_one_cell(folders, results, tmp_path):
         joined.read([folders[0], other])
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model_parameters": 5}, "model pocket_.* has the model_parameters .* and 5 in .*other"),
+        ({"majority_score": 12.5}, "task pocket_.* has the majority_score .* and 12.5 in .*other"),
+        ({"test_score": np.nan}, "task pocket_.* the scored_on test in .* and validation in .*oth"),
+    ],
+)
+def test_models_and_tasks_are_the_same_in_all_folders(folders, results, tmp_path, values, message):
+    part = results[:1].assign(study="other", key="abcdef123456", arm="more", **values)
+    other = write(tmp_path, part)
+    with pytest.raises(ValueError, match=f"{message}.*Leave one of the folders out"):
+        joined.read([folders[0], other])
+
+
+def test_a_mixture_under_two_arms_counts_once(folders, tmp_path):
+    rows = pd.read_csv(folders[1] / "results.csv").assign(study="again", arm="full")
+    again = write(tmp_path, rows)
+    assert len(joined.read([*folders, again])) == len(joined.read(folders))
+
+
 def test_results_without_keys(folders, results, tmp_path):
     other = write(tmp_path, results[7:8].assign(study="other").drop(columns="key"))
     with pytest.raises(ValueError, match="other has no column key"):
@@ -195,10 +216,12 @@ def test_plot_of_several_studies(folders, tmp_path):
 
 
 def test_plot_of_one_study(folders, tmp_path):
-    result = spjax.plot(folders[0], folders[0])
+    result = spjax.plot(folders[0])
     assert result.folder == folders[0]
     elsewhere = spjax.plot(folders[0], output_dir=tmp_path / "out", figures=["score_over_length"])
     assert [path.name for path in elsewhere.figures] == ["score_over_length.png"]
+    with pytest.raises(ValueError, match="scaling and .*scaling are the same folder: give it once"):
+        spjax.plot(folders[0], tmp_path / "out" / ".." / "scaling")
     with pytest.raises(ValueError, match="no study folder is given"):
         spjax.plot()
     with pytest.raises(ValueError, match="unknown figure 'pie'"):

@@ -265,6 +265,7 @@ def conflicting(tmp_path, **values):
 def change_size(tmp_path):
     rows = small(synthetic.study(), TASKS[:1])
     other = rows.assign(model_parameters=rows["model_parameters"] + 1, arm="more")
+    other["key"] = "f" + other["key"].str[1:]
     return [write(tmp_path / "one", rows), write(tmp_path / "two", other)]
 
 
@@ -297,7 +298,7 @@ def other_scores_of_a_run(path):
 
 
 def another_task_of_the_name(path):
-    return conflicting(path, majority_score=1.0, arm="x")
+    return conflicting(path, majority_score=1.0, arm="x", key="f" * 12)
 
 
 @pytest.mark.parametrize(
@@ -308,8 +309,8 @@ def another_task_of_the_name(path):
         (no_rows, "a/results.csv.*no rows"),
         (nothing, "no study folder is given"),
         (twice, "are the same folder: give it once"),
-        (other_scores_of_a_run, "conflicting cells, first key 0.* in .*one and 1.0 .*two"),
-        (another_run_of_a_cell, "conflicting cells, first arm"),
+        (other_scores_of_a_run, "run 000000000000 is in .*one and in .*two.* and 1.0"),
+        (another_run_of_a_cell, "one and .*two have different runs of the same cell"),
         (another_task_of_the_name, "task pocket_boolq has the majority_score 60.0 in .*one and 1"),
         (change_size, "do not belong together: model pocket_200k has the model_parameters 211000"),
     ],

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spjax.analysis import rates, statistics
+from spjax.analysis import joined, statistics
 from spjax.files import DamagedFile, read_bytes, read_json, reason
 from spjax.studies.results import SUMS
 
-_SOURCE = "source"  # column: the number of the folder that a row is from
 STUDY_FILE, RESULTS_FILE, NOTES_FILE = "study.gin", "results.csv", "README.md"
-_SCORES = (statistics.SCORE, "validation_score")
 _TEXT_BYTES = 200_000  # longer files are linked only
 _PRECISION = 1e-6  # points
 
@@ -99,75 +97,25 @@ def read(folder: Path, name: str) -> StoredStudy:
 def merge(studies: Sequence[StoredStudy]) -> tuple[pd.DataFrame, list[str]]:
     """Returns the results of several studies as those of one, and notes on runs that they share.
 
-    A run that several folders hold with the same scores counts once.
-
     Returns:
       The rows and the notes.
 
     Raises:
-      ValueError: a folder is given twice, or two folders disagree on a run, a cell, the size of a
-        model, or the constants of a task.
+      ValueError: as `joined.read`.
     """
-    seen: dict[Path, Path] = {}
-    for study in studies:
-        if (first := seen.setdefault(study.folder.resolve(), study.folder)) is not study.folder:
-            raise ValueError(f"{study.folder} and {first} are the same folder: give it once.")
-    parts = [study.results.assign(**{_SOURCE: i}) for i, study in enumerate(studies)]
-    rows = pd.concat(parts, ignore_index=True)
     if len(studies) == 1:
-        return rows.drop(columns=_SOURCE), []
-    folders = [study.folder for study in studies]
-    rows[statistics.PROMPTS_NAMED] = rows[statistics.PROMPTS_NAMED].any()
-    _check_constant(rows, folders, "model", "model_parameters")
-    for constant in ("majority_score", "ceiling", "scored_on"):
-        _check_constant(rows, folders, "task", constant)
-    if "key" in rows.columns:
-        _check_scores(rows[rows["key"].notna()], folders, ["key"])
-    cell = [*rates.CHOICE, *(["learning_rate"] if "learning_rate" in rows.columns else [])]
-    cell += ["task", statistics.PRETRAINING_SEED, "seed"]
-    _check_scores(rows, folders, cell)
-    source_of_cell = rows.groupby(cell, dropna=False)[_SOURCE].transform("min")
-    repeated = rows[_SOURCE] != source_of_cell
-    notes = [
-        f"{count} rows of {folders[i]} are in another folder too, with the same scores, and count "
-        "once."
-        for i, count in rows.loc[repeated, _SOURCE].value_counts(sort=False).items()
-    ]
-    return rows[~repeated].drop(columns=_SOURCE).reset_index(drop=True), notes
-
-
-def _check_constant(rows: pd.DataFrame, folders: Sequence[Path], name: str, constant: str) -> None:
-    """Demands that folders agree on a value of each model or task."""
-    known = rows[rows[constant].notna()]
-    for item, part in known.groupby(name):
-        firsts = part.drop_duplicates(_SOURCE)
-        first, *others = zip(firsts[_SOURCE], firsts[constant])
-        for source, value in others:
-            if not _equal(first[1], value):
-                raise ValueError(
-                    f"the folders do not belong together: {name} {item} has the {constant} "
-                    f"{first[1]} in {folders[first[0]]} and {value} in {folders[source]}. Make a "
-                    "page for each."
-                )
-
-
-def _check_scores(rows: pd.DataFrame, folders: Sequence[Path], cell: list[str]) -> None:
-    """Demands that rows of an equal cell in several folders have equal scores and runs."""
-    scores = [name for name in (*_SCORES, "status") if name in rows.columns]
-    several = rows.groupby(cell, dropna=False)[_SOURCE].transform("nunique") > 1
-    for _, part in rows[several].groupby(cell, dropna=False):
-        first, *others = part.drop_duplicates(_SOURCE).to_dict("records")
-        for other in others:
-            if not all(_equal(first[name], other[name]) for name in scores):
-                shown = ", ".join(f"{name} {first[name]}" for name in cell if first[name] != "")
-                values = (
-                    f"{row[statistics.SCORE]} ({row['status']}) in {folders[row[_SOURCE]]}"
-                    for row in (first, other)
-                )
-                raise ValueError(
-                    f"the folders have conflicting cells, first {shown}: {statistics.SCORE} "
-                    f"{' and '.join(values)}. Make a page for each of them."
-                )
+        return studies[0].results, []
+    rows = joined.read([study.folder for study in studies])
+    notes, seen = [], set(studies[0].results["key"])
+    for study in studies[1:]:
+        keys = set(study.results["key"])
+        if count := len(keys & seen):
+            notes.append(
+                f"{count} runs of {study.folder} are in another folder too, with the same results, "
+                "and count once in each role."
+            )
+        seen |= keys
+    return rows, notes
 
 
 def _equal(one: Any, other: Any) -> bool:
