@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 
 from spjax.analysis import claim_parts, criteria
@@ -251,28 +250,26 @@ CLAIMS = (
 
 def check(
     results: pd.DataFrame,
-    items: Mapping[str, np.ndarray] | None = None,
     prompt_facts: PromptFacts | None = None,
 ) -> list[Judgment]:
     """Judges all claims, on all tasks and with each left out.
 
     Args:
       results: rows of results.csv.
-      items: as in `statistics.suite`.
       prompt_facts: of `prompt_claims.read`, for C12 to C14.
 
     Raises:
       ValueError: as `statistics.main_runs`.
     """
     facts = prompt_facts or PromptFacts()
-    whole = of_results(results, items, facts)
+    whole = of_results(results, facts)
     judgments = judge(whole)
     if len(whole.tasks) < 3:  # no variance over tasks without one of two
         return judgments
     others: dict[str, dict[str, str]] = {}
     of_task = results["task"].str.removesuffix(":sentinel")
     for task in whole.tasks:
-        remaining = of_results(results[of_task != task], items, facts.without(task))
+        remaining = of_results(results[of_task != task], facts.without(task))
         for judgment in judge(remaining):
             others.setdefault(judgment.claim.id, {})[task] = judgment.verdict
     return [

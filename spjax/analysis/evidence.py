@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 
 from spjax.analysis import arms, prompt_claims, statistics, transfer
@@ -67,21 +66,19 @@ class Evidence:
 
 def of_results(
     results: pd.DataFrame,
-    items: Mapping[str, np.ndarray] | None = None,
     prompt_facts: prompt_claims.PromptFacts | None = None,
 ) -> Evidence:
     """Returns the estimates of a study.
 
     Args:
       results: rows of results.csv.
-      items: as in `statistics.suite`.
       prompt_facts: of `prompt_claims.read`.
 
     Raises:
       ValueError: as `statistics.main_runs`.
     """
     runs = statistics.main_runs(results)
-    suite = statistics.suite(runs, items)
+    suite = statistics.suite(runs)
     counts = statistics.checked(results).groupby("model")["model_parameters"].max()
     sizes = {str(name): int(count) for name, count in counts.sort_values(kind="stable").items()}
     roles = arms.roles(runs)
@@ -100,7 +97,7 @@ def of_results(
             of_arms[role, row.model] = estimate
     inits, notes = {}, [*suite.notes, *_unjudged(runs, roles)]
     if prompting:
-        of_inits = statistics.suite(default_arm(statistics.initialisation_runs(results)), items)
+        of_inits = statistics.suite(default_arm(statistics.initialisation_runs(results)))
         inits = dict(of_inits.estimates)
         notes += [note for note in of_inits.notes if note not in notes]
     of_spans = runs["variant"].map(roles) == arms.SPAN_CORRUPTION
@@ -143,5 +140,6 @@ def _zeros(runs: pd.DataFrame, tasks: tuple[str, ...]) -> dict[str, Estimate]:
         return {}
     scores = runs[statistics.SCORE]
     shares = (100.0 * (scores < ZERO)).where(scores.notna())
-    suite = statistics.suite(runs.assign(**{statistics.SCORE: shares}), tasks=tasks)
+    runs = runs.assign(**{statistics.SCORE: shares, statistics.ITEM_SCORES: None})
+    suite = statistics.suite(runs, tasks=tasks)
     return {model: estimate for (_, model), estimate in suite.estimates.items()}

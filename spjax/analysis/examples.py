@@ -17,7 +17,7 @@ _EXAMPLES, _DRAW, _SHOWN = r":n(\d+)", r":seed(\d+)", r"\bk=(\d+)"
 
 
 def curves(results: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Returns mean over tasks and interval over seeds of each line and model by number of examples.
+    """Returns mean over tasks and its interval of each line and model by number of examples.
 
     Args:
       results: the rows of results.csv. Runs of the same number and another draw of examples count

@@ -12,7 +12,7 @@ from spjax.analysis import arms, statistics
 FOLDER = "folder"
 _CELL = ["arm", "method", "model", "prompt_length", "init", "settings", "task", "seed"]
 _OF_CELL = [*_CELL, "learning_rate", statistics.PRETRAINING_SEED]  # as far as there are columns
-_OF_STUDY = ("study", "arm", "settings", FOLDER)
+_OF_STUDY = ("study", "arm", "settings", statistics.ITEM_SCORES, FOLDER)
 _CONSTANTS = {"model": ("model_parameters",), "task": ("majority_score", "ceiling", "scored_on")}
 _TASKLESS = "taskless_"  # the same task without its name in the text
 
@@ -127,7 +127,8 @@ def _single_tasks(rows: pd.DataFrame) -> pd.DataFrame:
         row |= {"arm": row["arm"] if shared else f"{row['arm']}_{arms.MULTITASK}"}
         for task in dict.fromkeys((*validation, *test)):
             scores = {"validation_score": validation.get(task), statistics.SCORE: test.get(task)}
-            unknown = {"majority_score": None, "ceiling": None}  # known of the mixture alone
+            # Known of the mixture alone.
+            unknown = {"majority_score": None, "ceiling": None, statistics.ITEM_SCORES: None}
             name = task if task in tasks else name_of.get(task.removeprefix(_TASKLESS), task)
             parts.append(row | scores | unknown | {"task": name})
     return pd.DataFrame(parts, columns=rows.columns)

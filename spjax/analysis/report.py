@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from spjax import text_tables
@@ -82,7 +81,8 @@ def finish_joined(
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         (output / SUMS).unlink(missing_ok=True)
-        write_text(output / "results.csv", results.to_csv(index=False, lineterminator="\n"))
+        rows = results.drop(columns=statistics.ITEM_SCORES, errors="ignore")
+        write_text(output / "results.csv", rows.to_csv(index=False, lineterminator="\n"))
         write_sums(output / SUMS, ("results.csv",))
     return _finish(results, title, output, list(studies), usual, names)
 
@@ -105,10 +105,9 @@ def _finish(
                 if names:
                     raise
                 absent.append(f"not drawn: {name}: {error}")
-    items = _items(results, study_folders)
     facts = prompt_claims.read(study_folders, results)
-    judged = claims.check(results, items, facts)
-    saturated = saturation.markdown(saturation.of_results(results, items))
+    judged = claims.check(results, facts)
+    saturated = saturation.markdown(saturation.of_results(results))
     transferred = transfer.markdown(results)
     parts = [tables.markdown(results), transferred, rates.markdown(results)]
     parts.append(settings.markdown(results))
@@ -122,17 +121,6 @@ def _finish(
     shown += [f"scores on other tasks: {folder / 'table.md'}"] if transferred else []
     shown += [f"times until convergence: {folder / 'convergence.md'}"] if timed else []
     return "\n".join([tables.table(results), _verdicts(judged), "", *shown])
-
-
-def _items(results: pd.DataFrame, study_folders: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Returns scores of single test items by run key, without those of runs on several tasks."""
-    items: dict[str, np.ndarray] = {}
-    for folder in study_folders:
-        items |= statistics.load_items(folder)
-    if "key" not in results.columns:
-        return {}
-    tasks = results.groupby("key")["task"].nunique()
-    return {key: scores for key, scores in items.items() if tasks.get(key, 1) == 1}
 
 
 def _write_times(

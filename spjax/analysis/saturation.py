@@ -12,7 +12,7 @@ the gain over P = 1 that the curve promises is reached, 10^(1/b).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,14 +94,11 @@ def locate(
     return Saturation(lengths[-1], first(lower), first(upper), *fit)
 
 
-def of_results(
-    results: pd.DataFrame, items: Mapping[str, np.ndarray] | None = None
-) -> pd.DataFrame:
+def of_results(results: pd.DataFrame) -> pd.DataFrame:
     """Returns the saturation of every variant and model, over tasks and for each task.
 
     Args:
       results: rows of results.csv.
-      items: as in `statistics.suite`.
 
     Returns:
       Columns variant, model, model_parameters, task ("" for the mean over tasks) and those of
@@ -111,11 +108,11 @@ def of_results(
       ValueError: as `statistics.main_runs`.
     """
     runs = statistics.main_runs(results)
-    suite = statistics.suite(runs, items)
+    suite = statistics.suite(runs)
     suites = {"": suite}
     if len(suite.tasks) > 1:
         parts = ((task, runs[runs["task"] == task]) for task in suite.tasks)
-        suites |= {task: statistics.suite(part, items) for task, part in parts}
+        suites |= {task: statistics.suite(part) for task, part in parts}
     rows = []
     for task, of_task in suites.items():
         prompts = of_task.cells[of_task.cells["prompt_length"] > 0]

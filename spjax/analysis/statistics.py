@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from spjax import methods
-from spjax.analysis import arms, rates
+from spjax.analysis import arms, rates, resampling
 from spjax.analysis.resampling import Estimate, Sample
 from spjax.files import DamagedFile, check_sum, read_bytes
 from spjax.studies.results import ITEMS, SUMS
@@ -27,6 +27,7 @@ PROMPT_TUNING, FULL_FINE_TUNING = methods.PAPER, methods.PAPER_FULL
 INITIALISATION_ARM = "initialisation"
 PRETRAINING_SEED = "pretraining_seed"  # which draw of the frozen model; 0 where there is but one
 SCORE = "test_score"
+ITEM_SCORES = "item_scores"  # column: scores of the items of a run's test set in percent, or none
 PAPER_LENGTH = 100  # the default prompt length, Lester et al. 2021 §3
 COLUMNS = (
     *("arm", "model", "model_parameters", "task", "method", "prompt_length", "init", "seed"),
@@ -52,8 +53,9 @@ class Suite:
     cells: one row a cell, ordered by line, then by size: line, variant, method, prompt_length,
       init, model, model_parameters, mean, std (over suite runs, ddof=1; NaN for one), seeds
       (complete suite runs), expected (those the variant has anywhere in the study), low and high
-      (the 95 % interval of the mean for these tasks, by `resampling`; NaN for one suite run). A
-      cell without one complete suite run has seeds 0 and NaN scores.
+      (the 95 % interval of the mean for these tasks, by `resampling`; NaN for one suite run), items
+      (the fewest test items of a task, 1 where the interval is not over items). A cell without one
+      complete suite run has seeds 0 and NaN scores.
     tasks: the tasks averaged over. majority, ceiling: their means in percent, NaN when unknown.
     notes: for the reader, on omitted, incomplete and diverged runs.
     estimates: by line and model, of the cells that have scores.
@@ -75,7 +77,10 @@ def load(study_folder: Path) -> pd.DataFrame:
 
 
 def read(study_folder: Path) -> pd.DataFrame:
-    """Reads the rows of results.csv as they are written; errors are those of `load`."""
+    """Reads the rows of results.csv as they are written; errors are those of `load`.
+
+    Runs of which items.parquet has the scores of single test items have these as `ITEM_SCORES`.
+    """
     path = Path(study_folder) / "results.csv"
     if not path.is_file():
         raise ValueError(
@@ -90,13 +95,15 @@ def read(study_folder: Path) -> pd.DataFrame:
             raise ValueError("it is cut short, in the middle of a row")
         results = pd.read_csv(io.BytesIO(data))
         checked(results)  # for the error, which names this file
-        return results
     except DamagedFile as error:  # which names the file
         raise ValueError(f"{error}; {again}") from error
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path} is empty: not even column names; run the sweep again") from None
     except (OSError, ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"cannot use {path}: {error}; {again}") from error
+    if (items := load_items(study_folder)) and "key" in results.columns:
+        results[ITEM_SCORES] = [items.get(key) for key in results["key"]]
+    return results
 
 
 def load_items(study_folder: Path) -> dict[str, np.ndarray]:
@@ -265,7 +272,6 @@ def initialisation_runs(results: pd.DataFrame) -> pd.DataFrame:
 
 def suite(
     runs: pd.DataFrame,
-    items: Mapping[str, np.ndarray] | None = None,
     tasks: tuple[str, ...] | None = None,
 ) -> Suite:
     """Averages over tasks for each suite run, then computes means, deviations and intervals.
@@ -276,14 +282,13 @@ def suite(
 
     Args:
       runs: of `main_runs` or `initialisation_runs`.
-      items: by run key, scores of the items of the run's test set in percent.
       tasks: to average over instead.
     """
     tasks = _shared_tasks(runs) if tasks is None else tasks
     unit = [*_CELL, *_RUN]
     scores = runs.set_index([*unit, "task"])[SCORE].unstack("task")
     scores = scores.reindex(columns=list(tasks))
-    estimates = _estimates(runs, scores, items or {})
+    estimates = _estimates(runs, scores)
     cells = _spread(scores.mean(axis=1, skipna=False).groupby(level=_CELL), runs, estimates)
     used = runs[runs["task"].isin(tasks)]
     return Suite(
@@ -304,9 +309,9 @@ def by_task(runs: pd.DataFrame) -> pd.DataFrame:
     """
     parts = []
     for task, part in runs.groupby("task", sort=True):
-        scores = part.set_index([*_CELL, *_RUN])[[SCORE]]
-        grouped = scores[SCORE].groupby(level=_CELL)
-        cells = _spread(grouped, part, _estimates(part, scores, {}))
+        scores = part.set_index([*_CELL, *_RUN])[[SCORE]].set_axis([task], axis=1)
+        grouped = scores[task].groupby(level=_CELL)
+        cells = _spread(grouped, part, _estimates(part, scores))
         constants = {
             "majority": _task_constant(part, "majority_score", (task,)),
             "ceiling": _task_constant(part, "ceiling", (task,)),
@@ -383,9 +388,7 @@ def _shared_tasks(runs: pd.DataFrame) -> tuple[str, ...]:
     return tuple(sorted(max(candidates, key=kept)))
 
 
-def _estimates(
-    runs: pd.DataFrame, scores: pd.DataFrame, items: Mapping[str, np.ndarray]
-) -> dict[tuple[str, str], Estimate]:
+def _estimates(runs: pd.DataFrame, scores: pd.DataFrame) -> dict[tuple[str, str], Estimate]:
     """Returns estimates by line and model, of scores with a row a suite run and a column a task."""
     complete = scores.dropna().droplevel([name for name in _CELL if name not in ("line", "model")])
     if complete.empty:
@@ -401,24 +404,23 @@ def _estimates(
     at_M = [draws.index(draw) for draw in index.get_level_values(PRETRAINING_SEED)]
     at_S = [seeds.index(seed) for seed in index.get_level_values("seed")]
     scores_CTMS[at_C, :, at_M, at_S] = complete.to_numpy(float)
-    of_tasks = [_items(runs, task, places, items) for task in complete.columns]
+    of_tasks = [_items(runs, task, places) for task in complete.columns]
     sample = Sample(scores_CTMS, of_tasks)
     estimates = ((name, sample.estimate(place)) for name, place in places.items())
     return {name: estimate for name, estimate in estimates if estimate is not None}
 
 
 def _items(
-    runs: pd.DataFrame,
-    task: str,
-    places: Mapping[tuple[str, str], int],
-    items: Mapping[str, np.ndarray],
+    runs: pd.DataFrame, task: str, places: Mapping[tuple[str, str], int]
 ) -> np.ndarray | None:
     """Returns mean item scores of a task by cell; None where a cell's runs lack them."""
-    part = runs[runs["task"] == task] if items else runs[:0]
+    if ITEM_SCORES not in runs.columns:
+        return None
+    part = runs[runs["task"] == task]
     scores: list[list[np.ndarray]] = [[] for _ in places]
-    for row in part.itertuples():
-        if (row.line, row.model) in places and row.key in items:
-            scores[places[row.line, row.model]].append(items[row.key])
+    for line, model, of_run in zip(part["line"], part["model"], part[ITEM_SCORES]):
+        if (line, model) in places and isinstance(of_run, np.ndarray):
+            scores[places[line, model]].append(of_run)
     lengths = {len(values) for of_cell in scores for values in of_cell}
     if not all(scores) or len(lengths) != 1:
         return None
@@ -436,12 +438,14 @@ def _spread(
     last = cells["method"] == FULL_FINE_TUNING
     order = ["last", "variant", "prompt_length", "line", "model_parameters", "model"]
     cells = cells.assign(last=last).sort_values(order, ignore_index=True).drop(columns="last")
-    bounds = np.full((len(cells), 2), np.nan)
+    bounds, items = np.full((len(cells), 2), np.nan), np.ones(len(cells), int)
     for place, name in enumerate(zip(cells["line"], cells["model"])):
         if name in estimates:
             cells.loc[place, "mean"] = estimates[name].value
-            bounds[place] = np.clip(estimates[name].interval(these_tasks=True), 0, 100)
-    return cells.assign(low=bounds[:, 0], high=bounds[:, 1])
+            if not estimates[name].trained_once:  # items alone do not say how training varies
+                bounds[place] = np.clip(estimates[name].interval(these_tasks=True), 0, 100)
+                items[place] = estimates[name].units[resampling.ITEMS]
+    return cells.assign(low=bounds[:, 0], high=bounds[:, 1], items=items)
 
 
 def _task_constant(runs: pd.DataFrame, column: str, tasks: Iterable[str]) -> float:

@@ -51,6 +51,7 @@ def differences(runs: pd.DataFrame, roles: Mapping[str, str]) -> list[Difference
         for value in _values(run):
             if value["scored on"] != value["trained on"]:
                 fact = {"task": value["scored on"], statistics.SCORE: value["value"]}
+                fact |= {statistics.ITEM_SCORES: None}  # of the task that was trained on
                 scores.append(run | fact | {"trained_on": run["task"], "metric": value["metric"]})
     if not scores:
         return []

@@ -82,7 +82,10 @@ class StudyResult:
 
     @functools.cached_property
     def results(self) -> pd.DataFrame:
-        """Returns one row for each arm and run, as in `results.csv`."""
+        """Returns one row for each arm and run, as in `results.csv`.
+
+        The column `item_scores` has the scores of single test items, as far as they are known.
+        """
         from spjax.analysis import statistics
 
         return statistics.load(self.folder)

@@ -8,7 +8,7 @@ import pytest
 import synthetic
 from synthetic import frozen_models
 
-from spjax.analysis import arms, claims, criteria, evidence
+from spjax.analysis import arms, claims, criteria, evidence, statistics
 from spjax.analysis.criteria import CANNOT_TELL, CONTRADICTED, HOLDS, NOT_MEASURED
 
 SCALING = ("C1", "C3", "C4", "C5")
@@ -200,9 +200,14 @@ def test_the_first_of_several_default_arms_is_judged_and_the_others_are_named(re
 
 
 def test_zero_scores_over_span_corruption(results):
-    estimates = evidence.of_results(frozen_models(results, failing=True))
+    frozen = frozen_models(results, failing=True)
+    items = [np.array([0.0, 100.0])] * len(frozen)
+    estimates = evidence.of_results(frozen.assign(**{statistics.ITEM_SCORES: items}))
     assert estimates.zeros["pocket_50k"].value == 0
     assert 20 < estimates.zeros["pocket_200k"].value < 60
+    # Items vary a score, not whether it is none.
+    assert {each.units["items"] for each in estimates.zeros.values()} == {1}
+    assert {each.units["items"] for each in estimates.arms.values()} == {2}
 
 
 def test_zero_scores_are_of_the_tasks_of_the_other_estimates(results):
@@ -388,8 +393,8 @@ def test_one_task_is_judged_alone(results):
 def test_items_reach_the_estimates(results):
     one = results[results["task"] == "pocket_cb"]
     random = np.random.default_rng(0)
-    items = {key: 100.0 * random.integers(0, 2, 400) for key in one["key"]}
-    estimates = evidence.of_results(one, items)
+    items = [100.0 * random.integers(0, 2, 400) for _ in one["key"]]
+    estimates = evidence.of_results(one.assign(**{statistics.ITEM_SCORES: items}))
     assert estimates.prompts[20, "pocket_3m"].covered == ("seeds", "items")
     assert estimates.prompts[20, "pocket_3m"].units["items"] == 400
 

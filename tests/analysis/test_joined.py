@@ -10,7 +10,7 @@ import synthetic
 
 import spjax
 from spjax import config
-from spjax.analysis import claims, evidence, joined, report, statistics
+from spjax.analysis import claims, evidence, joined, statistics
 from spjax.analysis.criteria import CONTRADICTED, HOLDS, NOT_MEASURED
 from spjax.studies.study import Arm, Study
 
@@ -121,13 +121,18 @@ def test_an_older_study_has_one_draw_of_pretraining(folders, results, tmp_path):
     assert len(joined.read([folders[0], again])) == len(results)
 
 
-def test_items_of_a_run_on_several_tasks_are_not_those_of_one(folders, tmp_path):
+def test_items_of_a_run_on_several_tasks_are_not_those_of_one(folders):
+    keys = [pd.read_csv(folder / "results.csv")["key"].iloc[0] for folder in folders]
+    for folder, key in zip(folders, keys):
+        table = pd.DataFrame({"key": [key], "scores": [[0.0, 100.0]]})
+        table.to_parquet(folder / "items.parquet")
     rows = joined.read(folders)
-    single, mixture = rows["key"].iloc[0], rows.query("arm == 'multitask'")["key"].iloc[0]
-    table = pd.DataFrame({"key": [single, mixture], "scores": [[0.0, 100.0], [0.0, 50.0]]})
-    table.to_parquet(folders[0] / "items.parquet")
-    assert set(report._items(rows, folders)) == {single}
-    assert report._items(rows.drop(columns="key"), folders) == {}
+    known = rows[rows[statistics.ITEM_SCORES].map(lambda scores: isinstance(scores, np.ndarray))]
+    assert list(known["key"]) == keys[:1]
+    alone = statistics.load(folders[1])
+    assert alone[statistics.ITEM_SCORES].iloc[0].tolist() == [0, 100]
+    result = spjax.plot(*folders)
+    assert statistics.ITEM_SCORES not in pd.read_csv(result.folder / "results.csv")
 
 
 def test_a_run_stays_in_every_role(folders, results, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from spjax.analysis import statistics, tables
+from spjax.analysis.figures import _style
 
 # Two tasks, two seeds, one size: suite scores by hand 60 and 70, mean 65, sample std sqrt(50).
 HAND = [("a", 0, 50.0), ("b", 0, 70.0), ("a", 1, 60.0), ("b", 1, 80.0)]
@@ -74,6 +75,38 @@ def test_one_seed_has_no_spread():
     cells = suite(hand().query("seed == 0")).cells
     assert cells["mean"].to_list() == [60]
     assert cells[["std", "low", "high"]].isna().all(axis=None)
+
+
+def test_intervals_are_over_seeds_and_items():
+    scores = [np.array(items) for items in ([49.0, 51.0], [70.0, 70.0]) * 2]
+    results = hand().assign(**{statistics.ITEM_SCORES: scores})
+    (cell,) = suite(results).cells.itertuples()
+    degrees = 12.75**2 / (2 * 6.25**2 + 0.25**2)
+    assert cell.mean == 65
+    interval = stats.t.interval(0.95, degrees, 65, np.sqrt(12.75))
+    assert (cell.low, cell.high) == pytest.approx(interval)
+    first = statistics.by_task(statistics.main_runs(results)).set_index("task").loc["a"]
+    interval = stats.t.interval(0.95, 26**2 / (25**2 + 1), 55, np.sqrt(26))
+    assert (first["low"], first["high"]) == pytest.approx(np.clip(interval, 0, 100))
+    assert cell.items == 2
+    assert _style.bars_note(suite(results).cells).endswith(", over 2 seeds and test items.")
+    assert _style.bars_note(suite(hand()).cells).endswith(", over 2 seeds.")
+    # Items alone do not tell how training varies.
+    (once,) = suite(results[results["seed"] == 0]).cells.itertuples()
+    assert np.isnan(once.low) and np.isnan(once.high)
+
+
+def test_items_are_read_with_the_results_of_their_run(tmp_path):
+    hand().assign(key=list("pqrs")).to_csv(tmp_path / "results.csv", index=False)
+    assert statistics.ITEM_SCORES not in statistics.load(tmp_path)
+    table = pd.DataFrame({"key": ["r", "p"], "scores": [[1.0, 2.0], [3.0, 4.0]]})
+    table.to_parquet(tmp_path / "items.parquet")
+    first, *others = statistics.load(tmp_path)[statistics.ITEM_SCORES]
+    assert first.tolist() == [3, 4] and others[1].tolist() == [1, 2]
+    assert others[0] is None and others[2] is None
+    (tmp_path / "items.parquet").write_bytes(b"no table")
+    with pytest.raises(ValueError, match="cannot use .*items.parquet"):
+        statistics.load(tmp_path)
 
 
 def test_a_cell_just_begun_does_not_shrink_the_tasks():

@@ -240,7 +240,8 @@ def test_two_studies_are_judged_together(tmp_path):
         scores = [list(items[key]) for key in rows["key"]]
         pd.DataFrame({"key": rows["key"], "scores": scores}).to_parquet(folder / ITEMS)
     page = Reader(spjax.write_report([one, two], tmp_path / "both.html").read_text())
-    judged = claims.check(statistics.checked(results), items)
+    whole = results.assign(**{statistics.ITEM_SCORES: results["key"].map(items)})
+    judged = claims.check(statistics.checked(whole))
     rows = page.tables["Claims and verdicts"][1:]
     assert [row[2].split(" ", 1)[1] for row in rows] == [each.verdict for each in judged]
     intervals = [row[2] for row in page.tables["Parts of C1"][1:]]

@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from spjax.analysis import transfer
+from spjax.analysis import statistics, transfer
 
 LINES = [("prompt_tuning", 20), ("full_fine_tuning", 0)]
 
@@ -52,6 +53,15 @@ def test_rows_are_metrics_of_tasks_and_columns_are_lines():
 def test_no_table_without_transfer():
     assert transfer.markdown(results().assign(transfer_metrics="{}")) == ""
     assert transfer.markdown(results().drop(columns="transfer_metrics")) == ""
+
+
+def test_items_of_the_task_trained_on_are_not_those_of_another():
+    rows = results()
+    rows[statistics.ITEM_SCORES] = [np.array([0.0, 100.0])] * len(rows)
+    runs = statistics.main_runs(rows)
+    differences = transfer.differences(runs, dict.fromkeys(runs["variant"], ""))
+    assert len(differences) == 2
+    assert {each.estimate.units["items"] for each in differences} == {1}
 
 
 @pytest.mark.parametrize("text", ["3", "x", "[]", '{"a": 3}', "[" * 100_000])

@@ -215,7 +215,8 @@ def new_figure(width: float, height: float) -> Figure:
 
 def bars_note(cells: pd.DataFrame) -> str:
     """Returns a note on the error bars and, where there are any, the hollow markers."""
-    bars = f"Bars: 95 % interval of the mean for these tasks, over {cells['seeds'].max()} seeds."
+    over = f"{cells['seeds'].max()} seeds" + (" and test items" if cells["items"].max() > 1 else "")
+    bars = f"Bars: 95 % interval of the mean for these tasks, over {over}."
     partial = (cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])
     return bars + (" Hollow markers: seeds are missing (*)." if partial.any() else "")
 

@@ -62,13 +62,12 @@ def write(studies: Sequence[StoredStudy], path: Path) -> None:
 def _page(studies: Sequence[StoredStudy], folder: Path) -> str:
     results, notes = merge(studies)
     cells = study_cells.of_results(results)
-    items = {key: scores for study in studies for key, scores in study.items.items()}
-    judged = claims.check(results, items)
+    judged = claims.check(results)
     listings = Listings(studies, results, cells, folder)
     title = ", ".join(study.name for study in studies)
     prompting = (results["method"] == statistics.PROMPT_TUNING).any()
     default = statistics.default_length(results) if prompting else 0
-    saturated = saturation.of_results(results, items)
+    saturated = saturation.of_results(results)
     summary = verdicts.headline(judged, cells, saturated, default)
     sections = {
         "summary": ("Summary", paragraphs(summary)),

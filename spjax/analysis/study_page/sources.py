@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from spjax.analysis import joined, statistics
@@ -27,7 +26,6 @@ class StoredStudy:
       name: of the study.
       folder: that `spjax sweep` wrote.
       results: of `statistics.load`.
-      items: of `statistics.load_items`.
       run_results: the `result.json` of its run folders that have one, by run key.
       problems: what is unfinished or damaged in the folder, for the reader.
       settings: the text of `study.gin`.
@@ -37,7 +35,6 @@ class StoredStudy:
     name: str
     folder: Path
     results: pd.DataFrame
-    items: Mapping[str, np.ndarray]
     run_results: Mapping[str, Mapping[str, Any]]
     problems: Sequence[str]
     settings: str
@@ -82,16 +79,16 @@ def read(folder: Path, name: str) -> StoredStudy:
       name: of the study.
 
     Raises:
-      ValueError: as `statistics.load` and `statistics.load_items`, or a file cannot be read.
+      ValueError: as `statistics.load`, or a file cannot be read.
     """
     try:
-        results, items = statistics.load(folder), statistics.load_items(folder)
+        results = statistics.load(folder)
     except ValueError as error:
         text = str(error)
         raise ValueError(text if str(folder) in text else f"{folder}: {text}") from error
     run_results, problems = _read_runs(folder, results)
     settings, notes = (_read_text(folder / file) for file in (STUDY_FILE, NOTES_FILE))
-    return StoredStudy(name, folder, results, items, run_results, problems, settings, notes)
+    return StoredStudy(name, folder, results, run_results, problems, settings, notes)
 
 
 def merge(studies: Sequence[StoredStudy]) -> tuple[pd.DataFrame, list[str]]:
