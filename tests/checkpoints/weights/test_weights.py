@@ -64,7 +64,8 @@ def test_shipped_weights_fit_their_size(name):
 
 def test_shipped_weights_are_small_and_have_a_card():
     files = list(weights.SHIPPED.glob("*.safetensors"))
-    assert {"pocket_50k", "pocket_200k", "pocket_800k", "pocket_3m"} == set(SHIPPED)
+    pocket = {"pocket_50k", "pocket_200k", "pocket_800k", "pocket_3m"}
+    assert pocket | {"graded_50k", "graded_130k"} == set(SHIPPED)
     assert sum(path.stat().st_size for path in files) < 40e6
     assert all(path.with_suffix(".json").is_file() for path in files)
 
