@@ -27,7 +27,7 @@ def digest() -> str:
     return total.hexdigest()
 
 
-def joined(earlier: Sequence[str]) -> list[str]:
+def with_present(earlier: Sequence[str]) -> list[str]:
     """Returns the digests of the processes that trained a run, this one included.
 
     Args:

@@ -63,7 +63,7 @@ class Member:
         self.batches = self.data.batches()
         if (latest := self.checkpoints.latest(arrays)) is not None:
             arrays, self.standing = latest
-            self.standing.code = code_version.joined(self.standing.code)
+            self.standing.code = code_version.with_present(self.standing.code)
             if self.standing.step < self.run.steps:
                 self.standing = self.standing.without_last()
             self.batches.set_state(self.standing.data)

@@ -60,7 +60,7 @@ def train(folders, on_progress):
         state = {"step": 0, "value": seed}
         if checkpoint.exists():
             state = json.loads(checkpoint.read_text())
-        state["code"] = code_version.joined(state.get("code", [code_version.digest()]))
+        state["code"] = code_version.with_present(state.get("code", [code_version.digest()]))
         while state["step"] < steps:
             state |= {"step": state["step"] + 1, "value": state["value"] * 16807 % 2147483647}
             if state["step"] % 3 == 0:
