@@ -131,7 +131,9 @@ def print_table(skills: Sequence[Skill], models: Sequence[tuple[str, str]]) -> N
     """
     names = [model for model, _ in models]
     heads = [
-        model if names.count(model) == 1 else f"{model}, seed {recipes.draw_of(model, path).seed}"
+        model
+        if names.count(model) == 1
+        else f"{model}, seed {recipes.model_name_and_seed(model, path).seed}"
         for model, path in models
     ]
     print("| skill | n | guessing |", " | ".join(heads), "|")

@@ -144,7 +144,7 @@ def finish_study(folder: Path, study: Study, figures: Sequence[str] = ()) -> str
 
 def plot(
     *study_folders: str | os.PathLike[str],
-    figures: Sequence[str] = (),
+    figures: str | Sequence[str] = (),
     output_dir: str | os.PathLike[str] = "",
 ) -> StudyResult:
     """Draws figures and writes the table and the verdicts of studies again, without training.
@@ -153,7 +153,8 @@ def plot(
 
     Args:
       study_folders: that sweeps have written.
-      figures: names of figures to draw instead of those of the studies.
+      figures: names of figures to draw instead of those of the studies; a single text may have
+        several names between commas.
       output_dir: for figures and tables; by default the folder of a single study, and for several a
         folder beside the first, named after all.
 
@@ -163,6 +164,8 @@ def plot(
     """
     from spjax.analysis import joined, report, statistics
 
+    parts = figures.split(",") if isinstance(figures, str) else figures
+    names = [name for part in parts if (name := part.strip())]
     folders = [Path(folder) for folder in study_folders]
     if not folders:
         raise ValueError("no study folder is given; name one or more that sweeps have written.")
@@ -172,10 +175,10 @@ def plot(
     if output_dir or len(studies) > 1:
         together = first.parent / "+".join(folder.resolve().name for folder in folders)
         output = Path(output_dir) if output_dir else together
-        text = report.finish_joined(studies, output, figures)
+        text = report.finish_joined(studies, output, names)
     else:
         output = first
-        text = finish_study(first, studies[first], figures)
+        text = finish_study(first, studies[first], names)
     results = statistics.load(output)
     finished = results["key"].nunique() if "key" in results.columns else len(results)
     return StudyResult(output, int(finished), {}, text)

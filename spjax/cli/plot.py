@@ -22,7 +22,6 @@ def plot(args: argparse.Namespace) -> int:
     """Prints the table and draws the figures of study folders again, from their results.csv."""
     from spjax.api import studies
 
-    names = [name for name in args.figures.split(",") if name]
-    result = studies.plot(*args.study_folder, figures=names, output_dir=args.output_dir)
+    result = studies.plot(*args.study_folder, figures=args.figures, output_dir=args.output_dir)
     print(result.report)
     return 0

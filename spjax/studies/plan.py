@@ -137,10 +137,10 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
     most = lengths_of(run)
     lengths = (most["inputs"], most["targets"])
     method, slots = methods.name_of(run.method), run.method.prompt_length
-    draw = recipes.draw_of(run.model, run.checkpoint)
+    model = recipes.model_name_and_seed(run.model, run.checkpoint)
     labels = {
-        "model": draw.model,
-        "pretraining_seed": draw.seed,
+        "model": model.name,
+        "pretraining_seed": model.seed,
         "method": method,
         "prompt_length": run.method.length_in_tables,
         "init": _init(run),
@@ -152,7 +152,7 @@ def _spec(key: str, run: Any, arm: str) -> RunSpec:
         key=key,
         arms=(arm,),
         text=config.config_str(run),
-        group=(draw.model, method, labels["prompt_length"], run.batch_size),
+        group=(model.name, method, labels["prompt_length"], run.batch_size),
         gang=gang_key(run),
         positions=run.batch_size * cost.typical(slots, lengths)[0],
         seconds=cost.run_seconds(run, weights.config_of(run.model, run.checkpoint), lengths),

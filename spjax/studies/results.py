@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from spjax.files import DamagedFile, replacing, write_sums, write_text
 
@@ -103,22 +106,36 @@ def write(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, 
         with replacing(folder / ITEMS) as temporary:
             pyarrow.parquet.write_table(pyarrow.table(columns), temporary, compression="zstd")
         names.append(ITEMS)
+    else:  # one of earlier runs is not of this table
+        (folder / ITEMS).unlink(missing_ok=True)
     write_sums(folder / SUMS, names)
     return table
 
 
-def _item_scores(specs: Sequence[RunSpec], folder: Path) -> dict[str, list[float]]:
+def _item_scores(specs: Sequence[RunSpec], folder: Path) -> dict[str, np.ndarray]:
     """Scores of the test items of each finished run that has them, by the run's key."""
     from spjax.training import item_files
 
     scores = {}
     for spec in sorted(specs, key=lambda spec: spec.key):
-        if spec.result(folder) is not None:
-            try:
-                scores[spec.key] = item_files.scores(spec.folder(folder))
-            except DamagedFile as error:
-                _log.warning("%s.", error)
+        path = spec.folder(folder) / item_files.NAME
+        if path.is_file() and spec.result(folder) is not None:
+            state = path.stat()
+            scores[spec.key] = _read_items(path, state.st_mtime_ns, state.st_ino)
     return {key: of_run for key, of_run in scores.items() if of_run is not None}
+
+
+@functools.cache  # a sweep writes its table twice a minute
+def _read_items(path: Path, *version: int) -> np.ndarray | None:
+    """Returns a run's item scores; None, with a warning, where they cannot be used."""
+    from spjax.training import item_files
+
+    try:
+        scores = item_files.scores(path.parent)
+    except DamagedFile as error:
+        _log.warning("%s.", error)
+        return None
+    return None if scores is None else np.asarray(scores, np.float32)
 
 
 def _row(spec: RunSpec, result: dict[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def _digest_problem(path: Path, expected: str | None) -> str:
 
 def warn_of_damage(folder: Path) -> None:
     """Warns of damaged files in a study's run folders, which its tables leave out."""
-    for path in sorted(folder.glob("runs/*/result.json")):
+    for path in sorted(folder.glob("runs/[!.]*/result.json")):
         if problem := metrics_problem(path.parent, result(path.parent) or {}):
             _log.warning("%s. The scores do not come from it.", problem)
 

@@ -15,7 +15,6 @@ from spjax.training import code_version, drift, host_memory, result, untrained
 from spjax.training.gang import Gang, check_gang
 from spjax.training.member import Member
 from spjax.training.run import Run
-from spjax.training.schedule import Standing
 from spjax.training.times import Stopwatch
 from spjax.types import Tree
 
@@ -150,7 +149,8 @@ def _score_untrained(member: Member) -> dict[str, Any]:
     started, model = time.monotonic(), member.run.open_model()
     scored = untrained.Untrained(member.run, member.data)
     answer = scored.answers(model.weights)
-    member.standing = Standing(best_step=0, best=member.data.evaluate(answer))
+    best = member.data.evaluate(answer)
+    member.standing = dataclasses.replace(member.standing, best_step=0, best=best)
     member.status, member.message = "finished", scored.message
     content = result.facts(member, model)
     result.score(member, answer, content)

@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 
 from spjax import multihost
+from spjax.training import code_version
 from spjax.training.run import Run
 from spjax.training.run_data import RunData
 from spjax.training.run_files import Checkpoints, MetricsLog
@@ -35,7 +36,7 @@ class Member:
         self.run, self.folder = run, folder
         self.data = RunData(run)
         self.method = self.data.method
-        self.schedule, self.standing = Schedule(run), Standing()
+        self.schedule, self.standing = Schedule(run), Standing(code=[code_version.digest()])
         self.status, self.message = "running", ""
         self.scores: dict[str, float] = {}
         self.start: Tree | None = None
@@ -62,6 +63,7 @@ class Member:
         self.batches = self.data.batches()
         if (latest := self.checkpoints.latest(arrays)) is not None:
             arrays, self.standing = latest
+            self.standing.code = code_version.with_present(self.standing.code)
             if self.standing.step < self.run.steps:
                 self.standing = self.standing.without_last()
             self.batches.set_state(self.standing.data)

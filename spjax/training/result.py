@@ -19,7 +19,7 @@ from spjax.inference import scoring
 from spjax.injection import Soft
 from spjax.methods.base import Method
 from spjax.models import quantization
-from spjax.training import code_version, item_files
+from spjax.training import item_files
 from spjax.training.member import Member
 from spjax.types import Tree
 
@@ -49,7 +49,7 @@ def facts(member: Member, model: FrozenModel) -> dict[str, Any]:
         # Without arrays of its own a method keeps all it has trained, in the checkpoint.
         "stored_parameters": trees.count(stored) or trees.count(trained),
         "base_sha256": model.digest,
-        "code_sha256": code_version.digest(),
+        "code_sha256": standing.code,
         "steps": standing.step,
         "best_step": standing.best_step,
         "validation": standing.best,

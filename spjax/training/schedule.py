@@ -20,6 +20,7 @@ class Standing:
       stale: evaluations since then.
       before_last: the three above before an evaluation that only the end of the run is the reason
         for, so that a longer run can go on without it; None where it is at a period.
+      code: digests of the code of all processes that trained the run, sorted.
     """
 
     step: int = 0
@@ -28,6 +29,7 @@ class Standing:
     best: dict[str, float] = dataclasses.field(default_factory=dict)
     stale: int = 0
     before_last: dict[str, Any] | None = None
+    code: list[str] = dataclasses.field(default_factory=list)
 
     def without_last(self) -> Standing:
         """Returns the standing of a longer run, which has no evaluation at this step."""

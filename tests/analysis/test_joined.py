@@ -223,7 +223,7 @@ def test_plot_of_several_studies(folders, tmp_path):
 def test_plot_of_one_study(folders, tmp_path):
     result = spjax.plot(folders[0])
     assert result.folder == folders[0]
-    elsewhere = spjax.plot(folders[0], output_dir=tmp_path / "out", figures=["score_over_length"])
+    elsewhere = spjax.plot(folders[0], output_dir=tmp_path / "out", figures="score_over_length")
     assert [path.name for path in elsewhere.figures] == ["score_over_length.png"]
     with pytest.raises(ValueError, match="scaling and .*scaling are the same folder: give it once"):
         spjax.plot(folders[0], tmp_path / "out" / ".." / "scaling")
@@ -231,4 +231,6 @@ def test_plot_of_one_study(folders, tmp_path):
         spjax.plot()
     with pytest.raises(ValueError, match="unknown figure 'pie'"):
         spjax.plot(*folders, figures=["pie"])
+    with pytest.raises(ValueError, match="unknown figure 'pie'"):
+        spjax.plot(*folders, figures="score_over_size, pie")
     assert not (tmp_path / "scaling+together").exists()

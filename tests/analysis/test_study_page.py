@@ -16,8 +16,9 @@ import synthetic
 
 import spjax
 from spjax import config
-from spjax.analysis import claims, statistics
-from spjax.analysis.study_page import exclusions, markup
+from spjax.analysis import claims, saturation, statistics
+from spjax.analysis.study_page import cells as study_cells
+from spjax.analysis.study_page import charts, exclusions, listings, markup, sources
 from spjax.analysis.study_page import page as study_page
 from spjax.cli import main
 from spjax.studies.results import ITEMS
@@ -106,6 +107,7 @@ def study(tmp_path_factory):
     write_run(folder, first["key"], **scores, **facts)
     write_run(folder, second["key"], test={"score": 1.0})
     write_run(folder, "0123456789ab")
+    write_run(folder, ".cdef01234567.partial")  # a copy that was cut off
     return folder, spjax.write_report(folder)
 
 
@@ -142,8 +144,30 @@ def test_claims_are_those_of_the_analysis(study, page):
         assert row[5] == "3 tasks, 3 seeds"
     assert first.parts and rows[0][3] in [part.text for part in first.parts]
     decided = [each.claim.id for each in judged if each.verdict == "cannot tell"]
-    assert f"cannot be told ({', '.join(decided)})" in page.text
+    assert f"undecided ({', '.join(decided)})" in page.text
     assert "C9 holds, by counting parameters alone." in page.text
+
+
+def test_verdicts_on_prompts_are_those_of_plot(tmp_path):
+    """The commands that measure prompts leave their numbers beside the results."""
+    results = small(synthetic.study(), TASKS[:2])
+    folder = write(tmp_path / "scaling", results)
+    largest = results["model"][results["model_parameters"].idxmax()]
+    random, rows = np.random.default_rng(0), []
+    for task in TASKS[:2]:
+        vote, *prompts = (list(score + random.normal(0, 0.1, 50)) for score in (90, 80, 80))
+        left_out = {"vote": vote, "prompts": prompts}
+        row = {"arm": "prompts", "model": largest, "task": task, "split": "test", "keys": []}
+        row |= {"prompt_length": 100, "init": "class_labels", "vote": 90.0, "left_out": left_out}
+        rows.append(row | {"scores": [80.0, 80.0], "validation": [80.0, 80.0]})
+    (folder / "ensemble.json").write_text(json.dumps(rows))
+    text = spjax.plot(folder, figures=["score_over_size"]).report
+    page = Reader(spjax.write_report(folder).read_text())
+    verdicts = {row[0]: row[2].split(" ", 1)[1] for row in page.tables["Claims and verdicts"][1:]}
+    assert verdicts["C12"] != "not measured"
+    for claim, verdict in verdicts.items():
+        line = next((line for line in text.splitlines() if line.split()[:1] == [claim]), "")
+        assert (verdict in line) if line else verdict == "not measured"
 
 
 def test_cells_are_those_of_the_analysis(study, page):
@@ -184,6 +208,45 @@ def test_runs_are_linked_and_the_reasons_of_the_left_out_named(study, page):
     )
     assert "2.00 hours" in page.text and "ab" * 32 in page.text
     assert "Arm.name = 'prompts'" in page.text
+
+
+def provenance(tmp_path, **second):
+    """The text of a page's provenance, for a study of two runs on weights of one's own."""
+    results = small(synthetic.study(), TASKS[:1])
+    folder = write(tmp_path / "scaling", results)
+    for key, more in zip(results["key"][:2], ({}, second)):
+        facts = {"model": "auto", "base_sha256": "cd" * 32, "code_sha256": ["12" * 32]}
+        write_run(folder, key, test={"score": 1.0}, **facts | more)
+    study = sources.read(folder, "scaling")
+    return listings.Listings([study], results, None, folder).provenance(), results
+
+
+def test_weights_and_code_are_named_for_runs_of_auto(tmp_path):
+    text, results = provenance(tmp_path)
+    model, count = results["model"][0], results["model_parameters"][0]
+    assert f"{model}: {count:,} parameters, SHA-256 of the weights {'cd' * 32}" in text
+    assert f"SHA-256 {'12' * 32} (2 runs)" in text and "Warning" not in text
+
+
+@pytest.mark.parametrize("code", [["12" * 32, "34" * 32], "34" * 32])
+def test_several_versions_of_the_code_are_a_warning(tmp_path, code):
+    text, _ = provenance(tmp_path, code_sha256=code)
+    assert "Warning: several versions of the code trained these runs" in text
+    assert f"SHA-256 {'34' * 32} (1 run)" in text
+
+
+def test_filled_markers_of_the_saturation_have_the_color_of_their_method():
+    results = small(synthetic.study(), TASKS[:2])
+    prompts = results[results["arm"] == "prompts"]
+    results = pd.concat([results, prompts.assign(method="prefix_tuning")], ignore_index=True)
+    results = statistics.checked(results)
+    cells = study_cells.of_results(results)
+    chart = charts.saturation_over_size(saturation.of_results(results), cells)
+    point = chart["layer"][0]["layer"][1]["encoding"]
+    colors = point["color"]["scale"]
+    assert len(set(colors["range"])) == 2
+    assert point["fill"]["field"] == "variant" and point["fill"]["scale"] == colors
+    assert point["fill"]["condition"] == {"test": "!datum.located", "value": "white"}
 
 
 def test_texts_of_the_study_are_no_html(study, page):

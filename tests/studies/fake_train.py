@@ -60,8 +60,9 @@ def train(folders, on_progress):
         state = {"step": 0, "value": seed}
         if checkpoint.exists():
             state = json.loads(checkpoint.read_text())
+        state["code"] = code_version.with_present(state.get("code", [code_version.digest()]))
         while state["step"] < steps:
-            state = {"step": state["step"] + 1, "value": state["value"] * 16807 % 2147483647}
+            state |= {"step": state["step"] + 1, "value": state["value"] * 16807 % 2147483647}
             if state["step"] % 3 == 0:
                 replace(checkpoint, state)
             time.sleep(0.002)
@@ -79,7 +80,7 @@ def train(folders, on_progress):
             "majority": {"score": 50.0},
             "ceiling": 100.0,
             "seconds": time.time(),
-            "code_sha256": code_version.digest(),
+            "code_sha256": state["code"],
         }
         replace(folder / "result.json", result)
 

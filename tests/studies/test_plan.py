@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+import shlex
 import time
 from pathlib import Path
 
@@ -115,6 +117,42 @@ def test_every_experiment_expands(checkpoint):
             here = [f"CHECKPOINTS = {{'default': {checkpoint!r}}}"] if "t5_1_1" in text else []
             here += ["SEEDS = [0]"] * ("\nSEEDS = " in text)  # thousands of runs, all seeds alike
             assert expand(*here, file=path), path
+
+
+def documented_overrides():
+    """Lines of overrides in the heads of studies, with their studies."""
+    for path in sorted(ROOT.glob("experiments/*/*.gin")):
+        text = path.read_text()
+        head = [line for line in text.splitlines() if line.startswith("#")]
+        for line in head if "\nStudy.name" in text else ():
+            flags = shlex.split("".join(line.partition("--gin.")[1:]))
+            if flags:
+                yield path, [word.removeprefix("--gin.") for word in flags]
+
+
+def test_overrides_in_the_heads_of_studies_expand(checkpoint):
+    seen = list(documented_overrides())
+    assert {path.name for path, _ in seen} >= {"search.gin", "methods.gin"}
+    for path, overrides in seen:
+        here = (
+            [f"CHECKPOINTS = {{'default': {checkpoint!r}}}"] if "t5_1_1" in str(overrides) else []
+        )
+        assert expand(*overrides, *here, file=path), (path, overrides)
+
+
+def test_the_documented_arm_of_draws_expands(tmp_path):
+    (text,) = re.findall(r"```\n(prompts/Arm.*?)```", (ROOT / "docs/claims.md").read_text(), re.S)
+    assert len(text.splitlines()) == 5 and text.count("draws/") == 2
+    params = init_weights(get_size("pocket_50k"), jax.random.key(0))
+    for seed in (0, 1):
+        recipe = json.dumps({"model": "pocket_50k", "seed": seed})
+        weights.save(tmp_path / f"{seed}.safetensors", params, {"recipe": recipe}, "bfloat16")
+    (tmp_path / "draws.gin").write_text(
+        text.replace("draws/", f"{tmp_path}/") + "Study.name = 'draws'\n"
+    )
+    labels = [spec.labels for spec in expand(file=tmp_path / "draws.gin")]
+    assert {each["model"] for each in labels} == {"pocket_50k"}
+    assert [each["pretraining_seed"] for each in labels] == [0, 0, 0, 1, 1, 1]
 
 
 def test_a_study_is_written_and_read_again(tmp_path):

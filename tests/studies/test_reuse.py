@@ -1,12 +1,17 @@
 """Finished runs of another study are copied, and only those that are the same in everything."""
 
 import dataclasses
+import errno
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from spjax.files import read_json, write_json
+from spjax.methods.initializers import Uniform
+from spjax.methods.prompt_tuning import PromptTuning
 from spjax.studies import reuse, run_folder, runner
 from spjax.training import code_version
 from tests.studies.fake_sweep import TRAIN, specs
@@ -69,7 +74,10 @@ def damage_metrics(folder):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda folder: change(folder, code_sha256="0" * 64),
+        lambda folder: change(folder, code_sha256=["0" * 64]),
+        lambda folder: change(folder, code_sha256=["0" * 64, code_version.digest()]),
+        lambda folder: change(folder, code_sha256=[code_version.digest(), code_version.UNKNOWN]),
+        lambda folder: change(folder, code_sha256=code_version.digest()),  # that ended it
         lambda folder: change(folder, code_sha256=None),
         lambda folder: change(folder, status="diverged"),
         lambda folder: change(folder, config_sha256="0" * 64),
@@ -86,6 +94,59 @@ def test_another_code_or_configuration_is_trained_again(other, tmp_path, damage)
     outcome = sweep(tmp_path / "new", plan, other)
     assert set(outcome.reused) == {plan[1].key} and (outcome.new, outcome.finished) == (1, 2)
     assert not (plan[0].folder(tmp_path / "new") / reuse.NOTE).exists()
+
+
+@dataclasses.dataclass
+class Mine:
+    """A part of a run that is not spjax's, such as an initializer."""
+
+    nested: tuple = ()
+
+
+def test_runs_with_a_class_from_outside_are_trained_again(other, tmp_path, caplog):
+    plan = specs(2, steps=6)
+    within = PromptTuning(length=3, initializer=Uniform())
+    parts = [(within,), (within, Mine())]
+    plan = [dataclasses.replace(spec, run=Mine(part)) for spec, part in zip(plan, parts)]
+    assert code_version.classes_outside(plan[0].run) == ["Mine"]
+    assert code_version.classes_outside(within) == []
+    plan[0] = dataclasses.replace(plan[0], run=within)
+    assert set(reuse.find(plan, [other])) == {plan[0].key}
+    assert "no version is recorded of Mine, which is not spjax's" in caplog.text
+
+
+def test_a_full_disk_is_named_and_leaves_no_part_of_a_copy(other, tmp_path, monkeypatch):
+    plan, copy_file = specs(2, steps=6), shutil.copy2
+    last = f".{plan[1].key}.partial"
+
+    def full(source, target):
+        if last in str(target) and target.name == "result.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(target))
+        return copy_file(source, target)
+
+    monkeypatch.setattr(reuse.shutil, "copy2", full)
+    outcome = sweep(tmp_path / "new", plan, other)
+    assert outcome.stopped.startswith(f"{tmp_path / 'new' / 'runs' / last}")
+    assert "No space left on device" in outcome.stopped
+    assert [path.name for path in (tmp_path / "new" / "runs").iterdir()] == [plan[0].key]
+
+
+def test_ctrl_c_leaves_no_part_of_a_copy(other, tmp_path, monkeypatch):
+    def interrupt(folder):
+        raise KeyboardInterrupt
+
+    plan = specs(1, steps=6)
+    monkeypatch.setattr(reuse, "sync_tree", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(tmp_path / "new", plan, other)
+    assert not list((tmp_path / "new" / "runs").iterdir())
+
+
+def test_parts_of_copies_go_in_a_sweep_that_copies_nothing(tmp_path):
+    cut = tmp_path / "new" / "runs" / f".{'f' * 12}.partial"
+    cut.mkdir(parents=True)
+    sweep(tmp_path / "new", specs(1, steps=6))
+    assert not cut.exists()
 
 
 def test_another_key_is_another_run(other, tmp_path):
@@ -136,7 +197,7 @@ def test_the_version_of_the_code_is_that_of_what_decides_numbers(tmp_path, monke
 def test_a_line_says_why_runs_are_trained_again(other, tmp_path, caplog):
     plan = specs(3, steps=6)
     for spec in plan:
-        change(spec.folder(other), code_sha256="0" * 64)
+        change(spec.folder(other), code_sha256=["0" * 64])
     assert reuse.find(plan, [other]) == {}
     (record,) = caplog.records
     assert (

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from spjax.analysis import statistics
-from spjax.studies import run_folder, runner
+from spjax.studies import results, run_folder, runner
 from spjax.training import item_files
 from tests.studies.fake_sweep import TRAIN, specs
 
@@ -96,6 +96,36 @@ def test_item_scores_are_kept_by_run(tmp_path, caplog):
     (tmp_path / "items.parquet").write_bytes(data)
     with pytest.raises(ValueError, match="items.parquet.*write it again with `spjax sweep`"):
         statistics.load_items(tmp_path)
+
+
+def test_item_scores_of_runs_that_have_none_any_more_go(tmp_path):
+    (spec,) = plan = specs(1)
+    spec.folder(tmp_path).mkdir(parents=True)
+    item_files.write(spec.folder(tmp_path), {"t": (["a"], [100.0])})
+    sweep(tmp_path, plan)
+    assert (tmp_path / results.ITEMS).is_file()
+    (spec.folder(tmp_path) / item_files.NAME).unlink()
+    sweep(tmp_path, plan)
+    assert statistics.load_items(tmp_path) == {} and not (tmp_path / results.ITEMS).exists()
+    assert "items" not in (tmp_path / results.SUMS).read_text()
+
+
+def test_item_scores_are_read_once_as_long_as_they_stay(tmp_path, caplog, monkeypatch):
+    plan, read = specs(2), []
+    sweep(tmp_path, plan)
+    item_files.write(plan[0].folder(tmp_path), {"t": (["a"], [100.0])})
+    (plan[1].folder(tmp_path) / item_files.NAME).write_bytes(b"no gzip")
+    scores_of = item_files.scores
+    monkeypatch.setattr(
+        item_files, "scores", lambda folder: read.append(folder) or scores_of(folder)
+    )
+    for _ in range(3):
+        results.write("fake", plan, tmp_path)
+    assert len(read) == 2 and len(caplog.records) == 1
+    item_files.write(plan[0].folder(tmp_path), {"t": (["a"], [50.0])})
+    results.write("fake", plan, tmp_path)
+    assert len(read) == 3
+    assert statistics.load_items(tmp_path)[plan[0].key].tolist() == [50.0]
 
 
 def test_killed_at_ten_random_moments_gives_the_same_table(tmp_path):

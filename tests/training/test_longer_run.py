@@ -9,6 +9,7 @@ from spjax import config
 from spjax.cli import main
 from spjax.files import file_digest, read_json
 from spjax.studies import run_folder
+from spjax.training import code_version
 
 ROOT = Path(__file__).parents[2]
 FLAGS = [
@@ -39,6 +40,14 @@ def result(folder):
     content.pop("seconds")
     content.pop("metrics_sha256")  # the log also has the shorter run's last evaluation
     return content
+
+
+def test_a_longer_run_names_the_code_of_the_shorter_one_too(tmp_path, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(code_version, "digest", lambda: "0" * 64)
+        assert train(tmp_path, 2) == 0
+    assert train(tmp_path, 4) == 0
+    assert result(tmp_path)["code_sha256"] == ["0" * 64, code_version.digest()]
 
 
 def test_a_longer_run_is_the_one_from_the_start(tmp_path, capsys):

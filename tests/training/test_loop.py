@@ -11,7 +11,17 @@ from spjax.inference import scoring
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.initializers import SampledVocabulary, Uniform
 from spjax.methods.prompt_tuning import PromptTuning
-from spjax.training import gang, item_files, loop, member, result, run_data, run_files, trainer
+from spjax.training import (
+    code_version,
+    gang,
+    item_files,
+    loop,
+    member,
+    result,
+    run_data,
+    run_files,
+    trainer,
+)
 from spjax.training.optimizers import Adafactor
 from spjax.vocabularies import vocabulary
 
@@ -103,6 +113,17 @@ def test_resuming_gives_the_same_numbers(run, tmp_path, monkeypatch, stop):
     ).read_text()
     prompts = [np.load(tmp_path / name / "prompt.npy") for name in ("whole", "cut")]
     np.testing.assert_array_equal(*prompts)
+
+
+def test_a_result_names_the_code_of_all_processes_that_trained_it(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.time, "monotonic", iter(range(10**6)).__next__)
+    for name, stop in (("resumed", 4), ("begun anew", 2)):  # the first checkpoint is at step 3
+        with monkeypatch.context() as older, pytest.raises(Interruption):
+            older.setattr(code_version, "digest", lambda: "0" * 64)
+            loop.train([run], [tmp_path / name], interrupt_at(stop))
+        (result,) = loop.train([run], [tmp_path / name])
+        before = ["0" * 64] if name == "resumed" else []
+        assert result["code_sha256"] == [*before, code_version.digest()]
 
 
 def test_a_gang_of_four_gives_each_run_its_own_losses(run, tmp_path):

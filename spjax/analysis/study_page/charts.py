@@ -96,9 +96,9 @@ def saturation_over_size(table: pd.DataFrame, cells: StudyCells) -> Chart | None
         "scale": {"type": "log", "domain": [places[0] / 1.3, places[-1] * 1.3], "nice": False},
         "axis": {"values": places, "format": "d"},
     }
-    color = encodings.scale("variant", "method", "color", looks)
+    color, fill = (encodings.scale("variant", "method", name, looks) for name in ("color", "fill"))
     if len(variants) == 1:
-        color["legend"] = None
+        color["legend"] = fill["legend"] = None
     fields = {"model": "model", "P*": "star", "90 % interval": "interval", "P90": "p90"}
     interval = {
         "mark": {"type": "rule", "strokeWidth": 2.5},
@@ -109,10 +109,7 @@ def saturation_over_size(table: pd.DataFrame, cells: StudyCells) -> Chart | None
         "encoding": {
             "y": length_axis,
             "color": color,
-            "fill": {
-                "condition": {"test": "datum.located", "value": _style.COLORS[0]},
-                "value": "white",
-            },
+            "fill": {"condition": {"test": "!datum.located", "value": "white"}, **fill},
             "shape": {
                 "condition": {"test": "datum.located", "value": "circle"},
                 "value": "triangle-up",

@@ -23,7 +23,7 @@ def reasons(results: pd.DataFrame, runs: pd.DataFrame, tasks: Sequence[str]) -> 
     chosen = rates.chosen(results).index
     why[results.index.difference(chosen)] = "another learning rate is better on validation"
     beside = chosen.difference(runs.index)
-    why[beside] = "its cell is that of a run of another arm"
+    why[beside] = "another arm measures the same"
     if (results["method"] == statistics.PROMPT_TUNING).any():
         of_inits = statistics.initialisation_runs(results).index
         why[beside.intersection(of_inits)] = ABLATION

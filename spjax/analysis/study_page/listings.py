@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ from spjax.analysis.study_page.markup import Markup, Number, bullets, element, f
 from spjax.analysis.study_page.sources import StoredStudy
 from spjax.files import file_digest
 
+_SEVERAL_CODES = (
+    "Warning: several versions of the code trained these runs (see the digests below), so that "
+    "they may differ by more than their settings."
+)
 MOST_RUNS = 6000  # rows of the table of runs: two megabytes
 _CELL_HEAD = (
     *("way of tuning", "model", "parameters", "score (%)", "std. dev.", "95 % interval"),
@@ -122,7 +127,9 @@ class Listings:
 
     def provenance(self) -> Markup:
         """Returns where the results come from: files, digests, models, settings and notes."""
-        return Markup("\n".join(self._study(study) for study in self.studies))
+        known = {each for study in self.studies for each in _code_digests(study)}
+        warning = [element("p", _SEVERAL_CODES)] if len(known) > 1 else []
+        return Markup("\n".join([*warning, *(self._study(study) for study in self.studies)]))
 
     def _study(self, study: StoredStudy) -> Markup:
         results = study.folder / sources.RESULTS_FILE
@@ -141,7 +148,8 @@ class Listings:
             "run folders with a result": f"{len(study.run_results)}",
             **({"time of these runs": f"{seconds / 3600:.2f} hours"} if seconds else {}),
             "frozen models": Markup("<br>".join(map(str, _models(study)))),
-            "commit and versions": "not recorded by a sweep"
+            **({"code of training": code} if (code := _codes(study)) else {}),
+            "versions of packages": "not recorded by a sweep"
             + ("; see the notes below" if study.notes else ""),
         }
         notes = [_folded("Notes (README.md)", element("pre", study.notes))] if study.notes else []
@@ -224,12 +232,30 @@ def _method_text(row: Mapping[str, Any]) -> str:
     return row["method"].replace("_", " ") + (f", P = {length}" if length else "")
 
 
+def _codes(study: StoredStudy) -> Markup:
+    """Returns the digests of the code that trained runs of a study, with the number of runs."""
+    counts = _code_digests(study)
+    lines = (
+        f"SHA-256 {digest} ({count} run{'s' * (count > 1)})" for digest, count in counts.items()
+    )
+    return Markup("<br>".join(element("span", line) for line in lines))
+
+
+def _code_digests(study: StoredStudy) -> Counter[str]:
+    """Counts the runs that each version of the code trained, in whole or in part."""
+    lists = (result.get("code_sha256") for result in study.run_results.values())
+    # A text alone, which older results have, names the code that ended the run.
+    digests = ([each] if isinstance(each, str) else each or [] for each in lists)
+    return Counter(sorted(str(digest) for of_run in digests for digest in of_run))
+
+
 def _models(study: StoredStudy) -> list[Markup]:
     """Returns for each model its size, and the digests of its weights that the runs record."""
     digests: dict[str, set[str]] = {}
-    for result in study.run_results.values():
-        if result.get("base_sha256"):
-            digests.setdefault(str(result.get("model")), set()).add(str(result["base_sha256"]))
+    keys = study.results.get("key", ())
+    for key, model in zip(keys, study.results["model"]):  # a run may call its model "auto"
+        if digest := study.run_results.get(key, {}).get("base_sha256"):
+            digests.setdefault(model, set()).add(str(digest))
     counts = study.results.groupby("model")["model_parameters"].max().sort_values()
     return [
         element(

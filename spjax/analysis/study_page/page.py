@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from spjax.analysis import claims, report, saturation, statistics
+from spjax.analysis import claims, prompt_claims, report, saturation, statistics
 from spjax.analysis.study_page import bundle, charts, verdicts
 from spjax.analysis.study_page import cells as study_cells
 from spjax.analysis.study_page.cells import StudyCells
@@ -38,8 +38,8 @@ _BARS = (
     "numbers."
 )
 _SATURATION = (
-    "P* is the shortest prompt over which no longer one gains more than a point; the bar is its "
-    "90 % interval. Triangles: the study does not locate it, since only its longest length is left."
+    "Beyond P* longer prompts gain at most one point; the bar is its 90 % interval. Triangles: the "
+    "study does not locate it, since only its longest length is left."
 )
 
 
@@ -62,7 +62,8 @@ def write(studies: Sequence[StoredStudy], path: Path) -> None:
 def _page(studies: Sequence[StoredStudy], folder: Path) -> str:
     results, notes = merge(studies)
     cells = study_cells.of_results(results)
-    judged = claims.check(results)
+    facts = prompt_claims.read([study.folder for study in studies], results)
+    judged = claims.check(results, facts)
     listings = Listings(studies, results, cells, folder)
     title = ", ".join(study.name for study in studies)
     prompting = (results["method"] == statistics.PROMPT_TUNING).any()

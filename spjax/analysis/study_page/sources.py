@@ -132,7 +132,8 @@ def _read_runs(
         scores = dict(zip(results["key"], results[statistics.SCORE]))
     run_results: dict[str, Mapping[str, Any]] = {}
     states: dict[str, list[str]] = {}
-    for run_folder in sorted(path for path in folder.glob("runs/*") if path.is_dir()):
+    # One whose name starts with a dot is a copy that was cut off.
+    for run_folder in sorted(path for path in folder.glob("runs/[!.]*") if path.is_dir()):
         key = run_folder.name
         try:
             run_results[key] = result = read_json(run_folder / "result.json")

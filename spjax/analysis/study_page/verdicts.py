@@ -19,7 +19,7 @@ from spjax.analysis.study_page.markup import Markup, Number, bullets, element, p
 _SIGNS = {HOLDS: "✓", CONTRADICTED: "✗", CANNOT_TELL: "?", NOT_MEASURED: "–"}
 _DECIDING = (
     "The deciding estimate is the part of a claim that decides its verdict: of one that holds or "
-    "cannot be told the part that is shown least clearly, of one that is contradicted the part "
+    "is undecided the part that is shown least clearly, of one that is contradicted the part "
     "whose opposite is shown most clearly. Estimates are in points, unless they are a count."
 )
 _CLAIMS_HEAD = (
@@ -167,7 +167,7 @@ def _number(verdict: str, names: Sequence[str]) -> str:
     words = {
         HOLDS: "holds" if singular else "hold",
         CONTRADICTED: f"{'is' if singular else 'are'} contradicted",
-        CANNOT_TELL: "cannot be told",
+        CANNOT_TELL: f"{'is' if singular else 'are'} undecided",
     }
     listed = f" ({', '.join(names)})" if names else ""
     return f"{len(names) or 'none'} {words[verdict]}{listed}"

@@ -14,19 +14,19 @@ from spjax.checkpoints.weights import weights
 from spjax.models.sizes import SIZES
 
 
-class Draw(NamedTuple):
+class ModelNameAndSeed(NamedTuple):
     """A frozen model as tables name it.
 
     Attributes:
-      model: name of its size, or of its file or folder where nothing says the size.
+      name: of its size, or of its file or folder where nothing says the size.
       seed: of its pre-training; 0 where nothing says it.
     """
 
-    model: str
+    name: str
     seed: int
 
 
-def draw_of(model: str, checkpoint: str = "") -> Draw:
+def model_name_and_seed(model: str, checkpoint: str = "") -> ModelNameAndSeed:
     """Returns the size and the pre-training seed of the weights that a run loads.
 
     Args:
@@ -37,22 +37,22 @@ def draw_of(model: str, checkpoint: str = "") -> Draw:
       ValueError: there are no such weights.
     """
     if remote.is_url(checkpoint):  # tables are planned without a connection
-        return Draw(_stem(checkpoint) if model == weights.AUTO else model, 0)
+        return ModelNameAndSeed(_stem(checkpoint) if model == weights.AUTO else model, 0)
     try:
         path = weights.find(model, checkpoint)
     except ValueError:
         if model == weights.AUTO:
             raise
-        return Draw(model, 0)  # a plan may be made before the weights are there
+        return ModelNameAndSeed(model, 0)  # a plan may be made before the weights are there
     recipe = _recipe(path, os.stat(path).st_mtime_ns)
     seed = recipe.get("seed")
     seed = seed if type(seed) is int and seed >= 0 else 0
     if model != weights.AUTO:
-        return Draw(model, seed)
+        return ModelNameAndSeed(model, seed)
     size = recipe.get("model")
     if size in SIZES and SIZES[size] == weights.config_of(model, checkpoint):
-        return Draw(size, seed)
-    return Draw(_stem(path), seed)
+        return ModelNameAndSeed(size, seed)
+    return ModelNameAndSeed(_stem(path), seed)
 
 
 def _stem(path: str) -> str:

@@ -24,8 +24,8 @@ def test_auto_takes_size_and_seed_from_the_recipe(tmp_path, params):
     for seed in (3, 4):
         recipe = json.dumps({"model": "graded_50k", "seed": seed})
         path = write(tmp_path / "weights.safetensors", params, recipe)
-        assert recipes.draw_of("auto", path) == ("graded_50k", seed)
-        assert recipes.draw_of("graded_50k", path) == ("graded_50k", seed)
+        assert recipes.model_name_and_seed("auto", path) == ("graded_50k", seed)
+        assert recipes.model_name_and_seed("graded_50k", path) == ("graded_50k", seed)
 
 
 @pytest.mark.parametrize(
@@ -34,16 +34,19 @@ def test_auto_takes_size_and_seed_from_the_recipe(tmp_path, params):
 )
 def test_without_a_usable_recipe_the_file_names_the_model(tmp_path, params, recipe):
     path = write(tmp_path / "mine.safetensors", params, recipe)
-    assert recipes.draw_of("auto", path) == ("mine", 0)
-    assert recipes.draw_of("graded_50k", path) == ("graded_50k", 0)
+    assert recipes.model_name_and_seed("auto", path) == ("mine", 0)
+    assert recipes.model_name_and_seed("graded_50k", path) == ("graded_50k", 0)
 
 
 def test_shipped_weights_and_addresses():
-    assert recipes.draw_of("pocket_50k") == ("pocket_50k", 0)
-    assert recipes.draw_of("t5_1_1_small") == ("t5_1_1_small", 0)  # a plan needs no weights
+    assert recipes.model_name_and_seed("pocket_50k") == ("pocket_50k", 0)
+    assert recipes.model_name_and_seed("t5_1_1_small") == (
+        "t5_1_1_small",
+        0,
+    )  # a plan needs no weights
     url = "gs://bucket/t5_1_1_lm100k_xl/checkpoint_1100000/"
-    assert recipes.draw_of("auto", url) == ("checkpoint_1100000", 0)
+    assert recipes.model_name_and_seed("auto", url) == ("checkpoint_1100000", 0)
     with pytest.raises(ValueError, match="INITIAL_CHECKPOINT_PATH"):
-        recipes.draw_of("auto")
+        recipes.model_name_and_seed("auto")
     with pytest.raises(ValueError, match="nothing.safetensors"):
-        recipes.draw_of("auto", "nothing.safetensors")
+        recipes.model_name_and_seed("auto", "nothing.safetensors")
