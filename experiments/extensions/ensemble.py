@@ -19,14 +19,16 @@ from spjax.data.tasks import registry
 from spjax.inference import ensembles
 
 BLOCKS = 50  # of examples, for intervals
-ALIKE = ("arm", "model", "model_parameters", "method", "prompt_length", "init", "task")
 
 
 def groups(runs: Sequence[stored.Stored]) -> list[list[stored.Stored]]:
-    """Runs that differ in their seed alone, where there are several, by size of the model."""
+    """Runs that differ in their seed alone, where there are several, by size of the model.
+
+    Other frozen models, learning rates and settings make other groups.
+    """
     alike: dict[tuple[Any, ...], list[stored.Stored]] = {}
     for item in runs:
-        alike.setdefault(tuple(item.row[name] for name in ALIKE), []).append(item)
+        alike.setdefault(tuple(item.alike.values()), []).append(item)
     several = [group for group in alike.values() if len(group) > 1]
     return sorted(
         several, key=lambda group: (group[0].row["model_parameters"], group[0].row["task"])
@@ -35,14 +37,13 @@ def groups(runs: Sequence[stored.Stored]) -> list[list[stored.Stored]]:
 
 def measure(group: Sequence[stored.Stored]) -> dict[str, Any]:
     """Scores in percent of some prompts together and alone."""
-    run, first = group[0].run, group[0].row
+    run = group[0].run
     info = registry.get(run.task)
     prompts, names = [item.prompt for item in group], [item.row["key"] for item in group]
     split = info.reported_split
     how = (names, run.task, split, run.eval_batch_size, 0, run.resolved_vocabulary)
     voted = ensembles.score(stored.predictor(run, prompts), "vote", *how, blocks=BLOCKS)
-    row = {name: first[name] for name in ALIKE}
-    row |= {"prompts": len(group), "split": split, "keys": names}
+    row = group[0].alike | {"prompts": len(group), "split": split, "keys": names}
     row |= {name: voted[f"{name}_score"] for name in ("mean", "best")}
     row["vote"] = voted["ensemble"]["score"]
     # For claim C12 (docs/claims.md): single prompts, and all without each block of examples.
@@ -57,15 +58,14 @@ def measure(group: Sequence[stored.Stored]) -> dict[str, Any]:
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """One line for each model and task."""
-    lines = [
-        "| model | task | prompts | mean | best | vote | mean probability |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    """One line for each line of a study at each model and task."""
+    names = stored.shown_columns(rows, ("model", "task"))
+    head = [*names.values(), "prompts", "mean", "best", "vote", "mean probability"]
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for row in rows:
         scores = [f"{row[name]:.1f}" for name in ("mean", "best", "vote")]
         scores.append(f"{row['probability']:.1f}" if "probability" in row else "-")
-        cells = [row["model"], row["task"], str(row["prompts"]), *scores]
+        cells = [*stored.cells(row, list(names)), str(row["prompts"]), *scores]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -26,7 +26,6 @@ from spjax.inference import scoring
 from spjax.models import quantization
 from spjax.vocabularies import vocabulary
 
-ALIKE = ("model", "model_parameters", "prompt_length", "init", "task")
 COLUMNS = {
     "cluster": "cluster",
     "random": "of random",
@@ -49,7 +48,7 @@ def look(item: stored.Stored) -> dict[str, Any]:
     text = run.waywardness.text if run.waywardness else ""
     shown = {"labels": info.class_labels, "text": text}
     facts = interpretation.examine(item.prompt, embedding_VD, words, **shown)
-    row = {name: item.row[name] for name in (*ALIKE, "seed", "key")}
+    row = item.alike | {name: item.row[name] for name in ("seed", "key")}
     row |= {"cluster": facts["cluster"]["mean"], "random": facts["cluster"]["random_vectors"]}
     row["row_norm"] = facts["row_norm"]["mean"]
     if labels := facts.get("labels"):
@@ -79,7 +78,8 @@ def add_losses(rows: Sequence[dict[str, Any]]) -> None:
     """Notes for pulled prompts the score that the same run has over them without a pull."""
 
     def place(row: dict[str, Any]) -> tuple[Any, ...]:
-        return tuple(row[name] for name in ("model", "prompt_length", "task", "seed"))
+        names = {*stored.ALIKE, "seed"} - {"arm", "init", "settings", "learning_rate"}
+        return tuple(row[name] for name in sorted(names))
 
     free = {place(row): row["score"] for row in rows if row.get("pull") == 0}
     for row in rows:
@@ -88,14 +88,16 @@ def add_losses(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """Means over the seeds, one line for each model, initialization, length and task."""
+    """Means over the seeds, one line for each line of a study at each model and task."""
     alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        alike.setdefault(tuple(row[name] for name in ALIKE), []).append(row)
-    head = ["model", "P", "init", "task", *COLUMNS.values()]
+        alike.setdefault(tuple(row[name] for name in stored.ALIKE), []).append(row)
+    names = stored.shown_columns(rows, ("model", "prompt_length", "init", "task"))
+    head = [*names.values(), *COLUMNS.values()]
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
-    for key, group in sorted(alike.items(), key=lambda pair: pair[0][1:]):
-        cells = [key[0], str(key[2]), *key[3:]]
+    order = ("model_parameters", *names)
+    for group in sorted(alike.values(), key=lambda group: stored.sorting(group[0], order)):
+        cells = stored.cells(group[0], list(names))
         for name in COLUMNS:
             values = [row[name] for row in group if name in row]
             cells.append(f"{np.mean(values):.2f}" if values else "-")

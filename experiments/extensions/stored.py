@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from spjax import config
-from spjax.analysis import statistics
+from spjax.analysis import rates, statistics
 from spjax.checkpoints.prompts import prompt_files, run_prompts
 from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.checkpoints.weights import weights
@@ -22,6 +22,12 @@ from spjax.methods import base
 from spjax.models.decoding import Decoding
 from spjax.training.run import Run
 from spjax.vocabularies import vocabulary
+
+# What runs share that differ in their seed alone.
+ALIKE = ("arm", "model", "model_parameters", statistics.PRETRAINING_SEED, "method")
+ALIKE += ("prompt_length", "init", "settings", "learning_rate", "task")
+_TITLES = {"prompt_length": "P", "learning_rate": "learning rate"}
+_TITLES |= {statistics.PRETRAINING_SEED: "pre-training draw"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +44,20 @@ class Stored:
     run: Run
     prompt: Prompt
 
+    @property
+    def alike(self) -> dict[str, Any]:
+        """What it shares with runs that differ from it in their seed alone."""
+        shared = {name: self.row.get(name) for name in ALIKE}
+        return {name: None if value != value else value for name, value in shared.items()}
+
 
 def runs(study_folder: Path) -> list[Stored]:
-    """All finished runs of a study that have a prompt, each once.
+    """All finished runs of a study that have a prompt, each once, at the chosen learning rates.
 
     Raises:
-      ValueError: the folder holds no study's results.
+      ValueError: the folder holds no study's results, or as `rates.chosen`.
     """
-    table = statistics.load(study_folder).drop_duplicates("key")
+    table = rates.chosen(statistics.load(study_folder)).drop_duplicates("key")
     result = []
     for row in table.to_dict("records"):
         folder = study_folder / "runs" / row["key"]
@@ -67,13 +79,38 @@ def at_the_start(run: Run) -> Prompt:
 
 
 def predictor(run: Run, stored_prompts: Sequence[Prompt], kind: str = "greedy") -> Predictor:
-    """A run's frozen model with some prompts of its task."""
+    """A run's frozen model with some prompts of its task.
+
+    Raises:
+      ValueError: a prompt was trained with another model.
+    """
+    frozen = run.open_model()
+    for prompt in stored_prompts:
+        for doubt in prediction.doubts(prompt, run.model, frozen.digest):
+            raise ValueError(f"{doubt}; sweep the study again with the weights it is to have")
     info = registry.get(run.task)
     placed = [prediction.prepare(prompt, labels=info.labels) for prompt in stored_prompts]
     model = weights.config_of(run.model, run.checkpoint)
     lengths = (run.input_length or info.input_length, run.target_length or info.target_length)
     words = vocabulary.load_vocabulary(run.resolved_vocabulary)
-    return Predictor(model, run.open_model().weights, placed, words, Decoding(kind), *lengths)
+    return Predictor(model, frozen.weights, placed, words, Decoding(kind), *lengths)
+
+
+def shown_columns(rows: Sequence[dict[str, Any]], usual: Sequence[str]) -> dict[str, str]:
+    """Titles of the usual columns of a table, and of those of `ALIKE` in which its rows differ."""
+    differing = [name for name in ALIKE if len({row[name] for row in rows}) > 1]
+    names = [name for name in differing if name not in (*usual, "model_parameters")]
+    return {name: _TITLES.get(name, name) for name in (*usual, *names)}
+
+
+def cells(row: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """The values of a row in some columns, as texts."""
+    return ["-" if row[name] in (None, "") else str(row[name]) for name in names]
+
+
+def sorting(row: dict[str, Any], names: Sequence[str]) -> list[tuple[bool, Any]]:
+    """A key to sort rows by some columns, those without a value last."""
+    return [(row[name] is None, row[name]) for name in names]
 
 
 def write(folder: Path, name: str, title: str, rows: Sequence[dict[str, Any]], text: str) -> None:

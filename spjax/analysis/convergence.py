@@ -3,6 +3,7 @@
 A run has converged at its first evaluation whose validation score is at least 99 % of the mean of
 the best scores of all runs that differ from it in their seed alone. Its time is that of the
 training steps up to there (`times.jsonl`, see `spjax.training.times`), without the evaluations.
+A run on a mixture whose tasks have rows of their own (`joined.read`) has no time for each of them.
 """
 
 import json
@@ -19,6 +20,7 @@ from spjax.files import DamagedFile, read_json_lines
 
 SHARE = 0.99  # of the mean of the best scores
 ALIKE = ["task", "line", "method", "prompt_length", "model", "model_parameters"]
+ALIKE += [statistics.PRETRAINING_SEED, "learning_rate"]
 _HEADING = (
     "Time of training until the validation score first reaches 99 % of the mean best score of its "
     "cell (Lester et al. 2021, table 5); mean ± standard deviation (ddof=1) over seeds. The time "
@@ -45,6 +47,9 @@ def of_folders(results: pd.DataFrame, study_folders: Sequence[Path]) -> pd.DataF
       ValueError: as `statistics.main_runs`.
     """
     runs = statistics.main_runs(results)
+    runs = runs[runs.groupby("key")["task"].transform("nunique") == 1]
+    if "learning_rate" not in runs.columns:
+        runs = runs.assign(learning_rate=math.nan)
     rows = []
     for run in runs.drop_duplicates([*ALIKE, "key"]).to_dict("records"):
         trace = _trace(str(run["key"]), study_folders)
@@ -55,7 +60,7 @@ def of_folders(results: pd.DataFrame, study_folders: Sequence[Path]) -> pd.DataF
     if not rows:
         return pd.DataFrame()
     table = pd.DataFrame(rows)
-    table["threshold"] = SHARE * table.groupby(ALIKE)["best"].transform("mean")
+    table["threshold"] = SHARE * table.groupby(ALIKE, dropna=False)["best"].transform("mean")
     pairs = zip(table.pop("trace"), table["threshold"])
     reached = [_first(trace, threshold) for trace, threshold in pairs]
     return table.join(pd.DataFrame(reached, index=table.index))

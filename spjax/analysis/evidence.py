@@ -114,7 +114,7 @@ def of_results(
         manual=manual,
         prompt_facts=prompt_facts or prompt_claims.PromptFacts(),
         tasks=suite.tasks,
-        notes=tuple(notes),
+        notes=(*notes, *(prompt_facts.lacking.values() if prompt_facts else ())),
     )
 
 

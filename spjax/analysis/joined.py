@@ -7,13 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from spjax.analysis import arms, statistics
+from spjax.analysis import agreement, arms, rates, statistics
+from spjax.analysis.agreement import FOLDER
 
-FOLDER = "folder"
-_CELL = ["arm", "method", "model", "prompt_length", "init", "settings", "task", "seed"]
-_OF_CELL = [*_CELL, "learning_rate", statistics.PRETRAINING_SEED]  # as far as there are columns
-_OF_STUDY = ("study", "arm", "settings", statistics.ITEM_SCORES, FOLDER)
-_CONSTANTS = {"model": ("model_parameters",), "task": ("majority_score", "ceiling", "scored_on")}
 _TASKLESS = "taskless_"  # the same task without its name in the text
 
 
@@ -21,16 +17,18 @@ def read(study_folders: Sequence[Path]) -> pd.DataFrame:
     """Reads and joins the results.csv of some study folders.
 
     Runs with an equal key are the same run: it counts once for each role of its arms, under the
-    names of the first folder. A run on a mixture that has scores of tasks on which other runs were
-    trained alone becomes a row for each of these tasks, in an arm of the role `multitask`.
+    names and with the scores of the first folder. It stays in an arm of several learning rates or
+    settings, which would lose one without it. A run on a mixture that has scores of tasks on which
+    other runs were trained alone becomes a row for each of these tasks, in an arm of the role
+    `multitask`.
 
     Returns:
       The rows, with clean types as of `statistics.load`.
 
     Raises:
       ValueError: a folder is given twice or has no usable results.csv, or two disagree: runs with
-        an equal key have different values, runs with different keys measure the same cell, or a
-        model or task is not the same in both.
+        an equal key have different values, runs with different keys measure the same cell, those of
+        a line differ in more than their seed, or a model or task is not the same in both.
     """
     check_different(study_folders)
     parts = [statistics.read(folder).assign(**{FOLDER: str(folder)}) for folder in study_folders]
@@ -46,11 +44,12 @@ def read(study_folders: Sequence[Path]) -> pd.DataFrame:
     rows = pd.concat(parts, ignore_index=True)
     if statistics.PRETRAINING_SEED in rows.columns:  # which an older results.csv lacks
         rows[statistics.PRETRAINING_SEED] = rows[statistics.PRETRAINING_SEED].fillna(0)
-    _check_equal_keys(rows)
+    agreement.check_equal_keys(rows)
     rows = _single_tasks(rows)
-    _check_constants(rows)
+    agreement.check_constants(rows)
     rows = _once(rows)
-    _check_cells(rows)
+    agreement.check_cells(rows)
+    agreement.check_lines(rows)
     return statistics.checked(rows.drop(columns=FOLDER))
 
 
@@ -62,55 +61,28 @@ def check_different(study_folders: Sequence[Path]) -> None:
             raise ValueError(f"{folder} and {first} are the same folder: give it once.")
 
 
-def _check_equal_keys(rows: pd.DataFrame) -> None:
-    """Raises ValueError where two folders have different values for the run of one key."""
-    columns = [name for name in rows.columns if name not in _OF_STUDY]
-    of_runs = rows.drop_duplicates([FOLDER, "key"])
-    shared = of_runs[of_runs.duplicated("key", keep=False)]
-    for key, runs in shared.groupby("key", sort=False):
-        first = runs.iloc[0]
-        for _, other in runs.iloc[1:].iterrows():
-            for name in columns:
-                one, two = first[name], other[name]
-                # An older results.csv may lack a column.
-                if pd.notna(one) and pd.notna(two) and one != two:
-                    raise ValueError(
-                        f"the run {key} is in {first[FOLDER]} and in {other[FOLDER]}, with "
-                        f"different results: {name} is {one} and {two}. Leave one of the "
-                        "folders out, or delete the run from one and sweep it again"
-                    )
-                if name == statistics.SCORE and pd.isna(one) != pd.isna(two):
-                    raise ValueError(
-                        f"the run {key} is in {first[FOLDER]} and in {other[FOLDER]}, and only "
-                        f"one of them has a {name}. Leave one of the folders out, or delete the "
-                        "run from one and sweep it again"
-                    )
-
-
-def _check_constants(rows: pd.DataFrame) -> None:
-    """Raises ValueError where folders disagree on the size of a model or on facts of a task."""
-    parts = [statistics.checked(part) for _, part in rows.groupby(FOLDER, sort=False)]
-    known = pd.concat(parts, ignore_index=True).round(6)
-    known["scored_on"] = known["scored_on"].where(known[statistics.SCORE].notna())
-    for name, constants in _CONSTANTS.items():
-        for constant in constants:
-            firsts = known[known[constant].notna()].drop_duplicates([name, FOLDER])
-            for item, values in firsts.groupby(name):
-                one, *others = values.drop_duplicates(constant).to_dict("records")
-                if others:
-                    raise ValueError(
-                        f"the folders do not belong together: {name} {item} has the {constant} "
-                        f"{one[constant]} in {one[FOLDER]} and {others[0][constant]} in "
-                        f"{others[0][FOLDER]}. Leave one of the folders out"
-                    )
-
-
 def _once(rows: pd.DataFrame) -> pd.DataFrame:
-    """Drops rows of runs that an earlier folder has in an arm of the same role."""
+    """Drops rows of runs that an earlier folder has in an arm of the same role.
+
+    An arm of several learning rates or settings would lose some of those it is to choose from, so
+    it keeps them, unless an earlier arm has all of its runs.
+    """
     role = rows["arm"].map(arms.role_of)
     role = role.mask(rows["arm"] == statistics.INITIALISATION_ARM, statistics.INITIALISATION_ARM)
-    first = rows.groupby([rows["key"], role])[FOLDER].transform("first")
-    return rows[rows[FOLDER] == first].reset_index(drop=True)
+    of_run = rows.groupby([rows["key"], role])
+    again = rows[FOLDER] != of_run[FOLDER].transform("first")
+    choice = [name for name in rates.CHOICE if name != "settings" and name in rows.columns]
+    arm = rows.groupby(choice, dropna=False).ngroup()
+    of_arm = [rows[FOLDER], arm]
+    tried = [name for name in ("settings", "learning_rate") if name in rows.columns]
+    values = rows.groupby(tried, dropna=False).ngroup()
+    several = values.groupby(of_arm).transform("nunique") > 1
+    earlier = arm.groupby([rows["key"], role]).transform("first")
+    elsewhere = again.groupby(of_arm).transform("all")
+    elsewhere &= earlier.groupby(of_arm).transform("nunique") == 1
+    listed = rows.assign(arm_number=arm).duplicated(["key", "arm_number", "settings", "task"])
+    kept = ~again | (several & ~elsewhere & ~listed)
+    return rows[kept].reset_index(drop=True)
 
 
 def _single_tasks(rows: pd.DataFrame) -> pd.DataFrame:
@@ -142,19 +114,3 @@ def _scores(metrics: Any) -> Mapping[str, float]:
         values = {}
     pairs = values.items() if isinstance(values, dict) else ()
     return {name.rpartition("/")[0]: value for name, value in pairs if name.endswith("/score")}
-
-
-def _check_cells(rows: pd.DataFrame) -> None:
-    """Raises ValueError where runs of two folders and keys measure one cell."""
-    cell = [name for name in _OF_CELL if name in rows.columns]
-    for values, runs in rows.groupby(cell, dropna=False, sort=False):
-        runs = runs.drop_duplicates("key")
-        if len(runs) < 2 or runs[FOLDER].nunique() < 2:
-            continue
-        one, other = runs.iloc[0], runs[runs[FOLDER] != runs[FOLDER].iloc[0]].iloc[0]
-        shown = ", ".join(f"{name}={value}" for name, value in zip(cell, values) if value != "")
-        raise ValueError(
-            f"{one[FOLDER]} and {other[FOLDER]} have different runs of the same cell ({shown}): "
-            f"{one['key']} and {other['key']}. They differ in something that tables have no column "
-            "for, see config.gin in their folders; leave one of the folders out, or rename the arm"
-        )

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spjax.analysis import arms, stated
+from spjax.analysis import arms, rates, stated, statistics
 from spjax.analysis.criteria import MARGIN, MILD, Part
-from spjax.analysis.resampling import ITEMS, LEVELS, Component, Estimate, Sample
+from spjax.analysis.resampling import ITEMS, LEVELS, Component, Estimate, Sample, mean
 
 Parts = list[Part | str]
 Rows = tuple[Mapping[str, Any], ...]
@@ -26,8 +26,12 @@ VOTES, WORDS = "ensemble", "interpretation"
 LABELS = "class_labels"
 KEPT = 50.0  # percent of labels: fewer do not "stay"
 LIKE = 2.0  # a factor between the sizes of models of like size
-_OF_VOTES = ("keys", "split", "scores", "validation", "vote", "left_out")
-_OF_WORDS = ("key", "cluster", "cluster_before")
+_OF_RUNS = (
+    *("arm", "method", "model", "prompt_length", "init", "settings", "task"),
+    *(statistics.PRETRAINING_SEED, "learning_rate"),
+)
+_OF_VOTES = (*_OF_RUNS, "keys", "split", "scores", "validation", "vote", "left_out")
+_OF_WORDS = (*_OF_RUNS, "seed", "key", "cluster", "cluster_before")
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class PromptFacts:
     Attributes:
       votes: rows of ensemble.json.
       words: rows of interpretation.json.
-      lacking: by name of the file, why it cannot be used.
+      lacking: by name of the file, why one of some folder is not used, or not in full.
     """
 
     votes: Rows = ()
@@ -57,27 +61,43 @@ def read(study_folders: Sequence[Path], results: pd.DataFrame) -> PromptFacts:
 
     Args:
       study_folders: of which any may have the files.
-      results: the rows of results.csv; measurements on other runs are not used.
+      results: the rows of results.csv; measurements on other runs, and at learning rates that are
+        not chosen (`rates.chosen`), are not used. Those on runs of an earlier folder count once.
 
     Raises:
       ValueError: a file holds no list of JSON objects.
     """
-    keys = set(results["key"].astype(str)) if "key" in results.columns else set()
-    found: dict[str, list[Mapping[str, Any]]] = {VOTES: [], WORDS: []}
-    lacking: dict[str, str] = {}
+    if "key" not in results.columns:
+        results = results.assign(key="")
+    keys = set(results["key"].astype(str))
+    chosen = set(rates.chosen(statistics.checked(results))["key"].astype(str))
+    usable: dict[str, dict[Any, Mapping[str, Any]]] = {VOTES: {}, WORDS: {}}
+    lacking: dict[str, list[str]] = {VOTES: [], WORDS: []}
     for folder in study_folders:
         for name, wanted in ((VOTES, _OF_VOTES), (WORDS, _OF_WORDS)):
             if not (path := Path(folder) / f"{name}.json").is_file():
                 continue
             rows = _rows(path)
             again = f"run `python -m experiments.extensions.{name} {folder}` again"
-            if not all({*wanted, "task", "model"} <= set(row) for row in rows):
-                lacking[name] = f"{path} is of an older version; {again}"
-            elif not all({row.get("key"), *row.get("keys", ())} - {None} <= keys for row in rows):
-                lacking[name] = f"{path} is about runs that results.csv does not have; {again}"
+            if not all(set(wanted) <= set(row) for row in rows):
+                lacking[name].append(f"{path} is of an older version; {again}")
+            elif not all(_runs_of(row) <= keys for row in rows):
+                text = f"{path} is about runs that results.csv does not have; {again}"
+                lacking[name].append(text)
             else:
-                found[name] += rows
-    return PromptFacts(tuple(found[VOTES]), tuple(found[WORDS]), lacking)
+                at_chosen = [row for row in rows if _runs_of(row) <= chosen]
+                if len(at_chosen) < len(rows):
+                    text = f"{path} is in part about learning rates that are not chosen; {again}"
+                    lacking[name].append(text)
+                for row in at_chosen:
+                    usable[name].setdefault((row["task"], _runs_of(row)), row)
+    votes, words = (tuple(rows.values()) for rows in usable.values())
+    return PromptFacts(votes, words, {name: "; ".join(why) for name, why in lacking.items() if why})
+
+
+def _runs_of(row: Mapping[str, Any]) -> frozenset[str]:
+    """Returns the keys of the runs that a row is about."""
+    return frozenset(map(str, row["keys"] if "keys" in row else [row["key"]]))
 
 
 def _rows(path: Path) -> list[Mapping[str, Any]]:
@@ -95,13 +115,18 @@ def vote(facts: PromptFacts, largest: str) -> Parts:
     rows = _alike([row for row in facts.votes if row["model"] == largest])
     if not rows:
         return [facts.lacking.get(VOTES, f"{VOTES}.json with a vote at {largest} needed")]
-    leads = {row["task"]: _leads(row) for row in rows}
-    average = _over_these([over_average for over_average, _ in leads.values()])
-    parts: Parts = [Part(f"vote - average prompt at {largest}", average, low=0)]
+    over_average: dict[str, list[Estimate]] = {}
+    over_best: Parts = []
     for row in rows:
+        average, best = _leads(row)
+        over_average.setdefault(row["task"], []).append(average)
         text = f"vote - best prompt by validation, {row['task']} ({row['split']})"
-        parts.append(Part(text, leads[row["task"]][1], low=-MARGIN))
-    return parts
+        if len({other[statistics.PRETRAINING_SEED] for other in rows}) > 1:
+            text += f", pre-training draw {row[statistics.PRETRAINING_SEED]}"
+        over_best.append(Part(text, best, low=-MARGIN))
+    # The models of a task answer the same items.
+    of_tasks = [mean(leads) for leads in over_average.values()]
+    return [Part(f"vote - average prompt at {largest}", _over_these(of_tasks), low=0), *over_best]
 
 
 def _leads(row: Mapping[str, Any]) -> tuple[Estimate, Estimate]:
@@ -134,13 +159,21 @@ def _over_these(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def _alike(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Returns the rows of the arm, length and initialization that most tasks have."""
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        key = tuple(str(row.get(name, "")) for name in ("arm", "prompt_length", "init"))
-        groups.setdefault(key, []).append(row)
-    most = max(groups.items(), key=lambda pair: len(pair[1]), default=((), []))
-    return most[1]
+    """Returns the rows of the line that most tasks have, one for each task and frozen model.
+
+    Of several votes on prompts of one frozen model the one of the most prompts is left.
+    """
+    groups: dict[tuple[str, ...], dict[tuple[str, int], Mapping[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: -len(row["scores"])):
+        names = ("arm", "method", "prompt_length", "init", "settings")
+        group = groups.setdefault(tuple(str(row[name]) for name in names), {})
+        group.setdefault((row["task"], row[statistics.PRETRAINING_SEED]), row)
+    most = max(
+        groups.values(),
+        key=lambda group: (len({task for task, _ in group}), len(group)),
+        default={},
+    )
+    return [most[place] for place in sorted(most)]
 
 
 def clusters(facts: PromptFacts, largest: str) -> Parts:
@@ -180,13 +213,24 @@ def labels(facts: PromptFacts, largest: str) -> Parts:
 
 
 def _free(facts: PromptFacts, model: str) -> list[Mapping[str, Any]]:
-    """Returns the rows of prompts that no penalty pulls to a text, of the commonest length."""
+    """Returns the rows of prompts that no penalty pulls to a text, one for each run.
+
+    They are of prompt tuning in default arms, of the commonest length and settings. The ablation's
+    go before those of another arm, as in `statistics.initialisation_runs`.
+    """
     rows = [row for row in facts.words if row["model"] == model and "pull" not in row]
-    lengths = [row["prompt_length"] for row in rows]
-    if not lengths:
+    rows = [row for row in rows if row["method"] == statistics.PROMPT_TUNING]
+    rows = [row for row in rows if not arms.role_of(row["arm"])] or rows
+    kinds = [(row["prompt_length"], row["settings"]) for row in rows]
+    if not kinds:
         return []
-    usual = max(sorted(set(lengths)), key=lengths.count)
-    return [row for row in rows if row["prompt_length"] == usual]
+    usual = max(sorted(set(kinds)), key=kinds.count)
+    alike: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: row["arm"] != statistics.INITIALISATION_ARM):
+        if (row["prompt_length"], row["settings"]) == usual:
+            place = ("init", "task", statistics.PRETRAINING_SEED, "seed")
+            alike.setdefault(tuple(row[name] for name in place), row)
+    return list(alike.values())
 
 
 def _change(rows: Sequence[Mapping[str, Any]], after: str, before: str) -> Estimate:
@@ -195,10 +239,13 @@ def _change(rows: Sequence[Mapping[str, Any]], after: str, before: str) -> Estim
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> Estimate:
-    """Returns the mean of a share or cosine over tasks and seeds, times 100."""
-    table = pd.DataFrame(rows)
-    scores_TS = 100 * table.pivot_table(index="task", columns="seed", values=name).to_numpy(float)
-    estimate = Sample(scores_TS[None, :, None, :]).estimate(0)
+    """Returns the mean of a share or cosine over tasks, pre-training draws and seeds, times 100."""
+    place = ["task", statistics.PRETRAINING_SEED, "seed"]
+    values = pd.DataFrame(rows).set_index(place)[name]
+    levels = [sorted(set(values.index.get_level_values(level))) for level in place]
+    whole = values.reindex(pd.MultiIndex.from_product(levels, names=place))
+    scores_TMS = 100 * whole.to_numpy(float).reshape([len(level) for level in levels])
+    estimate = Sample(scores_TMS[None]).estimate(0)
     assert estimate is not None  # every task has a row
     return estimate
 

@@ -2,8 +2,10 @@
 
 Every arm, method, prompt length, initialization and setting has one choice for each model: the rate
 with the best validation score, averaged over tasks and seeds. Test scores have no part in it, and
-those of the other rates are not shown.
+those of the other rates are not shown. A run that diverged before it was ever scored counts as 0.
 """
+
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -16,12 +18,16 @@ def chosen(results: pd.DataFrame) -> pd.DataFrame:
 
     Args:
       results: the rows of results.csv, with clean types (`statistics.checked`).
+
+    Raises:
+      ValueError: an arm has several rates, and no run of them has a validation score.
     """
     if not {_RATE, _VALIDATION} <= set(results.columns):
         return results
     means = compared(results)
     keys = [*CHOICE, _RATE]
-    best = means.loc[means["chosen"], [*keys, "rates"]]
+    demand_choice(means, CHOICE, _RATE)
+    best = means.loc[means["chosen"] | (means["rates"] == 1), [*keys, "rates"]]
     results = results.drop(columns="rates", errors="ignore")
     return results.reset_index().merge(best, on=keys).set_index("index").sort_index()
 
@@ -29,22 +35,61 @@ def chosen(results: pd.DataFrame) -> pd.DataFrame:
 def compared(results: pd.DataFrame) -> pd.DataFrame:
     """Returns a row for each choice and rate, in order: mean scores in percent, runs, chosen.
 
-    Of equal means the lower rate is chosen. A run that diverged before it was ever scored counts as
-    0, and a rate that has not been run as often as another cannot be chosen yet.
+    Of equal means the lower rate is chosen, and as in `best` none may be.
 
     Args:
       results: as in `chosen`.
     """
-    counted = results.assign(**{_VALIDATION: results[_VALIDATION].fillna(0.0)})
-    groups = counted.groupby([*CHOICE, _RATE], dropna=False)
-    means = groups[[_VALIDATION, "test_score"]].mean()
-    means = means.assign(runs=groups.size()).reset_index()
-    choice = [means[name] for name in CHOICE]
-    complete = means["runs"] == means["runs"].groupby(choice).transform("max")
-    order = means[_VALIDATION].round(9).where(complete)
-    best = order.groupby(choice).idxmax()
+    means = averaged(results, [*CHOICE, _RATE])
     rates = means.groupby(CHOICE)["runs"].transform("size")
-    return means.assign(chosen=means.index.isin(best), rates=rates)
+    return means.assign(chosen=best(means, CHOICE), rates=rates)
+
+
+def averaged(results: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Returns mean scores of the runs that are equal in some columns, and how many they are.
+
+    The column `runs` counts all of them, `validated` those with a validation score. A run that
+    diverged before it was scored has the score 0.
+    """
+    scores = results[_VALIDATION].mask(
+        results[_VALIDATION].isna() & (results["status"] == "diverged"), 0.0
+    )
+    groups = results.assign(**{_VALIDATION: scores}).groupby(list(columns), dropna=False)
+    means = groups[[_VALIDATION, "test_score"]].mean()
+    counts = {"runs": groups.size(), "validated": groups[_VALIDATION].count()}
+    return means.assign(**counts).reset_index()
+
+
+def best(means: pd.DataFrame, choice: Sequence[str]) -> pd.Series:
+    """Returns whether each row has the first best mean validation score of those alike.
+
+    A row whose runs were not validated as often as another's cannot be the best yet, and where no
+    run was validated no row is.
+
+    Args:
+      means: of `averaged`.
+      choice: the columns in which rows are alike.
+    """
+    most = means.groupby(list(choice))["validated"].transform("max")
+    scores = means[means["validated"] == most].dropna(subset=_VALIDATION)
+    scores = scores.assign(**{_VALIDATION: scores[_VALIDATION].round(9)})
+    places = scores.groupby(list(choice))[_VALIDATION].idxmax()
+    return pd.Series(means.index.isin(places), means.index)
+
+
+def demand_choice(means: pd.DataFrame, choice: Sequence[str], column: str) -> None:
+    """Raises ValueError where there are several values of a column and none is chosen."""
+    for key, tried in means.groupby(list(choice), sort=False):
+        if len(tried) > 1 and not tried["chosen"].any():
+            facts = dict(zip(choice, key))
+            values = ", ".join(
+                f"{value:g}" if isinstance(value, float) else str(value) for value in tried[column]
+            )
+            raise ValueError(
+                f"arm {facts['arm']!r} has several values of {column} at {facts['model']} "
+                f"({values}), and no run of them has a validation_score to choose by: give each "
+                "an arm of its own, or validate the runs and write results.csv again"
+            )
 
 
 def markdown(results: pd.DataFrame) -> str:
@@ -66,10 +111,11 @@ def markdown(results: pd.DataFrame) -> str:
     ]
     for key, tried in means.groupby(CHOICE, sort=False):
         facts = dict(zip(CHOICE, key))
-        best = tried[tried["chosen"]].iloc[0]
-        edge = best[_RATE] in (tried[_RATE].min(), tried[_RATE].max())
         cells = ", ".join(_cell(row) for row in tried.itertuples())
-        test = f"{best['test_score']:.1f}" + (" (end of the grid)" if edge else "")
+        test = "-"
+        for one in tried[tried["chosen"]].itertuples():
+            edge = one.learning_rate in (tried[_RATE].min(), tried[_RATE].max())
+            test = f"{one.test_score:.1f}" + (" (end of the grid)" if edge else "")
         arm = " ".join(filter(None, (facts["arm"], facts["settings"])))
         shown = [arm, facts["method"], facts["model"], cells, test]
         lines.append(f"| {' | '.join(shown)} |")

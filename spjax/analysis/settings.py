@@ -4,35 +4,55 @@ Lester et al. 2021, table 6, list the values that their settings were chosen fro
 validation.
 """
 
+import math
+
 import pandas as pd
 
 from spjax.analysis import rates
 
 _CHOICE = [name for name in rates.CHOICE if name != "settings"]
-_VALIDATION, _TEST = "validation_score", "test_score"
+_VALIDATION = "validation_score"
 
 
 def compared(results: pd.DataFrame) -> pd.DataFrame:
     """Returns a row for each setting, in order: mean scores over tasks and seeds, runs, chosen.
 
-    Of several learning rates the chosen one counts (`rates.chosen`). A run that diverged before it
-    was scored counts as 0. A setting that has not been run as often as another cannot be chosen
-    yet; of equal means the first is.
+    Of several learning rates the chosen one counts (`rates.chosen`). Which setting is chosen is
+    told by `rates.best`; one that is not complete has not been validated as often as another.
 
     Args:
       results: the rows of results.csv, with clean types (`statistics.checked`).
+
+    Raises:
+      ValueError: as `rates.chosen`.
     """
     rows = results[results["settings"] != ""]
-    if rows.empty or _VALIDATION not in rows.columns:
+    if rows.empty:
         return pd.DataFrame()
-    rows = rates.chosen(rows)
-    rows = rows.assign(**{_VALIDATION: rows[_VALIDATION].fillna(0.0)})
-    groups = rows.groupby([*_CHOICE, "settings"])
-    means = groups[[_VALIDATION, _TEST]].mean().assign(runs=groups.size()).reset_index()
-    choice = [means[name] for name in _CHOICE]
-    complete = means["runs"] == means["runs"].groupby(choice).transform("max")
-    best = means[_VALIDATION].round(9).where(complete).groupby(choice).idxmax()
-    return means.assign(chosen=means.index.isin(best), complete=complete)
+    if _VALIDATION not in rows.columns:
+        rows = rows.assign(**{_VALIDATION: math.nan})
+    means = rates.averaged(rates.chosen(rows), [*_CHOICE, "settings"])
+    complete = means["validated"] == means.groupby(_CHOICE)["validated"].transform("max")
+    return means.assign(chosen=rates.best(means, _CHOICE), complete=complete)
+
+
+def chosen(results: pd.DataFrame) -> pd.DataFrame:
+    """Returns the runs at the chosen settings, and those of arms without settings.
+
+    Args:
+      results: as in `compared`.
+
+    Raises:
+      ValueError: as `compared`, or an arm has several settings, and no run of them has a validation
+        score.
+    """
+    means = compared(results)
+    if means.empty:
+        return results
+    rates.demand_choice(means, _CHOICE, "settings")
+    others = means.groupby(_CHOICE)["settings"].transform("size") > 1
+    lost = pd.MultiIndex.from_frame(means.loc[others & ~means["chosen"], [*_CHOICE, "settings"]])
+    return results[~pd.MultiIndex.from_frame(results[[*_CHOICE, "settings"]]).isin(lost)]
 
 
 def markdown(results: pd.DataFrame) -> str:
@@ -54,9 +74,12 @@ def markdown(results: pd.DataFrame) -> str:
     for row in means.sort_values([*_CHOICE[:4], "model_parameters"], kind="stable").itertuples():
         shown = f"**{row.settings}**" if row.chosen else row.settings
         runs = f"{row.runs}" if row.complete else f"{row.runs}*"
-        scores = [f"{value:.1f}" for value in (row.validation_score, row.test_score)]
+        scores = [
+            "-" if math.isnan(value) else f"{value:.1f}"
+            for value in (row.validation_score, row.test_score)
+        ]
         cells = [row.arm, row.method, row.model, shown, runs, *scores]
         lines.append(f"| {' | '.join(cells)} |")
     if not means["complete"].all():
-        lines += ["", "- \\* Fewer runs than another setting has: not compared yet."]
+        lines += ["", "- \\* Fewer validated runs than another setting has: not compared yet."]
     return "\n".join(lines) + "\n"

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from spjax import methods
-from spjax.analysis import arms, rates, resampling
+from spjax.analysis import arms, rates, resampling, settings
 from spjax.analysis.resampling import Estimate, Sample
 from spjax.files import DamagedFile, check_sum, read_bytes
 from spjax.studies.results import ITEMS, SUMS
@@ -259,12 +259,20 @@ def main_runs(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def initialisation_runs(results: pd.DataFrame) -> pd.DataFrame:
-    """Returns prompt-tuning runs at the default length; the line is the initialization."""
+    """Returns prompt-tuning runs at the default length; the line is the initialization.
+
+    Of several learning rates and settings of an arm the chosen ones are left.
+
+    Raises:
+      ValueError: as `checked`, `rates.chosen` and `settings.chosen`, or runs of an arm measure the
+        same cell.
+    """
     results = rates.chosen(checked(results))
     runs = results[results["method"] == PROMPT_TUNING]
     runs = runs[runs["prompt_length"] == default_length(results)]
+    runs = settings.chosen(runs)
+    _demand_one(runs, ["arm", "model", "prompt_length", "task", *_RUN, "init"])
     # The ablation's own run goes before the main arm's of the same initialization.
-    runs = runs.sort_values("settings", kind="stable")
     runs = runs.sort_values("arm", key=lambda arm: arm != INITIALISATION_ARM, kind="stable")
     runs = runs.drop_duplicates(["model", "task", *_RUN, "init"])
     return runs.assign(variant=PROMPT_TUNING, line=runs["init"])
@@ -351,6 +359,17 @@ def _with_lines(runs: pd.DataFrame) -> pd.DataFrame:
         doubled = runs.groupby(cell)[column].transform("nunique") > 1
         several = runs["method"].isin(runs.loc[doubled, "method"])
         runs.loc[several, "variant"] += " " + runs.loc[several, column]
+    _demand_one(runs, cell)
+    runs["variant"] = runs["variant"].str.strip()
+    # init is constant within a line from here on, or it would split the line's cells.
+    runs["init"] = runs.groupby("variant")["init"].transform(lambda i: "|".join(sorted(set(i))))
+    silent = "" if runs[PROMPTS_NAMED].any() else PROMPT_TUNING
+    runs["line"] = [_label(*key, silent) for key in zip(runs["variant"], runs["prompt_length"])]
+    return runs
+
+
+def _demand_one(runs: pd.DataFrame, cell: list[str]) -> None:
+    """Raises ValueError where two runs are of one cell."""
     doubled = runs[runs.duplicated(cell, keep=False)]
     if len(doubled):
         raise ValueError(
@@ -358,12 +377,6 @@ def _with_lines(runs: pd.DataFrame) -> pd.DataFrame:
             f"{doubled.iloc[0][cell].to_dict()}: arm, settings, method, prompt_length, init, "
             "model, task and seeds must be different for every run; give their arms different names"
         )
-    runs["variant"] = runs["variant"].str.strip()
-    # init is constant within a line from here on, or it would split the line's cells.
-    runs["init"] = runs.groupby("variant")["init"].transform(lambda i: "|".join(sorted(set(i))))
-    silent = "" if runs[PROMPTS_NAMED].any() else PROMPT_TUNING
-    runs["line"] = [_label(*key, silent) for key in zip(runs["variant"], runs["prompt_length"])]
-    return runs
 
 
 def _label(variant: str, length: int, silent: str) -> str:

@@ -29,10 +29,11 @@ def write(folder: Path, tasks: Mapping[str, tuple[Sequence[str], Sequence[float]
 
 
 def scores(folder: Path) -> list[float] | None:
-    """Returns the item scores of a run in percent, those of several tasks one after the other.
+    """Returns the item scores of a run in percent.
 
     Returns:
-      None where the run has no such file, or a task whose metrics have no score for an item.
+      None where the run has no such file, its task's metrics have no score for an item, or it has
+      several tasks: its score is the mean over these, whatever their numbers of items.
 
     Raises:
       DamagedFile: the file is not what was written.
@@ -43,7 +44,7 @@ def scores(folder: Path) -> list[float] | None:
     try:
         content = json.loads(gzip.decompress(read_bytes(path)))
         parts = [task["items"] for task in dict(content).values()]
-        if None in parts:
+        if len(parts) > 1 or None in parts:
             return None
         return [_checked(value) for part in parts for value in part]
     except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError) as error:

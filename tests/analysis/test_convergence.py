@@ -89,6 +89,25 @@ def test_scores_that_were_changed_are_not_used(study, caplog):
     assert "left out of the times" in caplog.text
 
 
+def test_the_time_of_a_mixture_is_not_that_of_each_of_its_tasks(study):
+    rows, folder = study
+    mixture = rows.assign(task="pocket_wic", key=[f"m{seed}" for seed in rows["seed"]])
+    mixture = pd.concat([mixture, mixture.assign(task="pocket_cb")]).assign(arm="multitask")
+    for key in mixture["key"].unique():
+        write_run(folder / "runs" / key, [50, 60])
+    table = convergence.of_folders(pd.concat([rows, mixture], ignore_index=True), [folder])
+    assert set(table["key"]) == set(rows["key"])
+
+
+def test_other_frozen_models_and_rates_have_thresholds_of_their_own(study):
+    rows, folder = study
+    drawn = rows.assign(pretraining_seed=[0, 1, 1], learning_rate=0.3)
+    table = convergence.of_folders(drawn, [folder]).sort_values("seed")
+    assert table["threshold"].to_numpy() == pytest.approx(0.99 * np.array([81, 79.5, 79.5]))
+    table = convergence.of_folders(rows.assign(learning_rate=np.nan), [folder])
+    assert table["threshold"].notna().all()
+
+
 def test_no_times_no_table(results, tmp_path):
     table = convergence.of_folders(results[:5], [tmp_path])
     assert table.empty and convergence.markdown(table) == ""

@@ -1,7 +1,9 @@
 """Studies joined: every run counts once, and nothing that disagrees is averaged."""
 
+import dataclasses
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,11 @@ import spjax
 from spjax import config
 from spjax.analysis import claims, evidence, joined, statistics
 from spjax.analysis.criteria import CONTRADICTED, HOLDS, NOT_MEASURED
+from spjax.files import write_json
+from spjax.methods.prompt_tuning import PromptTuning
 from spjax.studies.study import Arm, Study
+from spjax.training.optimizers import Adafactor
+from spjax.training.run import Run
 
 ARM = Arm(name="prompts", gin_files=["x.gin"])
 
@@ -159,6 +165,7 @@ def test_a_run_stays_in_every_role(folders, results, tmp_path):
     ("values", "message"),
     [
         ({"test_score": 12.5}, "test_score is .* and .*12.5"),
+        ({"steps": 999}, "steps is 1000 and 999"),
         ({"test_score": np.nan}, "only one of them has a test_score"),
         ({"status": "diverged"}, "status is finished and diverged"),
     ],
@@ -169,6 +176,112 @@ def test_conflicting_results_of_a_run(folders, results, tmp_path, values, messag
     pair = f"run 000000000007 is in {re.escape(str(folders[0]))} and in {re.escape(str(other))}"
     with pytest.raises(ValueError, match=f"{pair}.*{message}.*Leave one of the folders out"):
         joined.read([folders[0], other])
+
+
+def test_scores_that_rounding_sets_apart_are_those_of_the_first_folder(
+    folders, results, tmp_path, caplog
+):
+    other = write(tmp_path, results[:40].assign(study="other"))
+    run = "key == '000000000007'"
+    score = results.query(run)["test_score"].item()
+    change(other, run, test_score=score + 1e-13, best_step=450)
+    pair = [folders[0], other]
+    joined.read(pair)
+    assert not caplog.text
+    change(other, run, test_score=score - 0.25)
+    assert joined.read(pair).query(run)["test_score"].item() == score
+    assert f"1 runs that are in {folders[0]} and in {other}" in caplog.text
+    assert "differ by up to 0.2 points" in caplog.text
+    assert joined.read(pair[::-1]).query(run)["test_score"].item() == score - 0.25
+
+
+GRID_SCORES = {0.1: 68.5, 0.3: 88.5, 1.0: 60.0}
+
+
+def grid(results, **values):
+    """Runs of an arm at three learning rates; the key of 0.3 is that of the rows given."""
+    parts = []
+    for rate, score in GRID_SCORES.items():
+        part = results.assign(learning_rate=rate, validation_score=score, test_score=score)
+        part["key"] += "" if rate == 0.3 else str(rate)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True).assign(**values)
+
+
+@pytest.mark.parametrize("arm", ["prompts", "grid"])
+def test_an_arm_keeps_the_rates_that_it_chooses_from(results, tmp_path, arm):
+    runs = results.query("arm == 'prompts' and prompt_length == 100 and model == 'pocket_3m'")
+    both = grid(runs)
+    one = write(tmp_path, both[both["learning_rate"] == 0.3].assign(study="one"))
+    many = write(tmp_path, both.assign(study="many", arm=arm))
+    for folders in ([one, many], [many, one]):
+        rows = joined.read(folders)
+        lines = statistics.main_runs(rows)
+        assert set(lines["test_score"]) == {88.5} and not lines.duplicated(["line", "key"]).any()
+        assert set(rows.loc[rows["arm"] == arm, "learning_rate"]) == {*GRID_SCORES}
+    settings = both.assign(settings="A=" + both["learning_rate"].astype(str), learning_rate=0.1)
+    one = write(tmp_path, settings[settings["settings"] == "A=0.3"].assign(study="one"))
+    many = write(tmp_path, settings.assign(study="many", arm=arm))
+    rows = joined.read([one, many])
+    assert set(rows.loc[rows["arm"] == arm, "settings"]) == {f"A={rate}" for rate in GRID_SCORES}
+    assert not statistics.main_runs(rows).duplicated(["line", "key"]).any()
+
+
+def write_run(folder, key, seed=3, base="ab" * 32, **changes):
+    run = Run("pocket_cb", "pocket_50k", PromptTuning(length=3), Adafactor(0.3), seed=seed)
+    runs = folder / "runs" / key
+    runs.mkdir(parents=True, exist_ok=True)
+    (runs / "config.gin").write_text(config.config_str(dataclasses.replace(run, **changes)))
+    write_json(runs / "result.json", {"status": "finished", "base_sha256": base})
+
+
+@pytest.fixture
+def more_seeds(results, tmp_path):
+    """Folders of one line: seeds 0 and 1, and seed 2 under another name of the arm."""
+    runs = results.query("arm == 'prompts' and prompt_length == 100 and model == 'pocket_50k'")
+    first = write(tmp_path, runs[runs["seed"] < 2].assign(study="first"))
+    more = write(tmp_path, runs[runs["seed"] == 2].assign(study="more", arm="again"))
+    for folder in (first, more):
+        for row in pd.read_csv(folder / "results.csv", dtype={"key": str}).itertuples():
+            write_run(folder, row.key, row.seed)
+    return first, more
+
+
+def test_more_seeds_of_a_line(more_seeds):
+    rows = joined.read(more_seeds)
+    assert statistics.main_runs(rows)["line"].nunique() == 1
+    for row in rows[rows["seed"] == 2].itertuples():  # the weights at another place
+        write_run(more_seeds[1], row.key, 2, checkpoint="/elsewhere")
+    assert len(joined.read(more_seeds)) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("columns", "run", "message"),
+    [
+        ({"steps": 500}, {}, "steps: 1000 and 500"),
+        ({}, {"batch_size": 7}, "Run.batch_size: .* and 7"),
+        ({}, {"base": "cd" * 32}, r"the frozen weights \(base_sha256\): abab.* and cdcd"),
+    ],
+)
+def test_other_runs_are_no_more_seeds_of_a_line(more_seeds, columns, run, message):
+    first, more = more_seeds
+    change(more, "seed == 2", **columns)
+    for row in pd.read_csv(more / "results.csv", dtype={"key": str}).itertuples():
+        write_run(more, row.key, row.seed, **run)
+    pair = f"{re.escape(str(first))} and {re.escape(str(more))} would count as seeds of one line"
+    with pytest.raises(ValueError, match=f"{pair}.*pocket_50k.*differ in {message}"):
+        joined.read([first, more])
+
+
+def test_one_key_with_two_configurations(more_seeds, results, tmp_path):
+    first, _ = more_seeds
+    again = write(tmp_path, pd.read_csv(first / "results.csv", dtype={"key": str}))
+    other = tmp_path / "other"
+    shutil.copytree(again, other)
+    key = next((other / "runs").iterdir()).name
+    write_run(other, key, 0, batch_size=7)
+    with pytest.raises(ValueError, match=f"run {key} is in .*another configuration: .*batch_size"):
+        joined.read([first, other])
 
 
 def test_different_runs_of_one_cell(folders, results, tmp_path):

@@ -14,6 +14,8 @@ from spjax.analysis.criteria import CANNOT_TELL, CONTRADICTED, HOLDS, NOT_MEASUR
 LARGEST = "pocket_3m"
 TASKS = list(synthetic.TASKS)[:4]
 BLOCKS = 25
+LINE = {"arm": "prompts", "method": "prompt_tuning", "model": LARGEST, "prompt_length": 100}
+LINE |= {"init": "class_labels", "settings": "", "pretraining_seed": 0, "learning_rate": 0.3}
 
 
 def answers(random, chance, count=2000):
@@ -35,9 +37,9 @@ def votes(gain, validation=(70, 90, 80, 70, 70), **changes):
         easy = answers(random, 0.75)
         prompts = [summary(easy | answers(random, 0.2)) for _ in validation]
         vote = summary(easy | answers(random, 0.2 + gain / 25))
-        row = {"arm": "prompts", "model": LARGEST, "task": task, "split": "test", "keys": []}
+        row = LINE | {"task": task, "split": "test", "keys": []}
         row |= {"scores": [score for score, _ in prompts], "validation": list(validation)}
-        row |= {"vote": vote[0], "prompt_length": 100, "init": "class_labels"}
+        row["vote"] = vote[0]
         row["left_out"] = {"vote": vote[1], "prompts": [left for _, left in prompts]}
         rows.append(row | changes)
     return tuple(rows)
@@ -47,7 +49,8 @@ def words(gain=20.0, kept=0.9, near=0.3, noise=2.0, seeds=4):
     """Rows of interpretation.json; shares in 1, gain and noise in points."""
     random = np.random.default_rng(6)
     return tuple(
-        {"model": LARGEST, "prompt_length": 100, "init": init, "task": task, "seed": seed}
+        LINE
+        | {"init": init, "task": task, "seed": seed}
         | {"key": f"{init}{task}{seed}", "cluster_before": 0.2}
         | {"cluster": 0.2 + (gain + random.normal(0, noise)) / 100}
         | {"labels_kept": kept + random.normal(0, noise) / 100}
@@ -108,6 +111,28 @@ def test_votes_say_what_their_intervals_cover(results):
     assert "The intervals cover tasks, seeds, items; not pre-training draws." in text
 
 
+def test_the_votes_of_several_frozen_models_are_averaged_for_each_task(results):
+    draws = [row | {"pretraining_seed": draw} for draw in (0, 1) for row in votes(6)]
+    for row in draws[: len(TASKS)]:
+        row["vote"] += 2
+    claim = judge(results, votes=draws)["C12"]
+    one = judge(results, votes=votes(6))["C12"].parts
+    assert len(claim.parts) == 1 + 2 * len(TASKS)
+    assert claim.parts[0].estimate.value == pytest.approx(one[0].estimate.value + 1)
+    # They answer the same items, so the error is that of one.
+    assert claim.parts[0].estimate.spread()[0] == pytest.approx(one[0].estimate.spread()[0])
+    assert claim.parts[1].text.endswith("pocket_boolq (test), pre-training draw 0")
+    first, second = (claim.parts[place].estimate.value for place in (1, 2))
+    assert first - second == pytest.approx(2)
+
+
+def test_votes_of_another_setting_or_of_fewer_prompts_are_no_part(results):
+    others = [votes(-15, settings="A=1")[:2], votes(-15, validation=(70, 80))]
+    parts = judge(results, votes=(*others[0], *others[1], *votes(6)))["C12"].parts
+    values = [part.estimate.value for part in judge(results, votes=votes(6))["C12"].parts]
+    assert [part.estimate.value for part in parts] == pytest.approx(values)
+
+
 def test_votes_at_a_smaller_size_do_not_count(results):
     small = judge(results, votes=votes(6, model="pocket_50k"))["C12"]
     assert small.verdict == NOT_MEASURED
@@ -130,6 +155,24 @@ def test_nearest_words(results, values, clusters, labels):
     judged = judge(results, words=words(**values))
     assert (judged["C13"].verdict, judged["C14"].verdict) == (clusters, labels)
     assert len(judged["C13"].parts) == len(judged["C14"].parts) == 2
+
+
+def test_words_of_other_lines_are_no_part(results):
+    rows = words()
+    wrong = {"cluster": 0.0, "labels_kept": 0.0, "labels_near": 0.0}
+    others = [{"settings": "A=1"}, {"arm": "sentinel"}, {"method": "p_tuning"}]
+    part = [row | wrong for row in rows if row["seed"] == 0]
+    beside = [row | other | {"key": f"{row['key']}{other}"} for other in others for row in part]
+    both, alone = judge(results, words=(*beside, *rows)), judge(results, words=rows)
+    for claim in ("C13", "C14"):
+        values = [part.estimate.value for part in alone[claim].parts]
+        assert [part.estimate.value for part in both[claim].parts] == pytest.approx(values)
+
+
+def test_words_of_several_frozen_models_are_draws_of_pretraining(results):
+    rows = [row | {"pretraining_seed": draw} for draw in (0, 1) for row in words()]
+    part = judge(results, words=rows)["C13"].parts[0]
+    assert part.estimate.units["pre-training draws"] == 2
 
 
 def test_prompts_pulled_to_a_text_tell_nothing_of_words(results):
@@ -179,6 +222,37 @@ def write(folder, name, content):
     (folder / f"{name}.json").write_text(content)
 
 
+def test_a_run_of_two_folders_is_measured_once(results, tmp_path):
+    keys = results["key"].iloc[:2].tolist()
+    for name in ("a", "b"):
+        write(tmp_path / name, "ensemble", json.dumps(votes(6, keys=keys)))
+        write(tmp_path / name, "interpretation", json.dumps([words()[0] | {"key": keys[0]}]))
+    facts = prompt_claims.read([tmp_path / "a", tmp_path / "b"], results)
+    assert len(facts.votes) == len(TASKS) and len(facts.words) == 1
+
+
+def test_a_file_that_is_not_used_is_named_beside_one_that_is(results, tmp_path):
+    keys = results["key"].iloc[:2].tolist()
+    write(tmp_path / "a", "ensemble", json.dumps(votes(6, keys=keys)))
+    write(tmp_path / "b", "ensemble", json.dumps(votes(-6, keys=["gone"])))
+    facts = prompt_claims.read([tmp_path / "a", tmp_path / "b"], results)
+    judged = claims.check(results, prompt_facts=facts)
+    assert {each.claim.id: each.verdict for each in judged}["C12"] == HOLDS
+    assert "/b/ensemble.json is about runs that results.csv does not" in claims.markdown(judged)
+
+
+def test_rates_that_are_not_chosen_are_not_used(results, tmp_path):
+    table = pd.concat([results.assign(learning_rate=0.3), results.assign(learning_rate=0.1)])
+    table["key"] += table["learning_rate"].astype(str)
+    table.loc[table["learning_rate"] == 0.1, "validation_score"] -= 9
+    best, other = ([f"{key}{rate}" for key in results["key"][:2]] for rate in (0.3, 0.1))
+    rows = [*votes(6, keys=best), *votes(-6, keys=other)]
+    write(tmp_path, "ensemble", json.dumps(rows))
+    facts = prompt_claims.read([tmp_path], table)
+    assert {tuple(row["keys"]) for row in facts.votes} == {tuple(best)}
+    assert "learning rates that are not chosen; run" in facts.lacking["ensemble"]
+
+
 def test_files_of_a_study(results, tmp_path):
     rows = votes(6, keys=results["key"].iloc[:2].tolist())
     write(tmp_path, "ensemble", json.dumps(rows))
@@ -194,6 +268,8 @@ def test_files_of_a_study(results, tmp_path):
     [
         (lambda row: row | {"keys": ["gone"]}, "is about runs that results.csv does not have; run"),
         (lambda row: {k: v for k, v in row.items() if k != "left_out"}, "is of an older version"),
+        (lambda row: {k: v for k, v in row.items() if k != "init"}, "is of an older version"),
+        (lambda row: {k: v for k, v in row.items() if k != "prompt_length"}, "of an older version"),
     ],
 )
 def test_measurements_of_other_runs_are_not_used(results, tmp_path, change, message):

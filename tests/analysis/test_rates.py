@@ -67,8 +67,25 @@ def test_ties_gaps_and_lost_runs():
     begun = pd.DataFrame([*rows(0.1, 60, 1.0), rows(0.3, 90, 2.0)[0]])
     assert set(rates.chosen(begun)["learning_rate"]) == {0.1}
     lost = pd.DataFrame([*rows(0.1, 60, 1.0), *rows(0.3, 90, 2.0)])
-    lost.loc[3, "validation_score"] = np.nan  # the mean is now 44.5
+    lost.loc[3, "validation_score"] = np.nan
+    assert set(rates.chosen(lost)["learning_rate"]) == {0.1}  # 0.3 is validated once
+    lost.loc[3, "status"] = "diverged"  # the mean is now 44.5
     assert set(rates.chosen(lost)["learning_rate"]) == {0.1}
+    lost.loc[2, "validation_score"] = 150.0
+    assert set(rates.chosen(lost)["learning_rate"]) == {0.3}
+
+
+def test_without_validation_there_is_no_choice():
+    unknown = pd.DataFrame([*rows(0.1, np.nan, 1.0), *rows(0.3, np.nan, 2.0)])
+    assert not rates.compared(unknown)["chosen"].any()
+    message = r"'prompts' has several values of learning_rate at m \(0.1, 0.3\), and no run"
+    with pytest.raises(ValueError, match=message):
+        rates.chosen(unknown)
+    assert "**0.1" not in rates.markdown(unknown) and "**0.3" not in rates.markdown(unknown)
+    one = pd.DataFrame(rows(0.1, np.nan, 1.0))
+    assert len(rates.chosen(one)) == 2
+    diverged = unknown.assign(status="diverged")
+    assert set(rates.chosen(diverged)["learning_rate"]) == {0.1}
 
 
 def test_without_rates_nothing_is_chosen(results):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spjax.analysis import claims, rates, saturation, statistics, tables
+from spjax.analysis import claims, joined, rates, saturation, statistics, tables
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(path.parent for path in ROOT.glob("experiments/*/results/*/results.csv"))
@@ -25,6 +25,16 @@ def test_tables_are_those_of_the_results(folder):
         judged = claims.markdown(claims.check(results))
         saturated = saturation.markdown(saturation.of_results(results))
         assert (folder / "claims.md").read_text().endswith(f"{judged}\n{saturated}")
+
+
+def test_the_studies_that_the_documentation_joins_can_be_joined(caplog):
+    names = ("pocket/results/scaling", "extensions/results/methods")
+    scaling, methods = (ROOT / "experiments" / name for name in names)
+    rows = joined.read([scaling, methods])
+    assert "have scores that differ by up to 9.0 points" in caplog.text
+    first = statistics.load(scaling).drop_duplicates("key").set_index("key")["test_score"]
+    shared = rows[rows["key"].isin(first.index)]
+    assert (shared["test_score"] == shared["key"].map(first)).all()
 
 
 def test_the_numbers_of_the_documentation_are_in_the_claims():

@@ -23,7 +23,7 @@ def search(results):
 def test_settings_are_lines_of_their_own(search):
     suite = statistics.suite(statistics.main_runs(search))
     assert dict(zip(suite.cells["line"], suite.cells["mean"])) == {
-        f"prompt tuning {text} P = 20": 60 - gain for text, gain in SETTINGS.items()
+        f"prompt tuning {text}, P = 20": 60 - gain for text, gain in SETTINGS.items()
     }
     assert "WARMUP=9" in tables.markdown(search)
 
@@ -39,7 +39,7 @@ def test_a_setting_that_is_not_finished_is_not_chosen(search):
     begun = search[(search["settings"] != "WARMUP=5") | (search["seed"] == 0)]
     text = settings.markdown(statistics.checked(begun))
     assert "**WARMUP=0**" in text and "| WARMUP=5 | 2* | 74.0 |" in text
-    assert "Fewer runs than another setting" in text
+    assert "Fewer validated runs than another setting" in text
 
 
 def test_every_setting_has_its_own_learning_rate(search):
@@ -53,6 +53,31 @@ def test_every_setting_has_its_own_learning_rate(search):
         "WARMUP=9": [0.1],
     }
     assert "**WARMUP=9**" in settings.markdown(statistics.checked(both))
+
+
+def test_without_validation_nothing_is_best(search):
+    for unknown in (search.assign(validation_score=None), search.drop(columns="validation_score")):
+        unknown = statistics.checked(unknown)
+        text = settings.markdown(unknown)
+        assert text.count("**") == 2 and "| WARMUP=5 | 6 | - | 56.0 |" in text
+        with pytest.raises(
+            ValueError, match="'warmup' has several values of settings at pocket_3m"
+        ):
+            settings.chosen(unknown)
+    lost = search["settings"] == "WARMUP=5"
+    finished = search.assign(validation_score=search["validation_score"].mask(lost))
+    finished.loc[~lost, "validation_score"] = 0.0
+    assert "**WARMUP=0**" in settings.markdown(statistics.checked(finished))
+
+
+def test_initializations_are_compared_at_the_setting_that_validation_chooses(search):
+    runs = statistics.initialisation_runs(search)
+    assert set(runs["settings"]) == {"WARMUP=5"} and len(runs) == 6
+    with pytest.raises(ValueError, match="several values of settings"):
+        statistics.initialisation_runs(search.assign(validation_score=float("nan")))
+    mixed = search.assign(settings=search["settings"].replace("WARMUP=0", ""))
+    with pytest.raises(ValueError, match="measure a cell that another run measures too"):
+        statistics.initialisation_runs(mixed)
 
 
 def test_without_settings_there_is_no_table(results):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from experiments.extensions import ensemble, interpretation, stored
@@ -112,15 +113,50 @@ def test_prompts_and_their_words_are_scored(study, monkeypatch, capsys):
 
 
 def test_what_a_pull_costs():
-    same = {"model": "m", "prompt_length": 3, "task": "t", "seed": 0}
+    same = dict.fromkeys(stored.ALIKE) | {"model": "m", "prompt_length": 3, "seed": 0}
     rows = [
         {**same, "score": 80.0, "pull": 0.0},
         {**same, "score": 75.0, "pull": 0.1},
         {**same, "score": 50.0},
         {**same, "seed": 1, "score": 1.0, "pull": 0.1},
+        {**same, "pretraining_seed": 1, "score": 1.0, "pull": 0.1},
     ]
     interpretation.add_losses(rows)
-    assert [row.get("lost") for row in rows] == [None, 5.0, None, None]
+    assert [row.get("lost") for row in rows] == [None, 5.0, None, None, None]
+
+
+def change(study, **columns):
+    """Writes other values into results.csv, a value for each of its three runs."""
+    table = pd.read_csv(study / "results.csv").assign(**columns)
+    table.to_csv(study / "results.csv", index=False)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("pretraining_seed", [0, 1, 0]), ("settings", ["A=1", "A=2", "A=1"]), ("arm", list("aba"))],
+)
+def test_prompts_of_other_lines_do_not_vote_together(study, column, values):
+    assert [len(group) for group in ensemble.groups(stored.runs(study))] == [2]
+    change(study, **{column: values})
+    assert ensemble.groups(stored.runs(study)) == []
+    rows = [item.alike | {"score": 1.0} for item in stored.runs(study)]
+    assert len(interpretation.markdown(rows).splitlines()) == 4
+
+
+def test_only_chosen_learning_rates_are_looked_at(study):
+    change(study, learning_rate=[0.1, 0.3, 0.3], validation_score=[70.0, 60.0, np.nan])
+    change(study, seed=[0, 0, 1], status=["finished", "finished", "finished"])
+    assert [item.row["key"] for item in stored.runs(study)] == ["key0"]
+
+
+def test_a_prompt_of_another_frozen_model_is_refused(study):
+    first, second = stored.runs(study)
+    facts = {"model": "pocket_50k", "base_sha256": first.run.open_model().digest}
+    known = Prompt.from_array(first.prompt.soft_tokens_PD, facts)
+    assert stored.predictor(first.run, [known]).prompts[0].prompt is known
+    other = Prompt.from_array(second.prompt.soft_tokens_PD, facts | {"base_sha256": "0"})
+    with pytest.raises(ValueError, match="trained with other weights.*sweep the study again"):
+        stored.predictor(first.run, [known, other])
 
 
 def test_what_is_stored(study):

@@ -87,6 +87,11 @@ def test_item_scores_are_kept_by_run(tmp_path, caplog):
         plan[0].key: [100, 0],
         plan[1].key: [100, 100],
     }
+    # The score of several tasks is their mean, and no mean of all their items.
+    several = {"t": (["a"], [100.0]), "u": (["a", "b"], [0.0, 0.0])}
+    item_files.write(plan[0].folder(tmp_path), several)
+    assert item_files.scores(plan[0].folder(tmp_path)) is None
+    item_files.write(plan[0].folder(tmp_path), {"t": (["a", "b"], [100.0, 0.0])})
     (plan[1].folder(tmp_path) / item_files.NAME).write_bytes(b"no gzip")
     sweep(tmp_path, plan)
     assert list(statistics.load_items(tmp_path)) == [plan[0].key]
