@@ -46,7 +46,7 @@ class Stored:
 
     @property
     def alike(self) -> dict[str, Any]:
-        """What it shares with runs that differ from it in their seed alone."""
+        """Returns the values it shares with runs that differ from it in their seed alone."""
         shared = {name: self.row.get(name) for name in ALIKE}
         return {name: None if value != value else value for name, value in shared.items()}
 
