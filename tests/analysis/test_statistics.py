@@ -91,6 +91,8 @@ def test_intervals_are_over_seeds_and_items():
     assert cell.items == 2
     assert _style.bars_note(suite(results).cells).endswith(", over 2 seeds and test items.")
     assert _style.bars_note(suite(hand()).cells).endswith(", over 2 seeds.")
+    one = suite(hand().query("seed == 0")).cells
+    assert _style.bars_note(one) == "One seed, so there are no bars."
     # Items alone do not tell how training varies.
     (once,) = suite(results[results["seed"] == 0]).cells.itertuples()
     assert np.isnan(once.low) and np.isnan(once.high)

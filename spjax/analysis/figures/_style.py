@@ -215,6 +215,8 @@ def new_figure(width: float, height: float) -> Figure:
 
 def bars_note(cells: pd.DataFrame) -> str:
     """Returns a note on the error bars and, where there are any, the hollow markers."""
+    if cells["seeds"].max() < 2:
+        return "One seed, so there are no bars."
     over = f"{cells['seeds'].max()} seeds" + (" and test items" if cells["items"].max() > 1 else "")
     bars = f"Bars: 95 % interval of the mean for these tasks, over {over}."
     partial = (cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])
