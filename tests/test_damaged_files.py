@@ -76,6 +76,7 @@ RESULT = {
 }
 LABELS = {
     "model": "pocket_50k",
+    "pretraining_seed": 0,
     "task": "pocket_cb",
     "method": "prompt_tuning",
     "prompt_length": 3,
@@ -188,7 +189,12 @@ def read_run(folder):
 def write_study(folder):
     specs = [
         types.SimpleNamespace(
-            arms=("a",), settings={}, key=f"k{i}", labels=LABELS, result=lambda _: RESULT
+            arms=("a",),
+            settings={},
+            key=f"k{i}",
+            labels=LABELS,
+            result=lambda _: RESULT,
+            folder=lambda study_folder: study_folder / "runs",
         )
         for i in range(3)
     ]

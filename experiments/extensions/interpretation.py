@@ -91,7 +91,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Means over the seeds, one line for each line of a study at each model and task."""
     alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        alike.setdefault(tuple(row[name] for name in stored.ALIKE), []).append(row)
+        alike.setdefault(tuple(row.get(name) for name in stored.ALIKE), []).append(row)
     names = stored.shown_columns(rows, ("model", "prompt_length", "init", "task"))
     head = [*names.values(), *COLUMNS.values()]
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]

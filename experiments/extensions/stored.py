@@ -98,19 +98,19 @@ def predictor(run: Run, stored_prompts: Sequence[Prompt], kind: str = "greedy") 
 
 def shown_columns(rows: Sequence[dict[str, Any]], usual: Sequence[str]) -> dict[str, str]:
     """Titles of the usual columns of a table, and of those of `ALIKE` in which its rows differ."""
-    differing = [name for name in ALIKE if len({row[name] for row in rows}) > 1]
+    differing = [name for name in ALIKE if len({row.get(name) for row in rows}) > 1]
     names = [name for name in differing if name not in (*usual, "model_parameters")]
     return {name: _TITLES.get(name, name) for name in (*usual, *names)}
 
 
 def cells(row: dict[str, Any], names: Sequence[str]) -> list[str]:
     """The values of a row in some columns, as texts."""
-    return ["-" if row[name] in (None, "") else str(row[name]) for name in names]
+    return ["-" if row.get(name) in (None, "") else str(row[name]) for name in names]
 
 
 def sorting(row: dict[str, Any], names: Sequence[str]) -> list[tuple[bool, Any]]:
     """A key to sort rows by some columns, those without a value last."""
-    return [(row[name] is None, row[name]) for name in names]
+    return [(row.get(name) is None, row.get(name)) for name in names]
 
 
 def write(folder: Path, name: str, title: str, rows: Sequence[dict[str, Any]], text: str) -> None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from spjax import methods
 from spjax.analysis import arms, prompt_claims, statistics, transfer
 from spjax.analysis.resampling import Estimate
 
 ZERO = 1.0  # percent: a lower score counts as none
-HARD_PROMPT = "hard_prompt"
 Table = Mapping[tuple, Estimate | None]
 
 
@@ -89,7 +89,7 @@ def of_results(
         estimate, role = suite.estimates.get((row.line, row.model)), roles.get(row.variant)
         if row.method == statistics.FULL_FINE_TUNING and role is not None:
             full[role, row.model] = estimate
-        elif row.method == HARD_PROMPT and role:
+        elif row.method == methods.PAPER_MANUAL and role:
             manual[role, row.model] = estimate
         elif row.method == statistics.PROMPT_TUNING and role == "":
             prompts[row.prompt_length, row.model] = estimate

@@ -14,8 +14,8 @@ if TYPE_CHECKING:  # names are known without JAX
     from spjax.methods.base import Method
 
 _HELPERS = ("base", "initializers")
-# The two ways of tuning that Lester et al. 2021 compare, as their figures need them.
-PAPER, PAPER_FULL = "prompt_tuning", "full_fine_tuning"
+# What Lester et al. 2021 compare, as their figures need it.
+PAPER, PAPER_FULL, PAPER_MANUAL = "prompt_tuning", "full_fine_tuning", "hard_prompt"
 # Folders with further methods, one file each, separated as in PATH.
 FOLDERS = "SPJAX_METHODS"
 __path__ += [folder for folder in os.environ.get(FOLDERS, "").split(os.pathsep) if folder]

@@ -159,6 +159,8 @@ def test_verdicts_on_prompts_are_those_of_plot(tmp_path):
         left_out = {"vote": vote, "prompts": prompts}
         row = {"arm": "prompts", "model": largest, "task": task, "split": "test", "keys": []}
         row |= {"prompt_length": 100, "init": "class_labels", "vote": 90.0, "left_out": left_out}
+        row |= {"method": "prompt_tuning", "settings": "", "pretraining_seed": 0}
+        row |= {"learning_rate": 0.3}
         rows.append(row | {"scores": [80.0, 80.0], "validation": [80.0, 80.0]})
     (folder / "ensemble.json").write_text(json.dumps(rows))
     text = spjax.plot(folder, figures=["score_over_size"]).report

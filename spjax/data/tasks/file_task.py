@@ -264,12 +264,8 @@ def _check(task: FileTask) -> None:
         raise ValueError(f"FileTask.labels is {task.labels!r}; give different words, none empty.")
     _check_metrics(task)
     for field in ("input_length", "target_length"):
-        value = getattr(task, field)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 2:
-            raise ValueError(
-                f"FileTask.{field} is {value!r}; it must be a whole number of at least 2 (one "
-                "token and EOS)."
-            )
+        # One token and EOS at the least.
+        validation.whole(f"FileTask.{field}", getattr(task, field), 2, validation.MOST_POSITIONS)
     if not re.fullmatch(r"(?!\.+$)[\w.-]*", task.name):
         raise ValueError(
             f"FileTask.name is {task.name!r}; use letters, digits, underscores, dots and hyphens, "

@@ -86,7 +86,7 @@ def rows() -> Iterator[TaskInfo]:
 
 def _pocket() -> Iterator[TaskInfo]:
     datasets = ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")
-    worlds = (("pocket_", "", "2.0.0", "pocket"), ("graded_", "graded_", "1.0.0", "graded"))
+    worlds = (("pocket_", "", "2.0.0", "pocket"), ("graded_", "graded_", "2.0.0", "graded"))
     for prefix, source, version, vocabulary in worlds:
         for name, dataset in [*zip(datasets, datasets), ("sentiment", "sst2")]:
             yield TaskInfo(
