@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from spjax.analysis import agreement, arms, rates, statistics
+from spjax.analysis import agreement, arms, settings, statistics
 from spjax.analysis.agreement import FOLDER
 
 _TASKLESS = "taskless_"  # the same task without its name in the text
@@ -31,7 +31,19 @@ def read(study_folders: Sequence[Path]) -> pd.DataFrame:
         a line differ in more than their seed, or a model or task is not the same in both.
     """
     check_different(study_folders)
-    parts = [statistics.read(folder).assign(**{FOLDER: str(folder)}) for folder in study_folders]
+    return join({folder: statistics.read(folder) for folder in study_folders})
+
+
+def join(results: Mapping[Path, pd.DataFrame]) -> pd.DataFrame:
+    """Joins results that are read already, as `read`.
+
+    Args:
+      results: of `statistics.read`, by folder.
+
+    Raises:
+      ValueError: as `read`.
+    """
+    parts = [part.assign(**{FOLDER: str(folder)}) for folder, part in results.items()]
     for part in parts:
         for name in ("arm", "init", "settings"):
             column = part[name] if name in part.columns else pd.Series("", part.index)
@@ -71,7 +83,7 @@ def _once(rows: pd.DataFrame) -> pd.DataFrame:
     role = role.mask(rows["arm"] == statistics.INITIALISATION_ARM, statistics.INITIALISATION_ARM)
     of_run = rows.groupby([rows["key"], role])
     again = rows[FOLDER] != of_run[FOLDER].transform("first")
-    choice = [name for name in rates.CHOICE if name != "settings" and name in rows.columns]
+    choice = [name for name in settings.CHOICE if name in rows.columns]
     arm = rows.groupby(choice, dropna=False).ngroup()
     of_arm = [rows[FOLDER], arm]
     tried = [name for name in ("settings", "learning_rate") if name in rows.columns]

@@ -203,8 +203,8 @@ def labels(facts: PromptFacts, largest: str) -> Parts:
     else:
         parts.append(f"prompts that start as {LABELS} at {largest} needed")
     for init in sorted(inits - {LABELS}):
-        own = [row for row in rows if row["init"] == init]
-        change = _change(own, "labels_near", "labels_near_before")
+        of_init = [row for row in rows if row["init"] == init]
+        change = _change(of_init, "labels_near", "labels_near_before")
         text = f"percent of labels near some token, after - before training, {init} at {largest}"
         parts.append(Part(text, change, low=0))
     if inits <= {LABELS}:

@@ -62,7 +62,7 @@ def finish_joined(
       names: of figures to draw instead of those of the studies.
 
     Raises:
-      ValueError: as `finish` and `joined.read`, or the output folder holds a study.
+      ValueError: as `finish` and `joined.join`, or the output folder holds a study.
     """
     output = Path(output_folder)
     if (output / "study.gin").exists():
@@ -70,10 +70,12 @@ def finish_joined(
             f"{output} holds a study, whose table and figures would be replaced by those of "
             "several; choose another folder with --output_dir"
         )
+    parts = {}
     for folder, study in studies.items():
-        check_study(statistics.read(folder), study.name, folder)
+        parts[folder] = statistics.read(folder)
+        check_study(parts[folder], study.name, folder)
         _warn_of_damage(folder)
-    results = joined.read(list(studies))
+    results = joined.join(parts)
     usual = list(dict.fromkeys(name for study in studies.values() for name in study.figures))
     for name in names or usual:
         figures.get(name)  # an unknown one is an error before anything is written

@@ -10,7 +10,7 @@ import pandas as pd
 
 from spjax.analysis import rates
 
-_CHOICE = [name for name in rates.CHOICE if name != "settings"]
+CHOICE = [name for name in rates.CHOICE if name != "settings"]
 _VALIDATION = "validation_score"
 
 
@@ -31,9 +31,9 @@ def compared(results: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     if _VALIDATION not in rows.columns:
         rows = rows.assign(**{_VALIDATION: math.nan})
-    means = rates.averaged(rates.chosen(rows), [*_CHOICE, "settings"])
-    complete = means["validated"] == means.groupby(_CHOICE)["validated"].transform("max")
-    return means.assign(chosen=rates.best(means, _CHOICE), complete=complete)
+    means = rates.averaged(rates.chosen(rows), [*CHOICE, "settings"])
+    complete = means["validated"] == means.groupby(CHOICE)["validated"].transform("max")
+    return means.assign(chosen=rates.best(means, CHOICE), complete=complete)
 
 
 def chosen(results: pd.DataFrame) -> pd.DataFrame:
@@ -49,10 +49,10 @@ def chosen(results: pd.DataFrame) -> pd.DataFrame:
     means = compared(results)
     if means.empty:
         return results
-    rates.demand_choice(means, _CHOICE, "settings")
-    others = means.groupby(_CHOICE)["settings"].transform("size") > 1
-    lost = pd.MultiIndex.from_frame(means.loc[others & ~means["chosen"], [*_CHOICE, "settings"]])
-    return results[~pd.MultiIndex.from_frame(results[[*_CHOICE, "settings"]]).isin(lost)]
+    rates.demand_choice(means, CHOICE, "settings")
+    others = means.groupby(CHOICE)["settings"].transform("size") > 1
+    lost = pd.MultiIndex.from_frame(means.loc[others & ~means["chosen"], [*CHOICE, "settings"]])
+    return results[~pd.MultiIndex.from_frame(results[[*CHOICE, "settings"]]).isin(lost)]
 
 
 def markdown(results: pd.DataFrame) -> str:
@@ -71,7 +71,7 @@ def markdown(results: pd.DataFrame) -> str:
         "| arm | method | model | setting | runs | validation | test |",
         "| --- | --- | --- | --- | ---: | ---: | ---: |",
     ]
-    for row in means.sort_values([*_CHOICE[:4], "model_parameters"], kind="stable").itertuples():
+    for row in means.sort_values([*CHOICE[:4], "model_parameters"], kind="stable").itertuples():
         shown = f"**{row.settings}**" if row.chosen else row.settings
         runs = f"{row.runs}" if row.complete else f"{row.runs}*"
         scores = [

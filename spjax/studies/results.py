@@ -69,8 +69,8 @@ def rows(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, A
             continue
         common = _row(spec, result)
         for arm in spec.arms:
-            own = {"study": study, "arm": arm, "key": spec.key}
-            table.append(own | common | {"settings": spec.settings.get(arm, "")})
+            names = {"study": study, "arm": arm, "key": spec.key}
+            table.append(names | common | {"settings": spec.settings.get(arm, "")})
     order = (
         *("arm", "method", "model_parameters", "prompt_length", "init", "settings"),
         *("task", "pretraining_seed", "seed", "key"),

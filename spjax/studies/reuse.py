@@ -44,20 +44,20 @@ def find(specs: Sequence[RunSpec], sources: Sequence[Path]) -> dict[str, Path]:
       specs: runs to look for.
       sources: study folders; of several that have a run the first counts.
     """
-    found: dict[str, Path] = {}
+    finished: dict[str, Path] = {}
     for source in sources:
         refused: Counter[str] = Counter()
         for spec in specs:
             folder = spec.folder(source)
-            if spec.key in found or not run_folder.holds(folder, spec.text):
+            if spec.key in finished or not run_folder.holds(folder, spec.text):
                 continue
             if reason := _outside(spec) or _difference(folder):
                 refused[reason] += 1
             else:
-                found[spec.key] = folder
+                finished[spec.key] = folder
         for reason, count in refused.items():
             _log.warning("%d runs in %s are not copied, but trained: %s.", count, source, reason)
-    return found
+    return finished
 
 
 def _outside(spec: RunSpec) -> str:
@@ -78,7 +78,7 @@ def _difference(folder: Path) -> str:
     return " ".join(filter(None, problems))
 
 
-def copy(found: dict[str, Path], specs: Sequence[RunSpec], study_folder: Path) -> None:
+def copy(finished: dict[str, Path], specs: Sequence[RunSpec], study_folder: Path) -> None:
     """Copies the folders of finished runs into a study's folder, each as a whole or not at all.
 
     What an unfinished run of the same key has left there is replaced. `reused.json` in the copy
@@ -86,7 +86,7 @@ def copy(found: dict[str, Path], specs: Sequence[RunSpec], study_folder: Path) -
     leaves no part of a copy.
 
     Args:
-      found: of `find`.
+      finished: of `find`.
       specs: of the study.
       study_folder: to copy to.
 
@@ -96,7 +96,7 @@ def copy(found: dict[str, Path], specs: Sequence[RunSpec], study_folder: Path) -
     for cut_off in (study_folder / "runs").glob(".*.partial"):  # by a power cut
         shutil.rmtree(cut_off, ignore_errors=True)
     for spec in specs:
-        if (source := found.get(spec.key)) is None:
+        if (source := finished.get(spec.key)) is None:
             continue
         target = spec.folder(study_folder)
         partial = target.with_name(f".{spec.key}.partial")

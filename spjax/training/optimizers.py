@@ -11,8 +11,32 @@ import optax
 from spjax import validation
 
 
+class _Scheduled:
+    """The learning rate of an optimizer: warm-up, then decay in stairs."""
+
+    learning_rate: float
+    warmup_steps: int
+    decay_factor: float
+    steps_per_decay: int
+
+    @property
+    def without_identity(self) -> frozenset[str]:
+        """Settings that decide nothing: those of the decay in runs without one."""
+        return frozenset(() if self.steps_per_decay else ("decay_factor", "steps_per_decay"))
+
+    def make(self, learning_rate: Any) -> optax.GradientTransformation:
+        """Returns the transformation at a rate, which may be traced and differ between runs."""
+        raise NotImplementedError
+
+    def to_optax(self) -> optax.GradientTransformation:
+        """Returns the transformation at this object's rate, warm-up and decay included."""
+        if not (self.warmup_steps or self.steps_per_decay):
+            return self.make(self.learning_rate)
+        return self.make(lambda step: scheduled(self, self.learning_rate, step))
+
+
 @dataclasses.dataclass(frozen=True)
-class Adafactor:
+class Adafactor(_Scheduled):
     """Adafactor as T5X's (`t5x/adafactor.py`), by way of `optax.adafactor`.
 
     Two things decide whether it is the optimizer of the released prompt-tuning code:
@@ -60,17 +84,6 @@ class Adafactor:
         _check_schedule(self)
         _check_flag("Adafactor.multiply_by_parameter_scale", self.multiply_by_parameter_scale)
 
-    @property
-    def without_identity(self) -> frozenset[str]:
-        """Settings that decide nothing."""
-        return _without_decay(self)
-
-    def to_optax(self) -> optax.GradientTransformation:
-        """Returns the transformation at this object's rate, warm-up and decay included."""
-        if not (self.warmup_steps or self.steps_per_decay):
-            return self.make(self.learning_rate)
-        return self.make(lambda step: scheduled(self, self.learning_rate, step))
-
     def make(self, learning_rate: Any) -> optax.GradientTransformation:
         """Returns the transformation at a rate, which may be traced and differ between runs."""
         return optax.adafactor(
@@ -87,7 +100,7 @@ class Adafactor:
 
 
 @dataclasses.dataclass(frozen=True)
-class AdamW:
+class AdamW(_Scheduled):
     """AdamW (Loshchilov & Hutter 2019), by way of `optax.adamw`.
 
     Attributes:
@@ -119,17 +132,6 @@ class AdamW:
         validation.number("AdamW.weight_decay", self.weight_decay, 0, validation.MOST_RATE)
         _check_schedule(self)
 
-    @property
-    def without_identity(self) -> frozenset[str]:
-        """Settings that decide nothing."""
-        return _without_decay(self)
-
-    def to_optax(self) -> optax.GradientTransformation:
-        """Returns the transformation at this object's rate, warm-up and decay included."""
-        if not (self.warmup_steps or self.steps_per_decay):
-            return self.make(self.learning_rate)
-        return self.make(lambda step: scheduled(self, self.learning_rate, step))
-
     def make(self, learning_rate: Any) -> optax.GradientTransformation:
         """Returns the transformation at a rate, which may be traced and differ between runs."""
         return optax.adamw(
@@ -137,7 +139,7 @@ class AdamW:
         )
 
 
-def scheduled(optimizer: Optimizer, rate: Any, step: Any) -> Any:
+def scheduled(optimizer: _Scheduled, rate: Any, step: Any) -> Any:
     """Returns the learning rate of a step: warm-up, then stairs, as T5X's factors do.
 
     These are "constant * linear_warmup * decay_every" (`t5x/utils.py`,
@@ -155,13 +157,7 @@ def scheduled(optimizer: Optimizer, rate: Any, step: Any) -> Any:
     return rate
 
 
-def _without_decay(optimizer: Optimizer) -> frozenset[str]:
-    # The two have no part in the identity of runs without a decay.
-    names = ("decay_factor", "steps_per_decay")
-    return frozenset() if optimizer.steps_per_decay else frozenset(names)
-
-
-def _check_schedule(optimizer: Optimizer) -> None:
+def _check_schedule(optimizer: _Scheduled) -> None:
     name = type(optimizer).__name__
     validation.whole(f"{name}.warmup_steps", optimizer.warmup_steps)
     validation.number(f"{name}.decay_factor", optimizer.decay_factor, 0, 1, above=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,14 +116,6 @@ def merge(studies: Sequence[StoredStudy]) -> tuple[pd.DataFrame, list[str]]:
     return rows, notes
 
 
-def _equal(one: Any, other: Any) -> bool:
-    if pd.isna(one) or pd.isna(other):
-        return bool(pd.isna(one) and pd.isna(other))
-    if isinstance(one, str) or isinstance(other, str):
-        return bool(one == other)
-    return abs(one - other) <= _PRECISION
-
-
 def _read_runs(
     folder: Path, results: pd.DataFrame
 ) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
@@ -161,7 +154,9 @@ def _agrees(result: Mapping[str, Any], score: float) -> bool:
     parts = [result.get(split) for split in ("test", "validation")]
     scores = [part.get("score") for part in parts if isinstance(part, dict)]
     known = [float(value) for value in scores if isinstance(value, (int, float))]
-    return any(_equal(value, score) for value in known) or (pd.isna(score) and not known)
+    known = [value for value in known if not math.isnan(value)]
+    close = (math.isclose(value, score, rel_tol=0, abs_tol=_PRECISION) for value in known)
+    return any(close) or (pd.isna(score) and not known)
 
 
 def _read_text(path: Path) -> str:
