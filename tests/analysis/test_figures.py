@@ -22,6 +22,7 @@ OF_ALL_LINES = (
     "score_over_parameters",
     "score_over_size",
 )
+NOT_OF_SCORES = ("parameters_over_size", "saturation_over_size")
 OF_FROZEN_MODELS = ("score_over_size_by_adaptation", "score_over_size_by_objective")
 
 
@@ -103,7 +104,7 @@ def test_lines_differ_without_color(name, results_of, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(_style, "save", lambda figure, *_: drawn.append(figure) or [])
     figures.get(name)(results_of(name), tmp_path)
-    baselines = {"majority", "perfect reader"} if name != "parameters_over_size" else set()
+    baselines = set() if name in NOT_OF_SCORES else {"majority", "perfect reader"}
     for figure in drawn:
         (legend,) = figure.legends
         handles = {text.get_text(): h for text, h in zip(legend.texts, legend.legend_handles)}

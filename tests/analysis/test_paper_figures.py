@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import synthetic
 
-from spjax.analysis import figures, stated
-from spjax.analysis.figures import NothingToDraw
+from spjax.analysis import figures, saturation, stated
+from spjax.analysis.figures import NothingToDraw, _style
 
 
 def drawn(name, results, folder):
@@ -146,3 +146,30 @@ def test_parameters_of_arms_of_one_method(results, tmp_path):
 def test_parameters_want_something_trained(results, tmp_path):
     with pytest.raises(NothingToDraw, match="no run has trainable_parameters"):
         drawn("parameters_over_size", results.assign(trainable_parameters=0), tmp_path)
+
+
+def test_saturation_is_that_of_the_claims(results, tmp_path):
+    table = drawn("saturation_over_size", results, tmp_path).fillna({"task": ""})
+    expected = saturation.of_results(results)
+    both = table.merge(expected, on=["variant", "model", "task"], suffixes=("", "_expected"))
+    assert len(both) == len(expected) == len(table) == 40
+    np.testing.assert_array_equal(both["length"], both["length_expected"])
+    np.testing.assert_allclose(both["p90"], both["p90_expected"])
+
+
+def test_saturation_that_is_not_located(results, tmp_path, monkeypatch):
+    """With one seed P* lies beyond the longest prompt, and the mark is hollow."""
+    kept = []
+    monkeypatch.setattr(_style, "save", lambda figure, *_: kept.append(figure) or [])
+    figures.get("saturation_over_size")(results.query("seed == 0"), tmp_path)
+    (axes,) = kept[0].axes
+    beyond = axes.get_yticks()[-1]
+    assert axes.get_yticklabels()[-1].get_text() == "beyond"
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert [list(line.get_ydata()) for line in hollow] == [[beyond] * 4]
+
+
+def test_saturation_wants_two_lengths(results, tmp_path):
+    one = results.query("prompt_length in (0, 20)")
+    with pytest.raises(NothingToDraw, match="no model has runs with two prompt lengths"):
+        drawn("saturation_over_size", one, tmp_path)
