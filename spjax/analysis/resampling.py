@@ -180,30 +180,37 @@ def slope(estimates: Sequence[Estimate], x: Sequence[float]) -> Estimate:
     return combine(estimates, list(centered / np.square(centered).sum()))
 
 
-def covariance(estimates: Sequence[Estimate]) -> tuple[np.ndarray, float]:
+def covariance(
+    estimates: Sequence[Estimate], these_tasks: bool = False
+) -> tuple[np.ndarray, float]:
     """Returns the covariance of estimates over the levels resampled in all, and degrees of freedom.
 
-    The degrees are the fewest of any difference of two estimates (of the one if there is one), NaN
-    where these are the same in all units or the estimates share no level with several.
+    these_tasks: take the tasks as fixed. The degrees are the fewest of any difference of two
+    estimates (of the one if there is one), NaN where these are the same in all units or the
+    estimates share no level with several.
     """
     together = mean(estimates)  # its numbers of units are the smallest of any estimate
     total_CC = np.zeros((len(estimates), len(estimates)))
-    for key in sorted(key for key in together.components if key[0] in together.resampled()):
+    levels = together.resampled(these_tasks)
+    for key in sorted(key for key in together.components if key[0] in levels):
         deviations_CU = np.stack([each.components[key].deviations_U for each in estimates])
         total_CC += deviations_CU @ deviations_CU.T
-    if not together.resampled():
+    if not levels:
         return total_CC, math.nan
     pairs = [b - a for i, a in enumerate(estimates) for b in estimates[:i]] or [*estimates]
-    degrees = [pair.spread()[1] for pair in pairs]
+    degrees = [pair.spread(these_tasks)[1] for pair in pairs]
     return total_CC, min((d for d in degrees if not math.isnan(d)), default=math.nan)
 
 
-def draws(estimates: Sequence[Estimate], replicates: int = REPLICATES) -> np.ndarray:
+def draws(
+    estimates: Sequence[Estimate], replicates: int = REPLICATES, these_tasks: bool = False
+) -> np.ndarray:
     """Returns replicates of estimates together, (replicates, estimates); always the same ones.
 
-    They are NaN where the variance is unknown: the degrees of freedom of `covariance` are.
+    these_tasks: take the tasks as fixed. Replicates are NaN where the variance is unknown: the
+    degrees of freedom of `covariance` are.
     """
-    total_CC, degrees = covariance(estimates)
+    total_CC, degrees = covariance(estimates, these_tasks)
     if math.isnan(degrees):
         return np.full((replicates, len(estimates)), math.nan)
     values, vectors = np.linalg.eigh(total_CC)

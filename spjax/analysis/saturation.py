@@ -25,6 +25,7 @@ from spjax.analysis.resampling import CONFIDENCE, Estimate
 
 # Exponents of the fit; at the ends a curve is a logarithm or a step.
 _EXPONENTS = np.geomspace(0.05, 8, 120)
+_COLUMNS = ("P*", "90 % interval", "P* of these tasks", "its 90 % interval", "P90")
 FEWEST_LENGTHS = 4  # one more than the curve's parameters
 
 
@@ -36,6 +37,8 @@ class Saturation:
       longest: length of the study.
       shortest_possible: lower end of the 90 % interval of the saturation length.
       length: P*, its upper end; None where scores have no spread.
+      these_shortest, these_length: the same two for these tasks alone, which then count as fixed;
+        equal to those above for one task.
       p90: of the fitted curve, NaN where it does not rise; low and high: its 95 % interval, up to
         infinity where more than one replicate in forty does not rise, NaN with a single seed.
       limit: S of the fit, in percent.
@@ -44,6 +47,8 @@ class Saturation:
     longest: int
     shortest_possible: int
     length: int | None
+    these_shortest: int
+    these_length: int | None
     p90: float
     p90_low: float
     p90_high: float
@@ -72,16 +77,26 @@ def locate(
         raise ValueError(
             f"the lengths are {list(lengths)}: two or more in ascending order are wanted"
         )
+    over_tasks = _interval(lengths, estimates, margin, these_tasks=False)
+    of_these = over_tasks
+    if estimates[0].units[resampling.TASKS] > 1:
+        of_these = _interval(lengths, estimates, margin, these_tasks=True)
+    return Saturation(lengths[-1], *over_tasks, *of_these, *_fit(lengths, estimates))
+
+
+def _interval(
+    lengths: Sequence[int], estimates: Sequence[Estimate], margin: float, these_tasks: bool
+) -> tuple[int, int | None]:
+    """Returns the ends of the 90 % interval of the saturation length; None without a spread."""
     pairs = [(i, j) for j in range(len(lengths)) for i in range(j)]
     gains = [estimates[j] - estimates[i] for i, j in pairs]
-    errors = np.array([gain.spread()[0] for gain in gains])
-    fit = _fit(lengths, estimates)
+    errors = np.array([gain.spread(these_tasks)[0] for gain in gains])
     if any(gain.trained_once for gain in gains) or np.isnan(errors).all():
-        return Saturation(lengths[-1], lengths[0], None, *fit)
+        return lengths[0], None
     # Differences that are the same in all units, as at a ceiling, tell nothing about their noise.
     errors = np.where(np.isnan(errors), np.nanmax(errors), errors)
     values = np.array([gain.value for gain in gains])
-    drawn_RK = resampling.draws(gains)
+    drawn_RK = resampling.draws(gains, these_tasks=these_tasks)
     largest_R = ((drawn_RK - values) / errors).max(axis=1)
     reach = np.quantile(largest_R, CONFIDENCE) * errors
     upper, lower = dict(zip(pairs, values + reach)), dict(zip(pairs, values - reach))
@@ -91,7 +106,7 @@ def locate(
         fits = (all(bounds[i, j] <= margin for j in longer if j > i) for i in longer)
         return lengths[next(i for i, ok in enumerate(fits) if ok)]
 
-    return Saturation(lengths[-1], first(lower), first(upper), *fit)
+    return first(lower), first(upper)
 
 
 def of_results(results: pd.DataFrame) -> pd.DataFrame:
@@ -134,11 +149,13 @@ def markdown(table: pd.DataFrame) -> str:
     if table.empty:
         return ""
     several = table["variant"].nunique() > 1
-    head = [*(["variant"] if several else []), "model", "tasks", "P*", "90 % interval", "P90"]
+    head = [*(["variant"] if several else []), "model", "tasks", *_COLUMNS]
     text = (
         f"Saturation: no longer prompt gains more than {MARGIN:g} point over P* (simultaneous "
-        "one-sided 95 % bounds; `none shown` where only the longest length is left). P90: where "
-        "the curve S - a P^-b has 90 % of its rise over P = 1, with its 95 % interval."
+        "one-sided 95 % bounds; `none shown` where only the longest length is left). Bounds are "
+        "over tasks, so that P* is of tasks like these; beside it, P* of these tasks alone. P90: "
+        "where the curve S - a P^-b has 90 % of its rise over P = 1, with its 95 % interval over "
+        "tasks."
     )
     lines = [text, "", f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
     for row in table.itertuples():
@@ -148,15 +165,20 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def shown(row: Any) -> dict[str, str]:
-    """Returns P*, its 90 % interval and P90 in words, by name.
+    """Returns P*, its 90 % interval, both for these tasks alone, and P90 in words, by name.
 
     row: of `of_results`, with its columns as attributes.
     """
-    known = row.length is not None and not pd.isna(row.length)
-    located = known and row.length < row.longest
-    star = f"{row.length:.0f}" if located else "none shown"
-    end = f"{row.length:.0f}" if located else "beyond"
-    return {"P*": star, "90 % interval": f"{row.shortest_possible} to {end}", "P90": _p90(row)}
+    over_tasks = _star(row.shortest_possible, row.length, row.longest)
+    of_these = _star(row.these_shortest, row.these_length, row.longest)
+    return dict(zip(_COLUMNS, (*over_tasks, *of_these, _p90(row)), strict=True))
+
+
+def _star(shortest: int, length: Any, longest: int) -> tuple[str, str]:
+    known = length is not None and not pd.isna(length)
+    located = known and length < longest
+    star, end = (f"{length:.0f}",) * 2 if located else ("none shown", "beyond")
+    return star, f"{shortest} to {end}"
 
 
 def _p90(row: Any) -> str:

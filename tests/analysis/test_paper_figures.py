@@ -166,7 +166,7 @@ def test_saturation_that_is_not_located(results, tmp_path, monkeypatch):
     beyond = axes.get_yticks()[-1]
     assert axes.get_yticklabels()[-1].get_text() == "beyond"
     hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
-    assert [list(line.get_ydata()) for line in hollow] == [[beyond] * 4]
+    assert [list(line.get_ydata()) for line in hollow] == [[beyond] * 4] * 2
 
 
 def test_saturation_wants_two_lengths(results, tmp_path):

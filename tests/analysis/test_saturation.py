@@ -116,12 +116,28 @@ def test_lengths_that_do_not_ascend(lengths):
         saturation.locate(lengths, estimates([70] * len(lengths), 1.0))
 
 
+def test_tasks_that_differ_make_it_longer_over_tasks_than_among_these():
+    """A gain of -4 to 4 points from 20 on, in single tasks, is none in their mean."""
+    curve = np.array([70, 74, 77, 79, 81, 81, 81, 81.0])
+    scores_CTMS = np.zeros((8, 9, 1, 5)) + curve[:, None, None, None]
+    scores_CTMS += np.random.default_rng(0).normal(0, 0.3, scores_CTMS.shape)
+    scores_CTMS[5:] += np.linspace(-4, 4, 9)[:, None, None]
+    sample = Sample(scores_CTMS)
+    found = saturation.locate(LENGTHS, [sample.estimate(cell) for cell in range(8)])
+    assert (found.these_shortest, found.these_length) == (20, 20)
+    assert (found.shortest_possible, found.length) == (20, 50)  # tasks differ from 50 on
+    one = Sample(scores_CTMS[:, :1])
+    found = saturation.locate(LENGTHS, [one.estimate(cell) for cell in range(8)])
+    assert (found.these_shortest, found.these_length) == (found.shortest_possible, found.length)
+
+
 def test_table_of_a_study(results):
     found = saturation.of_results(results)
     assert len(found) == 4 * (1 + 9) and set(found["longest"]) == {150}
     whole = found[found["task"] == ""].set_index("model")
     assert whole.loc["pocket_200k", "length"] == 20
     lines = saturation.markdown(found).splitlines()
-    assert lines[2] == "| model | tasks | P* | 90 % interval | P90 |"
-    assert lines[4].startswith("| pocket_50k | mean of all | 20 | 20 to 20 |")
+    head = "| model | tasks | P* | 90 % interval | P* of these tasks | its 90 % interval | P90 |"
+    assert lines[2] == head
+    assert lines[4].startswith("| pocket_50k | mean of all | 20 | 20 to 20 | 20 | 20 to 20 |")
     assert saturation.markdown(saturation.of_results(results.query("prompt_length == 0"))) == ""

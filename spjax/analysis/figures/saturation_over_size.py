@@ -19,6 +19,10 @@ from spjax.analysis.figures import NothingToDraw, _style
 WIDTH, HEIGHT = 6.4, 3.7  # inches
 PAPER = 20  # soft tokens
 SIDEWAYS = 0.03  # decades between the marks of one model
+STARS = (
+    ("P*", "shortest_possible", "length"),
+    ("P* of these tasks", "these_shortest", "these_length"),
+)
 
 
 def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
@@ -41,14 +45,16 @@ def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
         axes = figure.add_subplot()
         beyond = _length_axis(axes, lengths)
         variants = list(dict.fromkeys(suite["variant"]))
-        looks = iter(_style.looks(2 * len(variants)))
+        looks = iter(_style.looks(3 * len(variants)))
         for index, variant in enumerate(variants):
             of_variant = suite[suite["variant"] == variant]
             name = f", {variant.replace('_', ' ')}" if len(variants) > 1 else ""
-            shift = 10 ** (2 * index * SIDEWAYS)
-            _draw_stars(axes, of_variant, next(looks), f"P*{name}", shift, beyond)
-            shift *= 10**SIDEWAYS
-            _draw_curves(axes, of_variant, next(looks), f"P90 of the fit{name}", shift, beyond)
+            shifts = (10 ** ((3 * index + mark) * SIDEWAYS) for mark in range(3))
+            for (text, low, high), shift in zip(STARS, shifts):
+                look, label = next(looks), f"{text}{name}"
+                stars = of_variant.rename(columns={low: "low", high: "high"})
+                _draw_stars(axes, stars, look, label, shift, beyond)
+            _draw_curves(axes, of_variant, next(looks), f"P90{name}", next(shifts), beyond)
         axes.axhline(PAPER, color=_style.GREY, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
         _style.size_axis(axes, suite)
         _style.legend(figure, axes)
@@ -70,11 +76,13 @@ def _length_axis(axes: Axes, lengths: list[int]) -> float:
 def _draw_stars(
     axes: Axes, rows: pd.DataFrame, look: _style.Look, label: str, shift: float, beyond: float
 ) -> None:
-    """Draws P* with its interval; a hollow mark says that the study has not located it."""
-    located = rows["length"].notna() & (rows["length"] < rows["longest"])
-    places = rows["length"].where(located, beyond).astype(float)
-    low = rows["shortest_possible"].astype(float)
-    _draw_bars(axes, rows, places, low, places, look, label, shift)
+    """Draws P* with its interval; a hollow mark says that the study has not located it.
+
+    rows: of `saturation.of_results`, with the ends of the interval as columns low and high.
+    """
+    located = rows["high"].notna() & (rows["high"] < rows["longest"])
+    places = rows["high"].where(located, beyond).astype(float)
+    _draw_bars(axes, rows, places, rows["low"].astype(float), places, look, label, shift)
     hollow = places[~located]
     sizes = rows.loc[~located, "model_parameters"] * shift
     style: dict[str, Any] = {"color": look.color, "marker": look.marker, "markersize": 4.5}
@@ -133,8 +141,9 @@ def _notes(tasks: tuple[str, ...] | list[str]) -> list[str]:
     what = f"mean of {len(tasks)} tasks" if len(tasks) > 1 else tasks[0]
     star = (
         f"Of the score, {what}. P*: no longer prompt gains more than {MARGIN:g} point "
-        "(simultaneous one-sided 95 % bounds); bar: from the shortest length that no longer one is "
-        "shown to beat. Hollow: no length of the study is shown to be enough."
+        "(simultaneous one-sided 95 % bounds, over tasks or for these tasks alone); bar: from the "
+        "shortest length that no longer one is shown to beat. Hollow: no length of the study is "
+        "shown to be enough."
     )
     fit = "P90: where the curve S - a P^-b has 90 % of its rise over P = 1; bar: 95 % interval."
     paper = f"Dashed: {PAPER} soft tokens, beyond which the paper finds gains to be marginal."

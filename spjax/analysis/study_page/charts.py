@@ -99,7 +99,8 @@ def saturation_over_size(table: pd.DataFrame, cells: StudyCells) -> Chart | None
     color, fill = (encodings.scale("variant", "method", name, looks) for name in ("color", "fill"))
     if len(variants) == 1:
         color["legend"] = fill["legend"] = None
-    fields = {"model": "model", "P*": "star", "90 % interval": "interval", "P90": "p90"}
+    fields = {"model": "model", "P*": "star", "90 % interval": "interval"}
+    fields |= {"P* of these tasks": "of_these", "P90": "p90"}
     interval = {
         "mark": {"type": "rule", "strokeWidth": 2.5},
         "encoding": {"y": {**length_axis, "field": "low"}, "y2": {"field": "high"}, "color": color},
@@ -237,6 +238,7 @@ def _saturation_row(row: Any, cells: StudyCells) -> dict[str, Any]:
         "located": located,
         "star": texts["P*"] if located else "none shown: only the longest length is left",
         "interval": texts["90 % interval"],
+        "of_these": f"{texts['P* of these tasks']} ({texts['its 90 % interval']})",
         "p90": texts["P90"],
     }
 
