@@ -11,6 +11,7 @@ import pandas as pd
 
 from spjax import text_tables
 from spjax.analysis import (
+    capacity_report,
     claims,
     convergence,
     figures,
@@ -117,12 +118,17 @@ def _finish(
         _write(folder / "table.md", title, "\n".join(filter(None, parts)))
         text = "\n".join(filter(None, [claims.markdown(judged), saturated]))
         _write(folder / "claims.md", f"{title}: claims", text)
+        held = capacity_report.markdown(results)
+        if held:
+            _write(folder / "capacity.md", f"{title}: what a prompt holds", held)
         timed = _write_times(folder, title, results, study_folders)
     shown = [f"figure: {path}" for path in paths if path.suffix == ".png"]
     shown += absent
     shown += [f"scores on other tasks: {folder / 'table.md'}"] if transferred else []
     shown += [f"times until convergence: {folder / 'convergence.md'}"] if timed else []
-    return "\n".join([tables.table(results), _verdicts(judged), "", *shown])
+    shown += [f"what a prompt holds: {folder / 'capacity.md'}"] if held else []
+    answers = [tables.table(results), _verdicts(judged), capacity_report.summary(results)]
+    return "\n".join([*filter(None, answers), "", *shown])
 
 
 def _write_times(

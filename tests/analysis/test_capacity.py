@@ -1,0 +1,125 @@
+"""Needs and laws of a prompt's capacity, from results that follow a known law."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spjax.analysis import capacity, capacity_report
+from spjax.analysis.figures import NothingToDraw, get
+
+WIDTHS = {"small": 16, "middle": 48, "large": 96}
+NUMBERS = 16.0  # trained numbers for each item
+
+
+def results(
+    numbers=NUMBERS, draws=3, noise=0.05, width_power=1.0, forms=("associations",), steps=(1200,)
+):
+    """Scores that reach 95 % where a prompt has so many trained numbers for each item."""
+    random = np.random.default_rng(0)
+    rows = []
+    for form in forms:
+        kind, *labels = form.split(":")
+        for model, width in WIDTHS.items():
+            for items in (4, 8, 16, 32):
+                for draw in range(draws):
+                    luck = random.normal(0, noise)
+                    for budget in steps:
+                        for length in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96):
+                            ratio = length * width**width_power / items / numbers
+                            ratio *= (budget / 1200) ** 0.2
+                            score = 100 / (1 + (5 / 95) * math.exp(-4 * (math.log(ratio) + luck)))
+                            rows.append(
+                                {
+                                    "arm": f"{model} {form} k{items}",
+                                    "model": model,
+                                    "model_parameters": width**2 * 100,
+                                    "task": ":".join([kind, f"k{items}", *labels, f"draw{draw}"]),
+                                    "method": "prompt_tuning",
+                                    "prompt_length": length,
+                                    "init": "",
+                                    "seed": 0,
+                                    "pretraining_seed": 0,
+                                    "status": "finished",
+                                    "steps": budget,
+                                    "learning_rate": 0.1,
+                                    "trainable_parameters": length * width,
+                                    "stored_parameters": length * width,
+                                    "test_score": score,
+                                    "majority_score": 100 / items,
+                                    "ceiling": None,
+                                }
+                            )
+    return pd.DataFrame(rows)
+
+
+def test_crossing_is_that_of_the_monotone_regression():
+    # 60 and 40 are pooled to 50, so that 75 is halfway between 2 and 8 on a logarithmic axis.
+    assert capacity.crossing([1, 2, 8], [60, 40, 100], 75) == pytest.approx(4)
+    assert capacity.crossing([1, 2], [96, 99], 95) == 0
+    assert capacity.crossing([1, 2], [10, 94], 95) == math.inf
+
+
+def test_law_of_items_over_width_is_chosen_and_predicts():
+    of_study = capacity.needs(results())
+    assert len(of_study.table) == len(WIDTHS) * 4
+    (fit,) = capacity.fits(of_study)
+    value, low, high = fit.constant
+    assert low < value < high
+    # A straight line between two lengths lies below the curve, so that the need is overestimated.
+    assert NUMBERS < value < 1.15 * NUMBERS
+    errors = fit.table.set_index("law")["held_out"]
+    assert errors["c K / D"] < 1.1 < errors["c K / N"]
+    assert fit.prediction[0] == pytest.approx(errors["c K / D"])
+    verdicts = [each.verdict for each in capacity_report.judge(of_study)]
+    assert verdicts == ["holds", "holds", "holds", "not measured"]
+
+
+def test_need_that_does_not_fall_with_width_contradicts():
+    judged = capacity_report.judge(capacity.needs(results(numbers=0.5, width_power=0.0)))
+    by_width = judged[1]
+    assert by_width.verdict == "contradicted" and "exponent b" in by_width.reason
+
+
+def test_one_draw_tells_nothing_about_intervals():
+    of_study = capacity.needs(results(draws=1))
+    assert of_study.table["low"].isna().all()
+    assert {x.verdict for x in capacity_report.judge(of_study)} == {"cannot tell", "not measured"}
+
+
+@pytest.mark.parametrize("power, verdict", [(0.0, "holds"), (1.0, "contradicted")])
+def test_items_or_bits(power, verdict):
+    """With two labels the need is the same (items) or falls as the bits do."""
+    few = results(forms=("associations:l2",))
+    items = few["task"].str.extract(r":k(\d+)")[0].astype(float)
+    few["trained"] = few["stored_parameters"]
+    few["stored_parameters"] = few["trained"] / np.log2(items) ** power
+    few["trainable_parameters"] = few["stored_parameters"]
+    joined = pd.concat([results(), few], ignore_index=True)
+    assert capacity_report.judge(capacity.needs(joined))[3].verdict == verdict
+
+
+def test_needs_beyond_the_lengths_tried_are_marked_and_left_out():
+    few = results()
+    few = few[few["prompt_length"].between(2, 8)]
+    of_study = capacity.needs(few)
+    text = capacity_report.markdown(few)
+    assert (of_study.table["numbers"] == 0).any() and np.isinf(of_study.table["numbers"]).any()
+    assert "at most" in text and "over" in text
+
+
+def test_longer_budgets_have_a_limit():
+    table = capacity_report.budgets(capacity.needs(results(noise=0.0, steps=(600, 1200, 2400))))
+    assert table["change"].to_numpy() == pytest.approx(2**-0.2 - 1, abs=0.07)
+    assert "Change of the need" in capacity_report.markdown(results(steps=(600, 1200)))
+
+
+def test_figure_and_its_numbers(tmp_path):
+    paths = get("soft_tokens_over_items")(results(), tmp_path)
+    table = pd.read_csv(paths[2])
+    assert {"numbers", "low", "high", "width", "items"} <= set(table.columns)
+    other = results().assign(task="pocket_boolq")
+    with pytest.raises(NothingToDraw, match="soft_tokens_over_items"):
+        get("soft_tokens_over_items")(other, tmp_path)
+    assert not capacity_report.markdown(other) and not capacity_report.summary(other)
