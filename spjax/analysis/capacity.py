@@ -24,7 +24,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-from spjax.analysis import statistics
+from spjax.analysis import saturation, statistics
 from spjax.analysis.resampling import CONFIDENCE, LEVELS, PRETRAINING, SEEDS, TASKS, Sample
 from spjax.data.tasks import capacity_tasks
 
@@ -381,3 +381,39 @@ def _interval(value: float, drawn_R: np.ndarray, confidence: float) -> tuple[flo
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn_R, [tail, 1 - tail])
     return float(value), float(low), float(high)
+
+
+def effective_items(results: pd.DataFrame, constant: float) -> pd.DataFrame:
+    """Returns how many associations would need the prompts at which the gains of tasks level off.
+
+    Args:
+      results: rows of results.csv, of any tasks.
+      constant: c, trained numbers for each association (`Fits.constant`).
+
+    Returns:
+      A row for each model and task: `model`, `model_parameters`, `task`, `width`, `length` (P* of
+      `saturation`; NaN where none is shown), `low` and `high` (P* D / c at the ends of its 90 %
+      interval; infinite where the study has not located it).
+    """
+    prompts = results[results["method"] == statistics.PROMPT_TUNING]
+    width = prompts["trainable_parameters"] / prompts["prompt_length"]
+    width_of = width.groupby(prompts["model"]).median()
+    table = saturation.of_results(results)
+    if table.empty:
+        return table
+    rows = []
+    for row in table[table["task"] != ""].itertuples():
+        located = row.length is not None and row.length < row.longest
+        scale = width_of[row.model] / constant
+        rows.append(
+            {
+                "model": row.model,
+                "model_parameters": row.model_parameters,
+                "task": row.task,
+                "width": width_of[row.model],
+                "length": row.length if located else math.nan,
+                "low": row.shortest_possible * scale,
+                "high": row.length * scale if located else math.inf,
+            }
+        )
+    return pd.DataFrame(rows)

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 LENGTHS = (1, 2, 5, 10, 20, 50, 100)
 SEEDS, STEPS, TOLERANCE = 3, 600, 1.0
+_FILES = (
+    "gin_configs/runs/capacity.gin",
+    "gin_configs/methods/prompt_tuning.gin",
+    "gin_configs/prompts/sampled_vocabulary.gin",
+)
 _RATE = 0.1  # of the embedding's root mean square
 _STAIRS = 20  # of the learning rate
 
@@ -162,7 +167,7 @@ def _study(
     settings = {f"Run.{name}": value for name, value in run_settings(model).items()}
     arm = Arm(
         "prompts",
-        ("gin_configs/runs/capacity.gin", "gin_configs/methods/prompt_tuning.gin"),
+        _FILES,
         {"PROMPT_LENGTH": lengths, "SEED": range(seeds)},
         {
             **settings,

@@ -123,3 +123,21 @@ def test_figure_and_its_numbers(tmp_path):
     with pytest.raises(NothingToDraw, match="soft_tokens_over_items"):
         get("soft_tokens_over_items")(other, tmp_path)
     assert not capacity_report.markdown(other) and not capacity_report.summary(other)
+
+
+def test_effective_items_are_those_of_the_length_at_which_gains_level_off():
+    rows = []
+    for task in ("pocket_boolq", "pocket_rte"):
+        for length, score in {1: 60.0, 5: 80.0, 20: 80.2, 50: 80.1}.items():
+            for seed in range(3):
+                row = {"task": task, "prompt_length": length, "seed": seed}
+                row |= {
+                    "test_score": score + 0.1 * seed * (-1) ** length,
+                    "trainable_parameters": 48 * length,
+                }
+                rows.append(row)
+    fixed = {"arm": "prompts", "model": "m", "model_parameters": 5, "method": "prompt_tuning"}
+    fixed |= {"init": "", "status": "finished", "majority_score": 50.0, "ceiling": 100.0}
+    table = capacity.effective_items(pd.DataFrame(rows).assign(**fixed), constant=16.0)
+    assert set(table["task"]) == {"pocket_boolq", "pocket_rte"}
+    assert (table["high"] == 5 * 48 / 16).all() and (table["low"] <= table["high"]).all()

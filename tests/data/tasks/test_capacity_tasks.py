@@ -84,7 +84,7 @@ def test_context_is_anew_and_holds_none_of_the_words(place, index):
         ("associations:k4:k5", "says its items twice"),
         ("associations:k4:first", "has a place and no context"),
         ("associations:k4:context1000", "context is at most 512"),
-        ("associations:k4:colour", "unknown variant 'colour'"),
+        ("associations:k4:tint", "unknown variant 'tint'"),
         ("recitation:k3:l2", "recitation has no labels"),
     ],
 )
