@@ -1,4 +1,4 @@
-"""How many associations the main tasks would be, by the prompts at which their gains level off.
+"""The number of associations that the prompts of other tasks would hold where gains level off.
 
     python -m experiments.capacity.effective_items STUDY_FOLDER CAPACITY_STUDY_FOLDER
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from spjax.analysis import capacity
 from spjax.analysis.figures import NothingToDraw, _style
@@ -96,7 +96,9 @@ def _scale(axes: Axes, items: list[int], label: str) -> None:
     axes.set_yscale("log")
     axes.set_xticks(items, [str(count) for count in items])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set_xlabel("Items, K")
     axes.set_ylabel(label)
 

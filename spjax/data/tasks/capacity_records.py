@@ -46,11 +46,11 @@ def questions_and_answers(vocabulary: str) -> tuple[tuple[str, ...], tuple[str, 
     all others. For other vocabularies both are `words`.
     """
     if is_vocabulary(vocabulary, "graded"):
-        from spjax.pocket.graded import lexicon as graded
+        from spjax.pocket.graded import lexicon as graded_lexicon
 
-        onsets = {*graded.ONSETS}
+        onsets = {*graded_lexicon.ONSETS}
         whole = tuple(word for word in words(vocabulary) if word not in onsets)
-        return graded.WORDS[:_GRADED_WORDS], whole
+        return graded_lexicon.WORDS[:_GRADED_WORDS], whole
     if is_vocabulary(vocabulary, "pocket"):
         from spjax.pocket import lexicon
 
