@@ -59,6 +59,11 @@ def has_tasks(results: pd.DataFrame) -> bool:
     return bool(_is_capacity(results["task"]).any())
 
 
+def without_tasks(results: pd.DataFrame) -> pd.DataFrame:
+    """Returns the runs on all other tasks."""
+    return results[~_is_capacity(results["task"])]
+
+
 def _is_capacity(tasks: pd.Series) -> pd.Series:
     return tasks.map(lambda name: capacity_tasks.is_name(str(name).partition(":")[0]))
 

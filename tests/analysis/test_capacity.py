@@ -5,53 +5,20 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import synthetic
 
-from spjax.analysis import capacity, capacity_report
+from spjax.analysis import capacity, capacity_report, report
 from spjax.analysis.figures import NothingToDraw, get
+from spjax.studies.study import Arm, Study
 
-WIDTHS = {"small": 16, "middle": 48, "large": 96}
-NUMBERS = 16.0  # trained numbers for each item
+NUMBERS = synthetic.NUMBERS
+WIDTHS = synthetic.WIDTHS
+results = synthetic.capacity
 
 
-def results(
-    numbers=NUMBERS, draws=3, noise=0.05, width_power=1.0, forms=("associations",), steps=(1200,)
-):
-    """Scores that reach 95 % where a prompt has so many trained numbers for each item."""
-    random = np.random.default_rng(0)
-    rows = []
-    for form in forms:
-        kind, *labels = form.split(":")
-        for model, width in WIDTHS.items():
-            for items in (4, 8, 16, 32):
-                for draw in range(draws):
-                    luck = random.normal(0, noise)
-                    for budget in steps:
-                        for length in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96):
-                            ratio = length * width**width_power / items / numbers
-                            ratio *= (budget / 1200) ** 0.2
-                            score = 100 / (1 + (5 / 95) * math.exp(-4 * (math.log(ratio) + luck)))
-                            rows.append(
-                                {
-                                    "arm": f"{model} {form} k{items}",
-                                    "model": model,
-                                    "model_parameters": width**2 * 100,
-                                    "task": ":".join([kind, f"k{items}", *labels, f"draw{draw}"]),
-                                    "method": "prompt_tuning",
-                                    "prompt_length": length,
-                                    "init": "",
-                                    "seed": 0,
-                                    "pretraining_seed": 0,
-                                    "status": "finished",
-                                    "steps": budget,
-                                    "learning_rate": 0.1,
-                                    "trainable_parameters": length * width,
-                                    "stored_parameters": length * width,
-                                    "test_score": score,
-                                    "majority_score": 100 / items,
-                                    "ceiling": None,
-                                }
-                            )
-    return pd.DataFrame(rows)
+@pytest.fixture(autouse=True)
+def few_replicates(monkeypatch):
+    monkeypatch.setattr(capacity, "REPLICATES", 100)
 
 
 def test_crossing_is_that_of_the_monotone_regression():
@@ -141,3 +108,21 @@ def test_effective_items_are_those_of_the_length_at_which_gains_level_off():
     table = capacity.effective_items(pd.DataFrame(rows).assign(**fixed), constant=16.0)
     assert set(table["task"]) == {"pocket_boolq", "pocket_rte"}
     assert (table["high"] == 5 * 48 / 16).all() and (table["low"] <= table["high"]).all()
+
+
+def test_study_ends_with_needs_and_no_table_of_means(tmp_path):
+    runs = results(draws=2)
+    runs["key"] = [f"{number:012x}" for number in range(len(runs))]
+    runs.assign(study="held").to_csv(tmp_path / "results.csv", index=False)
+    text = report.finish(tmp_path, Study("held", [Arm("a", ["a.gin"])], ["soft_tokens_over_items"]))
+    assert "trained numbers for each item" in text and "holds: " in text
+    assert "| c K / D | 1 |" in (tmp_path / "capacity.md").read_text()
+    assert not (tmp_path / "table.md").exists()
+    # Beside runs on other tasks these have their table.
+    others = runs.assign(task="pocket_cb", arm="prompts", steps=100)
+    others = others.drop_duplicates(["model", "prompt_length"])
+    others["key"] = [f"{number:011x}f" for number in range(len(others))]
+    both = pd.concat([runs, others]).assign(study="held")
+    both.to_csv(tmp_path / "results.csv", index=False)
+    report.finish(tmp_path, Study("held", [Arm("a", ["a.gin"])], []))
+    assert "associations" not in (tmp_path / "table.md").read_text()
