@@ -168,7 +168,7 @@ def _study(
     arm = Arm(
         "prompts",
         _FILES,
-        {"PROMPT_LENGTH": lengths, "SEED": range(seeds)},
+        {"PROMPT_LENGTH": lengths, "SEED": list(range(seeds))},
         {
             **settings,
             "MIXTURE_OR_TASK_NAME": task.source,

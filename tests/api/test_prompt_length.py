@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 import spjax
+from spjax import config
 from spjax.api import prompt_length, studies
 from spjax.studies import plan
 from spjax.studies.runner import Outcome
@@ -67,6 +68,7 @@ def test_runs_have_the_rate_of_the_embedding():
     study = prompt_length._study(model, task, [1, 5], 2, 600, 32, None)
     specs = plan.expand(study)
     assert len(specs) == 4 and len({spec.gang for spec in specs}) == 1
+    assert "range(" not in config.config_str(study)  # which is what a sweep stores
     run = specs[0].run
     assert run.optimizer.learning_rate == pytest.approx(0.177, abs=0.001)
     assert (run.steps, run.optimizer.steps_per_decay, run.model) == (600, 30, "pocket_50k")
