@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # a test compares this list with what there is
     from spjax.api.models import load_model as load_model
     from spjax.api.predictor import TextPredictor as TextPredictor
     from spjax.api.predictor import load_predictor as load_predictor
+    from spjax.api.prompt_length import PromptLength as PromptLength
+    from spjax.api.prompt_length import recommend_prompt_length as recommend_prompt_length
     from spjax.api.prompts import load_prompt as load_prompt
     from spjax.api.prompts import save_prompt as save_prompt
     from spjax.api.studies import StudyResult as StudyResult
@@ -67,6 +69,7 @@ _MODULES = {
     "spjax.api.methods": ("add_methods",),
     "spjax.api.models": ("load_model",),
     "spjax.api.predictor": ("TextPredictor", "load_predictor"),
+    "spjax.api.prompt_length": ("PromptLength", "recommend_prompt_length"),
     "spjax.api.prompts": ("load_prompt", "save_prompt"),
     "spjax.api.studies": ("StudyResult", "plot", "sweep", "write_report"),
     "spjax.api.tasks": ("Task", "list_tasks", "load_task"),

@@ -11,6 +11,8 @@ import pandas as pd
 
 from spjax import text_tables
 from spjax.analysis import (
+    capacity,
+    capacity_report,
     claims,
     convergence,
     figures,
@@ -107,6 +109,17 @@ def _finish(
                 if names:
                     raise
                 absent.append(f"not drawn: {name}: {error}")
+    shown = [f"figure: {path}" for path in paths if path.suffix == ".png"] + absent
+    held = capacity_report.markdown(results)
+    if held:
+        with writing(folder):
+            _write(folder / "capacity.md", f"{title}: what a prompt holds", held)
+        shown += [f"what a prompt holds: {folder / 'capacity.md'}"]
+        told = capacity_report.summary(results)
+        results = capacity.without_tasks(results)
+        if results.empty:  # scores of different K have no mean, and no claim is about them
+            return "\n".join([told, "", *shown])
+        shown += [told]
     facts = prompt_claims.read(study_folders, results)
     judged = claims.check(results, facts)
     saturated = saturation.markdown(saturation.of_results(results))
@@ -118,8 +131,6 @@ def _finish(
         text = "\n".join(filter(None, [claims.markdown(judged), saturated]))
         _write(folder / "claims.md", f"{title}: claims", text)
         timed = _write_times(folder, title, results, study_folders)
-    shown = [f"figure: {path}" for path in paths if path.suffix == ".png"]
-    shown += absent
     shown += [f"scores on other tasks: {folder / 'table.md'}"] if transferred else []
     shown += [f"times until convergence: {folder / 'convergence.md'}"] if timed else []
     return "\n".join([tables.table(results), _verdicts(judged), "", *shown])

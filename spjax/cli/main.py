@@ -23,6 +23,7 @@ from spjax.cli import (
     plot,
     predict,
     pretrain,
+    prompt_length,
     report,
     sweep,
     tasks,
@@ -31,7 +32,10 @@ from spjax.cli import (
 from spjax.cli.exit_codes import FAILED, INTERRUPTED, USAGE
 from spjax.cli.gin_flags import rewrite_gin_flags
 
-COMMANDS = (train, sweep, plot, report, pretrain, cache, tasks, eval, predict, inspect, convert)
+COMMANDS = (
+    *(train, sweep, plot, report, prompt_length, pretrain, cache, tasks, eval, predict, inspect),
+    convert,
+)
 
 # Flags that are texts and never paths; gin's bindings are expanded where their setting is known.
 _TEXTS = ("text", "labels", "gin_bindings", "input_column", "prompt_column", "pipeline_options")

@@ -38,7 +38,7 @@ from spjax.metrics.postprocessors import (
     text,
     wsc,
 )
-from spjax.metrics.texts import bleu, rouge, squad, squad_per_group
+from spjax.metrics.texts import bleu, rouge, squad, squad_per_group, words_in_place
 
 __all__ = ["INVALID", "evaluate", "item_scores", "majority", "score"]
 
@@ -204,6 +204,7 @@ METRICS: dict[str, Callable[[Sequence[Any], Sequence[Any]], Scores]] = {
     "spearman_corrcoef": spearman_corrcoef,
     "squad": squad,
     "squad_per_group": squad_per_group,
+    "words_in_place": words_in_place,
 }
 
 # What has a score for each item: answers that are classes, and spans of text.

@@ -45,6 +45,13 @@ def squad_per_group(
     return squad(answers_of, predicted)
 
 
+def words_in_place(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
+    """Returns the share of the targets' words that stand at the same place in the prediction."""
+    pairs = [(target.split(), text.split()) for target, text in zip(targets, predictions)]
+    right = sum(wanted == word for pair in pairs for wanted, word in zip(*pair))
+    return {"words_in_place": 100 * right / sum(len(target) for target, _ in pairs)}
+
+
 def rouge(targets: Sequence[str], predictions: Sequence[str]) -> Scores:
     """Returns F1 of ROUGE-1, ROUGE-2 and ROUGE-Lsum of rouge-score, without stemming.
 

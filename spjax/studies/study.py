@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,75 @@ class Study:
                 "use letters, digits, '-', '_', '.'."
             )
         validation.whole("Study.gang_width", self.gang_width, 0, validation.MOST_EXAMPLES)
+
+
+@config.configurable
+def capacity_arms(
+    gin_files: Sequence[str],
+    tasks: Sequence[str],
+    items: Sequence[int],
+    model_sizes: Sequence[str],
+    numbers_per_item: Sequence[float],
+    draws: Sequence[int] = (0,),
+    most_soft_tokens: int = 150,
+    batch_size: int = 32,
+    rates: Mapping[str, float] | None = None,
+    steps: Sequence[int] = (1200,),
+    seeds: Sequence[int] = (0,),
+) -> list[Arm]:
+    """Returns an arm for each model, task, number of items K and of steps.
+
+    The lengths are those at which a prompt has so many trained numbers for each item, K times these
+    over the width of the model, rounded. Runs of a model can share a gang, whatever K and length.
+
+    Args:
+      gin_files: as of an `Arm`.
+      tasks: kinds of `spjax.data.tasks.capacity_tasks` and their parameters but for K and draw,
+        such as "associations" or "associations:l2".
+      items: values of K.
+      model_sizes: names of sizes.
+      numbers_per_item: trained numbers for each item.
+      draws: of words and labels.
+      most_soft_tokens: longer prompts are left out.
+      batch_size: examples in an update, or all training examples where these are fewer.
+      rates: learning rate by model; None leaves it to `gin_files`.
+      steps: numbers of updates, each in arms of its own.
+      seeds: of runs.
+
+    Raises:
+      ValueError: a model or task is not known, or no prompt is short enough.
+    """
+    from spjax.data.tasks import registry
+    from spjax.models.sizes import get_size
+
+    arms = []
+    for size, task, count, updates in itertools.product(model_sizes, tasks, items, steps):
+        kind, *parameters = task.split(":")
+        names = [":".join([kind, f"k{count}", *parameters, f"draw{draw}"]) for draw in draws]
+        rounded = {max(1, round(r * count / get_size(size).emb_dim)) for r in numbers_per_item}
+        lengths = sorted(length for length in rounded if length <= most_soft_tokens)
+        if not lengths:
+            raise ValueError(
+                f"capacity_arms has no length for {task}, K={count} and {size}: all are beyond "
+                f"most_soft_tokens={most_soft_tokens}. Raise it, or make K smaller."
+            )
+        examples = registry.get(names[0]).sizes
+        values: dict[str, Any] = {
+            "BATCH_SIZE": min(batch_size, *examples[:1], batch_size),
+            "TRAIN_STEPS": updates,
+            "STEPS_PER_STAIR": max(1, updates // 20),
+        }
+        if rates is not None:
+            values["LEARNING_RATE"] = config.by(size, rates)
+        axes: dict[str, Sequence[Any]] = {
+            "MODEL_SIZE": [size],
+            "MIXTURE_OR_TASK_NAME": names,
+            "SEED": seeds,
+            "PROMPT_LENGTH": lengths,
+        }
+        budget = f" {updates} steps" if len(steps) > 1 else ""
+        arms.append(Arm(f"{size} {task} k{count}{budget}", gin_files, axes, values))
+    return arms
 
 
 def load_study(

@@ -1,6 +1,7 @@
 """A results.csv of a study that never was: the paper's shape on a pocket ladder, seeded noise."""
 
 import itertools
+import math
 
 import numpy as np
 import pandas as pd
@@ -89,3 +90,48 @@ def frozen_models(results, spans=-12.0, sentinel=-12.0, failing=False):
     parts += [arm("with_sentinel", sentinel, failing, ":sentinel")]
     parts += [arm(f"adaptation_{steps}", points) for steps, points in ((0, -12), (100, 0))]
     return pd.concat(parts, ignore_index=True)
+
+
+WIDTHS = {"pocket_50k": 16, "pocket_200k": 48, "pocket_3m": 96}
+NUMBERS = 16.0  # trained numbers for each item
+
+
+def capacity(
+    numbers=NUMBERS, draws=3, noise=0.05, width_power=1.0, forms=("associations",), steps=(1200,)
+):
+    """Runs on associations that reach 95 % where a prompt has so many numbers for each item."""
+    random = np.random.default_rng(0)
+    rows = []
+    for form in forms:
+        kind, *labels = form.split(":")
+        for model, width in WIDTHS.items():
+            for items in (4, 8, 16, 32):
+                for draw in range(draws):
+                    luck = random.normal(0, noise)
+                    for budget in steps:
+                        for length in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96):
+                            ratio = length * width**width_power / items / numbers
+                            ratio *= (budget / 1200) ** 0.2
+                            score = 100 / (1 + (5 / 95) * math.exp(-4 * (math.log(ratio) + luck)))
+                            rows.append(
+                                {
+                                    "arm": f"{model} {form} k{items}",
+                                    "model": model,
+                                    "model_parameters": width**2 * 100,
+                                    "task": ":".join([kind, f"k{items}", *labels, f"draw{draw}"]),
+                                    "method": "prompt_tuning",
+                                    "prompt_length": length,
+                                    "init": "",
+                                    "seed": 0,
+                                    "pretraining_seed": 0,
+                                    "status": "finished",
+                                    "steps": budget,
+                                    "learning_rate": 0.1,
+                                    "trainable_parameters": length * width,
+                                    "stored_parameters": length * width,
+                                    "test_score": score,
+                                    "majority_score": 100 / items,
+                                    "ceiling": None,
+                                }
+                            )
+    return pd.DataFrame(rows)

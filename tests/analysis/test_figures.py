@@ -23,6 +23,7 @@ OF_ALL_LINES = (
     "score_over_size",
 )
 NOT_OF_SCORES = ("parameters_over_size", "saturation_over_size")
+OF_CAPACITY = "soft_tokens_over_items"
 OF_FROZEN_MODELS = ("score_over_size_by_adaptation", "score_over_size_by_objective")
 
 
@@ -35,7 +36,8 @@ def results(results):
 def results_of(results):
     """Results that a figure is about."""
     frozen = synthetic.frozen_models(results, failing=True)
-    return lambda name: frozen if name in OF_FROZEN_MODELS else results
+    others = dict.fromkeys(OF_FROZEN_MODELS, frozen) | {OF_CAPACITY: synthetic.capacity(draws=2)}
+    return lambda name: others.get(name, results)
 
 
 def test_registry_is_the_folder():
@@ -105,6 +107,7 @@ def test_lines_differ_without_color(name, results_of, tmp_path, monkeypatch):
     monkeypatch.setattr(_style, "save", lambda figure, *_: drawn.append(figure) or [])
     figures.get(name)(results_of(name), tmp_path)
     baselines = set() if name in NOT_OF_SCORES else {"majority", "perfect reader"}
+    baselines = {"c K"} if name == OF_CAPACITY else baselines
     for figure in drawn:
         (legend,) = figure.legends
         handles = {text.get_text(): h for text, h in zip(legend.texts, legend.legend_handles)}

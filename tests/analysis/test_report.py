@@ -52,7 +52,10 @@ def test_finish_writes_and_tells(results, tmp_path):
     results.to_csv(tmp_path / "results.csv", index=False)
     text = report.finish(tmp_path, STUDY)
     names = {path.name for path in (tmp_path / "figures").iterdir()}
-    stems = {*figures.names(), "score_over_size_by_task"} - {"score_over_size_by_adaptation"}
+    stems = {*figures.names(), "score_over_size_by_task"} - {
+        "score_over_size_by_adaptation",
+        "soft_tokens_over_items",
+    }
     assert names == {f"{stem}.{end}" for stem in stems for end in ("png", "svg", "csv")}
     assert str(tmp_path / "figures" / "score_over_size.png") in text
     assert "not drawn: score_over_size_by_adaptation: no arm of prompts is called" in text

@@ -16,6 +16,7 @@ from spjax.models.flops import forward_flops
 from spjax.models.sizes import SIZES, get_size
 from spjax.models.t5 import init_weights
 from spjax.studies import calibration, cost, plan, planner
+from spjax.studies import study as study_module
 from spjax.studies.study import Arm, Study, load_study
 from tests.studies.fake_sweep import specs
 
@@ -270,3 +271,38 @@ def test_draws_of_one_size_differ_in_the_table(tmp_path):
     labels = [(spec.labels["model"], spec.labels["pretraining_seed"]) for spec in table]
     assert labels == [("graded_50k", 0), ("graded_50k", 1), ("graded_130k", 0)]
     assert table[0].group == table[1].group != table[2].group
+
+
+def capacity_arms(**settings):
+    files_of_runs = ("gin_configs/models/pocket.gin", "gin_configs/runs/capacity.gin")
+    files_of_runs += ("gin_configs/methods/prompt_tuning.gin",)
+    files_of_runs += ("gin_configs/prompts/sampled_vocabulary.gin",)
+    defaults = {"gin_files": files_of_runs, "tasks": ["associations"], "items": [4, 64]}
+    defaults |= {"model_sizes": ["pocket_50k", "pocket_200k"], "numbers_per_item": [6, 12, 48]}
+    return study_module.capacity_arms(**{**defaults, "rates": {"default": 0.2}, **settings})
+
+
+def test_capacity_arms_space_lengths_by_width_and_share_gangs():
+    arms = capacity_arms(draws=[0, 1], most_soft_tokens=100)
+    lengths = {arm.name: list(arm.axes["PROMPT_LENGTH"]) for arm in arms}
+    assert lengths == {
+        "pocket_50k associations k4": [2, 3, 12],
+        "pocket_50k associations k64": [24, 48],  # 192 are too many
+        "pocket_200k associations k4": [1, 4],  # a half is rounded up
+        "pocket_200k associations k64": [8, 16, 64],
+    }
+    specs = plan.expand(Study("s", arms))
+    assert len({spec.gang for spec in specs}) == 2  # one for each model
+    assert {spec.run.batch_size for spec in specs} == {4, 32}
+    assert {spec.run.optimizer.steps_per_decay for spec in specs} == {60}
+
+
+def test_capacity_arms_of_several_budgets_have_names_of_their_own():
+    arms = capacity_arms(items=[4], steps=[600, 1200])
+    assert len({arm.name for arm in arms}) == len(arms) == 4
+    assert {arm.bindings["STEPS_PER_STAIR"] for arm in arms} == {30, 60}
+
+
+def test_capacity_arms_without_a_length_are_refused():
+    with pytest.raises(ValueError, match="has no length for associations, K=64 and pocket_50k"):
+        capacity_arms(items=[64], most_soft_tokens=10)

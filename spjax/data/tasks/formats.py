@@ -166,4 +166,10 @@ _FREE_TEXT = {
     ),
 }
 
+# Of the generated tasks, `capacity_tasks`.
+CAPACITY = {
+    "answer": Format("plain", (), ("accuracy",), postprocess="text"),
+    "recitation": Format("plain", (), ("words_in_place",), postprocess="text"),
+}
+
 FORMATS: Mapping[str, Format] = {**_SUPER_GLUE, **_GLUE, **_TRANSFER, **_FREE_TEXT}

@@ -39,8 +39,9 @@ class TaskInfo:
     Attributes:
       name: of the task, as users write it.
       format: how records become text and how predictions are scored.
-      source: of the records: `pocket:<name in spjax.pocket.tasks>`,
-        `tfds:<dataset>/<config>:<version>`, or `files:` and the fields of a `FileTask` in JSON.
+      source: of the records: `pocket:<name in spjax.pocket.tasks>`, `capacity:<name with its
+        parameters>`, `tfds:<dataset>/<config>:<version>`, or `files:` and the fields of a
+        `FileTask` in JSON.
       version: version of the records.
       input_length: the most input tokens, EOS included; longer texts are cut.
       target_length: likewise for targets.

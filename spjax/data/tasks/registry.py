@@ -11,7 +11,8 @@ A name may be followed by variants, each after a colon: `taskless_super_glue_rte
     :seed1     another draw of them
     :halves    the validation split is cut in two, the second half is the test split
 
-The path of a file can replace a name: `data.jsonl:n100` (see `file_task`).
+The path of a file can replace a name: `data.jsonl:n100` (see `file_task`), and so can the name of a
+generated task with its parameters: `associations:k32:l4` (see `capacity_tasks`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import functools
 import re
 from collections.abc import Mapping
 
-from spjax.data.tasks import file_rows, file_task, tables
+from spjax.data.tasks import capacity_tasks, file_rows, file_task, tables
 from spjax.data.tasks.file_task import FileTask
 from spjax.data.tasks.info import DRAWN, FewShot, Mixture, TaskInfo
 
@@ -97,6 +98,8 @@ def _named(name: str) -> TaskInfo:
     if base in _mixtures():
         tasks = ", ".join(_mixtures()[base]["rates"])
         raise ValueError(f"{base!r} is a mixture, and one task is wanted: {tasks}.")
+    if capacity_tasks.is_name(base):
+        return _vary(*capacity_tasks.info(name))
     if base not in _tasks():
         close = difflib.get_close_matches(base, names(), 1, 0.6)
         guess = f" Did you mean {close[0]!r}?" if close else ""

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from spjax import locks, subprocesses
-from spjax.data.tasks import file_task, registry
+from spjax.data.tasks import capacity_tasks, file_task, registry
 from spjax.data.tasks.file_task import FileTask
 from spjax.data.tasks.info import FewShot, TaskInfo
 from spjax.data.token_cache import cache_files, coverage, plain_tokens
@@ -253,7 +253,9 @@ def source_fingerprint(source: str) -> str:
     paths = [_PACKAGE / "data" / "token_cache" / tokenizer, *sorted(tasks.glob("templates*.py"))]
     if source.startswith(file_task.SOURCE):
         paths += [tasks / "file_task.py", tasks / "file_rows.py"]
-    if source.startswith("pocket:"):
+    if source.startswith(capacity_tasks.SOURCE):
+        paths += sorted(tasks.glob("capacity_*.py"))
+    if source.startswith(("pocket:", capacity_tasks.SOURCE)):
         paths += sorted((_PACKAGE / "pocket").glob("*.py"))
     digest = hashlib.sha256()
     for path in paths:

@@ -22,7 +22,7 @@ Counts = Mapping[str, int]
 LENGTHS = "TASK_FEATURE_LENGTHS (of a file, FileTask.input_length and FileTask.target_length)"
 _OTHER_WORDS = "Choose other words, or a model whose vocabulary has them"
 # Metrics that give credit for a part of the target.
-_PARTIAL = frozenset({"rouge", "bleu"})
+_PARTIAL = frozenset({"rouge", "bleu", "words_in_place"})
 # Post-processors of free text for which a prediction is as good as the target or not.
 _EXACT = frozenset({"qa", "record", "string_to_float", "text"})
 

@@ -1,4 +1,4 @@
-"""Tokenizes the tasks whose records are Python values: pocket tasks and the user's own files.
+"""Tokenizes the tasks whose records are Python values: generated tasks and the user's own files.
 
 Yields the same ids and fields as `spjax.data.token_cache.seqio_tasks` for the same records, without
 TensorFlow.
@@ -12,25 +12,32 @@ from typing import Any
 
 import numpy as np
 
-from spjax.data.tasks import file_task, templates
+from spjax.data.tasks import capacity_records, capacity_tasks, file_task, templates
 from spjax.data.tasks.info import TaskInfo
 from spjax.vocabularies.vocabulary import load_vocabulary
 
-SOURCES = ("pocket:", file_task.SOURCE)  # how `TaskInfo.source` begins for these tasks
+SOURCES = (
+    "pocket:",
+    capacity_tasks.SOURCE,
+    file_task.SOURCE,
+)  # how `TaskInfo.source` begins for these tasks
 
 
-def records(source: str, split: str) -> Sequence[Mapping[str, Any]]:
+def records(source: str, split: str, vocabulary: str) -> Sequence[Mapping[str, Any]]:
     """Returns the records of a split in the order of their source.
 
     Args:
       source: of a task, one that begins as `SOURCES` do.
       split: one of the task's splits.
+      vocabulary: name or path, for tasks that are made from its pieces.
 
     Raises:
       ValueError: a file has bad rows, or there is no such split.
     """
     if source.startswith(file_task.SOURCE):
         return file_task.records(source, split)
+    if source.startswith(capacity_tasks.SOURCE):
+        return capacity_records.records(source, split, vocabulary)
     from spjax.pocket import tasks  # here, because making the world's tables takes time
 
     return tasks.TASKS[source.removeprefix("pocket:")].records(split)
@@ -68,7 +75,7 @@ def examples(
         except ValueError as error:
             raise ValueError(f"{info.name}: {error}") from error
 
-    for record in records(info.source, split):
+    for record in records(info.source, split, vocabulary or info.vocabulary):
         for fields in examples_of(record):
             inputs, targets = prefix + fields.pop("inputs"), fields.pop("targets")
             # Through JSON, as they come back from the cache: tuples become lists.

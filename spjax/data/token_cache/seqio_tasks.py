@@ -40,7 +40,7 @@ def build(info: TaskInfo, *, training: bool, vocabulary: str = "") -> seqio.Task
     return seqio.Task(
         # seqio allows fewer characters than files have in their names.
         re.sub(r"[^\w.:#]", "_", f"{info.name}_{'train' if training else 'eval'}"),
-        source=_source(info, splits),
+        source=_source(info, splits, vocabulary or info.vocabulary),
         preprocessors=[
             functools.partial(to_text, info=info, training=training),
             seqio.preprocessors.tokenize,
@@ -143,7 +143,7 @@ def _prepend(example: dict[str, tf.Tensor], first: int) -> dict[str, tf.Tensor]:
     return {**example, "targets": tf.concat([[first], example["targets"]], axis=0)}
 
 
-def _source(info: TaskInfo, splits: Sequence[str]) -> seqio.DataSource:
+def _source(info: TaskInfo, splits: Sequence[str], vocabulary: str) -> seqio.DataSource:
     kind, _, name = info.source.partition(":")
     if kind == "tfds":
         theirs = dict(info.source_splits)
@@ -152,7 +152,7 @@ def _source(info: TaskInfo, splits: Sequence[str]) -> seqio.DataSource:
 
     def dataset_fn(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         del shuffle_files, seed  # the order is the source's; batching shuffles
-        records = plain_tokens.records(info.source, split)
+        records = plain_tokens.records(info.source, split, vocabulary)
         return tf.data.Dataset.from_tensor_slices(_columns(records))
 
     return seqio.FunctionDataSource(dataset_fn, splits=splits)

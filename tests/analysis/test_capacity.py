@@ -1,0 +1,128 @@
+"""Needs and laws of a prompt's capacity, from results that follow a known law."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+
+from spjax.analysis import capacity, capacity_report, report
+from spjax.analysis.figures import NothingToDraw, get
+from spjax.studies.study import Arm, Study
+
+NUMBERS = synthetic.NUMBERS
+WIDTHS = synthetic.WIDTHS
+results = synthetic.capacity
+
+
+@pytest.fixture(autouse=True)
+def few_replicates(monkeypatch):
+    monkeypatch.setattr(capacity, "REPLICATES", 100)
+
+
+def test_crossing_is_that_of_the_monotone_regression():
+    # 60 and 40 are pooled to 50, so that 75 is halfway between 2 and 8 on a logarithmic axis.
+    assert capacity.crossing([1, 2, 8], [60, 40, 100], 75) == pytest.approx(4)
+    assert capacity.crossing([1, 2], [96, 99], 95) == 0
+    assert capacity.crossing([1, 2], [10, 94], 95) == math.inf
+
+
+def test_law_of_items_over_width_is_chosen_and_predicts():
+    of_study = capacity.needs(results())
+    assert len(of_study.table) == len(WIDTHS) * 4
+    (fit,) = capacity.fits(of_study)
+    value, low, high = fit.constant
+    assert low < value < high
+    # A straight line between two lengths lies below the curve, so that the need is overestimated.
+    assert NUMBERS < value < 1.15 * NUMBERS
+    errors = fit.table.set_index("law")["held_out"]
+    assert errors["c K / D"] < 1.1 < errors["c K / N"]
+    assert fit.prediction[0] == pytest.approx(errors["c K / D"])
+    verdicts = [each.verdict for each in capacity_report.judge(of_study)]
+    assert verdicts == ["holds", "holds", "holds", "not measured"]
+
+
+def test_need_that_does_not_fall_with_width_contradicts():
+    judged = capacity_report.judge(capacity.needs(results(numbers=0.5, width_power=0.0)))
+    by_width = judged[1]
+    assert by_width.verdict == "contradicted" and "exponent b" in by_width.reason
+
+
+def test_one_draw_tells_nothing_about_intervals():
+    of_study = capacity.needs(results(draws=1))
+    assert of_study.table["low"].isna().all()
+    assert {x.verdict for x in capacity_report.judge(of_study)} == {"cannot tell", "not measured"}
+
+
+@pytest.mark.parametrize("power, verdict", [(0.0, "holds"), (1.0, "contradicted")])
+def test_items_or_bits(power, verdict):
+    """With two labels the need is the same (items) or falls as the bits do."""
+    few = results(forms=("associations:l2",))
+    items = few["task"].str.extract(r":k(\d+)")[0].astype(float)
+    few["trained"] = few["stored_parameters"]
+    few["stored_parameters"] = few["trained"] / np.log2(items) ** power
+    few["trainable_parameters"] = few["stored_parameters"]
+    joined = pd.concat([results(), few], ignore_index=True)
+    assert capacity_report.judge(capacity.needs(joined))[3].verdict == verdict
+
+
+def test_needs_beyond_the_lengths_tried_are_marked_and_left_out():
+    few = results()
+    few = few[few["prompt_length"].between(2, 8)]
+    of_study = capacity.needs(few)
+    text = capacity_report.markdown(few)
+    assert (of_study.table["numbers"] == 0).any() and np.isinf(of_study.table["numbers"]).any()
+    assert "at most" in text and "over" in text
+
+
+def test_longer_budgets_have_a_limit():
+    table = capacity_report.budgets(capacity.needs(results(noise=0.0, steps=(600, 1200, 2400))))
+    assert table["change"].to_numpy() == pytest.approx(2**-0.2 - 1, abs=0.07)
+    assert "Change of the need" in capacity_report.markdown(results(steps=(600, 1200)))
+
+
+def test_figure_and_its_numbers(tmp_path):
+    paths = get("soft_tokens_over_items")(results(), tmp_path)
+    table = pd.read_csv(paths[2])
+    assert {"numbers", "low", "high", "width", "items"} <= set(table.columns)
+    other = results().assign(task="pocket_boolq")
+    with pytest.raises(NothingToDraw, match="soft_tokens_over_items"):
+        get("soft_tokens_over_items")(other, tmp_path)
+    assert not capacity_report.markdown(other) and not capacity_report.summary(other)
+
+
+def test_effective_items_are_those_of_the_length_at_which_gains_level_off():
+    rows = []
+    for task in ("pocket_boolq", "pocket_rte"):
+        for length, score in {1: 60.0, 5: 80.0, 20: 80.2, 50: 80.1}.items():
+            for seed in range(3):
+                row = {"task": task, "prompt_length": length, "seed": seed}
+                row |= {
+                    "test_score": score + 0.1 * seed * (-1) ** length,
+                    "trainable_parameters": 48 * length,
+                }
+                rows.append(row)
+    fixed = {"arm": "prompts", "model": "m", "model_parameters": 5, "method": "prompt_tuning"}
+    fixed |= {"init": "", "status": "finished", "majority_score": 50.0, "ceiling": 100.0}
+    table = capacity.effective_items(pd.DataFrame(rows).assign(**fixed), constant=16.0)
+    assert set(table["task"]) == {"pocket_boolq", "pocket_rte"}
+    assert (table["high"] == 5 * 48 / 16).all() and (table["low"] <= table["high"]).all()
+
+
+def test_study_ends_with_needs_and_no_table_of_means(tmp_path):
+    runs = results(draws=2)
+    runs["key"] = [f"{number:012x}" for number in range(len(runs))]
+    runs.assign(study="held").to_csv(tmp_path / "results.csv", index=False)
+    text = report.finish(tmp_path, Study("held", [Arm("a", ["a.gin"])], ["soft_tokens_over_items"]))
+    assert "trained numbers for each item" in text and "holds: " in text
+    assert "| c K / D | 1 |" in (tmp_path / "capacity.md").read_text()
+    assert not (tmp_path / "table.md").exists()
+    # Beside runs on other tasks these have their table.
+    others = runs.assign(task="pocket_cb", arm="prompts", steps=100)
+    others = others.drop_duplicates(["model", "prompt_length"])
+    others["key"] = [f"{number:011x}f" for number in range(len(others))]
+    both = pd.concat([runs, others]).assign(study="held")
+    both.to_csv(tmp_path / "results.csv", index=False)
+    report.finish(tmp_path, Study("held", [Arm("a", ["a.gin"])], []))
+    assert "associations" not in (tmp_path / "table.md").read_text()
