@@ -16,7 +16,7 @@ from spjax.data.tasks.file_task import FileTask
 from spjax.data.tasks.info import Mixture
 from spjax.files import expanded
 from spjax.methods.base import Method
-from spjax.models import fused, quantization
+from spjax.models import decoding, fused, quantization
 from spjax.training import losses
 from spjax.training.optimizers import Optimizer
 from spjax.training.waywardness import Waywardness, target_of
@@ -35,6 +35,7 @@ _WHOLE_NUMBERS = {
     (1, validation.MOST_POSITIONS): ("row_length",),
     (0, validation.MOST_POSITIONS): ("input_length", "target_length"),
     (0, validation.MOST_SEED): ("seed", "eval_seed"),
+    (0, decoding.MOST_BEAMS): ("num_beams",),
 }
 _PRE_TRAINING = 100_000  # a decay offset of so many steps stands for those of pre-training
 
@@ -68,6 +69,10 @@ class Run:
       eval_examples: most validation examples of each task to score at each evaluation, drawn so
         that every target keeps its share; 0 for all. What is reported is of all.
       eval_seed: of that draw.
+      eval_truncation: whether texts are cut to `input_length` and `target_length` in evaluations
+        too. T5X does not cut them there (`infer_eval/utils.DatasetConfig.task_feature_lengths`).
+      num_beams: beams of T5X's beam search in evaluations, with its length penalty of 0.6; 0 for
+        greedy decoding. T5X's own default is 1, which is not quite greedy.
       weights_dtype: of the frozen weights in memory: "float32", "bfloat16" or "int8".
       num_partitions: devices along the mesh axis `model`; the rest are along `data`.
       logical_axis_rules: "data_parallel", "tensor_parallel", "fsdp", or pairs of a logical axis
@@ -103,6 +108,8 @@ class Run:
     eval_batch_size: int = 64
     eval_examples: int = 0
     eval_seed: int = 0
+    eval_truncation: bool = True
+    num_beams: int = 0
     weights_dtype: str = "float32"
     num_partitions: int = 1
     logical_axis_rules: Any = "data_parallel"
@@ -209,8 +216,9 @@ class Run:
                 f"Run.microbatches is {self.microbatches}, which does not divide BATCH_SIZE "
                 f"({self.batch_size}). Use a divisor."
             )
-        if not isinstance(self.remat, bool):
-            raise ValueError(f"Run.remat is {self.remat!r}; it must be True or False.")
+        for name in ("remat", "eval_truncation"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"Run.{name} is {value!r}; it must be True or False.")
         if self.attention not in fused.KINDS:
             raise ValueError(
                 f"Run.attention is {self.attention!r}; use one of {', '.join(fused.KINDS)}."
@@ -257,13 +265,16 @@ class Run:
 
         Dropout masks are drawn for each microbatch, so with dropout these change the numbers. A
         penalty that is not there decides nothing either, nor do a vocabulary that is the
-        checkpoint's, the seed of a draw that takes all, and files where none is read.
+        checkpoint's, the seed of a draw that takes all, and files where none is read. Settings that
+        came later are left out at their defaults, so that runs keep their keys.
         """
         names = {"num_partitions", "logical_axis_rules", "microbatches", "remat", "attention"}
         names |= {"waywardness"} if self.waywardness is None else set()
         names |= {"vocabulary"} if not self.vocabulary else set()
         names |= set() if self.eval_examples else {"eval_seed"}
         names |= set() if self.contents else {"contents"}
+        names |= {"eval_truncation"} if self.eval_truncation else set()
+        names |= set() if self.num_beams else {"num_beams"}
         return frozenset(names - {"microbatches"} if self.dropout_rate else names)
 
     @property
