@@ -232,9 +232,7 @@ def _is_of_alternatives(binding: str, value: Any) -> bool:
     owner, dot, _ = binding.split("/")[-1].partition(".")
     references = gin_config.iterate_references(value)
     names = [owner] if dot else [ref.config_key[1].split(".")[-1] for ref in references]
-    return any(
-        getattr(REGISTERED.get(name), "__module__", "") in ALTERNATIVES for name in names
-    )
+    return any(getattr(REGISTERED.get(name), "__module__", "") in ALTERNATIVES for name in names)
 
 
 def _macros_in(value: Any) -> Iterator[str]:

@@ -18,7 +18,7 @@ from spjax.files import expanded
 from spjax.methods.base import Method
 from spjax.models import decoding, fused, quantization
 from spjax.training import losses
-from spjax.training.optimizers import Optimizer
+from spjax.training.optimizers import Adafactor, Optimizer
 from spjax.training.waywardness import Waywardness, target_of
 from spjax.vocabularies import vocabulary
 
@@ -50,6 +50,8 @@ class Run:
       method: an object of one of the classes in `spjax.methods`.
       optimizer: `@Adafactor()` or `@AdamW()`.
       checkpoint: weights of the frozen model; "" for those that ship with the pocket sizes.
+      restore_optimizer: whether full fine-tuning starts with the second moments and the step that
+        Adafactor had in pre-training, from a T5X `checkpoint`, as T5X itself does.
       vocabulary: name or path of the model's vocabulary; "" for what the checkpoint says
         (`spiece.model` beside the weights, else T5's or the pocket edition's by their size).
       steps: updates.
@@ -91,6 +93,7 @@ class Run:
     method: Method
     optimizer: Optimizer
     checkpoint: str = ""
+    restore_optimizer: bool = False
     vocabulary: str = ""
     steps: int = 30_000
     batch_size: int = 32
@@ -151,10 +154,14 @@ class Run:
         for limits, names in _WHOLE_NUMBERS.items():
             for name in names:
                 validation.whole(f"Run.{name}", getattr(self, name), *limits)
+        for name in ("remat", "eval_truncation", "restore_optimizer"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"Run.{name} is {value!r}; it must be True or False.")
         validation.number("Run.dropout_rate", self.dropout_rate, 0, 1, below=True)
         factor = self.loss_normalizing_factor
         losses.check_settings("Run.", self.z_loss, self.label_smoothing, factor)
         self._check_steps()
+        self._check_restored()
         if self.method.prompt_length >= self.row_length:
             raise ValueError(
                 f"a prompt of {self.method.prompt_length} is longer than the row allows: "
@@ -172,6 +179,23 @@ class Run:
                 f"TRAIN_STEPS is {self.steps:,}, and Adafactor.decay_offset {-before:,}: T5X "
                 f"counts the {before:,} steps of pre-training in TRAIN_STEPS, spjax the updates of "
                 f"this run alone. Give TRAIN_STEPS = {max(self.steps - before, 1)}."
+            )
+
+    def _check_restored(self) -> None:
+        """Refuses to restore an optimizer that the run has not."""
+        if not self.restore_optimizer:
+            return
+        if self.method_name != methods.PAPER_FULL or not self.checkpoint:
+            raise ValueError(
+                "Run.restore_optimizer is True, which is for full fine-tuning of a checkpoint that "
+                f"T5X wrote; the method is {self.method_name} and INITIAL_CHECKPOINT_PATH "
+                f"{self.checkpoint!r}. Give both, or leave it False."
+            )
+        if not isinstance(self.optimizer, Adafactor) or self.optimizer.decay_offset:
+            raise ValueError(
+                "Run.restore_optimizer is True, which is for Adafactor with a decay_offset of 0, "
+                "since the checkpoint says from which step the second moment decays; the optimizer "
+                f"is {self.optimizer}."
             )
 
     def _contents(self) -> tuple[tuple[str, str], ...]:
@@ -216,9 +240,6 @@ class Run:
                 f"Run.microbatches is {self.microbatches}, which does not divide BATCH_SIZE "
                 f"({self.batch_size}). Use a divisor."
             )
-        for name in ("remat", "eval_truncation"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise ValueError(f"Run.{name} is {value!r}; it must be True or False.")
         if self.attention not in fused.KINDS:
             raise ValueError(
                 f"Run.attention is {self.attention!r}; use one of {', '.join(fused.KINDS)}."
@@ -273,6 +294,7 @@ class Run:
         names |= {"vocabulary"} if not self.vocabulary else set()
         names |= set() if self.eval_examples else {"eval_seed"}
         names |= set() if self.contents else {"contents"}
+        names |= set() if self.restore_optimizer else {"restore_optimizer"}
         names |= {"eval_truncation"} if self.eval_truncation else set()
         names |= set() if self.num_beams else {"num_beams"}
         return frozenset(names - {"microbatches"} if self.dropout_rate else names)

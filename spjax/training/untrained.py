@@ -65,7 +65,11 @@ class Untrained:
         config = run.open_model().config
         no_prompt = PreparedPrompt(Prompt({}), labels=info.labels, sentinel=info.sentinel)
         kind = run.method.decoding
-        decoding = Decoding("beam", run.num_beams) if run.num_beams and kind == "greedy" else Decoding(kind)
+        decoding = (
+            Decoding("beam", run.num_beams)
+            if run.num_beams and kind == "greedy"
+            else Decoding(kind)
+        )
         lengths = (run.row_length, tasks.eval_layout.target_length)
         return Predictor(config, base, [no_prompt], tasks.vocabulary, decoding, *lengths)
 
