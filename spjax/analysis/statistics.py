@@ -261,9 +261,8 @@ def main_runs(results: pd.DataFrame) -> pd.DataFrame:
 def initialisation_runs(results: pd.DataFrame) -> pd.DataFrame:
     """Returns prompt-tuning runs at the default length; the line is the initialization.
 
-    Of several learning rates and settings of an arm the chosen ones are left. The runs of other
-    arms than the ablation count for initializations that it lacks: those of one that it has may
-    differ from it in more than their seed.
+    Of several learning rates and settings of an arm the chosen ones are left. Other arms than the
+    ablation count for initializations that it lacks: else they may differ in more than their seed.
 
     Raises:
       ValueError: as `checked`, `rates.chosen` and `settings.chosen`, or runs of an arm measure the
