@@ -130,6 +130,7 @@ class Ours:
             _Words(),
             layout,
             BATCH,
+            0,  # greedy
             self.split,
         )
         took = time.perf_counter() - start

@@ -41,6 +41,7 @@ def test_command(command, monkeypatch, capsys, tmp_path, checkpoint):
     if command[0] == "sweep":
         for study in re.findall(r"--reuse=(\S+)", " ".join(command)):
             (tmp_path / study / "runs").mkdir(parents=True)
+            (tmp_path / study / "study.gin").touch()
         if "lester2021" in " ".join(command):  # published checkpoints are not at hand
             command = [*command, f"--gin.CHECKPOINTS={{'default': {checkpoint!r}}}"]
         assert main.main([*command, *([] if "--dry_run" in command else ["--dry_run"])]) == 0

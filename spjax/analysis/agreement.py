@@ -1,6 +1,5 @@
 """Checks that the results of several study folders belong together."""
 
-import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from spjax.analysis import statistics
+from spjax.analysis import criteria, statistics
 
 FOLDER = "folder"
-# Points. A run of one key has been seen to differ by 9 where it trained in another gang: sums of
-# other order are rounded otherwise, and training amplifies it.
-ROUNDING = 10.0
+# Points by which two trainings of one run may differ: sums of another order, in another gang or on
+# another device, are rounded otherwise, and training amplifies it. More of it would decide a claim,
+# so no folder's score is taken then (9 points were seen, between two versions of the code).
+ROUNDING = criteria.MARGIN
 _CELL = ["arm", "method", "model", "prompt_length", "init", "settings", "task", "seed"]
 _OF_CELL = [*_CELL, "learning_rate", statistics.PRETRAINING_SEED]  # as far as there are columns
 _SCORES = (statistics.SCORE, "validation_score")
@@ -21,13 +21,14 @@ _FOLLOWS_SCORES = ("best_step", "validation_metrics", "test_metrics", "transfer_
 _OF_STUDY = ("study", "arm", "settings", statistics.ITEM_SCORES, FOLDER)
 _CONSTANTS = {"model": ("model_parameters",), "task": ("majority_score", "ceiling", "scored_on")}
 _SEED = "Run.seed"
-_log = logging.getLogger(__name__)
 
 
-def check_equal_keys(rows: pd.DataFrame) -> None:
+def check_equal_keys(rows: pd.DataFrame) -> list[str]:
     """Demands that the run of one key is the same in all folders.
 
-    Scores that differ by no more than `ROUNDING` are only warned of.
+    Returns:
+      For each pair of folders with scores that differ by no more than `ROUNDING` a sentence that
+      says so; it has to stand beside whatever is made of the rows.
 
     Raises:
       ValueError: two folders have different values for a run, or scores further apart.
@@ -41,16 +42,16 @@ def check_equal_keys(rows: pd.DataFrame) -> None:
             if difference := _conflict(first, other):
                 raise ValueError(
                     f"the run {key} is in {first[FOLDER]} and in {other[FOLDER]}, {difference}. "
-                    "Leave one of the folders out, or delete the run from one and sweep it again"
+                    "Leave one of the folders out, or delete the run's folder from one and sweep "
+                    "that study again, with --reuse for a copy of the other's"
                 )
             if distance := max(_distance(first, other, name) for name in _SCORES):
                 apart.setdefault((first[FOLDER], other[FOLDER]), []).append(distance)
-    for (one, two), distances in apart.items():
-        _log.warning(
-            "%d runs that are in %s and in %s have scores that differ by up to %.1f points; those "
-            "of %s are used.",
-            *(len(distances), one, two, max(distances), one),
-        )
+    return [
+        f"{len(distances)} runs that are in {one} and in {two} have scores that differ by up to "
+        f"{max(distances):.1f} points; those of {one} are used."
+        for (one, two), distances in apart.items()
+    ]
 
 
 def _conflict(one: Mapping[str, Any], two: Mapping[str, Any]) -> str:

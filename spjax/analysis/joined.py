@@ -17,10 +17,10 @@ def read(study_folders: Sequence[Path]) -> pd.DataFrame:
     """Reads and joins the results.csv of some study folders.
 
     Runs with an equal key are the same run: it counts once for each role of its arms, under the
-    names and with the scores of the first folder. It stays in an arm of several learning rates or
-    settings, which would lose one without it. A run on a mixture that has scores of tasks on which
-    other runs were trained alone becomes a row for each of these tasks, in an arm of the role
-    `multitask`.
+    names and with the scores of the first folder (`notes` says where others differ a little). It
+    stays in an arm of several learning rates or settings, which would lose one without it. A run on
+    a mixture that has scores of tasks on which other runs were trained alone becomes a row for each
+    of these tasks, in an arm of the role `multitask`.
 
     Returns:
       The rows, with clean types as of `statistics.load`.
@@ -43,6 +43,30 @@ def join(results: Mapping[Path, pd.DataFrame]) -> pd.DataFrame:
     Raises:
       ValueError: as `read`.
     """
+    rows = _together(results)
+    agreement.check_equal_keys(rows)
+    rows = _single_tasks(rows)
+    agreement.check_constants(rows)
+    rows = _once(rows)
+    agreement.check_cells(rows)
+    agreement.check_lines(rows)
+    return statistics.checked(rows.drop(columns=FOLDER))
+
+
+def notes(results: Mapping[Path, pd.DataFrame]) -> list[str]:
+    """Returns sentences on runs that several folders have with scores a little apart.
+
+    Args:
+      results: as for `join`.
+
+    Raises:
+      ValueError: as `join`, of runs with an equal key.
+    """
+    return agreement.check_equal_keys(_together(results))
+
+
+def _together(results: Mapping[Path, pd.DataFrame]) -> pd.DataFrame:
+    """Returns the rows of all folders, with the folder's name."""
     parts = [part.assign(**{FOLDER: str(folder)}) for folder, part in results.items()]
     for part in parts:
         for name in ("arm", "init", "settings"):
@@ -56,13 +80,7 @@ def join(results: Mapping[Path, pd.DataFrame]) -> pd.DataFrame:
     rows = pd.concat(parts, ignore_index=True)
     if statistics.PRETRAINING_SEED in rows.columns:  # which an older results.csv lacks
         rows[statistics.PRETRAINING_SEED] = rows[statistics.PRETRAINING_SEED].fillna(0)
-    agreement.check_equal_keys(rows)
-    rows = _single_tasks(rows)
-    agreement.check_constants(rows)
-    rows = _once(rows)
-    agreement.check_cells(rows)
-    agreement.check_lines(rows)
-    return statistics.checked(rows.drop(columns=FOLDER))
+    return rows
 
 
 def check_different(study_folders: Sequence[Path]) -> None:

@@ -77,7 +77,7 @@ def finish_joined(
         parts[folder] = statistics.read(folder)
         check_study(parts[folder], study.name, folder)
         _warn_of_damage(folder)
-    results = joined.join(parts)
+    results, notes = joined.join(parts), joined.notes(parts)
     usual = list(dict.fromkeys(name for study in studies.values() for name in study.figures))
     for name in names or usual:
         figures.get(name)  # an unknown one is an error before anything is written
@@ -88,7 +88,7 @@ def finish_joined(
         rows = results.drop(columns=statistics.ITEM_SCORES, errors="ignore")
         write_text(output / "results.csv", rows.to_csv(index=False, lineterminator="\n"))
         write_sums(output / SUMS, ("results.csv",))
-    return _finish(results, title, output, list(studies), usual, names)
+    return _finish(results, title, output, list(studies), usual, names, notes)
 
 
 def _finish(
@@ -98,6 +98,7 @@ def _finish(
     study_folders: Sequence[Path],
     usual: Sequence[str],
     names: Sequence[str],
+    notes: Sequence[str] = (),
 ) -> str:
     draws = {name: figures.get(name) for name in names or usual}
     paths, absent = [], []
@@ -126,14 +127,15 @@ def _finish(
     transferred = transfer.markdown(results)
     parts = [tables.markdown(results), transferred, rates.markdown(results)]
     parts.append(settings.markdown(results))
+    noted = [f"Note: {note}\n" for note in notes]
     with writing(folder):
-        _write(folder / "table.md", title, "\n".join(filter(None, parts)))
-        text = "\n".join(filter(None, [claims.markdown(judged), saturated]))
+        _write(folder / "table.md", title, "\n".join([*filter(None, parts), *noted]))
+        text = "\n".join([*filter(None, [claims.markdown(judged), saturated]), *noted])
         _write(folder / "claims.md", f"{title}: claims", text)
         timed = _write_times(folder, title, results, study_folders)
     shown += [f"scores on other tasks: {folder / 'table.md'}"] if transferred else []
     shown += [f"times until convergence: {folder / 'convergence.md'}"] if timed else []
-    return "\n".join([tables.table(results), _verdicts(judged), "", *shown])
+    return "\n".join([tables.table(results), *noted, _verdicts(judged), "", *shown])
 
 
 def _write_times(

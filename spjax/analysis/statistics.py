@@ -261,7 +261,8 @@ def main_runs(results: pd.DataFrame) -> pd.DataFrame:
 def initialisation_runs(results: pd.DataFrame) -> pd.DataFrame:
     """Returns prompt-tuning runs at the default length; the line is the initialization.
 
-    Of several learning rates and settings of an arm the chosen ones are left.
+    Of several learning rates and settings of an arm the chosen ones are left. Other arms than the
+    ablation count for initializations that it lacks: else they may differ in more than their seed.
 
     Raises:
       ValueError: as `checked`, `rates.chosen` and `settings.chosen`, or runs of an arm measure the
@@ -272,8 +273,8 @@ def initialisation_runs(results: pd.DataFrame) -> pd.DataFrame:
     runs = runs[runs["prompt_length"] == default_length(results)]
     runs = settings.chosen(runs)
     _demand_one(runs, ["arm", "model", "prompt_length", "task", *_RUN, "init"])
-    # The ablation's own run goes before the main arm's of the same initialization.
-    runs = runs.sort_values("arm", key=lambda arm: arm != INITIALISATION_ARM, kind="stable")
+    ablation = runs["arm"] == INITIALISATION_ARM
+    runs = runs[ablation | ~runs["init"].isin(runs.loc[ablation, "init"].unique())]
     runs = runs.drop_duplicates(["model", "task", *_RUN, "init"])
     return runs.assign(variant=PROMPT_TUNING, line=runs["init"])
 

@@ -14,7 +14,7 @@ from spjax.api.messages import python_messages
 from spjax.studies import plan, runner
 from spjax.studies.executors import local
 from spjax.studies.plan import RunSpec
-from spjax.studies.reuse import check as check_reused
+from spjax.studies.results import RUNS, check_folder
 from spjax.studies.runner import Outcome
 from spjax.studies.study import Study, load_stored_study, load_study
 
@@ -122,7 +122,8 @@ def plan_study(
         figures.get(name)
     specs = plan.expand(study, overrides, search_paths)
     sources = [Path(source) for source in reuse]
-    check_reused(sources)
+    for source in sources:
+        check_folder(source, RUNS)
     return PlannedStudy(study, specs, Path(output_dir) / study.name, sources)
 
 
@@ -185,9 +186,7 @@ def plot(
 
 
 def _stored_study(folder: Path) -> Study:
-    for name in ("study.gin", "results.csv"):
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} has no {name}: give the folder that a sweep has written.")
+    check_folder(folder)
     return load_stored_study(folder)
 
 
@@ -225,7 +224,7 @@ def write_report(
             f"the page cannot be {os.fspath(target)!r}: give the name of a file that ends in .html."
         )
     for path in paths:
-        sources.check_folder(path)
+        check_folder(path)
     studies = []
     for path in paths:
         study = sources.read(path, load_stored_study(path).name)

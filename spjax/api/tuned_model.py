@@ -318,8 +318,9 @@ class TunedModel:
             trainable,
             self.model.weights,
             data.vocabulary,
-            data.layout,
+            data.eval_layout,
             batch_size,
+            0,  # greedy
         )
         return data.score(split or data.final, answer)
 

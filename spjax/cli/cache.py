@@ -28,6 +28,12 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("--cache_dir", help="SPJAX_CACHE or ~/.cache/spjax by default")
     parser.add_argument("--num_workers", type=int, default=_WORKERS, help="processes")
     parser.add_argument("--vocabulary", default="", help="name or path; of tasks, their own")
+    parser.add_argument(
+        "--no_eval_truncation",
+        action="store_true",
+        help="of tasks, cut no texts of validation and test: for runs with "
+        "Run.eval_truncation = False, as paper.gin and released_code.gin have it",
+    )
     parser.add_argument("--text_field", default="text", help="of a corpus's records")
     parser.add_argument("--split", default="train", help="of a corpus's source")
     beam = parser.add_argument_group("Apache Beam, for a corpus")
@@ -50,7 +56,12 @@ def build_caches(args: argparse.Namespace) -> int:
 
         names = [name.strip() for name in args.task.split(",")]
         cache.ensure(
-            names, None, args.cache_dir, vocabulary=args.vocabulary, num_workers=args.num_workers
+            names,
+            None,
+            args.cache_dir,
+            vocabulary=args.vocabulary,
+            num_workers=args.num_workers,
+            eval_truncation=not args.no_eval_truncation,
         )
         print(f"The token caches of {', '.join(names)} are there.")
         return 0

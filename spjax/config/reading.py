@@ -2,7 +2,8 @@
 
 A method's file and a run's preset may both have a value for a setting, such as LEARNING_RATE. They
 bind it in a scope that sets its precedence: bindings without one of these scopes override
-`method_default/`, which overrides `preset_default/`. So the order of the files does not matter.
+`method_default/`, which overrides `preset_default/`, which overrides `default/`. So the order of
+the files does not matter.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from spjax.config import bare_values
 from spjax.config.messages import explained, explained_file, guess
 from spjax.config.registry import ALTERNATIVES, REGISTERED, register_all
 
-DEFAULTS = ("method_default", "preset_default")  # scopes, the first of which wins
+DEFAULTS = ("method_default", "preset_default", "default")  # scopes, the first of which wins
 _MACRO = "gin.macro"
 _FOLDER = "MODEL_DIR"  # says where a run's files go, and is no part of the run
 _FROM_USER: set[str] = set()  # bindings that no file has: an unused one is always an error
+_FROM_PRESET: set[str] = set()  # filled in from `preset_default/`
 
 
 def default_search_paths() -> list[Path]:
@@ -77,6 +79,7 @@ def parse(
     register_all()
     gin.clear_config()
     _FROM_USER.clear()
+    _FROM_PRESET.clear()
     paths = [Path(p).expanduser() for p in search_paths] + default_search_paths()
     # gin.add_config_file_search_path adds to the folders of earlier calls and cannot remove any.
     gin_config._LOCATION_PREFIXES[:] = ["", *map(str, paths)]
@@ -101,6 +104,8 @@ def _fill_in_defaults() -> None:
             del gin_config._CONFIG[scope, selector]
             bound = gin_config._CONFIG.setdefault((inner, selector), {})
             for parameter, value in values.items():
+                if default == "preset_default" and parameter not in bound:
+                    _FROM_PRESET.add(_label(inner, selector, parameter))
                 bound.setdefault(parameter, value)
 
 
@@ -178,6 +183,7 @@ def unused() -> set[str]:
 
     Settings that a file has for a class are left out where another class was chosen in its place,
     such as those of Adafactor where a run has AdamW, and macros that only such settings refer to.
+    So is a preset's choice of such a class for runs that have none, as LoRA has no initializer.
     """
     bound = {
         _label(scope, selector, parameter): value
@@ -188,7 +194,12 @@ def unused() -> set[str]:
     left = {name: bound[name] for name in bound.keys() - used()}
     from_files = left.keys() - _FROM_USER
     chosen = _chosen()
-    newly_ignored = {name for name in from_files if _has_alternative(name, chosen)}
+    newly_ignored = {
+        name
+        for name in from_files
+        if _has_alternative(name, chosen)
+        or (name in _FROM_PRESET and _is_of_alternatives(name, left[name]))
+    }
     ignored: set[str] = set()
     while newly_ignored:
         ignored |= newly_ignored
@@ -214,6 +225,14 @@ def _has_alternative(binding: str, chosen: Mapping[str, set[str]]) -> bool:
     module = getattr(REGISTERED.get(owner), "__module__", "") if dot else ""
     others = chosen.get(module, set())
     return bool(others) and owner not in others
+
+
+def _is_of_alternatives(binding: str, value: Any) -> bool:
+    """Returns whether a binding chooses, or sets, a class that a run has one of or none."""
+    owner, dot, _ = binding.split("/")[-1].partition(".")
+    references = gin_config.iterate_references(value)
+    names = [owner] if dot else [ref.config_key[1].split(".")[-1] for ref in references]
+    return any(getattr(REGISTERED.get(name), "__module__", "") in ALTERNATIVES for name in names)
 
 
 def _macros_in(value: Any) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Greedy generation for all examples of a split."""
+"""Generation of an answer to each example of a split."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from spjax.data.token_cache.cache import CachedSplit
 from spjax.injection import Injection, padded
 from spjax.methods.base import Method, apply_gang
 from spjax.models import T5, T5Config
-from spjax.models.decoding import greedy
+from spjax.models.decoding import beam_search, greedy
 from spjax.types import Batch, Tree
 from spjax.vocabularies.vocabulary import Vocabulary
 
 
 @functools.lru_cache(maxsize=32)
-def _decoder(config: T5Config, room: int) -> Callable[..., jax.Array]:
+def _decoder(config: T5Config, room: int, num_beams: int) -> Callable[..., jax.Array]:
     model = T5(config)
 
     def decode(
         weights: Tree, injection: Injection | None, batch: Batch, limit: jax.Array
     ) -> jax.Array:
-        return greedy(model, weights, batch, injection, room, limit)
+        inputs = (model, weights, batch, injection, room)
+        if num_beams:
+            return beam_search(*inputs, num_beams, limit=limit)[0][:, 0]
+        return greedy(*inputs, limit)
 
     return jax.jit(decode)
 
@@ -50,6 +53,7 @@ def predict(
     vocabulary: Vocabulary,
     layout: batching.Layout,
     batch_size: int,
+    num_beams: int,
     split: CachedSplit,
 ) -> list[str]:
     """Generates a text for each example of a split.
@@ -62,6 +66,7 @@ def predict(
       vocabulary: of the split.
       layout: shape of the rows.
       batch_size: examples decoded at a time.
+      num_beams: of T5X's beam search; 0 for greedy decoding.
       split: what to read.
 
     Returns:
@@ -75,7 +80,7 @@ def predict(
         injection = _softener(method)(stacked, base)
     # The cache of keys and values has a rounded length, so that tasks share compiled programs.
     room = max(8, 1 << (layout.target_length - 1).bit_length())
-    decode = _decoder(dataclasses.replace(config, dropout_rate=0.0), room)
+    decode = _decoder(dataclasses.replace(config, dropout_rate=0.0), room, num_beams)
     max_length, place = np.int32(layout.target_length), partitioning.of(base)
     batches = batching.eval_batches(
         split, layout, batch_size, positions=partitioning.positions_at_once()

@@ -23,7 +23,7 @@ from spjax.types import Batch, Tree
 EOS = 1
 KINDS = ("greedy", "beam", "sample", "rank")
 RULES = ("t5x", "huggingface")
-_MOST_BEAMS = 1024  # their keys and values are all in memory
+MOST_BEAMS = 1024  # their keys and values are all in memory
 # Beyond these, float32 turns penalties into infinity and logits over a temperature into NaN.
 _MOST_PENALTY, _LEAST_TEMPERATURE, _MOST_TEMPERATURE = 10, 1e-4, 1e4
 
@@ -263,6 +263,7 @@ def beam_search(
     num_beams: int = 4,
     length_penalty: float = 0.6,
     rule: str = "t5x",
+    limit: Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the best of the sequences that beam search finds.
 
@@ -293,6 +294,7 @@ def beam_search(
       num_beams: W, sequences that are kept.
       length_penalty: exponent of the length; 0 for none. T5X's alpha.
       rule: one of `RULES`.
+      limit: a smaller number of tokens, which may be traced; None for `max_length`.
 
     Returns:
       ids `[B, W, max_length]`, int32, best first (T5X's order is the reverse), 0 after EOS; and
@@ -303,6 +305,7 @@ def beam_search(
       ValueError: an unknown rule, or a number out of range.
     """
     _check_beams(num_beams, length_penalty, rule)
+    most = jnp.int32(max_length) if limit is None else limit
     params = {"params": weights}
     encoded_BLD, valid_BL = model.apply(params, batch, injection, method=T5.encode)
     states = model.apply(params, encoded_BLD, max_length, method=T5.start_decoding)
@@ -320,12 +323,12 @@ def beam_search(
             last_BW.reshape(-1), beams.index, cross, beams.cached, valid_XL, injection, runs_X1
         )
         logs_BWV = jax.nn.log_softmax(logits_XV).reshape(rows, num_beams, -1)
-        beams, parents_BW = _extend(beams, logs_BWV, length_penalty, rule)
+        beams, parents_BW = _extend(beams, logs_BWV, most, length_penalty, rule)
         own_X = (jnp.arange(rows, dtype=jnp.int32)[:, None] * num_beams + parents_BW).reshape(-1)
         return beams.replace(cached=jax.tree.map(lambda x: jnp.take(x, own_X, axis=axis), cached))
 
     end = jax.lax.while_loop(
-        lambda beams: (beams.index < max_length) & jnp.any(beams.open_B),
+        lambda beams: (beams.index < most) & jnp.any(beams.open_B),
         one,
         _first_beams(real_B, num_beams, max_length, cached),
     )
@@ -348,11 +351,11 @@ def _best(end: _Beams, real_B: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _extend(
-    beams: _Beams, logs_BWV: jax.Array, length_penalty: float, rule: str
+    beams: _Beams, logs_BWV: jax.Array, most: Array, length_penalty: float, rule: str
 ) -> tuple[_Beams, jax.Array]:
     """Returns the beams one token later, without cache, and the source of each live one."""
     rows, width, vocabulary = logs_BWV.shape
-    max_length, written = beams.live_BWM.shape[2], beams.index + 1
+    written = beams.index + 1
     sums_BX = (logs_BWV + beams.live_BW[..., None]).reshape(rows, -1)
     logs_BC, flat_BC = jax.lax.top_k(sums_BX, min(2 * width, sums_BX.shape[1]))
     parents_BC, tokens_BC = flat_BC // vocabulary, flat_BC % vocabulary
@@ -360,7 +363,7 @@ def _extend(
     ends_BC = tokens_BC == EOS
     counts_BC = ends_BC & jnp.isfinite(logs_BC)
     if rule == "huggingface":
-        ends_BC = ends_BC | (written == max_length)
+        ends_BC = ends_BC | (written == most)
         counts_BC = ends_BC & jnp.isfinite(logs_BC) & (jnp.arange(logs_BC.shape[1]) < width)
 
     live_BW, kept_BW = jax.lax.top_k(jnp.where(ends_BC, -jnp.inf, logs_BC), width)
@@ -369,7 +372,7 @@ def _extend(
     done_BW, best_BW = jax.lax.top_k(jnp.concatenate([beams.done_BW, scores_BC], axis=1), width)
     done_BWM = _pick(jnp.concatenate([beams.done_BWM, longer_BCM], axis=1), best_BW)
 
-    reach = written if rule == "huggingface" else jnp.int32(max_length)
+    reach = written if rule == "huggingface" else most
     hope_B = live_BW[:, 0] / _penalty(reach, length_penalty, rule)
     open_B = beams.open_B & (hope_B >= done_BW[:, -1])
     new = _Beams(written, _pick(longer_BCM, kept_BW), live_BW, done_BWM, done_BW, open_B, None)
@@ -391,8 +394,8 @@ def _check_beams(num_beams: int, length_penalty: float, rule: str) -> None:
         raise ValueError(f"unknown rule of beam search {rule!r}; use one of {', '.join(RULES)}.")
     if rule == "huggingface" and num_beams == 1:
         raise ValueError("num_beams is 1, which transformers decodes greedily; use greedy.")
-    if not 1 <= num_beams <= _MOST_BEAMS:
-        raise ValueError(f"num_beams is {num_beams}; it must be 1 to {_MOST_BEAMS}.")
+    if not 1 <= num_beams <= MOST_BEAMS:
+        raise ValueError(f"num_beams is {num_beams}; it must be 1 to {MOST_BEAMS}.")
     if not 0 <= length_penalty <= _MOST_PENALTY:  # nor NaN
         raise ValueError(
             f"the length penalty is {length_penalty}; it must be from 0 (none) to "

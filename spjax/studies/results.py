@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # tables are read without JAX
     from spjax.studies.plan import RunSpec
 
 _log = logging.getLogger(__name__)
+STUDY_FILE, RESULTS_FILE, RUNS = "study.gin", "results.csv", "runs"  # of a study's folder
 SUMS, ITEMS = "results.sha256", "items.parquet"
 
 # No wall times: the same runs give the same bytes, however often they were interrupted.
@@ -52,6 +53,32 @@ COLUMNS: dict[str, type] = {
 
 
 _PARAMETERS = ("model_parameters", "trainable_parameters", "stored_parameters")
+
+
+def check_folder(folder: Path, needed: str = RESULTS_FILE) -> None:
+    """Demands that a folder is that of a study.
+
+    Args:
+      folder: that a sweep should have written.
+      needed: what has to be there beside `study.gin`: `RESULTS_FILE` or `RUNS`.
+
+    Raises:
+      ValueError: it is not; says what is missing.
+    """
+    wanted = "give a folder that `spjax sweep` has written"
+    if not folder.exists():
+        raise ValueError(f"there is no folder {folder}: {wanted}.")
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file: {wanted}.")
+    if not (folder / STUDY_FILE).is_file():
+        raise ValueError(f"{folder} has no {STUDY_FILE}, so it is no study folder: {wanted}.")
+    if needed == RUNS and not (folder / RUNS).is_dir():
+        raise ValueError(f"the study in {folder} has no folder {RUNS}, so no run can be reused.")
+    if needed == RESULTS_FILE and not (folder / RESULTS_FILE).is_file():
+        raise ValueError(
+            f"the study in {folder} has no {RESULTS_FILE}: none of its runs has finished yet. Let "
+            "`spjax sweep` go on until one has."
+        )
 
 
 def rows(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, Any]]:

@@ -19,19 +19,6 @@ NOTE = "reused.json"
 _log = logging.getLogger(__name__)
 
 
-def check(sources: Sequence[Path]) -> None:
-    """Demands that folders are those of studies.
-
-    Raises:
-      ValueError: one has no runs.
-    """
-    for source in sources:
-        if not (source / "runs").is_dir():
-            raise ValueError(
-                f"{source} has no folder runs: --reuse wants a folder that a sweep has written"
-            )
-
-
 def find(specs: Sequence[RunSpec], sources: Sequence[Path]) -> dict[str, Path]:
     """Returns by key the folders of finished runs that are the same as those of a plan.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.data.batching import batching, packing
-from spjax.training import losses, row_shapes, trainer
+from spjax.training import losses, restored_optimizer, row_shapes, trainer
 from spjax.training.member import Member
 from spjax.training.run import Run
 from spjax.training.waywardness import target_of
@@ -23,7 +23,7 @@ _OF_EACH_RUN = frozenset(
     {
         *("task", "method", "seed", "input_length", "target_length", "contents", "waywardness"),
         *("steps", "batch_size", "patience", "eval_period", "checkpoint_period"),
-        *("eval_batch_size", "eval_examples", "eval_seed"),
+        *("eval_batch_size", "eval_examples", "eval_seed", "eval_truncation", "num_beams"),
     }
 )
 
@@ -141,6 +141,9 @@ class Gang:
             runs[0].optimizer,
             base,
         )
+        if runs[0].restore_optimizer:  # such a run is alone
+            slots = restored_optimizer.restore(state.optimizer, runs[0].checkpoint)
+            state = dataclasses.replace(state, optimizer=slots)
         state = jax.device_put(state, placement.state(state, base))
         arrays = [member.open(_arrays(state, i)) for i, member in enumerate(members)]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays)

@@ -139,8 +139,9 @@ def _answer(gang: Gang, member: Member, trainable: Tree) -> result.Answer:
         trainable,
         gang.model.weights,
         member.data.vocabulary,
-        member.data.layout,
+        member.data.eval_layout,
         member.run.eval_batch_size,
+        member.run.num_beams,
     )
 
 

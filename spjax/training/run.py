@@ -16,9 +16,9 @@ from spjax.data.tasks.file_task import FileTask
 from spjax.data.tasks.info import Mixture
 from spjax.files import expanded
 from spjax.methods.base import Method
-from spjax.models import fused, quantization
+from spjax.models import decoding, fused, quantization
 from spjax.training import losses
-from spjax.training.optimizers import Optimizer
+from spjax.training.optimizers import Adafactor, Optimizer
 from spjax.training.waywardness import Waywardness, target_of
 from spjax.vocabularies import vocabulary
 
@@ -35,6 +35,7 @@ _WHOLE_NUMBERS = {
     (1, validation.MOST_POSITIONS): ("row_length",),
     (0, validation.MOST_POSITIONS): ("input_length", "target_length"),
     (0, validation.MOST_SEED): ("seed", "eval_seed"),
+    (0, decoding.MOST_BEAMS): ("num_beams",),
 }
 _PRE_TRAINING = 100_000  # a decay offset of so many steps stands for those of pre-training
 
@@ -49,6 +50,8 @@ class Run:
       method: an object of one of the classes in `spjax.methods`.
       optimizer: `@Adafactor()` or `@AdamW()`.
       checkpoint: weights of the frozen model; "" for those that ship with the pocket sizes.
+      restore_optimizer: whether full fine-tuning starts with the second moments and the step that
+        Adafactor had in pre-training, from a T5X `checkpoint`, as T5X itself does.
       vocabulary: name or path of the model's vocabulary; "" for what the checkpoint says
         (`spiece.model` beside the weights, else T5's or the pocket edition's by their size).
       steps: updates.
@@ -68,6 +71,10 @@ class Run:
       eval_examples: most validation examples of each task to score at each evaluation, drawn so
         that every target keeps its share; 0 for all. What is reported is of all.
       eval_seed: of that draw.
+      eval_truncation: whether texts are cut to `input_length` and `target_length` in evaluations
+        too. T5X does not cut them there (`infer_eval/utils.DatasetConfig.task_feature_lengths`).
+      num_beams: beams of T5X's beam search in evaluations, with its length penalty of 0.6; 0 for
+        greedy decoding. T5X's own default is 1, which is not quite greedy.
       weights_dtype: of the frozen weights in memory: "float32", "bfloat16" or "int8".
       num_partitions: devices along the mesh axis `model`; the rest are along `data`.
       logical_axis_rules: "data_parallel", "tensor_parallel", "fsdp", or pairs of a logical axis
@@ -86,6 +93,7 @@ class Run:
     method: Method
     optimizer: Optimizer
     checkpoint: str = ""
+    restore_optimizer: bool = False
     vocabulary: str = ""
     steps: int = 30_000
     batch_size: int = 32
@@ -103,6 +111,8 @@ class Run:
     eval_batch_size: int = 64
     eval_examples: int = 0
     eval_seed: int = 0
+    eval_truncation: bool = True
+    num_beams: int = 0
     weights_dtype: str = "float32"
     num_partitions: int = 1
     logical_axis_rules: Any = "data_parallel"
@@ -144,10 +154,14 @@ class Run:
         for limits, names in _WHOLE_NUMBERS.items():
             for name in names:
                 validation.whole(f"Run.{name}", getattr(self, name), *limits)
+        for name in ("remat", "eval_truncation", "restore_optimizer"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"Run.{name} is {value!r}; it must be True or False.")
         validation.number("Run.dropout_rate", self.dropout_rate, 0, 1, below=True)
         factor = self.loss_normalizing_factor
         losses.check_settings("Run.", self.z_loss, self.label_smoothing, factor)
         self._check_steps()
+        self._check_restored()
         if self.method.prompt_length >= self.row_length:
             raise ValueError(
                 f"a prompt of {self.method.prompt_length} is longer than the row allows: "
@@ -165,6 +179,23 @@ class Run:
                 f"TRAIN_STEPS is {self.steps:,}, and Adafactor.decay_offset {-before:,}: T5X "
                 f"counts the {before:,} steps of pre-training in TRAIN_STEPS, spjax the updates of "
                 f"this run alone. Give TRAIN_STEPS = {max(self.steps - before, 1)}."
+            )
+
+    def _check_restored(self) -> None:
+        """Refuses to restore an optimizer that the run has not."""
+        if not self.restore_optimizer:
+            return
+        if self.method_name != methods.PAPER_FULL or not self.checkpoint:
+            raise ValueError(
+                "Run.restore_optimizer is True, which is for full fine-tuning of a checkpoint that "
+                f"T5X wrote; the method is {self.method_name} and INITIAL_CHECKPOINT_PATH "
+                f"{self.checkpoint!r}. Give both, or leave it False."
+            )
+        if not isinstance(self.optimizer, Adafactor) or self.optimizer.decay_offset:
+            raise ValueError(
+                "Run.restore_optimizer is True, which is for Adafactor with a decay_offset of 0, "
+                "since the checkpoint says from which step the second moment decays; the optimizer "
+                f"is {self.optimizer}."
             )
 
     def _contents(self) -> tuple[tuple[str, str], ...]:
@@ -209,8 +240,6 @@ class Run:
                 f"Run.microbatches is {self.microbatches}, which does not divide BATCH_SIZE "
                 f"({self.batch_size}). Use a divisor."
             )
-        if not isinstance(self.remat, bool):
-            raise ValueError(f"Run.remat is {self.remat!r}; it must be True or False.")
         if self.attention not in fused.KINDS:
             raise ValueError(
                 f"Run.attention is {self.attention!r}; use one of {', '.join(fused.KINDS)}."
@@ -257,13 +286,17 @@ class Run:
 
         Dropout masks are drawn for each microbatch, so with dropout these change the numbers. A
         penalty that is not there decides nothing either, nor do a vocabulary that is the
-        checkpoint's, the seed of a draw that takes all, and files where none is read.
+        checkpoint's, the seed of a draw that takes all, and files where none is read. Settings that
+        came later are left out at their defaults, so that runs keep their keys.
         """
         names = {"num_partitions", "logical_axis_rules", "microbatches", "remat", "attention"}
         names |= {"waywardness"} if self.waywardness is None else set()
         names |= {"vocabulary"} if not self.vocabulary else set()
         names |= set() if self.eval_examples else {"eval_seed"}
         names |= set() if self.contents else {"contents"}
+        names |= set() if self.restore_optimizer else {"restore_optimizer"}
+        names |= {"eval_truncation"} if self.eval_truncation else set()
+        names |= set() if self.num_beams else {"num_beams"}
         return frozenset(names - {"microbatches"} if self.dropout_rate else names)
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import grain
@@ -10,6 +12,7 @@ import numpy as np
 from spjax import metrics
 from spjax.checkpoints import model_vocabulary
 from spjax.data.batching import batching, slots
+from spjax.data.batching.batching import Layout
 from spjax.data.tasks.info import TaskInfo
 from spjax.data.token_cache import cache
 from spjax.data.token_cache.cache import CachedSplit
@@ -27,7 +30,9 @@ class RunData:
       vocabulary: of the model.
       fields: names of the fields in the training texts, where the method has a template.
       method: the run's, with initial values that follow from labels and vocabulary.
-      layout: of rows that hold every example.
+      layout: of rows that hold every training example.
+      eval_layout: of rows that hold every example; its targets have room for an answer as long as
+        the longest target that is scored.
       final: the split whose scores are reported: "test", or "validation" where a task has no
         labeled test split.
     """
@@ -55,13 +60,25 @@ class RunData:
                 key: slots.insert_slots(split, template, self.vocabulary)
                 for key, split in self._splits.items()
             }
-        self.layout = batching.make_layout(
-            list(self._splits.values()),
+        self.layout, self.eval_layout = self._layouts()
+
+    def _layouts(self) -> tuple[Layout, Layout]:
+        """Returns the layouts of training and of evaluation rows: one where both are cut alike."""
+        every = list(self._splits.values())
+        layout_of = functools.partial(
+            batching.make_layout,
             prompt_length=self.method.prompt_length,
             insertion=self.method.insertion,
-            row_length=run.row_length,
             tasks=tuple((info.name, self._number(info)) for info in self.mixture.tasks),
         )
+        if self.run.eval_truncation:
+            layout = layout_of(every, row_length=self.run.row_length)
+            return layout, layout
+        train = [split for (_, name), split in self._splits.items() if name == "train"]
+        scored = [split for (_, name), split in self._splits.items() if name != "train"]
+        longest = max(int(split.targets.lengths.max(initial=1)) for split in scored)
+        layout = layout_of(train, row_length=self.run.row_length)
+        return layout, dataclasses.replace(layout_of(every), target_length=longest)
 
     def split(self, info: TaskInfo, split: str) -> CachedSplit:
         """Returns a split of one of the tasks.
@@ -203,11 +220,15 @@ def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:
         pairs += [(info, split) for info in tasks.scored]
     pairs += [(info, info.reported_split) for info in tasks.transfer]
     lengths, vocabulary = lengths_of(run), run.resolved_vocabulary
-    return [(*pair, lengths, vocabulary) for pair in pairs]
+    of_scored = lengths if run.eval_truncation else cache.UNCUT
+    return [
+        (info, split, lengths if split == "train" else of_scored, vocabulary)
+        for info, split in pairs
+    ]
 
 
 def lengths_of(run: Run) -> dict[str, int]:
-    """Returns the most input and target tokens of a run, EOS included."""
+    """Returns the most input and target tokens of a run in training, EOS included."""
     of_tasks = run.mixture.lengths
     return {
         "inputs": run.input_length or of_tasks["inputs"],

@@ -62,8 +62,9 @@ def score_folder(
             trainable,
             model.weights,
             data.vocabulary,
-            data.layout,
+            data.eval_layout,
             run.eval_batch_size,
+            run.num_beams,
         )
     else:
         step, answer = 0, untrained.Untrained(run, data).answers(model.weights)

@@ -64,8 +64,13 @@ class Untrained:
         run, tasks = self.run, self.tasks
         config = run.open_model().config
         no_prompt = PreparedPrompt(Prompt({}), labels=info.labels, sentinel=info.sentinel)
-        decoding = Decoding(run.method.decoding)
-        lengths = (run.row_length, tasks.layout.target_length)
+        kind = run.method.decoding
+        decoding = (
+            Decoding("beam", run.num_beams)
+            if run.num_beams and kind == "greedy"
+            else Decoding(kind)
+        )
+        lengths = (run.row_length, tasks.eval_layout.target_length)
         return Predictor(config, base, [no_prompt], tasks.vocabulary, decoding, *lengths)
 
     def _texts(self, split: CachedSplit) -> list[str]:

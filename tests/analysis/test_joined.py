@@ -178,21 +178,43 @@ def test_conflicting_results_of_a_run(folders, results, tmp_path, values, messag
         joined.read([folders[0], other])
 
 
-def test_scores_that_rounding_sets_apart_are_those_of_the_first_folder(
-    folders, results, tmp_path, caplog
-):
+def test_scores_that_rounding_sets_apart_are_those_of_the_first_folder(folders, results, tmp_path):
     other = write(tmp_path, results[:40].assign(study="other"))
     run = "key == '000000000007'"
     score = results.query(run)["test_score"].item()
     change(other, run, test_score=score + 1e-13, best_step=450)
     pair = [folders[0], other]
-    joined.read(pair)
-    assert not caplog.text
+
+    def notes():
+        return joined.notes({folder: statistics.read(folder) for folder in pair})
+
+    assert joined.read(pair) is not None and not notes()
     change(other, run, test_score=score - 0.25)
     assert joined.read(pair).query(run)["test_score"].item() == score
-    assert f"1 runs that are in {folders[0]} and in {other}" in caplog.text
-    assert "differ by up to 0.2 points" in caplog.text
+    (note,) = notes()
+    assert note == (
+        f"1 runs that are in {folders[0]} and in {other} have scores that differ by up to 0.2 "
+        f"points; those of {folders[0]} are used."
+    )
     assert joined.read(pair[::-1]).query(run)["test_score"].item() == score - 0.25
+    assert note in spjax.plot(*pair, output_dir=tmp_path / "both").report
+    for name in ("table.md", "claims.md"):
+        assert note in (tmp_path / "both" / name).read_text()
+    change(other, run, test_score=score - 1.5)  # more than the margin that decides a claim
+    for read in (joined.read, lambda _: notes()):
+        with pytest.raises(ValueError, match="run 000000000007 .*test_score is .*--reuse"):
+            read(pair)
+
+
+def test_starts_of_another_study_are_no_more_seeds_of_the_ablation(folders, results, tmp_path):
+    ablation = results.query("arm == 'initialisation' and init == 'uniform'")
+    short = ablation.assign(study="starts", arm="starts", steps=200, test_score=30.0)
+    short["key"] = "b" + short["key"].str[1:]
+    short["seed"] += ablation["seed"].max()  # one seed is the same, others are new
+    rows = joined.read([folders[0], write(tmp_path, short)])
+    runs = statistics.initialisation_runs(rows).query("init == 'uniform'")
+    assert set(runs["arm"]) == {"initialisation"} and len(runs) == len(ablation)
+    assert (rows["arm"] == "starts").sum() == len(short)
 
 
 GRID_SCORES = {0.1: 68.5, 0.3: 88.5, 1.0: 60.0}

@@ -27,14 +27,20 @@ def test_tables_are_those_of_the_results(folder):
         assert (folder / "claims.md").read_text().endswith(f"{judged}\n{saturated}")
 
 
-def test_the_studies_that_the_documentation_joins_can_be_joined(caplog):
-    names = ("pocket/results/scaling", "extensions/results/methods")
-    scaling, methods = (ROOT / "experiments" / name for name in names)
-    rows = joined.read([scaling, methods])
-    assert "have scores that differ by up to 9.0 points" in caplog.text
-    first = statistics.load(scaling).drop_duplicates("key").set_index("key")["test_score"]
-    shared = rows[rows["key"].isin(first.index)]
-    assert (shared["test_score"] == shared["key"].map(first)).all()
+def test_kept_studies_are_joined_unless_their_runs_have_other_scores():
+    scaling, methods, transfer = (
+        ROOT / "experiments" / name
+        for name in (
+            "pocket/results/scaling",
+            "extensions/results/methods",
+            "extensions/results/transfer",
+        )
+    )
+    rows = joined.read([scaling, transfer])
+    assert len(rows) == len(statistics.read(scaling)) + len(statistics.read(transfer))
+    # Two versions of the code have trained these, and scores are up to 9 points apart.
+    with pytest.raises(ValueError, match="with different results: .*_score is"):
+        joined.read([scaling, methods])
 
 
 def test_the_numbers_of_the_documentation_are_in_the_claims():

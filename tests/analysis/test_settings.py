@@ -3,7 +3,16 @@
 import pandas as pd
 import pytest
 
-from spjax.analysis import figures, joined, rates, settings, statistics, tables
+from spjax.analysis import (
+    claims,
+    evidence,
+    figures,
+    joined,
+    rates,
+    settings,
+    statistics,
+    tables,
+)
 
 SETTINGS = {"WARMUP=0": 0, "WARMUP=5": 4, "WARMUP=9": -3}
 
@@ -18,6 +27,22 @@ def search(results):
         for text, gain in SETTINGS.items()
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def test_an_arm_of_settings_beside_the_prompts_changes_no_verdict(results):
+    prompts = results.query("arm == 'prompts' and prompt_length == 100")
+    same = prompts.assign(arm="decay_offset", settings="decay_offset=0")
+    other = prompts.assign(arm="decay_offset", settings="decay_offset=-1100000")
+    other["key"], other["test_score"] = "d" + other["key"].str[1:], other["test_score"] + 5
+    both = pd.concat([results.assign(settings=""), same, other], ignore_index=True)
+    before, after = (
+        {each.claim.id: (each.verdict, each.explanation) for each in claims.judge(of)}
+        for of in map(evidence.of_results, (results, statistics.checked(both)))
+    )
+    assert before == after
+    cells = statistics.suite(statistics.main_runs(statistics.checked(both))).cells
+    assert "prompt tuning decay offset=-1100000, P = 100" in set(cells["line"])
+    assert "decay_offset=-1100000** | 27" in settings.markdown(statistics.checked(both))
 
 
 def test_settings_are_lines_of_their_own(search):

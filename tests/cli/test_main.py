@@ -236,7 +236,7 @@ def test_bindings_win_over_files_and_search_paths_are_used(capsys, tmp_path):
         (("sweep", STUDY, "--gin.TRIAN_STEPS=3", "--dry_run"), "did you mean 'TRAIN_STEPS'"),
         (("sweep", STUDY, "--gin.Study.figures=['x']", "--dry_run"), "unknown figure 'x'"),
         (("sweep", "--gin_file=absent.gin"), "'absent.gin' was not found"),
-        (("plot", "absent"), "absent has no study.gin"),
+        (("plot", "absent"), "there is no folder absent"),
         (("eval", "absent"), "absent holds no finished run"),
     ],
 )

@@ -160,6 +160,18 @@ def test_one_beam_is_greedy_but_for_a_runner_up_eos():
     assert 0 < equal < 20
 
 
+@pytest.mark.parametrize(("beams", "rule"), [(1, "t5x"), (2, "huggingface")])
+def test_a_limit_is_a_smaller_number_of_tokens(beams, rule):
+    weights, (batch, soft) = weights_of(TINY, sharper=3.0), mixed()
+    ids, scores = BEAM(T5(TINY), weights, batch, soft, 3, beams, 0.6, rule)
+    limit = jnp.int32(3)
+    within, same = BEAM(T5(TINY), weights, batch, soft, LENGTH, beams, 0.6, rule, limit)
+    assert within[:, :, :3].tolist() == ids.tolist() and not np.asarray(within[:, :, 3:]).any()
+    np.testing.assert_array_equal(scores, same)
+    longer, _ = BEAM(T5(TINY), weights, batch, soft, LENGTH, beams, 0.6, rule)
+    assert np.asarray(longer[:, :, 3:]).any()
+
+
 def test_rows_do_not_depend_on_the_rows_beside_them():
     weights, (batch, soft) = weights_of(TINY, sharper=3.0), mixed()
     ids, scores = BEAM(T5(TINY), weights, batch, soft, LENGTH, 3)

@@ -12,7 +12,7 @@ import pytest
 from spjax.files import read_json, write_json
 from spjax.methods.initializers import Uniform
 from spjax.methods.prompt_tuning import PromptTuning
-from spjax.studies import reuse, run_folder, runner
+from spjax.studies import results, reuse, run_folder, runner
 from spjax.training import code_version
 from tests.studies.fake_sweep import TRAIN, specs
 
@@ -169,8 +169,15 @@ def test_an_unfinished_run_and_a_copy_that_was_cut_off_are_replaced(other, tmp_p
 
 
 def test_a_folder_without_runs_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="has no folder runs: --reuse wants a folder that a sweep"):
-        reuse.check([tmp_path])
+    with pytest.raises(ValueError, match="has no study.gin, so it is no study folder"):
+        results.check_folder(tmp_path, results.RUNS)
+    (tmp_path / "study.gin").touch()
+    with pytest.raises(ValueError, match="has no folder runs, so no run can be reused"):
+        results.check_folder(tmp_path, results.RUNS)
+    with pytest.raises(ValueError, match="has no results.csv: none of its runs has finished yet"):
+        results.check_folder(tmp_path)
+    with pytest.raises(ValueError, match="study.gin is a file: give a folder that"):
+        results.check_folder(tmp_path / "study.gin")
 
 
 def test_the_version_of_the_code_is_that_of_what_decides_numbers(tmp_path, monkeypatch):

@@ -52,6 +52,11 @@ def test_caches_built_ahead_are_those_a_run_reads(mixed, monkeypatch):
     monkeypatch.setattr(cache, "ensure_all", lambda wanted, *rest: found.extend(wanted))
     cache.ensure(["pocket_mixture"], vocabulary="pocket")
     assert all(wanted in found for wanted in run_data.needed(mixed))
+    found.clear()
+    cache.ensure(["pocket_mixture"], vocabulary="pocket", eval_truncation=False)
+    uncut = run_data.needed(dataclasses.replace(mixed, eval_truncation=False))
+    assert all(wanted in found for wanted in uncut)
+    assert {lengths["inputs"] for _, _, lengths, _ in uncut} == {128, cache.UNCUT["inputs"]}
 
 
 def test_a_mixture_s_batches_are_of_its_tasks(mixed):
@@ -92,6 +97,43 @@ def test_a_task_without_test_labels_is_scored_on_validation(run, tmp_path, monke
     assert expected.items() <= result["majority"].items()
     with pytest.raises(ValueError, match="'test' of pocket_cb cannot be scored; choose"):
         stored_run.score_folder(run, tmp_path, "test")
+
+
+def test_evaluations_read_whole_texts_where_training_cuts_them(run, tmp_path):
+    short = dataclasses.replace(run, input_length=12, target_length=4, row_length=16, steps=2)
+    cut, whole = (
+        run_data.RunData(dataclasses.replace(short, eval_truncation=truncation))
+        for truncation in (True, False)
+    )
+    full = cache.load("pocket_cb", "test")
+    for data, longest in ((cut, 12), (whole, max(full.inputs.lengths))):
+        (info,) = data.mixture.tasks
+        assert max(data.split(info, "train").inputs.lengths) == 12
+        assert max(data.split(info, "test").inputs.lengths) == longest
+        assert data.layout.row_length == 15  # three soft tokens in front
+    (info,) = whole.mixture.tasks
+    assert max(full.inputs.lengths) > 16  # more than a row of training has room for
+    for i in range(full.num_examples):
+        assert (whole.split(info, "test").inputs[i] == full.inputs[i]).all()
+    scored = [whole.split(info, name).targets.lengths for name in ("validation", "test")]
+    assert whole.eval_layout.target_length == max(map(max, scored))
+    uncut = dataclasses.replace(short, eval_truncation=False, num_beams=1)
+    (result,) = loop.train([uncut], [tmp_path])
+    again = stored_run.score_folder(uncut, tmp_path, "test")
+    assert {name: again[name] for name in result["test"]} == result["test"]
+    stored_run.score_folder(uncut, tmp_path, "train")  # whose targets may be longer
+
+
+def test_settings_of_evaluation_are_part_of_a_run_s_identity_where_they_are_set(run):
+    key = config.run_key(run)
+    others = [{"eval_truncation": False}, {"num_beams": 1}, {"num_beams": 2}]
+    keys = {config.run_key(dataclasses.replace(run, **other)) for other in others}
+    assert len(keys | {key}) == 4
+    assert "num_beams" not in config.config_str(run)  # so that runs of before keep their keys
+    with pytest.raises(ValueError, match="Run.eval_truncation is 0; it must be True or False"):
+        dataclasses.replace(run, eval_truncation=0)
+    with pytest.raises(ValueError, match="Run.num_beams is -1; it must be a whole number"):
+        dataclasses.replace(run, num_beams=-1)
 
 
 def test_few_examples_are_a_seeded_part_and_grow(shared_cache):

@@ -12,9 +12,9 @@ import pandas as pd
 
 from spjax.analysis import joined, statistics
 from spjax.files import DamagedFile, read_bytes, read_json, reason
-from spjax.studies.results import SUMS
+from spjax.studies.results import RESULTS_FILE, STUDY_FILE, SUMS
 
-STUDY_FILE, RESULTS_FILE, NOTES_FILE = "study.gin", "results.csv", "README.md"
+NOTES_FILE = "README.md"
 _TEXT_BYTES = 200_000  # longer files are linked only
 _PRECISION = 1e-6  # points
 
@@ -52,31 +52,11 @@ class StoredStudy:
         return (self.folder / SUMS).is_file()
 
 
-def check_folder(folder: Path) -> None:
-    """Demands that a folder is that of a study with results.
-
-    Raises:
-      ValueError: it is not; says what is missing.
-    """
-    wanted = "give a folder that `spjax sweep` has written"
-    if not folder.exists():
-        raise ValueError(f"there is no folder {folder}: {wanted}.")
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is a file: {wanted}.")
-    if not (folder / STUDY_FILE).is_file():
-        raise ValueError(f"{folder} has no {STUDY_FILE}, so it is no study folder: {wanted}.")
-    if not (folder / RESULTS_FILE).is_file():
-        raise ValueError(
-            f"the study in {folder} has no {RESULTS_FILE}: none of its runs has finished yet. Let "
-            "`spjax sweep` go on until one has."
-        )
-
-
 def read(folder: Path, name: str) -> StoredStudy:
     """Reads a study's folder.
 
     Args:
-      folder: of `check_folder`.
+      folder: of `spjax.studies.results.check_folder`.
       name: of the study.
 
     Raises:
@@ -103,14 +83,15 @@ def merge(studies: Sequence[StoredStudy]) -> tuple[pd.DataFrame, list[str]]:
     """
     if len(studies) == 1:
         return studies[0].results, []
-    rows = joined.read([study.folder for study in studies])
-    notes, seen = [], set(studies[0].results["key"])
+    folders = [study.folder for study in studies]
+    rows, seen = joined.read(folders), set(studies[0].results["key"])
+    notes = joined.notes({folder: statistics.read(folder) for folder in folders})
     for study in studies[1:]:
         keys = set(study.results["key"])
         if count := len(keys & seen):
             notes.append(
-                f"{count} runs of {study.folder} are in another folder too, with the same results, "
-                "and count once in each role."
+                f"{count} runs of {study.folder} are in another folder too and count once in each "
+                "role."
             )
         seen |= keys
     return rows, notes

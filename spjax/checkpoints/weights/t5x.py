@@ -1,10 +1,10 @@
-"""Frozen weights from T5X checkpoints: msgpack index with zarr arrays, and the Orbax layout.
+"""T5X checkpoints: msgpack index with zarr arrays, and the Orbax layout.
 
 The formats are those of `t5x/checkpoints.py`. A `checkpoint_{step}` folder of the older one has a
 file `checkpoint` (msgpack) whose leaves are small arrays or TensorStore specs of zarr arrays beside
-it; the newer one is an Orbax folder `state/`. Of both only `target/...` is read: optimizer slots
-are not touched. Everything goes through TensorStore, so a folder may be a local path or a URL that
-TensorStore knows (`gs://`, `s3://`, `http://`).
+it; the newer one is an Orbax folder `state/`. Weights are read from `target/...`, the optimizer's
+slots (`state/param_states/...`) by `open_optimizer` alone. Everything goes through TensorStore, so
+a folder may be a local path or a URL that TensorStore knows (`gs://`, `s3://`, `http://`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ ORBAX_FILES = ("_METADATA", "manifest.ocdbt")
 _ORBAX_ITEMS = ("", "state/", "default/")
 _PLACEHOLDER = "PLACEHOLDER://"
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
+_STEP_DTYPES = ("int32", "int64")
 _RELPOS = re.compile(r"^(encoder|decoder)/layers_(\d+)/(relpos_bias/rel_embedding)$")
 
 
@@ -153,15 +154,50 @@ def open_arrays(path: str | Path) -> Leaves:
     Raises:
       ValueError: there is no T5X checkpoint, or its index is damaged or of an unknown version.
     """
+    return _canonical(_open(path, _WEIGHTS), str(path))
+
+
+def open_optimizer(path: str | Path) -> tuple[Leaves, int]:
+    """Returns the optimizer's slots of a T5X checkpoint, not yet read, and its step.
+
+    Args:
+      path: as for `open_arrays`.
+
+    Returns:
+      Arrays by the name of the parameter and of the slot, such as `.../kernel/v_row` (of Adafactor
+      `m`, `v`, `v_row` and `v_col`, those that are not used of shape (1,)), and the number of
+      updates before.
+
+    Raises:
+      ValueError: as `open_arrays`; or there is no optimizer's state.
+    """
+    leaves = _open(path, _OPTIMIZER)
+    step = leaves.pop(_STEP, None)
+    prefix = "param_states/"
+    slots = {k.removeprefix(prefix): leaf for k, leaf in leaves.items() if k.startswith(prefix)}
+    if step is None or step.shape != () or not slots:
+        raise ValueError(
+            f"the T5X checkpoint {path} has no optimizer's state (`state/step` and "
+            "`state/param_states`), so a run cannot go on with it. Give a checkpoint that T5X "
+            "wrote in training, or set Run.restore_optimizer = False."
+        )
+    return slots, int(step.read("int32"))
+
+
+_WEIGHTS, _OPTIMIZER, _STEP = "target", "state", "step"  # in a checkpoint's tree
+
+
+def _open(path: str | Path, part: str) -> Leaves:
+    """Returns the arrays under `target` or `state`, not yet read, by their names there."""
     folder = _Folder(path)
     try:
         folder.check_files()
         if (index := folder.read(INDEX)) is not None:
-            return _canonical(_from_index(folder, index), folder.name)
+            return _from_index(folder, index, part)
         for item in _ORBAX_ITEMS:
             inner = folder.below(item)
             if any(inner.read(name) is not None for name in ORBAX_FILES):
-                return _canonical(_from_orbax(inner), folder.name)
+                return _from_orbax(inner, part)
     except OSError as error:
         raise ValueError(
             f"cannot read the T5X checkpoint {path}: {reason(error)}. Copy the checkpoint again."
@@ -175,11 +211,13 @@ def open_arrays(path: str | Path) -> Leaves:
 # The older format.
 
 
-def _from_index(folder: _Folder, index: bytes) -> Leaves:
-    target, version = _target(folder, index)
+def _from_index(folder: _Folder, index: bytes, part: str) -> Leaves:
+    content, version = _content(folder, index)
+    branch = content.get(part)
+    branch = branch if isinstance(branch, dict) else {}
     leaves = {}
     try:
-        tree = flax.traverse_util.flatten_dict(target, sep="/", is_leaf=_is_leaf)
+        tree = flax.traverse_util.flatten_dict(branch, sep="/", is_leaf=_is_leaf)
     except _INDEX_ERRORS as error:
         raise _damaged(folder, error) from error
     for name, leaf in tree.items():
@@ -187,6 +225,8 @@ def _from_index(folder: _Folder, index: bytes) -> Leaves:
             leaves[name] = _from_spec(folder, name, leaf, version)
         elif isinstance(leaf, str) and leaf.startswith(_PLACEHOLDER):
             leaves[name] = _zarr(folder, leaf.removeprefix(_PLACEHOLDER), version)
+        elif (part, name) == (_OPTIMIZER, _STEP):
+            leaves[name] = from_array(_as_step(leaf, folder))
         elif isinstance(leaf, np.ndarray):
             leaves[name] = from_array(_as_floats(leaf, version))
         elif leaf is not None:  # None: a parameter that no optimizer owned
@@ -197,8 +237,19 @@ def _from_index(folder: _Folder, index: bytes) -> Leaves:
     return leaves
 
 
-def _target(folder: _Folder, index: bytes) -> tuple[Mapping[str, Any], int]:
-    """Returns the tree of parameters in the index, and the version of the format."""
+def _as_step(leaf: Any, folder: _Folder) -> np.ndarray:
+    """Returns the number of updates, which T5X writes into the index."""
+    step = np.asarray(leaf)
+    if step.shape != () or not np.issubdtype(step.dtype, np.integer) or not 0 <= step < 2**31:
+        raise ValueError(
+            f"the step in the index of {folder.name} is {step}, not a number of updates. Copy the "
+            "checkpoint again."
+        )
+    return step.astype(np.int32)
+
+
+def _content(folder: _Folder, index: bytes) -> tuple[Mapping[str, Any], int]:
+    """Returns the tree of parameters and optimizer in the index, and the format's version."""
     try:
         content = flax.serialization.msgpack_restore(index)
     except _INDEX_ERRORS as error:
@@ -218,7 +269,7 @@ def _target(folder: _Folder, index: bytes) -> tuple[Mapping[str, Any], int]:
             f"the index {folder.name}/{INDEX} has no `target`, so it holds no T5X parameters. "
             "Give the folder `checkpoint_{step}` of a T5X model."
         )
-    return content["target"], version
+    return content, version
 
 
 # What msgpack, Flax and NumPy raise where an index holds anything.
@@ -270,7 +321,7 @@ def _from_spec(folder: _Folder, name: str, spec: Mapping[str, Any], version: int
 # The Orbax layout.
 
 
-def _from_orbax(folder: _Folder) -> Leaves:
+def _from_orbax(folder: _Folder, part: str) -> Leaves:
     ocdbt = folder.read("manifest.ocdbt") is not None
     store = {"driver": "ocdbt", "base": folder.store} if ocdbt else folder.store
     arrays = _Folder(folder.name, store, folder.limit)
@@ -279,17 +330,31 @@ def _from_orbax(folder: _Folder) -> Leaves:
         name, _, last = file.rpartition("/")
         if last in (".zarray", "zarr.json"):
             paths[name.replace(".", "/")] = (name, "zarr3" if last == "zarr.json" else "zarr")
-    for prefix in ("target/", "params/"):
+    prefixes = ("target/", "params/") if part == _WEIGHTS else (f"{part}/",)
+    for prefix in prefixes:
         if inside := {k.removeprefix(prefix): v for k, v in paths.items() if k.startswith(prefix)}:
             paths = inside
             break
-    return {k: _zarr(arrays, name, 3, driver) for k, (name, driver) in paths.items()}
+    else:  # weights may stand there without a name; an optimizer's state may not
+        paths = paths if part == _WEIGHTS else {}
+    return {
+        k: _zarr(
+            arrays, name, 3, driver, _STEP_DTYPES if (part, k) == (_OPTIMIZER, _STEP) else _DTYPES
+        )
+        for k, (name, driver) in paths.items()
+    }
 
 
 # Both.
 
 
-def _zarr(folder: _Folder, path: str, version: int, driver: str = "zarr") -> StoredArray:
+def _zarr(
+    folder: _Folder,
+    path: str,
+    version: int,
+    driver: str = "zarr",
+    dtypes: tuple[str, ...] = _DTYPES,
+) -> StoredArray:
     """Opens a zarr array; a missing chunk is an error, not zeros."""
     path = path.strip("/")
     if ".." in path.split("/"):
@@ -303,7 +368,7 @@ def _zarr(folder: _Folder, path: str, version: int, driver: str = "zarr") -> Sto
         array = ts.open(spec, open=True, read=True).result()
     except ValueError as error:
         raise OSError(str(error)) from error
-    _check_stored_dtype(array.dtype.name, version, str(store["path"]))
+    _check_stored_dtype(array.dtype.name, version, str(store["path"]), dtypes)
 
     def fill(index: Index, out: np.ndarray) -> None:
         try:
@@ -317,10 +382,12 @@ def _zarr(folder: _Folder, path: str, version: int, driver: str = "zarr") -> Sto
     return StoredArray(tuple(array.shape), fill)
 
 
-def _check_stored_dtype(dtype: str, version: int, name: str) -> None:
-    if dtype not in _DTYPES and not (dtype == "uint16" and version < 3):
+def _check_stored_dtype(
+    dtype: str, version: int, name: str, dtypes: tuple[str, ...] = _DTYPES
+) -> None:
+    if dtype not in dtypes and not (dtype == "uint16" and version < 3):
         raise ValueError(
-            f"{name} is stored as {dtype}; weights may be stored as {', '.join(_DTYPES)} (and, "
+            f"{name} is stored as {dtype}; weights may be stored as {', '.join(dtypes)} (and, "
             "before version 3, as uint16). Take the checkpoint that T5X wrote."
         )
 

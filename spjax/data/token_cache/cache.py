@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from spjax import locks, subprocesses
+from spjax import locks, subprocesses, validation
 from spjax.data.tasks import capacity_tasks, file_task, registry
 from spjax.data.tasks.file_task import FileTask
 from spjax.data.tasks.info import FewShot, TaskInfo
@@ -36,6 +36,9 @@ from spjax.files import default_cache_dir
 from spjax.vocabularies.vocabulary import load_vocabulary
 
 Task = str | FileTask | TaskInfo
+
+# Lengths for texts that are not cut.
+UNCUT = {"inputs": validation.MOST_POSITIONS, "targets": validation.MOST_POSITIONS}
 
 # Environment variables of a process that may import TensorFlow.
 BUILDER_VARIABLES = {
@@ -183,6 +186,7 @@ def ensure(
     splits: Sequence[str] = (),
     vocabulary: str = "",
     num_workers: int = 1,
+    eval_truncation: bool = True,
 ) -> None:
     """Builds the missing or damaged splits of several tasks.
 
@@ -194,6 +198,7 @@ def ensure(
       splits: names of splits; all by default.
       vocabulary: as for `load`.
       num_workers: processes that build side by side, each a part of the splits.
+      eval_truncation: whether other splits than `train` are cut too, as for `Run`.
 
     Raises:
       ValueError: as for `load`.
@@ -208,7 +213,12 @@ def ensure(
         else:
             members, member_lengths = (registry.get(task),), lengths
         wanted += [
-            (info, split, member_lengths, vocabulary)
+            (
+                info,
+                split,
+                member_lengths if eval_truncation or split == "train" else UNCUT,
+                vocabulary,
+            )
             for info in members
             for split in splits or info.splits
         ]

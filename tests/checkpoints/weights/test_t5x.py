@@ -12,13 +12,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-import tensorstore as ts
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from spjax import trees
 from spjax.checkpoints.weights import stored_array, t5x, weights
 from spjax.models import T5Config
 from spjax.models.t5 import weight_shapes
+from tests.t5x_files import write
 
 CONFIG = T5Config(40, 8, 2, 3, 12, 2, 3)
 SCANNED = dataclasses.replace(CONFIG, scan_layers=True)
@@ -33,42 +33,6 @@ def random_leaves(config=CONFIG):
 LEAVES = random_leaves()
 PROMPT = np.random.default_rng(1).normal(size=(5, 8)).astype("float32")
 EMBEDDING = "token_embedder/embedding"
-
-
-def write_array(folder, path, array):
-    """A zarr array of T5X, with chunks that do not divide the shape."""
-    chunks = [max(1, size - size // 3) for size in array.shape]
-    metadata = {"shape": list(array.shape), "chunks": chunks}
-    metadata["compressor"] = {"id": "gzip", "level": 1}
-    spec = {"driver": "zarr", "dtype": array.dtype.name, "metadata": metadata}
-    place = {"driver": "file", "path": str(folder / path)}
-    ts.open({**spec, "kvstore": place}, create=True).result().write(array).result()
-    return spec
-
-
-def kvstore(driver, path, outside):
-    """The part of a spec that says where: `path` inside `kvstore`, or (old) beside it."""
-    where = {"driver": driver, **({"bucket": "t5x-dummy-bucket"} if driver == "gcs" else {})}
-    return {"kvstore": where, "path": path} if outside else {"kvstore": {**where, "path": path}}
-
-
-def write(folder, leaves, version=3, driver="file", outside=False, change=lambda index: index):
-    """Writes a `checkpoint_{step}` folder: small arrays in the index, others as zarr."""
-    folder.mkdir()
-    target = {}
-    for name, array in leaves.items():
-        if array.ndim > 1 and "relpos" not in name:
-            path = "target." + name.replace("/", ".")
-            target[name] = write_array(folder, path, array) | kvstore(driver, path, outside)
-        else:
-            target[name] = array
-    slots = {EMBEDDING: {"v": np.zeros(1, "float32"), "m": None}}
-    state = {"step": np.int32(3), "param_states": trees.unflatten(slots)}
-    index = {"target": trees.unflatten(target), "state": state}
-    index = index if version == 0 else {"version": version, "optimizer": index}
-    data = flax.serialization.msgpack_serialize(change(index))
-    (folder / "checkpoint").write_bytes(data)
-    return folder
 
 
 def same(tree, leaves=LEAVES):
