@@ -65,7 +65,10 @@ def test_finish_writes_and_tells(results, tmp_path):
     assert "Not measured by this study: C2, C6, C7, C8, C10, C11, C12, C13, C14, C15." in text
     assert "The intervals cover tasks, seeds, items; not pre-training draws." in text
     written = (tmp_path / "claims.md").read_text()
-    assert "## C5: holds" in written and "| pocket_3m | mean of all | 1 | 1 to 1 | 1 | 1 to 1 | - |" in written
+    assert (
+        "## C5: holds" in written
+        and "| pocket_3m | mean of all | 1 | 1 to 1 | 1 | 1 to 1 | - |" in written
+    )
 
 
 def test_a_figure_asked_for_by_name_is_an_error_without_runs(results, tmp_path):
