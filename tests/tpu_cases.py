@@ -1,8 +1,10 @@
 """Body of a process that compiles a tiny model's programs for a TPU slice that is not here.
 
-Writes a JSON object by case: seconds, or the error. Arguments: the cases to compile; none for all.
+Writes a JSON object by case: seconds, or the error. Arguments: the cases to compile, none for all
+of the tiny model; or "largest" for what the largest model needs.
 """
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -15,12 +17,12 @@ import jax.numpy as jnp
 from spjax import methods, platforms
 from spjax.data.batching.packing import ChunkShape
 from spjax.methods.initializers import Uniform
-from spjax.models import T5, T5Config
+from spjax.models import T5, T5Config, get_size
 from spjax.models.decoding import KINDS, Decoding, decode
 from spjax.models.quantization import DTYPES
 from spjax.partitioning import RULES
-from spjax.studies.capacity import topologies, tpu_compiler
-from spjax.studies.capacity.settings import Setting
+from spjax.studies.hardware import topologies, tpu_compiler
+from spjax.studies.hardware.settings import Setting
 from spjax.training import lowering, trainer
 from spjax.training.optimizers import Adafactor, AdamW
 from spjax.training.run import Run
@@ -125,6 +127,28 @@ def cases():
     return made
 
 
+def largest(remat):
+    """What the gradients of T5 1.1 XXL need on each of 16 chips: 32 rows of 640, in bfloat16."""
+    run = Run(
+        task="pocket_cb",
+        model="t5_1_1_xxl",
+        method=instance("prompt_tuning"),
+        optimizer=Adafactor(0.3),
+        checkpoint="gs://bucket/weights",
+        dropout_rate=0.1,
+        weights_dtype="bfloat16",
+        logical_axis_rules="fsdp",
+        remat=remat,
+    )
+    setting = Setting(16, 1, "fsdp", remat=remat, weights_dtype="bfloat16")
+    slice_of_16 = tpu_compiler.Compiler(topologies.parse("v5e:4x4"))
+    place = setting.placement(slice_of_16.mesh(setting))
+    config = dataclasses.replace(get_size(run.model), scan_layers=True)
+    step = lowering.step_shapes(run, config, place, ChunkShape(32, 640, 16, 1))
+    need = tpu_compiler.compiled_needs(step.gradients())
+    return {**need, "weights": lowering.bytes_on_device(step.base)}
+
+
 def lowered(make, settings, program):
     """The program of a case."""
     value = make(**settings)
@@ -136,6 +160,9 @@ def main():
     chosen = sys.argv[1:] or list(cases())
     results = {}
     with platforms.compiling_for("tpu"):
+        if chosen == ["largest"]:
+            json.dump({"plain": largest(False), "remat": largest(True)}, sys.stdout)
+            return
         for name in chosen:
             start = time.monotonic()
             try:

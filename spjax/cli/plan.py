@@ -26,14 +26,14 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def plan(args: argparse.Namespace) -> int:
     """Says whether a study's runs fit some devices, in which setting, and how long they take."""
-    from spjax.api import capacity
-    from spjax.studies.capacity import report
+    from spjax.api import hardware
+    from spjax.studies.hardware import report
 
     def tell(kind: report.KindPlan) -> None:
         if sys.stderr.isatty():
             print(" ".join(("planned", *kind.kind.label)), file=sys.stderr, flush=True)
 
     paths = gin_flags.search_paths(args)
-    planned = capacity.plan_files(args.gin_file, args.gin_bindings, paths, args.topology, tell)
+    planned = hardware.plan_files(args.gin_file, args.gin_bindings, paths, args.topology, tell)
     print(planned.text)
     return 0 if planned.fits else FAILED

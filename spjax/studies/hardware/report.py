@@ -1,4 +1,4 @@
-"""The table of a capacity plan, and what to change where runs do not fit."""
+"""The table of a plan, and what to change where runs do not fit."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from spjax import text_tables
 from spjax.studies import cost
-from spjax.studies.capacity.estimates import GOOD, POOR
-from spjax.studies.capacity.kinds import Kind
-from spjax.studies.capacity.search import Fit
-from spjax.studies.capacity.topologies import Topology
+from spjax.studies.hardware.estimates import GOOD, POOR
+from spjax.studies.hardware.kinds import Kind
+from spjax.studies.hardware.search import Fit
+from spjax.studies.hardware.topologies import Topology
 
 _HEAD = (
     *("model", "method", "length", "runs", "fits", "mesh", "rules", "parts", "remat", "weights"),
@@ -103,10 +103,11 @@ def middle(least: float, most: float) -> float:
 def _range(least: float, most: float, unit: str) -> str:
     if math.isnan(least):
         return "-"
-    return f"{_short(middle(least, most))}{unit} ({_short(least)} to {_short(most)})"
+    return f"{short(middle(least, most))}{unit} ({short(least)} to {short(most)})"
 
 
-def _short(number: float) -> str:
+def short(number: float) -> str:
+    """Returns a number with two digits, or all before the point."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.2g}"
 
 
@@ -157,12 +158,15 @@ def summary(plans: Sequence[KindPlan], topology: Topology) -> str:
         f"{GOOD[0]:.0%} of the peak, typical lengths and everything overlapped, to {POOR[0]:.0%}, "
         "longest rows and nothing overlapped; not measured"
     )
-    compiled = all(plan.shown.compiled for plan in plans if plan.shown is not None)
-    memory = "compiler" if compiled else "model where nothing was compiled"
+    compiled = {plan.shown.compiled for plan in plans if plan.shown is not None}
+    memory = "compiled" if compiled == {True} else "modeled"
+    if len(compiled) > 1:
+        memory = "compiled, or modeled where that was hopeless"
     return (
         f"{_range(least, most, ' device-hours')} on {topology.name}; about "
-        f"{cost.duration(wall)} on all {topology.count}. Memory by the {memory}, of "
-        f"{chip.limit / 1e9:.1f} GB for programs of {chip.memory / 1e9:.1f}. Time from {basis}."
+        f"{cost.duration(wall)} on all {topology.count}. Memory is {memory}; of the "
+        f"{chip.memory / 1e9:.1f} GB of a device {chip.limit / 1e9:.1f} are for programs. "
+        f"Time from {basis}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Capacity plans: whether a study's runs fit some devices, how, and how long they take."""
+"""Plans of hardware: whether a study's runs fit some devices, how, and how long they take."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from spjax import subprocesses
 from spjax.api.messages import python_messages
 from spjax.api.studies import gin_texts, plan_study
-from spjax.studies.capacity import kinds, report, topologies, tpu_compiler
-from spjax.studies.capacity.report import KindPlan
-from spjax.studies.capacity.topologies import Topology
+from spjax.studies.hardware import kinds, report, topologies, tpu_compiler
+from spjax.studies.hardware.report import KindPlan
+from spjax.studies.hardware.topologies import Topology
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclasses.dataclass(frozen=True)
-class CapacityPlan:
+class HardwarePlan:
     """Memory and time of a study on some devices.
 
     Attributes:
@@ -57,11 +57,11 @@ def plan(
     bindings: Mapping[str, Any] | None = None,
     *,
     search_paths: Sequence[str | os.PathLike[str]] = (),
-) -> CapacityPlan:
+) -> HardwarePlan:
     """Plans a study on devices that need not be here; trains nothing and reads no weights.
 
     For TPUs every kind of run is compiled ahead of time, in half a minute to minutes each, and kept
-    in the user's cache folder; that needs the extra `tpu`. Memory of GPUs and CPUs is modelled.
+    in the user's cache folder; that needs the extra `tpu`. Memory of GPUs and CPUs is modeled.
 
     Args:
       gin_file: one or several files that bind `Study` and `Arm`, as of `spjax.sweep`.
@@ -85,7 +85,7 @@ def plan_files(
     search_paths: Sequence[str],
     topology: str,
     told: Callable[[KindPlan], None] = lambda plan: None,
-) -> CapacityPlan:
+) -> HardwarePlan:
     """Plans a study as `plan` does.
 
     Args:
@@ -111,7 +111,7 @@ def plan_files(
         requests = [kinds.request(x, devices.name, planned.study.gang_width) for x in group]
         purpose = f"plans {group[0].label[0]} for {devices.name}"
         (answers,) = subprocesses.run(
-            "spjax.studies.capacity.kinds:fits",
+            "spjax.studies.hardware.kinds:fits",
             [requests],
             purpose,
             variables=tpu_compiler.VARIABLES,
@@ -123,7 +123,7 @@ def plan_files(
             is_cpu = devices.chip.platform == "cpu"
             plans.append(KindPlan(kind, configured, chosen, answer["devices_needed"], is_cpu))
             told(plans[-1])
-    return CapacityPlan(planned.study.name, devices, plans)
+    return HardwarePlan(planned.study.name, devices, plans)
 
 
 def _row(plan: KindPlan) -> dict[str, Any]:

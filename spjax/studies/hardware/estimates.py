@@ -1,7 +1,7 @@
-"""Memory and time of a training step, modelled from shapes.
+"""Memory and time of a training step, modeled from shapes.
 
 For TPUs the compiler has the last word on memory (`tpu_compiler`); the model only says what is
-worth compiling. Time is modelled for all devices: operations, bytes moved and bytes sent, each over
+worth compiling. Time is modeled for all devices: operations, bytes moved and bytes sent, each over
 the chip's peak rate, times efficiencies of a good and of a poor program.
 """
 
@@ -15,8 +15,8 @@ from spjax.data.batching.packing import ChunkShape
 from spjax.models import T5Config
 from spjax.models.flops import forward_flops
 from spjax.partitioning import Placement
-from spjax.studies.capacity.settings import TYPICAL, Setting
-from spjax.studies.capacity.topologies import Chip
+from spjax.studies.hardware.settings import TYPICAL, Setting
+from spjax.studies.hardware.topologies import Chip
 from spjax.training import lowering
 from spjax.training.run import Run
 
@@ -50,7 +50,7 @@ class Memory:
 
 
 class StepModel:
-    """Modelled memory and time of a gang's step in some setting."""
+    """Modeled memory and time of a gang's step in some setting."""
 
     def __init__(self, run: Run, config: T5Config, setting: Setting, shape: ChunkShape) -> None:
         """Args: one run of the gang; its model; the setting; the largest chunk of rows."""

@@ -1,23 +1,26 @@
-"""Capacity plans: topologies, the search for a setting, and the command, without a compiler."""
+"""Plans of hardware: topologies, the search for a setting, and the command, without a compiler."""
 
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
 import pytest
 
 import spjax
 from spjax import extras, partitioning, platforms
-from spjax.api import capacity as api
+from spjax.api import hardware as api
 from spjax.cli import main
 from spjax.data.batching.packing import ChunkShape
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models import get_size
-from spjax.studies.capacity import kinds, search, settings, topologies, tpu_compiler
-from spjax.studies.capacity.estimates import Memory, StepModel
-from spjax.studies.capacity.search import Compiled
-from spjax.studies.capacity.settings import Setting
+from spjax.studies.hardware import kinds, search, settings, topologies, tpu_compiler
+from spjax.studies.hardware.estimates import Memory, StepModel
+from spjax.studies.hardware.search import Compiled
+from spjax.studies.hardware.settings import Setting
+from spjax.training import lowering
 from spjax.training.optimizers import Adafactor
 from spjax.training.run import Run
 
@@ -228,3 +231,88 @@ def test_the_compilers_complaint_is_read():
     )
     assert tpu_compiler._needed(message) == pytest.approx(18.82 * 2**30)
     assert tpu_compiler._needed("RESOURCE_EXHAUSTED: no numbers") == 0
+
+
+class Program:
+    """Stands in for a lowered program."""
+
+    def __init__(self, text, error=""):
+        self.text, self.error, self.compilations = text, error, 0
+
+    def as_text(self):
+        return self.text
+
+    def compile(self):
+        self.compilations += 1
+        if self.error:
+            raise jax.errors.JaxRuntimeError(self.error)
+        return self
+
+    def memory_analysis(self):
+        sizes = {"temp": 70, "output": 50, "alias": 20, "generated_code": 9}
+        return SimpleNamespace(**{f"{name}_size_in_bytes": size for name, size in sizes.items()})
+
+
+@pytest.fixture
+def compiler(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPJAX_CACHE", str(tmp_path))
+    monkeypatch.setattr(tpu_compiler, "devices", lambda topology: jax.devices())
+    monkeypatch.setattr(tpu_compiler.importlib.metadata, "version", lambda name: "0.0.42")
+    return lambda name="v5e:2x2": tpu_compiler.Compiler(topologies.parse(name))
+
+
+def test_a_program_is_compiled_once_for_a_topology(compiler, tmp_path):
+    program = Program("a")
+    need = compiler().compiled(program)
+    assert (need["fits"], need["temporaries"], need["program"]) == (True, 100, 9)
+    assert compiler().compiled(Program("a")) == need and program.compilations == 1
+    compiler("v5e:2x4").compiled(program)
+    compiler().compiled(other := Program("b"))
+    assert program.compilations == 2 and other.compilations == 1
+    for path in (tmp_path / "compiled_for_tpu").iterdir():
+        path.write_text("{")
+    assert compiler().compiled(again := Program("a")) | {"seconds": 0} == need | {"seconds": 0}
+    assert again.compilations == 1
+
+
+def test_a_program_that_does_not_fit_is_no_error_and_another_error_is(compiler):
+    full = Program("full", "RESOURCE_EXHAUSTED: HLO temporaries (2.00G) exceeds available")
+    need = compiler().compiled(full)
+    assert not need["fits"] and need["temporaries"] == 2 * 2**30
+    with pytest.raises(jax.errors.JaxRuntimeError, match="UNIMPLEMENTED"):
+        compiler().compiled(Program("broken", "UNIMPLEMENTED: an operation"))
+
+
+def test_the_compiler_is_given_the_programs_that_need_most(compiler, monkeypatch, for_tpu):
+    lowered = []
+    made = compiler()
+    need = {"fits": True, "temporaries": 5, "program": 1, "seconds": 2.0}
+    monkeypatch.setattr(made, "compiled", lambda program: lowered.append(program) or need)
+    monkeypatch.setattr(made, "mesh", lambda setting: None)  # one of no devices
+    names = ("gradients", "update")
+    for name in names:
+        monkeypatch.setattr(lowering.StepShapes, name, lambda step, name=name: name)
+    monkeypatch.setattr(lowering, "answers", lambda *args: ("answers", *args[3:]))
+    small = {"model": "t5_1_1_small", "eval_batch_size": 1}
+    for method in (PromptTuning(length=100), FullFineTuning()):
+        run = large(method=method, **small)
+        searched(run, "v5e:2x2", compile=made).fit(Setting(4))
+    assert lowered == ["gradients", "gradients", "update"]
+    lowered.clear()
+    run = large(**{**small, "eval_batch_size": 512})
+    fit = searched(run, "v5e:2x2", compile=made).fit(Setting(4, remat=True))
+    assert lowered == ["gradients", ("answers", 512, 640, 16)]
+    assert fit.compiled and fit.memory.activations == 5
+
+
+def test_a_slice_that_libtpu_does_not_know(monkeypatch):
+    monkeypatch.setattr(extras, "require", lambda *args: None)
+
+    def refuse(name, platform, **options):
+        assert (name, platform) == ("v4:3x5", "tpu")
+        assert options == {"chips_per_host_bounds": (3, 5, 1), "chip_config_name": "megacore"}
+        raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: not divisible\nmore")
+
+    monkeypatch.setattr(tpu_compiler.jax_topologies, "get_topology_desc", refuse)
+    with pytest.raises(ValueError, match=r"no slice 'v4:3x5': INVALID_ARGUMENT: not divisible\. "):
+        tpu_compiler.devices(topologies.parse("v4:3x5"))

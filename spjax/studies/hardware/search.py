@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable
 
 from spjax.models import T5Config
 from spjax.studies import cost
-from spjax.studies.capacity.estimates import Memory, StepModel
-from spjax.studies.capacity.settings import (
+from spjax.studies.hardware.estimates import Memory, StepModel
+from spjax.studies.hardware.settings import (
     TYPICAL,
     Setting,
     alternatives,
     chunk_shape,
     configured,
 )
-from spjax.studies.capacity.topologies import Chip, Topology
+from spjax.studies.hardware.topologies import Chip, Topology
 from spjax.training.run import Run
 
 _MOST_COMPILED = 4  # settings of a kind of run
@@ -115,7 +115,7 @@ class Search:
 
     def fit(self, setting: Setting) -> Fit:
         """Returns the needs of a setting, by the compiler where there is one and it may fit."""
-        fit, model = self._modelled(setting)
+        fit, model = self._modeled(setting)
         limit = self.topology.chip.limit
         arrays = fit.memory.weights + fit.memory.state
         if self.compile is None or arrays > limit or fit.memory.total > _HOPELESS * limit:
@@ -124,7 +124,7 @@ class Search:
         fits = compiled.fits and compiled.memory.total <= limit
         return dataclasses.replace(fit, memory=compiled.memory, fits=fits, compiled=True)
 
-    def _modelled(self, setting: Setting) -> tuple[Fit, StepModel]:
+    def _modeled(self, setting: Setting) -> tuple[Fit, StepModel]:
         run, chip = setting.applied(self.run), self.topology.chip
         shape = chunk_shape(self.run, self.config, setting, self.lengths)
         short = chunk_shape(self.run, self.config, setting, self.lengths, TYPICAL)
@@ -142,7 +142,7 @@ class Search:
     def _by_cost(self, changes_numbers: bool) -> list[Fit]:
         """Returns settings that fit in the model, those of least device time first."""
         fits = [
-            self._modelled(setting)[0]
+            self._modeled(setting)[0]
             for devices in self.topology.meshes
             for setting in self._unlike(alternatives(self.run, devices), changes_numbers)
         ]
@@ -174,10 +174,10 @@ class Search:
         if self.gang_width or self.gang == 1:
             width = min(self.gang_width or 1, self.gang)
             return dataclasses.replace(setting, runs=width)
-        best = self._modelled(setting)[0]
+        best = self._modeled(setting)[0]
         while best.setting.runs < self.gang:
             wider = dataclasses.replace(setting, runs=min(2 * best.setting.runs, self.gang))
-            fit = self._modelled(wider)[0]
+            fit = self._modeled(wider)[0]
             gain = sum(best.device_hours) / sum(fit.device_hours)
             more = wider.runs / best.setting.runs
             if not fit.fits or gain < 1 + (_RISE - 1) * (more - 1):

@@ -11,10 +11,10 @@ from typing import Any
 from spjax import config, partitioning, platforms
 from spjax.checkpoints.weights import weights
 from spjax.models import T5Config
-from spjax.studies.capacity import search, topologies, tpu_compiler
-from spjax.studies.capacity.estimates import Memory
-from spjax.studies.capacity.search import Fit
-from spjax.studies.capacity.settings import Setting
+from spjax.studies.hardware import search, topologies, tpu_compiler
+from spjax.studies.hardware.estimates import Memory
+from spjax.studies.hardware.search import Fit
+from spjax.studies.hardware.settings import Setting
 from spjax.studies.plan import RunSpec
 from spjax.training.gang import alone_because
 from spjax.training.run import Run
@@ -116,7 +116,8 @@ def _fit(
         _scanned(partitioning.for_devices(weights.config_of(run.model, run.checkpoint))),
         (lengths["inputs"], lengths["targets"]),
         topology,
-        request["gang"],
+        # On CPU the batch of one run fills the device, as in `gang_widths`.
+        request["gang"] if topology.chip.platform != "cpu" or request["gang_width"] else 1,
         request["gang_width"],
         compiler,
     )

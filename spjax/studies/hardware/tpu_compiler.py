@@ -19,10 +19,10 @@ from jax.sharding import AxisType, Mesh
 
 from spjax import extras, partitioning
 from spjax.files import DamagedFile, default_cache_dir, read_json, write_json
-from spjax.studies.capacity.estimates import Memory, StepModel
-from spjax.studies.capacity.search import Compiled
-from spjax.studies.capacity.settings import Setting
-from spjax.studies.capacity.topologies import Topology
+from spjax.studies.hardware.estimates import Memory, StepModel
+from spjax.studies.hardware.search import Compiled
+from spjax.studies.hardware.settings import Setting
+from spjax.studies.hardware.topologies import Topology
 from spjax.training import lowering
 
 # What libtpu would ask a cloud's metadata server for, and a folder of logs that it would make.

@@ -1,9 +1,9 @@
-"""The table of docs/plan.md: `python -m benchmarks.capacity --topologies v5e:4x4 gpu:h100:8`.
+"""The table of docs/plan.md: `python -m benchmarks.hardware --topologies v5e:4x4 gpu:h100:8`.
 
 Plans `experiments/lester2021/scaling.gin`, one size and topology after the other, and keeps each
-plan in `benchmarks/results/capacity.json` as soon as it is known; those that are there are not made
-again without `--again`. For TPUs every size is compiled, in minutes each, which needs libtpu. Prints
-the table.
+plan in `benchmarks/results/hardware.json` as soon as it is known; those that are there are not
+made again without `--again`. For TPUs every size is compiled, in minutes each, which needs libtpu.
+Prints the table.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import spjax
 from benchmarks import machine
+from spjax.studies.hardware.report import short
 
 STUDY = "experiments/lester2021/scaling.gin"
 SIZES = ("small", "base", "large", "xl", "xxl")
@@ -78,8 +79,7 @@ def _cell(row: dict[str, Any], name: str) -> str:
         )
     if name in ("model", "method"):
         return row[name]
-    digits = "{:,.0f}" if row[name] >= 100 else "{:.2g}"
-    return " to ".join(digits.format(row[f"{end}_{name}"]) for end in ("least", "most"))
+    return " to ".join(short(row[f"{end}_{name}"]) for end in ("least", "most"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--again", action="store_true", help="also plan what was kept")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(argv)
-    path, start = options.results / "capacity.json", time.monotonic()
+    path, start = options.results / "hardware.json", time.monotonic()
     plans = json.loads(path.read_text()) if path.is_file() else {}
     for size in options.sizes:  # the smallest first
         for topology in options.topologies:

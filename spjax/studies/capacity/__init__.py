@@ -1,1 +1,0 @@
-"""Capacity planning: memory and time of a study's runs on devices that need not be here."""
