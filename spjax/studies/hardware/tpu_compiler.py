@@ -128,13 +128,16 @@ def compiled_needs(lowered: jax.stages.Lowered) -> dict[str, Any]:
     """Compiles a program; see `Compiler.compiled`.
 
     Raises:
-      jax.errors.JaxRuntimeError: it cannot be compiled, for another reason than its memory.
+      ValueError: it cannot be compiled, for another reason than its memory.
     """
     try:
         analysis: Any = lowered.compile().memory_analysis()
     except jax.errors.JaxRuntimeError as error:
         if _FULL not in str(error):
-            raise
+            raise ValueError(
+                f"libtpu cannot compile a program: {str(error).splitlines()[0]}. Plan the study "
+                "without its method or setting, and report the message."
+            ) from error
         return {"fits": False, "temporaries": _needed(str(error)), "program": 0}
     written = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return {
