@@ -45,7 +45,7 @@ class KindPlan:
 
     @property
     def device_hours(self) -> tuple[float, float]:
-        """Least and most device-hours of all runs of the kind, evaluations included."""
+        """Least and most device-hours of all runs of the kind, with evaluations and start-up."""
         fit = self.shown
         if fit is None:
             return math.nan, math.nan
@@ -53,9 +53,11 @@ class KindPlan:
             seconds = sum(spec.seconds for spec in self.kind.specs)
             return seconds / 2 / 3600, 2 * seconds / 3600
         steps = sum(spec.run.steps for spec in self.kind.specs if spec.run.method.trained)
-        evaluations = len(self.kind.specs) / fit.setting.runs * fit.setting.devices / 3600
+        gangs = len(self.kind.specs) / fit.setting.runs
         least, most = (
-            steps * hours + evaluations * seconds
+            steps * hours
+            + (gangs * (cost.RUN_SECONDS + seconds) + cost.COMPILE_SECONDS)
+            * (fit.setting.devices / 3600)
             for hours, seconds in zip(fit.device_hours, fit.evaluation_seconds)
         )
         return least, most
