@@ -104,9 +104,8 @@ def _shapes(config: trainer.StepConfig, dtype: str, runs: int) -> tuple[Any, ...
     assert config.optimizer is not None  # of `step_config`
     (method,), optimizer = config.methods, config.optimizer
     base = base_shapes(config.model, dtype)
-    states = jax.eval_shape(
-        lambda base: (trainer.init_state([method] * runs, [0] * runs, optimizer, base),), base
-    )
+    one = jax.eval_shape(lambda base: (trainer.init_state([method], [0], optimizer, base),), base)
+    states = jax.tree.map(lambda x: jax.ShapeDtypeStruct((runs, *x.shape[1:]), x.dtype), one)
     key = jax.eval_shape(lambda: jax.random.key(0))
     inputs, _, *sums = jax.eval_shape(
         lambda *arguments: trainer.begin_step(config, *arguments), states, base, key
@@ -119,6 +118,7 @@ def resolved(method: Method) -> Method:
     return method.resolve(_LABELS, lambda text: list(text.encode())).without_initializer()
 
 
+@functools.lru_cache(maxsize=32)
 def base_shapes(config: T5Config, dtype: str) -> Tree:
     """Returns shapes of frozen weights in some dtype, as they are loaded."""
 
