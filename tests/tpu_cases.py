@@ -128,7 +128,7 @@ def cases():
 
 
 def largest(remat):
-    """What the gradients of T5 1.1 XXL need on each of 16 chips: 32 rows of 640, in bfloat16."""
+    """Needs of the gradients of T5 1.1 XXL on each of 16 chips: 32 rows of 640, in bfloat16."""
     run = Run(
         task="pocket_cb",
         model="t5_1_1_xxl",

@@ -25,7 +25,7 @@ def results():
 
 
 def compiled(*cases):
-    """What a process with libtpu writes of some cases."""
+    """Results of some cases, from a process with libtpu."""
     if importlib.util.find_spec("libtpu") is None:
         print(f"\n{MISSING}", file=sys.__stderr__)
         pytest.skip(MISSING)
