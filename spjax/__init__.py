@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # a test compares this list with what there is
+    from spjax.api.hardware import HardwarePlan as HardwarePlan
+    from spjax.api.hardware import plan as plan
     from spjax.api.methods import add_methods as add_methods
     from spjax.api.models import load_model as load_model
     from spjax.api.predictor import TextPredictor as TextPredictor
@@ -66,6 +68,7 @@ if TYPE_CHECKING:  # a test compares this list with what there is
 _FOLDER = Path(__file__).parent
 _MODULES = {
     "spjax.checkpoints.frozen_model": ("FrozenModel",),
+    "spjax.api.hardware": ("HardwarePlan", "plan"),
     "spjax.api.methods": ("add_methods",),
     "spjax.api.models": ("load_model",),
     "spjax.api.predictor": ("TextPredictor", "load_predictor"),

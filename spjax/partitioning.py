@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from spjax import trees
+from spjax import platforms, trees
 from spjax.files import default_cache_dir
 from spjax.models import T5Config
 from spjax.types import Tree
@@ -319,14 +319,14 @@ def for_devices(config: T5Config) -> T5Config:
 
     Logits, softmax, norms and losses are computed in float32 everywhere.
     """
-    if jax.default_backend() == "cpu":
+    if platforms.current() == "cpu":
         return config
     return dataclasses.replace(config, dtype="bfloat16")
 
 
 def positions_at_once() -> int:
     """Returns the encoder positions to run through the model at a time; 0 for any number."""
-    return _CPU_POSITIONS if jax.default_backend() == "cpu" else 0
+    return _CPU_POSITIONS if platforms.current() == "cpu" else 0
 
 
 def keep_compiled_programs() -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from spjax import config
 from spjax.cli import main
+from spjax.studies.hardware import topologies
+from spjax.studies.study import load_study
 
 ROOT = Path(__file__).parent.parent
 
@@ -16,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 def commands(path):
     """Every `spjax ...` command of a file, continued lines joined, comment signs dropped."""
     text = re.sub(r"\\\n#?\s*", " ", path.read_text())
-    found = re.findall(r"(?:\.venv/bin/)?spjax ((?:train|sweep|pretrain) --[^\n`#|]*)", text)
+    kinds = r"(?:train|sweep|pretrain) --|plan \S+ --topology="
+    found = re.findall(rf"(?:\.venv/bin/)?spjax ((?:{kinds})[^\n`#|]*)", text)
     return [shlex.split(command) for command in found]
 
 
@@ -48,6 +51,10 @@ def test_command(command, monkeypatch, capsys, tmp_path, checkpoint):
         assert "runs" in capsys.readouterr().out
         return
     args = main.make_parser().parse_args(main.rewrite_gin_flags(command))
+    if command[0] == "plan":  # compiles for minutes
+        study, _ = load_study(args.gin_file, args.gin_bindings)
+        assert study.arms and topologies.parse(args.topology).count
+        return
     name = "Run" if command[0] == "train" else "Pretrain"
     value, folder = config.load_with_folder(name, args.gin_file, args.gin_bindings)
     assert value and folder

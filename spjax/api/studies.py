@@ -262,15 +262,19 @@ def sweep(
     """
     is_one = isinstance(gin_file, (str, os.PathLike))
     files = [os.fspath(file) for file in ([gin_file] if is_one else gin_file)]  # type: ignore
-    texts = [f"{name} = {_plain(value)!r}" for name, value in (bindings or {}).items()]
     with python_messages():
         paths = [os.fspath(path) for path in search_paths]
-        planned = plan_study(files, texts, paths, output_dir, reuse)
+        planned = plan_study(files, gin_texts(bindings), paths, output_dir, reuse)
         outcome = planned.run(workers or local.default_workers())
     if outcome.stopped or not outcome.finished:
         raise RuntimeError(planned.report(outcome))
     text = finish_study(planned.folder, planned.study)
     return StudyResult(planned.folder, outcome.finished, outcome.failed, text)
+
+
+def gin_texts(bindings: Mapping[str, Any] | None) -> list[str]:
+    """Returns the texts "NAME = value" of bindings from Python."""
+    return [f"{name} = {_plain(value)!r}" for name, value in (bindings or {}).items()]
 
 
 def _plain(value: Any) -> Any:

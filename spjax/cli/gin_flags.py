@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 
-def gin_parser() -> argparse.ArgumentParser:
-    """Returns a parent parser with `--gin_file`, `--gin_bindings` and `--gin_search_paths`."""
+def gin_parser(positional: str = "") -> argparse.ArgumentParser:
+    """Returns a parent parser with `--gin_file`, `--gin_bindings` and `--gin_search_paths`.
+
+    Args:
+      positional: the name in the usage of files that stand without `--gin_file`; "" for none.
+    """
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument(
-        "--gin_file", action="append", required=True, help="repeatable; later files win"
-    )
+    help = "repeatable; later files win"
+    if positional:
+        parser.add_argument("gin_file", nargs="+", metavar=positional, help=help)
+    else:
+        parser.add_argument("--gin_file", action="append", required=True, help=help)
     parser.add_argument(
         "--gin_bindings",
         action="append",

@@ -1,4 +1,4 @@
-"""The command line: train, sweep, plot, report, pretrain and the other commands of spjax.
+"""The command line: train, sweep, plan, plot, report, pretrain and the others of spjax.
 
 Flags are T5X's: `--gin_file` (repeatable), `--gin.NAME=value`, `--gin_search_paths`. Modules are
 imported inside the commands, so that `spjax --help` answers at once.
@@ -20,6 +20,7 @@ from spjax.cli import (
     convert,
     eval,
     inspect,
+    plan,
     plot,
     predict,
     pretrain,
@@ -33,7 +34,8 @@ from spjax.cli.exit_codes import FAILED, INTERRUPTED, USAGE
 from spjax.cli.gin_flags import rewrite_gin_flags
 
 COMMANDS = (
-    *(train, sweep, plot, report, prompt_length, pretrain, cache, tasks, eval, predict, inspect),
+    *(train, sweep, plan, plot, report, prompt_length, pretrain, cache, tasks, eval, predict),
+    inspect,
     convert,
 )
 

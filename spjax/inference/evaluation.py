@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,7 +22,11 @@ from spjax.vocabularies.vocabulary import Vocabulary
 
 
 @functools.lru_cache(maxsize=32)
-def _decoder(config: T5Config, room: int, num_beams: int) -> Callable[..., jax.Array]:
+def decoder(config: T5Config, room: int, num_beams: int) -> Any:
+    """Returns the compiled function that writes up to `room` tokens for each row of a batch.
+
+    num_beams: of T5X's beam search; 0 for greedy decoding.
+    """
     model = T5(config)
 
     def decode(
@@ -80,7 +85,7 @@ def predict(
         injection = _softener(method)(stacked, base)
     # The cache of keys and values has a rounded length, so that tasks share compiled programs.
     room = max(8, 1 << (layout.target_length - 1).bit_length())
-    decode = _decoder(dataclasses.replace(config, dropout_rate=0.0), room, num_beams)
+    decode = decoder(dataclasses.replace(config, dropout_rate=0.0), room, num_beams)
     max_length, place = np.int32(layout.target_length), partitioning.of(base)
     batches = batching.eval_batches(
         split, layout, batch_size, positions=partitioning.positions_at_once()

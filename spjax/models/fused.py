@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from spjax import platforms
+
 KINDS = ("xla", "cudnn")
 MULTIPLE = 128  # of queries and keys: other lengths are not sound with a mask in all of cuDNN
 
@@ -45,10 +47,10 @@ def check(kind: str, heads: int, partitions: int) -> None:
     """
     if kind == "xla":
         return
-    if jax.default_backend() != "gpu":
+    if platforms.current() != "gpu":
         raise ValueError(
             "Run.attention is 'cudnn', which needs an NVIDIA GPU, and JAX runs on "
-            f"{jax.default_backend()}. Use 'xla'."
+            f"{platforms.current()}. Use 'xla'."
         )
     if heads % partitions:
         raise ValueError(

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spjax import platforms
 from spjax.types import Array, Tree
 
 DTYPES = ("float32", "bfloat16", "int8")
@@ -152,7 +153,7 @@ def _quantized_dot(x: Array, kernel: Quantized) -> jax.Array:
 def _product(x: Array, values: Array, turn: Callable[[Array], Array]) -> jax.Array:
     # Bound to x, the conversion happens where it is needed. Else it is moved out of the loop of
     # decoding and shared with the backward pass, and floats of all kernels stay in memory.
-    if jax.default_backend() == "cpu":  # where XLA drops barriers too early
+    if platforms.current() == "cpu":  # where XLA drops barriers too early
         # Nothing is greater than infinity, but XLA does not know.
         values = values + (x.reshape(-1)[0] > jnp.inf).astype(jnp.int8)
     else:

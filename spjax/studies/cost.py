@@ -14,9 +14,9 @@ STEP_SECONDS = 2e-3  # dispatch, batch assembly
 RUN_SECONDS = 1.0  # opening data and files, checkpoints
 COMPILE_SECONDS = 10.0  # once in a process for each group of runs with the same shapes
 # Texts of the pocket tasks are far shorter than the most that they are cut to.
-_TYPICAL_SHARE = 0.4
+TYPICAL_SHARE = 0.4
 # Evaluations score the validation set once per period; an example decodes a handful of tokens.
-_EXAMPLES_PER_EVALUATION = 300
+EXAMPLES_PER_EVALUATION = 300
 
 
 def typical(prompt_length: int, lengths: tuple[int, int]) -> tuple[int, int]:
@@ -26,7 +26,7 @@ def typical(prompt_length: int, lengths: tuple[int, int]) -> tuple[int, int]:
       prompt_length: P.
       lengths: the most input tokens, without prompt, and target tokens.
     """
-    inputs, targets = (math.ceil(_TYPICAL_SHARE * length) for length in lengths)
+    inputs, targets = (math.ceil(TYPICAL_SHARE * length) for length in lengths)
     return prompt_length + inputs, targets
 
 
@@ -48,7 +48,7 @@ def run_seconds(run: Any, config: T5Config, lengths: tuple[int, int]) -> float:
     evaluations = steps / max(run.eval_period, 1) + 1
     flops = forward * (
         passes * steps * run.batch_size
-        + evaluations * (run.eval_examples or _EXAMPLES_PER_EVALUATION)
+        + evaluations * (run.eval_examples or EXAMPLES_PER_EVALUATION)
     )
     return flops / FLOPS_PER_SECOND + steps * STEP_SECONDS + RUN_SECONDS
 

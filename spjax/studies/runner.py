@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spjax.files import write_text
-from spjax.studies import cost, plan, planner, results, reuse, run_folder
+from spjax.studies import cost, gang_widths, plan, results, reuse, run_folder
 from spjax.studies.executors.local import TRAIN, Local
 from spjax.studies.plan import RunSpec
 from spjax.studies.progress import Progress
@@ -71,7 +71,7 @@ def sweep(
       specs: its runs.
       folder: the study's folder; made if missing.
       workers: processes to use.
-      gang_width: runs to train side by side; 0 for what `planner.widths` finds.
+      gang_width: runs to train side by side; 0 for what `gang_widths.widths` finds.
       study_text: kept as `study.gin`.
       prepare: called with the runs that are left, if there are any, before a worker starts.
       train: dotted path "module:function" of what a worker calls with the run folders.
@@ -92,7 +92,7 @@ def sweep(
             write_text(folder / "study.gin", study_text)
             if left and prepare is not None:
                 prepare(left)
-            pending = plan.gangs(left, planner.widths(left, gang_width))
+            pending = plan.gangs(left, gang_widths.widths(left, gang_width))
             if pending:
                 workers = max(1, min(workers, len(pending)))
                 executor = Local(workers, folder / "logs", lock, train)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 
+from spjax import platforms
 from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.data.batching import chunk_shapes, packing
 from spjax.models import T5Config, fused
@@ -32,7 +32,7 @@ def steps_per_dispatch(
         2 * shape.rows * forward_flops(config, shape.length, shape.target_length)
         for shape in shapes
     )
-    short = jax.default_backend() != "cpu" and operations < _SHORT_STEP
+    short = platforms.current() != "cpu" and operations < _SHORT_STEP
     return _STEPS_PER_DISPATCH if short and parts == 1 else 1
 
 

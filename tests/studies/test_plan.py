@@ -15,7 +15,7 @@ from spjax.checkpoints.weights import weights
 from spjax.models.flops import forward_flops
 from spjax.models.sizes import SIZES, get_size
 from spjax.models.t5 import init_weights
-from spjax.studies import calibration, cost, plan, planner
+from spjax.studies import calibration, cost, gang_widths, plan
 from spjax.studies import study as study_module
 from spjax.studies.study import Arm, Study, load_study
 from tests.studies.fake_sweep import specs
@@ -191,17 +191,17 @@ def test_a_gang_is_as_wide_as_its_biggest_run_allows():
 def test_width_is_one_on_cpu_and_measured_elsewhere(monkeypatch):
     two = plan.expand(Study("s", [Arm("a", FILES, {"SEED": [0, 1]}, RUN)]))
     spec = two[0]
-    monkeypatch.setattr(planner.local, "has_accelerator", lambda: False)
-    assert planner.widths(two)(spec) == 1 and planner.widths(two, 3)(spec) == 3
-    monkeypatch.setattr(planner.local, "has_accelerator", lambda: True)
-    monkeypatch.setattr(planner, "calibrated", lambda spec: 5 * spec.positions + 1)
-    assert planner.widths(two)(spec) == 5 and planner.widths(two, 3)(spec) == 3
-    monkeypatch.setattr(planner, "calibrated", lambda spec: 7)
-    assert planner.widths(two)(spec) == 1
-    monkeypatch.setattr(planner, "calibrated", lambda spec: pytest.fail("measured"))
+    monkeypatch.setattr(gang_widths.local, "has_accelerator", lambda: False)
+    assert gang_widths.widths(two)(spec) == 1 and gang_widths.widths(two, 3)(spec) == 3
+    monkeypatch.setattr(gang_widths.local, "has_accelerator", lambda: True)
+    monkeypatch.setattr(gang_widths, "calibrated", lambda spec: 5 * spec.positions + 1)
+    assert gang_widths.widths(two)(spec) == 5 and gang_widths.widths(two, 3)(spec) == 3
+    monkeypatch.setattr(gang_widths, "calibrated", lambda spec: 7)
+    assert gang_widths.widths(two)(spec) == 1
+    monkeypatch.setattr(gang_widths, "calibrated", lambda spec: pytest.fail("measured"))
     full = (*FILES[:2], "gin_configs/methods/full_fine_tuning.gin")
     alone = plan.expand(Study("s", [Arm("a", full, {"SEED": [0, 1]}, RUN)]))
-    assert planner.widths(alone)(alone[0]) == 1
+    assert gang_widths.widths(alone)(alone[0]) == 1
 
 
 def test_calibration_stops_where_throughput_does_or_memory_is_full():
@@ -230,7 +230,7 @@ def test_a_calibration_is_kept(checkpoint, tmp_path, monkeypatch):
     assert calibration.calibrate_text(spec.text)["positions"] == 12345
     broken = dataclasses.replace(spec, text="Run.stepps = 3\n")
     with pytest.raises(RuntimeError, match="the calibration of .* failed:(.|\n)*stepps"):
-        planner.calibrated(broken)
+        gang_widths.calibrated(broken)
 
 
 def test_workers_stay_in_their_group():

@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-import jax
 import numpy as np
 
-from spjax import partitioning
+from spjax import partitioning, platforms
 from spjax.data.batching.batching import ROW_LENGTHS, smallest
 from spjax.data.batching.packing import ChunkShape, assign_positions
 from spjax.models import T5Config
@@ -60,7 +59,7 @@ def fastest(
     def cost(inputs: int, targets: int) -> float:
         return 2 * steps * forward_flops(config, inputs, targets, _SCORE_WEIGHT)
 
-    on_cpu = jax.default_backend() == "cpu"
+    on_cpu = platforms.current() == "cpu"
     return choose(
         batches,
         cost,
