@@ -1,0 +1,113 @@
+"""The executor slurm on a real Slurm cluster of one machine."""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from spjax.studies import runner
+from spjax.studies.executors.slurm import Slurm, _queue
+from tests.clusters import slurm_cluster
+from tests.studies import executor_battery
+from tests.studies.executor_battery import *  # noqa: F403
+from tests.studies.fake_sweep import specs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(tmp_path_factory):
+    """Starts the cluster for this file."""
+    folder = tmp_path_factory.mktemp("slurm")
+    with slurm_cluster.cluster(folder) as variables, pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        with slurm_cluster.without_delays():
+            yield folder
+
+
+@pytest.fixture
+def executor(cluster):
+    yield lambda **options: Slurm(**{"time": "5", "poll_seconds": 0.5, **options})
+    wait_for(lambda: not _queue())
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
+
+
+def steps(folder):
+    """Returns the numbers of steps in the checkpoints of fake runs."""
+    return [json.loads(p.read_text())["step"] for p in folder.glob("runs/*/checkpoint.json")]
+
+
+def scancel(*flags):
+    subprocess.run(["scancel", f"--user={os.environ.get('USER') or 'root'}", *flags], check=True)
+
+
+def test_the_driver_may_leave_and_a_cancelled_job_is_submitted_again(tmp_path, executor, table):
+    outcome = executor_battery.sweep(tmp_path, specs(8), executor(wait=False, workers=2))
+    assert outcome.left == 8 and not outcome.failed
+    report = runner.report(outcome, specs(8), tmp_path)
+    assert "8 runs wait or are trained without this process" in report
+    again = executor_battery.sweep(tmp_path, specs(8), executor(wait=False))
+    assert again.left == 8 - again.finished  # the same jobs: none was submitted twice
+    assert len(list(tmp_path.glob("jobs/*"))) == 1
+    wait_for(lambda: list(tmp_path.glob("runs/*/result.json")))
+    scancel("--state=PENDING")
+    wait_for(lambda: not _queue())
+    last = executor_battery.sweep(tmp_path, specs(8), executor())
+    assert last.finished == 8 and 0 < last.new < 8 and len(list(tmp_path.glob("jobs/*"))) == 2
+    assert (tmp_path / "results.csv").read_bytes() == table
+
+
+def test_a_job_whose_time_is_up_saves_its_run_and_goes_on(tmp_path, executor):
+    """A preempted job gets the same signal."""
+    plan = specs(1, steps=3000)
+    executor_battery.sweep(tmp_path / "slurm", plan, executor(wait=False))
+    wait_for(lambda: steps(tmp_path / "slurm"))
+    scancel("--signal=USR2")
+    log = tmp_path / "slurm" / "jobs"
+    wait_for(lambda: any("Requeued job" in p.read_text() for p in log.glob("*/*.out")))
+    executor_battery.sweep(tmp_path / "slurm", plan, executor())
+    executor_battery.sweep(tmp_path / "local", plan, executor_battery.Local(1))
+    local, slurm = (tmp_path / name / "results.csv" for name in ("local", "slurm"))
+    assert local.read_bytes() == slurm.read_bytes()
+    assert len(list(log.glob("*"))) == 1
+
+
+def test_settings_that_slurm_refuses(tmp_path, executor):
+    with pytest.raises(ValueError, match="sbatch did not take the jobs: (.|\n)*invalid partition"):
+        executor_battery.sweep(tmp_path, specs(2), executor(partition="absent"))
+
+
+def test_real_runs_with_a_time_limit_a_cancelled_job_and_a_killed_driver(sweeps):
+    """One run takes longer than the minute that its jobs have; one is cancelled."""
+    sweeps = sweeps(seeds=3, steps=60)
+    sweeps.run("local", "--workers=2")
+    flags = ("--executor=slurm", "--time=1", "--gin.Slurm.poll_seconds=1")
+    process = sweeps.start("slurm", *flags)
+    sweeps.wait_for(lambda: sweeps.finished("slurm") >= 1, process)
+    sweeps.kill(process)
+    scancel("--state=PENDING")
+    assert "6 of 6 runs finished" in sweeps.run("slurm", *flags)
+    wait_for(lambda: not _queue())
+    sweeps.check_ending("slurm")
+
+
+def test_the_time_limit_ends_a_job_after_it_has_saved_its_run(tmp_path, sweeps):
+    """A run of more than a minute in jobs of one minute: Slurm itself sends the signal."""
+    sweeps = sweeps(seeds=1, steps=20_000)
+    text = (tmp_path / "study.gin").read_text()
+    text = text.replace("[2, 5]", "[2]").replace('"EVAL_PERIOD": 20', '"EVAL_PERIOD": 20000')
+    text = text.replace('"Run.checkpoint_period": 10', '"Run.checkpoint_period": 20000')
+    (tmp_path / "study.gin").write_text(text)
+    sweeps.run("local", "--workers=1")
+    sweeps.run("slurm", "--executor=slurm", "--time=1", "--gin.Slurm.poll_seconds=1")
+    logs = [path.read_text() for path in Path(tmp_path).glob("slurm/study/jobs/*/*.out")]
+    assert sum(text.count("Requeued job") for text in logs) >= 1
+    sweeps.check_ending("slurm")
