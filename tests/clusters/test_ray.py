@@ -2,9 +2,12 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import ray
+import yaml
+from ray.autoscaler._private import util
 from ray.cluster_utils import Cluster
 
 from spjax.studies.executor import Site
@@ -13,6 +16,7 @@ from tests.studies import executor_battery
 from tests.studies.executor_battery import *  # noqa: F403
 from tests.studies.fake_sweep import specs
 
+ROOT = Path(__file__).parents[2]
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 
@@ -61,6 +65,14 @@ def test_a_machine_without_the_folder_is_told(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getcwd", lambda: "/absent")
     outcome = executor_battery.sweep(tmp_path, specs(1), Ray(address=cluster.address))
     assert "has no folder /absent: all machines of the cluster need" in outcome.stopped
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "scripts" / "launch").glob("ray_*.yaml")))
+def test_examples_of_clusters_fit_the_schema_of_ray(file):
+    config = yaml.safe_load(file.read_text())
+    util.validate_config(util.prepare_config(dict(config)))
+    with pytest.raises(Exception, match="'max_worker' was unexpected"):
+        util.validate_config(util.prepare_config({**config, "max_worker": 1}))
 
 
 def test_a_lost_machine_and_a_killed_driver_cost_nothing(cluster, sweeps):
