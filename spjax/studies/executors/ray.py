@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax import extras
 from spjax.studies.executor import Event, Executor, Site, setting
 from spjax.studies.worker_process import WorkerProcess
 
@@ -75,6 +74,8 @@ class Ray(Executor):
 
     def open(self, site: Site) -> None:
         """Connects to the cluster, or starts Ray on this machine."""
+        from spjax import extras
+
         ray = extras.import_module("ray", "ray", "the executor ray")
         self._site = site
         if not ray.is_initialized():

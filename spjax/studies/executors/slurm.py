@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from spjax import extras
 from spjax.files import append_line, write_json
 from spjax.studies.executor import Event, Executor, Site, setting
 from spjax.studies.worker_process import STOPPED, WorkerProcess
@@ -74,6 +73,8 @@ class Slurm(Executor):
 
     def open(self, site: Site) -> None:
         """Looks into the queue for jobs that an earlier call has submitted."""
+        from spjax import extras
+
         self._submitit = extras.import_module("submitit", "slurm", "the executor slurm")
         self._site, self._folder = site, site.folder.absolute() / "jobs"
         queue = _queue()
