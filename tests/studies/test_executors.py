@@ -1,13 +1,16 @@
 """Executors: their names, their settings, and the battery with those that need no cluster."""
 
 import signal
+import types
 from pathlib import Path
 
 import pytest
 
+from spjax import locks
 from spjax.cli import main
-from spjax.studies import devices, executors, run_folder, runner
+from spjax.studies import devices, executors, run_folder, runner, worker
 from spjax.studies.executor import settings
+from spjax.studies.executors import slurm
 from spjax.studies.executors.local import Local
 from spjax.studies.executors.slurm import Slurm
 from spjax.studies.study import load_executor, load_study
@@ -157,6 +160,26 @@ def test_a_worker_that_is_told_to_end_saves_its_runs_first(tmp_path):
         process.close()
     assert events[-1]["code"] == STOPPED and (folder / "checkpoint.json").exists()
     assert not (folder / "result.json").exists() and (tmp_path / "log").read_text() == ""
+
+
+def test_a_run_is_trained_by_one_worker_at_a_time(tmp_path, monkeypatch):
+    """As where a machine was taken for lost, or jobs of Slurm and local workers meet."""
+    monkeypatch.setattr(worker, "_PATIENCE_SECONDS", 0.1)
+    events, stop = [], types.SimpleNamespace(requested=False)
+    with locks.hold(tmp_path / ".lock"):
+        worker._work(pytest.fail, [tmp_path], lambda **event: events.append(event), stop)
+    assert events[0]["type"] == "failed" and "is being trained elsewhere" in events[0]["message"]
+
+
+def test_events_of_a_job_are_read_once_and_without_what_was_cut_off(tmp_path):
+    job = slurm._Job(tmp_path, 3)
+    assert job.events() == []
+    file = tmp_path / "events_3.jsonl"
+    file.write_text('{"type": "progress"}\n{"type": "pro{"type": "done"}\n{"type"')
+    assert job.events() == [{"type": "progress"}]
+    with open(file, "a") as more:
+        more.write(': "failed", "message": "no memory"}\n')
+    assert [event["type"] for event in job.events()] == ["failed"] and job.events() == []
 
 
 def test_a_gang_on_lost_machines_is_tried_again_and_again(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import getpass
 import json
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from spjax.files import append_line, write_json
+from spjax.files import append_line, read_json, write_json
 from spjax.studies.executor import Event, Executor, Site, setting
 from spjax.studies.worker_process import STOPPED, WorkerProcess
 
@@ -190,7 +191,11 @@ class _Job:
             return []
         lines = text[: text.rfind(b"\n") + 1]  # the last may be cut off
         self._read += len(lines)
-        return [json.loads(line) for line in lines.splitlines()]
+        events = []
+        for line in lines.splitlines():
+            with contextlib.suppress(ValueError):  # a line that a killed job has cut off
+                events.append(json.loads(line))
+        return events
 
     def failure(self, study_folder: Path) -> str:
         """Returns the message of a failure after which no other job has finished the runs."""
@@ -247,7 +252,7 @@ def _events_file(folder: Path, index: int) -> Path:
 
 
 def _read_gangs(path: Path) -> list[list[str]]:
-    gangs: list[list[str]] = json.loads(path.read_text(encoding="utf-8"))["gangs"]
+    gangs: list[list[str]] = read_json(path)["gangs"]
     return gangs
 
 
