@@ -17,6 +17,10 @@ from tests.studies.executor_battery import *  # noqa: F403
 from tests.studies.fake_sweep import specs
 
 ROOT = Path(__file__).parents[2]
+# JAX has begun when Ray forks; its children start other programs at once.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:os.fork", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 

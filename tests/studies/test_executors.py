@@ -129,7 +129,7 @@ def test_time_limits_are_read_as_sbatch_does(text, minutes):
 
 
 def test_settings_that_slurm_cannot_have():
-    for text in ("0", "tomorrow", "1:2:3:4"):
+    for text in ("0", "1", "tomorrow", "1:2:3:4"):
         with pytest.raises(ValueError, match=f"Slurm.time is '{text}'; use minutes, HH:MM:SS"):
             Slurm(time=text)
     with pytest.raises(ValueError, match="Slurm.nodes is 2: a run that spans several machines"):

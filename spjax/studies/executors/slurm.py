@@ -26,6 +26,7 @@ _GANGS = "gangs.json"
 _MOST_JOBS = 1000  # of an array; Slurm's MaxArraySize is 1001 by default
 _MOST_TIMEOUTS = 1000
 _SIGNAL_SECONDS = 120  # before the end of a job's time, to save its runs in
+_LEAST_MINUTES = 2  # Slurm may send the signal up to a minute early
 _SAVE_SECONDS = 100.0
 _PROGRESS_SECONDS = 5.0
 _SIGNALS = (-signal.SIGUSR1, -signal.SIGUSR2, -signal.SIGTERM)  # before the worker handles them
@@ -157,7 +158,7 @@ class Slurm(Executor):
             "mem": f"{self.memory_gb * 1024:.0f}MB" if self.memory_gb else None,
             "array_parallelism": self.workers or len(batch),
             "srun_args": [f"--cpus-per-task={self.cpus}"] if self.cpus else None,
-            "signal_delay_s": min(_SIGNAL_SECONDS, 30 * self._minutes),
+            "signal_delay_s": min(_SIGNAL_SECONDS, 15 * self._minutes),
             "additional_parameters": {"requeue": True, **self.options},
         }
         executor.update_parameters(**{name: x for name, x in values.items() if x is not None})
@@ -290,7 +291,7 @@ def _minutes(time: str) -> int:
     """Returns the minutes of a limit: MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS.
 
     Raises:
-      ValueError: it is another text, or no minute.
+      ValueError: it is another text, or too short.
     """
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
     if match:
@@ -301,9 +302,9 @@ def _minutes(time: str) -> int:
         else:
             hours, minutes, seconds = 0, *(*parts, 0)[:2]
         total = 1440 * int(days or 0) + 60 * hours + minutes + (seconds > 0)
-        if total:
+        if total >= _LEAST_MINUTES:
             return total
     raise ValueError(
-        f"Slurm.time is {time!r}; use minutes, HH:MM:SS or D-HH:MM:SS, such as 24:00:00, and a "
-        "minute or more."
+        f"Slurm.time is {time!r}; use minutes, HH:MM:SS or D-HH:MM:SS, such as 24:00:00, and "
+        f"{_LEAST_MINUTES} minutes or more: a job needs some before it is told to save its runs."
     )
