@@ -121,7 +121,11 @@ class Sweeps:
         """Compares the results with those of a local sweep, and looks for processes left over."""
         local, other = (self.folder / x / "study" / "results.csv" for x in ("local", name))
         assert local.read_bytes() == other.read_bytes()
-        self.wait_for(lambda: not kill_battery.living(self.mark), seconds=20)
+        end = time.monotonic() + 20
+        while left := kill_battery.living(self.mark):
+            names = [Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in left]
+            assert time.monotonic() < end, names
+            time.sleep(0.2)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from spjax import subprocesses
 from spjax.studies.executor import Event, Executor, Site, setting
 from spjax.studies.worker_process import WorkerProcess
 
@@ -32,6 +33,9 @@ class Host:
                     "file system."
                 )
         os.environ.update(variables)
+        # Ray lets an actor live on whose raylet was killed, and others take its gang over.
+        os.environ[subprocesses.VARIABLE] = str(os.getppid())
+        subprocesses.exit_with_parent()
         os.chdir(working_folder)  # paths in configurations may be relative to it
         self._process = WorkerProcess(Path(folder) / "logs" / log, train)
 
