@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
@@ -41,7 +40,7 @@ def wait_for(condition, seconds=120):
 
 
 def steps(folder):
-    """Returns the numbers of steps in the checkpoints of fake runs."""
+    """Returns the steps of the checkpoints of fake runs."""
     return [json.loads(p.read_text())["step"] for p in folder.glob("runs/*/checkpoint.json")]
 
 
@@ -65,19 +64,22 @@ def test_the_driver_may_leave_and_a_cancelled_job_is_submitted_again(tmp_path, e
     assert (tmp_path / "results.csv").read_bytes() == table
 
 
-def test_a_job_whose_time_is_up_saves_its_run_and_goes_on(tmp_path, executor):
-    """A preempted job gets the same signal."""
-    plan = specs(1, steps=3000)
-    executor_battery.sweep(tmp_path / "slurm", plan, executor(wait=False))
-    wait_for(lambda: steps(tmp_path / "slurm"))
-    scancel("--signal=USR2")
-    log = tmp_path / "slurm" / "jobs"
-    wait_for(lambda: any("Requeued job" in p.read_text() for p in log.glob("*/*.out")))
-    executor_battery.sweep(tmp_path / "slurm", plan, executor())
-    executor_battery.sweep(tmp_path / "local", plan, executor_battery.Local(1))
-    local, slurm = (tmp_path / name / "results.csv" for name in ("local", "slurm"))
-    assert local.read_bytes() == slurm.read_bytes()
-    assert len(list(log.glob("*"))) == 1
+@pytest.mark.parametrize("limit, count", [("5", 3000), ("2", 50_000)])
+def test_a_job_whose_time_is_up_saves_its_run_and_goes_on(tmp_path, executor, limit, count):
+    """The signal comes from `scancel`, and then from Slurm, as a run takes longer than its job."""
+    _, spec = specs(2, steps=count)  # two milliseconds a step at least
+    executor_battery.sweep(tmp_path, [spec], executor(wait=False, time=limit))
+    wait_for(lambda: steps(tmp_path))
+    if limit == "5":
+        scancel("--signal=USR2")
+    outputs = tmp_path / "jobs"
+    wait_for(lambda: any("Requeued job" in p.read_text() for p in outputs.glob("*/*.out")))
+    (saved,) = steps(tmp_path)
+    assert 0 < saved < count
+    assert executor_battery.sweep(tmp_path, [spec], executor(time=limit)).finished == 1
+    value = pow(16807, count, 2147483647)  # what a run that was not interrupted comes to
+    assert spec.result(tmp_path)["test"]["score"] == value % 1000 / 10
+    assert len(list(outputs.glob("*"))) == 1
 
 
 def test_settings_that_slurm_refuses(tmp_path, executor):
@@ -96,18 +98,4 @@ def test_real_runs_with_cancelled_jobs_and_a_killed_driver(sweeps):
     scancel("--state=PENDING")
     assert "6 of 6 runs finished" in sweeps.run("slurm", *flags)
     wait_for(lambda: not _queue())
-    sweeps.check_ending("slurm")
-
-
-def test_the_time_limit_ends_a_job_after_it_has_saved_its_run(tmp_path, sweeps):
-    """A run of some minutes in jobs of two: Slurm itself sends the signal."""
-    sweeps = sweeps(seeds=1, steps=20_000)
-    text = (tmp_path / "study.gin").read_text()
-    text = text.replace("[2, 5]", "[2]").replace('"EVAL_PERIOD": 20', '"EVAL_PERIOD": 20000')
-    text = text.replace('"Run.checkpoint_period": 10', '"Run.checkpoint_period": 20000')
-    (tmp_path / "study.gin").write_text(text)
-    sweeps.run("local", "--workers=1")
-    sweeps.run("slurm", "--executor=slurm", "--time=2", "--gin.Slurm.poll_seconds=1")
-    logs = [path.read_text() for path in Path(tmp_path).glob("slurm/study/jobs/*/*.out")]
-    assert sum(text.count("Requeued job") for text in logs) >= 1
     sweeps.check_ending("slurm")
