@@ -89,9 +89,9 @@ def train_one(number: int, method: str, bindings: dict[str, Any], folder: Path) 
 
 def soak(runs: int, every: int, steps: int, folder: Path) -> list[dict[str, Any]]:
     """Rows of the table: after the first run, and after every so many."""
-    from spjax.studies.executors import local
+    from spjax.studies import devices
 
-    local.keep_memory()
+    devices.keep_memory()
     rows, begin = [], time.monotonic()
     for number, (method, bindings) in zip(range(1, runs + 1), binding_sets(steps)):
         train_one(number, method, bindings, folder)

@@ -32,8 +32,22 @@ _SLOW |= {"test_documents.py", "test_decoding.py"}
 
 
 def pytest_addoption(parser):
-    """Adds the flag that runs all tests."""
+    """Adds the flags that run all tests."""
     parser.addoption("--slow", action="store_true", help="also run the tests marked as slow")
+    parser.addoption("--clusters", action="store_true", help="also run those in tests/clusters")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leaves out the tests on clusters, which need Ray, Slurm, and many minutes."""
+    if collection_path.name == "clusters" and not config.getoption("--clusters"):
+        return True
+    return None
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Says what was left out."""
+    if not config.getoption("--clusters"):
+        terminalreporter.line("LEFT OUT: Ray and Slurm; ./scripts/test_clusters.sh tests them.")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -19,7 +19,7 @@ from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.models import quantization
 from spjax.models.sizes import SIZES, get_size
 from spjax.studies import plan
-from spjax.studies.executors import local
+from spjax.studies.executors.local import Local
 from spjax.studies.study import Arm, Study
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def recommend_prompt_length(
       tolerance: points of the score that count as no gain.
       learning_rate: of Adam; by default a tenth of the root mean square of the model's embedding.
       output_dir: the runs get a folder in it.
-      workers: processes; one for each core by default.
+      workers: processes; by default one for each accelerator, or for each core.
 
     Raises:
       ValueError: an argument is not allowed, or the model or task cannot be used.
@@ -130,8 +130,9 @@ def recommend_prompt_length(
     task = data if isinstance(data, Task) else load_task(data)
     with python_messages():
         study = _study(model, task, lengths, seeds, steps, batch_size, learning_rate)
-        planned = studies.PlannedStudy(study, plan.expand(study), Path(output_dir) / study.name)
-        outcome = planned.run(workers or local.default_workers())
+        folder, executor = Path(output_dir) / study.name, Local(workers or 0)
+        planned = studies.PlannedStudy(study, plan.expand(study), folder, executor)
+        outcome = planned.run()
     if outcome.stopped or outcome.failed or not outcome.finished:
         raise RuntimeError(planned.report(outcome))
     studies.finish_study(planned.folder, study)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from spjax import config
 from spjax.api.messages import python_messages
-from spjax.studies import plan, runner
-from spjax.studies.executors import local
+from spjax.studies import executors, plan, runner
+from spjax.studies.executor import Executor
 from spjax.studies.plan import RunSpec
 from spjax.studies.results import RUNS, check_folder
 from spjax.studies.runner import Outcome
-from spjax.studies.study import Study, load_stored_study, load_study
+from spjax.studies.study import Study, load_executor, load_stored_study, load_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,19 +30,22 @@ class PlannedStudy:
       study: what the gin files say.
       specs: its runs.
       folder: that it is trained in.
+      executor: that trains it.
       reused: other study folders, whose finished runs are copied where they are the same.
     """
 
     study: Study
     specs: Sequence[RunSpec]
     folder: Path
+    executor: Executor
     reused: Sequence[Path] = ()
 
-    def estimate(self, workers: int) -> str:
+    def estimate(self) -> str:
         """Returns the runs that are left and their time, as a table."""
+        workers = self.executor.expected_workers()
         return runner.estimate(self.specs, self.folder, workers, self.reused)
 
-    def run(self, workers: int) -> Outcome:
+    def run(self) -> Outcome:
         """Trains what is not finished, in worker processes.
 
         Raises:
@@ -52,7 +55,7 @@ class PlannedStudy:
             self.study.name,
             self.specs,
             self.folder,
-            workers=workers,
+            executor=self.executor,
             gang_width=self.study.gang_width,
             study_text=config.config_str(self.study),
             prepare=runner.prepare_data,
@@ -102,6 +105,7 @@ def plan_study(
     search_paths: Sequence[str],
     output_dir: str | os.PathLike[str],
     reuse: Sequence[str | os.PathLike[str]] = (),
+    executor: str = executors.DEFAULT,
 ) -> PlannedStudy:
     """Reads a study's gin files and lists its runs.
 
@@ -111,20 +115,22 @@ def plan_study(
       search_paths: folders with gin files.
       output_dir: the study gets a folder in it.
       reuse: other study folders, whose finished runs are copied where they are the same.
+      executor: name of a file in `spjax/studies/executors/`, without `.py`.
 
     Raises:
-      ValueError: a file, binding or figure is not known or not allowed.
+      ValueError: a file, binding, executor or figure is not known or not allowed.
     """
     from spjax.analysis import figures
 
     study, overrides = load_study(gin_files, bindings, search_paths)
+    chosen = load_executor(executor, gin_files, bindings, search_paths)
     for name in study.figures:
         figures.get(name)
     specs = plan.expand(study, overrides, search_paths)
     sources = [Path(source) for source in reuse]
     for source in sources:
         check_folder(source, RUNS)
-    return PlannedStudy(study, specs, Path(output_dir) / study.name, sources)
+    return PlannedStudy(study, specs, Path(output_dir) / study.name, chosen, sources)
 
 
 def finish_study(folder: Path, study: Study, figures: Sequence[str] = ()) -> str:
@@ -242,6 +248,7 @@ def sweep(
     workers: int | None = None,
     search_paths: Sequence[str | os.PathLike[str]] = (),
     reuse: Sequence[str | os.PathLike[str]] = (),
+    executor: str = executors.DEFAULT,
 ) -> StudyResult:
     """Runs a study: trains what is not finished, writes the table, draws the figures.
 
@@ -249,12 +256,13 @@ def sweep(
       gin_file: one or several files that bind `Study` and `Arm`; those of spjax are found under
         names such as "experiments/pocket/quickstart.gin".
       bindings: values by macro or "Configurable.parameter" that win over the files; a list for an
-        axis replaces its values.
+        axis replaces its values. "Ray.cpus" and the like are settings of the executor.
       output_dir: the study gets a folder in it.
-      workers: processes; one for each core by default.
+      workers: by default one for each accelerator, or for each core.
       search_paths: further folders with gin files.
       reuse: other study folders: a run that one of them has finished, of the same configuration,
         weights, data and code, is copied and not trained again.
+      executor: "local" for this machine, "ray" or "slurm" for a cluster.
 
     Raises:
       ValueError: something in the files cannot be used.
@@ -264,8 +272,13 @@ def sweep(
     files = [os.fspath(file) for file in ([gin_file] if is_one else gin_file)]  # type: ignore
     with python_messages():
         paths = [os.fspath(path) for path in search_paths]
-        planned = plan_study(files, gin_texts(bindings), paths, output_dir, reuse)
-        outcome = planned.run(workers or local.default_workers())
+        texts = gin_texts(bindings)
+        if workers is not None:
+            texts.append(f"{executors.get(executor).__name__}.workers = {workers}")
+        planned = plan_study(files, texts, paths, output_dir, reuse, executor)
+        outcome = planned.run()
+    if outcome.left and not outcome.finished and not outcome.stopped:
+        return StudyResult(planned.folder, 0, outcome.failed, planned.report(outcome))
     if outcome.stopped or not outcome.finished:
         raise RuntimeError(planned.report(outcome))
     text = finish_study(planned.folder, planned.study)

@@ -27,10 +27,9 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 def pretrain_model(args: argparse.Namespace) -> int:
     """Pre-trains or adapts a model in MODEL_DIR, continuing where a call was interrupted."""
     from spjax import config, multihost
-    from spjax.studies import run_folder
-    from spjax.studies.executors import local
+    from spjax.studies import devices, run_folder
 
-    local.keep_memory()
+    devices.keep_memory()
     multihost.initialize()
     is_primary = multihost.is_primary()
     recipe, folder = _load_recipe(args)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from spjax.cli import gin_flags
 from spjax.cli.exit_codes import FAILED, INTERRUPTED
+from spjax.studies import executors
+from spjax.studies.executor import settings
 
 
 def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -25,27 +29,73 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="STUDY_FOLDER",
         help="copy its finished runs that are the same; may be repeated",
     )
-    parser.add_argument("--workers", type=_positive, help="processes; one for each core by default")
     parser.add_argument("--dry_run", action="store_true", help="print the runs and their cost only")
+    parser.add_argument(
+        "--executor",
+        default=executors.DEFAULT,
+        help=f"where runs are trained: {', '.join(executors.names())}",
+    )
+    for name, uses in _settings().items():
+        field = next(iter(uses.values()))
+        text = f"{field.metadata['help']} ({', '.join(uses)})"
+        if isinstance(field.default, bool):
+            parser.add_argument(f"--{name}", action="store_const", const="True", help=text)
+            parser.add_argument(f"--no_{name}", dest=name, action="store_const", const="False")
+        else:
+            kind = _positive if name == "workers" else str
+            parser.add_argument(f"--{name}", type=kind, metavar="VALUE", help=text)
+
+
+def _settings() -> dict[str, dict[str, dataclasses.Field[Any]]]:
+    """Returns the settings of executors that are flags: by name, and then by executor."""
+    flags: dict[str, dict[str, dataclasses.Field[Any]]] = {}
+    for executor in executors.names():
+        for name, field in settings(executors.get(executor)).items():
+            if isinstance(field.default, (bool, int, float, str)):
+                flags.setdefault(name, {})[executor] = field
+    return flags
+
+
+def _bindings(args: argparse.Namespace) -> list[str]:
+    """Returns the flags of the executor as bindings of gin.
+
+    Raises:
+      ValueError: the executor has no such setting.
+    """
+    owner = executors.get(args.executor).__name__
+    bindings = []
+    for name, uses in _settings().items():
+        if (value := getattr(args, name)) is None:
+            continue
+        if args.executor not in uses:
+            raise ValueError(
+                f"--{name} is no setting of the executor {args.executor!r}, but of "
+                f"{' and '.join(uses)}; choose one of them with --executor."
+            )
+        is_text = isinstance(uses[args.executor].default, str)
+        bindings.append(f"{owner}.{name} = {value!r}" if is_text else f"{owner}.{name} = {value}")
+    return bindings
 
 
 def sweep(args: argparse.Namespace) -> int:
     """Runs a study: trains what is not finished, prints the table, draws the figures."""
     from spjax.api import studies
     from spjax.studies import runner
-    from spjax.studies.executors import local
 
-    paths = gin_flags.search_paths(args)
     planned = studies.plan_study(
-        args.gin_file, args.gin_bindings, paths, args.output_dir, args.reuse
+        args.gin_file,
+        [*args.gin_bindings, *_bindings(args)],
+        gin_flags.search_paths(args),
+        args.output_dir,
+        args.reuse,
+        args.executor,
     )
-    workers = args.workers or local.default_workers()
-    estimate = planned.estimate(workers)
+    estimate = planned.estimate()
     if args.dry_run:
         print(estimate)
         return 0
     print(estimate.splitlines()[-1], flush=True)
-    outcome = planned.run(workers)
+    outcome = planned.run()
     report = planned.report(outcome)
     if outcome.stopped not in ("", runner.INTERRUPTED):
         print(f"spjax: error: {report}", file=sys.stderr)

@@ -25,9 +25,9 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 def train(args: argparse.Namespace) -> int:
     """Trains one run in MODEL_DIR, continuing where an earlier call was interrupted."""
     from spjax import multihost
-    from spjax.studies.executors import local
+    from spjax.studies import devices
 
-    local.keep_memory()
+    devices.keep_memory()
     multihost.initialize()
     from spjax.api import run_folders
 

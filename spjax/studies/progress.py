@@ -11,6 +11,7 @@ from spjax.studies.plan import RunSpec, seconds
 
 _PLAIN_SECONDS = 10.0
 _LIVE_SECONDS = 0.5
+_MOST_WORKERS = 16  # that are shown
 
 
 class Progress:
@@ -20,9 +21,9 @@ class Progress:
     have compared with the clock so far.
     """
 
-    def __init__(self, total: int, finished: int, cost_left: float, workers: int) -> None:
-        """Args: runs in all; finished before; estimated seconds of the rest; processes."""
-        self.total, self.finished, self.workers = total, finished, workers
+    def __init__(self, total: int, finished: int, cost_left: float) -> None:
+        """Args: runs in all; finished before; estimated seconds of the rest."""
+        self.total, self.finished = total, finished
         self.cost_left, self.cost_done, self.failed = cost_left, 0.0, 0
         self.current: dict[int, tuple[list[RunSpec], dict[str, Any]]] = {}
         self.start = self.shown = time.monotonic()
@@ -51,7 +52,12 @@ class Progress:
             self.current[worker] = (self.current[worker][0], event)
 
     def end(self, worker: int, state: str) -> None:
-        """Notes that a worker has ended its gang: "done", "failed", or "again" for another try."""
+        """Notes that a worker's gang is over.
+
+        Args:
+          worker: its number.
+          state: "done", "failed", "left" to others, or "again" for another try.
+        """
         gang, _ = self.current.pop(worker)
         if state == "again":
             return
@@ -59,7 +65,7 @@ class Progress:
         if state == "done":
             self.cost_done += seconds(gang)
             self.finished += len(gang)
-        else:
+        elif state == "failed":
             self.failed += len(gang)
 
     def show(self, force: bool = False) -> None:
@@ -69,7 +75,9 @@ class Progress:
             return
         self.shown = now
         if self.live is None:
-            names = "; ".join(self._describe(worker) for worker in sorted(self.current))
+            names = "; ".join(self._describe(worker) for worker in self._shown_workers())
+            more = max(len(self.current) - _MOST_WORKERS, 0)
+            names += f"; {more} more" if more else ""
             print(f"{self._summary()}. Now: {names or '-'}", file=self.out, flush=True)
         else:
             self.live.update(self._table(), refresh=True)
@@ -92,6 +100,11 @@ class Progress:
         elapsed = cost.duration(time.monotonic() - self.start)
         return f"{self.finished}/{self.total} runs finished{failed}, {elapsed} elapsed, {time_left}"
 
+    def _shown_workers(self) -> list[int]:
+        """Returns some workers, those first that have begun."""
+        waits = {worker: not event["steps"] for worker, (_, event) in self.current.items()}
+        return sorted(sorted(waits, key=lambda worker: (waits[worker], worker))[:_MOST_WORKERS])
+
     def _describe(self, worker: int) -> str:
         gang, event = self.current[worker]
         labels = gang[0].labels
@@ -109,7 +122,7 @@ class Progress:
         rows = Table.grid(padding=(0, 2))
         whole = ProgressBar(total=max(self.total, 1), completed=self.finished, width=24)
         rows.add_row("sweep", whole, self._summary())
-        for worker in sorted(self.current):
+        for worker in self._shown_workers():
             event = self.current[worker][1]
             bar = ProgressBar(total=max(event["steps"], 1), completed=event["step"], width=24)
             rows.add_row(f"worker {worker}", bar, self._describe(worker))

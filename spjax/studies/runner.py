@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from spjax.files import write_text
 from spjax.studies import cost, gang_widths, plan, results, reuse, run_folder
-from spjax.studies.executors.local import TRAIN, Local
+from spjax.studies.executor import TRAIN, Event, Executor, Site
 from spjax.studies.plan import RunSpec
 from spjax.studies.progress import Progress
 
+_log = logging.getLogger(__name__)
+
 INTERRUPTED = "interrupted"
 _ATTEMPTS = 2  # a process may be killed for reasons outside the run
+_LOSSES = 20  # of machines under one gang, which are replaced
 _RESULTS_SECONDS = 30.0
 _TICK_SECONDS = 0.5
 
@@ -30,6 +35,7 @@ class Outcome:
       new: number of them that this sweep added.
       reused: folders in other studies that finished runs were copied from, by run key.
       failed: error message by run key.
+      left: number of runs that go on without this process.
       stopped: the reason why the sweep stopped early, else "".
     """
 
@@ -37,6 +43,7 @@ class Outcome:
     new: int = 0
     reused: dict[str, Path] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    left: int = 0
     stopped: str = ""
 
 
@@ -54,7 +61,7 @@ def sweep(
     specs: Sequence[RunSpec],
     folder: Path,
     *,
-    workers: int,
+    executor: Executor,
     gang_width: int = 0,
     study_text: str = "",
     prepare: Callable[[Sequence[RunSpec]], None] | None = None,
@@ -70,7 +77,7 @@ def sweep(
       name: of the study.
       specs: its runs.
       folder: the study's folder; made if missing.
-      workers: processes to use.
+      executor: that trains them; it is closed at the end.
       gang_width: runs to train side by side; 0 for what `gang_widths.widths` finds.
       study_text: kept as `study.gin`.
       prepare: called with the runs that are left, if there are any, before a worker starts.
@@ -78,7 +85,8 @@ def sweep(
       reused: other study folders, whose finished runs are copied where they are the same.
 
     Raises:
-      ValueError: the folder cannot be written, or another sweep is at work in it; or as `prepare`.
+      ValueError: the folder cannot be written, or another sweep is at work in it; or as `prepare`
+        and `Executor.open`.
     """
     run_folder.probe(folder)
     with run_folder.lock(folder) as lock:
@@ -90,15 +98,11 @@ def sweep(
             done |= set(outcome.reused)
             left = _unfinished(specs, done)
             write_text(folder / "study.gin", study_text)
-            if left and prepare is not None:
-                prepare(left)
-            pending = plan.gangs(left, gang_widths.widths(left, gang_width))
-            if pending:
-                workers = max(1, min(workers, len(pending)))
-                executor = Local(workers, folder / "logs", lock, train)
-                with Progress(len(specs), len(done), plan.seconds(left), workers) as progress:
-                    queue = plan.Queue(pending)
-                    _Loop(name, specs, folder, executor, progress, queue, outcome).run()
+            if left:
+                with contextlib.closing(executor):
+                    executor.open(Site(folder, lock, train))
+                    work = _Work(name, specs, folder, lock, gang_width, prepare)
+                    _train(work, left, executor, outcome)
             results.write(name, specs, folder)
         except OSError as error:
             if not (problem := run_folder.disk_problem(error)):
@@ -107,6 +111,47 @@ def sweep(
         outcome.finished = len(finished_keys(specs, folder))
         outcome.new = outcome.finished - len(done)
         return outcome
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """Arguments of `sweep`, and the descriptor of the lock."""
+
+    name: str
+    specs: Sequence[RunSpec]
+    folder: Path
+    lock: int
+    gang_width: int
+    prepare: Callable[[Sequence[RunSpec]], None] | None
+
+
+def _train(work: _Work, left: Sequence[RunSpec], executor: Executor, outcome: Outcome) -> None:
+    """Trains the runs that are left, but for those that a worker is at already."""
+    by_key = {spec.key: spec for spec in left}
+    running = [[by_key[key] for key in keys if key in by_key] for keys in executor.running()]
+    busy = {spec.key for gang in running for spec in gang}
+    waiting = _unfinished(left, busy)
+    if waiting and work.prepare is not None:
+        work.prepare(waiting)
+    pending = plan.gangs(waiting, _widths(waiting, work.gang_width, executor))
+    first, count = len(running), executor.size(len(pending)) if pending else 0
+    finished = len(work.specs) - len(left)
+    with Progress(len(work.specs), finished, plan.seconds(left)) as progress:
+        loop = _Loop(work, executor, progress, plan.Queue(pending), outcome)
+        for worker, gang in enumerate(running):
+            if gang:  # else none of its runs is of this study any more
+                loop.begin(worker, gang)
+        loop.run(range(first, first + count))
+
+
+def _widths(
+    specs: Sequence[RunSpec], gang_width: int, executor: Executor
+) -> Callable[[RunSpec], int]:
+    if executor.measures:
+        return gang_widths.widths(specs, gang_width, getattr(executor, "devices_per_worker", 1))
+    if not gang_width:
+        _log.info("gangs are not measured on a cluster; Study.gang_width sets their width")
+    return lambda spec: gang_width or 1
 
 
 def prepare_data(specs: Sequence[RunSpec]) -> None:
@@ -130,52 +175,61 @@ class _Loop:
 
     def __init__(
         self,
-        name: str,
-        specs: Sequence[RunSpec],
-        folder: Path,
-        executor: Local,
+        work: _Work,
+        executor: Executor,
         progress: Progress,
         queue: plan.Queue,
         outcome: Outcome,
     ) -> None:
-        self.name, self.specs, self.folder = name, specs, folder
+        self.work, self.folder = work, work.folder
         self.executor, self.progress, self.queue = executor, progress, queue
         self.outcome = outcome
         self.gangs: dict[int, list[RunSpec]] = {}
         self.groups: dict[int, tuple[Any, ...]] = {}
         self.ready: set[int] = set()
-        self.attempts: dict[str, int] = {}
+        self.attempts: Counter[str] = Counter()
+        self.losses: Counter[str] = Counter()
+        self.starts: Counter[int] = Counter()  # that were lost, in a row
         self.written = time.monotonic()
 
-    def run(self) -> None:
-        """Runs until all is done, or stopped; never leaves a process behind."""
+    def run(self, workers: Iterable[int]) -> None:
+        """Starts these workers and runs until all is done, or stopped."""
         try:
-            for worker in range(self.executor.workers):
+            for worker in workers:
                 self.executor.start(worker)
             while not self.outcome.stopped and (self.gangs or len(self.queue)):
-                if run_folder.is_gone(self.folder, self.executor.lock):  # before runs are put there
+                if run_folder.is_gone(self.folder, self.work.lock):  # before runs are put there
                     raise ValueError(run_folder.gone_message(self.folder))
                 for worker, event in self.executor.events(_TICK_SECONDS):
                     self.handle(worker, event)
                 self.progress.show()
                 if time.monotonic() - self.written > _RESULTS_SECONDS:
-                    results.write(self.name, self.specs, self.folder)
+                    results.write(self.work.name, self.work.specs, self.folder)
                     self.written = time.monotonic()
         except KeyboardInterrupt:
             self.outcome.stopped = INTERRUPTED
-        finally:
-            self.executor.close()
         if not self.outcome.stopped:
             self.progress.show(force=True)
 
-    def handle(self, worker: int, event: dict[str, Any]) -> None:
+    def begin(self, worker: int, gang: list[RunSpec]) -> None:
+        """Notes the gang that a worker is at."""
+        self.ready.add(worker)
+        self.gangs[worker] = gang
+        self.progress.begin(worker, gang)
+
+    def handle(self, worker: int, event: Event) -> None:
         """Acts on one event of a worker."""
         kind = event["type"]
         if kind == "progress":
             self.progress.update(worker, event)
         elif kind == "ready":
             self.ready.add(worker)
+            del self.starts[worker]
             self.give(worker)
+        elif kind == "died":
+            self.died(worker, event["message"], event.get("lost", False))
+        elif worker not in self.gangs:
+            pass  # of a gang without a run of this study
         elif kind == "done":
             self.end(worker, "done")
             self.give(worker)
@@ -184,20 +238,20 @@ class _Loop:
                 self.outcome.stopped = run_folder.disk_message(event["disk"], self.folder)
             self.fail(worker, event["message"])
             self.give(worker)
-        elif kind == "died":
-            self.died(worker, event["message"])
+        elif kind == "left":
+            self.outcome.left += len(self.end(worker, "left"))
 
     def give(self, worker: int) -> None:
         """Hands the next gang to a free worker."""
-        others = [self.groups[other] for other in self.gangs]
-        gang = self.queue.take(self.groups.get(worker), others)
+        others = [self.groups[other] for other in self.gangs if other in self.groups]
+        gang = self.queue.take(self.groups.get(worker), others if self.executor.is_warm else ())
         if gang is None:
             return
         folders = [spec.folder(self.folder) for spec in gang]
         for spec, folder in zip(gang, folders):
             run_folder.prepare(folder, spec.text)
-        self.gangs[worker], self.groups[worker] = gang, gang[0].group
-        self.progress.begin(worker, gang)
+        self.groups[worker] = gang[0].group
+        self.begin(worker, gang)
         self.executor.submit(worker, folders)
 
     def end(self, worker: int, state: str) -> list[RunSpec]:
@@ -210,21 +264,26 @@ class _Loop:
         for spec in self.end(worker, "failed"):
             self.outcome.failed[spec.key] = message
 
-    def died(self, worker: int, message: str) -> None:
-        """Restarts a worker; its gang gets one more chance."""
+    def died(self, worker: int, message: str, is_lost: bool) -> None:
+        """Replaces a worker; its gang gets another chance, and many where its machine is lost."""
         if worker not in self.ready:
-            self.outcome.stopped = f"worker {worker} could not start: {message}"
-            return
+            self.starts[worker] += 1
+            if not is_lost or self.starts[worker] == _LOSSES:
+                self.outcome.stopped = f"worker {worker} could not start: {message}"
+                return
         self.ready.discard(worker)
-        if worker in self.gangs:
-            key = self.gangs[worker][0].key
-            self.attempts[key] = self.attempts.get(key, 0) + 1
-            if self.attempts[key] < _ATTEMPTS:
+        if gang := self.gangs.get(worker):
+            key = gang[0].key
+            counts, most = (self.losses, _LOSSES) if is_lost else (self.attempts, _ATTEMPTS)
+            counts[key] += 1
+            if counts[key] < most:
                 self.queue.put_back(self.end(worker, "again"))
             else:
-                self.fail(worker, f"{message} ({_ATTEMPTS} attempts)")
+                self.fail(worker, f"{message} ({most} attempts)")
         if len(self.queue):
             self.executor.start(worker)
+        for idle in sorted(self.ready - self.gangs.keys()):
+            self.give(idle)  # before there is room for a new worker
 
 
 def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
@@ -238,10 +297,15 @@ def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
                 f"{folder}; the same command continues with the rest."
             ),
         ]
-    elif not outcome.new and not outcome.reused and not outcome.failed:
+    elif not (outcome.new or outcome.reused or outcome.failed or outcome.left):
         lines = [f"Nothing to do: {outcome.finished} runs finished in {folder}."]
     else:
         lines = [f"{outcome.finished} of {len(specs)} runs finished in {folder}."]
+    if outcome.left:
+        lines.append(
+            f"{outcome.left} runs wait or are trained without this process; the same command "
+            "collects them, and starts again what is missing."
+        )
     places = Counter(str(source.parent.parent) for source in outcome.reused.values())
     lines += [
         f"{count} of them were copied from {place} (see {reuse.NOTE} in their folders)."

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from spjax import config, validation
+from spjax.studies import executors
+from spjax.studies.executor import Executor
 
 
 @config.configurable
@@ -151,7 +153,7 @@ def load_study(
     """Reads a study file.
 
     Args:
-      gin_files: files that bind `Study` and `Arm`.
+      gin_files: files that bind `Study` and `Arm`; they may bind settings of executors too.
       overrides: texts "NAME = value" from the command line.
       search_paths: folders with gin files.
 
@@ -161,14 +163,47 @@ def load_study(
     Raises:
       ValueError: as `config.load`.
     """
+    of_executors = _register_executors()
     names = {text: config.split_binding(text)[0] for text in overrides}
-    study_names = [text for text, name in names.items() if _of_study(name)]
+    study_names = [text for text, name in names.items() if _owner(name) in ("", "Study", "Arm")]
     config.parse(gin_files, study_names, search_paths)
     study = config.build("Study")
-    left = config.unused()
+    left = {name for name in config.unused() if _owner(name) not in of_executors}
     passed_on = {name for name in names.values() if "." not in name}
     config.check_used(left - passed_on)
-    return study, [text for text, name in names.items() if text not in study_names or name in left]
+    rest = [text for text, name in names.items() if text not in study_names or name in left]
+    return study, [text for text in rest if _owner(names[text]) not in of_executors]
+
+
+def load_executor(
+    name: str,
+    gin_files: Sequence[str | Path],
+    overrides: Sequence[str] = (),
+    search_paths: Sequence[str | Path] = (),
+) -> Executor:
+    """Reads the settings of an executor from a study file; those of others are ignored there.
+
+    Args:
+      name: of a file in `spjax/studies/executors/`.
+      gin_files: as for `load_study`.
+      overrides: as for `load_study`.
+      search_paths: folders with gin files.
+
+    Raises:
+      ValueError: there is no such executor, a setting is not allowed, or an override is of another.
+    """
+    chosen, of_executors = executors.get(name).__name__, _register_executors()
+    names = {text: config.split_binding(text)[0] for text in overrides}
+    bindings = [text for text in overrides if _owner(names[text]) in {"", *of_executors}]
+    config.parse(gin_files, bindings, search_paths)
+    executor: Executor = config.build(chosen)
+    config.check_used(x for x in names.values() if _owner(x) in of_executors - {chosen})
+    return executor
+
+
+def _register_executors() -> set[str]:
+    """Makes the executors known to gin, and returns the names of their classes."""
+    return {config.configurable(executors.get(name)).__name__ for name in executors.names()}
 
 
 def load_stored_study(folder: Path) -> Study:
@@ -180,6 +215,7 @@ def load_stored_study(folder: Path) -> Study:
     return config.load_stored("Study", folder / "study.gin")
 
 
-def _of_study(name: str) -> bool:
+def _owner(name: str) -> str:
+    """Returns the configurable of a binding, "" of a macro."""
     owner, dot, _ = name.split("/")[-1].partition(".")
-    return not dot or owner in ("Study", "Arm")
+    return owner if dot else ""

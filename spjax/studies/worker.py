@@ -1,9 +1,11 @@
 """A worker process: trains the gangs it receives, one after the other, in one warm process.
 
-Started by `spjax.studies.executors.local`. It reads one JSON object a line from standard input
+Started by `spjax.studies.worker_process`. It reads one JSON object a line from standard input
 ({"folders": [...]}) and writes one a line to the descriptor named by `--events`. It ends when
-standard input closes, which means that its parent has ended. Importing this module loads only
-the standard library: the process is pinned to its cores before JAX counts them.
+standard input closes, which means that its parent has ended. After SIGTERM, SIGUSR1 or SIGUSR2, by
+which schedulers announce that time is up, it saves its runs and ends with status 143. Importing
+this module loads only the standard library: the process is pinned to its cores before JAX counts
+them.
 """
 
 from __future__ import annotations
@@ -14,17 +16,24 @@ import importlib
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from spjax.studies.executors import local
+from spjax import locks
+from spjax.studies import devices
+from spjax.studies.executor import TRAIN
+from spjax.studies.worker_process import STOPPED
 
 _PROGRESS_SECONDS = 0.5
+# A worker on a lost machine, or of a driver that was killed, may need that long to end.
+_PATIENCE_SECONDS = 60.0
 
 
 def train_folders(folders: Sequence[Path], on_progress: Callable[[Any], None]) -> None:
@@ -45,8 +54,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=int, required=True)
     parser.add_argument("--cores", default="")
-    parser.add_argument("--train", default="spjax.studies.worker:train_folders")
+    parser.add_argument("--train", default=TRAIN)
     args = parser.parse_args(argv)
+    stop = _Stop()
     if args.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core) for core in args.cores.split(",")})
     orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -56,12 +66,37 @@ def main(argv: Sequence[str] | None = None) -> None:
     def send(**event: Any) -> None:
         events.write(json.dumps(event) + "\n")
 
-    local.keep_memory()
+    devices.keep_memory()
     module, _, name = args.train.partition(":")
     train = getattr(importlib.import_module(module), name)
     send(type="ready")
     while True:
-        _work(train, [Path(folder) for folder in orders.get()["folders"]], send)
+        folders = [Path(folder) for folder in orders.get()["folders"]]
+        with stop.after_gang():
+            _work(train, folders, send, stop)
+
+
+class _Stop:
+    """Signals to stop: they end an idle process, and a busy one when its runs are saved."""
+
+    def __init__(self) -> None:
+        self.requested = self._is_busy = False
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, self._handle)
+
+    @contextlib.contextmanager
+    def after_gang(self) -> Iterator[None]:
+        """Puts the end off until the block has ended."""
+        self._is_busy = True
+        yield
+        self._is_busy = False
+        if self.requested:
+            os._exit(STOPPED)  # Python's own end may abort while a thread reads standard input
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        if not self._is_busy:
+            os._exit(STOPPED)
 
 
 def _listen(orders: queue.SimpleQueue[dict[str, Any]]) -> None:
@@ -70,13 +105,18 @@ def _listen(orders: queue.SimpleQueue[dict[str, Any]]) -> None:
     os._exit(0)  # the main thread may be inside a long computation
 
 
-def _work(train: Callable[..., Any], folders: list[Path], send: Callable[..., None]) -> None:
+def _work(
+    train: Callable[..., Any], folders: list[Path], send: Callable[..., None], stop: _Stop
+) -> None:
     from spjax.studies import run_folder
+    from spjax.training.stop import StopRequested
 
     last = 0.0
 
     def on_progress(progress: Any) -> None:
         nonlocal last
+        if stop.requested:
+            raise StopRequested
         if time.monotonic() - last >= _PROGRESS_SECONDS:
             last = time.monotonic()
             send(
@@ -87,10 +127,18 @@ def _work(train: Callable[..., Any], folders: list[Path], send: Callable[..., No
             )
 
     try:
-        train(folders, on_progress)
+        with contextlib.ExitStack() as held:
+            for folder in folders:
+                held.enter_context(locks.hold(folder / ".lock", _PATIENCE_SECONDS))
+            train(folders, on_progress)
         missing = [folder.name for folder in folders if run_folder.result(folder) is None]
         if missing:
             raise RuntimeError(f"training ended without the result of {', '.join(missing)}")
+    except StopRequested:
+        pass
+    except locks.HeldError as error:
+        message = f"a run of the gang is being trained elsewhere ({error})"
+        send(type="failed", message=message, disk="")
     except Exception as error:
         with contextlib.suppress(OSError):  # a full disk has no room for the log either
             traceback.print_exc()

@@ -194,15 +194,22 @@ class Gang:
 
         One that was stopped is marked as diverged.
         """
-        since = jax.device_get(self._losses[member])
-        self._losses[member] = []
-        group, index = self._places[member]
-        if not bool(self._states[group].active_N[index]):
+        if not self.keep_losses(member):
+            group, index = self._places[member]
             member.diverge(int(self._states[group].step_N[index]))
             return None
+        losses, member.standing.losses = member.standing.losses, []
+        return float(np.mean(np.asarray(losses, np.float32)))
+
+    def keep_losses(self, member: Member) -> bool:
+        """Notes a run's latest losses in its standing; returns False if a step had to stop it."""
+        since = jax.device_get(self._losses[member])
+        self._losses[member] = []
         number = self.members.index(member)
-        values = [step.reshape(-1, len(self.members))[:, number] for step in since]
-        return float(np.mean(np.concatenate(values)))
+        for step in since:
+            member.standing.losses += step.reshape(-1, len(self.members))[:, number].tolist()
+        group, index = self._places[member]
+        return bool(self._states[group].active_N[index])
 
     def deactivate(self, member: Member) -> None:
         """Leaves a run's parameters as they are from now on."""

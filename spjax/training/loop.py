@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -15,6 +16,7 @@ from spjax.training import code_version, drift, host_memory, result, untrained
 from spjax.training.gang import Gang, check_gang
 from spjax.training.member import Member
 from spjax.training.run import Run
+from spjax.training.stop import StopRequested
 from spjax.training.times import Stopwatch
 from spjax.types import Tree
 
@@ -52,7 +54,8 @@ def train(
     Args:
       runs: must have an equal `gang.gang_key`.
       folders: one for each run; made if missing.
-      on_progress: called a few times a second at the most.
+      on_progress: called a few times a second at the most. It may raise `StopRequested`, again and
+        again, as soon as the time is up; not in a run of several processes.
 
     Returns:
       The content of each `result.json`. A run whose loss became NaN has status "diverged" and the
@@ -60,6 +63,8 @@ def train(
 
     Raises:
       ValueError: the runs do not fit together, or their data or weights cannot be read.
+      StopRequested: by `on_progress`, once the checkpoints of the present steps are on disk. An
+        evaluation that is due comes first.
     """
     report = on_progress if on_progress and multihost.is_primary() else lambda progress: None
     total = max(run.steps for run in runs)
@@ -85,7 +90,8 @@ def train(
                 gang.wait_for_steps()
                 stopwatch.lap("train", [member.times for member in gang.active])
             for member in due:
-                report(_progress(gang, total, "evaluating"))
+                with contextlib.suppress(StopRequested):  # a run is saved with its evaluation
+                    report(_progress(gang, total, "evaluating"))
                 _evaluate_and_save(gang, member, stopwatch)
             if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
                 reported = time.monotonic()
@@ -95,6 +101,12 @@ def train(
         for member in gang.members:  # each has its share of the time of all
             results[member] = _finish(gang, member, (time.monotonic() - started) / len(runs))
         return [results[member] for member in members]
+    except StopRequested:
+        for member in gang.active:
+            if gang.keep_losses(member):
+                member.save(gang.arrays(member))
+        gang.wait_for_checkpoints()
+        raise
     finally:
         gang.close()
 

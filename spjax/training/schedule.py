@@ -21,6 +21,7 @@ class Standing:
       before_last: the three above before an evaluation that only the end of the run is the reason
         for, so that a longer run can go on without it; None where it is at a period.
       code: digests of the code of all processes that trained the run, sorted.
+      losses: of the steps since a loss was logged, where a checkpoint was written in between.
     """
 
     step: int = 0
@@ -30,6 +31,7 @@ class Standing:
     stale: int = 0
     before_last: dict[str, Any] | None = None
     code: list[str] = dataclasses.field(default_factory=list)
+    losses: list[float] = dataclasses.field(default_factory=list)
 
     def without_last(self) -> Standing:
         """Returns the standing of a longer run, which has no evaluation at this step."""

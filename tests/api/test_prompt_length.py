@@ -16,7 +16,7 @@ SCORES = {1: 60.0, 5: 90.0, 20: 90.3}
 def trained(monkeypatch):
     """Runs that are not trained: a prompt of each length has its score, seeds differ a little."""
 
-    def run(planned, workers):
+    def run(planned):
         rows = []
         for spec in planned.specs:
             length, seed = spec.labels["prompt_length"], spec.labels["seed"]

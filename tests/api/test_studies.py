@@ -29,12 +29,17 @@ def test_paths_in_bindings_are_text(monkeypatch):
 
 def test_a_study_without_a_finished_run_is_a_failure_at_run_time(monkeypatch):
     class Failing:
-        def run(self, workers):
-            return Outcome(failed={"key": "no memory"})
+        folder = Path("results/study")
+        outcome = Outcome(failed={"key": "no memory"})
+
+        def run(self):
+            return self.outcome
 
         def report(self, outcome):
-            return f"0 finished, failed: {outcome.failed}"
+            return f"0 finished, failed: {outcome.failed}, left: {outcome.left}"
 
     monkeypatch.setattr(studies, "plan_study", lambda *args: Failing())
     with pytest.raises(RuntimeError, match="0 finished, failed: .*no memory"):
         spjax.sweep("study.gin")
+    Failing.outcome = Outcome(left=3)  # in jobs that go on
+    assert spjax.sweep("study.gin").report == "0 finished, failed: {}, left: 3"

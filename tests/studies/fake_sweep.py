@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from spjax.studies import runner
+from spjax.studies.executors.local import Local
 from spjax.studies.plan import RunSpec
 
 TRAIN = "tests.studies.fake_train:train"
@@ -34,5 +35,6 @@ if __name__ == "__main__":
     # In the background of a shell Ctrl-C is ignored, also by children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     plan = specs(int(sys.argv[2]), int(sys.argv[3]))
-    outcome = runner.sweep("fake", plan, Path(sys.argv[1]), workers=2, train=TRAIN)
+    executor = Local(workers=2)
+    outcome = runner.sweep("fake", plan, Path(sys.argv[1]), executor=executor, train=TRAIN)
     print(runner.report(outcome, plan, Path(sys.argv[1])))

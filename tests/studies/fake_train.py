@@ -12,6 +12,7 @@ import signal
 import time
 
 from spjax.training import code_version
+from spjax.training.stop import StopRequested
 
 
 @dataclasses.dataclass
@@ -66,7 +67,11 @@ def train(folders, on_progress):
             if state["step"] % 3 == 0:
                 replace(checkpoint, state)
             time.sleep(0.002)
-            on_progress(Progress(state["step"], steps))
+            try:
+                on_progress(Progress(state["step"], steps))
+            except StopRequested:
+                replace(checkpoint, state)
+                raise
         score = {"accuracy": state["value"] % 1000 / 10, "score": state["value"] % 1000 / 10}
         result = {
             "status": "diverged" if kind == "diverge" else "finished",
@@ -91,3 +96,10 @@ def fail(folders, on_progress):
 
 def full(folders, on_progress):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folders[0]))
+
+
+def note_devices(folders, on_progress):
+    for folder in folders:
+        (folder / "devices").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+    time.sleep(0.1)  # so that no worker is done before another one has started
+    train(folders, on_progress)

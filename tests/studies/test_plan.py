@@ -15,7 +15,7 @@ from spjax.checkpoints.weights import weights
 from spjax.models.flops import forward_flops
 from spjax.models.sizes import SIZES, get_size
 from spjax.models.t5 import init_weights
-from spjax.studies import calibration, cost, gang_widths, plan
+from spjax.studies import calibration, cost, devices, gang_widths, plan
 from spjax.studies import study as study_module
 from spjax.studies.study import Arm, Study, load_study
 from tests.studies.fake_sweep import specs
@@ -191,14 +191,23 @@ def test_a_gang_is_as_wide_as_its_biggest_run_allows():
 def test_width_is_one_on_cpu_and_measured_elsewhere(monkeypatch):
     two = plan.expand(Study("s", [Arm("a", FILES, {"SEED": [0, 1]}, RUN)]))
     spec = two[0]
-    monkeypatch.setattr(gang_widths.local, "has_accelerator", lambda: False)
+    monkeypatch.setattr(devices, "accelerators", devices.Accelerators)
     assert gang_widths.widths(two)(spec) == 1 and gang_widths.widths(two, 3)(spec) == 3
-    monkeypatch.setattr(gang_widths.local, "has_accelerator", lambda: True)
-    monkeypatch.setattr(gang_widths, "calibrated", lambda spec: 5 * spec.positions + 1)
+    gpus = devices.Accelerators(devices.GPU, ["2", "5", "7"])
+    monkeypatch.setattr(devices, "accelerators", lambda: gpus)
+    visible = []
+
+    def calibrated(spec, variables):
+        visible.append(variables["CUDA_VISIBLE_DEVICES"])
+        return 5 * spec.positions + 1
+
+    monkeypatch.setattr(gang_widths, "calibrated", calibrated)
     assert gang_widths.widths(two)(spec) == 5 and gang_widths.widths(two, 3)(spec) == 3
-    monkeypatch.setattr(gang_widths, "calibrated", lambda spec: 7)
+    gang_widths.widths(two, devices_per_worker=2)
+    assert visible == ["2", "2,5"]
+    monkeypatch.setattr(gang_widths, "calibrated", lambda *args: 7)
     assert gang_widths.widths(two)(spec) == 1
-    monkeypatch.setattr(gang_widths, "calibrated", lambda spec: pytest.fail("measured"))
+    monkeypatch.setattr(gang_widths, "calibrated", lambda *args: pytest.fail("measured"))
     full = (*FILES[:2], "gin_configs/methods/full_fine_tuning.gin")
     alone = plan.expand(Study("s", [Arm("a", full, {"SEED": [0, 1]}, RUN)]))
     assert gang_widths.widths(alone)(alone[0]) == 1

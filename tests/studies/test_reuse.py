@@ -13,6 +13,7 @@ from spjax.files import read_json, write_json
 from spjax.methods.initializers import Uniform
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.studies import results, reuse, run_folder, runner
+from spjax.studies.executors.local import Local
 from spjax.training import code_version
 from tests.studies.fake_sweep import TRAIN, specs
 
@@ -26,7 +27,7 @@ def importable(monkeypatch):
 
 
 def sweep(folder, plan, *reused):
-    return runner.sweep("fake", plan, folder, workers=1, train=TRAIN, reused=reused)
+    return runner.sweep("fake", plan, folder, executor=Local(1), train=TRAIN, reused=reused)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from spjax.training import (
     trainer,
 )
 from spjax.training.optimizers import Adafactor
+from spjax.training.stop import StopRequested
 from spjax.vocabularies import vocabulary
 
 pytestmark = pytest.mark.usefixtures("few_examples")
@@ -113,6 +114,31 @@ def test_resuming_gives_the_same_numbers(run, tmp_path, monkeypatch, stop):
     ).read_text()
     prompts = [np.load(tmp_path / name / "prompt.npy") for name in ("whole", "cut")]
     np.testing.assert_array_equal(*prompts)
+
+
+@pytest.mark.parametrize("stop, dispatch", [(2, 2), (3, 1)])
+def test_a_request_to_stop_saves_the_step_and_resuming_gives_the_same_numbers(
+    run, tmp_path, monkeypatch, stop, dispatch
+):
+    """Also in a dispatch of several steps; a run is not saved without an evaluation that is due."""
+    monkeypatch.setattr(loop.time, "monotonic", iter(range(10**6)).__next__)
+    monkeypatch.setattr(gang.row_shapes, "steps_per_dispatch", lambda *args: dispatch)
+    loop.train([run], [tmp_path / "whole"])
+    steps = []
+
+    def on_progress(progress):
+        if progress.step >= stop:
+            steps.append(progress.step)
+            raise StopRequested
+
+    with pytest.raises(StopRequested):
+        loop.train([run], [tmp_path / "cut"], on_progress)
+    kept = {path.name for path in (tmp_path / "cut" / "checkpoints").iterdir()}
+    assert str(steps[-1]) in kept and not (tmp_path / "cut" / "result.json").exists()
+    loop.train([run], [tmp_path / "cut"])
+    for name in ("metrics.jsonl", "prompt.npy"):
+        whole, cut = (tmp_path / folder / name for folder in ("whole", "cut"))
+        assert whole.read_bytes() == cut.read_bytes()
 
 
 def test_a_result_names_the_code_of_all_processes_that_trained_it(run, tmp_path, monkeypatch):

@@ -1,0 +1,310 @@
+"""Workers in jobs of Slurm, submitted with submitit; needs the extra `slurm`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import getpass
+import json
+import logging
+import re
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from spjax.files import append_line, read_json, write_json
+from spjax.studies.executor import Event, Executor, Site, setting
+from spjax.studies.worker_process import STOPPED, WorkerProcess
+
+_log = logging.getLogger(__name__)
+_NAME = "spjax-"  # beginning of the names of job arrays
+_GANGS = "gangs.json"
+_MOST_JOBS = 1000  # of an array; Slurm's MaxArraySize is 1001 by default
+_MOST_TIMEOUTS = 1000
+_SIGNAL_SECONDS = 120  # before the end of a job's time, to save its runs in
+_LEAST_MINUTES = 2  # Slurm may send the signal up to a minute early
+_SAVE_SECONDS = 100.0
+_PROGRESS_SECONDS = 5.0
+_SIGNALS = (-signal.SIGUSR1, -signal.SIGUSR2, -signal.SIGTERM)  # before the worker handles them
+_MISSES = 2  # times in a row that a job is not in the queue, before it counts as gone
+
+
+@dataclasses.dataclass
+class Slurm(Executor):
+    """Runs each gang in a job of its own; jobs are submitted together, as job arrays.
+
+    This process may end at any time: the same command finds the jobs that wait or run, collects
+    what is finished, and submits what is missing. A job whose time is up, or that is preempted,
+    saves its runs and is put back into the queue. The folder `jobs` in the study's folder has what
+    jobs print.
+    """
+
+    workers: int = setting(0, "jobs that run at the same time; 0 for no limit")
+    partition: str = setting("", "partition of the cluster; empty for its default")
+    account: str = setting("", "account that is charged")
+    time: str = setting("24:00:00", "limit of each job, as sbatch reads it; longer gangs go on")
+    cpus: int = setting(1, "cores of each job")
+    gpus: int = setting(0, "GPUs of each job")
+    memory_gb: float = setting(0.0, "memory of each job in GB; 0 for the cluster's default")
+    nodes: int = setting(1, "machines of each job; only 1 is supported")
+    wait: bool = setting(True, "stay until all jobs have ended; otherwise submit them and end")
+    poll_seconds: float = setting(10.0, "seconds between two looks at the queue")
+    options: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict,
+        metadata={"help": 'further options of sbatch, such as {"qos": "high"}; in gin alone'},
+    )
+    is_warm: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        super().__post_init__()
+        if self.nodes != 1:
+            raise ValueError(
+                f"Slurm.nodes is {self.nodes}: a run that spans several machines is not supported. "
+                "Use 1, with several GPUs of one machine (Slurm.gpus) where the model needs them."
+            )
+        self._minutes = _minutes(self.time)
+        self._jobs: dict[int, _Job] = {}
+        self._ready: list[int] = []
+        self._batch: list[tuple[int, Sequence[Path]]] = []
+        self._looked = 0.0
+
+    def open(self, site: Site) -> None:
+        """Looks into the queue for jobs that an earlier call has submitted."""
+        from spjax import extras
+
+        self._submitit = extras.import_module("submitit", "slurm", "the executor slurm")
+        self._site, self._folder = site, site.folder.absolute() / "jobs"
+        queue = _queue()
+        earlier = sorted(self._folder.glob(f"*/{_GANGS}"))
+        jobs = [_Job(path.parent, i) for path in earlier for i in range(len(_read_gangs(path)))]
+        queued = [job for job in jobs if job.name in queue]
+        self._jobs = dict(enumerate(queued))
+        for job in jobs:
+            if job.name not in queue and (message := job.failure(site.folder)):
+                _log.warning("an earlier job, %s, has failed: %s", job.name, message)
+
+    def running(self) -> list[list[str]]:
+        """Returns the gangs of jobs that wait or run."""
+        return [job.gang() for job in self._jobs.values()]
+
+    def size(self, gangs: int) -> int:
+        """Returns a worker for each gang: a worker is a job."""
+        return gangs
+
+    def start(self, worker: int) -> None:
+        """Takes note of a job to come."""
+        self._jobs.pop(worker, None)
+        self._ready.append(worker)
+
+    def submit(self, worker: int, folders: Sequence[Path]) -> None:
+        """Takes note of a gang; those that come together become a job array."""
+        self._batch.append((worker, folders))
+
+    def events(self, timeout: float) -> list[tuple[int, Event]]:
+        """Submits what has come, and looks at the files of jobs and at the queue now and then."""
+        if self._ready:
+            ready, self._ready = self._ready, []
+            return [(worker, {"type": "ready"}) for worker in ready]
+        while self._batch:
+            batch, self._batch = self._batch[:_MOST_JOBS], self._batch[_MOST_JOBS:]
+            self._submit(batch)
+        if not self.wait:
+            return [(worker, {"type": "left"}) for worker in self._jobs]
+        if time.monotonic() - self._looked < self.poll_seconds:
+            time.sleep(timeout)
+            return []
+        self._looked = time.monotonic()
+        try:
+            queue = _queue()
+        except ValueError as error:  # the controller may be starting again
+            _log.warning("%s", error)
+            queue = {job.name for job in self._jobs.values()}
+        return [(worker, x) for worker in list(self._jobs) for x in self._look(worker, queue)]
+
+    def close(self) -> None:
+        """Leaves all jobs as they are."""
+
+    def _look(self, worker: int, queue: set[str]) -> list[Event]:
+        job = self._jobs[worker]
+        events = job.events()
+        job.misses = 0 if job.name in queue else job.misses + 1
+        if any(event["type"] in ("done", "failed", "died") for event in events):
+            del self._jobs[worker]
+        elif job.misses >= _MISSES:
+            del self._jobs[worker]
+            message = f"its job {job.name} is no longer in the queue of Slurm; see {job.folder}"
+            events.append({"type": "died", "message": message})
+        return events
+
+    def _submit(self, batch: Sequence[tuple[int, Sequence[Path]]]) -> None:
+        """Submits a job array whose name is in the study's folder before it is in the queue."""
+        folder = self._folder / uuid.uuid4().hex[:12]
+        folder.mkdir(parents=True)
+        gangs = [[str(path.absolute()) for path in folders] for _, folders in batch]
+        write_json(folder / _GANGS, {"gangs": gangs})
+        executor = self._submitit.SlurmExecutor(folder, max_num_timeout=_MOST_TIMEOUTS)
+        values = {
+            "job_name": _NAME + folder.name,
+            "partition": self.partition or None,
+            "account": self.account or None,
+            "time": self._minutes,
+            "cpus_per_task": self.cpus or None,
+            "gpus_per_node": self.gpus or None,
+            "mem": f"{self.memory_gb * 1024:.0f}MB" if self.memory_gb else None,
+            "array_parallelism": self.workers or len(batch),
+            "srun_args": [f"--cpus-per-task={self.cpus}"] if self.cpus else None,
+            "signal_delay_s": min(_SIGNAL_SECONDS, 15 * self._minutes),
+            "additional_parameters": {"requeue": True, **self.options},
+        }
+        executor.update_parameters(**{name: x for name, x in values.items() if x is not None})
+        train = _Train(str(folder), self._site.train)
+        try:
+            executor.map_array(train, range(len(batch)), gangs)
+        except self._submitit.core.utils.FailedJobError as error:
+            raise ValueError(f"sbatch did not take the jobs: {error}") from error
+        for i, (worker, _) in enumerate(batch):
+            self._jobs[worker] = _Job(folder, i)
+
+
+class _Job:
+    """A job, as the process that waits for it sees it."""
+
+    def __init__(self, folder: Path, index: int) -> None:
+        self.folder, self.index, self.misses, self._read = folder, index, 0, 0
+        self.name = f"{_NAME}{folder.name}_{index}"
+
+    def gang(self) -> list[str]:
+        """Returns the names of the run folders."""
+        return [Path(path).name for path in _read_gangs(self.folder / _GANGS)[self.index]]
+
+    def events(self) -> list[Event]:
+        """Returns what the job has written since the last call."""
+        try:
+            with open(_events_file(self.folder, self.index), "rb") as file:
+                file.seek(self._read)
+                text = file.read()
+        except FileNotFoundError:
+            return []
+        lines = text[: text.rfind(b"\n") + 1]  # the last may be cut off
+        self._read += len(lines)
+        events = []
+        for line in lines.splitlines():
+            with contextlib.suppress(ValueError):  # a line that a killed job has cut off
+                events.append(json.loads(line))
+        return events
+
+    def failure(self, study_folder: Path) -> str:
+        """Returns the message of a failure after which no other job has finished the runs."""
+        folders = (study_folder / "runs" / key for key in self.gang())
+        if all((folder / "result.json").exists() for folder in folders):
+            return ""
+        last = self.events()[-1:]
+        return last[0]["message"] if last and last[0]["type"] in ("failed", "died") else ""
+
+
+class _Train:
+    """The function of a job: trains a gang in a worker process; submitit pickles it."""
+
+    def __init__(self, folder: str, train: str) -> None:
+        self.folder, self.train = folder, train
+        self._process: WorkerProcess | None = None
+
+    def __call__(self, index: int, folders: Sequence[str]) -> None:
+        """Trains a gang, and writes its events to a file in the study's folder."""
+        events = _events_file(Path(self.folder), index)
+        log = Path(self.folder) / f"worker_{index}.log"
+        process = self._process = WorkerProcess(log, self.train)
+        told = 0.0
+        try:
+            while True:
+                for event in process.events(60.0):
+                    if event["type"] == "ready":
+                        process.submit([Path(folder) for folder in folders])
+                        continue
+                    if event.get("code") in (STOPPED, *_SIGNALS):
+                        time.sleep(5)  # `checkpoint` is about to be called, if there is a requeue
+                        raise SystemExit(STOPPED)
+                    if event["type"] == "progress":
+                        if time.monotonic() - told < _PROGRESS_SECONDS:
+                            continue
+                        told = time.monotonic()
+                    append_line(events, json.dumps(event))
+                    if event["type"] in ("done", "failed", "died"):
+                        return
+        finally:
+            process.close()
+
+    def checkpoint(self, index: int, folders: Sequence[str]) -> Any:
+        """Has the worker save its runs; returns what the job does when it is started again."""
+        from submitit.helpers import DelayedSubmission
+
+        if self._process is not None:
+            self._process.stop(_SAVE_SECONDS)
+        return DelayedSubmission(_Train(self.folder, self.train), index, folders)
+
+
+def _events_file(folder: Path, index: int) -> Path:
+    return folder / f"events_{index}.jsonl"
+
+
+def _read_gangs(path: Path) -> list[list[str]]:
+    gangs: list[list[str]] = read_json(path)["gangs"]
+    return gangs
+
+
+def _queue() -> set[str]:
+    """Returns the names of spjax's jobs of this user that wait or run, each with its index.
+
+    Raises:
+      ValueError: there is no `squeue`, or it failed.
+    """
+    command = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i %j"]
+    try:
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        raise ValueError(
+            "there is no command squeue: call `spjax sweep --executor=slurm` on a machine from "
+            "which jobs are submitted to Slurm."
+        ) from None
+    except subprocess.CalledProcessError as error:
+        raise _explained(error, "the queue of Slurm cannot be read") from error
+    jobs = (line.partition(" ") for line in output.splitlines())
+    return {
+        f"{name}_{number.partition('_')[2] or 0}"
+        for number, _, name in jobs
+        if name.startswith(_NAME)
+    }
+
+
+def _explained(error: subprocess.CalledProcessError, problem: str) -> ValueError:
+    output = error.stderr or error.output or ""
+    text = output.decode(errors="replace") if isinstance(output, bytes) else output
+    return ValueError(f"{problem}: {text.strip() or error}")
+
+
+def _minutes(time: str) -> int:
+    """Returns the minutes of a limit: MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS.
+
+    Raises:
+      ValueError: it is another text, or too short.
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
+    if match:
+        days, *rest = match.groups()
+        parts = [int(part) for part in rest if part is not None]
+        if days is not None or len(parts) == 3:
+            hours, minutes, seconds = (*parts, 0, 0)[:3]
+        else:
+            hours, minutes, seconds = 0, *(*parts, 0)[:2]
+        total = 1440 * int(days or 0) + 60 * hours + minutes + (seconds > 0)
+        if total >= _LEAST_MINUTES:
+            return total
+    raise ValueError(
+        f"Slurm.time is {time!r}; use minutes, HH:MM:SS or D-HH:MM:SS, such as 24:00:00, and "
+        f"{_LEAST_MINUTES} minutes or more: a job needs some before it is told to save its runs."
+    )

@@ -1,0 +1,101 @@
+"""The executor slurm on a real Slurm cluster of one machine."""
+
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+from spjax.studies import runner
+from spjax.studies.executors.slurm import Slurm, _queue
+from tests.clusters import slurm_cluster
+from tests.studies import executor_battery
+from tests.studies.executor_battery import *  # noqa: F403
+from tests.studies.fake_sweep import specs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(tmp_path_factory):
+    """Starts the cluster for this file."""
+    folder = tmp_path_factory.mktemp("slurm")
+    with slurm_cluster.cluster(folder) as variables, pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        with slurm_cluster.without_delays():
+            yield folder
+
+
+@pytest.fixture
+def executor(cluster):
+    yield lambda **options: Slurm(**{"time": "5", "poll_seconds": 0.5, **options})
+    wait_for(lambda: not _queue())
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
+
+
+def steps(folder):
+    """Returns the steps of the checkpoints of fake runs."""
+    return [json.loads(p.read_text())["step"] for p in folder.glob("runs/*/checkpoint.json")]
+
+
+def scancel(*flags):
+    subprocess.run(["scancel", f"--user={os.environ.get('USER') or 'root'}", *flags], check=True)
+
+
+def test_the_driver_may_leave_and_a_cancelled_job_is_submitted_again(tmp_path, executor, table):
+    outcome = executor_battery.sweep(tmp_path, specs(8), executor(wait=False, workers=2))
+    assert outcome.left == 8 and not outcome.failed
+    report = runner.report(outcome, specs(8), tmp_path)
+    assert "8 runs wait or are trained without this process" in report
+    again = executor_battery.sweep(tmp_path, specs(8), executor(wait=False))
+    assert again.left == 8 - again.finished  # the same jobs: none was submitted twice
+    assert len(list(tmp_path.glob("jobs/*"))) == 1
+    wait_for(lambda: list(tmp_path.glob("runs/*/result.json")))
+    scancel("--state=PENDING")
+    wait_for(lambda: not _queue())
+    last = executor_battery.sweep(tmp_path, specs(8), executor())
+    assert last.finished == 8 and 0 < last.new < 8 and len(list(tmp_path.glob("jobs/*"))) == 2
+    assert (tmp_path / "results.csv").read_bytes() == table
+
+
+@pytest.mark.parametrize("limit, count", [("5", 3000), ("2", 50_000)])
+def test_a_job_whose_time_is_up_saves_its_run_and_goes_on(tmp_path, executor, limit, count):
+    """The signal comes from `scancel`, and then from Slurm, as a run takes longer than its job."""
+    _, spec = specs(2, steps=count)  # two milliseconds a step at least
+    executor_battery.sweep(tmp_path, [spec], executor(wait=False, time=limit))
+    wait_for(lambda: steps(tmp_path))
+    if limit == "5":
+        scancel("--signal=USR2")
+    outputs = tmp_path / "jobs"
+    wait_for(lambda: any("Requeued job" in p.read_text() for p in outputs.glob("*/*.out")))
+    (saved,) = steps(tmp_path)
+    assert 0 < saved < count
+    assert executor_battery.sweep(tmp_path, [spec], executor(time=limit)).finished == 1
+    value = pow(16807, count, 2147483647)  # what a run that was not interrupted comes to
+    assert spec.result(tmp_path)["test"]["score"] == value % 1000 / 10
+    assert len(list(outputs.glob("*"))) == 1
+
+
+def test_settings_that_slurm_refuses(tmp_path, executor):
+    with pytest.raises(ValueError, match="sbatch did not take the jobs: (.|\n)*invalid partition"):
+        executor_battery.sweep(tmp_path, specs(2), executor(partition="absent"))
+
+
+def test_real_runs_with_cancelled_jobs_and_a_killed_driver(sweeps):
+    """Jobs that wait are cancelled, and the driver is killed."""
+    sweeps = sweeps(seeds=3, steps=60)
+    sweeps.run("local", "--workers=2")
+    flags = ("--executor=slurm", "--time=2", "--gin.Slurm.poll_seconds=1")
+    process = sweeps.start("slurm", *flags)
+    sweeps.wait_for(lambda: sweeps.finished("slurm") >= 1, process)
+    sweeps.kill(process)
+    scancel("--state=PENDING")
+    assert "6 of 6 runs finished" in sweeps.run("slurm", *flags)
+    wait_for(lambda: not _queue())
+    sweeps.check_ending("slurm")

@@ -1,0 +1,215 @@
+"""Executors: their names, their settings, and the battery with those that need no cluster."""
+
+import signal
+import types
+from pathlib import Path
+
+import pytest
+
+from spjax import locks
+from spjax.cli import main
+from spjax.studies import devices, executors, run_folder, runner, worker
+from spjax.studies.executor import settings
+from spjax.studies.executors import slurm
+from spjax.studies.executors.local import Local
+from spjax.studies.executors.slurm import Slurm
+from spjax.studies.study import load_executor, load_study
+from spjax.studies.worker_process import STOPPED, WorkerProcess
+from tests.studies import executor_battery
+from tests.studies.executor_battery import *  # noqa: F403
+from tests.studies.fake_sweep import TRAIN, specs
+
+ROOT = Path(__file__).parents[2]
+IN_PROCESS = '''
+import dataclasses
+
+from spjax.studies.executor import Executor, setting
+
+
+@dataclasses.dataclass
+class InProcess(Executor):
+    """Trains in the calling process."""
+
+    greeting: str = setting("hello", "printed at the start")
+
+    def open(self, site):
+        self.site, self.queue = site, []
+        print(self.greeting)
+
+    def size(self, gangs):
+        return 1
+
+    def start(self, worker):
+        self.queue.append({"type": "ready"})
+
+    def submit(self, worker, folders):
+        from tests.studies import fake_train
+
+        fake_train.train(folders, lambda progress: None)
+        self.queue.append({"type": "done"})
+
+    def events(self, timeout):
+        events, self.queue = self.queue, []
+        return [(0, event) for event in events]
+
+    def close(self):
+        pass
+'''
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def executor():
+    return lambda: Local(2)
+
+
+@pytest.fixture
+def in_process(tmp_path, monkeypatch):
+    (tmp_path / "further").mkdir()
+    (tmp_path / "further" / "in_process.py").write_text(IN_PROCESS)
+    monkeypatch.setattr(executors, "__path__", [*executors.__path__, str(tmp_path / "further")])
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_file_name_of_an_executor_registers_it(tmp_path, table, capsys):
+    assert "in_process" in executors.names() and executors.DEFAULT in executors.names()
+    chosen = executors.get("in_process")
+    executor_battery.sweep(tmp_path / "study", specs(8), chosen(greeting="good day"))
+    assert (tmp_path / "study" / "results.csv").read_bytes() == table
+    assert "good day" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main.main(["sweep", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--greeting VALUE printed at the start (in_process)" in text
+
+
+def test_an_unknown_executor():
+    with pytest.raises(ValueError, match="unknown executor 'pbs'; known executors: .*local"):
+        executors.get("pbs")
+
+
+@pytest.mark.parametrize("name", executors.names())
+def test_settings_of_every_executor_are_checked_and_explained(name):
+    executor = executors.get(name)
+    assert executor().expected_workers() >= 1
+    assert all(field.metadata["help"] for field in settings(executor).values())
+    with pytest.raises(ValueError, match=f"{executor.__name__}.workers is -1; it must be 0 or"):
+        executor(workers=-1)
+
+
+def test_settings_come_from_gin_and_those_of_others_are_ignored(tmp_path):
+    (tmp_path / "study.gin").write_text(
+        'Study.name = "s"\nStudy.arms = [@a/Arm()]\na/Arm.name = "a"\na/Arm.gin_files = []\n'
+        "Local.devices_per_worker = 2\nLocal.workers = 5\n"
+    )
+    files = [str(tmp_path / "study.gin")]
+    bindings = ["Local.workers = 1", "TRAIN_STEPS = 3"]
+    _, rest = load_study(files, bindings)
+    assert rest == ["TRAIN_STEPS = 3"]
+    executor = load_executor("local", files, bindings)
+    assert executor == Local(1, devices_per_worker=2)
+    assert load_executor("slurm", files).workers == 0
+    with pytest.raises(ValueError, match="Local.workers is 'two'"):
+        load_executor("local", files, ["Local.workers = 'two'"])
+    with pytest.raises(ValueError, match="nothing uses the binding 'Local.workers'"):
+        load_executor("ray", files, ["Local.workers = 1"])
+
+
+@pytest.mark.parametrize(
+    "text, minutes",
+    [("90", 90), ("90:01", 91), ("1:30:00", 90), ("2-0", 2880), ("1-1:1", 1501), ("1-0:0:9", 1441)],
+)
+def test_time_limits_are_read_as_sbatch_does(text, minutes):
+    assert Slurm(time=text)._minutes == minutes
+
+
+def test_settings_that_slurm_cannot_have():
+    for text in ("0", "1", "tomorrow", "1:2:3:4"):
+        with pytest.raises(ValueError, match=f"Slurm.time is '{text}'; use minutes, HH:MM:SS"):
+            Slurm(time=text)
+    with pytest.raises(ValueError, match="Slurm.nodes is 2: a run that spans several machines"):
+        Slurm(nodes=2)
+
+
+def test_a_flag_of_another_executor(capsys):
+    code = main.main(["sweep", "--gin_file=x.gin", "--address=auto", "--dry_run"])
+    error = capsys.readouterr().err
+    assert code == 2 and "--address is no setting of the executor 'local', but of ray" in error
+
+
+def test_a_worker_that_is_told_to_end_saves_its_runs_first(tmp_path):
+    (spec,) = specs(1, steps=100_000)
+    folder = spec.folder(tmp_path)
+    run_folder.prepare(folder, spec.text)
+    process = WorkerProcess(tmp_path / "log", TRAIN)
+    try:
+        events = []
+        while not events or events[-1]["type"] != "progress":
+            events += process.events(20)
+            if events == [{"type": "ready"}]:
+                process.submit([folder])
+        process._popen.send_signal(signal.SIGUSR2)
+        while events[-1]["type"] != "died":
+            events += process.events(20)
+    finally:
+        process.close()
+    assert events[-1]["code"] == STOPPED and (folder / "checkpoint.json").exists()
+    assert not (folder / "result.json").exists() and (tmp_path / "log").read_text() == ""
+
+
+def test_a_run_is_trained_by_one_worker_at_a_time(tmp_path, monkeypatch):
+    """As where a machine was taken for lost, or jobs of Slurm and local workers meet."""
+    monkeypatch.setattr(worker, "_PATIENCE_SECONDS", 0.1)
+    events, stop = [], types.SimpleNamespace(requested=False)
+    with locks.hold(tmp_path / ".lock"):
+        worker._work(pytest.fail, [tmp_path], lambda **event: events.append(event), stop)
+    assert events[0]["type"] == "failed" and "is being trained elsewhere" in events[0]["message"]
+
+
+def test_events_of_a_job_are_read_once_and_without_what_was_cut_off(tmp_path):
+    job = slurm._Job(tmp_path, 3)
+    assert job.events() == []
+    file = tmp_path / "events_3.jsonl"
+    file.write_text('{"type": "progress"}\n{"type": "pro{"type": "done"}\n{"type"')
+    assert job.events() == [{"type": "progress"}]
+    with open(file, "a") as more:
+        more.write(': "failed", "message": "no memory"}\n')
+    assert [event["type"] for event in job.events()] == ["failed"] and job.events() == []
+
+
+def test_a_gang_on_lost_machines_is_tried_again_and_again(tmp_path, monkeypatch):
+    """More often than one that ends its workers, but not for ever."""
+    losses = []
+
+    class Lost(Local):
+        limit = 2
+
+        def events(self, timeout):
+            events = super().events(timeout)
+            if len(losses) < self.limit and any(event["type"] == "progress" for _, event in events):
+                losses.append(events[0][0])
+                self._end(losses[-1])
+                return [(losses[-1], {"type": "died", "message": "lost", "lost": True})]
+            return events
+
+    assert executor_battery.sweep(tmp_path / "a", specs(1, steps=60), Lost(1)).finished == 1
+    assert len(losses) == 2
+    monkeypatch.setattr(runner, "_LOSSES", 1)
+    losses.clear()
+    outcome = executor_battery.sweep(tmp_path / "b", specs(1, steps=60), Lost(1))
+    assert list(outcome.failed.values()) == ["lost (1 attempts)"]
+
+
+def test_each_worker_is_started_with_its_devices(tmp_path, monkeypatch):
+    gpus = devices.Accelerators(devices.GPU, ["0", "1", "2", "3"])
+    monkeypatch.setattr(devices, "accelerators", lambda: gpus)
+    plan, train = specs(8), "tests.studies.fake_train:note_devices"
+    executor = Local(devices_per_worker=2)
+    runner.sweep("fake", plan, tmp_path, executor=executor, train=train, gang_width=1)
+    seen = {(spec.folder(tmp_path) / "devices").read_text() for spec in plan}
+    assert seen == {"0,1", "2,3"}
