@@ -146,6 +146,16 @@ class Estimate:
         return float(special.stdtr(degrees, (bound - self.value) / error))
 
 
+def repeats(runs: int, draws: int) -> str:
+    """Returns in words over what the runs of a cell repeat: "5 seeds", "3 pre-training draws"."""
+    if runs < 2:
+        return "one seed"
+    if draws < 2:
+        return f"{runs} seeds"
+    more = f" and their seeds, {runs} runs" if runs > draws else ""
+    return f"{draws} pre-training draws{more}"
+
+
 def count(value: float) -> Estimate:
     """Returns a number that does not vary, such as a share of parameters."""
     return Estimate(value, {}, dict.fromkeys(LEVELS, 1), exact=True)

@@ -54,8 +54,8 @@ class Suite:
       init, model, model_parameters, mean, std (over suite runs, ddof=1; NaN for one), seeds
       (complete suite runs), expected (those the variant has anywhere in the study), low and high
       (the 95 % interval of the mean for these tasks, by `resampling`; NaN for one suite run), items
-      (the fewest test items of a task, 1 where the interval is not over items). A cell without one
-      complete suite run has seeds 0 and NaN scores.
+      (the fewest test items of a task, 1 where the interval is not over items), draws (of
+      pre-training). A cell without one complete suite run has seeds 0 and NaN scores.
     tasks: the tasks averaged over. majority, ceiling: their means in percent, NaN when unknown.
     notes: for the reader, on omitted, incomplete and diverged runs.
     estimates: by line and model, of the cells that have scores.
@@ -452,14 +452,15 @@ def _spread(
     last = cells["method"] == FULL_FINE_TUNING
     order = ["last", "variant", "prompt_length", "line", "model_parameters", "model"]
     cells = cells.assign(last=last).sort_values(order, ignore_index=True).drop(columns="last")
-    bounds, items = np.full((len(cells), 2), np.nan), np.ones(len(cells), int)
+    bounds, items, draws = np.full((len(cells), 2), np.nan), *np.ones((2, len(cells)), int)
     for place, name in enumerate(zip(cells["line"], cells["model"])):
         if name in estimates:
             cells.loc[place, "mean"] = estimates[name].value
+            draws[place] = estimates[name].units[resampling.PRETRAINING]
             if not estimates[name].trained_once:  # items alone do not say how training varies
                 bounds[place] = np.clip(estimates[name].interval(these_tasks=True), 0, 100)
                 items[place] = estimates[name].units[resampling.ITEMS]
-    return cells.assign(low=bounds[:, 0], high=bounds[:, 1], items=items)
+    return cells.assign(low=bounds[:, 0], high=bounds[:, 1], items=items, draws=draws)
 
 
 def _task_constant(runs: pd.DataFrame, column: str, tasks: Iterable[str]) -> float:
@@ -479,9 +480,8 @@ def _notes(runs: pd.DataFrame, cells: pd.DataFrame, tasks: tuple[str, ...]) -> l
         notes.append(f"Not averaged, since not measured everywhere: {', '.join(absent)}.")
     partial = cells[(cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])]
     if len(partial):
-        names = [
-            f"{_cell_name(row)} ({row.seeds} of {row.expected})" for row in partial.itertuples()
-        ]
+        counted = ((_cell_name(row), row.seeds, row.expected) for row in partial.itertuples())
+        names = [f"{name} ({seeds} of {expected})" for name, seeds, expected in counted]
         notes.append(f"* Fewer seeds than elsewhere: {_listed(names)}.")
     empty = cells[cells["seeds"] == 0]
     if len(empty):

@@ -6,7 +6,7 @@ import textwrap
 import pandas as pd
 
 from spjax import text_tables
-from spjax.analysis import statistics
+from spjax.analysis import resampling, statistics
 
 ABSENT = "-"
 WIDTH = 100  # characters of the text around the plain table
@@ -40,7 +40,8 @@ def heading(suite: statistics.Suite) -> str:
     tasks = suite.tasks
     what = f"mean of {len(tasks)} tasks ({', '.join(tasks)})" if len(tasks) > 1 else tasks[0]
     seeds = suite.cells["seeds"].max()
-    spread = f"mean ± standard deviation (ddof=1) over {seeds} seeds" if seeds > 1 else "one seed"
+    spread = resampling.repeats(seeds, suite.cells["draws"].max())
+    spread = f"mean ± standard deviation (ddof=1) over {spread}" if seeds > 1 else spread
     by = "validation score" + (" too" if "validation" in suite.scored_on else "")
     score = f"{suite.scored_on.capitalize()} score"
     return f"{score} in %, {what}; {spread}; checkpoints chosen by {by}."

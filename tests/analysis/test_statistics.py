@@ -91,6 +91,11 @@ def test_intervals_are_over_seeds_and_items():
     assert cell.items == 2
     assert _style.bars_note(suite(results).cells).endswith(", over 2 seeds and test items.")
     assert _style.bars_note(suite(hand()).cells).endswith(", over 2 seeds.")
+    drawn = hand().assign(pretraining_seed=lambda runs: runs["seed"])
+    assert _style.bars_note(suite(drawn.assign(seed=0)).cells).endswith(
+        ", over 2 pre-training draws."
+    )
+    assert "over 2 pre-training draws; " in tables.heading(suite(drawn.assign(seed=0)))
     one = suite(hand().query("seed == 0")).cells
     assert _style.bars_note(one) == "One seed, so there are no bars."
     # Items alone do not tell how training varies.

@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from matplotlib.typing import LineStyleType
 
-from spjax.analysis import statistics
+from spjax.analysis import resampling, statistics
 from spjax.files import replacing, write_text
 
 # Okabe & Ito 2008, https://jfly.uni-koeln.de/color/; without yellow, too pale on white, and with
@@ -217,7 +217,8 @@ def bars_note(cells: pd.DataFrame) -> str:
     """Returns a note on the error bars and, where there are any, the hollow markers."""
     if cells["seeds"].max() < 2:
         return "One seed, so there are no bars."
-    over = f"{cells['seeds'].max()} seeds" + (" and test items" if cells["items"].max() > 1 else "")
+    over = resampling.repeats(cells["seeds"].max(), cells["draws"].max())
+    over += " and test items" if cells["items"].max() > 1 else ""
     bars = f"Bars: 95 % interval of the mean for these tasks, over {over}."
     partial = (cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])
     return bars + (" Hollow markers: seeds are missing (*)." if partial.any() else "")
