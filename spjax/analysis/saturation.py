@@ -37,8 +37,6 @@ class Saturation:
       longest: length of the study.
       shortest_possible: lower end of the 90 % interval of the saturation length.
       length: P*, its upper end; None where scores have no spread.
-      these_shortest, these_length: the same two for these tasks alone, which then count as fixed;
-        equal to those above for one task.
       p90: of the fitted curve, NaN where it does not rise; low and high: its 95 % interval, up to
         infinity where more than one replicate in forty does not rise, NaN with a single seed.
       limit: S of the fit, in percent.
@@ -47,8 +45,6 @@ class Saturation:
     longest: int
     shortest_possible: int
     length: int | None
-    these_shortest: int
-    these_length: int | None
     p90: float
     p90_low: float
     p90_high: float
@@ -77,17 +73,23 @@ def locate(
         raise ValueError(
             f"the lengths are {list(lengths)}: two or more in ascending order are wanted"
         )
-    over_tasks = _interval(lengths, estimates, margin, these_tasks=False)
-    of_these = over_tasks
-    if estimates[0].units[resampling.TASKS] > 1:
-        of_these = _interval(lengths, estimates, margin, these_tasks=True)
-    return Saturation(lengths[-1], *over_tasks, *of_these, *_fit(lengths, estimates))
+    return Saturation(lengths[-1], *interval(lengths, estimates, margin), *_fit(lengths, estimates))
 
 
-def _interval(
-    lengths: Sequence[int], estimates: Sequence[Estimate], margin: float, these_tasks: bool
+def interval(
+    lengths: Sequence[int],
+    estimates: Sequence[Estimate],
+    margin: float = MARGIN,
+    these_tasks: bool = False,
 ) -> tuple[int, int | None]:
-    """Returns the ends of the 90 % interval of the saturation length; None without a spread."""
+    """Returns the ends of the 90 % interval of the saturation length.
+
+    The second is P*, None where scores have no spread.
+
+    Args:
+      lengths, estimates, margin: as for `locate`.
+      these_tasks: take the tasks as fixed.
+    """
     pairs = [(i, j) for j in range(len(lengths)) for i in range(j)]
     gains = [estimates[j] - estimates[i] for i, j in pairs]
     errors = np.array([gain.spread(these_tasks)[0] for gain in gains])
@@ -116,8 +118,9 @@ def of_results(results: pd.DataFrame) -> pd.DataFrame:
       results: rows of results.csv.
 
     Returns:
-      Columns variant, model, model_parameters, task ("" for the mean over tasks) and those of
-      `Saturation`; empty where no model has two prompt lengths.
+      Columns variant, model, model_parameters, task ("" for the mean over tasks), those of
+      `Saturation`, and these_shortest and these_length: `shortest_possible` and `length` for these
+      tasks alone. Empty where no model has two prompt lengths.
 
     Raises:
       ValueError: as `statistics.main_runs`.
@@ -139,8 +142,12 @@ def of_results(results: pd.DataFrame) -> pd.DataFrame:
             if len(lengths) > 1:
                 estimates = [of_task.estimates[line, model] for line in cells["line"]]
                 saturation = locate(lengths, estimates)
+                these = (saturation.shortest_possible, saturation.length)
+                if not task and len(suite.tasks) > 1:
+                    these = interval(lengths, estimates, these_tasks=True)
                 name = {"variant": variant, "model": model, "model_parameters": count}
-                rows.append(name | {"task": task} | vars(saturation))
+                name |= {"task": task, "these_shortest": these[0], "these_length": these[1]}
+                rows.append(name | vars(saturation))
     return pd.DataFrame(rows)
 
 

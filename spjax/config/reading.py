@@ -183,7 +183,7 @@ def unused() -> set[str]:
 
     Settings that a file has for a class are left out where another class was chosen in its place,
     such as those of Adafactor where a run has AdamW, and macros that only such settings refer to.
-    So is a preset's choice of such a class for runs that have none, as LoRA has no initializer.
+    So is a preset's choice of such a class for runs that have none, such as an initializer.
     """
     bound = {
         _label(scope, selector, parameter): value

@@ -61,9 +61,9 @@ def test_bounds_hold_together():
     curve[-1] += 1e-6  # and now 150
     found = [
         saturation.locate(LENGTHS, estimates(curve, 1.0, random=study)).length
-        for study in range(200)
+        for study in range(100)
     ]
-    assert np.mean([length < 150 for length in found]) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
+    assert np.mean([length < 150 for length in found]) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 100)
 
 
 def test_fit_is_the_least_squares_curve():
@@ -123,12 +123,13 @@ def test_tasks_that_differ_make_it_longer_over_tasks_than_among_these():
     scores_CTMS += np.random.default_rng(0).normal(0, 0.3, scores_CTMS.shape)
     scores_CTMS[5:] += np.linspace(-4, 4, 9)[:, None, None]
     sample = Sample(scores_CTMS)
-    found = saturation.locate(LENGTHS, [sample.estimate(cell) for cell in range(8)])
-    assert (found.these_shortest, found.these_length) == (20, 20)
-    assert (found.shortest_possible, found.length) == (20, 50)  # tasks differ from 50 on
+    scores = [sample.estimate(cell) for cell in range(8)]
+    assert saturation.interval(LENGTHS, scores, these_tasks=True) == (20, 20)
+    assert saturation.interval(LENGTHS, scores) == (20, 50)  # tasks differ from 50 on
     one = Sample(scores_CTMS[:, :1])
-    found = saturation.locate(LENGTHS, [one.estimate(cell) for cell in range(8)])
-    assert (found.these_shortest, found.these_length) == (found.shortest_possible, found.length)
+    scores = [one.estimate(cell) for cell in range(8)]
+    both = [saturation.interval(LENGTHS, scores, these_tasks=fixed) for fixed in (True, False)]
+    assert both[0] == both[1]
 
 
 def test_table_of_a_study(results):

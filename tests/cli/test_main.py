@@ -66,7 +66,7 @@ def sweep(capsys, folder, *args):
 def test_sweep_then_again_then_plot(capsys, tmp_path):
     code, out, _ = sweep(capsys, tmp_path)
     assert code == 0 and "runs finished in" in out and "score_over_size.png" in out
-    assert "pocket_800k" in out and "majority" in out.lower()
+    assert "graded_350k" in out and "majority" in out.lower()
     folder = tmp_path / "quickstart"
     assert all((folder / name).exists() for name in ("results.csv", "results.parquet", "study.gin"))
     code, again, _ = sweep(capsys, tmp_path)
@@ -96,11 +96,11 @@ def test_data_is_prepared_once_and_only_for_runs_that_are_left(capsys, tmp_path,
 def test_missing_weights_are_one_error_before_any_worker(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "SHIPPED", tmp_path / "none")
     code, _, err = sweep(capsys, tmp_path / "out")
-    assert code == 2 and "no weights ship for 'pocket_50k'" in err
+    assert code == 2 and "no weights ship for 'graded_50k'" in err
     assert not list(tmp_path.glob("out/*/logs"))
     assert sweep(capsys, tmp_path / "out", "--dry_run")[0] == 0
     code, _, err = call(capsys, "train", *RUN, f"--gin.MODEL_DIR={tmp_path / 'run'}")
-    assert code == 2 and "no weights ship for 'pocket_50k'" in err
+    assert code == 2 and "no weights ship for 'graded_50k'" in err
     assert not (tmp_path / "run" / "config.gin").exists()
 
 

@@ -47,7 +47,8 @@ BUILT = {
     "FileTask": "Run.task = @FileTask()\nFileTask.path = '{rows.jsonl}'\n"
     "FileTask.target = '{target}'",
 }
-NOT_OF_A_RUN = ("Arm", "Study", "Pretrain", "Target")  # the last one is computed
+# Target is computed; the last three are executors.
+NOT_OF_A_RUN = ("Arm", "Study", "Pretrain", "Target", "Local", "Ray", "Slurm")
 ZERO = {
     "patience",
     "checkpoint_period",

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import vl_convert
 from harness import AMOUNT, SEED, command, judged, pipe, report, spread
 
 from spjax.cli import main
@@ -19,7 +20,9 @@ USUAL = {
     "train": [*GIN, *RUN],
     "sweep": ["--gin_file={study.gin}"],
     "plot": ["{study}"],
+    "plan": ["{study.gin}", "--topology=cpu:2"],
     "report": ["{study}"],
+    "prompt_length": ["pocket_cb", "--model=pocket_50k"],
     "pretrain": [
         "--gin_file=experiments/pocket/pretrain.gin",
         "--gin.MODEL_SIZE=pocket_50k",
@@ -62,6 +65,12 @@ ALLOWED = {
     ("neighbours", "1_0"),
     ("neighbours", "9" * 30),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def script_engine():
+    """Starts V8, which reserves more addresses than one input may ask for."""
+    vl_convert.vegalite_to_vega({"mark": "point", "data": {"values": []}})
 
 
 def commands():

@@ -163,7 +163,7 @@ def test_a_worker_that_is_told_to_end_saves_its_runs_first(tmp_path):
 
 
 def test_a_run_is_trained_by_one_worker_at_a_time(tmp_path, monkeypatch):
-    """As where a machine was taken for lost, or jobs of Slurm and local workers meet."""
+    """A machine may have been taken for lost, or jobs of Slurm and local workers meet."""
     monkeypatch.setattr(worker, "_PATIENCE_SECONDS", 0.1)
     events, stop = [], types.SimpleNamespace(requested=False)
     with locks.hold(tmp_path / ".lock"):

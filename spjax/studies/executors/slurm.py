@@ -265,7 +265,9 @@ def _queue() -> set[str]:
     """
     command = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i %j"]
     try:
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        output = subprocess.run(
+            command, check=True, capture_output=True, text=True, encoding="utf-8"
+        ).stdout
     except FileNotFoundError:
         raise ValueError(
             "there is no command squeue: call `spjax sweep --executor=slurm` on a machine from "
