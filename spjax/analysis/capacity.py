@@ -3,9 +3,9 @@
 The need of a cell (a task of `spjax.data.tasks.capacity_tasks`, a number of items K, a frozen
 model) is the least amount of trained numbers at which `THRESHOLD` percent of the items are right:
 where the monotone regression of the mean score over the amounts of a study crosses the threshold,
-interpolated between two amounts on a logarithmic axis. For prompt tuning that amount over the width
-of the model is a prompt length, P*. Intervals are those of `resampling`: draws of words, weighted
-anew and alike in all cells, with Student's stretch.
+interpolated between two amounts, in logits on a logarithmic axis. For prompt tuning that amount
+over the width of the model is a prompt length, P*. Intervals are those of `resampling`: draws of
+words, weighted anew and alike in all cells, with Student's stretch.
 
 A law says what the need is made of. Each of `LAWS` is fitted by least squares to the logarithms of
 the needs of some cells, and judged by its prediction of the others: those of the widest model and
@@ -29,7 +29,7 @@ from spjax.analysis.resampling import CONFIDENCE, LEVELS, PRETRAINING, SEEDS, TA
 from spjax.data.tasks import capacity_tasks
 
 THRESHOLD = 95.0  # percent of the items
-REPLICATES = 400
+REPLICATES = 1000
 FEWEST_CELLS = 4  # that a law is fitted to
 _SEED = 2305
 # Cells are groups of runs that differ in amount, draw and seeds alone.
@@ -146,6 +146,12 @@ def _cell(
     scores = np.full([len(value) for value in values], np.nan)
     for row in runs[[*axes, statistics.SCORE]].itertuples(index=False):
         place = tuple(value.index(x) for value, x in zip(values, row))
+        if not math.isnan(scores[place]):
+            raise ValueError(
+                f"two runs of {runs.iloc[0]['form']} on {runs.iloc[0]['model']} have {row[0]:,.0f} "
+                "trained numbers and the same draw and seeds: they differ in a setting that a need "
+                "is not told for, such as the batch size. Judge their studies apart."
+            )
         scores[place] = row[-1]
     estimates = [Sample(scores).estimate(i) for i in range(len(scores))]
     known = [(amount, each) for amount, each in zip(values[0], estimates) if each is not None]
@@ -193,7 +199,8 @@ def crossing(amounts: ArrayLike, scores: ArrayLike, threshold: float) -> float:
       threshold: of the scores.
 
     Returns:
-      Interpolated on a logarithmic axis; 0 where the first amount is enough, infinity where the
+      Interpolated between the scores' logits on a logarithmic axis, since scores over amounts are
+      shaped like an S; 0 where the first amount is enough, infinity where the
       last is not.
     """
     fitted = optimize.isotonic_regression(scores).x
@@ -203,9 +210,15 @@ def crossing(amounts: ArrayLike, scores: ArrayLike, threshold: float) -> float:
     i = int(above[0])
     if i == 0:
         return 0.0
-    share = (threshold - fitted[i - 1]) / (fitted[i] - fitted[i - 1])
+    low, at, high = (_logit(score) for score in (fitted[i - 1], threshold, fitted[i]))
+    share = (at - low) / (high - low)
     logs = np.log(np.asarray(amounts, float)[i - 1 : i + 1])
     return float(np.exp(logs[0] + share * (logs[1] - logs[0])))
+
+
+def _logit(score: float) -> float:
+    """Returns the logit of a score in percent; half a point from the ends is added."""
+    return math.log((score + 0.5) / (100.5 - score))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,6 +48,8 @@ class PromptLength:
         tolerance, with 95 % confidence; the longest tried where none is shown to be enough.
       shortest: lower end of its 90 % interval: each shorter length is shown to lose more.
       located: whether a length below the longest is enough.
+      varies: whether scores differ between seeds; where they do not, as at a ceiling, `length` is
+        read off the scores and has no interval.
       scores: mean score in percent by length.
       other_sizes: for other sizes of the model's family the least and the recommended length at
         which a prompt has as many trained numbers.
@@ -60,6 +62,7 @@ class PromptLength:
     length: int
     shortest: int
     located: bool
+    varies: bool
     scores: Mapping[int, float]
     other_sizes: Mapping[str, tuple[int, int]]
     folder: Path
@@ -68,7 +71,12 @@ class PromptLength:
         """Returns the recommendation in words, with scores and other sizes."""
         scores = ", ".join(f"{length}: {score:.1f}" for length, score in self.scores.items())
         lines = [f"{self.task}, {self.model}. Mean score by prompt length: {scores}."]
-        if self.located:
+        if self.located and not self.varies:
+            lines.append(
+                f"Recommended: {self.length} soft tokens; no longer prompt tried gains more than "
+                f"{self.tolerance:g} points. Scores do not differ between seeds: no interval."
+            )
+        elif self.located:
             lines.append(
                 f"Recommended: {self.length} soft tokens; no longer prompt tried gains more than "
                 f"{self.tolerance:g} points. 90 % interval: {self.shortest} to {self.length}."
@@ -174,10 +182,10 @@ def _study(
             **settings,
             "MIXTURE_OR_TASK_NAME": task.source,
             "TRAIN_STEPS": steps,
-            "STEPS_PER_STAIR": steps // _STAIRS,
+            "STEPS_PER_STAIR": -(-steps // _STAIRS),
             "EVAL_PERIOD": max(1, steps // 6),
             "BATCH_SIZE": batch_size,
-            "LEARNING_RATE": learning_rate or _default_rate(model),
+            "LEARNING_RATE": _default_rate(model) if learning_rate is None else learning_rate,
         },
     )
     name = re.sub(r"[^\w.-]+", "_", f"prompt_length-{model.name}-{task.name}")
@@ -200,14 +208,19 @@ def _advice(
     scores: Mapping[int, float],
     folder: Path,
 ) -> PromptLength:
-    length = saturated.length or saturated.longest
+    if varies := saturated.length is not None:
+        shortest, length, located = saturated.shortest_possible, saturated.length, saturated.located
+    else:
+        best_after = {x: max(scores[y] for y in scores if y >= x) for x in scores}
+        length = min(x for x in scores if best_after[x] - scores[x] <= tolerance)
+        shortest, located = length, length < saturated.longest
     width, family = model.config.emb_dim, model.name.rpartition("_")[0]
 
     def scaled(count: int, size: str) -> int:
         return math.ceil(count * width / get_size(size).emb_dim)
 
     others = {
-        size: (scaled(saturated.shortest_possible, size), scaled(length, size))
+        size: (scaled(shortest, size), scaled(length, size))
         for size in SIZES
         if family and size != model.name and size.rpartition("_")[0] == family
     }
@@ -216,9 +229,10 @@ def _advice(
         model.name,
         tolerance,
         length,
-        saturated.shortest_possible,
-        saturated.located,
+        shortest,
+        located,
+        varies,
         scores,
-        others if saturated.located else {},
+        others if located else {},
         folder,
     )

@@ -23,10 +23,13 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each length")
     parser.add_argument("--steps", type=int, default=600, help="updates of a run")
     parser.add_argument("--batch_size", type=int, default=32, help="examples in an update")
-    parser.add_argument("--tolerance", type=float, default=1.0, help="points that are no gain")
-    parser.add_argument("--learning_rate", type=float, help="a tenth of the embedding's by default")
+    text = "gains of at most so many points count as none; 1 by default"
+    parser.add_argument("--tolerance", type=float, default=1.0, help=text)
+    text = "of Adam; by default a tenth of the embedding's root mean square"
+    parser.add_argument("--learning_rate", type=float, help=text)
     parser.add_argument("--output_dir", default="results", help="the runs get a folder in it")
-    parser.add_argument("--workers", type=int, help="processes; one for each core by default")
+    text = "processes; one for each accelerator or core by default"
+    parser.add_argument("--workers", type=int, help=text)
 
 
 def prompt_length(args: argparse.Namespace) -> int:

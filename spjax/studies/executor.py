@@ -44,11 +44,13 @@ class Executor(abc.ABC):
     Attributes:
       is_warm: a worker keeps its compiled programs from one gang to the next, so that gangs of one
         group go to the same worker where possible.
+      outlives_driver: gangs go on when this process has ended.
       measures: gang widths are measured on this machine, which has the devices of the workers.
     """
 
     workers: int = setting(0, "workers at the same time; 0 for as many as there is room for")
     is_warm: ClassVar[bool] = True
+    outlives_driver: ClassVar[bool] = False
     measures: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -57,7 +59,15 @@ class Executor(abc.ABC):
         Raises:
           ValueError: one of them is not allowed.
         """
-        for name in ("workers", "devices_per_worker", "cpus", "gpus", "tpus", "memory_gb"):
+        for name in (
+            "workers",
+            "devices_per_worker",
+            "cpus",
+            "gpus",
+            "tpus",
+            "memory_gb",
+            "poll_seconds",
+        ):
             if (value := getattr(self, name, 0)) < 0:
                 raise ValueError(f"{type(self).__name__}.{name} is {value}; it must be 0 or more.")
 

@@ -139,6 +139,7 @@ def _train(work: _Work, left: Sequence[RunSpec], executor: Executor, outcome: Ou
     with Progress(len(work.specs), finished, plan.seconds(left)) as progress:
         loop = _Loop(work, executor, progress, plan.Queue(pending), outcome)
         for worker, gang in enumerate(running):
+            loop.ready.add(worker)
             if gang:  # else none of its runs is of this study any more
                 loop.begin(worker, gang)
         loop.run(range(first, first + count))
@@ -210,6 +211,8 @@ class _Loop:
             self.outcome.stopped = INTERRUPTED
         if not self.outcome.stopped:
             self.progress.show(force=True)
+        elif self.executor.outlives_driver:
+            self.outcome.left += sum(len(gang) for gang in self.gangs.values())
 
     def begin(self, worker: int, gang: list[RunSpec]) -> None:
         """Notes the gang that a worker is at."""
@@ -350,5 +353,5 @@ def estimate(
     taken = f", {len(copied)} to be copied from other studies" if copied else ""
     return (
         f"{plan.table(specs, done)}\n\n{len(specs)} runs, {len(done)} finished{taken}; about "
-        f"{cost.duration(left)} left with {workers} workers ({basis})."
+        f"{cost.duration(left)} left with {workers} worker{'s' * (workers > 1)} ({basis})."
     )

@@ -99,6 +99,7 @@ def test_p90_has_no_interval_where_a_length_was_trained_once():
         assert found.p90 > 1 and math.isnan(found.p90_low) and math.isnan(found.p90_high)
         assert found.length is None
     row = vars(mixed) | {"variant": "prompt_tuning", "model": "m", "task": ""}
+    row |= {"these_shortest": 1, "these_length": None}
     assert saturation.markdown(pd.DataFrame([row])).endswith("[no interval] |\n")
 
 

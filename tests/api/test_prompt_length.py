@@ -29,7 +29,7 @@ def trained(monkeypatch):
                     "model_parameters": 50_000,
                     "trainable_parameters": 16 * length,
                     "status": "finished",
-                    "test_score": SCORES[length] + 0.1 * seed * (-1) ** length,
+                    "test_score": min(SCORES[length] + 0.1 * seed * (-1) ** length, 100.0),
                     "majority_score": 50.0,
                     "ceiling": 100.0,
                 }
@@ -52,6 +52,16 @@ def test_shortest_length_that_is_enough(trained, tmp_path):
     assert advice.other_sizes["pocket_200k"] == (2, 2)
     assert advice.other_sizes["pocket_800k"] == (1, 1)
     assert "Recommended: 5 soft tokens" in str(advice)
+
+
+def test_equal_scores_of_all_seeds_have_a_length_and_no_interval(trained, tmp_path, monkeypatch):
+    for length in SCORES:
+        monkeypatch.setitem(SCORES, length, 101.0)
+    advice = spjax.recommend_prompt_length(
+        "pocket_50k", "pocket_cb", lengths=SCORES, output_dir=tmp_path
+    )
+    assert (advice.length, advice.located, advice.varies) == (1, True, False)
+    assert "Recommended: 1 soft tokens" in str(advice) and "no interval" in str(advice)
 
 
 def test_scores_that_still_rise_locate_nothing(trained, tmp_path, monkeypatch):

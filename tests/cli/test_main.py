@@ -100,7 +100,7 @@ def test_missing_weights_are_one_error_before_any_worker(capsys, tmp_path, monke
     assert not list(tmp_path.glob("out/*/logs"))
     assert sweep(capsys, tmp_path / "out", "--dry_run")[0] == 0
     code, _, err = call(capsys, "train", *RUN, f"--gin.MODEL_DIR={tmp_path / 'run'}")
-    assert code == 2 and "no weights ship for 'graded_50k'" in err
+    assert code == 2 and "no weights ship for 'pocket_50k'" in err
     assert not (tmp_path / "run" / "config.gin").exists()
 
 

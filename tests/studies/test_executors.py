@@ -9,7 +9,7 @@ import pytest
 from spjax import locks
 from spjax.cli import main
 from spjax.studies import devices, executors, run_folder, runner, worker
-from spjax.studies.executor import settings
+from spjax.studies.executor import Executor, settings
 from spjax.studies.executors import slurm
 from spjax.studies.executors.local import Local
 from spjax.studies.executors.slurm import Slurm
@@ -213,3 +213,42 @@ def test_each_worker_is_started_with_its_devices(tmp_path, monkeypatch):
     runner.sweep("fake", plan, tmp_path, executor=executor, train=train, gang_width=1)
     seen = {(spec.folder(tmp_path) / "devices").read_text() for spec in plan}
     assert seen == {"0,1", "2,3"}
+
+
+class Jobs(Executor):
+    """Jobs that outlive the driver; the one that runs already is of no run of the study."""
+
+    is_warm, outlives_driver = False, True
+
+    def open(self, site):
+        self.sent = [(0, {"type": "died", "message": "cancelled"})]
+
+    def running(self):
+        return [["0123456789ab"]]
+
+    def size(self, gangs):
+        return 1
+
+    def start(self, worker):
+        self.sent.append((worker, {"type": "ready"}))
+
+    def submit(self, worker, folders):
+        pass
+
+    def events(self, timeout):
+        sent, self.sent = self.sent, []
+        if not sent:
+            raise KeyboardInterrupt
+        return sent
+
+    def close(self):
+        pass
+
+
+def test_jobs_of_no_run_may_end_and_those_that_go_on_are_counted(tmp_path):
+    plan = specs(3)
+    outcome = runner.sweep("fake", plan, tmp_path, executor=Jobs(), train=TRAIN)
+    assert (outcome.stopped, outcome.left) == (runner.INTERRUPTED, 2)
+    assert "2 runs wait or are trained without this process" in runner.report(
+        outcome, plan, tmp_path
+    )

@@ -55,8 +55,8 @@ class Ray(Executor):
     Each holds the resources that are set here; Ray makes its GPUs or TPU chips the visible ones.
     What a worker prints goes to `logs/worker_<i>.log` in the study's folder. A lost machine or a
     preempted actor is replaced when there is room, and its gang goes on from its checkpoints.
-    Actors end with this process. Variables of its environment that begin with JAX_, XLA_ or SPJAX_
-    hold for the workers too.
+    Actors end with this process. Variables of its environment that begin with JAX_, XLA_ or SPJAX_,
+    and PYTHONPATH, hold for the workers too.
     """
 
     address: str = setting(

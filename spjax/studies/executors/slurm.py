@@ -27,7 +27,7 @@ _MOST_JOBS = 1000  # of an array; Slurm's MaxArraySize is 1001 by default
 _MOST_TIMEOUTS = 1000
 _SIGNAL_SECONDS = 120  # before the end of a job's time, to save its runs in
 _LEAST_MINUTES = 2  # Slurm may send the signal up to a minute early
-_SAVE_SECONDS = 100.0
+_REQUEUE_SECONDS = 15  # of these, to put the job back into the queue
 _PROGRESS_SECONDS = 5.0
 _SIGNALS = (-signal.SIGUSR1, -signal.SIGUSR2, -signal.SIGTERM)  # before the worker handles them
 _MISSES = 2  # times in a row that a job is not in the queue, before it counts as gone
@@ -43,7 +43,7 @@ class Slurm(Executor):
     jobs print.
     """
 
-    workers: int = setting(0, "jobs that run at the same time; 0 for no limit")
+    workers: int = setting(0, "jobs of an array that run at the same time; 0 for no limit")
     partition: str = setting("", "partition of the cluster; empty for its default")
     account: str = setting("", "account that is charged")
     time: str = setting("24:00:00", "limit of each job, as sbatch reads it; longer gangs go on")
@@ -58,6 +58,7 @@ class Slurm(Executor):
         metadata={"help": 'further options of sbatch, such as {"qos": "high"}; in gin alone'},
     )
     is_warm: ClassVar[bool] = False
+    outlives_driver: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -148,6 +149,7 @@ class Slurm(Executor):
         gangs = [[str(path.absolute()) for path in folders] for _, folders in batch]
         write_json(folder / _GANGS, {"gangs": gangs})
         executor = self._submitit.SlurmExecutor(folder, max_num_timeout=_MOST_TIMEOUTS)
+        signal_seconds = min(_SIGNAL_SECONDS, 15 * self._minutes)
         values = {
             "job_name": _NAME + folder.name,
             "partition": self.partition or None,
@@ -158,11 +160,11 @@ class Slurm(Executor):
             "mem": f"{self.memory_gb * 1024:.0f}MB" if self.memory_gb else None,
             "array_parallelism": self.workers or len(batch),
             "srun_args": [f"--cpus-per-task={self.cpus}"] if self.cpus else None,
-            "signal_delay_s": min(_SIGNAL_SECONDS, 15 * self._minutes),
+            "signal_delay_s": signal_seconds,
             "additional_parameters": {"requeue": True, **self.options},
         }
         executor.update_parameters(**{name: x for name, x in values.items() if x is not None})
-        train = _Train(str(folder), self._site.train)
+        train = _Train(str(folder), self._site.train, signal_seconds - _REQUEUE_SECONDS)
         try:
             executor.map_array(train, range(len(batch)), gangs)
         except self._submitit.core.utils.FailedJobError as error:
@@ -210,8 +212,8 @@ class _Job:
 class _Train:
     """The function of a job: trains a gang in a worker process; submitit pickles it."""
 
-    def __init__(self, folder: str, train: str) -> None:
-        self.folder, self.train = folder, train
+    def __init__(self, folder: str, train: str, save_seconds: float) -> None:
+        self.folder, self.train, self.save_seconds = folder, train, save_seconds
         self._process: WorkerProcess | None = None
 
     def __call__(self, index: int, folders: Sequence[str]) -> None:
@@ -244,8 +246,8 @@ class _Train:
         from submitit.helpers import DelayedSubmission
 
         if self._process is not None:
-            self._process.stop(_SAVE_SECONDS)
-        return DelayedSubmission(_Train(self.folder, self.train), index, folders)
+            self._process.stop(self.save_seconds)
+        return DelayedSubmission(_Train(self.folder, self.train, self.save_seconds), index, folders)
 
 
 def _events_file(folder: Path, index: int) -> Path:
