@@ -104,7 +104,7 @@ def plan_files(
         tpu_compiler.check_installed()
     planned = plan_study(gin_files, bindings, search_paths, "results")
     every = kinds.of(planned.specs)
-    # A compiler that ends its process takes no other kind with it.
+    # Each kind has a process of its own, and what it has compiled is kept if another one fails.
     groups = [[kind] for kind in every] if is_tpu else [every]
     plans = []
     for group in groups:

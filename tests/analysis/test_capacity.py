@@ -22,7 +22,7 @@ def few_replicates(monkeypatch):
 
 
 def test_crossing_is_that_of_the_monotone_regression():
-    # 30 and 10 are pooled to 20, so that 50 is halfway to 80, between 2 and 8 on a logarithmic axis.
+    # 30 and 10 are pooled to 20, so that 50 is halfway to 80 on a logarithmic axis: 4.
     assert capacity.crossing([1, 2, 8], [30, 10, 80], 50) == pytest.approx(4)
     assert capacity.crossing([1, 2], [96, 99], 95) == 0
     assert capacity.crossing([1, 2], [10, 94], 95) == math.inf

@@ -96,6 +96,7 @@ class StepModel:
         inner = self._local(("heads",), (c.num_heads,)) * c.head_dim
         # Keys and values of the encoding and of the positions written, for every decoder layer.
         keys = 2 * c.num_decoder_layers * inner * (self.shape.length + max(8, targets))
+        keys *= max(1, self.run.num_beams)  # a beam has its own
         return rows * (self._size * keys + self._encoder_layer()) + self._weight_copies()
 
     def _encoder_layer(self) -> float:

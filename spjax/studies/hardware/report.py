@@ -148,7 +148,8 @@ def _gb(fit: Fit) -> str:
 
 def summary(plans: Sequence[KindPlan], topology: Topology) -> str:
     """Returns the sum of all device-hours, the time on all devices, and what both rest on."""
-    hours = [plan.device_hours for plan in plans if plan.shown is not None]
+    hours = [plan.device_hours for plan in plans if plan.chosen is not None]
+    left_out = len(plans) - len(hours)
     least, most = (sum(pair[i] for pair in hours) for i in (0, 1))
     wall = 3600 * middle(least, most) / topology.count
     chip = topology.chip
@@ -164,10 +165,12 @@ def summary(plans: Sequence[KindPlan], topology: Topology) -> str:
     memory = "compiled" if compiled == {True} else "modeled"
     if len(compiled) > 1:
         memory = "compiled, or modeled where that was hopeless"
+    lacking = f", without the {left_out} lines that do not fit" if left_out else ""
     return (
-        f"{_range(least, most, ' device-hours')} on {topology.name}; about "
-        f"{cost.duration(wall)} on all {topology.count}. Memory is {memory}; of the "
-        f"{chip.memory / 1e9:.1f} GB of a device {chip.limit / 1e9:.1f} are for programs. "
+        f"{_range(least, most, ' device-hours')} on {topology.name}{lacking}; about "
+        f"{cost.duration(wall)} on all {topology.count}. An evaluation counts as "
+        f"{cost.EXAMPLES_PER_EVALUATION} examples as long as those of training. Memory is {memory}; "
+        f"of the {chip.memory / 1e9:.1f} GB of a device {chip.limit / 1e9:.1f} are for programs. "
         f"Time from {basis}."
     )
 
