@@ -169,8 +169,9 @@ def summary(plans: Sequence[KindPlan], topology: Topology) -> str:
     return (
         f"{_range(least, most, ' device-hours')} on {topology.name}{lacking}; about "
         f"{cost.duration(wall)} on all {topology.count}. An evaluation counts as "
-        f"{cost.EXAMPLES_PER_EVALUATION} examples as long as those of training. Memory is {memory}; "
-        f"of the {chip.memory / 1e9:.1f} GB of a device {chip.limit / 1e9:.1f} are for programs. "
+        f"{cost.EXAMPLES_PER_EVALUATION} examples as long as those of training. "
+        f"Memory is {memory}; of the {chip.memory / 1e9:.1f} GB of a device "
+        f"{chip.limit / 1e9:.1f} are for programs. "
         f"Time from {basis}."
     )
 
