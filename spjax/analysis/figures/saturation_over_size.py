@@ -57,6 +57,9 @@ def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
             _draw_curves(axes, of_variant, next(looks), f"P90{name}", next(shifts), beyond)
         axes.axhline(PAPER, color=_style.GREY, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
         _style.size_axis(axes, suite)
+        if suite["model_parameters"].nunique() == 1:  # else the marks of one model fill the axis
+            count = suite["model_parameters"].iloc[0]
+            axes.set_xlim(count / 3, count * 3)
         _style.legend(figure, axes)
         _style.add_notes(figure, _notes(statistics.suite(statistics.main_runs(results)).tasks))
         return _style.save(figure, table, folder, "saturation_over_size")
