@@ -135,6 +135,7 @@ def test_item_scores_are_read_once_as_long_as_they_stay(tmp_path, caplog, monkey
     assert statistics.load_items(tmp_path)[plan[0].key].tolist() == [50.0]
 
 
+@pytest.mark.slow
 def test_killed_at_ten_random_moments_gives_the_same_table(tmp_path):
     sweep(tmp_path / "whole", specs(12, steps=200))
     rng = random.Random(0)

@@ -112,6 +112,7 @@ def test_a_run_without_paths_has_the_key_that_it_had():
     assert "contents" not in config.canonical(RUN) and "contents" not in config.config_str(RUN)
 
 
+@pytest.mark.slow
 def test_train_says_what_has_changed(tmp_path, capsys):
     root = Path(main.__file__).parents[2]
     names = ("models/pocket", "runs/pocket", "methods/prompt_tuning")

@@ -152,6 +152,7 @@ def test_a_result_names_the_code_of_all_processes_that_trained_it(run, tmp_path,
         assert result["code_sha256"] == [*before, code_version.digest()]
 
 
+@pytest.mark.slow
 def test_a_gang_of_four_gives_each_run_its_own_losses(run, tmp_path):
     gang = [
         dataclasses.replace(
@@ -228,6 +229,7 @@ def at_once(monkeypatch, count):
     return found
 
 
+@pytest.mark.slow
 def test_several_steps_in_one_dispatch(run, tmp_path, monkeypatch):
     """Of all methods: `mesh_cases.py`."""
     run = dataclasses.replace(run, steps=5, eval_period=5, dropout_rate=0.1)

@@ -92,6 +92,7 @@ def test_source_and_target_stage_and_transfer(brief, tmp_path):
     np.testing.assert_array_equal(own, prompt_files.read_soft_tokens(path).soft_tokens_PD)
 
 
+@pytest.mark.slow
 def test_unequal_prefixes_train_in_a_gang_and_answer_from_what_they_leave(brief, tmp_path):
     runs = [
         dataclasses.replace(brief, method=PrefixTuning(length=n, hidden=0), seed=n) for n in (2, 3)

@@ -65,6 +65,7 @@ def end(folder):
     return result, log, (folder / "prompt.npy").read_bytes()
 
 
+@pytest.mark.slow
 def test_every_snapshot_goes_on_to_the_same_end(run, tmp_path, monkeypatch, caplog):
     run = dataclasses.replace(run, checkpoint_period=1)
     whole = tmp_path / "whole"

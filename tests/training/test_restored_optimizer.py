@@ -117,6 +117,7 @@ def tuned(run, path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_examples")
 def test_a_run_goes_on_with_the_state_of_its_checkpoint(tuned, tmp_path):
     huge = write(tmp_path / "c", LEAVES, slots=slots_of(scale=1e12), step=STEP)

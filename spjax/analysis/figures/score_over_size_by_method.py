@@ -38,6 +38,7 @@ def _with_stated(cells: pd.DataFrame) -> pd.DataFrame:
     """Adds the cell of the stated score."""
     point = stated.PROMPT_DESIGN
     cell = {name: math.nan if name in ("std", "low", "high") else "" for name in cells}
-    cell |= {"line": "prompt design", "prompt_length": 0, "seeds": 1, "items": 0, "expected": 1}
+    cell |= {"line": "prompt design", "prompt_length": 0, "seeds": 1, "items": 0, "draws": 1}
+    cell |= {"expected": 1}
     cell |= {"model": point.name, "model_parameters": point.parameters, "mean": point.score}
     return pd.concat([cells, pd.DataFrame([cell])], ignore_index=True)

@@ -309,6 +309,7 @@ def notes(tmp_path_factory):
     return folder / "cache"
 
 
+@pytest.mark.slow
 def test_files_are_tokenized_by_seqio(notes):
     corpus, words = (
         corpora.load("notes", "pocket", cache_dir=notes),

@@ -15,6 +15,7 @@ from spjax.data.token_cache import cache
 from spjax.vocabularies.vocabulary import load_vocabulary
 
 pytest.importorskip("seqio")
+pytestmark = pytest.mark.slow  # TensorFlow starts for them
 
 POCKET = [name for name in registry.names() if registry.get(name).source.startswith("pocket:")]
 
