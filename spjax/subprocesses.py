@@ -6,7 +6,7 @@ an OSError, or `{"invalid": message}` after a ValueError; the parent raises the 
 else ends a process is a RuntimeError with the end of its standard error. When the parent is
 interrupted, all its processes are killed; when it is killed, they end within a second.
 
-`start`, `describe_end` and `tail` are for the workers of `spjax.studies.executors.local` too. They
+`start`, `describe_end` and `tail` are for the workers of `spjax.studies.worker_process` too. They
 differ in that they stay warm and get many orders, so that they read lines until standard input
 closes, which is also how they notice the end of their parent, and send events through a pipe.
 """

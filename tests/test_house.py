@@ -27,7 +27,7 @@ GROUND = (
     "subprocesses",
     "text_tables",
 )
-GROUND += ("multihost", "platforms")
+GROUND += ("folder_registry", "multihost", "platforms")
 # Every package may import those before it, and GROUND.
 LAYERS = (
     "vocabularies",

@@ -19,8 +19,8 @@ def commands(path):
     """Every `spjax ...` command of a file, continued lines joined, comment signs dropped."""
     text = re.sub(r"\\\n#?\s*", " ", path.read_text())
     kinds = r"(?:train|sweep|pretrain) --|plan \S+ --topology="
-    found = re.findall(rf"(?:\.venv/bin/)?spjax ((?:{kinds})[^\n`#|]*)", text)
-    return [shlex.split(command) for command in found]
+    texts = re.findall(rf"(?:\.venv/bin/)?spjax ((?:{kinds})[^\n`#|]*)", text)
+    return [shlex.split(command) for command in texts]
 
 
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.rglob("*.gin"))]

@@ -109,22 +109,26 @@ def several_steps():
 def cases():
     """Name and maker of each program."""
     every = [name for name in methods.names() if methods.get(name).trained]
-    made = {f"gradients of {name}": (step_of, {"method": name}, "gradients") for name in every}
-    made |= {f"update of {name}": (step_of, {"method": name}, "update") for name in every}
+    programs = {f"gradients of {name}": (step_of, {"method": name}, "gradients") for name in every}
+    programs |= {f"update of {name}": (step_of, {"method": name}, "update") for name in every}
     for rules in RULES:
         settings = {"rules": rules, "mesh": MESHES[rules]}
-        made[f"gradients under {rules}"] = (step_of, {**settings, "remat": True}, "gradients")
+        programs[f"gradients under {rules}"] = (step_of, {**settings, "remat": True}, "gradients")
         full = {**settings, "method": "full_fine_tuning", "optimizer": AdamW(1e-3)}
-        made[f"update under {rules}"] = (step_of, full, "update")
+        programs[f"update under {rules}"] = (step_of, full, "update")
     for dtype in DTYPES:
         fsdp = {"weights_dtype": dtype, "rules": "fsdp", "mesh": (2, 2)}
-        made[f"gradients in {dtype}"] = (step_of, fsdp, "gradients")
-        made[f"evaluation in {dtype}"] = (evaluation, {"weights_dtype": dtype}, "")
-    made["gradients of a gang"] = (step_of, {"runs": 3}, "gradients")
-    made["gradients with dropout"] = (step_of, {"dropout_rate": 0.1, "shape": PLAIN}, "gradients")
-    made["several steps at once"] = (several_steps, {}, "")
-    made |= {f"decoding by {kind}": (decoding, {"kind": kind}, "") for kind in KINDS}
-    return made
+        programs[f"gradients in {dtype}"] = (step_of, fsdp, "gradients")
+        programs[f"evaluation in {dtype}"] = (evaluation, {"weights_dtype": dtype}, "")
+    programs["gradients of a gang"] = (step_of, {"runs": 3}, "gradients")
+    programs["gradients with dropout"] = (
+        step_of,
+        {"dropout_rate": 0.1, "shape": PLAIN},
+        "gradients",
+    )
+    programs["several steps at once"] = (several_steps, {}, "")
+    programs |= {f"decoding by {kind}": (decoding, {"kind": kind}, "") for kind in KINDS}
+    return programs
 
 
 def largest(remat):

@@ -50,6 +50,11 @@ def _softener(method: Method) -> Callable[..., Injection]:
     return jax.jit(soft)
 
 
+def answer_room(targets: int) -> int:
+    """Returns a rounded length for the cache of keys and values; tasks share compiled programs."""
+    return max(8, 1 << (targets - 1).bit_length())
+
+
 def predict(
     config: T5Config,
     method: Method,
@@ -83,8 +88,7 @@ def predict(
         weights, injection = apply_gang([method], [stacked], base)
     else:
         injection = _softener(method)(stacked, base)
-    # The cache of keys and values has a rounded length, so that tasks share compiled programs.
-    room = max(8, 1 << (layout.target_length - 1).bit_length())
+    room = answer_room(layout.target_length)
     decode = decoder(dataclasses.replace(config, dropout_rate=0.0), room, num_beams)
     max_length, place = np.int32(layout.target_length), partitioning.of(base)
     batches = batching.eval_batches(

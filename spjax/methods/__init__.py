@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 import os
-import pkgutil
 from typing import TYPE_CHECKING
+
+from spjax import folder_registry
 
 if TYPE_CHECKING:  # names are known without JAX
     from spjax.methods.base import Method
@@ -35,8 +36,7 @@ def add_folder(folder: str) -> None:
 
 def names() -> tuple[str, ...]:
     """Returns the names of all methods: the files of this folder."""
-    modules = (module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name for name in modules if name not in _HELPERS))
+    return folder_registry.names(__path__, _HELPERS)
 
 
 def get(name: str) -> type[Method]:
@@ -48,11 +48,8 @@ def get(name: str) -> type[Method]:
     Raises:
       ValueError: there is no such method; the message lists those there are.
     """
-    if name not in names():
-        raise ValueError(f"unknown method {name!r}; known methods: {', '.join(names())}.")
-    module = importlib.import_module(f"{__name__}.{name}")
-    wanted = name.replace("_", "")
-    return next(value for key, value in vars(module).items() if key.lower() == wanted)
+    chosen: type[Method] = folder_registry.get(__name__, name, names(), "method")
+    return chosen
 
 
 def name_of(method: Method) -> str:

@@ -128,7 +128,7 @@ def capacity_arms(
             )
         examples = registry.get(names[0]).sizes
         values: dict[str, Any] = {
-            "BATCH_SIZE": min(batch_size, *examples[:1], batch_size),
+            "BATCH_SIZE": min([batch_size, *examples[:1]]),
             "TRAIN_STEPS": updates,
             "STEPS_PER_STAIR": max(1, updates // 20),
         }

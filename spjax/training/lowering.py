@@ -175,12 +175,12 @@ def answers(
       targets: most tokens of an answer.
     """
     config = dataclasses.replace(step.config.model, dropout_rate=0.0, attention="xla")
-    room = max(8, 1 << (targets - 1).bit_length())
     batch = batch_shapes(ChunkShape(rows, length, targets, 1))
     batch = _placed(batch, placement.sharding(("batch",), (rows,)))
     inputs = None if run.method.changes_weights else step.inputs
     limit = _placed(jax.ShapeDtypeStruct((), jnp.int32), placement.replicated)
-    return evaluation.decoder(config, room, run.num_beams).lower(step.base, inputs, batch, limit)
+    decode = evaluation.decoder(config, evaluation.answer_room(targets), run.num_beams)
+    return decode.lower(step.base, inputs, batch, limit)
 
 
 def bytes_on_device(tree: Any) -> int:

@@ -32,10 +32,10 @@ def restore(slots: Any, checkpoint: str) -> Any:
         stacked layers; or names and shapes are not those of the model.
     """
     path = remote.local(checkpoint)
-    if (format := weights.kind(path)) != "t5x":
+    if (kind := weights.kind(path)) != "t5x":
         raise ValueError(
             f"Run.restore_optimizer is True, and INITIAL_CHECKPOINT_PATH {checkpoint!r} is of the "
-            f"format {format!r}, which has no optimizer's state. Give a T5X checkpoint."
+            f"format {kind!r}, which has no optimizer's state. Give a T5X checkpoint."
         )
     leaves, step = t5x.open_optimizer(path)
     _check_kind(leaves, path)

@@ -12,19 +12,19 @@ def test_plans_are_kept_and_not_made_again(monkeypatch, tmp_path, capsys):
     row |= {"activations_bytes": 5e8, "bytes": 1.5e9, "compiled": False}
     row |= {"least_step_seconds": 0.01, "most_step_seconds": 0.052}
     row |= {"least_device_hours": 99.0, "most_device_hours": 1234.0}
-    made = []
+    calls = []
 
     def planned(size, topology):
-        made.append((size, topology))
+        calls.append((size, topology))
         return {"rows": [row], "text": "", "versions": {}, "seconds": 1}
 
     monkeypatch.setattr(hardware, "planned", planned)
     flags = ["--results", str(tmp_path), "--topologies", "v5e:4x4", "--sizes", "small"]
     hardware.main(flags)
     hardware.main([*flags, "base"])
-    assert made == [("small", "v5e:4x4"), ("base", "v5e:4x4")]
+    assert calls == [("small", "v5e:4x4"), ("base", "v5e:4x4")]
     hardware.main([*flags, "xl", "--minutes=0"])
-    assert len(made) == 2 and len(json.loads((tmp_path / "hardware.json").read_text())) == 2
+    assert len(calls) == 2 and len(json.loads((tmp_path / "hardware.json").read_text())) == 2
     line = (
         "| v5e:4x4 | m | prompt_tuning | with changes | 4x2, fsdp, float32, remat, 2 microbatches "
         "| 1.00 | 0.00 | 0.50 | 1.50 (model) | 0.01 to 0.052 | 99 to 1,234 |"

@@ -285,10 +285,10 @@ def test_a_program_that_does_not_fit_is_no_error_and_another_error_is(compiler):
 
 def test_the_compiler_is_given_the_programs_that_need_most(compiler, monkeypatch, for_tpu):
     lowered = []
-    made = compiler()
+    stand_in = compiler()
     need = {"fits": True, "temporaries": 5, "program": 1, "seconds": 2.0}
-    monkeypatch.setattr(made, "compiled", lambda program: lowered.append(program) or need)
-    monkeypatch.setattr(made, "mesh", lambda setting: None)  # one of no devices
+    monkeypatch.setattr(stand_in, "compiled", lambda program: lowered.append(program) or need)
+    monkeypatch.setattr(stand_in, "mesh", lambda setting: None)  # one of no devices
     names = ("gradients", "update")
     for name in names:
         monkeypatch.setattr(lowering.StepShapes, name, lambda step, name=name: name)
@@ -296,11 +296,11 @@ def test_the_compiler_is_given_the_programs_that_need_most(compiler, monkeypatch
     small = {"model": "t5_1_1_small", "eval_batch_size": 1}
     for method in (PromptTuning(length=100), FullFineTuning()):
         run = large(method=method, **small)
-        searched(run, "v5e:2x2", compile=made).fit(Setting(4))
+        searched(run, "v5e:2x2", compile=stand_in).fit(Setting(4))
     assert lowered == ["gradients", "gradients", "update"]
     lowered.clear()
     run = large(**{**small, "eval_batch_size": 512})
-    fit = searched(run, "v5e:2x2", compile=made).fit(Setting(4, remat=True))
+    fit = searched(run, "v5e:2x2", compile=stand_in).fit(Setting(4, remat=True))
     assert lowered == ["gradients", ("answers", 512, 640, 16)]
     assert fit.compiled and fit.memory.activations == 5
 

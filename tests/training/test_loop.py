@@ -137,8 +137,8 @@ def test_a_request_to_stop_saves_the_step_and_resuming_gives_the_same_numbers(
     assert str(steps[-1]) in kept and not (tmp_path / "cut" / "result.json").exists()
     loop.train([run], [tmp_path / "cut"])
     for name in ("metrics.jsonl", "prompt.npy"):
-        whole, cut = (tmp_path / folder / name for folder in ("whole", "cut"))
-        assert whole.read_bytes() == cut.read_bytes()
+        undisturbed, stopped = (tmp_path / folder / name for folder in ("whole", "cut"))
+        assert undisturbed.read_bytes() == stopped.read_bytes()
 
 
 def test_a_result_names_the_code_of_all_processes_that_trained_it(run, tmp_path, monkeypatch):

@@ -101,22 +101,22 @@ def test_a_task_without_test_labels_is_scored_on_validation(run, tmp_path, monke
 
 def test_evaluations_read_whole_texts_where_training_cuts_them(run, tmp_path):
     short = dataclasses.replace(run, input_length=12, target_length=4, row_length=16, steps=2)
-    cut, whole = (
+    truncated, complete = (
         run_data.RunData(dataclasses.replace(short, eval_truncation=truncation))
         for truncation in (True, False)
     )
     full = cache.load("pocket_cb", "test")
-    for data, longest in ((cut, 12), (whole, max(full.inputs.lengths))):
+    for data, longest in ((truncated, 12), (complete, max(full.inputs.lengths))):
         (info,) = data.mixture.tasks
         assert max(data.split(info, "train").inputs.lengths) == 12
         assert max(data.split(info, "test").inputs.lengths) == longest
         assert data.layout.row_length == 15  # three soft tokens in front
-    (info,) = whole.mixture.tasks
+    (info,) = complete.mixture.tasks
     assert max(full.inputs.lengths) > 16  # more than a row of training has room for
     for i in range(full.num_examples):
-        assert (whole.split(info, "test").inputs[i] == full.inputs[i]).all()
-    scored = [whole.split(info, name).targets.lengths for name in ("validation", "test")]
-    assert whole.eval_layout.target_length == max(map(max, scored))
+        assert (complete.split(info, "test").inputs[i] == full.inputs[i]).all()
+    scored = [complete.split(info, name).targets.lengths for name in ("validation", "test")]
+    assert complete.eval_layout.target_length == max(map(max, scored))
     uncut = dataclasses.replace(short, eval_truncation=False, num_beams=1)
     (result,) = loop.train([uncut], [tmp_path])
     again = stored_run.score_folder(uncut, tmp_path, "test")

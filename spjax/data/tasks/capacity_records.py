@@ -31,8 +31,8 @@ def words(vocabulary: str) -> tuple[str, ...]:
     """
     loaded = load_vocabulary(vocabulary)
     spelled = (_WORD.fullmatch(loaded.piece(token)) for token in range(3, loaded.size))
-    whole = [match[1] for match in spelled if match]
-    pieces = zip(whole, loaded.encode(whole))
+    spellings = [match[1] for match in spelled if match]
+    pieces = zip(spellings, loaded.encode(spellings))
     return tuple(word for word, ids in pieces if len(ids) == 1)[:MOST_WORDS]
 
 
@@ -49,8 +49,8 @@ def questions_and_answers(vocabulary: str) -> tuple[tuple[str, ...], tuple[str, 
         from spjax.pocket.graded import lexicon as graded_lexicon
 
         onsets = {*graded_lexicon.ONSETS}
-        whole = tuple(word for word in words(vocabulary) if word not in onsets)
-        return graded_lexicon.WORDS[:_GRADED_WORDS], whole
+        labels = tuple(word for word in words(vocabulary) if word not in onsets)
+        return graded_lexicon.WORDS[:_GRADED_WORDS], labels
     if is_vocabulary(vocabulary, "pocket"):
         from spjax.pocket import lexicon
 

@@ -5,9 +5,9 @@ See `spjax.studies.executor.Executor`. Importing one of these modules loads no p
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import TYPE_CHECKING
+
+from spjax import folder_registry
 
 if TYPE_CHECKING:
     from spjax.studies.executor import Executor
@@ -17,7 +17,7 @@ DEFAULT = "local"
 
 def names() -> tuple[str, ...]:
     """Returns the names of all executors: the files of this folder."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    return folder_registry.names(__path__)
 
 
 def get(name: str) -> type[Executor]:
@@ -29,8 +29,5 @@ def get(name: str) -> type[Executor]:
     Raises:
       ValueError: there is no such executor; the message lists those there are.
     """
-    if name not in names():
-        raise ValueError(f"unknown executor {name!r}; known executors: {', '.join(names())}.")
-    module = importlib.import_module(f"{__name__}.{name}")
-    wanted = name.replace("_", "")
-    return next(value for key, value in vars(module).items() if key.lower() == wanted)
+    chosen: type[Executor] = folder_registry.get(__name__, name, names(), "executor")
+    return chosen

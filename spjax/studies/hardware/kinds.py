@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,7 @@ class Kind:
         """Most runs that may train side by side."""
         if alone_because(self.run):
             return 1
-        names = [spec.gang for spec in self.specs]
-        return max(map(names.count, set(names)))
+        return max(Counter(spec.gang for spec in self.specs).values())
 
 
 def of(specs: Sequence[RunSpec]) -> list[Kind]:
