@@ -46,8 +46,10 @@ class Needs:
       table: a row a cell: those of `CELL`, `bits` (K times the bits of a label), `width` (D; NaN
         where no prompt is tuned), `draws`, `least` and `most` (amounts tried), `numbers` (the need;
         0 where the least amount is enough, infinite where the largest is not), `low` and `high`
-        (its 95 % interval; NaN with a single draw).
-      replicates_RC: of `numbers`, within the amounts tried; NaN with a single draw.
+        (its 95 % interval; NaN with a single draw), `beyond` (share of the replicates that lie
+        outside of the amounts tried).
+      replicates_RC: of `numbers`, those outside moved to the least or largest amount tried; NaN
+        with a single draw.
     """
 
     table: pd.DataFrame
@@ -87,7 +89,7 @@ def needs(results: pd.DataFrame, threshold: float = THRESHOLD) -> Needs:
             rows.append({**dict(zip(CELL, key)), **cell[0]})
             replicates.append(cell[1])
     if not rows:
-        raise ValueError("no cell of the study has every draw at two amounts of trained numbers.")
+        raise ValueError("no cell of the study has every draw at any amount of trained numbers.")
     return Needs(pd.DataFrame(rows), np.stack(replicates, axis=1))
 
 
@@ -140,7 +142,7 @@ class _Weights:
 def _cell(
     runs: pd.DataFrame, weights: _Weights, threshold: float
 ) -> tuple[dict[str, Any], np.ndarray] | None:
-    """Returns need and replicates of a cell, None where fewer than two amounts have all draws."""
+    """Returns need and replicates of a cell, None where no amount has all draws."""
     axes = [_AMOUNT, *_UNITS.values()]
     values = [sorted(set(runs[column])) for column in axes]
     scores = np.full([len(value) for value in values], np.nan)
@@ -155,14 +157,14 @@ def _cell(
         scores[place] = row[-1]
     estimates = [Sample(scores).estimate(i) for i in range(len(scores))]
     known = [(amount, each) for amount, each in zip(values[0], estimates) if each is not None]
-    if len(known) < 2:
+    if not known:
         return None
     amounts = np.array([amount for amount, _ in known], float)
     means = np.array([each.value for _, each in known])
     level = next((x for x in LEVELS if x in _UNITS and known[0][1].units[x] > 1), None)
     need = crossing(amounts, means, threshold)
     replicates = np.full(REPLICATES, np.nan)
-    low = high = math.nan
+    low = high = beyond = math.nan
     if level is not None:
         units = values[1 + list(_UNITS).index(level)]
         shape = (len(known), len(units))
@@ -175,6 +177,7 @@ def _cell(
         drawn = np.array([crossing(amounts, row, threshold) for row in drawn_RL])
         tail = (1 - CONFIDENCE) / 2
         low, high = np.quantile(drawn, [tail, 1 - tail], method="higher")
+        beyond = float(np.mean((drawn == 0) | np.isinf(drawn)))
         replicates = np.clip(drawn, amounts[0], amounts[-1])
     first = runs.iloc[0]
     row = {
@@ -186,6 +189,7 @@ def _cell(
         "numbers": need,
         "low": float(low),
         "high": float(high),
+        "beyond": beyond,
     }
     return row, replicates
 
@@ -302,10 +306,13 @@ class Fits:
       constant: c of `MAIN`, trained numbers for each item, from all cells, with its interval.
       prediction: the error of `MAIN` on the cells that it is not fitted to, as a factor, with its
         interval.
+      noise: the part of that error that the needs themselves have from the draws, as a factor.
       exponents: a and b of "c K^a / D^b" from all cells, each with its interval.
       fitted: number of cells that laws were fitted to.
       held_out: likewise of those predicted.
       censored: cells whose need lies outside of the amounts tried, which no law is fitted to.
+      clipped: cells fitted to with an interval that reaches outside of them: those of the fit are
+        too narrow then.
     """
 
     form: str
@@ -314,14 +321,19 @@ class Fits:
     chosen: str
     constant: tuple[float, float, float]
     prediction: tuple[float, float, float]
+    noise: float
     exponents: Mapping[str, tuple[float, float, float]]
     fitted: int
     held_out: int
     censored: int
+    clipped: int
 
 
 def fits(of_study: Needs, confidence: float = CONFIDENCE) -> list[Fits]:
-    """Returns the fits of every form and budget with enough cells for them."""
+    """Returns the fits of every form and budget with enough cells for them.
+
+    A form whose models have several cells for one K, with other learning rates, has no fit.
+    """
     table = of_study.table
     prompts = table["width"].notna()
     groups = table[prompts].groupby(["form", "steps"], sort=True).groups
@@ -345,7 +357,8 @@ def _fits(
     widths = cells["width"].to_numpy()
     tokens_C = cells["numbers"].to_numpy() / widths
     unseen = (widths == widths.max(initial=0)) | (cells["items"] == cells["items"].max()).to_numpy()
-    several = cells["width"].nunique() > 1 and cells["items"].nunique() > 1
+    alike = cells.duplicated(["model", "items"]).any()
+    several = not alike and cells["width"].nunique() > 1 and cells["items"].nunique() > 1
     if not several or (~unseen).sum() < FEWEST_CELLS:
         return None
     seen = cells[~unseen]
@@ -361,6 +374,7 @@ def _fits(
         rows.append(row | {"held_out": float(held_out(law, tokens_C[None])[0])})
     table = pd.DataFrame(rows)
     drawn_RC, point = replicates_RC / widths, tokens_C[None]
+    noise_RC = np.log(drawn_RC[:, unseen] / tokens_C[unseen])
     exponents = EXPONENTS.fit(cells, drawn_RC)
     return Fits(
         form=name,
@@ -372,6 +386,7 @@ def _fits(
             np.exp(MAIN.fit(cells, drawn_RC)[:, 0]),
             confidence,
         ),
+        noise=float(_factor(noise_RC.ravel())),
         prediction=_interval(held_out(MAIN, point)[0], held_out(MAIN, drawn_RC), confidence),
         exponents={
             x: _interval(EXPONENTS.fit(cells, point)[0, i], exponents[:, i], confidence)
@@ -380,6 +395,7 @@ def _fits(
         fitted=int((~unseen).sum()),
         held_out=int(unseen.sum()),
         censored=censored,
+        clipped=int((cells["beyond"] > (1 - CONFIDENCE) / 2).sum()),
     )
 
 

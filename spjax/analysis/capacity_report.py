@@ -154,7 +154,8 @@ def markdown(results: pd.DataFrame) -> str:
     except ValueError as error:
         return f"No need can be told: {error}\n"
     fitted = capacity.fits(of_study)
-    parts = [_needs(of_study), *map(_law, fitted), _verdicts(judge(of_study)), _budgets(of_study)]
+    laws = [_several_rates(of_study), *map(_law, fitted)]
+    parts = [_needs(of_study), *laws, _verdicts(judge(of_study)), _budgets(of_study)]
     return "\n".join(filter(None, parts))
 
 
@@ -214,6 +215,15 @@ def _shown(interval: Sequence[float], digits: int = 2) -> str:
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
+def _several_rates(of_study: Needs) -> str:
+    prompts = of_study.table[of_study.table["width"].notna()]
+    repeated = prompts[prompts.duplicated(["form", "steps", "model", "items"])]
+    if repeated.empty:
+        return ""
+    forms = ", ".join(sorted(set(repeated["form"])))
+    return f"No law is fitted to {forms}: one model has several learning rates there.\n"
+
+
 def _law(fit: Fits) -> str:
     text = (
         f"Laws of the soft tokens needed, {fit.form}, {fit.steps:,} steps. Fitted to {fit.fitted} "
@@ -221,6 +231,11 @@ def _law(fit: Fits) -> str:
         "factors (1 is none): of each cell fitted to when it is left out, and of those others. "
         f"{fit.censored} further cells lie beyond the lengths tried."
     )
+    if fit.clipped:
+        text += (
+            f" The intervals of {fit.clipped} fitted cells reach beyond them and end there, so "
+            "those below are too narrow."
+        )
     lines = [
         text,
         "",
@@ -235,7 +250,8 @@ def _law(fit: Fits) -> str:
     a, b = (_shown(fit.exponents[x]) for x in "ab")
     text = (
         f"c of {capacity.MAIN.text}, from all cells: {_shown(fit.constant, 1)} trained numbers for "
-        f"each item. Free exponents: a = {a}, b = {b}."
+        f"each item. Free exponents: a = {a}, b = {b}. It predicts the other models and K within a "
+        f"factor of {_shown(fit.prediction)}; the draws alone make a factor of {fit.noise:.2f}."
     )
     lines += ["", text]
     return "\n".join(lines) + "\n"

@@ -76,6 +76,37 @@ def test_needs_beyond_the_lengths_tried_are_marked_and_left_out():
     assert "at most" in text and "over" in text
 
 
+def test_one_amount_is_a_bound():
+    few = results()
+    few = few[few["prompt_length"] == 3]
+    table = capacity.needs(few).table
+    assert len(table) == len(WIDTHS) * 4
+    assert set(table["numbers"]) == {0.0, math.inf}
+    assert capacity.fits(capacity.needs(few)) == []
+
+
+def test_intervals_that_end_at_the_lengths_tried_are_told():
+    everything = results(noise=0.3)
+    (wide,) = capacity.fits(capacity.needs(results(noise=0.05)))
+    few = everything[everything["prompt_length"].between(3, 12)]
+    (narrow,) = capacity.fits(capacity.needs(few))
+    assert wide.clipped == 0 < narrow.clipped
+    assert "reach beyond them" in capacity_report.markdown(few)
+
+
+def test_error_of_prediction_beside_what_the_draws_make_of_it():
+    (quiet,) = capacity.fits(capacity.needs(results(noise=0.01)))
+    (loud,) = capacity.fits(capacity.needs(results(noise=0.3)))
+    assert 1 <= quiet.noise < 1.02 < loud.noise
+    assert f"a factor of {loud.noise:.2f}" in capacity_report.markdown(results(noise=0.3))
+
+
+def test_several_learning_rates_of_one_model_are_not_mixed():
+    joined = pd.concat([results(), results().assign(learning_rate=0.3)], ignore_index=True)
+    assert capacity.fits(capacity.needs(joined)) == []
+    assert "several learning rates" in capacity_report.markdown(joined)
+
+
 def test_longer_budgets_have_a_limit():
     table = capacity_report.budgets(capacity.needs(results(noise=0.0, steps=(600, 1200, 2400))))
     assert table["change"].to_numpy() == pytest.approx(2**-0.2 - 1, abs=0.07)
