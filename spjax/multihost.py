@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from pathlib import Path
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from spjax import tpu_devices
 
 _COUNT, _ID, _ADDRESS = "JAX_PROCESS_COUNT", "JAX_PROCESS_ID", "JAX_COORDINATOR_ADDRESS"
 
@@ -74,4 +75,4 @@ def _slurm_tasks() -> int:
 def _on_tpu() -> bool:
     if importlib.util.find_spec("libtpu") is None or os.environ.get("JAX_PLATFORMS") == "cpu":
         return False
-    return any(Path("/dev").glob("accel[0-9]*")) or any(Path("/dev/vfio").glob("[0-9]*"))
+    return tpu_devices.count() > 0

@@ -27,7 +27,7 @@ GROUND = (
     "subprocesses",
     "text_tables",
 )
-GROUND += ("folder_registry", "multihost", "platforms")
+GROUND += ("folder_registry", "multihost", "platforms", "tpu_devices")
 # Every package may import those before it, and GROUND.
 LAYERS = (
     "vocabularies",

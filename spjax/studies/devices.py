@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from spjax import tpu_devices
+
 GPU, TPU = "gpu", "tpu"
 _DEV = Path("/dev")
 # Chips along x, y and z of a part of a host, by their number.
@@ -72,19 +74,20 @@ def accelerators() -> Accelerators:
     """
     if os.environ.get("JAX_PLATFORMS", "") == "cpu":
         return Accelerators()
-    for kind, variable, patterns in (
-        (GPU, "CUDA_VISIBLE_DEVICES", ("nvidia[0-9]*",)),
-        (TPU, "TPU_VISIBLE_CHIPS", ("accel[0-9]*", "vfio/[0-9]*")),
+    for kind, variable, names in (
+        (GPU, "CUDA_VISIBLE_DEVICES", _gpus()),
+        (TPU, "TPU_VISIBLE_CHIPS", [str(i) for i in range(tpu_devices.count())]),
     ):
-        files = [path for pattern in patterns for path in _DEV.glob(pattern)]
-        numbers = sorted(int("".join(filter(str.isdigit, path.name))) for path in files)
-        # A group of /dev/vfio has any number; chips are counted from 0.
-        names = [str(i) for i in (range(len(numbers)) if kind == TPU else numbers)]
         if names and (visible := os.environ.get(variable)) is not None:
             names = [name for name in visible.split(",") if name not in ("", "-1", "NoDevFiles")]
         if names:
             return Accelerators(kind, names)
     return Accelerators()
+
+
+def _gpus() -> list[str]:
+    numbers = sorted(int(path.name.removeprefix("nvidia")) for path in _DEV.glob("nvidia[0-9]*"))
+    return [str(number) for number in numbers]
 
 
 def cores() -> list[int]:

@@ -191,12 +191,14 @@ class _Loop:
         self.attempts: Counter[str] = Counter()
         self.losses: Counter[str] = Counter()
         self.starts: Counter[int] = Counter()  # that were lost, in a row
+        self.working: set[int] = set()  # those that run or start
         self.written = time.monotonic()
 
     def run(self, workers: Iterable[int]) -> None:
         """Starts these workers and runs until all is done, or stopped."""
         try:
             for worker in workers:
+                self.working.add(worker)
                 self.executor.start(worker)
             while not self.outcome.stopped and (self.gangs or len(self.queue)):
                 if run_folder.is_gone(self.folder, self.work.lock):  # before runs are put there
@@ -217,6 +219,7 @@ class _Loop:
     def begin(self, worker: int, gang: list[RunSpec]) -> None:
         """Notes the gang that a worker is at."""
         self.ready.add(worker)
+        self.working.add(worker)
         self.gangs[worker] = gang
         self.progress.begin(worker, gang)
 
@@ -269,10 +272,15 @@ class _Loop:
 
     def died(self, worker: int, message: str, is_lost: bool) -> None:
         """Replaces a worker; its gang gets another chance, and many where its machine is lost."""
+        self.working.discard(worker)
         if worker not in self.ready:
             self.starts[worker] += 1
             if not is_lost or self.starts[worker] == _LOSSES:
-                self.outcome.stopped = f"worker {worker} could not start: {message}"
+                problem = f"worker {worker} could not start: {message}"
+                if self.working:  # on other machines, perhaps
+                    _log.warning("%s; going on without it.", problem)
+                else:
+                    self.outcome.stopped = problem
                 return
         self.ready.discard(worker)
         if gang := self.gangs.get(worker):
@@ -284,6 +292,7 @@ class _Loop:
             else:
                 self.fail(worker, f"{message} ({most} attempts)")
         if len(self.queue):
+            self.working.add(worker)
             self.executor.start(worker)
         for idle in sorted(self.ready - self.gangs.keys()):
             self.give(idle)  # before there is room for a new worker

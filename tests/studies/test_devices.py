@@ -2,6 +2,7 @@
 
 import pytest
 
+from spjax import tpu_devices
 from spjax.studies import devices
 from spjax.studies.executors.local import Local
 
@@ -12,11 +13,25 @@ def host(monkeypatch, tmp_path):
     for name in ("JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES", "TPU_VISIBLE_CHIPS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(devices, "_DEV", tmp_path)
+    monkeypatch.setattr(tpu_devices, "_DEV", tmp_path)
+    monkeypatch.setattr(tpu_devices, "_PCI_DEVICES", tmp_path / "pci")
 
     def make(*names):
         for name in names:
-            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
             (tmp_path / name).touch()
+
+    return make
+
+
+@pytest.fixture
+def pci(tmp_path):
+    """Simulates devices of the PCI bus by their vendors."""
+
+    def make(*vendors):
+        for i, vendor in enumerate(vendors):
+            (tmp_path / "pci" / str(i)).mkdir(parents=True)
+            (tmp_path / "pci" / str(i) / "vendor").write_text(f"{vendor}\n")
 
     return make
 
@@ -58,7 +73,8 @@ def test_each_worker_has_its_gpus(host, monkeypatch):
 
 
 @pytest.mark.parametrize("files", ["accel{}", "vfio/{}"])
-def test_each_worker_has_its_tpu_chips(host, files):
+def test_each_worker_has_its_tpu_chips(host, pci, files):
+    pci("0x8086", "0x1ae0")
     host(*(files.format(i + (files != "accel{}")) for i in range(4)), "vfio/vfio")
     chips = devices.accelerators()
     assert chips == devices.Accelerators(devices.TPU, ["0", "1", "2", "3"])
@@ -71,3 +87,10 @@ def test_each_worker_has_its_tpu_chips(host, files):
     assert len(chips.slices()) == 4 and chips.slices(4) == [{}]
     with pytest.raises(ValueError, match="chips of a host can be divided into parts of 1, 2, 4, 8"):
         chips.slices(3)
+
+
+def test_other_devices_of_vfio_are_no_tpu(host, pci):
+    """Groups of a network card, which a virtual machine is given, look like those of TPUs."""
+    pci("0x8086", "0x15b3")
+    host("vfio/vfio", "vfio/12", "vfio/13")
+    assert devices.accelerators() == devices.Accelerators()

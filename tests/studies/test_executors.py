@@ -9,7 +9,7 @@ import pytest
 from spjax import locks
 from spjax.cli import main
 from spjax.studies import devices, executors, run_folder, runner, worker
-from spjax.studies.executor import Executor, settings
+from spjax.studies.executor import Executor, Site, settings
 from spjax.studies.executors import slurm
 from spjax.studies.executors.local import Local
 from spjax.studies.executors.slurm import Slurm
@@ -180,6 +180,88 @@ def test_events_of_a_job_are_read_once_and_without_what_was_cut_off(tmp_path):
     with open(file, "a") as more:
         more.write(': "failed", "message": "no memory"}\n')
     assert [event["type"] for event in job.events()] == ["failed"] and job.events() == []
+
+
+@pytest.fixture
+def cluster(monkeypatch, tmp_path):
+    """A Slurm that takes three jobs of a user, in place of submitit and squeue."""
+
+    class FailedJobError(RuntimeError):
+        pass
+
+    class SlurmExecutor:
+        def __init__(self, folder, max_num_timeout):
+            self.name = folder.name
+
+        def update_parameters(self, **values):
+            pass
+
+        def map_array(self, train, indices, gangs):
+            if len(state.queue) + len(gangs) > 3:
+                raise FailedJobError("sbatch: error: QOSMaxSubmitJobPerUserLimit")
+            state.queue |= {f"spjax-{self.name}_{i}" for i in indices}
+
+    utils = types.SimpleNamespace(FailedJobError=FailedJobError)
+    core = types.SimpleNamespace(utils=utils)
+    state = types.SimpleNamespace(queue=set())
+    submitit = types.SimpleNamespace(SlurmExecutor=SlurmExecutor, core=core)
+    monkeypatch.setattr("spjax.extras.import_module", lambda *names: submitit)
+    monkeypatch.setattr(slurm, "_queue", lambda: set(state.queue))
+
+    def executor(**values):
+        opened = Slurm(poll_seconds=0.01, **values)
+        opened.open(Site(tmp_path, 0, TRAIN))
+        for i in range(8):
+            opened.submit(i, [tmp_path / "runs" / f"{i}"])
+        return opened
+
+    state.executor = executor
+    return state
+
+
+def test_jobs_beyond_the_limit_of_a_user_wait_for_room(cluster, tmp_path):
+    executor, gone = cluster.executor(), 0
+    for _ in range(200):
+        assert len(cluster.queue) <= 3
+        events = executor.events(0.01)
+        gone += sum(event["type"] == "died" for _, event in events)
+        if len(cluster.queue) == 3 or not executor._batch:
+            cluster.queue.clear()  # they have ended
+        if gone == 8:
+            break
+    assert gone == 8 and not executor._batch
+    assert len(list(tmp_path.glob("jobs/*/gangs.json"))) == len(list(tmp_path.glob("jobs/*")))
+
+
+def test_no_wait_tells_which_gangs_were_not_submitted(cluster):
+    events = cluster.executor(wait=False).events(0.01)
+    kinds = [event["type"] for _, event in events]
+    assert kinds == ["left"] * 3 + ["failed"] * 5
+    assert "the same command submits it when there is room" in events[-1][1]["message"]
+
+
+def test_a_limit_that_leaves_no_job_is_an_error(cluster):
+    cluster.queue |= {"other_0", "other_1", "other_2"}
+    with pytest.raises(ValueError, match="did not take the jobs: .*QOSMaxSubmitJobPerUserLimit"):
+        cluster.executor().events(0.01)
+
+
+def test_a_worker_that_cannot_start_leaves_the_runs_to_the_others(tmp_path):
+    """As on a machine of a cluster that lacks the shared folder."""
+
+    class Partly(Local):
+        def start(self, worker):
+            self.broken = getattr(self, "broken", []) + ([worker] if worker == 1 else [])
+            if worker != 1:
+                super().start(worker)
+
+        def events(self, timeout):
+            broken, self.broken = self.broken, []
+            died = {"type": "died", "message": "no folder", "lost": False}
+            return [(worker, died) for worker in broken] or super().events(timeout)
+
+    outcome = executor_battery.sweep(tmp_path, specs(6), Partly(2), gang_width=1)
+    assert (outcome.finished, outcome.stopped) == (6, "")
 
 
 def test_a_gang_on_lost_machines_is_tried_again_and_again(tmp_path, monkeypatch):

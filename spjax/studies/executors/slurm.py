@@ -8,6 +8,7 @@ import getpass
 import json
 import logging
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -30,6 +31,8 @@ _LEAST_MINUTES = 2  # Slurm may send the signal up to a minute early
 _REQUEUE_SECONDS = 15  # of these, to put the job back into the queue
 _PROGRESS_SECONDS = 5.0
 _SIGNALS = (-signal.SIGUSR1, -signal.SIGUSR2, -signal.SIGTERM)  # before the worker handles them
+# What sbatch says where a user, account or quality of service has its number of jobs.
+_LIMIT = "MaxSubmit"
 _MISSES = 2  # times in a row that a job is not in the queue, before it counts as gone
 
 
@@ -73,6 +76,7 @@ class Slurm(Executor):
         self._ready: list[int] = []
         self._batch: list[tuple[int, Sequence[Path]]] = []
         self._looked = 0.0
+        self._most, self._is_full = _MOST_JOBS, False
 
     def open(self, site: Site) -> None:
         """Looks into the queue for jobs that an earlier call has submitted."""
@@ -111,11 +115,13 @@ class Slurm(Executor):
         if self._ready:
             ready, self._ready = self._ready, []
             return [(worker, {"type": "ready"}) for worker in ready]
-        while self._batch:
-            batch, self._batch = self._batch[:_MOST_JOBS], self._batch[_MOST_JOBS:]
-            self._submit(batch)
+        if self._is_full and time.monotonic() - self._looked >= self.poll_seconds:
+            self._is_full = False
+        while self._batch and not self._is_full:
+            self._submit_some()
         if not self.wait:
-            return [(worker, {"type": "left"}) for worker in self._jobs]
+            left: list[tuple[int, Event]] = [(worker, {"type": "left"}) for worker in self._jobs]
+            return left + [(worker, _not_submitted()) for worker, _ in self._batch]
         if time.monotonic() - self._looked < self.poll_seconds:
             time.sleep(timeout)
             return []
@@ -141,6 +147,30 @@ class Slurm(Executor):
             message = f"its job {job.name} is no longer in the queue of Slurm; see {job.folder}"
             events.append({"type": "died", "message": message})
         return events
+
+    def _submit_some(self) -> None:
+        """Submits the first of the gangs that have come, or notes how many the cluster may take.
+
+        Raises:
+          ValueError: it takes none, and none of this study's jobs is there that will make room.
+        """
+        batch = self._batch[: self._most]
+        try:
+            self._submit(batch)
+        except _LimitError as error:
+            if len(batch) > 1:
+                self._most = len(batch) // 2
+            elif self._jobs:
+                self._is_full = True
+                if self.wait:
+                    _log.info(
+                        "the cluster takes no more jobs for now; %d wait here", len(self._batch)
+                    )
+            else:
+                raise ValueError(str(error)) from error
+            return
+        self._batch = self._batch[len(batch) :]
+        self._most = min(2 * self._most, _MOST_JOBS)
 
     def _submit(self, batch: Sequence[tuple[int, Sequence[Path]]]) -> None:
         """Submits a job array whose name is in the study's folder before it is in the queue."""
@@ -168,9 +198,25 @@ class Slurm(Executor):
         try:
             executor.map_array(train, range(len(batch)), gangs)
         except self._submitit.core.utils.FailedJobError as error:
-            raise ValueError(f"sbatch did not take the jobs: {error}") from error
+            problem = f"sbatch did not take the jobs: {error}"
+            shutil.rmtree(folder)  # no job has its name
+            if _LIMIT in str(error):
+                raise _LimitError(problem) from error
+            raise ValueError(problem) from error
         for i, (worker, _) in enumerate(batch):
             self._jobs[worker] = _Job(folder, i)
+
+
+class _LimitError(Exception):
+    """The cluster takes no more jobs of this user for now."""
+
+
+def _not_submitted() -> Event:
+    message = (
+        "the cluster takes no more jobs for now, so this one is not submitted; the same command "
+        "submits it when there is room"
+    )
+    return {"type": "failed", "message": message, "disk": ""}
 
 
 class _Job:

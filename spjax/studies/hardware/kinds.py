@@ -64,6 +64,7 @@ def of(specs: Sequence[RunSpec]) -> list[Kind]:
                 *(run.batch_size, run.eval_batch_size, run.row_length, run.dropout_rate > 0),
                 *(run.weights_dtype, run.num_partitions, str(run.logical_axis_rules)),
                 *(run.microbatches, run.remat, run.attention, type(run.optimizer)),
+                *(run.num_beams, run.eval_truncation),
             ),
             [],
         ).append(spec)
