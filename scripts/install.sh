@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: puts spjax into .venv in the clone, unless it is there already.
 # Usage: source scripts/install.sh [EXTRA]
 

