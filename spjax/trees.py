@@ -138,12 +138,16 @@ def stack_layers(tree: Tree) -> dict[str, Any]:
 
 def unstack_layers(tree: Tree) -> dict[str, Any]:
     """Converts scanned layers to unrolled ones; the inverse of `stack_layers`."""
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for name, leaf in flatten(tree).items():
-        if match := _SCANNED.match(name):
-            stack, parameter = match.groups()
-            for i in range(leaf.shape[1]):
-                leaves[f"{stack}/layers_{i}/{parameter}"] = leaf[:, i]
-        else:
-            leaves[name] = leaf
+        names = layer_names(name, leaf)
+        leaves |= {layer: leaf[:, i] for i, layer in enumerate(names)} or {name: leaf}
     return unflatten(leaves)
+
+
+def layer_names(name: str, leaf: Any) -> list[str]:
+    """Returns the unrolled names of the layers stacked in a leaf of this name, [] if none are."""
+    if not (match := _SCANNED.match(name)):
+        return []
+    stack, parameter = match.groups()
+    return [f"{stack}/layers_{i}/{parameter}" for i in range(leaf.shape[1])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import weakref
 from collections.abc import Sequence
@@ -57,8 +58,11 @@ class FrozenModel:
         dtype: str = "float32",
         num_partitions: int = 1,
         logical_axis_rules: str | Sequence[Any] = "data_parallel",
+        unrolled: bool = False,
     ) -> FrozenModel:
         """Opens a model; its weights are read later.
+
+        On accelerators the layers are a loop, and their weights stacked (`trees.stack_layers`).
 
         Args:
           model: name of a size, or "auto" for the shape that `checkpoint` holds.
@@ -68,12 +72,15 @@ class FrozenModel:
           dtype: of the weights in memory: "float32", "bfloat16" or "int8".
           num_partitions: devices along the mesh axis `model`; the others are along `data`.
           logical_axis_rules: name or pairs, as `partitioning.rules_of` takes them.
+          unrolled: whether each layer keeps weights of its own on accelerators too.
 
         Raises:
           ValueError: the model is unknown, the checkpoint or vocabulary cannot be read, or they do
             not belong together.
         """
         config = weights.config_of(model, checkpoint)
+        scan = partitioning.scans_layers() and not unrolled
+        config = dataclasses.replace(config, scan_layers=scan)
         return cls(
             model,
             checkpoint,
@@ -101,11 +108,12 @@ class FrozenModel:
           ValueError: they cannot be read, or names or shapes do not fit the model.
         """
         shardings = self.placement.weights(weight_shapes(self.config))
-        return weights.load(self.name, self.checkpoint, self.dtype, shardings)
+        path = weights.find(self.name, self.checkpoint)
+        return weights.read(path, self.config, self.dtype, shardings)
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of all weights, bit for bit, in this dtype."""
+        """SHA-256 of all weights, bit for bit, in this dtype; stacked layers count one by one."""
         return weights.digest(self.weights)
 
     def __repr__(self) -> str:
@@ -121,6 +129,7 @@ def open_shared(
     dtype: str = "float32",
     num_partitions: int = 1,
     logical_axis_rules: str | Sequence[Any] = "data_parallel",
+    unrolled: bool = False,
 ) -> FrozenModel:
     """Opens a model as `FrozenModel.open` does, once for all who use it.
 
@@ -128,7 +137,8 @@ def open_shared(
     the last two stay in memory. A checkpoint whose files have changed is opened again.
     """
     mesh = (num_partitions, partitioning.rules_of(logical_axis_rules))
-    key = (weights.fingerprint(model, checkpoint), model, checkpoint, dtype, mesh)
+    scan = partitioning.scans_layers() and not unrolled
+    key = (weights.fingerprint(model, checkpoint), model, checkpoint, dtype, mesh, scan)
     if (opened := _opened.get((*key, vocabulary))) is None:
         opened = FrozenModel.open(
             model,
@@ -137,6 +147,7 @@ def open_shared(
             dtype=dtype,
             num_partitions=num_partitions,
             logical_axis_rules=logical_axis_rules,
+            unrolled=unrolled,
         )
         # The path of a vocabulary, its name and "" can stand for the same file.
         opened = _opened.setdefault((*key, opened.vocabulary.path), opened)

@@ -270,7 +270,11 @@ class Run:
         return registry.mixture(self.task)
 
     def open_model(self) -> FrozenModel:
-        """Opens the frozen model, which is kept in memory for the next runs."""
+        """Opens the frozen model, which is kept in memory for the next runs.
+
+        Methods that change weights have parameters, and statistics of the optimizer, for each layer
+        of its own, so that their numbers are the same on all devices.
+        """
         return frozen_model.open_shared(
             self.model,
             self.checkpoint,
@@ -278,6 +282,7 @@ class Run:
             dtype=self.weights_dtype,
             num_partitions=self.num_partitions,
             logical_axis_rules=self.logical_axis_rules,
+            unrolled=self.method.changes_weights,
         )
 
     @property

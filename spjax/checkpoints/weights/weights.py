@@ -310,10 +310,20 @@ def load(
 
 
 def digest(weights: Tree) -> str:
-    """Returns the SHA-256 of all weights, bit for bit, to prove that they have not changed."""
-    total = hashlib.sha256()
+    """Returns the SHA-256 of all weights, bit for bit, to prove that they have not changed.
+
+    It is the same whether layers are stacked or not.
+    """
+    leaves: dict[str, tuple[Any, int | None]] = {}
     for name, leaf in trees.flatten(weights).items():
+        layers = trees.layer_names(name, leaf)
+        leaves.update({layer: (leaf, i) for i, layer in enumerate(layers)})
+        if not layers:
+            leaves[name] = leaf, None
+    total = hashlib.sha256()
+    for name, (leaf, layer) in sorted(leaves.items(), key=lambda item: item[0]):
         total.update(name.encode())
         for part in jax.tree.leaves(leaf):  # two of a quantized matrix
-            total.update(trees.to_host(part).tobytes())
+            array = part if layer is None else part[:, layer]
+            total.update(trees.to_host(array).tobytes())
     return total.hexdigest()
