@@ -16,6 +16,8 @@ from spjax.analysis.criteria import ALPHA, CANNOT_TELL, CONTRADICTED, HOLDS, NOT
 # Margins, stated before any study that is judged by them.
 EXPONENT = 0.25  # an exponent within this of 1 is a proportion
 FACTOR = 1.5  # a prediction within this factor is right
+_BYTES = 4  # of a stored number
+_SAME_BUT_RATE = [name for name in capacity.CELL if name != "learning_rate"]
 DOUBLED = 0.1  # a need that twice the steps change by less is that of the prompt, not of the budget
 
 
@@ -155,7 +157,8 @@ def markdown(results: pd.DataFrame) -> str:
         return f"No need can be told: {error}\n"
     fitted = capacity.fits(of_study)
     laws = [_several_rates(of_study), *map(_law, fitted)]
-    parts = [_needs(of_study), *laws, _verdicts(judge(of_study)), _budgets(of_study)]
+    parts = [_needs(of_study), _methods(of_study), *laws, _verdicts(judge(of_study))]
+    parts.append(_budgets(of_study))
     return "\n".join(filter(None, parts))
 
 
@@ -184,14 +187,40 @@ def _needs(of_study: Needs) -> str:
         "95 % intervals over draws of the words. P*: the same as soft tokens. "
         '"at most" and "over": the least amount tried is enough, the largest is not.'
     )
+    has_rates = bool(table.duplicated(_SAME_BUT_RATE).any())
     head = ["task", "method", "model", "D", "steps", "K", "P*", "numbers for each item", "draws"]
+    head += ["rate"] * has_rates
     lines = [text, "", f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
     for row in table.itertuples():
         tokens = "-" if math.isnan(row.width) else _amount(row, row.width)
         width = "-" if math.isnan(row.width) else f"{row.width:.0f}"
         cells = [row.form, row.method, row.model, width, f"{row.steps:,.0f}", f"{row.items}"]
         cells += [tokens, _amount(row, row.items), f"{row.draws}"]
+        cells += [f"{row.learning_rate:g}"] * has_rates
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _methods(of_study: Needs) -> str:
+    """Returns what a trained number holds by method, "" with one method."""
+    table = of_study.table
+    if table["method"].nunique() < 2:
+        return ""
+    text = (
+        "What a stored number holds, by method, at the learning rate with the least need: numbers "
+        "and bytes (float32) for each item. That rate is chosen by the needs themselves, which "
+        "flatters methods with more rates."
+    )
+    head = ["task", "model", "K", "method", "numbers for each item", "bytes for each item"]
+    head += ["rate", "rates"]
+    lines = [text, "", f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
+    key = ["form", "model", "steps", "items", "method"]
+    best = table.sort_values("numbers", kind="stable").groupby(key, sort=False).head(1)
+    for row in best.sort_values([*key[:4], "numbers"]).itertuples():
+        same = (table[key] == [getattr(row, name) for name in key]).all(axis=1)
+        cells = [row.form, row.model, row.items, row.method, _amount(row, row.items)]
+        cells += [_amount(row, row.items / _BYTES), f"{row.learning_rate:g}", int(same.sum())]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
 
@@ -217,7 +246,7 @@ def _shown(interval: Sequence[float], digits: int = 2) -> str:
 
 def _several_rates(of_study: Needs) -> str:
     prompts = of_study.table[of_study.table["width"].notna()]
-    repeated = prompts[prompts.duplicated(["form", "steps", "model", "items"])]
+    repeated = prompts[prompts.duplicated(_SAME_BUT_RATE)]
     if repeated.empty:
         return ""
     forms = ", ".join(sorted(set(repeated["form"])))

@@ -107,6 +107,24 @@ def test_several_learning_rates_of_one_model_are_not_mixed():
     assert "several learning rates" in capacity_report.markdown(joined)
 
 
+def test_methods_are_compared_at_their_best_rates():
+    """A method of half the need at its second rate, and one with a single amount."""
+    prompts = results()[lambda x: (x["model"] == "pocket_200k") & x["task"].str.contains("k16")]
+    lora = prompts.assign(method="lora", learning_rate=0.01)
+    better = lora.assign(learning_rate=0.03, stored_parameters=lora["stored_parameters"] / 2)
+    single = prompts[prompts["prompt_length"] == 1].assign(method="ia3", prompt_length=0)
+    joined = pd.concat([prompts, lora, better, single], ignore_index=True)
+    text = capacity_report.markdown(joined)
+    lines = [
+        line for line in text.splitlines() if line.startswith("| associations | pocket_200k | 16 |")
+    ]
+    assert [line.split(" | ")[3] for line in lines] == ["lora", "prompt_tuning", "ia3"]
+    (need,) = capacity.needs(prompts).table["numbers"] / 16
+    assert f"| {need / 2:.3g} [" in lines[0] and f"| {need * 2:.3g} [" in lines[0]
+    assert lines[0].endswith("| 0.03 | 2 |") and "over" in lines[2]
+    assert "| draws | rate |" in text
+
+
 def test_longer_budgets_have_a_limit():
     table = capacity_report.budgets(capacity.needs(results(noise=0.0, steps=(600, 1200, 2400))))
     assert table["change"].to_numpy() == pytest.approx(2**-0.2 - 1, abs=0.07)
