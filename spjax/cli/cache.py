@@ -48,7 +48,14 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def build_caches(args: argparse.Namespace) -> int:
-    """Builds token caches of tasks, or tokenizes a corpus, with several processes."""
+    """Builds token caches of tasks, or tokenizes a corpus, with several processes.
+
+    Runs that find the tokens of their tasks there start at once, also without the data's source.
+
+    Examples:
+      spjax cache --task=pocket_boolq
+      spjax cache --task=super_glue_boolq_v102,super_glue_cb_v102 --num_workers=8
+    """
     if args.num_workers < 1:
         raise ValueError(f"--num_workers is {args.num_workers}; it must be 1 or more.")
     if args.task:

@@ -50,8 +50,9 @@ def convert(args: argparse.Namespace) -> int:
     as weights with --dtype or --format=huggingface, and as the prompt or adapter otherwise. The
     weights of a run are its tuned ones.
 
-    Raises:
-      ValueError: the source cannot be read or does not go into this format.
+    Examples:
+      spjax convert runs/boolq boolq_adapter --format=peft
+      spjax convert hf://google/flan-t5-base flan.safetensors --format=safetensors
     """
     from spjax.api import run_folders
     from spjax.checkpoints.prompts import prompt_files

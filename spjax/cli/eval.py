@@ -53,7 +53,12 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    """Scores a finished run or a prompt file on a split of a task."""
+    """Scores a finished run or a prompt file on a split of a task.
+
+    Examples:
+      spjax eval runs/boolq --split=validation
+      spjax eval --prompt=boolq.safetensors --model=pocket_800k --task=pocket_boolq
+    """
     if bool(args.run_folder) == bool(args.prompt):
         raise ValueError("give either the folder of a finished run or --prompt=FILE.")
     if args.ensemble and len(args.prompt) < 2:

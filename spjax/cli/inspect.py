@@ -40,7 +40,12 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def inspect(args: argparse.Namespace) -> int:
-    """Prints a prompt's norms, provenance and nearest words, or how alike several prompts are."""
+    """Prints a prompt's norms, provenance and nearest words, or how alike several prompts are.
+
+    Examples:
+      spjax inspect runs/boolq --model=pocket_800k
+      spjax inspect boolq.npy wic.npy
+    """
     from spjax.checkpoints.prompts import prompt_files
 
     loaded = [prompt_files.read_soft_tokens(path) for path in args.prompt]

@@ -1,13 +1,15 @@
-"""The command line: train, sweep, plan, plot, report, pretrain and the others of spjax.
+"""Soft prompts for frozen T5 models, and the scaling study of Lester et al. 2021.
 
 Flags are T5X's: `--gin_file` (repeatable), `--gin.NAME=value`, `--gin_search_paths`. Modules are
-imported inside the commands, so that `spjax --help` answers at once.
+imported inside the commands, so that `spjax --help` answers at once. A command's help is the
+docstring of its function.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect as python_inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from typing import Any
 from spjax import __version__
 from spjax.cli import (
     cache,
+    configs,
     console,
     convert,
     eval,
@@ -32,13 +35,20 @@ from spjax.cli import (
 )
 from spjax.cli.exit_codes import FAILED, INTERRUPTED, USAGE
 from spjax.cli.gin_flags import rewrite_gin_flags
+from spjax.cli.parser import CommandParser, Parser
 
 COMMANDS = (
-    *(train, sweep, plan, plot, report, prompt_length, pretrain, cache, tasks, eval, predict),
-    inspect,
-    convert,
+    *(train, sweep, plan, plot, report, prompt_length, pretrain, cache, tasks, configs),
+    *(eval, predict, inspect, convert),
 )
 
+_EXAMPLE = """\
+`spjax COMMAND --help` has the flags of a command, with examples. A first run, offline:
+
+  spjax train --gin_file=gin_configs/models/pocket.gin --gin_file=gin_configs/runs/pocket.gin \\
+    --gin_file=gin_configs/methods/prompt_tuning.gin --gin.MODEL_SIZE=pocket_200k \\
+    --gin.MIXTURE_OR_TASK_NAME=pocket_sentiment --gin.PROMPT_LENGTH=20 --gin.MODEL_DIR=/tmp/run
+"""
 # Flags that are texts and never paths; gin's bindings are expanded where their setting is known.
 _TEXTS = ("text", "labels", "gin_bindings", "input_column", "prompt_column", "pipeline_options")
 
@@ -84,13 +94,26 @@ def _say(message: str, code: int) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
-    parser = argparse.ArgumentParser(prog="spjax", description=__doc__.splitlines()[0])
+    parser = Parser(
+        prog="spjax",
+        description=__doc__.splitlines()[0],
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"spjax {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands: Any = parser.add_subparsers(
+        required=True, metavar="COMMAND", parser_class=CommandParser
+    )
 
     def add(name: str, command: Any, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        text = command.__doc__.splitlines()[0]
-        command_parser = commands.add_parser(name, help=text, description=text, parents=parents)
+        text = python_inspect.getdoc(command) or ""
+        command_parser = commands.add_parser(
+            name,
+            help=text.splitlines()[0],
+            description=text,
+            parents=parents,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         command_parser.set_defaults(command=command)
         return command_parser
 

@@ -25,7 +25,14 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def plan(args: argparse.Namespace) -> int:
-    """Says whether a study's runs fit some devices, in which setting, and how long they take."""
+    """Says whether a study's runs fit some devices, in which setting, and how long they take.
+
+    The devices need not be there: programs for TPUs are compiled ahead of time (extra `tpu`).
+
+    Examples:
+      spjax plan experiments/lester2021/scaling.gin --topology=gpu:h100:8
+      spjax plan experiments/lester2021/scaling.gin --topology=v5e:4x4
+    """
     from spjax.api import hardware
     from spjax.studies.hardware import report
 

@@ -19,7 +19,12 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def plot(args: argparse.Namespace) -> int:
-    """Prints the table and draws the figures of study folders again, from their results.csv."""
+    """Prints the table and draws the figures of study folders again, from their results.csv.
+
+    Examples:
+      spjax plot results/quickstart
+      spjax plot results/scaling results/multitask --output_dir=results/joined
+    """
     from spjax.api import studies
 
     result = studies.plot(*args.study_folder, figures=args.figures, output_dir=args.output_dir)

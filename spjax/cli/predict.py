@@ -57,7 +57,12 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def predict(args: argparse.Namespace) -> int:
-    """Answers lines of text, or rows, from a file or stdin, in order."""
+    """Answers lines of text, or rows, from a file or stdin, in order.
+
+    Examples:
+      echo "review: a lovely film" | spjax predict --prompt=runs/sentiment
+      spjax predict --prompt=boolq.safetensors --model=pocket_800k questions.jsonl
+    """
     from spjax.api.predictor import TextPredictor
     from spjax.api.stored_prompts import StoredPrompts
     from spjax.data.tasks import input_rows

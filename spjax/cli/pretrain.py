@@ -25,7 +25,14 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def pretrain_model(args: argparse.Namespace) -> int:
-    """Pre-trains or adapts a model in MODEL_DIR, continuing where a call was interrupted."""
+    """Pre-trains or adapts a model in MODEL_DIR, continuing where a call was interrupted.
+
+    Macros that matter: MODEL_SIZE, SEED, MODEL_DIR, and those of the gin file.
+
+    Examples:
+      spjax pretrain --gin_file=experiments/pocket/pretrain_graded.gin \\
+        --gin.MODEL_SIZE=graded_50k --gin.MODEL_DIR=results/graded_50k
+    """
     from spjax import config, multihost
     from spjax.studies import devices, run_folder
 

@@ -33,7 +33,12 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def prompt_length(args: argparse.Namespace) -> int:
-    """Recommends a prompt length for a task, from short runs of several lengths."""
+    """Recommends a prompt length for a task, from short runs of several lengths.
+
+    Examples:
+      spjax prompt_length data.jsonl --model=t5_1_1_base --checkpoint=CHECKPOINT
+      spjax prompt_length pocket_sentiment --model=pocket_200k --steps=300
+    """
     from spjax.api import models, prompt_length
 
     model = models.load_model(args.model, checkpoint=args.checkpoint, vocabulary=args.vocabulary)

@@ -20,7 +20,12 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def report(args: argparse.Namespace) -> int:
-    """Writes one HTML page of studies: verdicts on claims, interactive figures and tables."""
+    """Writes one HTML page of studies: verdicts on claims, interactive figures and tables.
+
+    Examples:
+      spjax report results/quickstart
+      spjax report results/scaling results/methods
+    """
     from spjax.api import studies
 
     path = studies.write_report(args.study_folders, args.output)

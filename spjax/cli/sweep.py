@@ -78,7 +78,16 @@ def _bindings(args: argparse.Namespace) -> list[str]:
 
 
 def sweep(args: argparse.Namespace) -> int:
-    """Runs a study: trains what is not finished, prints the table, draws the figures."""
+    """Runs a study: trains what is not finished, prints the table, draws the figures.
+
+    Finished runs are kept: the same command goes on after an interruption. Axes and macros are
+    those of the study's gin file, and --gin.NAME=value changes one in all of its arms.
+
+    Examples:
+      spjax sweep --gin_file=experiments/pocket/quickstart.gin --dry_run
+      spjax sweep --gin_file=experiments/pocket/quickstart.gin --gin.SEEDS="[0, 1]"
+      spjax sweep --gin_file=experiments/lester2021/scaling.gin --executor=slurm --gpus=1
+    """
     from spjax.api import studies
     from spjax.studies import runner
 

@@ -35,7 +35,13 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def tasks(args: argparse.Namespace) -> int:
-    """Lists the tasks, or shows one: examples as the model sees them, lengths, labels, leaks."""
+    """Lists the tasks, or shows one: examples as the model sees them, lengths, labels, leaks.
+
+    Examples:
+      spjax tasks glue
+      spjax tasks pocket_boolq --model=pocket_800k
+      spjax tasks data.jsonl --leaks
+    """
     from spjax.data import overview
     from spjax.data.tasks import file_task, registry
 

@@ -23,7 +23,18 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def train(args: argparse.Namespace) -> int:
-    """Trains one run in MODEL_DIR, continuing where an earlier call was interrupted."""
+    """Trains one run in MODEL_DIR, continuing where an earlier call was interrupted.
+
+    Macros that matter: MODEL_SIZE, INITIAL_CHECKPOINT_PATH, MIXTURE_OR_TASK_NAME, MODEL_DIR,
+    PROMPT_LENGTH, LEARNING_RATE, TRAIN_STEPS, BATCH_SIZE, EVAL_PERIOD, SEED. `spjax configs` lists
+    the gin files.
+
+    Examples:
+      spjax train --gin_file=gin_configs/models/pocket.gin \\
+        --gin_file=gin_configs/runs/pocket.gin --gin_file=gin_configs/methods/prompt_tuning.gin \\
+        --gin.MODEL_SIZE=pocket_200k --gin.MIXTURE_OR_TASK_NAME=pocket_sentiment \\
+        --gin.PROMPT_LENGTH=20 --gin.MODEL_DIR=/tmp/sentiment
+    """
     from spjax import multihost
     from spjax.studies import devices
 

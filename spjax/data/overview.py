@@ -63,11 +63,8 @@ def listing(wanted: str = "") -> str:
     mixtures = [name for name in registry.mixture_names() if wanted in name]
     if not infos and not mixtures:
         registry.get(wanted)  # whose message has a guess
-    head = ("task", "answer", "metrics", "/".join(file_task.SPLITS), "source")
-    rows = [
-        (info.name, _answer(info, 40), " ".join(info.metrics), _sizes(info), info.source)
-        for info in infos
-    ]
+    head = ("task", "answer", "/".join(file_task.SPLITS))
+    rows = [(info.name, _answer(info, 26), _sizes(info)) for info in infos]
     tables = [text_tables.render([head, *rows])] if rows else []
     if mixtures:
         loaded = [registry.mixture(name) for name in mixtures]
@@ -239,7 +236,8 @@ def _sizes(info: TaskInfo) -> str:
 def _mixed(mixture: Mixture) -> tuple[str, ...]:
     trained = [info.name for info in mixture.trained]
     others = [info.name for info in mixture.transfer]
-    return (mixture.name, _some(trained), _some(others) if others else "-")
+    counted = f"{len(others)} task{'s' * (len(others) > 1)}" if others else "-"
+    return (mixture.name, _some(trained), counted)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -29,6 +29,7 @@ USUAL = {
         "--gin.MODEL_DIR=made",
     ],
     "cache": ["--task=pocket_cb"],
+    "configs": ["methods"],
     "tasks": ["{rows.jsonl}"],
     "eval": ["--prompt={prompt.npy}"],
     "predict": ["--prompt={prompt.npy}", "{inputs.txt}"],

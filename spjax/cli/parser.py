@@ -1,0 +1,59 @@
+"""Parsers that say what a misspelt command or flag may have meant, with the usage it belongs to."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of one command."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Returns what argparse does, but leaves no flag over for the parser of all commands."""
+        self._check_flags(() if args is None else args)
+        namespace, left = super().parse_known_args(args, namespace)
+        if left:
+            self.error(f"this command takes no {left[0]!r}")
+        return namespace, left
+
+    def _check_flags(self, args: Sequence[str]) -> None:
+        """Refuses unknown flags before argparse misses one that was meant by them."""
+        known = self._option_string_actions
+        for arg in args:
+            if arg == "--":
+                return
+            flag = arg.partition("=")[0]
+            if not flag.startswith("--") or any(name.startswith(flag) for name in known):
+                continue
+            self.error(f"unknown flag {flag}{guess(flag, known)}")
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of all commands."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Returns what argparse does; a misspelt command gets a guess."""
+        commands = next(
+            action.choices
+            for action in self._actions
+            if isinstance(action, argparse._SubParsersAction)
+        )
+        first = next((arg for arg in args or () if not arg.startswith("-")), None)
+        if first is not None and first not in commands:
+            self.unknown_command(first, commands)
+        return super().parse_args(args, namespace)
+
+    def unknown_command(self, name: str, commands: Iterable[str]) -> NoReturn:
+        """Ends the process with the names of the commands."""
+        self.error(
+            f"there is no command {name!r}{guess(name, commands)} (commands: {', '.join(commands)})"
+        )
+
+
+def guess(name: str, known: Iterable[str]) -> str:
+    """Returns "; did you mean ...?" for a name close to one of the known, else ""."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
