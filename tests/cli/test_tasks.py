@@ -54,7 +54,8 @@ def test_all_tasks_are_listed_each_in_a_line(call) -> None:
     assert code == 0 and len(first) == len(set(first))
     assert {*registry.names(), *registry.mixture_names()} <= set(first)
     (rte,) = (line for line in lines if line.startswith("super_glue_rte_v102 "))
-    for told in ("entailment, not_entailment", "accuracy", "2,490/277/3,000", "super_glue/rte"):
+    assert max(map(len, lines)) <= 100
+    for told in ("entailment, not_entailment", "2,490/277/3,000"):
         assert told in rte
     (pocket,) = (line for line in lines if line.startswith("pocket_cb "))
     assert "500/200/500" in pocket
