@@ -1,4 +1,4 @@
-"""The Python of README, docs/python.md and the notebooks runs, with a small model and few steps."""
+"""The Python of README, docs/ and the notebooks runs, with a small model and few steps."""
 
 import json
 import re
@@ -56,7 +56,7 @@ def run(sources):
 
 
 @pytest.mark.usefixtures("in_a_new_folder")
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md", "docs/peft.md"])
 def test_page(page):
     names = run(blocks(ROOT / page))
     assert names["run"].status == "finished" and Path("runs/boolq/result.json").is_file()
