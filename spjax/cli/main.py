@@ -29,6 +29,7 @@ from spjax.cli import (
     sweep,
     tasks,
     train,
+    translate,
 )
 from spjax.cli.exit_codes import FAILED, INTERRUPTED, USAGE
 from spjax.cli.gin_flags import rewrite_gin_flags
@@ -37,6 +38,7 @@ COMMANDS = (
     *(train, sweep, plan, plot, report, prompt_length, pretrain, cache, tasks, eval, predict),
     inspect,
     convert,
+    translate,
 )
 
 # Flags that are texts and never paths; gin's bindings are expanded where their setting is known.
