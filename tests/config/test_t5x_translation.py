@@ -48,7 +48,9 @@ python3 -m t5x.train \\
 
 
 @pytest.fixture(autouse=True)
-def no_variables(monkeypatch):
+def nothing_outside(monkeypatch):
+    """Neither variables of the environment nor installed packages count."""
+    monkeypatch.setattr(translation, "_installed", lambda: iter(()))
     for name in ("MODEL_DIR", "TFDS_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
 
@@ -271,6 +273,9 @@ def test_starts_of_prompts(name):
 def test_wayward_prompts():
     model = f"{PROMPTS}/extended/models/wayward_t5_1_1_base_prompt.gin"
     draft = translated((model, RUN), TASK_STRING="'red and blue'")
+    assert "Text.text = 'red and blue'" in draft.gin_text("a test", "out.gin")
+    with pytest.raises(ValueError, match="<unk>.*--gin.TASK_STRING"):
+        translated((model, RUN), TASK_STRING="'the word ` positive `'")
     settings = draft.settings
     assert settings["Text.text"] == settings["Waywardness.text"] == "red and blue"
     assert (settings["PROMPT_LENGTH"], settings["Waywardness.gamma"]) == (3, 0.01)
@@ -397,6 +402,21 @@ def test_files_that_cannot_be_read(tmp_path, text, match):
 def test_scripts_that_cannot_be_read(tmp_path, text, match):
     with pytest.raises(ValueError, match=match):
         translation.translate([script(tmp_path, text)])
+
+
+def test_texts_that_a_shell_would_change_stay_as_they_are(tmp_path):
+    text = SCRIPT.replace("['yes', 'no']", r"['\$5', '\`']")
+    text = text.replace("/checkpoint_1100000", "/${NAME}/checkpoint_1100000")
+    draft = translation.translate([script(tmp_path, text)], ["MODEL_DIR='/a`b$c'"])
+    assert draft.settings["ClassLabels.labels"] == ("$5", "`")
+    assert "ClassLabels.labels = ('$5', '`')\n" in draft.gin_text("x", "out.gin")
+    assert "MODEL_DIR = '/a`b$c'\n" in draft.gin_text("x", "out.gin")
+    flag = '--gin.INITIAL_CHECKPOINT_PATH="gs://bucket/${NAME}/checkpoint_1100000"'
+    assert flag in draft.command("out.gin") and "MODEL_DIR" not in draft.command("out.gin")
+    assert "\\ue00" not in draft.gin_text("x", "out.gin")
+    wrong = SCRIPT.replace("taskless_glue_sst2_v200_examples", "$TASK")
+    with pytest.raises(ValueError, match="of MIXTURE_OR_TASK_NAME depends on TASK"):
+        translation.translate([script(tmp_path, wrong)])
 
 
 def test_a_script_stands_alone(tmp_path):

@@ -76,13 +76,14 @@ class Draft:
         self.settings[name] = value
         if comment:
             self.comments[name] = comment
-        shown = f"{name} = {value!r}" + (f" ({comment})" if comment else "")
+        shown = f"{name} = {launch_scripts.literal(value)}" + (f" ({comment})" if comment else "")
         self.rows.append(Row(TRANSLATED, binding, shown))
 
     def flag(self, name: str, value: Any, binding: str) -> None:
         """Sets a flag of the command."""
         self.flags.append((name, str(value)))
-        self.rows.append(Row(TRANSLATED, binding, f"--{name}={value}"))
+        shown = str(value) if isinstance(value, int) else launch_scripts.literal(value)
+        self.rows.append(Row(TRANSLATED, binding, f"--{name}={shown}"))
 
     def note(self, kind: str, binding: str, text: str) -> None:
         """Adds a line of the table."""
@@ -165,8 +166,8 @@ def check_values(settings: Mapping[str, Any]) -> None:
                 f"the value of {name} is {value}, which T5X computes; give the number or text, "
                 "with --gin.NAME=... of the macro that it stands for."
             )
-        variables = "" if isinstance(value, str) else launch_scripts.unset_variables(repr(value))
-        if variables:
+        variables = launch_scripts.unset_variables(value)
+        if variables and not isinstance(value, str):
             raise ValueError(launch_scripts.missing_variables(name, variables))
 
 
@@ -180,9 +181,9 @@ def _stays_in_the_shell(value: Any) -> bool:
 
 def _quoted(value: str) -> str:
     """Returns a word of a command line; variables and commands in it stay what they are."""
-    if re.fullmatch(r"[\w./:=,+@%-]+", value):
+    if re.fullmatch(r"[\w./:=,+@%-]+", value, re.ASCII):
         return value
-    return '"' + value.replace('"', '\\"') + '"'
+    return f'"{launch_scripts.as_shell_text(value)}"'
 
 
 def _listed(names: list[str]) -> str:

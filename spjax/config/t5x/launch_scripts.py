@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 _PROGRAM = re.compile(r"(?:^|[/.])(?:t5x[./])?(train|eval|infer)(?:\.py)?$")
 _T5X = re.compile(r"(?:^|[/}])t5x[./](train|eval|infer)(?:\.py)?$")
@@ -19,6 +20,7 @@ _ASSIGNMENT = re.compile(r"(?:export\s+|local\s+)?([A-Za-z_]\w*)=(.*)", re.DOTAL
 _FIND_MODULE = re.compile(r"find_module\s+(\w+)\s*$")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^{}]*))?\}|\$([A-Za-z_]\w*)")
 _LITERALS = {"$": "\ue000", "`": "\ue001"}  # marks of those that the shell leaves alone
+_OPEN = {"$": "\ue002", "`": "\ue003"}  # marks of those that only a shell can replace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +54,42 @@ def is_script(path: Path) -> bool:
 
 
 def has_variables(text: str) -> bool:
-    """Returns whether a shell would replace something in a text."""
-    return "$" in text or "`" in text
+    """Returns whether a text has something in it that only a shell can replace."""
+    return any(mark in text for mark in _OPEN.values())
 
 
-def unset_variables(text: str) -> str:
-    """Returns the names of the variables in a text, with commas between, or "a command"."""
-    names = re.findall(r"\$\{?(\w+)", text)
+def literal(value: Any) -> str:
+    """Returns the Python literal of a value, with what only a shell can replace as it was."""
+    text = repr(value)
+    for char, mark in _OPEN.items():
+        text = text.replace(mark.encode("unicode_escape").decode(), char).replace(mark, char)
+    return text
+
+
+def as_shell_text(text: str) -> str:
+    """Returns a text with what only a shell can replace, as it stands in double quotes."""
+    for char in '\\"$`':
+        text = text.replace(char, f"\\{char}")
+    for char, mark in _OPEN.items():
+        text = text.replace(mark, char)
+    return text
+
+
+def unset_variables(value: Any) -> str:
+    """Returns the names of the variables in a value, with commas between, or "a command"."""
+    text = value if isinstance(value, str) else "".join(_texts(value))
+    names = re.findall(_OPEN["$"] + r"\{?(\w+)", text)
     return ", ".join(names) or ("a command" if has_variables(text) else "")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yields the texts in a value."""
+    items = [*value, *value.values()] if isinstance(value, Mapping) else value
+    if isinstance(value, str):
+        yield value
+    elif isinstance(items, (list, tuple)):
+        for item in items:
+            yield from _texts(item)
 
 
 def missing_variables(name: str, variables: str) -> str:
@@ -176,7 +206,7 @@ def _words(line: str) -> list[str]:
 
 
 def expand(text: str, variables: Mapping[str, str], module: Callable[[str], str | None]) -> str:
-    """Returns a word with its known variables and modules replaced; unknown ones stay.
+    """Returns a word with its known variables and modules replaced; what is left is marked.
 
     Args:
       text: from `_words`.
@@ -195,8 +225,8 @@ def expand(text: str, variables: Mapping[str, str], module: Callable[[str], str 
         text = _VARIABLE.sub(lambda match: _variable(match, variables), text)
         if text == before:
             break
-    for char, mark in _LITERALS.items():
-        text = text.replace(mark, char)
+    for char in _OPEN:
+        text = text.replace(char, _OPEN[char]).replace(_LITERALS[char], char)
     return text
 
 

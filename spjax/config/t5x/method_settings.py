@@ -7,6 +7,7 @@ from typing import Any
 from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, Call, Draft
 from spjax.config.t5x.gin_files import Reference, short
 from spjax.config.t5x.model_settings import WAYWARD, name_of, refuse, required
+from spjax.methods.base import UNKNOWN
 from spjax.vocabularies.vocabulary import load_vocabulary
 
 PROMPTS = "prompt_tuning.prompts"
@@ -82,7 +83,13 @@ def set_prompt(draft: Draft, model: str, own_vocabulary: str) -> int:
         bindings.get(f"{_WAYWARD_MODULE}.length", "x", "", None)
         if own_vocabulary:
             raise refuse("PROMPT_LENGTH = @wayward.length()", "give the number for mT5.")
-        length = len(load_vocabulary("t5").encode(text))
+        tokens = load_vocabulary("t5").encode(text)
+        if UNKNOWN in tokens:
+            raise refuse(
+                "a wayward prompt of a text with pieces that T5's vocabulary lacks (<unk>)",
+                f"give other words with --gin.TASK_STRING=...; the text is {text!r}.",
+            )
+        length = len(tokens)
     if not isinstance(length, int):
         raise ValueError(f"PROMPT_LENGTH is {length!r}; give a number of soft tokens.")
     draft.set("PROMPT_LENGTH", length, "PROMPT_LENGTH")

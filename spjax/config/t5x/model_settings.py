@@ -6,6 +6,7 @@ import difflib
 import re
 from typing import Any
 
+from spjax.config.t5x import launch_scripts
 from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, Draft
 from spjax.config.t5x.gin_files import Bindings, Reference, short
 from spjax.data.tasks import registry
@@ -137,6 +138,8 @@ def spjax_task(name: Any, own_vocabulary: str) -> str:
     """
     if not isinstance(name, str):
         raise ValueError(f"MIXTURE_OR_TASK_NAME is {name}; give the name of a task.")
+    if variables := launch_scripts.unset_variables(name):
+        raise ValueError(launch_scripts.missing_variables("MIXTURE_OR_TASK_NAME", variables))
     if name.startswith("byt5_"):
         raise refuse(f"the task {name}", "it is read byte by byte, and spjax has no ByT5.")
     if "task_index_" in name:

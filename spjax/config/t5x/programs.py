@@ -6,8 +6,9 @@ import re
 from typing import Any
 
 from spjax.config.t5x import method_settings, model_settings
-from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, Draft
+from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, TRANSLATED, Draft
 from spjax.config.t5x.gin_files import Key, Reference
+from spjax.config.t5x.launch_scripts import missing_variables, unset_variables
 from spjax.config.t5x.model_settings import DATASET, RESTORE, required
 
 _TRAIN = "__main__.train"
@@ -67,6 +68,8 @@ def _checkpoint(draft: Draft) -> str:
 
 def _step_of(checkpoint: str) -> int:
     match = _STEP.search(checkpoint)
+    if not match and (variables := unset_variables(checkpoint)):
+        raise ValueError(missing_variables("INITIAL_CHECKPOINT_PATH", variables))
     if not match:
         raise ValueError(
             f"INITIAL_CHECKPOINT_PATH is {checkpoint!r}, which does not end in checkpoint_STEP; "
@@ -82,7 +85,7 @@ def _set_vocabulary(draft: Draft, path: str) -> None:
         return
     draft.left_to_user["Run.vocabulary"] = "SPIECE_MODEL"
     name = "SentencePieceVocabulary.sentencepiece_model_file"
-    draft.note("translated", name, f"Run.vocabulary, a local copy of {path}")
+    draft.note(TRANSLATED, name, f"Run.vocabulary, a local copy of {path}")
 
 
 def _scope(value: Any, default: str) -> str:

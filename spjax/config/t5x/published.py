@@ -107,6 +107,8 @@ def _runs() -> dict[str, _File]:
             **_data("", lengths, "test", "32"),
             "t5x.utils.RestoreCheckpointConfig.path": "%CHECKPOINT_PATH",
         }
+        if name == "infer":
+            bindings["t5x.utils.RestoreCheckpointConfig.dtype"] = "'bfloat16'"
         files[f"{_RUNS}/{name}.gin"] = ((), bindings)
         includes = (f"{_RUNS}/{name}.gin", f"{_PROMPT}/prompts/from_file.gin")
         files[f"{_PROMPT}/runs/prompt_{name}.gin"] = (includes, {})

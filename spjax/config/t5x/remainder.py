@@ -10,8 +10,9 @@ import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, Draft
+from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, TRANSLATED, Draft
 from spjax.config.t5x.gin_files import Bindings, Key, Reference, short
+from spjax.config.t5x.launch_scripts import literal
 
 _NETWORK = "the network is T5's in spjax too"
 _START = "frozen weights come from the checkpoint"
@@ -172,11 +173,11 @@ def add_flags(draft: Draft, flags: Mapping[str, str]) -> None:
     for name, value in flags.items():
         if name == "tfds_data_dir":
             draft.environment["TFDS_DATA_DIR"] = value
-            draft.note("translated", f"--{name}", f"TFDS_DATA_DIR={value}")
+            draft.note(TRANSLATED, f"--{name}", f"TFDS_DATA_DIR={literal(value)}")
         elif name in _FLAGS:
             draft.note(NOT_NEEDED, f"--{name}", _FLAGS[name])
         else:
-            draft.note(DIFFERS, f"--{name}={value}", "not known to `spjax translate`")
+            draft.note(DIFFERS, f"--{name}={literal(value)}", "not known to `spjax translate`")
 
 
 def add_remainder(draft: Draft) -> None:
@@ -200,7 +201,7 @@ def _shown(bindings: Bindings, key: Key) -> str:
         value = bindings.resolved(bindings.values[key], str(key))
     except ValueError:
         return str(bindings.values[key])
-    return str(value) if isinstance(value, Reference) else repr(value)
+    return str(value) if isinstance(value, Reference) else literal(value)
 
 
 def _judge(

@@ -76,6 +76,10 @@ def _around(paths: Sequence[Path]) -> Iterator[Path]:
         for folder in path.absolute().parents:
             if any((folder / package).is_dir() for package in _PACKAGES):
                 yield folder
+    yield from _installed()
+
+
+def _installed() -> Iterator[Path]:
     for package in _PACKAGES:
         spec = importlib.util.find_spec(package)  # imports nothing of a top-level package
         for place in (spec.submodule_search_locations or ()) if spec else ():
