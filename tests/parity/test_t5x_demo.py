@@ -4,8 +4,7 @@ T5X's `train.py`, Flaxformer and prompt-tuning run in a process of their own, wi
 files, Adafactor, restoring and saving; a tiny checkpoint of T5X's format is written here. Both get
 the same batches, since the orders of seqio and of Grain differ, and no dropout, since the masks do.
 
-Needs `SPJAX_T5X_PATH` (see `t5x_shims`) and, besides spjax's test packages, the packages
-cached_property, jestimator, tensorboard, fiddle, t5, chex, toolz and aqtp.
+Needs `SPJAX_T5X_PATH` (see `t5x_shims`) and the packages that docs/t5x.md lists.
 """
 
 import json

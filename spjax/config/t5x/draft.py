@@ -137,7 +137,8 @@ class Draft:
         for row in self.rows:
             if row.kind == kind:
                 by_text.setdefault(row.text, []).append(row.binding)
-        lines = [f"  {_listed(names)} -> {text}" for text, names in by_text.items()]
+        most = 6 if kind == NOT_NEEDED else 1000
+        lines = [f"  {_listed(names, most)} -> {text}" for text, names in by_text.items()]
         return [_TITLES[kind], *lines] if lines else []
 
     def table(self) -> str:
@@ -186,9 +187,9 @@ def _quoted(value: str) -> str:
     return f'"{launch_scripts.as_shell_text(value)}"'
 
 
-def _listed(names: list[str]) -> str:
-    """Returns names with commas between; the first ones of many."""
+def _listed(names: Sequence[str], most: int) -> str:
+    """Returns names with commas between; the first ones of more than `most`."""
     names = sorted(set(names))
-    if len(names) <= 6:
+    if len(names) <= most:
         return ", ".join(names)
-    return f"{', '.join(names[:5])} and {len(names) - 5} more"
+    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
