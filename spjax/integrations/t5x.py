@@ -111,7 +111,8 @@ class EncoderDecoderModel(_Base):
         self.config: T5Config = dataclasses.replace(config, dropout_rate=dropout_rate, dtype=dtype)
         self.method = method.resolve(labels, input_vocabulary.encode)
         self._num_decodes = num_decodes
-        self._embedding = jnp.asarray(trees.flatten(weights.load(model, checkpoint))[EMBEDDING])
+        arrays = weights.open_arrays(weights.find(model, checkpoint))
+        self._embedding = jnp.asarray(arrays[EMBEDDING].read())
         super().__init__(
             module=T5(self.config),
             input_vocabulary=input_vocabulary,

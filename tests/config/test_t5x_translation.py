@@ -123,6 +123,7 @@ def test_variables_of_the_environment_count(tmp_path, monkeypatch):
         ("LABEL_SMOOTHING=0.1", "Run.label_smoothing", 0.1),
         ("LOSS_NORMALIZING_FACTOR=233472", "Run.loss_normalizing_factor", 233472),
         ("LOSS_NORMALIZING_FACTOR='AVERAGE_PER_SEQUENCE'", "Run.loss_normalizing_factor", None),
+        ("LOSS_NORMALIZING_FACTOR='NUM_TOTAL_TARGET_TOKENS'", "Run.loss_normalizing_factor", 1024),
         ("RANDOM_SEED=7", "SEED", 7),
         ("train/utils.DatasetConfig.seed=5", "SEED", 5),
         ("DROPOUT_RATE=0.0", "DROPOUT_RATE", 0.0),
@@ -187,11 +188,17 @@ FLAX = "flaxformer.components"
         ("adafactor.Adafactor.max_parameter_scale=0.9", "not known to `spjax translate`"),
         ("decoding.beam_search.alpha=1.0", "alpha = 0.6"),
         ("models.EncoderDecoderModel.decode_fn=@decoding.temperature_sample", "samples"),
-        (f"{FLAX}.dense.MlpBlock.activations=('relu',)", "spjax is fixed"),
-        (f"{FLAX}.relative_position_biases.RelativePositionBiases.num_buckets=8", "spjax is fixed"),
-        (f"{FLAX}.embedding.Embed.dtype='float32'", "spjax is fixed: bfloat16 on TPUs"),
+        (f"{FLAX}.dense.MlpBlock.activations=('relu',)", "another value than spjax's"),
+        (
+            f"{FLAX}.relative_position_biases.RelativePositionBiases.num_buckets=8",
+            "another value than spjax's",
+        ),
+        (f"{FLAX}.embedding.Embed.dtype='float32'", "another value than spjax's: bfloat16"),
         ("trainer.Trainer.weight_metrics_computer=@some.Thing()", "not known"),
-        ("train_script.train.trainer_cls=@other.Trainer", "spjax is fixed: spjax has the same"),
+        (
+            "train_script.train.trainer_cls=@other.Trainer",
+            "another value than spjax's: the step is",
+        ),
         (f"{FLAX}.dense.MlpBlock.intermediate_dropout_rate=0.3", "holds everywhere"),
     ],
 )
@@ -202,6 +209,15 @@ def test_what_changes_the_numbers_is_named(binding, reason):
     assert f"# CHANGES THE NUMBERS, and has no counterpart in spjax:\n#   {text}" in (
         draft.gin_text("a test", "out.gin")
     )
+
+
+def test_values_that_are_missing_are_listed():
+    with pytest.raises(ValueError, match=r"with --gin.*Nor have .*TRAIN_STEPS\.$"):
+        translation.translate([MODEL, RUN])
+    with pytest.raises(
+        ValueError, match="nothing binds train.train_dataset_cfg; name all the files"
+    ):
+        translation.translate([MODEL])
 
 
 START = "adafactor.Adafactor.step_offset"
@@ -236,6 +252,14 @@ START = "adafactor.Adafactor.step_offset"
 def test_what_cannot_be_translated_is_refused(changes, match):
     with pytest.raises(ValueError, match=match):
         translated(**changes)
+
+
+def test_normalizers_of_microbatches():
+    parts = "trainer.Trainer.num_microbatches=4"
+    draft = translated(more=["LOSS_NORMALIZING_FACTOR='num_total_target_tokens'", parts])
+    assert draft.settings["Run.loss_normalizing_factor"] == 256 and not texts(draft, DIFFERS)
+    draft = translated(more=["LOSS_NORMALIZING_FACTOR='NUM_REAL_TARGET_TOKENS'", parts])
+    assert "in T5X of each microbatch" in texts(draft, DIFFERS)[0]
 
 
 def test_the_schedule_counts_from_the_pre_trained_step():

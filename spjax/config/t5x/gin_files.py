@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 
 from gin import config_parser
 
+from spjax import files
 from spjax.config.bare_values import split
 from spjax.config.t5x import published
 from spjax.config.t5x.launch_scripts import missing_variables, unset_variables
 
 _ERRORS = (SyntaxError, ValueError, TypeError, tokenize.TokenError, LookupError, RecursionError)
+_REQUIRED = "gin.REQUIRED"
 _MAIN = {"train_script", "eval_script", "infer_script"}  # what T5X's files call the script itself
 
 
@@ -97,7 +99,7 @@ class Bindings:
             try:
                 self._add(path.read_text(encoding="utf-8"), str(path), folders)
             except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"cannot read {path}: {error}.") from error
+                raise ValueError(f"cannot read {path}: {files.reason(error)}.") from error
             self._open.pop()
             return
         if str(name) not in published.FILES:
@@ -209,9 +211,8 @@ class Bindings:
         """
         if isinstance(value, Macro):
             key = Key("", value.name, "")
-            if value.name == "gin.REQUIRED" or key not in self.values:
-                missing = owner if value.name == "gin.REQUIRED" else value.name
-                raise ValueError(f"{missing} has no value; give one with --gin.{missing}=...")
+            if value.name == _REQUIRED or key not in self.values:
+                raise ValueError(self._missing(owner if value.name == _REQUIRED else value.name))
             self.read.add(key)
             return self.resolved(self.values[key], value.name)
         if isinstance(value, Reference):
@@ -221,6 +222,13 @@ class Bindings:
         if isinstance(value, (list, tuple)):
             return type(value)(self.resolved(item, owner) for item in value)
         return value
+
+    def _missing(self, name: str) -> str:
+        """Returns the message for a name without a value, with the others that have none."""
+        empty = (key for key, value in self.values.items() if value == Macro(_REQUIRED))
+        others = {str(key) for key in empty} - {name, "MODEL_DIR"}
+        also = f" Nor have {', '.join(sorted(others))}." if others else ""
+        return f"{name} has no value; give one with --gin.{name}=...{also}"
 
     def macros_of(self, keys: Sequence[Key]) -> set[Key]:
         """Returns the macros that the values of these names refer to, and what those refer to."""

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from spjax.files import reason
+
 _PROGRAM = re.compile(r"(?:^|[/.])(?:t5x[./])?(train|eval|infer)(?:\.py)?$")
 _T5X = re.compile(r"(?:^|[/}])t5x[./](train|eval|infer)(?:\.py)?$")
 _ASSIGNMENT = re.compile(r"(?:export\s+|local\s+)?([A-Za-z_]\w*)=(.*)", re.DOTALL)
@@ -113,7 +115,7 @@ def read(path: Path, folders: list[Path]) -> Launch:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read {path}: {error}.") from error
+        raise ValueError(f"cannot read {path}: {reason(error)}.") from error
     variables = dict(os.environ)
 
     def module(name: str) -> str | None:

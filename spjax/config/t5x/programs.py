@@ -25,6 +25,7 @@ def translate_training(draft: Draft) -> None:
       ValueError: a value is missing, or the run as a whole has no counterpart.
     """
     bindings = draft.bindings
+    required(bindings, _TRAIN, "train_dataset_cfg")
     checkpoint = _checkpoint(draft)
     start = _step_of(checkpoint)
     model = model_settings.model_class(bindings, _TRAIN)
@@ -98,7 +99,8 @@ def _set_data(draft: Draft, vocabulary: str) -> None:
     scope = _scope(required(bindings, _TRAIN, "train_dataset_cfg"), "train")
     name = required(bindings, DATASET, "mixture_or_task_name", scope)
     task = model_settings.spjax_task(name, vocabulary)
-    comment = "" if task == name else f"{name} logs texts or names its vocabulary besides"
+    parts = {"_examples": "_examples logs texts", "mt5_": "mt5_ names the vocabulary"}
+    comment = ", ".join(text for part, text in parts.items() if part in name)
     draft.set("MIXTURE_OR_TASK_NAME", task, "MIXTURE_OR_TASK_NAME", comment)
     draft.set("BATCH_SIZE", required(bindings, DATASET, "batch_size", scope), "BATCH_SIZE")
     split = bindings.get(DATASET, "split", scope, "train")
@@ -160,8 +162,23 @@ def _set_loss(draft: Draft, model: str) -> None:
         value = bindings.get(model, name, "", default)
         if isinstance(value, Reference):
             value = value.name.rpartition(".")[2]
+        if isinstance(value, str) and name == "loss_normalizing_factor":
+            value = _normalizer(draft, value)
         draft.set(f"Run.{name}", value, macro)
     draft.set("DROPOUT_RATE", _dropout(draft), "DROPOUT_RATE")
+
+
+def _normalizer(draft: Draft, name: str) -> str | int:
+    """Returns what spjax divides by where T5X counts in each microbatch, padding included."""
+    parts = draft.bindings.get(_TRAINER, "num_microbatches", "", None) or 1
+    name = name.upper()
+    if name == "NUM_TOTAL_TARGET_TOKENS":
+        lengths, batch = draft.settings["TASK_FEATURE_LENGTHS"], draft.settings["BATCH_SIZE"]
+        return batch // parts * lengths["targets"]
+    if parts > 1:
+        text = f"{name} is of a whole batch, and in T5X of each microbatch"
+        draft.note(DIFFERS, f"trainer.Trainer.num_microbatches = {parts}", text)
+    return name
 
 
 def _dropout(draft: Draft) -> float:

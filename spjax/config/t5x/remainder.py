@@ -76,7 +76,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("*train.summarize_config_fn", _any, _LOGS),
     ("*train.run_eval_before_training", _any, "spjax does not score the start"),
     ("*.inference_evaluator_cls", _refers("seqio.Evaluator"), _LOGS),
-    ("*.trainer_cls", _refers("trainer.Trainer"), "spjax has the same step"),
+    ("*.trainer_cls", _refers("trainer.Trainer"), "the step is that of trainer.Trainer"),
     ("*.learning_rate_fn", _refers("utils.create_learning_rate_scheduler"), "LEARNING_RATE"),
     ("*.checkpoint_cfg", _refers("utils.CheckpointConfig"), _SAVED),
     ("*.partitioner", _refers("partitioning.PjitPartitioner"), _MESH),
@@ -221,7 +221,11 @@ def _judge(
                 value = bindings.resolved(bindings.values[key], str(key))
             except ValueError:
                 return DIFFERS, "it has no value"
-            return (NOT_NEEDED, reason) if fits(value) else (DIFFERS, f"spjax is fixed: {reason}")
+            return (
+                (NOT_NEEDED, reason)
+                if fits(value)
+                else (DIFFERS, f"another value than spjax's: {reason}")
+            )
     return DIFFERS, "not known to `spjax translate`"
 
 
