@@ -4,9 +4,8 @@ import pytest
 
 from spjax import config
 from spjax.cli import main
-from spjax.config.t5x import gin_files, published, translation
+from spjax.config.t5x import translation
 from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, TRANSLATED
-from spjax.config.t5x.gin_files import Bindings, Key
 
 PROMPTS = "prompt_tuning/configs"
 MODEL = f"{PROMPTS}/models/t5_1_1_base_prompt.gin"
@@ -298,6 +297,10 @@ def test_wayward_prompts():
     model = f"{PROMPTS}/extended/models/wayward_t5_1_1_base_prompt.gin"
     draft = translated((model, RUN), TASK_STRING="'red and blue'")
     assert "Text.text = 'red and blue'" in draft.gin_text("a test", "out.gin")
+    parts = "trainer.Trainer.num_microbatches=2"
+    assert (
+        translated((model, RUN), [parts], TASK_STRING="'red'").settings["Waywardness.gamma"] == 0.02
+    )
     with pytest.raises(ValueError, match="<unk>.*--gin.TASK_STRING"):
         translated((model, RUN), TASK_STRING="'the word ` positive `'")
     settings = draft.settings
@@ -361,59 +364,6 @@ def test_inference_is_for_files(tmp_path):
     assert "answers the lines or rows of a file" in texts(draft, DIFFERS)[0]
 
 
-OWN = """
-from __gin__ import dynamic_registration
-import __main__ as train_script
-from t5x import utils
-from prompt_tuning.train import prompts as other_name
-include 'more.gin'
-A = 1
-B = [%A, {'x': %C}]
-train_script.train:
-  total_steps = %B  # a comment
-  eval_period = 7
-scope/utils.DatasetConfig.batch_size = 3
-utils.DatasetConfig.batch_size = 4
-utils.DatasetConfig.seed = 5
-other_name.Prompt.prompt = @some/utils.thing()
-A = 2
-"""
-
-
-def test_gin_files_are_read_as_gin_reads_them(tmp_path):
-    (tmp_path / "own.gin").write_text(OWN)
-    (tmp_path / "more.gin").write_text("C = 'c'\nA = 9\n")
-    bindings = Bindings()
-    bindings.add_file("own.gin", [tmp_path])
-    assert bindings.get("__main__.train", "total_steps") == [2, {"x": "c"}]
-    assert bindings.get("t5x.utils.DatasetConfig", "batch_size", "scope") == 3
-    assert bindings.get("t5x.utils.DatasetConfig", "seed", "scope/inner") == 5
-    assert bindings.hidden == {
-        Key("", "t5x.utils.DatasetConfig", "batch_size"): Key(
-            "scope", "t5x.utils.DatasetConfig", "batch_size"
-        )
-    }
-    prompt = bindings.get("prompt_tuning.train.prompts.Prompt", "prompt")
-    assert prompt == gin_files.Reference("some", "t5x.utils.thing", True)
-    bindings.add_flag("utils.DatasetConfig.seed=6")
-    assert bindings.get("t5x.utils.DatasetConfig", "seed") == 6
-
-
-@pytest.mark.parametrize(
-    "text, match",
-    [
-        ("include 'own.gin'\n", "includes itself"),
-        ("include 'gone.gin'\n", "'gone.gin' was not found in.*--gin_search_paths"),
-        ("A = \n", "cannot read .*own.gin"),
-        ("A = b\n", "cannot read .*own.gin"),
-    ],
-)
-def test_files_that_cannot_be_read(tmp_path, text, match):
-    (tmp_path / "own.gin").write_text(text)
-    with pytest.raises(ValueError, match=match):
-        translation.translate([tmp_path / "own.gin"], [], [tmp_path])
-
-
 @pytest.mark.parametrize(
     "text, match",
     [
@@ -443,6 +393,14 @@ def test_texts_that_a_shell_would_change_stay_as_they_are(tmp_path):
         translation.translate([script(tmp_path, wrong)])
 
 
+@pytest.mark.parametrize("word", ['"$@"', '"${FLAGS[@]}"', "$MORE", "stray"])
+def test_words_that_may_be_flags_are_named(tmp_path, word):
+    draft = translation.translate([script(tmp_path, f"{SCRIPT.rstrip()} {word}\n")])
+    (text,) = texts(draft, DIFFERS)
+    shown = word.strip('"')
+    assert text.startswith(f"{shown} -> may be more flags")
+
+
 def test_a_script_stands_alone(tmp_path):
     with pytest.raises(ValueError, match="is a script, which stands alone"):
         translation.translate([script(tmp_path), MODEL])
@@ -458,11 +416,6 @@ def test_a_checkout_comes_before_what_is_known_of_its_files(tmp_path):
     assert draft.settings["LEARNING_RATE"] == 0.001
     assert RUN not in [row.binding for row in draft.rows]
     assert "t5x/configs/runs/finetune.gin" in [row.binding for row in draft.rows]
-
-
-def test_every_published_file_is_read():
-    for name in published.FILES:
-        Bindings().add_file(name, [])
 
 
 def test_the_command(tmp_path, capsys):

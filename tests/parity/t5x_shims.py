@@ -18,7 +18,8 @@ VARIABLE = "SPJAX_T5X_PATH"
 
 def folders():
     """Folders that the variable names."""
-    return [path for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
+    paths = os.environ.get(VARIABLE, "").split(os.pathsep)
+    return [os.path.abspath(path) for path in paths if path]
 
 
 def module(name, *classes):

@@ -69,9 +69,6 @@ class Draft:
           value: a Python literal, or `Call` for an object.
           binding: the name in T5X that it comes from.
           comment: where the two values differ.
-
-        Raises:
-          ValueError: the value has a variable of the shell, and is no text.
         """
         self.settings[name] = value
         if comment:
@@ -119,6 +116,7 @@ class Draft:
           title: what was translated.
           gin_file: the path that the command names.
         """
+        title = " ".join(title.split())  # a file's name may have a line break
         head = [f"Translated from {title} by `spjax translate`. Start it with", ""]
         head += self.command(gin_file).splitlines()
         if self.differs:

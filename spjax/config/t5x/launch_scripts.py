@@ -35,6 +35,7 @@ class Launch:
       bindings: texts "NAME=value".
       search_paths: of `--gin_search_paths`; those with unknown variables are left out.
       flags: all other flags by name.
+      others: words that are no flags, such as variables that hold more flags.
     """
 
     program: str
@@ -42,6 +43,7 @@ class Launch:
     bindings: tuple[str, ...]
     search_paths: tuple[str, ...] = ()
     flags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    others: tuple[str, ...] = ()
 
 
 def is_script(path: Path) -> bool:
@@ -146,14 +148,17 @@ def _launch(words: list[str], start: int) -> Launch:
     match = _PROGRAM.search(words[start])
     assert match is not None  # as _T5X has found it
     flags: list[tuple[str, str]] = []
+    others: list[str] = []
     for word in words[start + 1 :]:
         if word in (";", "&", "|", "&&", "||") or word.startswith((">", "2>", "<")):
             break
         if word.startswith("--"):
             name, _, value = word.removeprefix("--").partition("=")
             flags.append((name, value))
-        elif flags and not flags[-1][1]:
+        elif flags and not flags[-1][1] and not has_variables(word):
             flags[-1] = (flags[-1][0], word)  # "--gin_file FILE"
+        else:
+            others.append(word)
     bindings = [
         value if name == "gin_bindings" else f"{name.removeprefix('gin.')}={value}"
         for name, value in flags
@@ -167,6 +172,7 @@ def _launch(words: list[str], start: int) -> Launch:
         bindings=tuple(bindings),
         search_paths=tuple(path for path in paths if path and not has_variables(path)),
         flags={n: v for n, v in flags if n not in known and not n.startswith("gin.")},
+        others=tuple(others),
     )
 
 

@@ -211,9 +211,10 @@ def _wayward(draft: Draft, model: str) -> str:
         raise refuse("VERBALIZERS", "write the words into TASK_STRING.")
     draft.set("Run.waywardness", Call("@Waywardness()"), "MODEL")
     draft.set("Waywardness.text", text, "TASK_STRING")
-    draft.set(
-        "Waywardness.gamma", bindings.get(WAYWARD, "gamma", "", 0.01), f"{short(WAYWARD)}.gamma"
-    )
+    gamma = bindings.get(WAYWARD, "gamma", "", 0.01)
+    parts = bindings.get("t5x.trainer.Trainer", "num_microbatches", "", None) or 1
+    comment = f"{gamma} in each of {parts} microbatches" if parts > 1 else ""
+    draft.set("Waywardness.gamma", gamma * parts, f"{short(WAYWARD)}.gamma", comment)
     return text
 
 

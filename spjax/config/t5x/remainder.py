@@ -168,8 +168,11 @@ _FLAGS = {
 }
 
 
-def add_flags(draft: Draft, flags: Mapping[str, str]) -> None:
-    """Takes over flags of T5X that are not gin's, and notes the others."""
+def add_flags(draft: Draft, flags: Mapping[str, str], others: Iterable[str]) -> None:
+    """Takes over flags of T5X that are not gin's, and notes words that may be more flags."""
+    for word in others:
+        text = "may be more flags, which the script gets from elsewhere; give them to this command"
+        draft.note(DIFFERS, literal(word).strip("'\""), text)
     for name, value in flags.items():
         if name == "tfds_data_dir":
             draft.environment["TFDS_DATA_DIR"] = value
