@@ -44,6 +44,7 @@ LAYERS = (
     "studies",
     "analysis",
     "api",
+    "integrations",
     "cli",
     "__main__",
 )

@@ -32,6 +32,7 @@ from spjax.cli import (
     sweep,
     tasks,
     train,
+    translate,
 )
 from spjax.cli.exit_codes import FAILED, INTERRUPTED, USAGE
 from spjax.cli.gin_flags import rewrite_gin_flags
@@ -39,7 +40,7 @@ from spjax.cli.parser import CommandParser, Parser
 
 COMMANDS = (
     *(train, sweep, plan, plot, report, prompt_length, pretrain, cache, tasks, configs),
-    *(eval, predict, inspect, convert),
+    *(eval, predict, inspect, convert, translate),
 )
 
 _EXAMPLE = """\

@@ -18,8 +18,8 @@ T = TypeVar("T")
 _GIN_ERRORS = (ValueError, TypeError, RuntimeError, SyntaxError, OSError, tokenize.TokenError)
 _T5X = ("t5x", "prompt_tuning", "flaxformer", "seqio", "t5", "__gin__")
 _TABLE = (
-    "Gin files of T5X and google-research/prompt-tuning bind the functions of those programs; the "
-    "names that stand for them in spjax are in docs/t5x.md."
+    "Gin files of T5X and google-research/prompt-tuning bind the functions of those programs; "
+    "`spjax translate` makes one for spjax of them (docs/t5x.md)."
 )
 
 

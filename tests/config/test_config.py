@@ -51,6 +51,8 @@ def test_every_part_of_gin_configs_builds_a_run_that_reads_back(tmp_path):
             needed += [f"{name} = {0 if name == 'DROPOUT_RATE' else 1}" for name in values]
         if path == folder / "runs" / "capacity.gin":
             needed += ["TRAIN_STEPS = 40", "STEPS_PER_STAIR = 2", "LEARNING_RATE = 0.1"]
+        if path == folder / "prompts" / "from_file.gin":
+            needed += ["PROMPT_FILE = 'prompt.npy'"]
         if path.parent.name == "tasks":
             needed += [f"TASK_FILE = '{data}'", "MIXTURE_OR_TASK_NAME = @FileTask()"]
         run = load(*needed, files=[*sorted(chosen, key=FILES.index), path])

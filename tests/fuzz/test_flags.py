@@ -35,6 +35,15 @@ USUAL = {
     "predict": ["--prompt={prompt.npy}", "{inputs.txt}"],
     "inspect": ["{prompt.npy}", "--model=pocket_50k"],
     "convert": ["{prompt.npy}", "out.npy", "--format=npy"],
+    "translate": [
+        "t5x/examples/t5/t5_1_1/small.gin",
+        "t5x/configs/runs/finetune.gin",
+        "--gin.train/utils.DatasetConfig.pack=False",
+        "--gin.INITIAL_CHECKPOINT_PATH='/a/checkpoint_5'",
+        "--gin.TASK_FEATURE_LENGTHS={'inputs': 9, 'targets': 9}",
+        "--gin.TRAIN_STEPS=9",
+        "--gin.MIXTURE_OR_TASK_NAME=glue_rte_v002",
+    ],
 }
 INTEGERS = ["", "x", "-1", "0", "1e3", "nan", "9" * 30, "0.5", "None", "-" * 9, "0x10", "1_0"]
 FLOATS = ["", "x", "nan", "inf", "-inf", "-1", "1e999", "1e300", "0,5", "None"]
