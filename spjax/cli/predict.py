@@ -51,7 +51,8 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--format",
         choices=_FORMATS,
         default="",
-        help="of the input; by default told from its name, or else from its first line",
+        help="format of the input, not of the answers; by default told from the input's name, or "
+        "else from its first line",
     )
     model_flags.add_flags(parser)
 
