@@ -112,10 +112,9 @@ def test_runs_without_examples_stay_as_they_are():
     before = np.asarray(states[1].trainable["prompt"])
     chunks = [Batch(**chunk) for chunk in packing.pack(mine, PACKED[0])]
     totals, rates = np.ones(2, np.float32), jnp.full(2, 0.1)
-    new, losses_N = trainer.train_step(
-        program, states, BASE, chunks, totals, rates, jax.random.key(0)
-    )
-    assert losses_N[0] > 0 and losses_N[1] == 0 and new[0].step_N[0] == 1
+    new, stats = trainer.train_step(program, states, BASE, chunks, totals, rates, jax.random.key(0))
+    assert stats.loss_N[0] > 0 and stats.loss_N[1] == 0 and stats.active_N.tolist() == [True, False]
+    assert new[0].step_N[0] == 1
     np.testing.assert_array_equal(new[1].trainable["prompt"], before)
 
 
@@ -165,8 +164,8 @@ def test_activations_may_be_bfloat16(name, monkeypatch):
         sums = trainer.add_gradients(program.of_model, inputs, base, batch, totals, key, *sums)
         return trainer.apply_gradients(program, states, base, *sums, np.ones(1, np.float32))
 
-    (new,), losses_N = jax.eval_shape(one, (state,), base)
-    assert losses_N.dtype == jnp.float32
+    (new,), stats = jax.eval_shape(one, (state,), base)
+    assert stats.loss_N.dtype == stats.learning_rate_N.dtype == jnp.float32
     assert jax.tree.map(lambda x: x.dtype, new) == jax.tree.map(lambda x: x.dtype, state)
 
 
