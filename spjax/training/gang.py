@@ -179,6 +179,11 @@ class Gang:
             self._rates_N,
             self._rng,
             self._steps_per_dispatch,
+            [
+                number
+                for number in range(len(batches))
+                if any(m.schedule.logs_at(m.standing.step + number + 1) for m in active)
+            ],
         )
         starts = {member: member.standing.step for member in active}
         for member in active:

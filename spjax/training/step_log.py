@@ -19,8 +19,8 @@ import numpy as np
 
 from spjax.data.batching.batching import HostBatch
 from spjax.training.member import Member
+from spjax.training.step_stats import StepStats
 from spjax.training.times import Stopwatch
-from spjax.training.trainer import StepStats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,11 @@ class Dispatch:
     stats: Sequence[StepStats]
     positions: int
     filled: int
+
+    def is_over(self) -> bool:
+        """Returns whether the device has made the steps."""
+        losses: list[Any] = [part.loss_N for part in self.stats]
+        return all(loss_N.is_ready() for loss_N in losses)
 
 
 def positions(chunks: Sequence[HostBatch]) -> tuple[int, int]:
@@ -96,7 +101,7 @@ class StepLog:
                 window = self._windows[member]
                 window.start = dispatch.began if window.start is None else window.start
         self._pending.append(dispatch)
-        while self._pending and all(x.is_ready() for x in jax.tree.leaves(self._pending[0].stats)):
+        while self._pending and self._pending[0].is_over():
             self._read(self._pending.popleft())
 
     def wait(self) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -31,6 +31,7 @@ from spjax.training import optimizers, waywardness
 from spjax.training.losses import imitation_losses, run_losses
 from spjax.training.optimizers import Optimizer
 from spjax.training.run import Run
+from spjax.training.step_stats import StepStats
 from spjax.types import Array, Batch, Tree, per_segment
 
 
@@ -49,23 +50,6 @@ class TrainState:
     optimizer: Any
     step_N: Array
     active_N: Array
-
-
-@flax.struct.dataclass
-class StepStats:
-    """Figures of a step, each with an entry for each of the N runs of the gang.
-
-    Attributes:
-      loss_N: before the update.
-      learning_rate_N: of the update, warm-up and decay included.
-      active_N: False where a run had stopped before the step, or was stopped by it.
-      gradient_norm_N: 2-norm of the gradient of a run's trainable parameters, before clipping.
-    """
-
-    loss_N: Array
-    learning_rate_N: Array
-    active_N: Array
-    gradient_norm_N: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +168,7 @@ def train_step(
     totals_N: Array,
     rates_N: Array,
     rng: Array,
+    with_norms: bool = True,
 ) -> tuple[tuple[TrainState, ...], StepStats]:
     """Makes one step of every active run. Nothing waits for the device.
 
@@ -195,6 +180,7 @@ def train_step(
       totals_N: divisor of each run's loss, from `losses.total` of its whole batch.
       rates_N: learning rate of each run.
       rng: key of the gang; the numbers of the step and of the chunk are folded in here.
+      with_norms: whether to compute `StepStats.gradient_norm_N`, which is NaN otherwise.
 
     Returns:
       The states after the step, and its figures. A run whose loss or parameters would no longer be
@@ -206,7 +192,9 @@ def train_step(
         grads, losses_N = add_gradients(
             config.of_model, inputs, base, chunk, totals_N, key, grads, losses_N
         )
-    norms_N = gradient_norms(config, states, base, grads, losses_N)
+    norms_N: Array = np.full(len(losses_N), np.nan, np.float32)
+    if with_norms:
+        norms_N = gradient_norms(config, states, base, grads, losses_N)
     states, stats = apply_gradients(config, states, base, grads, losses_N, rates_N)
     return states, stats.replace(gradient_norm_N=norms_N)
 
@@ -424,6 +412,7 @@ def train_steps(
     rates_N: Array,
     rng: Array,
     steps_per_dispatch: int = 1,
+    with_norms: Collection[int] = (),
 ) -> tuple[tuple[TrainState, ...], list[StepStats]]:
     """Moves batches to the devices and makes a step for each of them.
 
@@ -436,6 +425,8 @@ def train_steps(
       rng: as in `train_step`.
       steps_per_dispatch: as many batches are sent to the device in one dispatch, if there are as
         many and their chunks have the same sizes; else one after another.
+      with_norms: numbers of the steps, from 0, whose gradient norms are wanted; those of steps in
+        one dispatch are always computed.
 
     Returns:
       The states after the steps, and the figures of these: one `StepStats` with a leading axis of
@@ -444,12 +435,15 @@ def train_steps(
     sizes = {tuple(np.shape(chunk["inputs_BL"]) for chunk in chunks) for chunks, _ in batches}
     stacked = 1 < steps_per_dispatch == len(batches) and len(sizes) == 1
     stats = []
-    for chunks, totals in [_stack(batches)] if stacked else batches:
+    for number, (chunks, totals) in enumerate([_stack(batches)] if stacked else batches):
         rows = [Batch(**chunk) for chunk in chunks]
         if config.placement is not None:
             rows = [config.placement.put_batch(chunk, stacked) for chunk in rows]
-        step = _scan_steps if stacked else train_step
-        states, of_step = step(config, states, base, rows, totals, rates_N, rng)
+        arguments = (config, states, base, rows, totals, rates_N, rng)
+        if stacked:
+            states, of_step = _scan_steps(*arguments)
+        else:
+            states, of_step = train_step(*arguments, number in with_norms)
         stats.append(of_step)
     return states, stats
 

@@ -105,6 +105,33 @@ def test_packed_rows_of_every_method(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), alone, packed)
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_gradient_norms_are_those_of_what_is_trained(name):
+    """Differentiated here in one piece, from the parameters to the loss."""
+    program, states, batch, totals = gang(name, (3,))
+    chunk = Batch(**packing.pack(batch, PLAIN)[0])
+    inputs, key, *sums = trainer.begin_step(program, states, BASE, jax.random.key(0))
+    sums = trainer.add_gradients(program.of_model, inputs, BASE, chunk, totals, key, *sums)
+    norms_N = trainer.gradient_norms(program, states, BASE, *sums)
+
+    def loss(trainables):
+        inputs = trainer.model_inputs(program, trainables, BASE)
+        return trainer.gang_losses(program, inputs, BASE, chunk, totals, key).sum()
+
+    grads = jax.grad(loss)(tuple(state.trainable for state in states))
+    squares = sum(np.square(leaf).sum() for leaf in jax.tree.leaves(grads))
+    assert norms_N.shape == (1,) and norms_N[0] == pytest.approx(squares**0.5, rel=1e-4)
+
+
+def test_gradient_norms_of_a_gang_are_those_of_each_run():
+    alone = [gradients_of("prompt_tuning", (3,), None, PLAIN)[0].prompt_RD[:3]]
+    program, states, _, _ = gang("prompt_tuning", (3, 5))
+    together = gradients_of("prompt_tuning", (3, 5), None, PLAIN)
+    norms_N = trainer.gradient_norms(program, states, BASE, *together)
+    alone.append(together[0].prompt_RD[3:8])
+    np.testing.assert_allclose(norms_N, [np.linalg.norm(x) for x in alone], rtol=1e-5)
+
+
 def test_runs_without_examples_stay_as_they_are():
     program, states, batch, _ = gang("prompt_tuning", (3, 5))
     mine = {name: array[:4] for name, array in batch.items()}
