@@ -46,6 +46,8 @@ FREE |= {"seqio_cache_dir", "labels", "output"}
 WRITTEN = {"out", "output", "output_dir", "discretise", "figure", "cache_dir", "seqio_cache_dir"}
 ALLOWED = {
     ("seed", "0"),
+    ("trackers", ""),
+    ("trackers", ","),
     ("seed", "1_0"),
     ("length_penalty", "-1"),
     ("top_k", "0"),
