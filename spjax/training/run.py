@@ -192,6 +192,7 @@ class Run:
             )
         for name in chosen:
             trackers.get(name)
+        object.__setattr__(self, "trackers", tuple(chosen))
 
     def _check_steps(self) -> None:
         """Refuses steps that count those of pre-training, as T5X does."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from spjax import extras
+from spjax import extras, locks
 from spjax.training.tracker import TrackedRun, Tracker
 
 _MOST_CHARACTERS = 500  # of a parameter, in every version and store of MLflow
+_PATIENCE_SECONDS = 120.0
 _STATUS = {"finished": "FINISHED", "diverged": "FAILED"}
 
 
@@ -25,7 +28,11 @@ class MLflow(Tracker):
     def __init__(self, run: TrackedRun) -> None:
         """Begins a run, or continues it by its id."""
         mlflow = extras.import_module("mlflow", self.extra, "the tracker mlflow")
-        self._entities, self._client = mlflow.entities, mlflow.MlflowClient()
+        self._entities = mlflow.entities
+        lock = Path(tempfile.gettempdir()) / f"spjax-mlflow-{os.getuid()}.lock"
+        with locks.hold(lock, _PATIENCE_SECONDS):  # two workers must not both make a new database
+            self._client = mlflow.MlflowClient()
+            self._client.search_experiments(max_results=1)
         if run.id:
             self.id = run.id
             self._client.update_run(run.id, "RUNNING")
