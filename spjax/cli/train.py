@@ -32,7 +32,7 @@ def train(args: argparse.Namespace) -> int:
     from spjax.api import run_folders
     from spjax.cli.train_display import TrainDisplay
 
-    args.gin_bindings += gin_flags.tracker_bindings(args)
+    args.gin_bindings = [*args.gin_bindings, *gin_flags.tracker_bindings(args)]
     run, folder = gin_flags.load_with_folder("Run", args)
     with TrainDisplay() as display:
         result, has_trained = run_folders.train_in_folder(run, folder, display)
