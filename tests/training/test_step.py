@@ -105,6 +105,7 @@ def test_packed_rows_of_every_method(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), alone, packed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_gradient_norms_are_those_of_what_is_trained(name):
     """Differentiated here in one piece, from the parameters to the loss."""
