@@ -219,3 +219,9 @@ def test_a_study_is_the_project_and_labels_the_name(run, tmp_path):
     assert "method.parent" not in tracked.settings and tracked.settings["steps"] == 6
     assert tracking._tracked(run, tmp_path / "one", 0).project == "spjax"
     assert config.run_key(dataclasses.replace(run, trackers=["mlflow"])) == config.run_key(run)
+
+
+def test_damaged_ids_are_a_warning(tmp_path, caplog):
+    (tmp_path / tracking.FILE).write_text('{"ids": {"mlf')
+    assert tracking._read_ids(tmp_path) == {}
+    assert "the trackers begin the run anew" in caplog.text
