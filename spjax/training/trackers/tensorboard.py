@@ -21,7 +21,10 @@ class TensorBoard(Tracker):
     def __init__(self, run: TrackedRun) -> None:
         """Opens an event file."""
         self._writer = SummaryWriter(
-            str(run.folder), purge_step=run.step + 1, flush_secs=_FLUSH_SECONDS
+            str(run.folder),
+            purge_step=run.step + 1,
+            flush_secs=_FLUSH_SECONDS,
+            filename_suffix=f".{run.step:08}",  # else a file of the same second is overwritten
         )
         experiment, start, self._end = summary.hparams(dict(run.labels), dict.fromkeys(_SHOWN, 0.0))
         self._writer.file_writer.add_summary(experiment)
