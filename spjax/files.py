@@ -49,8 +49,13 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
-def append_line(path: Path, line: str) -> None:
+def append_line(path: Path, line: str, is_synced: bool = True) -> None:
     """Appends a line to a text file and waits until it is on the disk.
+
+    Args:
+      path: of the file; made if missing.
+      line: without its end.
+      is_synced: False for a line that a power cut may take away.
 
     Raises:
       OSError: as for `write_text`.
@@ -58,7 +63,8 @@ def append_line(path: Path, line: str) -> None:
     try:
         with open(path, "a", encoding="utf-8", newline="") as file:
             file.write(line + "\n")
-            sync(file)
+            if is_synced:
+                sync(file)
     except OSError as error:
         error.filename = error.filename or str(path)
         raise

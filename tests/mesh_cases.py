@@ -77,12 +77,12 @@ def two_steps(method, place, parts=1, remat=False, scan=False, runs=2):
     losses = []
     for _ in range(2):
         before = jax.tree.map(lambda x: x.sharding, states)
-        states, losses_N = trainer.train_step(
+        states, stats = trainer.train_step(
             program, states, base, chunks, totals, jnp.full(runs, 0.01), jax.random.key(0)
         )
         same = jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), states, before)
         assert all(jax.tree.leaves(same)), "the state has moved"
-        losses.append(np.asarray(losses_N).tolist())
+        losses.append(np.asarray(stats.loss_N).tolist())
     return {
         "losses": losses,
         "argument_bytes": compiled.memory_analysis().argument_size_in_bytes,
@@ -118,10 +118,10 @@ def losses_of(own, place):
     found, at_once = [], 1 if place.is_single_device else 2
     for count in (2, 1):  # the third step starts from the state that the loop has left
         batches = [([chunk], totals_N)] * count
-        states, losses = trainer.train_steps(
+        states, stats = trainer.train_steps(
             program, states, base, batches, rates, jax.random.key(0), at_once
         )
-        found += [np.atleast_2d(x) for x in losses]
+        found += [np.atleast_2d(x.loss_N) for x in stats]
     return np.concatenate(found).tolist()
 
 

@@ -97,7 +97,8 @@ def train_in_folder(
       The content of `result.json`, and whether anything was left to train.
 
     Raises:
-      ValueError: the folder holds another run, or data or weights cannot be used.
+      ValueError: the folder holds another run, data or weights cannot be used, or the package of a
+        tracker is not installed.
     """
     from spjax import config, multihost
     from spjax.checkpoints.weights import weights
@@ -110,8 +111,9 @@ def train_in_folder(
         result, longer = run_folder.result(folder), run_folder.extends(folder, text)
         if result is not None and not longer:
             return result, False
-        from spjax.training import loop, run_data
+        from spjax.training import loop, run_data, trackers
 
+        trackers.check_installed(run.trackers)
         weights.find(run.model, run.checkpoint)
         run_data.prepare([run])  # before the folder is claimed for this run
         name = run_folder.LONGER if longer and result is not None else "config.gin"

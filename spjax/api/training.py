@@ -139,7 +139,7 @@ def train(
       learning_rate: of the optimizer; by default that of the method's gin file (0.3 for prompts).
       on_progress: called with step, stage and scores a few times a second.
       **settings: further fields of `Run`, for example `batch_size`, `eval_period`, `seed`,
-        `patience`, `dropout_rate`, `input_length`, `eval_examples`.
+        `patience`, `dropout_rate`, `input_length`, `eval_examples`, `log_period`, `trackers`.
 
     Raises:
       ValueError: an unknown setting, an argument of the wrong kind, or an output folder that holds

@@ -31,6 +31,22 @@ def gin_parser(positional: str = "") -> argparse.ArgumentParser:
     return parser
 
 
+def add_trackers(parser: argparse.ArgumentParser) -> None:
+    """Adds `--trackers` to the parser of a command that trains runs."""
+    parser.add_argument(
+        "--trackers",
+        metavar="NAME,NAME",
+        help="what runs report to: Run.trackers on the command line; empty for none",
+    )
+
+
+def tracker_bindings(args: argparse.Namespace) -> list[str]:
+    """Returns `--trackers` as bindings of gin."""
+    if args.trackers is None:
+        return []
+    return [f"Run.trackers = {[name for name in args.trackers.split(',') if name]!r}"]
+
+
 def rewrite_gin_flags(argv: Sequence[str]) -> list[str]:
     """Returns the arguments with `--gin.NAME=value` as argparse can take it."""
     return [

@@ -21,6 +21,7 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
       add: makes a sub-command from its name, its function and parent parsers.
     """
     parser = add("sweep", sweep, gin_flags.gin_parser())
+    gin_flags.add_trackers(parser)
     parser.add_argument("--output_dir", default="results", help="the study gets a folder in it")
     parser.add_argument(
         "--reuse",
@@ -93,7 +94,7 @@ def sweep(args: argparse.Namespace) -> int:
 
     planned = studies.plan_study(
         args.gin_file,
-        [*args.gin_bindings, *_bindings(args)],
+        [*args.gin_bindings, *gin_flags.tracker_bindings(args), *_bindings(args)],
         gin_flags.search_paths(args),
         args.output_dir,
         args.reuse,

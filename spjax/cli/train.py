@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from typing import Any
 
 from spjax.cli import gin_flags
 from spjax.cli.exit_codes import FAILED
@@ -19,7 +18,8 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
     Args:
       add: makes a sub-command from its name, its function and parent parsers.
     """
-    add("train", train, gin_flags.gin_parser())
+    parser = add("train", train, gin_flags.gin_parser())
+    gin_flags.add_trackers(parser)
 
 
 def train(args: argparse.Namespace) -> int:
@@ -41,17 +41,14 @@ def train(args: argparse.Namespace) -> int:
     devices.keep_memory()
     multihost.initialize()
     from spjax.api import run_folders
+    from spjax.cli.train_display import TrainDisplay
 
+    args.gin_bindings = [*args.gin_bindings, *gin_flags.tracker_bindings(args)]
     run, folder = gin_flags.load_with_folder("Run", args)
-    result, has_trained = run_folders.train_in_folder(run, folder, _print_progress)
+    with TrainDisplay() as display:
+        result, has_trained = run_folders.train_in_folder(run, folder, display)
     if multihost.is_primary():
         if not has_trained:
             print(f"Nothing to do: the run in {folder} is finished.")
         print(json.dumps({name: result[name] for name in _SHOWN if result.get(name)}, indent=2))
     return 0 if result.get("status") == "finished" else FAILED
-
-
-def _print_progress(progress: Any) -> None:
-    scores = ", ".join(f"{score:.1f}" for score in progress.scores)
-    scores = f", validation score {scores}" if scores else ""
-    print(f"{progress.stage} {progress.step}/{progress.steps}{scores}", flush=True)

@@ -108,7 +108,7 @@ class Executor(abc.ABC):
 
         Events have a "type":
           "ready": it can take a gang;
-          "progress": with step, steps and stage;
+          "progress": with step, steps, stage and scores;
           "done", "failed": the gang has ended, and the worker can take another one; a failure has
             a message, and disk if the disk is why;
           "died": with a message, and lost if its machine is why; nothing of the worker is left;

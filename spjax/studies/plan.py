@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -129,50 +128,26 @@ def _last(name: str) -> str:
 
 
 def _spec(key: str, run: Any, arm: str) -> RunSpec:
-    from spjax import methods
-    from spjax.checkpoints.weights import recipes, weights
+    from spjax.checkpoints.weights import weights
     from spjax.training.gang import gang_key
+    from spjax.training.labels import labels_of
     from spjax.training.run_data import lengths_of
 
     most = lengths_of(run)
     lengths = (most["inputs"], most["targets"])
-    method, slots = methods.name_of(run.method), run.method.prompt_length
-    model = recipes.model_name_and_seed(run.model, run.checkpoint)
-    labels = {
-        "model": model.name,
-        "pretraining_seed": model.seed,
-        "method": method,
-        "prompt_length": run.method.length_in_tables,
-        "init": _init(run),
-        "task": str(run.task),
-        "seed": run.seed,
-        "learning_rate": run.optimizer.learning_rate if run.method.trained else None,
-    }
+    slots = run.method.prompt_length
+    labels = labels_of(run)
     return RunSpec(
         key=key,
         arms=(arm,),
         text=config.config_str(run),
-        group=(model.name, method, labels["prompt_length"], run.batch_size),
+        group=(labels["model"], labels["method"], labels["prompt_length"], run.batch_size),
         gang=gang_key(run),
         positions=run.batch_size * cost.typical(slots, lengths)[0],
         seconds=cost.run_seconds(run, weights.config_of(run.model, run.checkpoint), lengths),
         labels=labels,
         run=run,
     )
-
-
-def _init(run: Any) -> str:
-    """Returns the label of runs beside model, method, prompt length, task and seed."""
-    initializer = getattr(run.method, "initializer", None)
-    start = "" if initializer is None else _snake(type(initializer).__name__)
-    if path := getattr(initializer, "path", ""):
-        start += f" {Path(path).stem}"
-    pull = "" if run.waywardness is None else f"pull {run.waywardness.gamma:g}"
-    return " ".join(filter(None, (run.method.variant, start, pull)))
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<=.)(?=[A-Z])", "_", name).lower()
 
 
 def gangs(specs: Iterable[RunSpec], width: Callable[[RunSpec], int]) -> list[list[RunSpec]]:

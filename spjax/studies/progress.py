@@ -9,7 +9,8 @@ from typing import Any, TextIO
 from spjax.studies import cost
 from spjax.studies.plan import RunSpec, seconds
 
-_PLAIN_SECONDS = 10.0
+_PLAIN_SECONDS = (10.0, 300.0)  # between two lines, the least and the most
+_PLAIN_SHARE = 0.05  # of the time since the start, between two lines
 _LIVE_SECONDS = 0.5
 _MOST_WORKERS = 16  # that are shown
 
@@ -18,7 +19,8 @@ class Progress:
     """Counts and displays finished runs; use as a context manager.
 
     The time left is the estimated cost of what remains, scaled by how the estimates of this sweep
-    have compared with the clock so far.
+    have compared with the clock so far. There is none before a run has ended: until then
+    compilation is most of what was measured.
     """
 
     def __init__(self, total: int, finished: int, cost_left: float) -> None:
@@ -71,7 +73,7 @@ class Progress:
     def show(self, force: bool = False) -> None:
         """Draws the display if it is due."""
         now = time.monotonic()
-        if not force and now - self.shown < (_LIVE_SECONDS if self.live else _PLAIN_SECONDS):
+        if not force and now - self.shown < self._period(now):
             return
         self.shown = now
         if self.live is None:
@@ -82,23 +84,29 @@ class Progress:
         else:
             self.live.update(self._table(), refresh=True)
 
+    def _period(self, now: float) -> float:
+        """Returns the seconds between two displays: lines get fewer as a sweep gets longer."""
+        least, most = _PLAIN_SECONDS
+        share = _PLAIN_SHARE * (now - self.start)
+        return _LIVE_SECONDS if self.live else min(max(least, share), most)
+
     def time_left(self) -> float | None:
-        """Returns estimated seconds until the end, None before anything is measured."""
+        """Returns estimated seconds until the end, None before a run of this sweep has ended."""
         running = 0.0
         for gang, event in self.current.values():
             running += seconds(gang) * event["step"] / max(event["steps"], 1)
         done = self.cost_done + running
         elapsed = time.monotonic() - self.start
-        if done <= 0 or elapsed < 5:
+        if self.cost_done <= 0:
             return None
         return max(self.cost_left - running, 0.0) * elapsed / done
 
     def _summary(self) -> str:
         left = self.time_left()
-        time_left = "time left unknown" if left is None else f"{cost.duration(left)} left"
+        time_left = "" if left is None else f", {cost.duration(left)} left"
         failed = f", {self.failed} failed" if self.failed else ""
         elapsed = cost.duration(time.monotonic() - self.start)
-        return f"{self.finished}/{self.total} runs finished{failed}, {elapsed} elapsed, {time_left}"
+        return f"{self.finished}/{self.total} runs finished{failed}, {elapsed} elapsed{time_left}"
 
     def _shown_workers(self) -> list[int]:
         """Returns some workers, those first that have begun."""
@@ -106,14 +114,15 @@ class Progress:
         return sorted(sorted(waits, key=lambda worker: (waits[worker], worker))[:_MOST_WORKERS])
 
     def _describe(self, worker: int) -> str:
+        from spjax.training.labels import title  # here, because it loads JAX
+
         gang, event = self.current[worker]
-        labels = gang[0].labels
-        name = f"{labels['task']} {labels['model']} {labels['method']}"
-        if labels["prompt_length"]:
-            name += f" P={labels['prompt_length']}"
-        name += f" seed {','.join(str(spec.labels['seed']) for spec in gang)}"
-        steps = f" {event['step']}/{event['steps']}" if event["steps"] else ""
-        return f"{name}: {event['stage']}{steps}"
+        seeds = ",".join(str(spec.labels["seed"]) for spec in gang)
+        name = title(gang[0].labels, seeds)
+        steps = f" {event['step']}/{event['steps']}" if event["step"] else ""
+        scores = [f"{score:.1f}" for score in event.get("scores", ())]
+        last = f", validation score {', '.join(scores)}" if scores else ""
+        return f"{name}: {event['stage']}{steps}{last}"
 
     def _table(self) -> Any:
         from rich.progress_bar import ProgressBar

@@ -159,12 +159,14 @@ def prepare_data(specs: Sequence[RunSpec]) -> None:
     """Finds the weights and builds the token caches of some runs, once for all workers.
 
     Raises:
-      ValueError: there are no such weights, or as `run_data.prepare`.
+      ValueError: there are no such weights, the package of a tracker is not installed, or as
+        `run_data.prepare`.
     """
     from spjax.checkpoints.weights import weights
-    from spjax.training import run_data
+    from spjax.training import run_data, trackers
 
     runs = [spec.run for spec in specs]
+    trackers.check_installed(sorted({name for run in runs for name in run.trackers}))
     for model, checkpoint in dict.fromkeys((run.model, run.checkpoint) for run in runs):
         weights.find(model, checkpoint)
     print("Preparing data ...", flush=True)

@@ -117,13 +117,15 @@ def _work(
         nonlocal last
         if stop.requested:
             raise StopRequested
-        if time.monotonic() - last >= _PROGRESS_SECONDS:
+        is_stage = progress.stage == "compiling"  # nothing else comes before it has ended
+        if is_stage or time.monotonic() - last >= _PROGRESS_SECONDS:
             last = time.monotonic()
             send(
                 type="progress",
                 step=int(progress.step),
                 steps=int(progress.steps),
                 stage=str(progress.stage),
+                scores=[float(score) for score in progress.scores],
             )
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Sequence
 
 import jax
@@ -12,9 +13,10 @@ import numpy as np
 
 from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.data.batching import batching, packing
-from spjax.training import losses, restored_optimizer, row_shapes, trainer
+from spjax.training import losses, restored_optimizer, row_shapes, step_log, trainer
 from spjax.training.member import Member
 from spjax.training.run import Run
+from spjax.training.step_log import Dispatch, StepLog
 from spjax.training.waywardness import target_of
 from spjax.types import Tree
 
@@ -24,6 +26,7 @@ _OF_EACH_RUN = frozenset(
         *("task", "method", "seed", "input_length", "target_length", "contents", "waywardness"),
         *("steps", "batch_size", "patience", "eval_period", "checkpoint_period"),
         *("eval_batch_size", "eval_examples", "eval_seed", "eval_truncation", "num_beams"),
+        *("log_period", "trackers"),
     }
 )
 
@@ -82,6 +85,7 @@ class Gang:
       members: group by group (`trainer.groups_of`), so in another order than they were given.
       model: the frozen model of all.
       config: of the step.
+      step_log: of its updates.
     """
 
     def __init__(self, members: Sequence[Member], model: FrozenModel) -> None:
@@ -102,11 +106,11 @@ class Gang:
         self._steps_per_dispatch = row_shapes.steps_per_dispatch(
             self.config.model, self._shapes, runs[0].microbatches
         )
-        self._losses: dict[Member, list[jax.Array]] = {member: [] for member in members}
         try:
             states = tuple(self._open([members[i] for i in group]) for group in groups)
             shardings = model.placement.state(states, model.weights)
             self._states = jax.device_put(states, shardings)
+            self.step_log = StepLog(self.members)
         except BaseException:
             self.close()
             raise
@@ -118,8 +122,9 @@ class Gang:
                 closing.callback(member.close)
 
     def wait_for_steps(self) -> None:
-        """Waits for the updates that have been dispatched."""
+        """Waits for the updates that have been dispatched, and logs those that are to be logged."""
         jax.block_until_ready(self._states)
+        self.step_log.wait()
 
     def wait_for_checkpoints(self) -> None:
         """Waits until the checkpoints of all runs are on disk.
@@ -163,10 +168,10 @@ class Gang:
 
     def train(self) -> None:
         """Updates every active run up to the next event of any, or as far as one dispatch goes."""
-        active = self.active
+        active, began = self.active, time.perf_counter()
         steps = min(m.schedule.steps_to_next(m.standing.step) for m in active)
         batches = [self._batch(active) for _ in range(min(steps, self._steps_per_dispatch))]
-        self._states, step_losses = trainer.train_steps(
+        self._states, stats = trainer.train_steps(
             self.config,
             self._states,
             self.model.weights,
@@ -174,10 +179,17 @@ class Gang:
             self._rates_N,
             self._rng,
             self._steps_per_dispatch,
+            [
+                number
+                for number in range(len(batches))
+                if any(m.schedule.logs_at(m.standing.step + number + 1) for m in active)
+            ],
         )
+        starts = {member: member.standing.step for member in active}
         for member in active:
             member.standing.step += len(batches)
-            self._losses[member].extend(step_losses)
+        chunks = [chunk for of_step, _ in batches for chunk in of_step]
+        self.step_log.add(Dispatch(began, starts, len(batches), stats, *step_log.positions(chunks)))
 
     def _batch(self, active: Sequence[Member]) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
         """Returns the next chunks of rows of these runs, and the divisors of their losses."""
@@ -189,27 +201,13 @@ class Gang:
             totals_N[i] = losses.total(batch["target_segments_BM"], factor)
         return packing.pack(batching.gang(batches), self._shapes), totals_N
 
-    def mean_loss(self, member: Member) -> float | None:
-        """Returns a run's mean loss since the last call, None if a step had to stop it.
-
-        One that was stopped is marked as diverged.
-        """
-        if not self.keep_losses(member):
-            group, index = self._places[member]
-            member.diverge(int(self._states[group].step_N[index]))
-            return None
-        losses, member.standing.losses = member.standing.losses, []
-        return float(np.mean(np.asarray(losses, np.float32)))
-
-    def keep_losses(self, member: Member) -> bool:
-        """Notes a run's latest losses in its standing; returns False if a step had to stop it."""
-        since = jax.device_get(self._losses[member])
-        self._losses[member] = []
-        number = self.members.index(member)
-        for step in since:
-            member.standing.losses += step.reshape(-1, len(self.members))[:, number].tolist()
+    def check(self, member: Member) -> bool:
+        """Returns whether no step had to stop a run; marks one as diverged that was stopped."""
         group, index = self._places[member]
-        return bool(self._states[group].active_N[index])
+        if not self._states[group].active_N[index]:
+            member.diverge(int(self._states[group].step_N[index]))
+            return False
+        return True
 
     def deactivate(self, member: Member) -> None:
         """Leaves a run's parameters as they are from now on."""

@@ -12,12 +12,11 @@ from typing import Any
 
 from spjax import multihost, partitioning
 from spjax.inference import evaluation
-from spjax.training import code_version, drift, host_memory, result, untrained
+from spjax.training import code_version, drift, host_memory, result, trackers, untrained
 from spjax.training.gang import Gang, check_gang
 from spjax.training.member import Member
 from spjax.training.run import Run
 from spjax.training.stop import StopRequested
-from spjax.training.times import Stopwatch
 from spjax.types import Tree
 
 _SECONDS_BETWEEN_REPORTS = 0.3
@@ -30,7 +29,8 @@ class Progress:
     Attributes:
       step: updates made by the run that is furthest behind.
       steps: updates in all.
-      stage: "loading", "training" or "evaluating".
+      stage: "loading", "compiling" (the first step, or the first evaluation, which it compiles),
+        "training" or "evaluating".
       scores: the last validation score of each run, in percent.
     """
 
@@ -74,6 +74,7 @@ def train(
     host_memory.release_programs()
     multihost.barrier("start")  # the primary process may have had to prepare the folders
     check_gang(runs)
+    trackers.check_installed([name for run in runs for name in run.trackers])
     for run, folder in zip(runs, folders, strict=True):
         run.check_contents()
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,10 @@ def train(
     started, reported = time.monotonic(), 0.0
     gang = Gang(members, runs[0].open_model())
     try:
-        stopwatch = Stopwatch()
+        stopwatch = gang.step_log.stopwatch
+        with contextlib.suppress(StopRequested):  # is raised again when there is a step to save
+            report(_progress(gang, total, "compiling"))
+        evaluating = "compiling"
         while gang.active:
             gang.train()
             if due := [m for m in gang.active if m.schedule.saves_at(m.standing.step)]:
@@ -91,8 +95,9 @@ def train(
                 stopwatch.lap("train", [member.times for member in gang.active])
             for member in due:
                 with contextlib.suppress(StopRequested):  # a run is saved with its evaluation
-                    report(_progress(gang, total, "evaluating"))
-                _evaluate_and_save(gang, member, stopwatch)
+                    report(_progress(gang, total, evaluating))
+                _evaluate_and_save(gang, member)
+                evaluating = "evaluating" if member.scores else evaluating
             if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
                 reported = time.monotonic()
                 report(_progress(gang, total, "training"))
@@ -102,8 +107,9 @@ def train(
             results[member] = _finish(gang, member, (time.monotonic() - started) / len(runs))
         return [results[member] for member in members]
     except StopRequested:
+        gang.wait_for_steps()
         for member in gang.active:
-            if gang.keep_losses(member):
+            if gang.check(member):
                 member.save(gang.arrays(member))
         gang.wait_for_checkpoints()
         raise
@@ -111,19 +117,18 @@ def train(
         gang.close()
 
 
-def _evaluate_and_save(gang: Gang, member: Member, stopwatch: Stopwatch) -> None:
-    """Logs the loss, scores the validation examples if that is due, and writes a checkpoint."""
-    if (loss := gang.mean_loss(member)) is None:
+def _evaluate_and_save(gang: Gang, member: Member) -> None:
+    """Scores the validation examples if that is due, and writes a checkpoint."""
+    if not gang.check(member):
         return
-    member.log({"train/loss": loss})
-    step = member.standing.step
+    stopwatch, step = gang.step_log.stopwatch, member.standing.step
     if member.schedule.evaluates_at(step):
         trainable = gang.arrays(member)["trainable"]
         member.scores = member.data.evaluate(_answer(gang, member, trainable))
         member.standing.record(member.scores, member.schedule.is_period(step))
         member.stop_if_over()
         named = {f"validation/{name}": value for name, value in member.scores.items()}
-        member.log(named | drift.drift(member.start, trainable))
+        member.log(step, named | drift.drift(member.start, trainable))
         if not member.active:
             gang.deactivate(member)
         stopwatch.lap("evaluation", [member.times])
@@ -139,7 +144,9 @@ def _finish(gang: Gang, member: Member, seconds: float) -> dict[str, Any]:
         trainable = arrays["trainable"]
         result.score(member, _answer(gang, member, trainable), content)
         result.save_tensors(member, gang.model, trainable, content)
-    return result.write(member, content, seconds)
+    written = result.write(member, content, seconds)
+    member.finish(written)
+    return written
 
 
 def _answer(gang: Gang, member: Member, trainable: Tree) -> result.Answer:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from spjax import multihost
 from spjax.training import code_version
@@ -12,6 +14,7 @@ from spjax.training.run_data import RunData
 from spjax.training.run_files import Checkpoints, MetricsLog
 from spjax.training.schedule import Schedule, Standing
 from spjax.training.times import RunTimes
+from spjax.training.tracking import Trackers
 from spjax.types import Tree
 
 
@@ -43,6 +46,7 @@ class Member:
         self.times = RunTimes(None, 0)
         self.checkpoints: Checkpoints | None = None
         self._log: MetricsLog | None = None
+        self._trackers: Trackers | None = None
 
     @property
     def active(self) -> bool:
@@ -70,6 +74,7 @@ class Member:
             self.stop_if_over()
         if multihost.is_primary():
             self._log = MetricsLog(self.folder, self.standing.step)
+            self._trackers = Trackers(self.run, self.folder, self.standing.step)
             self.times = RunTimes(self.folder, self.standing.step)
         return arrays
 
@@ -87,10 +92,36 @@ class Member:
             f"({self.run.optimizer.learning_rate})."
         )
 
-    def log(self, values: dict[str, float]) -> None:
-        """Logs values of this step, in the primary process."""
-        if self._log:
-            self._log.write(self.standing.step, values)
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Logs values of a step, in the primary process."""
+        if self._log and self._trackers:
+            self._log.write(step, values)
+            self._trackers.log(step, values)
+
+    def log_step(
+        self, step: int, values: Mapping[str, float], speed: Mapping[str, float], is_saved: bool
+    ) -> None:
+        """Logs a training step, in the primary process.
+
+        Args:
+          step: of the run.
+          values: that depend on the run alone.
+          speed: examples per second and share of padding, as far as they are known.
+          is_saved: a checkpoint of the step follows, with the times until then.
+        """
+        if self._log and self._trackers:
+            self._log.write(step, values, is_saved)
+            self._trackers.log(
+                step, {**values, **{f"train/{name}": value for name, value in speed.items()}}
+            )
+            self.times.speed = speed
+            if not is_saved:  # what follows the last checkpoint is trained again after a power cut
+                self.times.write(step, is_synced=False)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Tells the trackers the result."""
+        if self._trackers:
+            self._trackers.finish(self.standing.step, result)
 
     def save(self, arrays: Tree) -> None:
         """Writes a checkpoint."""
@@ -107,6 +138,6 @@ class Member:
     def close(self) -> None:
         """Flushes the files; an error of one leaves none of them open."""
         with contextlib.ExitStack() as closing:
-            for files in (self.checkpoints, self._log):
+            for files in (self.checkpoints, self._trackers):
                 if files is not None:
                     closing.callback(files.close)

@@ -17,7 +17,7 @@ from spjax.data.tasks.info import Mixture
 from spjax.files import expanded
 from spjax.methods.base import Method
 from spjax.models import decoding, fused, quantization
-from spjax.training import losses
+from spjax.training import losses, trackers
 from spjax.training.optimizers import Adafactor, Optimizer
 from spjax.training.waywardness import Waywardness, target_of
 from spjax.vocabularies import vocabulary
@@ -25,7 +25,12 @@ from spjax.vocabularies import vocabulary
 # Smallest and largest value of the settings that are whole numbers.
 _WHOLE_NUMBERS = {
     (1, validation.MOST_STEPS): ("steps", "eval_period"),
-    (0, validation.MOST_STEPS): ("patience", "checkpoint_period", "eval_examples"),
+    (0, validation.MOST_STEPS): (
+        "log_period",
+        "patience",
+        "checkpoint_period",
+        "eval_examples",
+    ),
     (1, validation.MOST_EXAMPLES): (
         "batch_size",
         "eval_batch_size",
@@ -57,6 +62,9 @@ class Run:
       steps: updates.
       batch_size: examples in an update.
       eval_period: steps between evaluations on the validation set.
+      log_period: steps between rows of loss, learning rate, gradient norm, speed and padding (T5X's
+        `stats_period`); 0 for at checkpoints and evaluations only, where there is always one.
+      trackers: names of files in `spjax/training/trackers/`, which are told what is logged.
       patience: evaluations without a gain before the run stops early; 0 for never.
       checkpoint_period: steps between resumable checkpoints; 0 for at every evaluation only.
       seed: of initial values, data order and dropout.
@@ -98,6 +106,8 @@ class Run:
     steps: int = 30_000
     batch_size: int = 32
     eval_period: int = 1000
+    log_period: int = 100
+    trackers: Sequence[str] = ("tensorboard",)
     patience: int = 0
     checkpoint_period: int = 0
     seed: int = 0
@@ -160,6 +170,7 @@ class Run:
         validation.number("Run.dropout_rate", self.dropout_rate, 0, 1, below=True)
         factor = self.loss_normalizing_factor
         losses.check_settings("Run.", self.z_loss, self.label_smoothing, factor)
+        self._check_trackers()
         self._check_steps()
         self._check_restored()
         if self.method.prompt_length >= self.row_length:
@@ -170,6 +181,18 @@ class Run:
         self._check_mesh()
         target_of(self)
         object.__setattr__(self, "contents", self._contents())
+
+    def _check_trackers(self) -> None:
+        """Refuses unknown trackers; their packages are only needed where the run is trained."""
+        chosen = self.trackers
+        if not isinstance(chosen, (list, tuple)) or len({*map(repr, chosen)}) < len(chosen):
+            raise ValueError(
+                f"Run.trackers is {chosen!r}; give a list of different names out of: "
+                f"{', '.join(trackers.names())}."
+            )
+        for name in chosen:
+            trackers.get(name)
+        object.__setattr__(self, "trackers", tuple(chosen))
 
     def _check_steps(self) -> None:
         """Refuses steps that count those of pre-training, as T5X does."""
@@ -295,6 +318,7 @@ class Run:
         came later are left out at their defaults, so that runs keep their keys.
         """
         names = {"num_partitions", "logical_axis_rules", "microbatches", "remat", "attention"}
+        names |= {"log_period", "trackers"}
         names |= {"waywardness"} if self.waywardness is None else set()
         names |= {"vocabulary"} if not self.vocabulary else set()
         names |= set() if self.eval_examples else {"eval_seed"}

@@ -11,7 +11,6 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
-from tensorboardX import SummaryWriter
 
 from spjax.files import append_line, json_lines, open_regular, write_text
 from spjax.training.checkpoint_steps import SyncedPath, restore_newest
@@ -106,23 +105,22 @@ class Checkpoints:
 
 
 class MetricsLog:
-    """`metrics.jsonl` and TensorBoard events of one run."""
+    """`metrics.jsonl` of one run."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        """Opens both for appending, dropping what was written after `step`."""
+        """Drops what was written after `step`."""
         self._path = folder / "metrics.jsonl"
         drop_after(self._path, step)
-        self._events = SummaryWriter(str(folder), purge_step=step + 1, flush_secs=10)
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends one line; the values also become TensorBoard scalars."""
-        append_line(self._path, json.dumps({"step": step, **values}))
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+    def write(self, step: int, values: Mapping[str, float], is_synced: bool = True) -> None:
+        """Appends one line.
 
-    def close(self) -> None:
-        """Flushes the events."""
-        self._events.close()
+        Args:
+          step: of the run.
+          values: by name.
+          is_synced: as for `append_line`.
+        """
+        append_line(self._path, json.dumps({"step": step, **values}), is_synced)
 
 
 def drop_after(path: Path, step: int) -> None:

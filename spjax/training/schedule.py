@@ -1,4 +1,4 @@
-"""The steps at which a run is evaluated, saved and stopped."""
+"""The steps at which a run is logged, evaluated, saved and stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Standing:
       before_last: the three above before an evaluation that only the end of the run is the reason
         for, so that a longer run can go on without it; None where it is at a period.
       code: digests of the code of all processes that trained the run, sorted.
-      losses: of the steps since a loss was logged, where a checkpoint was written in between.
+      losses: of the steps since a loss was logged.
     """
 
     step: int = 0
@@ -53,7 +53,7 @@ class Standing:
 
 
 class Schedule:
-    """Steps at which a run is evaluated, saved and stopped."""
+    """Steps at which a run is logged, evaluated, saved and stopped."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -75,6 +75,11 @@ class Schedule:
         """Returns whether a checkpoint is due, as it is at every evaluation."""
         period = self._run.checkpoint_period
         return self.evaluates_at(step) or bool(period and step % period == 0)
+
+    def logs_at(self, step: int) -> bool:
+        """Returns whether a row of the training log is due, as it is at every checkpoint."""
+        period = self._run.log_period
+        return self.saves_at(step) or bool(period and step % period == 0)
 
     def is_over(self, standing: Standing) -> bool:
         """Returns whether all steps are made, or too many evaluations have brought no gain."""

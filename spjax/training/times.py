@@ -5,14 +5,16 @@ has the seconds since the line before, which is of the step `since`: `train_seco
 with loading batches and the first compilation, `evaluation_seconds` of scoring, and
 `checkpoint_seconds` of handing checkpoints over, which are written in the background. `runs` is the
 number that trained side by side: of a gang's updates each run that still trains has an equal share.
-What an interruption lost does not count.
+What an interruption lost does not count. `examples_per_second` are those of the run, without the
+first compilation and evaluations, and `padding` is the share of the encoder positions of all rows,
+the gang's others included, without a token or soft token.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from spjax.files import append_line
@@ -42,7 +44,11 @@ class Stopwatch:
 
 
 class RunTimes:
-    """Seconds of one run by stage."""
+    """Seconds of one run by stage.
+
+    Attributes:
+      speed: further values for the next line.
+    """
 
     def __init__(self, folder: Path | None, step: int) -> None:
         """Drops what was written after `step`, which the run goes on from.
@@ -56,6 +62,7 @@ class RunTimes:
             run_files.drop_after(self._path, step)
         self._since, self._runs = step, 1
         self._seconds = dict.fromkeys(STAGES, 0.0)
+        self.speed: Mapping[str, float] = {}
 
     def add(self, stage: str, seconds: float, runs: int) -> None:
         """Adds a share of the seconds that some runs took together."""
@@ -63,10 +70,15 @@ class RunTimes:
         if stage == "train":
             self._runs = runs
 
-    def write(self, step: int) -> None:
-        """Appends a line with the seconds since the last one."""
+    def write(self, step: int, is_synced: bool = True) -> None:
+        """Appends a line with the seconds since the last one.
+
+        Args:
+          step: of the run.
+          is_synced: as for `append_line`.
+        """
         seconds = {f"{stage}_seconds": round(self._seconds[stage], 6) for stage in STAGES}
-        row = {"step": step, "since": self._since, **seconds, "runs": self._runs}
+        row = {"step": step, "since": self._since, **seconds, "runs": self._runs, **self.speed}
         if self._path is not None:
-            append_line(self._path, json.dumps(row))
-        self._since, self._seconds = step, dict.fromkeys(STAGES, 0.0)
+            append_line(self._path, json.dumps(row), is_synced)
+        self._since, self._seconds, self.speed = step, dict.fromkeys(STAGES, 0.0), {}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -31,6 +31,7 @@ from spjax.training import optimizers, waywardness
 from spjax.training.losses import imitation_losses, run_losses
 from spjax.training.optimizers import Optimizer
 from spjax.training.run import Run
+from spjax.training.step_stats import StepStats
 from spjax.types import Array, Batch, Tree, per_segment
 
 
@@ -167,7 +168,8 @@ def train_step(
     totals_N: Array,
     rates_N: Array,
     rng: Array,
-) -> tuple[tuple[TrainState, ...], jax.Array]:
+    with_norms: bool = True,
+) -> tuple[tuple[TrainState, ...], StepStats]:
     """Makes one step of every active run. Nothing waits for the device.
 
     Args:
@@ -178,10 +180,11 @@ def train_step(
       totals_N: divisor of each run's loss, from `losses.total` of its whole batch.
       rates_N: learning rate of each run.
       rng: key of the gang; the numbers of the step and of the chunk are folded in here.
+      with_norms: whether to compute `StepStats.gradient_norm_N`, which is NaN otherwise.
 
     Returns:
-      The states after the step, and losses_N before it. A run whose loss or parameters would no
-      longer be finite keeps the state it had and is inactive from then on.
+      The states after the step, and its figures. A run whose loss or parameters would no longer be
+      finite keeps the state it had and is inactive from then on.
     """
     inputs, rng, grads, losses_N = begin_step(config, states, base, rng)
     for number, chunk in enumerate(chunks):
@@ -189,7 +192,11 @@ def train_step(
         grads, losses_N = add_gradients(
             config.of_model, inputs, base, chunk, totals_N, key, grads, losses_N
         )
-    return apply_gradients(config, states, base, grads, losses_N, rates_N)
+    norms_N: Array = np.full(len(losses_N), np.nan, np.float32)
+    if with_norms:
+        norms_N = gradient_norms(config, states, base, grads, losses_N)
+    states, stats = apply_gradients(config, states, base, grads, losses_N, rates_N)
+    return states, stats.replace(gradient_norm_N=norms_N)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -258,7 +265,7 @@ def apply_gradients(
     grads: Any,
     losses_N: jax.Array,
     rates_N: Array,
-) -> tuple[tuple[TrainState, ...], jax.Array]:
+) -> tuple[tuple[TrainState, ...], StepStats]:
     """Updates every active run from the gradients of its soft tokens or weights.
 
     Args:
@@ -275,15 +282,11 @@ def apply_gradients(
     optimizer = config.optimizer
     assert optimizer is not None  # of `step_config`
     trainables = tuple(state.trainable for state in states)
-    # From soft tokens back to what they are made of.
-    _, backward = jax.vjp(
-        lambda trainables: trees.split_floats(model_inputs(config, trainables, base))[0], trainables
-    )
-    (grads,) = backward(grads)
-    if config.wayward is not None:
-        grads, losses_N = waywardness.add_penalties(config, trainables, base, grads, losses_N)
+    grads, losses_N = _parameter_gradients(config, trainables, base, grads, losses_N)
 
-    def update(grad: Tree, state: TrainState, rate: Array, loss: Array) -> TrainState:
+    def update(
+        grad: Tree, state: TrainState, rate: Array, loss: Array
+    ) -> tuple[TrainState, StepStats]:
         """Updates one run."""
         rate = optimizers.scheduled(optimizer, rate, state.step_N)
         updates, slots = optimizer.make(rate).update(grad, state.optimizer, state.trainable)
@@ -291,16 +294,59 @@ def apply_gradients(
         updated = TrainState(trainable, slots, state.step_N + 1, state.active_N)
         active = state.active_N & jnp.isfinite(loss) & _all_finite(trainable)
         chosen = jax.tree.map(functools.partial(jnp.where, active), updated, state)
-        return chosen.replace(active_N=active)
+        return chosen.replace(active_N=active), StepStats(loss, rate, active)
 
     ends = np.cumsum([len(state.step_N) for state in states])[:-1]
     groups = zip(grads, states, jnp.split(rates_N, ends), jnp.split(losses_N, ends), strict=True)
-    states = tuple(jax.vmap(update)(*group) for group in groups)
+    states, of_groups = zip(*(jax.vmap(update)(*group) for group in groups))
+    stats = jax.tree.map(lambda *parts: jnp.concatenate(parts), *of_groups)
     placement = config.sharded_placement
     if placement is not None:  # as they came in, so that one compilation serves all steps
         states = jax.lax.with_sharding_constraint(states, placement.state(states, base))
-        losses_N = jax.lax.with_sharding_constraint(losses_N, placement.replicated)
-    return states, losses_N
+        stats = jax.lax.with_sharding_constraint(stats, placement.replicated)
+    return states, stats
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def gradient_norms(
+    config: StepConfig,
+    states: tuple[TrainState, ...],
+    base: Tree,
+    grads: Any,
+    losses_N: jax.Array,
+) -> jax.Array:
+    """Returns the 2-norm of each run's gradient: `[N]`, float32.
+
+    A program of its own, since the compiler would round the update in another way if it had to give
+    out the norms too.
+
+    Args:
+      config: of the step.
+      states: of each group, before the step.
+      base: the frozen weights.
+      grads: as for `apply_gradients`.
+      losses_N: likewise.
+    """
+    trainables = tuple(state.trainable for state in states)
+    grads, _ = _parameter_gradients(config, trainables, base, grads, losses_N)
+    norms_N = jnp.concatenate([jax.vmap(optax.global_norm)(group) for group in grads])
+    placement = config.sharded_placement
+    if placement is None:
+        return norms_N
+    return jax.lax.with_sharding_constraint(norms_N, placement.replicated)
+
+
+def _parameter_gradients(
+    config: StepConfig, trainables: Any, base: Tree, grads: Any, losses_N: jax.Array
+) -> tuple[Any, jax.Array]:
+    """Takes gradients from soft tokens back to what they are made of, and adds the penalties."""
+    _, backward = jax.vjp(
+        lambda trainables: trees.split_floats(model_inputs(config, trainables, base))[0], trainables
+    )
+    (grads,) = backward(grads)
+    if config.wayward is not None:
+        grads, losses_N = waywardness.add_penalties(config, trainables, base, grads, losses_N)
+    return grads, losses_N
 
 
 def model_inputs(config: StepConfig, trainables: Sequence[Tree], base: Tree) -> Any:
@@ -366,7 +412,8 @@ def train_steps(
     rates_N: Array,
     rng: Array,
     steps_per_dispatch: int = 1,
-) -> tuple[tuple[TrainState, ...], list[jax.Array]]:
+    with_norms: Collection[int] = (),
+) -> tuple[tuple[TrainState, ...], list[StepStats]]:
     """Moves batches to the devices and makes a step for each of them.
 
     Args:
@@ -378,21 +425,27 @@ def train_steps(
       rng: as in `train_step`.
       steps_per_dispatch: as many batches are sent to the device in one dispatch, if there are as
         many and their chunks have the same sizes; else one after another.
+      with_norms: numbers of the steps, from 0, whose gradient norms are wanted; those of steps in
+        one dispatch are always computed.
 
     Returns:
-      The states after the steps, and losses before them: losses_TN, or losses_N of each step.
+      The states after the steps, and the figures of these: one `StepStats` with a leading axis of
+      steps, or one for each step.
     """
     sizes = {tuple(np.shape(chunk["inputs_BL"]) for chunk in chunks) for chunks, _ in batches}
     stacked = 1 < steps_per_dispatch == len(batches) and len(sizes) == 1
-    losses = []
-    for chunks, totals in [_stack(batches)] if stacked else batches:
+    stats = []
+    for number, (chunks, totals) in enumerate([_stack(batches)] if stacked else batches):
         rows = [Batch(**chunk) for chunk in chunks]
         if config.placement is not None:
             rows = [config.placement.put_batch(chunk, stacked) for chunk in rows]
-        step = _scan_steps if stacked else train_step
-        states, step_losses = step(config, states, base, rows, totals, rates_N, rng)
-        losses.append(step_losses)
-    return states, losses
+        arguments = (config, states, base, rows, totals, rates_N, rng)
+        if stacked:
+            states, of_step = _scan_steps(*arguments)
+        else:
+            states, of_step = train_step(*arguments, number in with_norms)
+        stats.append(of_step)
+    return states, stats
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -404,7 +457,7 @@ def _scan_steps(
     totals_TN: Array,
     rates_N: Array,
     rng: Array,
-) -> tuple[tuple[TrainState, ...], jax.Array]:
+) -> tuple[tuple[TrainState, ...], StepStats]:
     """`train_step` for batches with a leading axis of steps, as a loop on the device."""
 
     def step(states: Any, batch: tuple[Any, Array]) -> Any:

@@ -167,7 +167,7 @@ def test_failed_runs_give_exit_code_1(capsys, tmp_path, monkeypatch):
 def test_train_and_again(capsys, tmp_path):
     args = ("train", *RUN, f"--gin.MODEL_DIR={tmp_path / 'run'}")
     code, out, _ = call(capsys, *args)
-    assert code == 0 and '"best_step": 20' in out and "train 1/20" in out
+    assert code == 0 and '"best_step": 20' in out and "training 2/20\n" in out
     assert "Nothing to do" in call(capsys, *args)[1]
     own = f"--gin_file={tmp_path / 'run' / 'config.gin'}"
     assert "Nothing to do" in call(capsys, "train", own)[1]

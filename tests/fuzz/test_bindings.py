@@ -52,6 +52,8 @@ NOT_OF_A_RUN = ("Arm", "Study", "Pretrain", "Target", "Local", "Ray", "Slurm")
 ZERO = {
     "patience",
     "checkpoint_period",
+    "log_period",
+    "num_beams",
     "seed",
     "eval_examples",
     "eval_seed",

@@ -56,6 +56,9 @@ FREE |= {"seqio_cache_dir", "labels", "output"}
 WRITTEN = {"out", "output", "output_dir", "discretise", "figure", "cache_dir", "seqio_cache_dir"}
 ALLOWED = {
     ("seed", "0"),
+    ("trackers", ","),
+    ("name", ""),  # is a part of every name
+    ("devices_per_worker", "1_0"),
     ("seed", "1_0"),
     ("length_penalty", "-1"),
     ("top_k", "0"),

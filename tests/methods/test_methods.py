@@ -97,8 +97,8 @@ def updated(method, state):
     batch = batch.replace(runs_BG=batch.runs_BG * 0)
     rates = jnp.full(1, 0.01, jnp.float32)
     asked = [batch], jnp.ones(1, jnp.float32), rates, jax.random.key(0)
-    states, losses = trainer.train_step(program(method), (state,), BASE, *asked)
-    return states[0], float(losses[0])
+    states, stats = trainer.train_step(program(method), (state,), BASE, *asked)
+    return states[0], float(stats.loss_N[0])
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -19,7 +19,7 @@ from spjax.training.stop import StopRequested
 class Progress:
     step: int
     steps: int
-    stage: str = "train"
+    stage: str = "training"
     scores: tuple = ()
 
 

@@ -105,6 +105,34 @@ def test_packed_rows_of_every_method(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), alone, packed)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED)
+def test_gradient_norms_are_those_of_what_is_trained(name):
+    """Differentiated here in one piece, from the parameters to the loss."""
+    program, states, batch, totals = gang(name, (3,))
+    chunk = Batch(**packing.pack(batch, PLAIN)[0])
+    inputs, key, *sums = trainer.begin_step(program, states, BASE, jax.random.key(0))
+    sums = trainer.add_gradients(program.of_model, inputs, BASE, chunk, totals, key, *sums)
+    norms_N = trainer.gradient_norms(program, states, BASE, *sums)
+
+    def loss(trainables):
+        inputs = trainer.model_inputs(program, trainables, BASE)
+        return trainer.gang_losses(program, inputs, BASE, chunk, totals, key).sum()
+
+    grads = jax.grad(loss)(tuple(state.trainable for state in states))
+    squares = sum(np.square(leaf).sum() for leaf in jax.tree.leaves(grads))
+    assert norms_N.shape == (1,) and norms_N[0] == pytest.approx(squares**0.5, rel=1e-4)
+
+
+def test_gradient_norms_of_a_gang_are_those_of_each_run():
+    alone = [gradients_of("prompt_tuning", (3,), None, PLAIN)[0].prompt_RD[:3]]
+    program, states, _, _ = gang("prompt_tuning", (3, 5))
+    together = gradients_of("prompt_tuning", (3, 5), None, PLAIN)
+    norms_N = trainer.gradient_norms(program, states, BASE, *together)
+    alone.append(together[0].prompt_RD[3:8])
+    np.testing.assert_allclose(norms_N, [np.linalg.norm(x) for x in alone], rtol=1e-5)
+
+
 def test_runs_without_examples_stay_as_they_are():
     program, states, batch, _ = gang("prompt_tuning", (3, 5))
     mine = {name: array[:4] for name, array in batch.items()}
@@ -112,10 +140,9 @@ def test_runs_without_examples_stay_as_they_are():
     before = np.asarray(states[1].trainable["prompt"])
     chunks = [Batch(**chunk) for chunk in packing.pack(mine, PACKED[0])]
     totals, rates = np.ones(2, np.float32), jnp.full(2, 0.1)
-    new, losses_N = trainer.train_step(
-        program, states, BASE, chunks, totals, rates, jax.random.key(0)
-    )
-    assert losses_N[0] > 0 and losses_N[1] == 0 and new[0].step_N[0] == 1
+    new, stats = trainer.train_step(program, states, BASE, chunks, totals, rates, jax.random.key(0))
+    assert stats.loss_N[0] > 0 and stats.loss_N[1] == 0 and stats.active_N.tolist() == [True, False]
+    assert new[0].step_N[0] == 1
     np.testing.assert_array_equal(new[1].trainable["prompt"], before)
 
 
@@ -165,8 +192,8 @@ def test_activations_may_be_bfloat16(name, monkeypatch):
         sums = trainer.add_gradients(program.of_model, inputs, base, batch, totals, key, *sums)
         return trainer.apply_gradients(program, states, base, *sums, np.ones(1, np.float32))
 
-    (new,), losses_N = jax.eval_shape(one, (state,), base)
-    assert losses_N.dtype == jnp.float32
+    (new,), stats = jax.eval_shape(one, (state,), base)
+    assert stats.loss_N.dtype == stats.learning_rate_N.dtype == jnp.float32
     assert jax.tree.map(lambda x: x.dtype, new) == jax.tree.map(lambda x: x.dtype, state)
 
 

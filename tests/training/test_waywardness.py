@@ -54,8 +54,8 @@ def test_the_step_is_pulled_and_the_model_does_not_know():
     rates = jnp.full(2, 0.01, jnp.float32)
     words = np.asarray(BASE["token_embedder"]["embedding"])[[5, 9]]
     _, _, *sums = trainer.begin_step(program, (state,), BASE, jax.random.key(0))
-    (moved,), losses_N = trainer.apply_gradients(program, (state,), BASE, *sums, rates)
-    np.testing.assert_allclose(losses_N, 0.25 * np.square(1 - words).sum() / 2, rtol=1e-5)
+    (moved,), stats = trainer.apply_gradients(program, (state,), BASE, *sums, rates)
+    np.testing.assert_allclose(stats.loss_N, 0.25 * np.square(1 - words).sum() / 2, rtol=1e-5)
     new = np.asarray(moved.trainable["prompt"])
     np.testing.assert_array_equal(np.sign(new - 1), np.sign(words - 1)[None].repeat(2, 0))
     free = dataclasses.replace(program, wayward=None)
