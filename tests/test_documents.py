@@ -56,7 +56,9 @@ def run(sources):
 
 
 @pytest.mark.usefixtures("in_a_new_folder")
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md", "docs/peft.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/python.md", "docs/tutorial.md", "docs/peft.md"]
+)
 def test_page(page):
     names = run(blocks(ROOT / page))
     assert names["run"].status == "finished" and Path("runs/boolq/result.json").is_file()

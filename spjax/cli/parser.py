@@ -16,7 +16,7 @@ class CommandParser(argparse.ArgumentParser):
         self._check_flags(() if args is None else args)
         namespace, left = super().parse_known_args(args, namespace)
         if left:
-            self.error(f"this command takes no {left[0]!r}")
+            self.error(f"there is a word too many, {left[0]!r}")
         return namespace, left
 
     def _check_flags(self, args: Sequence[str]) -> None:
@@ -28,7 +28,8 @@ class CommandParser(argparse.ArgumentParser):
             flag = arg.partition("=")[0]
             if not flag.startswith("--") or any(name.startswith(flag) for name in known):
                 continue
-            self.error(f"unknown flag {flag}{guess(flag, known)}")
+            meant = guess(flag, known) or f"; `{self.prog} --help` lists those there are"
+            self.error(f"unknown flag {flag}{meant}")
 
 
 class Parser(argparse.ArgumentParser):

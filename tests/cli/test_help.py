@@ -52,11 +52,12 @@ def test_a_misspelt_flag_gets_a_guess_and_the_usage_of_its_command(capsys):
     text = said(capsys, "train", "--gin_flie=x")
     assert "unknown flag --gin_flie; did you mean --gin_file?" in text
     assert text.startswith("usage: spjax train") and "required" not in text
+    assert "`spjax plot --help` lists those there are" in said(capsys, "plot", "x", "--odd")
 
 
 def test_a_word_too_many_is_told_with_the_usage_of_its_command(capsys):
     text = said(capsys, "train", "--gin_file=x", "y")
-    assert text.startswith("usage: spjax train") and "takes no 'y'" in text
+    assert text.startswith("usage: spjax train") and "a word too many, 'y'" in text
 
 
 def test_flags_may_be_shortened_and_follow_two_dashes():

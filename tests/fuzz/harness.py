@@ -100,7 +100,7 @@ def unclear(text):
         "not iterable",
         "got NoneType",
     )
-    if len(first.split()) < 4 and not first.startswith("unrecognized arguments"):
+    if len(first.split()) < 4:
         return f"too short: {first!r}"
     if odd := [word for word in words if word in text]:
         return f"{odd[0]!r} in: {text.strip()[:300]}"
