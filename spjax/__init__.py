@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # a test compares this list with what there is
     from spjax.api.prompt_length import PromptLength as PromptLength
     from spjax.api.prompt_length import recommend_prompt_length as recommend_prompt_length
     from spjax.api.prompts import load_prompt as load_prompt
+    from spjax.api.prompts import push_prompt as push_prompt
     from spjax.api.prompts import save_prompt as save_prompt
     from spjax.api.studies import StudyResult as StudyResult
     from spjax.api.studies import plot as plot
@@ -73,7 +74,7 @@ _MODULES = {
     "spjax.api.models": ("load_model",),
     "spjax.api.predictor": ("TextPredictor", "load_predictor"),
     "spjax.api.prompt_length": ("PromptLength", "recommend_prompt_length"),
-    "spjax.api.prompts": ("load_prompt", "save_prompt"),
+    "spjax.api.prompts": ("load_prompt", "push_prompt", "save_prompt"),
     "spjax.api.studies": ("StudyResult", "plot", "sweep", "write_report"),
     "spjax.api.tasks": ("Task", "list_tasks", "load_task"),
     "spjax.api.training": ("TrainedRun", "load_run", "train"),

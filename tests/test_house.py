@@ -21,6 +21,7 @@ GROUND = (
     "trees",
     "metrics",
     "files",
+    "hub",
     "validation",
     "extras",
     "locks",

@@ -1,22 +1,28 @@
-"""Prompts in and out of files."""
+"""Prompts in and out of files, and of repositories of the Hugging Face hub."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spjax.checkpoints.prompts import prompt_files
+from spjax import hub
+from spjax.api import run_folders
+from spjax.checkpoints.prompts import model_card, prompt_files
 from spjax.checkpoints.prompts.prompt import Prompt
+from spjax.files import write_text
 
 
 def load_prompt(path: str | os.PathLike[str]) -> Prompt:
     """Loads a prompt, or what a run of another method has trained.
 
     Args:
-      path: a file (`.npy`, safetensors) or folder (PEFT adapter, T5X checkpoint, run folder).
+      path: a file (`.npy`, safetensors) or folder (PEFT adapter, T5X checkpoint, run folder), or
+        a repository of the Hugging Face hub, `hf://ORGANIZATION/NAME[@REVISION]`.
 
     Returns:
       A `Prompt` with `tensors`, `provenance` and, where soft tokens stand among the input's
@@ -50,14 +56,80 @@ def save_prompt(
         raise ValueError(
             f"unknown prompt format {format!r}; use one of {', '.join(prompt_files.FORMATS)}."
         )
-    if not isinstance(prompt, Prompt):
-        table = np.asarray(prompt)
-        if table.dtype == object or table.ndim != 2:
-            raise ValueError(
-                f"the prompt is {type(prompt).__name__} of shape {table.shape}; give a prompt from "
-                "spjax.load_prompt or a run, or an array [P, D]."
-            )
-        prompt = Prompt.from_array(table.astype(np.float32))
+    prompt = _as_prompt(prompt)
     if base_model:
         prompt = prompt.with_provenance({"base_model": base_model})
     return prompt_files.write(Path(path), prompt, format)
+
+
+def push_prompt(
+    prompt: Any,
+    repository: str,
+    *,
+    base_model: str = "",
+    license: str = "",
+    private: bool = False,
+) -> str:
+    """Uploads a prompt to the Hugging Face hub: an adapter that PEFT loads, and a model card.
+
+    Files of data are named without their folders in what is uploaded.
+
+    Args:
+      prompt: from `load_prompt` or a run, an array `[P, D]`, or the path of a run folder, prompt
+        file or adapter.
+      repository: `hf://ORGANIZATION/NAME`, if need be with `@BRANCH`; made if there is none.
+      base_model: the frozen model's name on the hub; by default that of the run's checkpoint, if
+        it was read from there.
+      license: identifier of the prompt's license on the hub, "" to state none.
+      private: whether a new repository is private.
+
+    Returns:
+      The URL with the commit, by which the prompt can be used again.
+
+    Raises:
+      ValueError: it is no prompt or none that PEFT has a place for, huggingface_hub is not
+        installed, or the upload is refused.
+    """
+    hub.parse(repository)
+    stored = _public_prompt(prompt, base_model)
+    text = model_card.text(
+        repository, stored.provenance, license=license, base_license=_license(stored)
+    )
+    with tempfile.TemporaryDirectory() as parent:
+        folder = prompt_files.write(Path(parent) / "adapter", stored, "peft")
+        write_text(folder / "README.md", text)
+        return hub.upload(folder, repository, "Upload a prompt of spjax", private=private)
+
+
+def _as_prompt(prompt: Any) -> Prompt:
+    if isinstance(prompt, Prompt):
+        return prompt
+    table = np.asarray(prompt)
+    if table.dtype == object or table.ndim != 2:
+        raise ValueError(
+            f"the prompt is {type(prompt).__name__} of shape {table.shape}; give a prompt from "
+            "spjax.load_prompt or a run, or an array [P, D]."
+        )
+    return Prompt.from_array(table.astype(np.float32))
+
+
+def _public_prompt(prompt: Any, base_model: str) -> Prompt:
+    """Returns a prompt as it is uploaded."""
+    if isinstance(prompt, (str, os.PathLike)):
+        base_model = base_model or _base_of_run(os.fspath(prompt))
+        prompt = load_prompt(prompt)
+    stored = _as_prompt(prompt)
+    facts = {"base_model": base_model} if base_model else {}
+    return dataclasses.replace(stored, provenance=model_card.public({**stored.provenance, **facts}))
+
+
+def _base_of_run(path: str) -> str:
+    """Returns the repository of the frozen weights of a run, "" where they are not of the hub."""
+    folder = None if hub.is_url(path) else run_folders.find_run_folder(path)
+    checkpoint = run_folders.load_run_config(folder).checkpoint if folder else ""
+    return hub.parse(checkpoint).name if hub.is_url(checkpoint) else ""
+
+
+def _license(prompt: Prompt) -> str:
+    base = prompt.provenance.get("base_model", "")
+    return hub.license_of(base) if base else ""

@@ -1,4 +1,4 @@
-"""Checkpoints behind URLs: `hf://` by huggingface_hub, others file by file through fsspec.
+"""Checkpoints behind URLs: `hf://` by `spjax.hub`, others file by file through fsspec.
 
 T5X checkpoints under `gs://`, `s3://` and `http://` need nothing of this: TensorStore, which reads
 them, knows these itself. The packages here are optional; an error names the one that is missing.
@@ -6,16 +6,12 @@ them, knows these itself. The packages here are optional; an error names the one
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from spjax import extras
+from spjax import extras, hub
 from spjax.files import open_regular
 
-HUB = "hf://"
-# What a frozen model needs of a repository; the same weights also stand there in pickles.
-_WANTED = ["config.json", "*.safetensors", "*.safetensors.index.json", "spiece.model"]
 # The packages that fsspec asks for, and the extra of pyproject.toml with each.
 _PACKAGES = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "http": "http", "https": "http"}
 
@@ -31,25 +27,7 @@ def local(path: str | Path) -> str:
     Raises:
       ValueError: huggingface_hub is not installed, or it cannot find or fetch the repository.
     """
-    return _snapshot(str(path)) if str(path).startswith(HUB) else str(path)
-
-
-@functools.lru_cache(maxsize=32)
-def _snapshot(path: str) -> str:
-    name, _, revision = path.removeprefix(HUB).strip("/").partition("@")
-    if name.count("/") != 1:
-        raise ValueError(
-            f"{path!r} names no repository of the Hugging Face hub; write hf://ORGANIZATION/NAME, "
-            "if need be with @REVISION."
-        )
-    hub = extras.import_module("huggingface_hub", "hub", path)
-    try:
-        return str(hub.snapshot_download(name, revision=revision or None, allow_patterns=_WANTED))
-    except (OSError, ValueError) as error:  # the hub's own errors are of these kinds
-        raise ValueError(
-            f"cannot fetch {path}: {error} Check name, revision and connection; for a private "
-            "repository log in with `hf auth login`."
-        ) from error
+    return hub.model_folder(str(path)) if hub.is_url(path) else str(path)
 
 
 def join(folder: str | Path, name: str) -> str:

@@ -28,6 +28,7 @@ from spjax.cli import (
     predict,
     pretrain,
     prompt_length,
+    push,
     report,
     sweep,
     tasks,
@@ -40,7 +41,7 @@ from spjax.cli.parser import CommandParser, Parser
 
 COMMANDS = (
     *(train, sweep, plan, plot, report, prompt_length, pretrain, cache, tasks, configs),
-    *(eval, predict, inspect, convert, translate),
+    *(eval, predict, inspect, convert, translate, push),
 )
 
 _EXAMPLE = """\
@@ -51,7 +52,15 @@ _EXAMPLE = """\
     --gin.MIXTURE_OR_TASK_NAME=pocket_sentiment --gin.PROMPT_LENGTH=20 --gin.MODEL_DIR=/tmp/run
 """
 # Flags that are texts and never paths; gin's bindings are expanded where their setting is known.
-_TEXTS = ("text", "labels", "gin_bindings", "input_column", "prompt_column", "pipeline_options")
+_TEXTS = (
+    "text",
+    "labels",
+    "gin_bindings",
+    "input_column",
+    "prompt_column",
+    "pipeline_options",
+    "repository",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

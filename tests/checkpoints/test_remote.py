@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from spjax import hub as hub_module
 from spjax.checkpoints import remote
 from spjax.checkpoints.weights import convert, weights
 from spjax.models import T5Config
@@ -29,7 +30,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def hub(monkeypatch, folder):
     """A huggingface_hub that has one repository."""
-    remote._snapshot.cache_clear()
+    hub_module.model_folder.cache_clear()
     asked = []
 
     def snapshot_download(name, revision, allow_patterns):
@@ -42,7 +43,7 @@ def hub(monkeypatch, folder):
     module = types.SimpleNamespace(snapshot_download=snapshot_download)
     monkeypatch.setitem(sys.modules, "huggingface_hub", module)
     yield asked
-    remote._snapshot.cache_clear()
+    hub_module.model_folder.cache_clear()
 
 
 def test_a_folder_in_memory_is_read_like_a_local_one(folder):
@@ -71,7 +72,7 @@ def test_a_repository_of_the_hub(folder, hub):
 
 
 def test_what_is_not_installed_is_named(monkeypatch):
-    remote._snapshot.cache_clear()
+    hub_module.model_folder.cache_clear()
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     message = r"hf://google/tiny needs the package huggingface_hub.*pip install -e '/.*\[hub\]'"
     with pytest.raises(ValueError, match=message):

@@ -142,6 +142,7 @@ def cut_off(monkeypatch, tmp_path, shared_cache):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
+    from spjax import hub
     from spjax.data.corpora import builders, corpora
     from spjax.data.token_cache import cache
     from spjax.inference import prediction
@@ -155,6 +156,7 @@ def cut_off(monkeypatch, tmp_path, shared_cache):
 
     for module, name in (
         (loop, "train"),
+        (hub, "upload"),
         (runner, "sweep"),
         (pretrain, "pretrain"),
         (cache, "_run_builders"),

@@ -44,6 +44,7 @@ USUAL = {
         "--gin.TRAIN_STEPS=9",
         "--gin.MIXTURE_OR_TASK_NAME=glue_rte_v002",
     ],
+    "push": ["{prompt.npy}", "hf://org/name"],
 }
 INTEGERS = ["", "x", "-1", "0", "1e3", "nan", "9" * 30, "0.5", "None", "-" * 9, "0x10", "1_0"]
 FLOATS = ["", "x", "nan", "inf", "-inf", "-1", "1e999", "1e300", "0,5", "None"]

@@ -4,6 +4,8 @@ Needs torch and transformers; tried with torch 2.13.0 and transformers 5.23.0.
 """
 
 import dataclasses
+import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from spjax.models.t5 import init_weights
 from spjax.types import Batch
 
 torch = pytest.importorskip("torch")
+safetensors_torch = pytest.importorskip("safetensors.torch")
 transformers = pytest.importorskip("transformers")
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
@@ -109,3 +112,41 @@ def test_logits_of_what_is_written(tmp_path, tied):
     expected, found = hub_logits(model, batch()), own_logits(config, tree, batch())
     assert np.abs(expected).max() > 0.1
     assert np.abs(found - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["whole", "sharded", "bfloat16", "before_1.6"])
+def test_pickled_weights_are_those_of_safetensors(kind, tmp_path):
+    save("v1.1", tmp_path, shards=False)
+    expected = weights.digest(weights.load("auto", str(tmp_path)))
+    file = tmp_path / "model.safetensors"
+    tensors = safetensors_torch.load_file(file)
+    if kind == "bfloat16":
+        tensors = {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}
+        safetensors_torch.save_file(tensors, file, {"format": "pt"})
+        expected = weights.digest(weights.load("auto", str(tmp_path)))
+    file.unlink()
+    if kind == "sharded":
+        names = sorted(tensors)
+        parts = {"pytorch_model-1.bin": names[::2], "pytorch_model-2.bin": names[1::2]}
+        for part, some in parts.items():
+            torch.save({name: tensors[name] for name in some}, tmp_path / part)
+        places = {name: part for part, some in parts.items() for name in some}
+        index = tmp_path / "pytorch_model.bin.index.json"
+        index.write_text(json.dumps({"weight_map": places}))
+    else:
+        path = tmp_path / "pytorch_model.bin"
+        torch.save(tensors, path, _use_new_zipfile_serialization=kind != "before_1.6")
+    assert weights.digest(weights.load("auto", str(tmp_path))) == expected
+
+
+def test_pickles_run_no_code(tmp_path):
+    save("v1.1", tmp_path, shards=False)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"shared.weight": Path("x")}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(
+        ValueError, match="cannot read .*pytorch_model.bin: Weights only load failed"
+    ):
+        weights.load("auto", str(tmp_path))
+    torch.save({"shared.weight": torch.ones(2, dtype=torch.int8)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="stored as int8"):
+        weights.load("auto", str(tmp_path))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from spjax import hub
 from spjax.checkpoints import array_files
 from spjax.checkpoints.prompts import peft, run_prompts
 from spjax.checkpoints.prompts.prompt import (
@@ -40,12 +41,13 @@ def read(path: Path | str) -> Prompt:
 
     Args:
       path: as of `read_soft_tokens`, a run folder of any method, its `tuned.safetensors`, or an
-        adapter of PEFT (LoRA, IA3, a prefix, the prompt of one task) or one as safetensors.
+        adapter of PEFT (LoRA, IA3, a prefix, the prompt of one task) or one as safetensors; of the
+        Hugging Face hub, `hf://ORGANIZATION/NAME[@REVISION]`, it is downloaded.
 
     Raises:
       ValueError: nothing there is a prompt, it is damaged, or it has prompts of several tasks.
     """
-    path = Path(path)
+    path = hub.prompt_path(path)
     if not peft.is_adapter(path) and (path / run_prompts.PROMPTS_FOLDER).is_dir():
         folder = path / run_prompts.PROMPTS_FOLDER
         files = ", ".join(sorted(str(file) for file in folder.glob("*.npy")))
@@ -89,7 +91,7 @@ def read_soft_tokens(
     Raises:
       ValueError: nothing there is a prompt, it is damaged, or it has another shape.
     """
-    path = Path(path)
+    path = hub.prompt_path(path)
     if path.is_dir():
         prompt = _read_folder(path)
     elif path.name == peft.WEIGHTS and (path.parent / peft.CONFIG).is_file():
@@ -167,7 +169,7 @@ def convert(source: Path | str, out: Path | str, format: str, base_model: str = 
     Raises:
       ValueError: as `read` and `write`.
     """
-    path = Path(source)
+    path = hub.prompt_path(source)
     more = {"base_model": base_model} if base_model else {}
     tensors_source = _tensors_source(path)
     if (path / run_prompts.PROMPT_FILE).is_file() and not peft.is_adapter(path):
@@ -180,7 +182,7 @@ def convert(source: Path | str, out: Path | str, format: str, base_model: str = 
             return write(out, Prompt(tensors, {**provenance, **more}, str(source)), format)
         adapters.save(Path(out), tensors, {**provenance, **more}, format, str(source))
         return Path(out)
-    return write(out, read_soft_tokens(source).with_provenance(more), format)
+    return write(out, read_soft_tokens(path).with_provenance(more), format)
 
 
 def _is_table(tensors: Mapping[str, np.ndarray]) -> bool:

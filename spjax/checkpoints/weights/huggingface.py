@@ -1,4 +1,6 @@
-"""Frozen weights from Hugging Face folders: `config.json` with safetensors, whole or in shards.
+"""Frozen weights from Hugging Face folders: `config.json` with weights, whole or in shards.
+
+Weights are safetensors, or where there are none `pytorch_model.bin`, which PyTorch reads.
 
 T5 1.0, T5 1.1 and its LM-adapted versions, Flan-T5 and mT5. Names and shapes of the two sides:
 transformers' `models/t5/modeling_t5.py` stores kernels as `[out, in]`, T5X as `[in, out]`.
@@ -8,14 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spjax.checkpoints import remote
-from spjax.checkpoints.weights import safetensors_files
+from spjax.checkpoints.weights import safetensors_files, torch_files
 from spjax.checkpoints.weights.stored_array import Index, Leaves, StoredArray, transpose
 from spjax.files import JSON_BYTES, parse_json_object, reason
 from spjax.models import SIZES, T5Config
@@ -26,6 +28,12 @@ from spjax.models.t5 import EMBEDDING
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 SHARDS = "model.safetensors.index.json"
+# File and index of each format, in the order of preference, and its reader.
+_STORED = (
+    (WEIGHTS, SHARDS, safetensors_files.read),
+    (torch_files.WEIGHTS, torch_files.SHARDS, torch_files.read),
+)
+WEIGHT_FILES = frozenset(name for files in _STORED for name in files[:2])
 
 # `feed_forward_proj` of config.json; transformers reads "gated-gelu" as its tanh approximation.
 _ACTIVATIONS = {
@@ -331,30 +339,38 @@ def _read_json(folder: str | Path, name: str) -> dict[str, Any]:
 
 
 def _files(folder: str | Path) -> Leaves:
-    """Returns the tensors of all safetensors files of a folder, under their Hugging Face names."""
+    """Returns the tensors of all weight files of a folder, under their Hugging Face names."""
     names = remote.names(folder)
-    if WEIGHTS in names:
-        return safetensors_files.read(remote.join(folder, WEIGHTS))
-    if SHARDS not in names:
-        raise ValueError(
-            f"{folder} has neither {WEIGHTS} nor {SHARDS}. spjax never reads pickled weights "
-            "(pytorch_model.bin): save the model again with `save_pretrained` of transformers."
-        )
-    places = _read_json(folder, SHARDS).get("weight_map")
+    for whole, index, read in _STORED:
+        if whole in names:
+            return read(remote.join(folder, whole))
+        if index in names:
+            return _shards(folder, index, names, read)
+    raise ValueError(
+        f"{folder} has none of {', '.join(sorted(WEIGHT_FILES))}. Download the folder again, or "
+        "save the model with `save_pretrained` of transformers."
+    )
+
+
+def _shards(
+    folder: str | Path, index: str, names: set[str], read: Callable[[str], Leaves]
+) -> Leaves:
+    """Returns the tensors of the shards that an index lists."""
+    places = _read_json(folder, index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(x, str) for x in places.values()):
         raise ValueError(
-            f"{remote.join(folder, SHARDS)} has no `weight_map` of names to files. Download the "
+            f"{remote.join(folder, index)} has no `weight_map` of names to files. Download the "
             "file again."
         )
     shards = sorted(set(places.values()))
     if absent := sorted(set(shards) - names):
         raise ValueError(
-            f"{folder} lacks {', '.join(absent)}, which {SHARDS} lists. Download them again."
+            f"{folder} lacks {', '.join(absent)}, which {index} lists. Download them again."
         )
-    tensors_of = {name: safetensors_files.read(remote.join(folder, name)) for name in shards}
+    tensors_of = {name: read(remote.join(folder, name)) for name in shards}
     if lost := sorted(name for name, shard in places.items() if name not in tensors_of[shard]):
         raise ValueError(
-            f"the shards in {folder} lack {', '.join(lost)}, which {SHARDS} places in them. "
+            f"the shards in {folder} lack {', '.join(lost)}, which {index} places in them. "
             "Download the folder again."
         )
     return {name: array for shard in tensors_of.values() for name, array in shard.items()}

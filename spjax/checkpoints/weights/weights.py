@@ -38,7 +38,8 @@ _TOKENIZER_FILES = frozenset(
 )
 FORMATS = (
     "a .safetensors file of spjax; a T5X folder `checkpoint_{step}` (msgpack and zarr, or Orbax); "
-    "a Hugging Face folder (config.json with model.safetensors or its index); or the URL of one "
+    "a Hugging Face folder (config.json with model.safetensors or pytorch_model.bin, or the index "
+    "of one); or the URL of one "
     "(gs://, s3://, http://; of a Hugging Face repository, hf://ORGANIZATION/NAME)"
 )
 _READERS = {
@@ -116,7 +117,7 @@ def kind(checkpoint: str) -> str:
             f"cannot look at INITIAL_CHECKPOINT_PATH {checkpoint!r}: {reason(error)}. Check the "
             "address and the connection."
         ) from error
-    if huggingface.CONFIG in names and {huggingface.WEIGHTS, huggingface.SHARDS} & names:
+    if huggingface.CONFIG in names and huggingface.WEIGHT_FILES & names:
         return "huggingface"
     empty = "an empty folder" if Path(path).is_dir() else "absent"
     held = f"a folder with {', '.join(sorted(names)[:8])}" if names else empty

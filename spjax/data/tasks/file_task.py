@@ -1,4 +1,4 @@
-"""A task made of a user's own files: JSON lines, CSV or Parquet.
+"""A task made of a user's own files: JSON lines, CSV or Parquet, or a dataset of Hugging Face.
 
 Each row is an example. By default its columns are `input` and `target`; a template may put any
 columns into a text, and the target may be one of a few labels, by word or by number.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from spjax import extras, validation
-from spjax.data.tasks import file_rows, row_texts
+from spjax.data.tasks import file_rows, hub_datasets, row_texts
 from spjax.data.tasks.formats import Format
 from spjax.data.tasks.info import TaskInfo, not_drawn
 from spjax.data.tasks.row_texts import BadRow, Template
@@ -53,13 +53,18 @@ class FileTask:
       path: file of the training examples, ending in .jsonl (or .json, .ndjson), .csv, .tsv or
         .parquet; variants may follow it, as in "data.jsonl:n100:seed1". "" for a task that has no
         training examples and can only be scored, on the files below; variants then follow `test`.
+        A dataset of Hugging Face (`hub_datasets`) is "hf://datasets/ORGANIZATION/NAME:CONFIG", or
+        a folder that `datasets` has saved or that holds data files. Then `validation` and `test`
+        are by default its own splits, as far as it has them with labels, unless "#SPLIT" follows.
+        Its revision is replaced by the commit.
       validation: file of the validation examples; "" to hold out 10 % of `path`, chosen by a hash
         of the input, so that equal inputs fall into the same split and stay there.
       test: likewise. Without `path` all rows of a file are its split.
       template: the input text; "{column}" stands for a column.
       target: likewise the target text.
       labels: if the target is one of some words, these in the order of their numbers. Then
-        `target` is one column that holds the word or the number, from 0.
+        `target` is one column that holds the word or the number, from 0. For a column of classes
+        of a dataset of Hugging Face they are the names of the classes, or a word for each.
       metrics: names in `spjax.metrics.METRICS`. With labels "accuracy" (the default),
         "f1_with_invalid" (of two), "matthews_corrcoef", "mean_3class_f1" (of three); without
         "squad" (exact match and word F1, the default), or "rouge" and "bleu", or
@@ -95,20 +100,27 @@ class FileTask:
             value = getattr(self, field)
             texts = (value,) if isinstance(value, str) else tuple(value)
             object.__setattr__(self, field, texts)  # hashable, whatever gin gives
+        for field in ("path", "validation", "test"):
+            if hub_datasets.is_source(path := getattr(self, field)):
+                object.__setattr__(self, field, hub_datasets.pin(path))
+        if not self.labels:
+            object.__setattr__(self, "labels", hub_datasets.classes(self._sources, self.target))
         _check(self)
         digest = _content(self).sha256
         if self.sha256 and self.sha256 != digest:
             raise ValueError(
-                f"{' or '.join(self._files.values())} has changed: its SHA-256 is {digest} and was "
-                f"{self.sha256}. Give the old content, or use the new one in a new run."
+                f"{' or '.join(dict.fromkeys(self._sources.values()))} has changed: its SHA-256 "
+                f"is {digest} and was {self.sha256}. Give the old content, or use the new one in "
+                "a new run."
             )
         object.__setattr__(self, "sha256", digest)
 
     def __str__(self) -> str:
         """Returns the task's name, variants included."""
+        first = next(iter(self._sources.values()), "")
+        stem = hub_datasets.stem(first) if hub_datasets.is_source(first) else Path(first).stem
         # It names the folder of a cache, where ".." would be the one above.
-        first = next(iter(self._files.values()), "")
-        stem = re.sub(r"[^\w.-]+|^\.+$", "_", Path(first).stem)
+        stem = re.sub(r"[^\w.-]+|^\.+$", "_", stem)
         return (self.name or stem) + split_path(self.path or self.test)[1]
 
     @property
@@ -117,16 +129,25 @@ class FileTask:
         return split_path(self.path or self.test)[1].split(":")[1:]
 
     @property
-    def _files(self) -> dict[str, str]:
-        """Returns the files by split, without those that are held out of the training file."""
+    def _sources(self) -> dict[str, str]:
+        """Returns files and datasets by split, without what is held out of the training file."""
         test = self.test if self.path else split_path(self.test)[0]
         paths = (split_path(self.path)[0], self.validation, test)
-        return {split: os.path.expanduser(path) for split, path in zip(SPLITS, paths) if path}
+        sources = {split: os.path.expanduser(path) for split, path in zip(SPLITS, paths) if path}
+        if (path := sources.get("train", "")) and hub_datasets.is_source(path):
+            usable = hub_datasets.usable_splits(path, self.target)
+            sources |= {split: path for split in SPLITS if split in usable and split not in sources}
+        return {split: sources[split] for split in SPLITS if split in sources}
 
 
 def is_path(name: str) -> bool:
-    """Returns whether a task's name is a path, or a source that `info` returns."""
-    return name.startswith(SOURCE) or bool(_PATH.fullmatch(name))
+    """Returns whether a task's name is a path, or a source that `info` returns.
+
+    A folder needs a separator in it, as in "./data", so that no folder stands for a named task.
+    """
+    if name.startswith(SOURCE) or _PATH.fullmatch(name):
+        return True
+    return os.sep in name and hub_datasets.is_source(name)
 
 
 def of(name: str) -> FileTask:
@@ -196,6 +217,18 @@ def paths(source: str) -> tuple[str, ...]:
     return tuple(filter(None, (fields["path"], fields["validation"], fields["test"])))
 
 
+def reads(source: str, path: str) -> bool:
+    """Returns whether a file is one of a source's; of a dataset, whether it is the training split.
+
+    Raises:
+      ValueError: as `hub_datasets.pin`.
+    """
+    if not hub_datasets.is_source(path):
+        return path in [split_path(name)[0] for name in paths(source)]
+    trained = split_path(_fields(source)["path"])[0]
+    return hub_datasets.pin(path) in (f"{trained}#{SPLITS[0]}", trained if "#" in trained else "")
+
+
 def _info(name: str, fields: Mapping[str, Any], sizes: tuple[int, ...]) -> TaskInfo:
     labels = tuple(fields["labels"])
     chosen = tuple(fields["metrics"]) or (("accuracy",) if labels else ("squad",))
@@ -239,12 +272,14 @@ class _Content:
 
 def split_path(path: str) -> tuple[str, str]:
     """Splits off the variants of a path, with the colon before them."""
+    if hub_datasets.is_source(path):
+        return hub_datasets.split_variants(path)
     match = _PATH.fullmatch(path)
     return (match[1], match[2]) if match else (path, "")
 
 
 def _check(task: FileTask) -> None:
-    if not task._files:
+    if not task._sources:
         raise ValueError(
             "FileTask.path has no value; give the file of your examples with --gin.TASK_FILE=PATH."
         )
@@ -293,43 +328,76 @@ def _check_metrics(task: FileTask | TaskInfo) -> None:
 
 
 def _content(task: FileTask) -> _Content:
+    files: list[tuple[str, str, str]] = []
+    words: dict[str, str] = {}
+    for split, source in task._sources.items():
+        path = source
+        if hub_datasets.is_source(source):
+            stored = hub_datasets.split_of(source, split)
+            path = str(stored.path)
+            words |= hub_datasets.words(stored, source, task.target, task.labels)
+        files.append((split, source, path))
     try:
-        stats = [Path(path).stat() for path in task._files.values()]
+        stats = [Path(path).stat() for _, _, path in files]
         stamps = tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
     except OSError:
         stamps = ()  # reading it gives the message
     numeric = bool({*task.metrics}.intersection(_CORRELATIONS))
-    named = tuple(task._files.items())
-    return _read(named, task.template, task.target, task.labels, numeric, stamps)
+    answers = _Answers(task.target, task.labels, tuple(words.items()), numeric)
+    return _read(tuple(files), task.template, answers, stamps)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Answers:
+    """Target, labels and their classes, by which the answer of a row is read.
+
+    Attributes:
+      target: the template of the target.
+      labels: the allowed words.
+      words: the label for each class of a dataset, where these are called otherwise.
+      numeric: whether targets are numbers.
+    """
+
+    target: str
+    labels: tuple[str, ...]
+    words: tuple[tuple[str, str], ...]
+    numeric: bool
 
 
 @functools.lru_cache(maxsize=16)
 def _read(
-    files: tuple[tuple[str, str], ...],
+    files: tuple[tuple[str, str, str], ...],
     template: str,
-    target: str,
-    labels: tuple[str, ...],
-    numeric: bool,
+    answers: _Answers,
     stamps: tuple[tuple[int, int], ...],
 ) -> _Content:
-    """Reads all records; `stamps` are modification times, so that changed files are read again."""
+    """Reads all records.
+
+    Args:
+      files: split, name in messages, and path of each.
+      template: of the inputs.
+      answers: how to read these.
+      stamps: modification times, so that changed files are read again.
+    """
     del stamps
+    named = tuple((split, name) for split, name, _ in files)
     records: dict[str, list[Any]] = {}
     problems: list[str] = []
     total = 0
-    inputs, targets = Template(template), Template(target, "target")
+    inputs, targets = Template(template), Template(answers.target, "target")
     columns = dict.fromkeys([*inputs.columns, *targets.columns])
-    for split, path in files:
+    for split, name, path in files:
         records[split] = []
         for row in file_rows.read(Path(path), tuple(columns)):
             total += 1
-            example = row.problem or _example(row.fields, inputs, targets, labels, numeric)
+            example = row.problem or _example(row.fields, inputs, targets, answers)
             if isinstance(example, str):
-                problems.append(f"{path}{row.location}: {example}")
+                where = f" ({split}, row {row.location[1:]})" if name != path else row.location
+                problems.append(f"{name}{where}: {example}")
             else:
                 records[split].append({**example, "idx": len(records[split])})
     if problems:
-        raise ValueError(_report(files, problems, total))
+        raise ValueError(_report(named, problems, total))
     held_out = [split for split in SPLITS if split not in records] if "train" in records else []
     shared = records.get("train", [])
     if held_out:
@@ -337,8 +405,8 @@ def _read(
         for record in shared:
             records[_split_of(record["inputs"], held_out)].append(record)
     records = {split: records[split] for split in SPLITS if split in records}
-    _check_sizes(files, {split: len(rows) for split, rows in records.items()}, len(shared))
-    digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for _, path in files]
+    _check_sizes(named, {split: len(rows) for split, rows in records.items()}, len(shared))
+    digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for _, _, path in files]
     joined = hashlib.sha256(" ".join(digests).encode()).hexdigest()
     return _Content(records, digests[0] if len(digests) == 1 else joined)
 
@@ -365,7 +433,7 @@ def _check_sizes(files: tuple[tuple[str, str], ...], sizes: Mapping[str, int], r
 
 
 def _report(files: tuple[tuple[str, str], ...], problems: Sequence[str], total: int) -> str:
-    names = ", ".join(path for _, path in files)
+    names = ", ".join(dict.fromkeys(path for _, path in files))
     more = len(problems) - _REPORTED
     listed = [*problems[:_REPORTED], *([f"and {more} more"] if more > 0 else [])]
     first = f"{names}: {len(problems)} of {total} rows cannot be used; fix or remove them."
@@ -376,20 +444,21 @@ def _example(
     fields: Mapping[str, Any],
     template: Template,
     target: Template,
-    labels: Sequence[str],
-    numeric: bool,
+    answers: _Answers,
 ) -> dict[str, Any] | str:
     """Returns input, target and label of a row, or its error."""
+    labels = answers.labels
     try:
         inputs = template.fill(fields)
         if not labels:
-            answer = target.fill(fields, numeric)
-            if numeric and not _is_number(answer):
+            answer = target.fill(fields, answers.numeric)
+            if answers.numeric and not _is_number(answer):
                 shown = file_rows.shown(answer)
                 raise BadRow(f"the target is {shown}; for a correlation it must be a finite number")
             return {"inputs": inputs, "targets": answer, "label": -1}
         (column,) = target.columns
-        number = _label(column, row_texts.value(column, fields), labels)
+        content = row_texts.value(column, fields)
+        number = _label(column, dict(answers.words).get(str(content), content), labels)
         return {"inputs": inputs, "targets": labels[number], "label": number}
     except BadRow as problem:
         return str(problem)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from spjax.data.tasks import file_task, registry
@@ -60,11 +58,7 @@ def note(path: str, info: TaskInfo, trained: TaskInfo | None) -> str:
             f"{owner} does not say how rows of {path} are to be read; they are read with "
             f"{_described(file_task.settings(info))}"
         )
-    file = Path(path).expanduser()
-    same = hashlib.sha256(file.read_bytes()).hexdigest() == trained.version
-    if same or str(path) in [
-        file_task.split_path(name)[0] for name in file_task.paths(trained.source)
-    ]:
+    if info.version == trained.version or file_task.reads(trained.source, path):
         return (
             f"{path} is a file of the prompt's own task, and all of its rows are scored, those of "
             "training among them; without --task only held-out rows are"

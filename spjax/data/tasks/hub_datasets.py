@@ -1,0 +1,299 @@
+"""Datasets of Hugging Face as files of rows: from the hub, or from a folder of `datasets`.
+
+The package `datasets` reads them once. Each split that a task uses is written as JSON lines to the
+cache folder, classes by their names, and is a file of rows like any other from then on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spjax import extras, hub
+from spjax.files import default_cache_dir, file_digest, read_json, replacing, write_json
+
+PREFIX = "hf://datasets/"
+FORM = "hf://datasets/ORGANIZATION/NAME[@REVISION][:CONFIG][#SPLIT]"
+_VARIANT = r":(?:sentinel|halves|balanced|n\d+|seed\d+)"
+_END = rf"(?:#(?P<split>[^:#]+))?(?P<variants>(?:{_VARIANT})*)"
+_HUB = re.compile(
+    rf"(?P<base>{PREFIX}(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^:#]+))?"
+    rf"(?:(?!{_VARIANT}(?:[:#]|$)):(?P<config>[^:#]+))?){_END}"
+)
+_FOLDER = re.compile(rf"(?P<base>[^#]*?){_END}")
+# What `save_to_disk` writes into the folder of one dataset, and into that of several splits.
+_SAVED_ONE, _SAVED_SEVERAL = "state.json", "dataset_dict.json"
+_DATA = (".parquet", ".jsonl", ".json", ".csv", ".arrow")
+_MOST_FILES = 10_000  # that are looked at for changes
+_CATALOGUE = "splits.json"
+_VERSION = 1  # of the files in the cache
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A split of a dataset in the cache.
+
+    Attributes:
+      path: of its JSON lines; the class of a row that has none is null.
+      labels: names of the classes, in the order of their numbers, by column.
+      unlabelled: the columns of classes in which no row has one.
+    """
+
+    path: Path
+    labels: Mapping[str, tuple[str, ...]]
+    unlabelled: tuple[str, ...]
+
+
+def is_source(path: str) -> bool:
+    """Returns whether a path is a dataset of the hub, or a folder that `datasets` reads."""
+    if path.startswith(PREFIX):
+        return True
+    match = _FOLDER.fullmatch(os.path.expanduser(path))
+    return bool(match and match["base"] and _is_folder(Path(match["base"])))
+
+
+def split_variants(path: str) -> tuple[str, str]:
+    """Splits off the variants of a source, with the colon before them.
+
+    Raises:
+      ValueError: it names no dataset.
+    """
+    variants = _match(path)["variants"]
+    return path.removesuffix(variants), variants
+
+
+def named_split(path: str) -> str:
+    """Returns the split that a source names itself, "" for none; raises as `split_variants`."""
+    return _match(path)["split"] or ""
+
+
+def stem(path: str) -> str:
+    """Returns a name for the task of a source; raises as `split_variants`."""
+    match = _match(path)
+    if not path.startswith(PREFIX):
+        return Path(match["base"]).absolute().name
+    return "_".join(filter(None, (match["name"].partition("/")[2], match["config"])))
+
+
+def pin(path: str) -> str:
+    """Returns a source with a commit for its revision, which always means the same rows.
+
+    A folder is returned as it is.
+
+    Raises:
+      ValueError: it names no dataset, or the hub cannot be asked for it.
+    """
+    match = _match(path)
+    if not path.startswith(PREFIX) or hub.is_commit(match["revision"] or ""):
+        return path
+    commit = hub.dataset_commit(match["name"], match["revision"] or "")
+    rest = path[match.end("revision" if match["revision"] else "name") :]
+    return f"{PREFIX}{match['name']}@{commit}{rest}"
+
+
+def split_names(path: str) -> tuple[str, ...]:
+    """Returns the names of the splits that a dataset has.
+
+    Raises:
+      ValueError: `datasets` is not installed, or there is no such dataset or configuration.
+    """
+    folder = _cache_folder(path)
+    if not (folder / _CATALOGUE).is_file():
+        _load(path)
+    return tuple(read_json(folder / _CATALOGUE)["splits"])
+
+
+def split_of(path: str, default: str) -> Split:
+    """Returns a split of a dataset, written to the cache if it is not there.
+
+    Args:
+      path: of the dataset, with a commit (`pin`).
+      default: the split where the path names none; a dataset with one split means that.
+
+    Raises:
+      ValueError: as `split_names`, or it has no such split.
+    """
+    names, name = split_names(path), named_split(path) or default
+    if name not in names and len(names) == 1 and not named_split(path):
+        name = names[0]
+    if name not in names:
+        raise ValueError(
+            f"{path} has no split {name!r}, only {', '.join(names)}; name one of them with a #, as "
+            f"in {_match(path)['base']}#{names[0]}"
+        )
+    # A split's name may have characters that a file's must not.
+    file = _cache_folder(path) / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.jsonl"
+    facts_file = file.with_suffix(".json")
+    facts = read_json(facts_file) if facts_file.is_file() else {}
+    if not file.is_file() or not _is_whole(file, facts.get("sha256", ""), file.stat().st_mtime_ns):
+        facts = _write(_load(path)[name], file)
+        write_json(facts_file, facts)
+    labels = {column: tuple(words) for column, words in facts["labels"].items()}
+    return Split(file, labels, tuple(facts["unlabelled"]))
+
+
+@functools.lru_cache(maxsize=64)
+def _is_whole(file: Path, digest: str, modified: int) -> bool:
+    del modified  # a part of the cache's key
+    return file_digest(file) == digest
+
+
+def usable_splits(path: str, target: str) -> tuple[str, ...]:
+    """Returns the splits of a dataset that names none, without those that have no classes.
+
+    Args:
+      path: of the dataset; one that names a split has no others.
+      target: the template of the target.
+
+    Raises:
+      ValueError: as `split_names`.
+    """
+    if named_split(path):
+        return ()
+    column = _column(target)
+    return tuple(
+        name for name in split_names(path) if column not in split_of(path, name).unlabelled
+    )
+
+
+def classes(sources: Mapping[str, str], target: str) -> tuple[str, ...]:
+    """Returns the names of the classes that are the target, () where none are.
+
+    Args:
+      sources: files and datasets by split.
+      target: the template of the target.
+
+    Raises:
+      ValueError: as `split_of`.
+    """
+    for split, source in sources.items():
+        if is_source(source) and (names := split_of(source, split).labels.get(_column(target))):
+            return names
+    return ()
+
+
+def words(split: Split, source: str, target: str, labels: Sequence[str]) -> dict[str, str]:
+    """Returns the label for each class of a target that calls them otherwise, by class.
+
+    Args:
+      split: of a dataset.
+      source: its name, for the message.
+      target: the template of the target.
+      labels: the words that a model answers with.
+
+    Raises:
+      ValueError: they are not as many, or some but not all of them are names of classes.
+    """
+    names = split.labels.get(_column(target), ())
+    if not names or set(labels) == set(names):
+        return {}
+    if len(labels) != len(names) or {*labels} & {*names}:
+        raise ValueError(
+            f"FileTask.labels is {tuple(labels)!r}, and the classes of {source} are {names!r}; "
+            "give these, or another word for each of them in their order, or no labels."
+        )
+    return dict(zip(names, labels))
+
+
+def _column(target: str) -> str:
+    """Returns the column that is the whole target, "" where there is none."""
+    match = re.fullmatch(r"\{([^{}]+)\}", target)
+    return match[1] if match else ""
+
+
+def _match(path: str) -> re.Match[str]:
+    pattern = _HUB if path.startswith(PREFIX) else _FOLDER
+    if match := pattern.fullmatch(os.path.expanduser(path)):
+        return match
+    raise ValueError(f"{path!r} names no dataset of the Hugging Face hub; write {FORM}.")
+
+
+def _is_folder(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    saved = any((folder / name).is_file() for name in (_SAVED_ONE, _SAVED_SEVERAL))
+    near = [*folder.glob("*"), *(folder / "data").glob("*")]
+    return saved or any(file.suffix.lower() in _DATA and file.is_file() for file in near)
+
+
+def _files(folder: Path) -> list[Path]:
+    paths = list(itertools.islice(folder.rglob("*"), _MOST_FILES + 1))
+    if len(paths) > _MOST_FILES:
+        raise ValueError(
+            f"{folder} holds more than {_MOST_FILES:,} files and folders; give the folder of one "
+            "dataset."
+        )
+    return sorted(path for path in paths if path.is_file())
+
+
+def _cache_folder(path: str) -> Path:
+    """Returns the folder for the splits of a dataset as it is now."""
+    base = _match(path)["base"]
+    state: list[Any] = [_VERSION, base]
+    if not path.startswith(PREFIX):
+        stats = [(file, file.stat()) for file in _files(Path(base))]
+        state = [_VERSION, os.path.abspath(base)]
+        state += [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
+    key = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]
+    return default_cache_dir() / "datasets" / key
+
+
+def _load(path: str) -> Mapping[str, Any]:
+    """Opens a dataset with all its splits, and writes their names to the cache."""
+    library = extras.import_module("datasets", "hf", path)
+    match = _match(path)
+    base = match["base"]
+    try:
+        if path.startswith(PREFIX):
+            loaded = library.load_dataset(
+                match["name"], match["config"], revision=match["revision"]
+            )
+        elif any((Path(base) / name).is_file() for name in (_SAVED_ONE, _SAVED_SEVERAL)):
+            loaded = library.load_from_disk(base)
+        else:
+            loaded = library.load_dataset(base)
+    except Exception as error:  # those of `datasets` share no narrower base
+        raise ValueError(
+            f"cannot load {path}: {' '.join(str(error).split())} Check the name, the configuration "
+            f"and the files; a dataset of the hub is written {FORM}."
+        ) from error
+    splits = {"train": loaded} if isinstance(loaded, library.Dataset) else dict(loaded)
+    folder = _cache_folder(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / _CATALOGUE, {"source": base, "splits": list(splits)})
+    return splits
+
+
+def _write(dataset: Any, file: Path) -> dict[str, Any]:
+    """Writes a split as JSON lines, only columns of texts, numbers and classes."""
+    names = {
+        column: list(feature.names)
+        for column, feature in dataset.features.items()
+        if type(feature).__name__ == "ClassLabel"
+    }
+    kept = [
+        column
+        for column, feature in dataset.features.items()
+        if column in names
+        or type(feature).__name__ == "Value"
+        and feature.dtype not in ("binary", "large_binary")
+    ]
+    without = dict.fromkeys(names, True)
+    with replacing(file) as unfinished, open(unfinished, "w", encoding="utf-8") as lines:
+        for row in dataset.select_columns(kept):
+            for column, words in names.items():
+                number = row[column]
+                # The hub's mark of a row without a class is -1.
+                row[column] = words[number] if number is not None and number >= 0 else None
+                without[column] &= row[column] is None
+            lines.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+    unlabelled = [column for column, empty in without.items() if empty]
+    return {"sha256": file_digest(file), "labels": names, "unlabelled": unlabelled}
