@@ -10,6 +10,7 @@ import numpy as np
 
 from spjax.checkpoints.prompts import prompt_files
 from spjax.checkpoints.prompts.prompt import Prompt
+from spjax.studies.copies import local_copy
 
 
 def load_prompt(path: str | os.PathLike[str]) -> Prompt:
@@ -25,7 +26,7 @@ def load_prompt(path: str | os.PathLike[str]) -> Prompt:
     Raises:
       ValueError: nothing that can be read is there.
     """
-    return prompt_files.read(os.fspath(path))
+    return prompt_files.read(local_copy(path))
 
 
 def save_prompt(

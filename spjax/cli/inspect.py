@@ -42,7 +42,9 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
 def inspect(args: argparse.Namespace) -> int:
     """Prints a prompt's norms, provenance and nearest words, or how alike several prompts are."""
     from spjax.checkpoints.prompts import prompt_files
+    from spjax.studies.copies import local_copy
 
+    args.prompt = [local_copy(path) for path in args.prompt]
     loaded = [prompt_files.read_soft_tokens(path) for path in args.prompt]
     several = len(loaded) > 1
     if several and args.discretise or not several and args.figure:
