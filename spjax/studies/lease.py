@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from spjax.files import parse_json_object
-from spjax.studies.store import Store, StoreError
+from spjax.studies.store import CONDITIONAL, Store, StoreError
 
 FOLDER = ".lease"
 SECONDS = 60.0
@@ -192,18 +192,21 @@ class Lease:
         """Returns the time of the storage in seconds, and that of `time.monotonic` not before it.
 
         Raises:
-          ValueError: the storage accepts a second file of the same name, so that no lease is safe.
+          ValueError: the storage has no conditions, or accepts a second file of the same name.
         """
+        problem = ValueError(
+            f"two sweeps at once cannot be kept apart in {self.store.url}: its storage does not "
+            "know the condition that a file is new. Use gs://, s3:// on a server that knows "
+            "If-None-Match, or a shared file system."
+        )
+        if self.store.scheme not in CONDITIONAL:
+            raise problem
         name = f"{FOLDER}/test-{self._token}"
         is_first = self.store.create(name, b"first")
         begin = time.monotonic()
         try:
             if not is_first or self.store.create(name, b"second"):
-                raise ValueError(
-                    f"two sweeps at once cannot be kept apart in {self.store.url}: its storage "
-                    "ignores the condition that a file is new. Use gs://, s3:// on a server that "
-                    "knows If-None-Match, or a shared file system."
-                )
+                raise problem
             return self.store.modified(name) or 0.0, begin
         finally:
             self.store.remove(name)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from spjax.checkpoints import remote
 from spjax.files import reason
+
+# Where a file can be created on a condition that one request carries. In other file systems fsspec
+# looks first and writes then, which no test of a single process can tell from a condition.
+CONDITIONAL = ("s3", "s3a", "gs", "gcs", "file", "local", "memory")
+_in_memory = threading.Lock()  # of this process alone
 
 
 class StoreError(ValueError):
@@ -23,6 +29,7 @@ class Store:
 
     Attributes:
       url: without a "/" at the end.
+      scheme: what stands before "://".
     """
 
     def __init__(self, url: str) -> None:
@@ -31,10 +38,10 @@ class Store:
         Raises:
           ValueError: a package that the URL needs is not installed, or its kind is not known.
         """
-        self.url = url.rstrip("/")
+        self.url, self.scheme = url.rstrip("/"), url.partition("://")[0]
         # Other processes write there too: nothing that was listed once may be believed later.
         options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-        if url.startswith(("file://", "local://")):
+        if self.scheme in ("file", "local"):
             options["auto_mkdir"] = True
         try:
             self._system, root = remote.open_system(self.url, **options)
@@ -79,13 +86,21 @@ class Store:
         """Writes a new file on the condition that there is none of that name yet.
 
         The condition is a part of the request (S3's `If-None-Match: *`, GCS's
-        `ifGenerationMatch=0`), so that of several writers at once one succeeds.
+        `ifGenerationMatch=0`, O_EXCL on a disk), so that of several writers at once one succeeds;
+        only in file systems of `CONDITIONAL`.
 
         Returns:
           Whether the file is there with this content.
         """
         try:
-            self._system.pipe_file(self._path(name), content, mode="create")
+            if self.scheme in ("file", "local"):
+                with self._system.open(self._path(name), "xb") as file:
+                    file.write(content)
+            elif self.scheme == "memory":
+                with _in_memory:
+                    self._system.pipe_file(self._path(name), content, mode="create")
+            else:
+                self._system.pipe_file(self._path(name), content, mode="create")
             return True
         except Exception as error:
             # A request that has succeeded may be repeated where its answer was lost, and is then
