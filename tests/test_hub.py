@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from spjax.checkpoints.weights import convert, weights
+from spjax.data.tasks import hub_datasets
 from spjax.models import T5Config
 from spjax.models.t5 import weight_shapes
 from tests import local_hub
@@ -155,6 +156,21 @@ def test_a_saved_folder_is_trained_on(reviews, run, tmp_path):
     assert result["task"] == "reviews" and result["test"]["score"] >= 0
     fields = json.loads(result["task_file"].partition(":")[2])
     assert fields["labels"] == ["neg", "pos"]
+
+
+def test_files_of_a_folder_that_have_changed_are_read_again(tmp_path, monkeypatch):
+    pytest.importorskip("datasets", reason="the extra hf is not installed")
+    monkeypatch.setenv("SPJAX_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "films"
+    folder.mkdir()
+    card = "---\nconfigs:\n- config_name: default\n  data_files: train.jsonl\n---\n"
+    (folder / "README.md").write_text(card)
+    seen = []
+    for word in ("good", "worse"):
+        (folder / "train.jsonl").write_text(json.dumps({"text": word}) + "\n")
+        split = hub_datasets.split_of(str(folder), "train")
+        seen.append(split.path.read_text())
+    assert "good" in seen[0] and "worse" in seen[1]
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from spjax.api import run_folders
 from spjax.checkpoints.prompts import model_card, prompt_files
 from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.files import write_text
+from spjax.studies.copies import local_copy
 
 
 def load_prompt(path: str | os.PathLike[str]) -> Prompt:
@@ -31,7 +32,7 @@ def load_prompt(path: str | os.PathLike[str]) -> Prompt:
     Raises:
       ValueError: nothing that can be read is there.
     """
-    return prompt_files.read(os.fspath(path))
+    return prompt_files.read(local_copy(path))
 
 
 def save_prompt(

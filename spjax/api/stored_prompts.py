@@ -22,6 +22,7 @@ from spjax.inference import prediction, weight_changes
 from spjax.inference.prediction import Predictor, PreparedPrompt
 from spjax.models.decoding import Decoding
 from spjax.studies import run_folder
+from spjax.studies.copies import local_copy
 from spjax.training import stored_run
 from spjax.training.run import Run
 from spjax.types import Tree
@@ -296,13 +297,13 @@ class StoredPrompts:
 
 
 def check_source(source: Any) -> str | Prompt:
-    """Returns a path as text, and a prompt in memory as it is.
+    """Returns a path as text, and a prompt in memory as it is; what a URL names is downloaded.
 
     Raises:
-      ValueError: it is neither.
+      ValueError: it is neither, or as `local_copy`.
     """
     if isinstance(source, (str, Path)):
-        return str(source)
+        return local_copy(source)
     if isinstance(source, Prompt):
         return source
     raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -9,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spjax import config
+from spjax import config, hub
 from spjax.api.messages import python_messages
-from spjax.studies import executors, plan, runner
+from spjax.checkpoints import remote
+from spjax.studies import copies, executors, plan, runner
 from spjax.studies.executor import Executor
+from spjax.studies.mirror import Mirror, working_folder
 from spjax.studies.plan import RunSpec
 from spjax.studies.results import RUNS, check_folder
 from spjax.studies.runner import Outcome
@@ -32,6 +35,7 @@ class PlannedStudy:
       folder: that it is trained in.
       executor: that trains it.
       reused: other study folders, whose finished runs are copied where they are the same.
+      url: that the folder is mirrored to; "" for none.
     """
 
     study: Study
@@ -39,14 +43,28 @@ class PlannedStudy:
     folder: Path
     executor: Executor
     reused: Sequence[Path] = ()
+    url: str = ""
 
     def estimate(self) -> str:
         """Returns the runs that are left and their time, as a table."""
         workers = self.executor.expected_workers()
         return runner.estimate(self.specs, self.folder, workers, self.reused)
 
-    def run(self) -> Outcome:
+    def mirrored(self) -> contextlib.AbstractContextManager[Mirror | None]:
+        """Returns a block in which the folder is mirrored to `url`, from its state there.
+
+        Raises:
+          ValueError: on entry, as `Mirror.opened`.
+        """
+        if not self.url:
+            return contextlib.nullcontext()
+        return Mirror(self.url, self.folder, self.specs).opened()
+
+    def run(self, mirror: Mirror | None = None) -> Outcome:
         """Trains what is not finished, in worker processes.
+
+        Args:
+          mirror: of the block that this is called in; the sweep stops when it may not write.
 
         Raises:
           ValueError: as `runner.sweep`.
@@ -60,6 +78,7 @@ class PlannedStudy:
             study_text=config.config_str(self.study),
             prepare=runner.prepare_data,
             reused=self.reused,
+            stop_reason=mirror.problem if mirror else None,
         )
 
     def report(self, outcome: Outcome) -> str:
@@ -106,6 +125,7 @@ def plan_study(
     output_dir: str | os.PathLike[str],
     reuse: Sequence[str | os.PathLike[str]] = (),
     executor: str = executors.DEFAULT,
+    working_dir: str | os.PathLike[str] = "",
 ) -> PlannedStudy:
     """Reads a study's gin files and lists its runs.
 
@@ -113,12 +133,15 @@ def plan_study(
       gin_files: that bind `Study` and `Arm`; the later win.
       bindings: texts "NAME = value" that win over the files.
       search_paths: folders with gin files.
-      output_dir: the study gets a folder in it.
+      output_dir: the study gets a folder in it; a local folder, or a URL of gs://, s3://, ...
       reuse: other study folders, whose finished runs are copied where they are the same.
       executor: name of a file in `spjax/studies/executors/`, without `.py`.
+      working_dir: for a URL, the local folder in which the study is trained gets its place in it;
+        "" for the cache folder.
 
     Raises:
-      ValueError: a file, binding, executor or figure is not known or not allowed.
+      ValueError: a file, binding, executor or figure is not known or not allowed, or the executor
+        cannot work for a study at a URL.
     """
     from spjax.analysis import figures
 
@@ -127,10 +150,48 @@ def plan_study(
     for name in study.figures:
         figures.get(name)
     specs = plan.expand(study, overrides, search_paths)
+    for source in reuse:
+        if remote.is_url(os.fspath(source)):
+            raise ValueError(
+                f"runs of {source} cannot be reused; copy the study to a local folder."
+            )
+        check_folder(Path(source), RUNS)
     sources = [Path(source) for source in reuse]
-    for source in sources:
-        check_folder(source, RUNS)
-    return PlannedStudy(study, specs, Path(output_dir) / study.name, chosen, sources)
+    url, folder = _places(os.fspath(output_dir), os.fspath(working_dir), study.name)
+    if url:
+        _check_executor(executor, chosen, bool(working_dir))
+    return PlannedStudy(study, specs, folder, chosen, sources, url)
+
+
+def _places(output_dir: str, working_dir: str, name: str) -> tuple[str, Path]:
+    """Returns the URL of a study, "" for none, and the local folder in which it is trained."""
+    if not remote.is_url(output_dir):
+        if working_dir:
+            raise ValueError(
+                f"--working_dir={working_dir} is for an --output_dir that is a URL, which "
+                f"{output_dir} is not; leave it out."
+            )
+        return "", Path(output_dir) / name
+    if output_dir.startswith((hub.PREFIX, "http://", "https://")):
+        raise ValueError(
+            f"a study cannot be written to {output_dir}; use a local folder, gs:// or s3://."
+        )
+    url = f"{output_dir.rstrip('/')}/{name}"
+    return url, Path(working_dir) / name if working_dir else working_folder(url, name)
+
+
+def _check_executor(name: str, executor: Executor, has_working_dir: bool) -> None:
+    """Demands that this process sees all that the workers do, as long as they do it."""
+    if executor.outlives_driver:
+        raise ValueError(
+            f"the executor {name!r} trains on without this process, which mirrors the study to "
+            "the URL. Give a shared folder as --output_dir, and copy it at the end."
+        )
+    if not executor.measures and not has_working_dir:
+        raise ValueError(
+            f"with the executor {name!r} a study at a URL needs --working_dir=FOLDER, a folder "
+            "that all machines share."
+        )
 
 
 def finish_study(folder: Path, study: Study, figures: Sequence[str] = ()) -> str:
@@ -173,7 +234,7 @@ def plot(
 
     parts = figures.split(",") if isinstance(figures, str) else figures
     names = [name for part in parts if (name := part.strip())]
-    folders = [Path(folder) for folder in study_folders]
+    folders = [Path(copies.local_copy(folder)) for folder in study_folders]
     if not folders:
         raise ValueError("no study folder is given; name one or more that sweeps have written.")
     joined.check_different(folders)
@@ -221,7 +282,7 @@ def write_report(
 
     bundle.check()  # nothing else is of use without it
     is_one = isinstance(folders, (str, os.PathLike))
-    paths = [Path(os.fspath(x)) for x in ([folders] if is_one else folders)]  # type: ignore
+    paths = [Path(copies.local_copy(x)) for x in ([folders] if is_one else folders)]  # type: ignore
     if not paths:
         raise ValueError("no study folder is given: give one or more that sweeps have written.")
     target = paths[0] / "report.html" if output is None else Path(os.fspath(output))
@@ -249,6 +310,7 @@ def sweep(
     search_paths: Sequence[str | os.PathLike[str]] = (),
     reuse: Sequence[str | os.PathLike[str]] = (),
     executor: str = executors.DEFAULT,
+    working_dir: str | os.PathLike[str] = "",
 ) -> StudyResult:
     """Runs a study: trains what is not finished, writes the table, draws the figures.
 
@@ -257,16 +319,18 @@ def sweep(
         names such as "experiments/pocket/quickstart.gin".
       bindings: values by macro or "Configurable.parameter" that win over the files; a list for an
         axis replaces its values. "Ray.cpus" and the like are settings of the executor.
-      output_dir: the study gets a folder in it.
+      output_dir: the study gets a folder in it; a local folder, or a URL such as gs://BUCKET/FOLDER.
       workers: by default one for each accelerator, or for each core.
       search_paths: further folders with gin files.
       reuse: other study folders: a run that one of them has finished, of the same configuration,
         weights, data and code, is copied and not trained again.
       executor: "local" for this machine, "ray" or "slurm" for a cluster.
+      working_dir: for a URL, the local folder in which the study is trained gets its place in it;
+        "" for the cache folder.
 
     Raises:
       ValueError: something in the files cannot be used.
-      RuntimeError: no run could be finished.
+      RuntimeError: no run could be finished, or the URL does not have all that this machine has.
     """
     is_one = isinstance(gin_file, (str, os.PathLike))
     files = [os.fspath(file) for file in ([gin_file] if is_one else gin_file)]  # type: ignore
@@ -275,13 +339,16 @@ def sweep(
         texts = gin_texts(bindings)
         if workers is not None:
             texts.append(f"{executors.get(executor).__name__}.workers = {workers}")
-        planned = plan_study(files, texts, paths, output_dir, reuse, executor)
-        outcome = planned.run()
-    if outcome.left and not outcome.finished and not outcome.stopped:
-        return StudyResult(planned.folder, 0, outcome.failed, planned.report(outcome))
-    if outcome.stopped or not outcome.finished:
-        raise RuntimeError(planned.report(outcome))
-    text = finish_study(planned.folder, planned.study)
+        planned = plan_study(files, texts, paths, output_dir, reuse, executor, working_dir)
+        with planned.mirrored() as mirror:
+            outcome = planned.run(mirror)
+            text = planned.report(outcome)
+            if outcome.finished and not outcome.stopped:
+                text = finish_study(planned.folder, planned.study)
+    if mirror and mirror.behind and not outcome.stopped:
+        raise RuntimeError(mirror.behind)
+    if outcome.stopped or not outcome.finished and not outcome.left:
+        raise RuntimeError(text)
     return StudyResult(planned.folder, outcome.finished, outcome.failed, text)
 
 

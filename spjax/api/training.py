@@ -21,6 +21,7 @@ from spjax.config.method_defaults import method_defaults
 from spjax.files import expanded, read_json_lines
 from spjax.methods.base import Method
 from spjax.studies import run_folder
+from spjax.studies.copies import local_copy
 from spjax.training.loop import Progress
 from spjax.training.optimizers import Adafactor, Optimizer
 from spjax.training.run import Run
@@ -174,7 +175,7 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     Raises:
       ValueError: there is no finished run, or its files were changed since.
     """
-    path = Path(expanded(os.fspath(folder)))
+    path = Path(expanded(local_copy(folder)))
     result = run_folder.result(path)
     if result is None:
         raise ValueError(

@@ -44,7 +44,7 @@ def open_binary(path: str | Path) -> BinaryIO:
     """
     if not is_url(path):
         return open_regular(path)
-    system, inner = _system(str(path))
+    system, inner = open_system(str(path))
     # Weights are read once, in large pieces: a cache would only hold them twice.
     return system.open(inner, "rb", cache_type="none")
 
@@ -58,7 +58,7 @@ def names(folder: str | Path) -> set[str]:
     """
     if not is_url(folder):
         return {entry.name for entry in Path(folder).iterdir()} if Path(folder).is_dir() else set()
-    system, inner = _system(str(folder))
+    system, inner = open_system(str(folder))
     if not system.isdir(inner):
         return set()
     return {path.rstrip("/").rpartition("/")[2] for path in system.ls(inner, detail=False)}
@@ -68,16 +68,24 @@ def is_file(path: str | Path) -> bool:
     """Returns whether a file exists; raises as `names`."""
     if not is_url(path):
         return Path(path).is_file()
-    system, inner = _system(str(path))
+    system, inner = open_system(str(path))
     return bool(system.isfile(inner))
 
 
-def _system(url: str) -> tuple[Any, str]:
-    """Returns fsspec's file system of a URL, and the path in it."""
+def open_system(url: str, **options: Any) -> tuple[Any, str]:
+    """Returns fsspec's file system of a URL, and the path in it.
+
+    Args:
+      url: of a file or folder.
+      **options: of fsspec's file systems.
+
+    Raises:
+      ValueError: a package that the URL needs is not installed, or the URL is of no known kind.
+    """
     scheme = url.partition("://")[0]
     fsspec = extras.import_module("fsspec", _PACKAGES.get(scheme, "gcs"), url)
     try:
-        return fsspec.core.url_to_fs(url)
+        return fsspec.core.url_to_fs(url, **options)
     except ImportError as error:  # it names the package
         extra = _PACKAGES.get(scheme)
         remedy = extras.how_to_install(extra) if extra else "Install it with pip."

@@ -71,11 +71,11 @@ def evaluate(args: argparse.Namespace) -> int:
 def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
     from spjax import partitioning
     from spjax.api import run_folders
-    from spjax.studies import run_folder
+    from spjax.studies import copies, run_folder
     from spjax.training import stored_run
 
     partitioning.keep_compiled_programs()
-    folder = Path(args.run_folder)
+    folder = Path(copies.local_copy(args.run_folder))
     if run_folder.result(folder) is None:
         raise ValueError(f"{folder} holds no finished run; train it first with `spjax train`.")
     for name in _OF_THE_RUN:

@@ -47,7 +47,9 @@ def inspect(args: argparse.Namespace) -> int:
       spjax inspect boolq.npy wic.npy
     """
     from spjax.checkpoints.prompts import prompt_files
+    from spjax.studies.copies import local_copy
 
+    args.prompt = [local_copy(path) for path in args.prompt]
     loaded = [prompt_files.read_soft_tokens(path) for path in args.prompt]
     several = len(loaded) > 1
     if several and args.discretise or not several and args.figure:

@@ -6,12 +6,16 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spjax.cli import gin_flags
 from spjax.cli.exit_codes import FAILED, INTERRUPTED
 from spjax.studies import executors
 from spjax.studies.executor import settings
+
+if TYPE_CHECKING:
+    from spjax.api import studies
+    from spjax.studies.mirror import Mirror
 
 
 def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -22,7 +26,17 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
     """
     parser = add("sweep", sweep, gin_flags.gin_parser())
     gin_flags.add_trackers(parser)
-    parser.add_argument("--output_dir", default="results", help="the study gets a folder in it")
+    parser.add_argument(
+        "--output_dir",
+        default="results",
+        help="the study gets a folder in it; a local folder, or gs://BUCKET/FOLDER, s3://...",
+    )
+    parser.add_argument(
+        "--working_dir",
+        default="",
+        metavar="FOLDER",
+        help="where a study at a URL is trained; in the cache folder by default",
+    )
     parser.add_argument(
         "--reuse",
         action="append",
@@ -90,7 +104,6 @@ def sweep(args: argparse.Namespace) -> int:
       spjax sweep --gin_file=experiments/lester2021/scaling.gin --executor=slurm --gpus=1
     """
     from spjax.api import studies
-    from spjax.studies import runner
 
     planned = studies.plan_study(
         args.gin_file,
@@ -99,13 +112,30 @@ def sweep(args: argparse.Namespace) -> int:
         args.output_dir,
         args.reuse,
         args.executor,
+        args.working_dir,
     )
-    estimate = planned.estimate()
     if args.dry_run:
-        print(estimate)
+        print(planned.estimate())
+        if planned.url:
+            print(f"Runs that are finished at {planned.url} alone are not taken into account.")
         return 0
-    print(estimate.splitlines()[-1], flush=True)
-    outcome = planned.run()
+    with planned.mirrored() as mirror:
+        code = _train(planned, mirror)
+    if mirror and mirror.behind:
+        print(f"spjax: error: {mirror.behind}", file=sys.stderr)
+        return code or FAILED
+    if mirror:
+        print(f"The study is at {mirror.store.url}.")
+    return code
+
+
+def _train(planned: studies.PlannedStudy, mirror: Mirror | None) -> int:
+    """Trains and draws a study; returns the exit status."""
+    from spjax.api import studies
+    from spjax.studies import runner
+
+    print(planned.estimate().splitlines()[-1], flush=True)
+    outcome = planned.run(mirror)
     report = planned.report(outcome)
     if outcome.stopped not in ("", runner.INTERRUPTED):
         print(f"spjax: error: {report}", file=sys.stderr)

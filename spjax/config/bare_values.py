@@ -12,7 +12,7 @@ from gin import config_parser
 
 from spjax.config.messages import explanation
 
-_BARE = re.compile(r"[\w./~:+-]+")
+_BARE = re.compile(r"[\w./~:+-][\w./~:+@#-]*")
 _ENDS = (tokenize.NEWLINE, tokenize.ENDMARKER, tokenize.COMMENT, tokenize.NL)
 _OPENING = tuple("@%'\"([{")
 

@@ -166,8 +166,14 @@ def probe(folder: Path) -> None:
     """Makes the folder and writes a megabyte to it, to test the disk.
 
     Raises:
-      ValueError: the folder cannot be made or written.
+      ValueError: the folder cannot be made or written, or is a URL.
     """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(folder)):  # a `Path` has one "/" of the two
+        raise ValueError(
+            f"{str(folder).replace(':/', '://', 1)} is a URL, and this command writes to local "
+            "folders only. Only `spjax sweep` takes a URL as its --output_dir; a study may consist "
+            "of a single run."
+        )
     path = folder / f".probe.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -67,6 +67,7 @@ def sweep(
     prepare: Callable[[Sequence[RunSpec]], None] | None = None,
     train: str = TRAIN,
     reused: Sequence[Path] = (),
+    stop_reason: Callable[[], str] | None = None,
 ) -> Outcome:
     """Trains the runs that are not finished and writes the results table.
 
@@ -83,6 +84,7 @@ def sweep(
       prepare: called with the runs that are left, if there are any, before a worker starts.
       train: dotted path "module:function" of what a worker calls with the run folders.
       reused: other study folders, whose finished runs are copied where they are the same.
+      stop_reason: called all the time; a text that is not "" stops the sweep.
 
     Raises:
       ValueError: the folder cannot be written, or another sweep is at work in it; or as `prepare`
@@ -101,7 +103,7 @@ def sweep(
             if left:
                 with contextlib.closing(executor):
                     executor.open(Site(folder, lock, train))
-                    work = _Work(name, specs, folder, lock, gang_width, prepare)
+                    work = _Work(name, specs, folder, lock, gang_width, prepare, stop_reason)
                     _train(work, left, executor, outcome)
             results.write(name, specs, folder)
         except OSError as error:
@@ -123,6 +125,7 @@ class _Work:
     lock: int
     gang_width: int
     prepare: Callable[[Sequence[RunSpec]], None] | None
+    stop_reason: Callable[[], str] | None
 
 
 def _train(work: _Work, left: Sequence[RunSpec], executor: Executor, outcome: Outcome) -> None:
@@ -207,6 +210,8 @@ class _Loop:
                     raise ValueError(run_folder.gone_message(self.folder))
                 for worker, event in self.executor.events(_TICK_SECONDS):
                     self.handle(worker, event)
+                if self.work.stop_reason is not None:
+                    self.outcome.stopped = self.outcome.stopped or self.work.stop_reason()
                 self.progress.show()
                 if time.monotonic() - self.written > _RESULTS_SECONDS:
                     results.write(self.work.name, self.work.specs, self.folder)

@@ -135,6 +135,8 @@ def test_canonical_refuses_objects():
 def test_bare_words_are_strings():
     assert config.split_binding("A=pocket_50k") == ("A", "'pocket_50k'")
     assert config.split_binding("A = /x/y.z") == ("A", "'/x/y.z'")
+    url = "hf://datasets/o/n:c@v1#test:n9"
+    assert config.split_binding(f"A={url}") == ("A", repr(url))
     assert config.split_binding("A = 'x'") == ("A", "'x'")
     assert config.split_binding("A = 1e-3") == ("A", "1e-3")
     assert config.split_binding("A = @Uniform()") == ("A", "@Uniform()")

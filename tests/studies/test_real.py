@@ -111,3 +111,30 @@ def test_killed_sweep_ends_as_an_undisturbed_one(spjax, tmp_path, monkeypatch, c
     figure.unlink()
     assert main.main(["plot", str(again)]) == 0
     assert str(figure) in capsys.readouterr().out and figure.exists()
+
+
+@pytest.mark.slow
+def test_a_study_at_a_url_goes_on_on_another_machine(spjax, tmp_path):
+    url = f"file://{tmp_path / 'bucket'}"
+
+    def sweep(machine, output_dir=url):
+        places = [f"--output_dir={output_dir}"]
+        places += [f"--working_dir={tmp_path / machine}"] if output_dir == url else []
+        return ["sweep", f"--gin_file={tmp_path / 'study.gin'}", "--workers=1", *places]
+
+    finish(spjax(*sweep("", tmp_path / "whole")))
+    place, rng = tmp_path / "bucket" / "real", random.Random(0)
+    sign = "runs/*/checkpoints-*.zip"
+    assert kill(spjax(*sweep("first")), place, sign, rng), "it was too fast"
+    out = finish(spjax(*sweep("second")))
+    assert "2 of 2 runs finished" in out and f"The study is at {url}/real." in out
+    assert "Downloading" in out
+    whole = tmp_path / "whole" / "real"
+    for folder in (place, tmp_path / "second" / "real"):
+        assert (folder / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+    assert "score_over_size.png" in finish(spjax("plot", f"{url}/real"))
+    key = min((whole / "runs").iterdir()).name
+    result = json.loads((whole / "runs" / key / "result.json").read_text())
+    for arguments in ([f"{url}/real/runs/{key}"], [f"--prompt={url}/real/runs/{key}/prompt.npy"]):
+        scores = json.loads(finish(spjax("eval", *arguments)))
+        assert {name: scores[name] for name in result["test"]} == result["test"]

@@ -259,7 +259,8 @@ def _load(path: str) -> Mapping[str, Any]:
         elif any((Path(base) / name).is_file() for name in (_SAVED_ONE, _SAVED_SEVERAL)):
             loaded = library.load_from_disk(base)
         else:
-            loaded = library.load_dataset(base)
+            # Its own cache takes files that have changed for those that they were.
+            loaded = library.load_dataset(base, cache_dir=str(_cache_folder(path) / "loaded"))
     except Exception as error:  # those of `datasets` share no narrower base
         raise ValueError(
             f"cannot load {path}: {' '.join(str(error).split())} Check the name, the configuration "

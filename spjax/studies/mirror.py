@@ -1,0 +1,376 @@
+"""A study at a URL: a local working folder, and a mirror that threads keep up to date.
+
+At the URL a study looks as it does on a disk, but for two things. `.lease` says who works there.
+And a run's checkpoints, with the logs that belong to them, are one file,
+`checkpoints-EPOCH-STEP.zip`, which one request writes in full or not at all; the greatest name
+counts. The epoch is that of the lease, so that a late request of a process that has lost the lease
+replaces no newer checkpoints. A run is finished when its `result.json` is there, which is uploaded
+last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from spjax.files import default_cache_dir, file_digest, read_bytes
+from spjax.studies import results, run_folder
+from spjax.studies.lease import Lease
+from spjax.studies.plan import RunSpec
+from spjax.studies.results import RUNS
+from spjax.studies.store import Store, StoreError
+
+RESULT, CHECKPOINTS = "result.json", "checkpoints"
+_LOGS = ("config.gin", "*.jsonl", "events.*")  # of a run, which its next steps are appended to
+_LOCAL = (RUNS, "jobs", "logs")  # of a study's folder: not uploaded as they are
+_TRANSFER = ".transfer."
+_LOOK_SECONDS = 2.0
+_CHECKPOINT_SECONDS = 60.0  # between two archives of a run
+_TABLE_SECONDS = 60.0
+_LONGEST_WAIT = 60.0
+_PATIENCE_SECONDS = 180.0  # at the end, without any success
+_FILES_AT_ONCE = 2000
+_log = logging.getLogger(__name__)
+
+
+def working_folder(url: str, name: str) -> Path:
+    """Returns the local folder of the study `name` at a URL, in the cache folder."""
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return default_cache_dir() / "studies" / digest / name
+
+
+class Archive(NamedTuple):
+    """The name of a run's checkpoints at a URL; later ones are greater."""
+
+    epoch: int
+    step: int
+
+    def __str__(self) -> str:
+        return f"{CHECKPOINTS}-{self.epoch}-{self.step}.zip"
+
+    @classmethod
+    def newest(cls, names: Iterable[str]) -> Archive | None:
+        """Returns the greatest of the archives among file names, None if there is none."""
+        matches = (re.fullmatch(rf"{CHECKPOINTS}-(\d+)-(\d+)\.zip", name) for name in names)
+        return max((cls(int(x[1]), int(x[2])) for x in matches if x), default=None)
+
+
+class Mirror:
+    """Keeps the folder of a study at a URL like the local one.
+
+    Attributes:
+      store: the folder at the URL.
+      behind: the reason why it does not have everything, once the sweep has ended; else "".
+    """
+
+    def __init__(self, url: str, folder: Path, specs: Sequence[RunSpec]) -> None:
+        self.store, self.folder, self.specs = Store(url), folder, specs
+        self.lease = Lease(self.store)
+        self.behind = ""
+        self._mirrored: set[str] = set()  # keys of finished runs
+        self._archives: dict[str, Archive] = {}  # the newest at the URL, by key
+        self._archived: dict[str, tuple[int, ...]] = {}  # steps in that, by key
+        self._times: dict[str, float] = {}  # of archives by key, and of the table
+        self._sums: list[str] = []  # of the table at the URL
+        self._archiving = {spec.key: threading.Lock() for spec in specs}
+        self._ended = threading.Event()
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Mirror]:
+        """Takes the lease and downloads; mirrors as long as the block runs; then uploads the rest.
+
+        Raises:
+          ValueError: another process works there, or the storage cannot be used.
+          OSError: of the local disk.
+        """
+        run_folder.probe(self.folder)
+        self.lease.acquire()
+        with self.lease.kept():
+            with run_folder.lock(self.folder):
+                self._download()
+            steps = (self._upload_results, self._upload_checkpoints)
+            threads = [threading.Thread(target=self._repeat, args=(x,), daemon=True) for x in steps]
+            for thread in threads:
+                thread.start()
+            try:
+                yield self
+                self._finish(threads)
+            finally:
+                self._ended.set()
+                for thread in threads:
+                    thread.join(_LOOK_SECONDS)
+
+    def problem(self) -> str:
+        """Returns why nothing more may be written, "" as long as it may."""
+        if not self.lease.lost:
+            return ""
+        return f"the lease on {self.store.url} was lost to {self.lease.lost}"
+
+    def _repeat(self, step: Callable[[], None]) -> None:
+        """Calls a step again and again, less often while the storage does not answer."""
+        wait, told = _LOOK_SECONDS, False
+        while not self._ended.wait(wait) and not self.lease.lost:
+            try:
+                step()
+            except Exception as error:
+                if not told:
+                    text = "%s. The sweep goes on; what is missing is uploaded later."
+                    _log.warning(text, self._explain(error))
+                wait, told = min(2 * wait, _LONGEST_WAIT), True
+            else:
+                if told:
+                    _log.warning("uploads to %s work again.", self.store.url)
+                wait, told = _LOOK_SECONDS, False
+
+    def _upload(self, folder: Path, names: Iterable[str], under: str = "") -> None:
+        """Uploads files, if nobody else can have the lease."""
+        if not self.lease.is_current():
+            raise StoreError(
+                f"{self.problem() or f'the lease on {self.store.url} cannot be renewed'}."
+            )
+        self.store.upload(folder, names, under)
+
+    def _upload_results(self) -> None:
+        """Uploads finished runs, and once in a while the table."""
+        for spec in self.specs:
+            path = spec.folder(self.folder) / RESULT
+            if spec.key in self._mirrored or not path.is_file():
+                continue
+            is_new = time.time() - path.stat().st_mtime < _LOOK_SECONDS  # events are being flushed
+            if (self._ended.is_set() or not is_new) and spec.result(self.folder) is not None:
+                self._upload_run(spec)
+        if time.monotonic() - self._times.get("", -_TABLE_SECONDS) > _TABLE_SECONDS:
+            self._upload_tables()
+            self._times[""] = time.monotonic()
+
+    def _upload_run(self, spec: RunSpec) -> None:
+        """Uploads a finished run, its result last."""
+        folder, place = spec.folder(self.folder), _place(spec)
+        self._upload_archive(spec)
+        if self._archived.get(spec.key, ()) != _steps(folder):
+            return  # one is being removed: next time
+        self._upload(folder, [name for name in _file_names(folder) if name != RESULT], place)
+        self._upload(folder, [RESULT], place)
+        self._mirrored.add(spec.key)
+
+    def _upload_checkpoints(self, pause: float = _CHECKPOINT_SECONDS) -> None:
+        """Uploads the checkpoints of runs that are not finished, where there are new ones."""
+        for spec in self.specs:
+            is_due = time.monotonic() - self._times.get(spec.key, -pause) >= pause
+            if is_due and not (spec.folder(self.folder) / RESULT).exists():
+                self._upload_archive(spec)
+
+    def _upload_archive(self, spec: RunSpec) -> None:
+        """Uploads what a run needs to go on, if that is new, and removes the archive before it.
+
+        Checkpoints never change, and the newest is kept until there is a newer one. Logs are
+        written before the checkpoint that they belong to; so they are read after it.
+        """
+        folder = spec.folder(self.folder)
+        with self._archiving[spec.key]:
+            steps = _steps(folder)
+            if not steps or steps == self._archived.get(spec.key):
+                return
+            archive = Archive(self.lease.epoch, steps[-1])
+            with self._temporary() as temporary:
+                try:
+                    for step in steps:
+                        name = f"{CHECKPOINTS}/{step}"
+                        shutil.copytree(folder / name, temporary / name, copy_function=_link)
+                except OSError:
+                    if _steps(folder) == steps:
+                        raise
+                if _steps(folder) != steps:  # one of them was removed, or is about to be
+                    return
+                _zip(temporary, folder, temporary / str(archive))
+                self._upload(temporary, [str(archive)], _place(spec))
+            before = self._archives.get(spec.key, archive)
+            self._archives[spec.key], self._archived[spec.key] = archive, steps
+            self._times[spec.key] = time.monotonic()
+            if before != archive and self.lease.is_current():
+                self.store.remove(f"{_place(spec)}/{before}")
+
+    def _upload_tables(self) -> None:
+        """Uploads the results table, if it is new and its parts belong together at the moment."""
+        with self._temporary() as temporary:
+            try:
+                sums = read_bytes(self.folder / results.SUMS).decode().splitlines()
+                if sums == self._sums:
+                    return
+                for name in (results.STUDY_FILE, results.SUMS, *(line[66:] for line in sums)):
+                    shutil.copyfile(self.folder / name, temporary / name)
+                if all(file_digest(temporary / line[66:]) == line[:64] for line in sums):
+                    self._upload_study(temporary)
+                    self._sums = sums
+            except FileNotFoundError:
+                pass  # it is being written
+
+    def _upload_study(self, folder: Path) -> None:
+        """Uploads the files of a study that belong to no run, the digests of its tables last."""
+        names = [name for name in _file_names(folder) if name.partition("/")[0] not in _LOCAL]
+        self._upload(folder, [name for name in names if name != results.SUMS])
+        self._upload(folder, [name for name in names if name == results.SUMS])
+        if not (folder / results.ITEMS).exists():
+            self.store.remove(results.ITEMS)
+
+    def _finish(self, threads: Sequence[threading.Thread]) -> None:
+        """Uploads what is missing, with patience, and says what could not be uploaded."""
+        self._ended.set()
+        for thread in threads:
+            thread.join()
+        if missing := self._missing():
+            print(f"Uploading {missing} runs to {self.store.url} ...", flush=True)
+        last, wait = time.monotonic(), _LOOK_SECONDS
+        while not self.lease.lost:
+            try:
+                self._upload_results()
+                self._upload_checkpoints(0.0)
+                self._upload_study(self.folder)
+                if not self._missing():
+                    return
+                reason = "they change while they are read"
+            except Exception as error:
+                reason = self._explain(error)
+            if self._missing() != missing:  # it goes on
+                missing, last, wait = self._missing(), time.monotonic(), _LOOK_SECONDS
+            if time.monotonic() - last > _PATIENCE_SECONDS:
+                self.behind = (
+                    f"{self.store.url} is behind ({missing} finished runs are not there): "
+                    f"{reason}. Nothing is lost: everything is in {self.folder}, and the same "
+                    "command on this machine uploads it."
+                )
+                return
+            _log.warning("%s. Trying again for some minutes ...", reason)
+            time.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+        self.behind = f"{self.problem()}; this process has not written there since."
+
+    def _explain(self, error: Exception) -> str:
+        if problem := run_folder.disk_problem(error):
+            return run_folder.disk_message(problem, self.folder)
+        text = str(error).rstrip(".")
+        return text if isinstance(error, StoreError) else f"{type(error).__name__}: {text}"
+
+    def _missing(self) -> int:
+        """Returns the number of runs that are finished here and not at the URL."""
+        rest = [spec for spec in self.specs if spec.key not in self._mirrored]
+        return sum(spec.result(self.folder) is not None for spec in rest)
+
+    def _download(self) -> None:
+        """Downloads finished runs, and the checkpoints of others that are ahead of those here."""
+        for left in self.folder.glob(f"{_TRANSFER}*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        present: dict[str, list[str]] = {}
+        for name in self.store.files(RUNS):
+            _, key, rest = [*name.split("/", 2), "", ""][:3]
+            present.setdefault(key, []).append(rest)
+        wanted: dict[str, list[str]] = {}
+        for spec in self.specs:
+            names = present.get(spec.key, [])
+            archive, steps = Archive.newest(names), _steps(spec.folder(self.folder))
+            if archive:
+                self._archives[spec.key] = archive
+            if RESULT in names and spec.result(self.folder) is not None:
+                self._mirrored.add(spec.key)
+            elif RESULT in names:
+                wanted[spec.key] = [name for name in names if not Archive.newest([name])]
+            elif archive and archive.step > max(steps, default=-1):
+                wanted[spec.key] = [str(archive)]
+        if wanted:
+            print(f"Downloading {len(wanted)} runs from {self.store.url} ...", flush=True)
+        batch: dict[str, list[str]] = {}
+        for key, names in wanted.items():
+            batch[key] = names
+            if sum(map(len, batch.values())) >= _FILES_AT_ONCE:
+                self._download_runs(batch)
+                batch = {}
+        self._download_runs(batch)
+
+    def _download_runs(self, wanted: dict[str, list[str]]) -> None:
+        """Downloads files of runs, and puts each folder in its place as a whole."""
+        by_key = {spec.key: spec for spec in self.specs}
+        with self._temporary() as temporary:
+            names = [f"{RUNS}/{key}/{name}" for key in wanted for name in wanted[key]]
+            self.store.download(names, temporary)
+            for key in wanted:
+                source, target = temporary / RUNS / key, by_key[key].folder(self.folder)
+                archive = Archive.newest(wanted[key])
+                if archive and not unpack(source / str(archive)):
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists():
+                    shutil.rmtree(target)
+                os.rename(source, target)
+                if archive:
+                    self._archived[key] = _steps(target)
+                elif by_key[key].result(self.folder) is not None:
+                    self._mirrored.add(key)
+
+    @contextlib.contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix=_TRANSFER, dir=self.folder) as folder:
+            yield Path(folder)
+
+
+def unpack(archive: Path) -> bool:
+    """Replaces an archive by what is in it; returns whether it could be read."""
+    try:
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(archive.parent)
+    except (zipfile.BadZipFile, EOFError) as error:
+        _log.warning("%s is damaged and not used: %s", archive.name, error)
+        return False
+    archive.unlink()
+    return True
+
+
+def _place(spec: RunSpec) -> str:
+    return f"{RUNS}/{spec.key}"
+
+
+def _steps(folder: Path) -> tuple[int, ...]:
+    """Returns the steps of a run's checkpoints, in ascending order."""
+    try:
+        return tuple(sorted(int(x) for x in os.listdir(folder / CHECKPOINTS) if x.isdecimal()))
+    except FileNotFoundError:
+        return ()
+
+
+def _file_names(folder: Path) -> list[str]:
+    """Returns the files in a folder, relative to it, without checkpoints and hidden ones."""
+    names = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [x for x in folders if x[0] != "." and "checkpoint" not in x]
+        names += [Path(parent, x).relative_to(folder).as_posix() for x in files if x[0] != "."]
+    return sorted(names)
+
+
+def _link(source: str, target: str) -> None:
+    """Gives a file a second name, or copies it where the file system cannot do that."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _zip(snapshot: Path, folder: Path, archive: Path) -> None:
+    """Writes an archive of a snapshot's checkpoints, and then of the present logs of its run."""
+    with zipfile.ZipFile(archive, "w", strict_timestamps=False) as file:
+        for path in sorted((snapshot / CHECKPOINTS).rglob("*")):
+            file.write(path, path.relative_to(snapshot))
+        for pattern in _LOGS:
+            for path in sorted(folder.glob(pattern)):
+                file.write(path, path.name)
