@@ -23,7 +23,7 @@ def count() -> int:
 def _has_google_device() -> bool:
     for path in _PCI_DEVICES.glob("*/vendor"):
         try:
-            if path.read_text().strip() == _GOOGLE:
+            if path.read_text(encoding="utf-8").strip() == _GOOGLE:
                 return True
         except OSError:
             continue

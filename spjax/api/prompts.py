@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from spjax.checkpoints.prompts import model_card, prompt_files
 from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.files import write_text
 from spjax.studies.copies import local_copy
+
+_LICENSE = re.compile(r"[A-Za-z0-9][\w.+-]{0,60}")
+_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def load_prompt(path: str | os.PathLike[str]) -> Prompt:
@@ -92,6 +96,12 @@ def push_prompt(
         installed, or the upload is refused.
     """
     hub.parse(repository)
+    if license and not _LICENSE.fullmatch(license):
+        raise ValueError(f"license is {license!r}; give an identifier of the hub, as apache-2.0.")
+    if base_model and not _NAME.fullmatch(base_model):
+        raise ValueError(
+            f"base_model is {base_model!r}; give the frozen model's name on the hub, ORG/NAME."
+        )
     stored = _public_prompt(prompt, base_model)
     text = model_card.text(
         repository, stored.provenance, license=license, base_license=_license(stored)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+MOST_WORKERS = 100_000
 TRAIN = "spjax.studies.worker:train_folders"
 Event = dict[str, Any]
 
@@ -70,6 +71,11 @@ class Executor(abc.ABC):
         ):
             if (value := getattr(self, name, 0)) < 0:
                 raise ValueError(f"{type(self).__name__}.{name} is {value}; it must be 0 or more.")
+        if self.workers > MOST_WORKERS:
+            raise ValueError(
+                f"{type(self).__name__}.workers is {self.workers}; it must be at most "
+                f"{MOST_WORKERS}, or 0 for as many as there is room for."
+            )
 
     def expected_workers(self) -> int:
         """Returns the number of workers to plan with, before anything is started."""

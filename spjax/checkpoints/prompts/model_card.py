@@ -82,9 +82,9 @@ def _metadata(provenance: Mapping[str, str], task: Mapping[str, Any], license: s
 
 def _summary(provenance: Mapping[str, str], task: Mapping[str, Any]) -> str:
     base = provenance.get("base_model") or provenance.get("model") or "a frozen T5"
-    method = provenance.get("method", "prompt_tuning")
+    by = f" by {provenance['method']}" if "method" in provenance else ""
     lines = [
-        f"Trained by {method} over the frozen model `{base}`"
+        f"Trained{by} over the frozen model `{base}`"
         + (f" on the task `{provenance['task']}`." if "task" in provenance else ".")
     ]
     if task.get("template"):
