@@ -47,7 +47,7 @@ def configs(args: argparse.Namespace) -> int:
             f"no gin file that ships with spjax has {args.name!r} in its path"
             f"{guess(args.name, sorted(words)) or '.'} `spjax configs` lists them all."
         )
-    width = min(shutil.get_terminal_size((_WIDTH, 0)).columns, _WIDTH)
+    width = min(max(shutil.get_terminal_size((_WIDTH, 0)).columns, 20), _WIDTH)
     for name in found:
         print(name)
         text = textwrap.wrap(first_sentence(files[name]), width - 4, break_on_hyphens=False)
