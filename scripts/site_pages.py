@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
 PAGES["CHANGELOG.md"] = "CHANGELOG.md"
 _LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]+)(#[^)\s]*)?(\))")
-_WIDTH = "100"
+_WIDTH = "88"  # as wide as a page of the site
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -91,8 +91,10 @@ def python_reference() -> str:
 
     titles = ("Functions and what they return", "Methods and initializers", "Models and optimizers")
     groups: dict[str, list[str]] = {title: [] for title in titles}
-    for name in sorted(set(dir(spjax)) - {"__version__"}):
-        value = getattr(spjax, name)
+    values = {name: getattr(spjax, name) for name in dir(spjax)}
+    # Functions first, then what they return.
+    for name in sorted(values, key=lambda name: (isinstance(values[name], type), name.lower())):
+        value = values[name]
         module = getattr(value, "__module__", "")
         if not name.startswith("_") and module.startswith("spjax."):
             place = {"api": 0, "methods": 1}.get(module.split(".")[1], 2)

@@ -24,6 +24,8 @@ def test_site_builds_strictly(tmp_path):
     )
     python = (tmp_path / "reference/python/index.html").read_text()
     assert "spjax.api.training.train" in python and "__post_init__" not in python
+    one_return = " ".join(re.sub("<[^>]+>", "", python).split())
+    assert "of several prompts a list of these under prompts" in one_return
     gin = (tmp_path / "reference/gin/index.html").read_text()
     for name in ("Run", "PromptTuning", "Study", "Slurm", "Pretrain"):
         assert f'id="{name.lower()}"' in gin

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterator
+import shutil
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
+
+from spjax.cli.parser import guess
+
+_WIDTH = 100
 
 
 def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -33,23 +39,20 @@ def configs(args: argparse.Namespace) -> int:
     if args.name.endswith(".gin"):
         print(config.find_file(args.name).read_text(encoding="utf-8"), end="")
         return 0
-    folder = config.default_search_paths()[-1]
-    files = [(str(path.relative_to(folder)), path) for path in _gin_files(folder)]
-    found = [(name, path) for name, path in files if args.name in name]
+    files = config.shipped_files()
+    found = [name for name in files if args.name in name]
     if not found:
+        words = {word for name in files for word in (*Path(name).parts[:-1], Path(name).stem)}
         raise ValueError(
-            f"no gin file that ships with spjax has {args.name!r} in its path; `spjax configs` "
-            "lists them all."
+            f"no gin file that ships with spjax has {args.name!r} in its path"
+            f"{guess(args.name, sorted(words)) or '.'} `spjax configs` lists them all."
         )
-    for name, path in found:
-        print(f"{name}\n    {first_sentence(path)}")
+    width = min(max(shutil.get_terminal_size((_WIDTH, 0)).columns, 20), _WIDTH)
+    for name in found:
+        print(name)
+        text = textwrap.wrap(first_sentence(files[name]), width - 4, break_on_hyphens=False)
+        print(textwrap.indent("\n".join(text), "    "))
     return 0
-
-
-def _gin_files(folder: Path) -> Iterator[Path]:
-    for name in ("gin_configs", "experiments"):
-        paths = sorted((folder / name).glob("*/*.gin"))
-        yield from (path for path in paths if path.parent.name != "results")
 
 
 def first_sentence(path: Path) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
+
+_FLAG = re.compile(r"--.+|-[A-Za-z]\S*")  # negative numbers and "-" for stdin are none
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -26,9 +29,10 @@ class CommandParser(argparse.ArgumentParser):
             if arg == "--":
                 return
             flag = arg.partition("=")[0]
-            if not flag.startswith("--") or any(name.startswith(flag) for name in known):
+            if not _FLAG.fullmatch(flag) or any(name.startswith(flag) for name in known):
                 continue
-            meant = guess(flag, known) or f"; `{self.prog} --help` lists those there are"
+            meant = guess(f"--{flag.lstrip('-')}", known)
+            meant = meant or f"; `{self.prog} --help` lists those there are"
             self.error(f"unknown flag {flag}{meant}")
 
 
@@ -42,16 +46,23 @@ class Parser(argparse.ArgumentParser):
             for action in self._actions
             if isinstance(action, argparse._SubParsersAction)
         )
-        first = next((arg for arg in args or () if not arg.startswith("-")), None)
-        if first is not None and first not in commands:
+        if not args:
+            self.error("no command is given; `spjax --help` lists them")
+        first = args[0].partition("=")[0]
+        if not first.startswith("-") and first not in commands:
             self.unknown_command(first, commands)
+        known = self._option_string_actions
+        if first.startswith("-") and not any(name.startswith(first) for name in known):
+            meant = (
+                guess(f"--{first.lstrip('-')}", known) or "; a command's flags come after its name"
+            )
+            self.error(f"unknown flag {first}{meant}")
         return super().parse_args(args, namespace)
 
     def unknown_command(self, name: str, commands: Iterable[str]) -> NoReturn:
         """Ends the process with the names of the commands."""
-        self.error(
-            f"there is no command {name!r}{guess(name, commands)} (commands: {', '.join(commands)})"
-        )
+        meant = guess(name.lower(), (*commands, *self._option_string_actions))
+        self.error(f"there is no command {name!r}{meant} (commands: {', '.join(commands)})")
 
 
 def guess(name: str, known: Iterable[str]) -> str:

@@ -55,7 +55,13 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
         text = f"{field.metadata['help']} ({', '.join(uses)})"
         if isinstance(field.default, bool):
             parser.add_argument(f"--{name}", action="store_const", const="True", help=text)
-            parser.add_argument(f"--no_{name}", dest=name, action="store_const", const="False")
+            parser.add_argument(
+                f"--no_{name}",
+                dest=name,
+                action="store_const",
+                const="False",
+                help=f"the opposite of --{name}",
+            )
         else:
             kind = _positive if name == "workers" else str
             parser.add_argument(f"--{name}", type=kind, metavar="VALUE", help=text)

@@ -68,8 +68,13 @@ def _import_of_t5x(path: Path) -> str:
     return ""
 
 
-def explained(call: Callable[[], T]) -> T:
-    """Runs `call`, turning gin's errors into messages with the known names."""
+def explained(call: Callable[[], T], given: Iterable[str] = ()) -> T:
+    """Runs `call`, turning gin's errors into messages with the known names.
+
+    Args:
+      call: what may fail.
+      given: names that a user has bound, one of which may be a misspelt macro.
+    """
     try:
         return call()
     except _GIN_ERRORS as error:
@@ -78,11 +83,11 @@ def explained(call: Callable[[], T]) -> T:
             raise
         if isinstance(error, RecursionError) or "too many nested" in text:
             text = "values are nested too deeply, or a file, macro or object is a part of itself."
-        raise ValueError(explanation(text)) from error
+        raise ValueError(explanation(text, given)) from error
 
 
-def explanation(text: str) -> str:
-    """Rewords an error of gin in fewer and plainer words, with the known names."""
+def explanation(text: str, given: Iterable[str] = ()) -> str:
+    """Rewords an error of gin in fewer and plainer words, with the known names; see `explained`."""
     first, *more = text.splitlines() or [""]
     listed = "".join(f"\n{line}" for line in more if line.startswith("- "))
     where = "".join(f"\n{line}" for line in more if "In file" in line)
@@ -98,7 +103,10 @@ def explanation(text: str) -> str:
             f"Known: {', '.join(known)}.{where}"
         )
     if match := re.search(r"arguments: \['value'\](?s:.)*?'macro' .* in scope '(.+?)'", text):
-        return f"macro {match[1]} has no value; give one with --gin.{match[1]}=..."
+        # A binding of another macro is likely to have half of the letters: MODEL_DIR, MODEL_SIZE.
+        close = difflib.get_close_matches(match[1], list(given), 1, 0.85)
+        meant = f" (was it meant by {close[0]!r}?)" if close else ""
+        return f"macro {match[1]} has no value; give one with --gin.{match[1]}=...{meant}"
     if first.startswith("malformed node"):  # followed by the address of an object
         return f"a value is no Python literal or gin reference; put quotes around a text.{where}"
     if match := re.search(r"(\w+)(?:\.__init__)?\(\) missing .* arguments?: (.*)", first):

@@ -27,6 +27,7 @@ from spjax.config import bare_values
 from spjax.config.messages import explained, explained_file, guess
 from spjax.config.registry import ALTERNATIVES, REGISTERED, register_all
 
+SHIPPED = ("gin_configs", "experiments")  # folders with gin files
 DEFAULTS = ("method_default", "preset_default", "default")  # scopes, the first of which wins
 _MACRO = "gin.macro"
 _FOLDER = "MODEL_DIR"  # says where a run's files go, and is no part of the run
@@ -56,9 +57,17 @@ def find_file(name: str | Path, search_paths: Iterable[str | Path] = ()) -> Path
         if os.path.isfile(path):  # False for a name that is too long, where pathlib raises
             return path
     raise ValueError(
-        f"gin file {str(name)!r} was not found in {', '.join(map(str, folders))}; "
-        "check the name or add a folder with --gin_search_paths."
+        f"gin file {str(name)!r} was not found in {', '.join(map(str, folders))}"
+        f"{guess(str(name), shipped_files())} Check the name (`spjax configs` lists the files that "
+        "ship) or add a folder with --gin_search_paths."
     )
+
+
+def shipped_files() -> dict[str, Path]:
+    """Returns the gin files that ship with spjax, by the names that `find_file` takes."""
+    folder = default_search_paths()[-1]
+    paths = [path for top in SHIPPED for path in sorted((folder / top).glob("*/*.gin"))]
+    return {str(path.relative_to(folder)): path for path in paths if path.parent.name != "results"}
 
 
 def parse(
@@ -161,7 +170,7 @@ def build(name: str) -> Any:
     ]
     if missing:
         raise ValueError(f"{missing[0]} has no value; give one with --gin.{missing[0]}=...")
-    return explained(gin.get_configurable(name))
+    return explained(gin.get_configurable(name), _FROM_USER)
 
 
 def used() -> set[str]:

@@ -46,6 +46,15 @@ def said(capsys, *arguments):
 def test_a_misspelt_command_gets_a_guess(capsys):
     text = said(capsys, "trian", "--gin_file=x")
     assert "there is no command 'trian'; did you mean train?" in text and "predict" in text
+    assert "did you mean sweep?" in said(capsys, "SWEEP")
+    assert "did you mean --help?" in said(capsys, "help")
+    assert "no command is given; `spjax --help` lists them" in said(capsys)
+
+
+def test_a_flag_before_the_command_is_told(capsys):
+    assert "unknown flag --verison; did you mean --version?" in said(capsys, "--verison")
+    text = said(capsys, "--gin_file=x", "train")
+    assert "unknown flag --gin_file; a command's flags come after its name" in text
 
 
 def test_a_misspelt_flag_gets_a_guess_and_the_usage_of_its_command(capsys):
@@ -53,6 +62,9 @@ def test_a_misspelt_flag_gets_a_guess_and_the_usage_of_its_command(capsys):
     assert "unknown flag --gin_flie; did you mean --gin_file?" in text
     assert text.startswith("usage: spjax train") and "required" not in text
     assert "`spjax plot --help` lists those there are" in said(capsys, "plot", "x", "--odd")
+    assert "unknown flag -gin_file; did you mean --gin_file?" in said(
+        capsys, "train", "-gin_file=x"
+    )
 
 
 def test_a_word_too_many_is_told_with_the_usage_of_its_command(capsys):
@@ -72,7 +84,9 @@ def test_gin_files_are_listed_with_their_first_sentence(capsys):
     text = capsys.readouterr().out
     assert text.startswith("gin_configs/methods/lora.gin\n    LoRA: ")
     assert main.main(["configs"]) == 0
-    listed = re.findall(r"^\S+\.gin$", capsys.readouterr().out, re.MULTILINE)
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+    listed = re.findall(r"^\S+\.gin$", text, re.MULTILINE)
     assert "experiments/pocket/quickstart.gin" in listed
     assert not any("results" in name for name in listed)
     for name in listed:
@@ -84,3 +98,7 @@ def test_a_gin_file_is_printed(capsys):
     assert capsys.readouterr().out == config.find_file("gin_configs/runs/paper.gin").read_text()
     assert main.main(["configs", "nothing_like_it"]) == 2
     assert "no gin file that ships with spjax has 'nothing_like_it'" in capsys.readouterr().err
+    assert main.main(["configs", "quikstart"]) == 2
+    assert "did you mean quickstart? `spjax configs`" in capsys.readouterr().err
+    assert main.main(["configs", "gin_configs/runs/papr.gin"]) == 2
+    assert "did you mean 'gin_configs/runs/paper.gin'?" in capsys.readouterr().err

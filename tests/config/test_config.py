@@ -163,6 +163,13 @@ def test_bad_bindings(binding, message):
         load(binding)
 
 
+def test_a_misspelt_macro_is_shown_where_the_value_is_missing():
+    with pytest.raises(ValueError, match="macro MODEL_SIZE has no value.*meant by 'MODEL_SIZ'"):
+        config.load("Run", FILES, [x.replace("MODEL_SIZE", "MODEL_SIZ") for x in NEEDED])
+    with pytest.raises(ValueError, match=r"macro MODEL_SIZE has no value; .*=\.\.\.$"):
+        config.load("Run", FILES, [x.replace("MODEL_SIZE", "MODEL_DIR") for x in NEEDED])
+
+
 def test_bad_files(tmp_path):
     with pytest.raises(ValueError, match=r"'absent.gin' was not found in .*--gin_search_paths"):
         load(files=["absent.gin"])
