@@ -42,10 +42,10 @@ FILES = [f"gin_configs/{name}.gin" for name in ("models/pocket", "runs/pocket")]
 FILES += ["gin_configs/methods/prompt_tuning.gin"]
 COMMANDS = ("plan", "collect", "plot", "report")
 TITLES = {
-    "plan": "`spjax sweep --dry_run`",
-    "collect": "`spjax sweep`, all runs finished",
-    "plot": "`spjax plot`",
-    "report": "`spjax report`",
+    "plan": "planning: a dry run of the sweep",
+    "collect": "the sweep, all runs finished",
+    "plot": "plot",
+    "report": "report",
 }
 
 
