@@ -116,6 +116,12 @@ def test_task_formats_do_not_occur(documents):
         assert all(written[label] > 10 for label in TASKS[task].labels), task
 
 
+def test_every_answer_of_one_word_is_listed(documents):
+    written = {document.pieces[-1] for document in documents}
+    assert {answer for answer in written if " " not in answer} == {*texts.ANSWERS}
+    assert len({*texts.ANSWERS}) == len(texts.ANSWERS)
+
+
 def test_answers_are_those_of_the_lexicon(documents):
     """Read by another way than they are written by: patterns of the whole document."""
     judged = Counter()

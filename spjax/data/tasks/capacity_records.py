@@ -42,15 +42,15 @@ def questions_and_answers(vocabulary: str) -> tuple[tuple[str, ...], tuple[str, 
 
     A model can write a word that its text has as an answer with fewer soft tokens than any other.
     For the pocket vocabularies these are known: people, kinds of things and opinions, with colors,
-    jobs, days, places, objects and occasions as labels; of the graded world its invented words and
-    all others. For other vocabularies both are `words`.
+    jobs, days, places, objects and occasions as labels; of the graded world its invented words, and
+    the 49 answers that its text has, so that K is at most 49. For other vocabularies both are
+    `words`.
     """
     if is_vocabulary(vocabulary, "graded"):
         from spjax.pocket.graded import lexicon as graded_lexicon
+        from spjax.pocket.graded import texts
 
-        onsets = {*graded_lexicon.ONSETS}
-        labels = tuple(word for word in words(vocabulary) if word not in onsets)
-        return graded_lexicon.WORDS[:_GRADED_WORDS], labels
+        return graded_lexicon.WORDS[:_GRADED_WORDS], texts.ANSWERS
     if is_vocabulary(vocabulary, "pocket"):
         from spjax.pocket import lexicon
 

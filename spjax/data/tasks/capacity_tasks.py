@@ -29,7 +29,7 @@ from spjax.data.tasks.info import TaskInfo
 SOURCE = "capacity:"  # how `TaskInfo.source` begins for these tasks
 KINDS = ("associations", "classes", "exceptions", "recitation")
 PLACES = ("first", "middle", "last")
-_VERSION = "1.0.0"
+_VERSION = "1.1.0"  # 1.1.0: labels of the graded world are answers of its text
 _NUMBERS = {"k": "items", "l": "labels", "draw": "draw", "context": "context"}
 _MOST = {"items": 1 << 14, "labels": 1 << 14, "draw": 1 << 31, "context": 512}
 # Copies of an input with different words around it, by split.

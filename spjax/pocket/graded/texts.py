@@ -38,6 +38,16 @@ _JUDGMENTS = (
 )
 YES_NO = "yes or no?"
 UNCLEAR = "unclear"
+# Headings of two choices.
+_PAIRS = (("first", "second"), ("one", "two"), ("left", "right"))
+# Every answer of one word. Of other words no model of this text has learned to begin with one.
+ANSWERS = (
+    *(value for asked in ATTRIBUTES for value in asked.values),
+    *dict.fromkeys(name for names in _JUDGMENTS for name in names),
+    UNCLEAR,
+    *(heading for pair in _PAIRS for heading in pair),
+    *MEN,
+)
 # Sentences that words occur in, of one, two and three.
 SETTINGS = {
     1: ("{0} came.", "{0} sat down."),
@@ -230,9 +240,6 @@ def position(draws: Draws) -> Draft:
     pair = draws.pick(_PAIRS)
     text = _dressed(draws, question, _choices(pair, words))
     return _draft((text, pair[words.index(right)]), *words)
-
-
-_PAIRS = (("first", "second"), ("one", "two"), ("left", "right"))
 
 
 def _choices(headings: tuple[str, str], values: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 import pytest
 
 from spjax.data.tasks import capacity_records, capacity_tasks, registry
+from spjax.pocket.graded import texts
 from spjax.vocabularies.vocabulary import load_vocabulary
 
 VOCABULARIES = ("pocket", "graded", "t5")
@@ -36,6 +37,13 @@ def test_associations_have_so_many_words_and_labels(labels, expected):
     assert len({text for text, _ in rows}) == 8
     assert len({target for _, target in rows}) == expected
     assert rows == pairs(f"associations:k8{labels}", "validation")
+
+
+def test_labels_of_the_graded_world_are_answers_that_its_models_write():
+    rows = capacity_records.records("capacity:associations:k49", "train", "graded")
+    assert {row["targets"] for row in rows} == {*texts.ANSWERS}
+    with pytest.raises(ValueError, match=r"takes 50 words, and there are 49 .* make K smaller"):
+        capacity_records.records("capacity:associations:k50", "train", "graded")
 
 
 def test_fewer_associations_are_the_first_of_more_and_draws_differ():
