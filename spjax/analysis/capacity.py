@@ -33,7 +33,7 @@ REPLICATES = 1000
 FEWEST_CELLS = 4  # that a law is fitted to
 _SEED = 2305
 # Cells are groups of runs that differ in amount, draw and seeds alone.
-CELL = ("form", "method", "model", "model_parameters", "steps", "learning_rate", "items")
+CELL = ("form", "method", "init", "model_parameters", "model", "steps", "learning_rate", "items")
 _AMOUNT = "stored_parameters"
 _UNITS = {TASKS: "draw", PRETRAINING: "pretraining_seed", SEEDS: "seed"}
 

@@ -17,7 +17,9 @@ from spjax.analysis.criteria import ALPHA, CANNOT_TELL, CONTRADICTED, HOLDS, NOT
 EXPONENT = 0.25  # an exponent within this of 1 is a proportion
 FACTOR = 1.5  # a prediction within this factor is right
 _BYTES = 4  # of a stored number
+_MOST_DRAWS = 100  # that are worth naming
 _SAME_BUT_RATE = [name for name in capacity.CELL if name != "learning_rate"]
+_SAME_BUT_START = [name for name in _SAME_BUT_RATE if name != "init"]
 DOUBLED = 0.1  # a need that twice the steps change by less is that of the prompt, not of the budget
 
 
@@ -37,6 +39,7 @@ def judge(of_study: Needs) -> list[Verdict]:
     out of them; intervals are as wide as to hold for all statements together (Bonferroni).
     """
     confidence = 1 - ALPHA / 4
+    draws = int(of_study.table["draws"].max())
     fitted = [x for x in capacity.fits(of_study, confidence) if x.form == "associations"]
     best = max(fitted, key=lambda x: x.steps, default=None)
     bounds = f"to be within {EXPONENT:g} of 1"
@@ -48,7 +51,7 @@ def judge(of_study: Needs) -> list[Verdict]:
         interval = best.exponents[letter] if best else None
         inside = (1 - EXPONENT, 1 + EXPONENT)
         what = f"exponent {letter} of c K^a / D^b"
-        verdicts.append(_judged(text, what, interval, inside, bounds))
+        verdicts.append(_judged(text, what, interval, inside, bounds, draws))
     error = best.prediction if best else None
     verdicts.append(
         _judged(
@@ -57,6 +60,7 @@ def judge(of_study: Needs) -> list[Verdict]:
             error,
             (1.0, FACTOR),
             f"to be at most {FACTOR:g}",
+            draws,
         )
     )
     verdicts.append(
@@ -66,6 +70,7 @@ def judge(of_study: Needs) -> list[Verdict]:
             _share_of_bits(of_study, confidence),
             (-math.inf, 0.5),
             "to be below 0.5: 0 is items alone, 1 bits alone",
+            draws,
         )
     )
     return verdicts
@@ -77,6 +82,7 @@ def _judged(
     interval: tuple[float, float, float] | None,
     bounds: tuple[float, float],
     wanted: str,
+    draws: int,
 ) -> Verdict:
     if interval is None:
         return Verdict(statement, NOT_MEASURED, "too few cells")
@@ -88,7 +94,26 @@ def _judged(
         return Verdict(statement, HOLDS, reason)
     if high < bounds[0] or low > bounds[1]:
         return Verdict(statement, CONTRADICTED, reason)
-    return Verdict(statement, CANNOT_TELL, f"{reason}; more draws would narrow the interval")
+    settling = _draws_that_settle(interval, bounds, draws)
+    return Verdict(statement, CANNOT_TELL, f"{reason}; {settling}")
+
+
+def _draws_that_settle(
+    interval: tuple[float, float, float], bounds: tuple[float, float], draws: int
+) -> str:
+    """Returns how many draws would settle a verdict if the estimate stayed.
+
+    The half of an interval on the side of a bound shrinks with the root of the number of draws.
+    """
+    value, low, high = interval
+    needed = 1.0
+    for bound in bounds:
+        if low < bound < high:
+            half = high - value if bound > value else value - low
+            needed = max(needed, (half / (bound - value)) ** 2 if bound != value else math.inf)
+    if needed > _MOST_DRAWS / draws:
+        return f"more than {_MOST_DRAWS} draws would be needed if the estimate stays"
+    return f"{math.ceil(draws * needed)} draws would settle it if the estimate stays"
 
 
 def _share_of_bits(of_study: Needs, confidence: float) -> tuple[float, float, float] | None:
@@ -97,7 +122,7 @@ def _share_of_bits(of_study: Needs, confidence: float) -> tuple[float, float, fl
     inside = (table["numbers"] > 0) & np.isfinite(table["numbers"])
     plain = table["form"] == "associations"
     few = table["form"].str.fullmatch(r"associations:l\d+")
-    key = ["method", "model", "steps", "items"]
+    key = ["method", "init", "model", "steps", "items"]
     pairs = [
         (i, j)
         for i in table.index[inside & plain]
@@ -194,7 +219,7 @@ def _needs(of_study: Needs) -> str:
     for row in table.itertuples():
         tokens = "-" if math.isnan(row.width) else _amount(row, row.width)
         width = "-" if math.isnan(row.width) else f"{row.width:.0f}"
-        cells = [row.form, row.method, row.model, width, f"{row.steps:,.0f}", f"{row.items}"]
+        cells = [row.form, _method(row), row.model, width, f"{row.steps:,.0f}", f"{row.items}"]
         cells += [tokens, _amount(row, row.items), f"{row.draws}"]
         cells += [f"{row.learning_rate:g}"] * has_rates
         lines.append(f"| {' | '.join(cells)} |")
@@ -204,7 +229,7 @@ def _needs(of_study: Needs) -> str:
 def _methods(of_study: Needs) -> str:
     """Returns what a trained number holds by method, "" with one method."""
     table = of_study.table
-    if table["method"].nunique() < 2:
+    if len(table[["method", "init"]].drop_duplicates()) < 2:
         return ""
     text = (
         "What a stored number holds, by method, at the learning rate with the least need: numbers "
@@ -214,14 +239,19 @@ def _methods(of_study: Needs) -> str:
     head = ["task", "model", "K", "method", "numbers for each item", "bytes for each item"]
     head += ["rate", "rates"]
     lines = [text, "", f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
-    key = ["form", "model", "steps", "items", "method"]
+    key = ["form", "model_parameters", "model", "steps", "items", "method", "init"]
     best = table.sort_values("numbers", kind="stable").groupby(key, sort=False).head(1)
-    for row in best.sort_values([*key[:4], "numbers"]).itertuples():
+    for row in best.sort_values([*key[:5], "numbers"]).itertuples():
         same = (table[key] == [getattr(row, name) for name in key]).all(axis=1)
-        cells = [row.form, row.model, row.items, row.method, _amount(row, row.items)]
+        cells = [row.form, row.model, row.items, _method(row), _amount(row, row.items)]
         cells += [_amount(row, row.items / _BYTES), f"{row.learning_rate:g}", int(same.sum())]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
+
+
+def _method(row: object) -> str:
+    """Returns the method of a row of `Needs.table`, and how it starts or which variant it is."""
+    return " ".join(filter(None, (row.method, row.init)))
 
 
 def _amount(row: object, over: float) -> str:
@@ -246,11 +276,11 @@ def _shown(interval: Sequence[float], digits: int = 2) -> str:
 
 def _several_rates(of_study: Needs) -> str:
     prompts = of_study.table[of_study.table["width"].notna()]
-    repeated = prompts[prompts.duplicated(_SAME_BUT_RATE)]
+    repeated = prompts[prompts.duplicated(_SAME_BUT_START)]
     if repeated.empty:
         return ""
     forms = ", ".join(sorted(set(repeated["form"])))
-    return f"No law is fitted to {forms}: one model has several learning rates there.\n"
+    return f"No law is fitted to {forms}: one model has several learning rates or initializations there.\n"
 
 
 def _law(fit: Fits) -> str:

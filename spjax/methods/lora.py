@@ -59,6 +59,12 @@ class LoRA(Method):
         super().__post_init__()
 
     @property
+    def variant(self) -> str:
+        """Returns the kernels unless they are the default ones, with "rslora" for its scale."""
+        changed = () if self.kernels == LoRA.kernels else self.kernels
+        return " ".join((*changed, *(("rslora",) if self.rslora else ())))
+
+    @property
     def scale(self) -> float:
         """Returns the factor of A B."""
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)

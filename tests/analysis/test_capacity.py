@@ -107,6 +107,27 @@ def test_several_learning_rates_of_one_model_are_not_mixed():
     assert "several learning rates" in capacity_report.markdown(joined)
 
 
+def test_variants_of_a_method_are_not_mixed():
+    lora = results().assign(method="lora", prompt_length=0)
+    other = lora.assign(init="wo", stored_parameters=lora["stored_parameters"] * 3)
+    table = capacity.needs(pd.concat([lora.assign(init=""), other], ignore_index=True)).table
+    need = table.set_index(["init", "model", "items"])["numbers"]
+    assert need["wo"].to_numpy() == pytest.approx(3 * need[""].to_numpy())
+    joined = pd.concat([results(), results().assign(init="random")], ignore_index=True)
+    assert capacity.fits(capacity.needs(joined)) == []
+    assert "or initializations" in capacity_report.markdown(joined)
+
+
+@pytest.mark.parametrize(
+    "interval, needed",
+    [((1.0, 0.6, 1.4), "13 draws"), ((1.2, 0.9, 1.3), "20 draws"), ((1.25, 1, 2), "more than 100")],
+)
+def test_draws_that_would_settle_a_verdict(interval, needed):
+    """Halves of 0.4 and 0.1 at distances of 0.25 and 0.05, of five draws."""
+    judged = capacity_report._judged("s", "w", interval, (0.75, 1.25), "b", 5)
+    assert judged.verdict == "cannot tell" and needed in judged.reason
+
+
 def test_methods_are_compared_at_their_best_rates():
     """A method of half the need at its second rate, and one with a single amount."""
     prompts = results()[lambda x: (x["model"] == "pocket_200k") & x["task"].str.contains("k16")]

@@ -16,6 +16,7 @@ from spjax.checkpoints import array_files
 from spjax.injection import Soft, join
 from spjax.methods.base import apply_gang, init_trainable
 from spjax.methods.initializers import Uniform
+from spjax.methods.lora import LoRA
 from spjax.models import T5
 from spjax.studies import plan, results, run_folder, worker
 from spjax.studies.study import Arm, Study
@@ -367,3 +368,12 @@ def test_the_rate_of_the_factors_is_a_multiple():
     size = {k: np.sqrt(np.mean((after[k] - before[k]) ** 2)) for k in ("shared", "u", "v")}
     assert size["u"] / size["shared"] == pytest.approx(3, rel=1e-3)
     assert size["v"] / size["shared"] == pytest.approx(3, rel=1e-3)
+
+
+def test_lora_is_told_apart_by_its_kernels_and_scale():
+    default, alike, other = (
+        LoRA(),
+        LoRA(kernels=["query", "value"]),
+        LoRA(kernels=["wo"], rslora=True),
+    )
+    assert (default.variant, alike.variant, other.variant) == ("", "", "wo rslora")
