@@ -280,7 +280,8 @@ def _several_rates(of_study: Needs) -> str:
     if repeated.empty:
         return ""
     forms = ", ".join(sorted(set(repeated["form"])))
-    return f"No law is fitted to {forms}: one model has several learning rates or initializations there.\n"
+    what = "one model has several learning rates or initializations there"
+    return f"No law is fitted to {forms}: {what}.\n"
 
 
 def _law(fit: Fits) -> str:
