@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from spjax.studies import cost
@@ -13,6 +14,7 @@ _PLAIN_SECONDS = (10.0, 300.0)  # between two lines, the least and the most
 _PLAIN_SHARE = 0.05  # of the time since the start, between two lines
 _LIVE_SECONDS = 0.5
 _MOST_WORKERS = 16  # that are shown
+_MOST_SHOWN = 4  # seeds, or scores, of a gang that are shown one by one
 
 
 class Progress:
@@ -117,12 +119,13 @@ class Progress:
         from spjax.training.labels import title  # here, because it loads JAX
 
         gang, event = self.current[worker]
-        seeds = ",".join(str(spec.labels["seed"]) for spec in gang)
-        name = title(gang[0].labels, seeds)
+        seeds = list(dict.fromkeys(str(spec.labels["seed"]) for spec in gang))
+        if len(seeds) == len(gang) <= _MOST_SHOWN:
+            name = title(gang[0].labels, ",".join(seeds))
+        else:
+            name = f"{title(gang[0].labels)} and {len(gang) - 1} more"
         steps = f" {event['step']}/{event['steps']}" if event["step"] else ""
-        scores = [f"{score:.1f}" for score in event.get("scores", ())]
-        last = f", validation score {', '.join(scores)}" if scores else ""
-        return f"{name}: {event['stage']}{steps}{last}"
+        return f"{name}: {event['stage']}{steps}{_validation(event.get('scores', ()))}"
 
     def _table(self) -> Any:
         from rich.progress_bar import ProgressBar
@@ -136,3 +139,13 @@ class Progress:
             bar = ProgressBar(total=max(event["steps"], 1), completed=event["step"], width=24)
             rows.add_row(f"worker {worker}", bar, self._describe(worker))
         return rows
+
+
+def _validation(scores: Sequence[float]) -> str:
+    """Returns the last scores of a gang for display, "" before the first evaluation."""
+    if not scores:
+        return ""
+    shown = ", ".join(f"{score:.1f}" for score in scores)
+    if len(scores) > _MOST_SHOWN:
+        shown = f"{min(scores):.1f} to {max(scores):.1f}"
+    return f", validation score {shown}"

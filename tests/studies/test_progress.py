@@ -51,6 +51,27 @@ def test_no_time_left_before_a_run_has_ended(clock):
     )
 
 
+@pytest.mark.parametrize(
+    "seeds, scores, expected",
+    [
+        ([0, 1], [61.0, 70.0], "seed 0,1: training 50/100, validation score 61.0, 70.0"),
+        (
+            range(5),
+            [9.0, 5, 7, 6, 8],
+            "seed 0 and 4 more: training 50/100, validation score 5.0 to 9.0",
+        ),
+        ([0, 0], [], "seed 0 and 1 more: training 50/100"),
+    ],
+)
+def test_runs_of_a_gang_are_described_in_short(clock, seeds, scores, expected):
+    shown = progress.Progress(9, 0, 300.0)
+    shown.out = io.StringIO()
+    shown.begin(0, [spec(seed) for seed in seeds])
+    shown.update(0, event(50, scores=scores))
+    shown.show(force=True)
+    assert shown.out.getvalue().splitlines()[0].endswith(expected)
+
+
 def test_lines_get_fewer(clock):
     shown = progress.Progress(1, 0, 100.0)
     shown.out, counts = io.StringIO(), []
