@@ -43,11 +43,12 @@ class Needs:
     """The needs of all cells of a study.
 
     Attributes:
-      table: a row a cell: those of `CELL`, `bits` (K times the bits of a label), `width` (D; NaN
-        where no prompt is tuned), `draws`, `least` and `most` (amounts tried), `numbers` (the need;
-        0 where the least amount is enough, infinite where the largest is not), `low` and `high`
-        (its 95 % interval; NaN with a single draw), `beyond` (share of the replicates that lie
-        outside of the amounts tried).
+      table: a row a cell: those of `CELL`, `bits` (K times the bits of a label), `information`
+        (K times those that a label rightly told in `threshold` percent of the cases takes), `width`
+        (D; NaN where no prompt is tuned), `draws`, `least` and `most` (amounts tried), `numbers`
+        (the need; 0 where the least amount is enough, infinite where the largest is not), `low` and
+        `high` (its 95 % interval; NaN with a single draw), `beyond` (share of the replicates that
+        lie outside of the amounts tried).
       replicates_RC: of `numbers`, those outside moved to the least or largest amount tried; NaN
         with a single draw.
     """
@@ -81,6 +82,10 @@ def needs(results: pd.DataFrame, threshold: float = THRESHOLD) -> Needs:
       ValueError: no run is on a task of `capacity_tasks`, or the results lack a column.
     """
     runs = _runs(results)
+    runs["information"] = [
+        items * information(bits / items, threshold)
+        for items, bits in zip(runs["items"], runs["bits"])
+    ]
     weights = _Weights(runs)
     rows, replicates = [], []
     for key, part in runs.groupby(list(CELL), sort=True, dropna=False):
@@ -117,6 +122,24 @@ def form(task: capacity_tasks.CapacityTask) -> str:
     """Returns the name of a task without K and draw, and with labels if they are not K."""
     name = capacity_tasks.name_of(dataclasses.replace(task, draw=0))
     return ":".join(part for part in name.split(":") if part != f"k{task.items}")
+
+
+def information(bits: float, threshold: float) -> float:
+    """Returns the bits that a label takes which is to be right in some percent of the cases.
+
+    The rate-distortion function of a uniform source under Hamming distortion (Cover and Thomas
+    2006, problem 10.5): guesses are right without any.
+
+    Args:
+      bits: of a label, the binary logarithm of the number of labels.
+      threshold: percent of the cases.
+    """
+    wrong = 1 - threshold / 100
+    labels = 2.0**bits
+    if wrong >= 1 - 1 / labels:
+        return 0.0
+    of_errors = float(stats.entropy([wrong, 1 - wrong], base=2)) + wrong * math.log2(labels - 1)
+    return bits - of_errors
 
 
 class _Weights:
@@ -182,6 +205,7 @@ def _cell(
     first = runs.iloc[0]
     row = {
         "bits": first["bits"],
+        "information": first["information"],
         "width": first["width"],
         "draws": len(values[1]),
         "least": amounts[0],

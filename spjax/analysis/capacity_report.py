@@ -63,16 +63,18 @@ def judge(of_study: Needs) -> list[Verdict]:
             draws,
         )
     )
-    verdicts.append(
-        _judged(
-            "items count, not the bits of their labels",
-            "change of the need with few labels, over the change of the bits (in logarithms)",
-            _share_of_bits(of_study, confidence),
-            (-math.inf, 0.5),
-            "to be below 0.5: 0 is items alone, 1 bits alone",
-            draws,
-        )
+    by_bits = _judged(
+        "items count, not the bits of their labels",
+        "change of the need with few labels, over the change of the bits (in logarithms)",
+        _share_of_change(of_study, "bits", confidence),
+        (-math.inf, 0.5),
+        "to be below 0.5: 0 is items alone, 1 bits alone",
+        draws,
     )
+    if share := _share_of_change(of_study, "information", confidence):
+        text = f"over the change of the bits that {capacity.THRESHOLD:g} % right take: "
+        by_bits = dataclasses.replace(by_bits, reason=f"{by_bits.reason}; {text}{_shown(share)}")
+    verdicts.append(by_bits)
     return verdicts
 
 
@@ -116,8 +118,13 @@ def _draws_that_settle(
     return f"{math.ceil(draws * needed)} draws would settle it if the estimate stays"
 
 
-def _share_of_bits(of_study: Needs, confidence: float) -> tuple[float, float, float] | None:
-    """Returns how much of the change of bits the need follows, over pairs of equal K and model."""
+def _share_of_change(
+    of_study: Needs, column: str, confidence: float
+) -> tuple[float, float, float] | None:
+    """Returns how much of the change of a column the need follows, over pairs of equal K and model.
+
+    The pairs have a label for each item, and few labels.
+    """
     table = of_study.table
     inside = (table["numbers"] > 0) & np.isfinite(table["numbers"])
     plain = table["form"] == "associations"
@@ -132,7 +139,7 @@ def _share_of_bits(of_study: Needs, confidence: float) -> tuple[float, float, fl
     if not pairs:
         return None
     first, second = (list(side) for side in zip(*pairs))
-    bits = np.log(table.loc[second, "bits"].to_numpy() / table.loc[first, "bits"].to_numpy())
+    bits = np.log(table.loc[second, column].to_numpy() / table.loc[first, column].to_numpy())
 
     def share(numbers_RC: np.ndarray) -> np.ndarray:
         change = np.log(numbers_RC[:, second] / numbers_RC[:, first])

@@ -28,6 +28,16 @@ def test_crossing_is_that_of_the_monotone_regression():
     assert capacity.crossing([1, 2], [10, 94], 95) == math.inf
 
 
+def test_information_of_answers_that_may_be_wrong():
+    """Against the mutual information of a label and an answer that is wrong as often."""
+    assert capacity.information(3.0, 100) == 3.0 and capacity.information(1.0, 50) == 0.0
+    labels, right = 8, 0.95
+    joint = np.full((labels, labels), (1 - right) / (labels - 1) / labels)
+    np.fill_diagonal(joint, right / labels)
+    mutual = np.sum(joint * np.log2(joint * labels**2))
+    assert capacity.information(3.0, 95) == pytest.approx(mutual)
+
+
 def test_law_of_items_over_width_is_chosen_and_predicts():
     of_study = capacity.needs(results())
     assert len(of_study.table) == len(WIDTHS) * 4
