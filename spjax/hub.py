@@ -17,9 +17,11 @@ from typing import Any
 from spjax import extras
 
 PREFIX = "hf://"
+DATASETS = "hf://datasets/"
 # The bot of the hub that offers safetensors of pickled weights as a pull request.
 _CONVERTER = "SFconvertbot"
-_SAFETENSORS = ("*.safetensors", "*.safetensors.index.json")
+# Of the model itself, at the head of the repository: adapters have other names.
+_SAFETENSORS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 _PICKLES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 # What a frozen model needs of a repository beside its weights.
 _BESIDE = (
@@ -68,7 +70,7 @@ def parse(url: str) -> Repository:
       ValueError: it names none.
     """
     name, _, revision = url.removeprefix(PREFIX).strip("/").partition("@")
-    if not _NAME.fullmatch(name):
+    if not is_url(url) or not _NAME.fullmatch(name):
         raise ValueError(
             f"{url!r} names no repository of the Hugging Face hub; write hf://ORGANIZATION/NAME, "
             "if need be with @REVISION."
@@ -94,7 +96,7 @@ def model_folder(url: str) -> str:
     """
     repository = parse(url)
     folder = _download(repository, (*_BESIDE, *_SAFETENSORS))
-    if any(Path(folder).glob("*.safetensors")):
+    if any(next(Path(folder).glob(name), None) for name in _SAFETENSORS):
         return folder
     converted = "" if repository.revision else _conversion(repository)
     if converted:
@@ -134,7 +136,7 @@ def dataset_commit(name: str, revision: str) -> str:
     Raises:
       ValueError: as `model_folder`.
     """
-    url = f"{PREFIX}datasets/{name}" + (f"@{revision}" if revision else "")
+    url = f"{DATASETS}{name}" + (f"@{revision}" if revision else "")
     hub = _library(url)
     with _explained(f"find {url}"):
         return str(hub.HfApi().dataset_info(name, revision=revision or None).sha)
@@ -166,6 +168,13 @@ def upload(folder: Path, url: str, message: str, *, private: bool = False) -> st
     with _explained(f"upload to {url}"):
         api = hub.HfApi()
         api.create_repo(repository.name, private=private, exist_ok=True)
+        is_public = private and not api.repo_info(repository.name).private
+    if is_public:
+        raise ValueError(
+            f"{url} is there and public, so that nothing was uploaded; make it private on the hub, "
+            "or choose another name."
+        )
+    with _explained(f"upload to {url}"):
         commit = api.upload_folder(
             repo_id=repository.name,
             folder_path=str(folder),
@@ -185,7 +194,19 @@ def _download(repository: Repository, patterns: Sequence[str]) -> str:
 
 
 def _conversion(repository: Repository) -> str:
-    """Returns the newest pull request of the hub's converter for these weights, "" for none."""
+    """Returns the newest pull request of the hub's converter for these weights.
+
+    "" where there is none or none can be asked for: pickled weights may be in the cache, and a
+    mirror of the hub may have no pull requests.
+    """
+    try:
+        return _asked_conversion(repository)
+    except ValueError as error:
+        print(f"spjax: note: {error}", file=sys.stderr)
+        return ""
+
+
+def _asked_conversion(repository: Repository) -> str:
     hub = _library(str(repository))
     with _explained(f"look for safetensors of {repository}"):
         api = hub.HfApi()
@@ -232,4 +253,4 @@ def _explained(action: str) -> Iterator[None]:
 
 
 def _is_of_client(error: Exception) -> bool:
-    return type(error).__module__.partition(".")[0] in ("httpx", "httpcore")
+    return type(error).__module__.startswith(("httpx", "httpcore"))  # of either version

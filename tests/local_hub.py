@@ -17,10 +17,12 @@ class Hub:
 
     Attributes:
       requests: method and path of every request.
+      private: kinds and names of private repositories.
     """
 
     def __init__(self):
         self.repositories, self.pull_requests, self.requests = {}, {}, []
+        self.private = set()
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -131,6 +133,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if parts == ["repos", "create"]:
             request = json.loads(body)
             name = "/".join(filter(None, (request.get("organization"), request["name"])))
+            hidden = request.get("private") or request.get("visibility") == "private"
+            if hidden and ("models", name) not in self.hub.repositories:
+                self.hub.private.add(("models", name))
             self.hub.repositories.setdefault(("models", name), {"main": {}})
             return self._send({"url": f"{self.hub.url}/{name}", "name": name})
         if parts[0] == "validate-yaml":
@@ -177,7 +182,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 "sha": commit_of(files),
                 "siblings": siblings,
                 "cardData": card,
-                "private": False,
+                "private": (kind, name) in self.hub.private,
                 "tags": [],
             }
         )

@@ -5,13 +5,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import numpy as np
 import pytest
 
 from spjax.checkpoints.weights import convert, weights
-from spjax.data.tasks import hub_datasets
+from spjax.data.tasks import file_task, hub_datasets, registry, scored_files
+from spjax.data.tasks.file_task import FileTask
 from spjax.models import T5Config
 from spjax.models.t5 import weight_shapes
 from tests import local_hub
@@ -111,6 +113,48 @@ def test_pickled_weights_need_torch(hub, folder, run):
     assert "[torch]" in said or "cannot read" in said
 
 
+def test_weights_of_an_adapter_are_not_those_of_the_model(hub, folder, run):
+    """Nor those of another format's folder, which would be downloaded for nothing."""
+    config = (folder[0] / "config.json").read_bytes()
+    beside = {"adapter.safetensors": b"a", "onnx/model.safetensors": b"o"}
+    hub.add("models", "org/beside", {"config.json": config, "pytorch_model.bin": b"x", **beside})
+    digest(run, "hf://org/beside", code=1)
+    asked = [path for _, path in hub.requests if path.startswith("org/beside/")]
+    assert any(path.endswith("pytorch_model.bin") for path in asked)
+    assert not any(path.endswith(".safetensors") for path in asked)
+
+
+DOWNLOAD = "import sys; from spjax import hub; print(hub.model_folder(sys.argv[1]))"
+
+
+def test_pickled_weights_of_the_cache_need_no_connection(hub, run):
+    hub.add("models", "org/offline", {"config.json": b"{}", "pytorch_model.bin": b"x"})
+    online = run("-c", DOWNLOAD, "hf://org/offline").stdout
+    offline = f"import os; os.environ['HF_HUB_OFFLINE'] = '1'; {DOWNLOAD}"
+    done = run("-c", offline, "hf://org/offline")
+    assert done.stdout == online and "look for safetensors of hf://org/offline" in done.stderr
+
+
+@pytest.mark.parametrize("call", ["model_folder('hf://a/b')", "dataset_commit('a/b', '')"])
+def test_a_server_that_does_not_answer_is_named(run, call):
+    program = "import os; os.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'\n"
+    program += f"from spjax import hub\ntry: hub.{call}\nexcept ValueError as e: print(e)"
+    said = run("-c", program).stdout
+    assert said.startswith("cannot ") and "Check name, revision and connection" in said
+
+
+def test_nothing_private_goes_to_a_public_repository(hub, run, tmp_path):
+    hub.add("models", "me/public", {"README.md": b"old"})
+    np.save(tmp_path / "p.npy", np.zeros((2, 4), np.float32))
+    push = ("push", str(tmp_path / "p.npy"))
+    said = spjax(run, *push, "hf://me/public", "--private", code=2).stderr
+    assert "hf://me/public is there and public" in said
+    assert hub.files("models", "me/public", "main") == {"README.md": b"old"}
+    spjax(run, *push, "hf://me/hidden", "--private")
+    assert ("models", "me/hidden") in hub.private
+    assert "hf://ORGANIZATION/NAME" in spjax(run, *push, "me/hidden", code=2).stderr
+
+
 def spjax(run, *arguments, code=0):
     return run("-m", "spjax", *arguments, code=code)
 
@@ -156,6 +200,76 @@ def test_a_saved_folder_is_trained_on(reviews, run, tmp_path):
     assert result["task"] == "reviews" and result["test"]["score"] >= 0
     fields = json.loads(result["task_file"].partition(":")[2])
     assert fields["labels"] == ["neg", "pos"]
+
+
+def saved(folder, **splits):
+    """Saves splits of (names of classes, numbers, columns of other types) as a dataset."""
+    datasets = pytest.importorskip("datasets", reason="the extra hf is not installed")
+    parts = {}
+    for split, (names, numbers, columns) in splits.items():
+        types = {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)}
+        types |= {name: datasets.List(datasets.Value("string")) for name in columns}
+        rows = {"text": [f"{i} {names[n % len(names)]}" for i, n in enumerate(numbers)]}
+        rows |= {"label": numbers, **columns}
+        parts[split] = datasets.Dataset.from_dict(rows, features=datasets.Features(types))
+    datasets.DatasetDict(parts).save_to_disk(str(folder))
+    return str(folder)
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPJAX_CACHE", str(tmp_path / "cache"))
+
+
+def task(path, **settings):
+    return FileTask(**{"path": path, "template": "{text}", "target": "{label}", **settings})
+
+
+def test_a_class_has_its_word_in_every_split(tmp_path, cached):
+    numbers = [i % 3 for i in range(30)]
+    first = saved(tmp_path / "a", train=(["x", "y", "z"], numbers, {}))
+    other = saved(tmp_path / "b", validation=(["z", "x", "y"], numbers, {}))
+    source = registry.get(task(first, validation=other, labels=("one", "two", "three"))).source
+    word = {"x": "one", "y": "two", "z": "three"}
+    for split in ("train", "validation"):
+        for row in file_task.records(source, split):
+            assert row["targets"] == word[row["inputs"].split()[1]]
+    strange = saved(tmp_path / "c", validation=(["x", "y", "w"], numbers, {}))
+    with pytest.raises(ValueError, match="has the classes x, y, w, and the splits before it"):
+        task(first, validation=strange, labels=("one", "two", "three"))
+
+
+def test_columns_and_classes_that_cannot_be_used_are_named(tmp_path, cached):
+    lists = saved(tmp_path / "a", train=(["x", "y"], [0, 1] * 20, {"tags": [["t"]] * 40}))
+    with pytest.raises(ValueError, match=r"column 'tags' of .* of the type List.*templates take"):
+        task(lists, template="{tags}")
+    with pytest.raises(ValueError, match=r"there is no '.*/missing'; paths are relative"):
+        task(str(tmp_path / "missing"))
+
+    class Beyond:
+        features: ClassVar = {"label": type("ClassLabel", (), {"names": ["x", "y"]})()}
+
+        def select_columns(self, names):
+            return [{"label": 0}, {"label": 2}]
+
+    with pytest.raises(ValueError, match="folder#train, row 1: 'label' is the class 2, and there"):
+        hub_datasets._write(Beyond(), tmp_path / "rows.jsonl", "folder#train")
+
+
+def test_only_splits_of_a_task_are_written_and_a_folder_is_opened_once(
+    tmp_path, cached, monkeypatch
+):
+    part = (["x", "y"], [0, 1] * 20, {})
+    path = saved(tmp_path / "a", train=part, validation=part, test=part, extra=part)
+    hub_datasets._opened.cache_clear()
+    task(path)
+    assert hub_datasets._opened.cache_info().misses == 1
+    assert len(list(hub_datasets._cache_folder(path).glob("*.jsonl"))) == 3
+    source = registry.get(task(path)).source
+    monkeypatch.chdir(tmp_path)
+    for spelled in (f"{path}#train", "a#train", "./a#train"):
+        assert scored_files.is_of(spelled, source), spelled
+    assert not scored_files.is_of("a#validation", source)
 
 
 def test_files_of_a_folder_that_have_changed_are_read_again(tmp_path, monkeypatch):

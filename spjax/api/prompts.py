@@ -126,19 +126,23 @@ def _as_prompt(prompt: Any) -> Prompt:
 
 def _public_prompt(prompt: Any, base_model: str) -> Prompt:
     """Returns a prompt as it is uploaded."""
+    facts = {"base_model": base_model} if base_model else {}
     if isinstance(prompt, (str, os.PathLike)):
-        base_model = base_model or _base_of_run(os.fspath(prompt))
+        facts = facts or _base_of_run(os.fspath(prompt))
         prompt = load_prompt(prompt)
     stored = _as_prompt(prompt)
-    facts = {"base_model": base_model} if base_model else {}
     return dataclasses.replace(stored, provenance=model_card.public({**stored.provenance, **facts}))
 
 
-def _base_of_run(path: str) -> str:
-    """Returns the repository of the frozen weights of a run, "" where they are not of the hub."""
+def _base_of_run(path: str) -> dict[str, str]:
+    """Returns the repository of the frozen weights of a run, {} where they are not of the hub."""
     folder = None if hub.is_url(path) else run_folders.find_run_folder(path)
     checkpoint = run_folders.load_run_config(folder).checkpoint if folder else ""
-    return hub.parse(checkpoint).name if hub.is_url(checkpoint) else ""
+    if not hub.is_url(checkpoint):
+        return {}
+    base = hub.parse(checkpoint)
+    facts = {"base_model": base.name, "base_revision": base.revision}
+    return {fact: value for fact, value in facts.items() if value}
 
 
 def _license(prompt: Prompt) -> str:

@@ -111,6 +111,7 @@ class Gang:
             shardings = model.placement.state(states, model.weights)
             self._states = jax.device_put(states, shardings)
             self.step_log = StepLog(self.members)
+            self._is_first = True
         except BaseException:
             self.close()
             raise
@@ -123,8 +124,8 @@ class Gang:
 
     def wait_for_steps(self) -> None:
         """Waits for the updates that have been dispatched, and logs those that are to be logged."""
+        self.step_log.wait()  # first, for each step to have the time at which it was over
         jax.block_until_ready(self._states)
-        self.step_log.wait()
 
     def wait_for_checkpoints(self) -> None:
         """Waits until the checkpoints of all runs are on disk.
@@ -171,6 +172,14 @@ class Gang:
         active, began = self.active, time.perf_counter()
         steps = min(m.schedule.steps_to_next(m.standing.step) for m in active)
         batches = [self._batch(active) for _ in range(min(steps, self._steps_per_dispatch))]
+        with_norms = {
+            number
+            for number in range(len(batches))
+            if any(m.schedule.logs_at(m.standing.step + number + 1) for m in active)
+        }
+        if self._is_first:  # the norms' program is compiled with the others
+            with_norms.add(0)
+        self._is_first = False
         self._states, stats = trainer.train_steps(
             self.config,
             self._states,
@@ -179,11 +188,7 @@ class Gang:
             self._rates_N,
             self._rng,
             self._steps_per_dispatch,
-            [
-                number
-                for number in range(len(batches))
-                if any(m.schedule.logs_at(m.standing.step + number + 1) for m in active)
-            ],
+            with_norms,
         )
         starts = {member: member.standing.step for member in active}
         for member in active:

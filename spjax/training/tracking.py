@@ -16,7 +16,7 @@ from spjax.training.tracker import TrackedRun, Tracker
 
 _log = logging.getLogger(__name__)
 FILE = "trackers.json"  # ids by which trackers find the run again
-_RUNS = "runs"  # folder of a study's runs
+_RUNS, _STUDY = "runs", "study.gin"  # of a study: the folder of its runs, a file beside it
 
 
 class Trackers:
@@ -39,7 +39,10 @@ class Trackers:
                 self._open[name] = trackers.get(name)(one)
         known = {name: tracker.id for name, tracker in self._open.items() if tracker.id}
         if known.items() - ids.items():
-            write_json(folder / FILE, {"ids": {**ids, **known}})
+            try:
+                write_json(folder / FILE, {"ids": {**ids, **known}})
+            except OSError as error:
+                _log.warning("%s; a later process would begin the run anew in trackers.", error)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Reports values of a step."""
@@ -63,8 +66,10 @@ class Trackers:
 
     def close(self) -> None:
         """Sends what has not been sent."""
-        self._each(lambda tracker: tracker.close())
-        self._open = {}
+        while self._open:
+            name, tracker = self._open.popitem()
+            with self._guarded(name):
+                tracker.close()
 
     def _each(self, call: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self._open.items()):
@@ -77,7 +82,9 @@ class Trackers:
         try:
             yield
         except Exception as error:
-            self._open.pop(name, None)
+            if failed := self._open.pop(name, None):
+                with contextlib.suppress(Exception):
+                    failed.close()
             reason = (str(error).strip().splitlines() or [""])[0]
             _log.warning(
                 "the tracker %s is left out from now on (%s: %s); the run goes on, and its "
@@ -89,7 +96,8 @@ class Trackers:
 def _tracked(run: Run, folder: Path, step: int) -> TrackedRun:
     of_run = {name: x for name, x in labels.labels_of(run).items() if x not in (None, "")}
     place = folder.absolute()
-    project = place.parent.parent.name if place.parent.name == _RUNS else ""
+    of_study = place.parent.name == _RUNS and (place.parent.parent / _STUDY).is_file()
+    project = place.parent.parent.name if of_study else ""
     return TrackedRun(
         folder=folder,
         project=project or "spjax",
@@ -117,10 +125,10 @@ def _settings(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _read_ids(folder: Path) -> dict[str, str]:
     """Returns the ids of an earlier process; none, with a warning, where they cannot be read."""
     try:
-        ids: dict[str, str] = read_json(folder / FILE)["ids"]
-        return ids
+        ids = read_json(folder / FILE)["ids"]
+        return {str(name): str(known) for name, known in ids.items()}
     except FileNotFoundError:
         return {}
-    except (DamagedFile, KeyError, TypeError) as error:
+    except (DamagedFile, OSError, AttributeError, KeyError, TypeError) as error:
         _log.warning("%s; the trackers begin the run anew.", error)
         return {}

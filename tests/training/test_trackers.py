@@ -7,6 +7,8 @@ import os
 import sqlite3
 import struct
 import time
+import types
+from typing import ClassVar
 
 import pytest
 
@@ -205,13 +207,18 @@ def test_a_tracker_that_fails_does_not_harm_the_run(run, tmp_path, monkeypatch, 
     monkeypatch.setattr(trackers, "get", lambda name: Failing)
     with caplog.at_level(logging.WARNING):
         (result,) = loop.train([run], [tmp_path])
-    assert result["status"] == "finished" and calls[-1] == call and calls.count(call) == 1
+    assert result["status"] == "finished" and calls.count(call) == 1
+    # One that has begun is closed, for its service not to show a run that goes on for ever.
+    assert calls[-1] == (call if call == "__init__" else "close")
     (message,) = [x.getMessage() for x in caplog.records if x.name == tracking.__name__]
     assert message.startswith("the tracker tensorboard is left out from now on (RuntimeError: no n")
 
 
 def test_a_study_is_the_project_and_labels_the_name(run, tmp_path):
     folder = tmp_path / "sizes" / "runs" / "0123456789ab"
+    assert tracking._tracked(run, folder, 5).project == "spjax"  # a folder that is called runs
+    folder.parent.mkdir(parents=True)
+    (folder.parent.parent / "study.gin").touch()
     tracked = tracking._tracked(run, folder, 5)
     assert tracked.project == "sizes" and tracked.step == 5
     assert tracked.name == title(labels_of(run)) == "pocket_cb pocket_50k prompt_tuning P=3 seed 0"
@@ -221,7 +228,29 @@ def test_a_study_is_the_project_and_labels_the_name(run, tmp_path):
     assert config.run_key(dataclasses.replace(run, trackers=["mlflow"])) == config.run_key(run)
 
 
-def test_damaged_ids_are_a_warning(tmp_path, caplog):
-    (tmp_path / tracking.FILE).write_text('{"ids": {"mlf')
+@pytest.mark.parametrize("content", ['{"ids": {"mlf', '{"ids": [1]}', "null", None])
+def test_damaged_ids_are_a_warning(tmp_path, caplog, content):
+    path = tmp_path / tracking.FILE
+    path.mkdir() if content is None else path.write_text(content)
     assert tracking._read_ids(tmp_path) == {}
     assert "the trackers begin the run anew" in caplog.text
+
+
+@pytest.mark.parametrize("status, code", [("finished", 0), ("diverged", 1), ("", 1)])
+def test_wandb_is_told_how_a_run_has_ended(run, tmp_path, monkeypatch, status, code):
+    """With "" an interruption, where nothing is told but the end."""
+    codes = []
+
+    class Stub:
+        summary: ClassVar = {}
+
+        def finish(self, exit_code):
+            codes.append(exit_code)
+
+    module = types.SimpleNamespace(init=lambda **_: Stub(), Settings=dict)
+    monkeypatch.setattr(extras, "import_module", lambda *_: module)
+    tracker = trackers.get("wandb")(tracking._tracked(run, tmp_path, 0))
+    if status:
+        tracker.finish(status)
+    tracker.close()
+    assert codes == [code]

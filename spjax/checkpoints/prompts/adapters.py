@@ -51,7 +51,8 @@ def write(folder: Path, tensors: Tensors, provenance: Mapping[str, str]) -> None
             "and holds one kind of change at a time. Keep the safetensors file."
         )
     layers = {_LAYERS: str(config["num_layers"] // 2)} if config.get("num_layers") else {}
-    config = {**_COMMON, "base_model_name_or_path": provenance.get("base_model"), **config}
+    base = {"base_model_name_or_path": "base_model", "revision": "base_revision"}
+    config = {**_COMMON, **{name: provenance.get(fact) for name, fact in base.items()}, **config}
     with replacing(folder) as unfinished:
         contiguous = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
         peft.write_files(unfinished, contiguous, {**provenance, **layers}, config)
@@ -123,7 +124,6 @@ _COMMON = {
     "inference_mode": True,
     "modules_to_save": None,
     "peft_version": peft.VERSION,
-    "revision": None,
     "task_type": "SEQ_2_SEQ_LM",
 }
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from spjax import hub
 
-_DATASETS = "hf://datasets/"
 _FILES = ("path", "validation", "test")
 # Names of facts in the table, and their keys in the provenance, in order.
 _FACTS = {
@@ -17,6 +16,7 @@ _FACTS = {
     "method": "method",
     "model": "model",
     "frozen weights": "base_model",
+    "their revision": "base_revision",
     "insertion of the prompt": "insertion",
     "score on validation": "validation_score",
     "score on test": "test_score",
@@ -65,14 +65,14 @@ def text(
 
 def _metadata(provenance: Mapping[str, str], task: Mapping[str, Any], license: str) -> list[str]:
     datasets = {
-        path.removeprefix(_DATASETS).partition("@")[0].partition(":")[0]
+        path.removeprefix(hub.DATASETS).partition("@")[0].partition(":")[0]
         for path in (task.get(key, "") for key in _FILES)
-        if path.startswith(_DATASETS)
+        if path.startswith(hub.DATASETS)
     }
     base = provenance.get("base_model", "")
     return [
         "library_name: peft",
-        *([f"license: {license}"] if license else []),
+        *([f"license: {json.dumps(license)}"] if license else []),  # "no" is a word, not a boolean
         *([f"base_model: {base}"] if base else []),
         *(["datasets:", *(f"- {name}" for name in sorted(datasets))] if datasets else []),
         "tags:",
@@ -96,7 +96,10 @@ def _summary(provenance: Mapping[str, str], task: Mapping[str, Any]) -> str:
 
 def _usage(name: str, provenance: Mapping[str, str], task: Mapping[str, Any]) -> str:
     base = provenance.get("base_model", "")
-    model = f', "hf://{base}"' if base else ""
+    revision = provenance.get("base_revision", "")
+    at = f"@{revision}" if revision else ""
+    model = f', "hf://{base}{at}"' if base else ""
+    loaded = repr(base or "BASE") + (f", revision={revision!r}" if revision else "")
     example = task.get("template") or "the text"
     return f"""In spjax:
 
@@ -113,7 +116,7 @@ In PEFT, over {f"`{base}`" if base else "the frozen model as a folder of transfo
 from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM
 
-base = AutoModelForSeq2SeqLM.from_pretrained({base or "BASE"!r})
+base = AutoModelForSeq2SeqLM.from_pretrained({loaded})
 model = PeftModel.from_pretrained(base, {name!r})
 ```
 
@@ -121,7 +124,8 @@ Pass `attention_mask` with every batch: without it the padding is read as text."
 
 
 def _scores(provenance: Mapping[str, str]) -> str:
-    rows = [f"| {fact} | {provenance[key]} |" for fact, key in _FACTS.items() if key in provenance]
+    known = {fact: provenance[key] for fact, key in _FACTS.items() if key in provenance}
+    rows = [f"| {fact} | {value.replace('|', chr(92) + '|')} |" for fact, value in known.items()]
     return "\n".join(["| fact | value |", "| --- | --- |", *rows]) if rows else ""
 
 
@@ -137,4 +141,4 @@ def _task_fields(provenance: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _public_path(path: str) -> str:
-    return path if path.startswith(_DATASETS) or not path else Path(path).name
+    return path if path.startswith(hub.DATASETS) or not path else Path(path).name

@@ -88,6 +88,8 @@ def read(folder: Path) -> tuple[np.ndarray, dict[str, str], str]:
     rows, note = _first_submodule(tensors[TENSOR], config, folder)
     if config.get("base_model_name_or_path"):
         header.setdefault("base_model", str(config["base_model_name_or_path"]))
+        if config.get("revision"):
+            header.setdefault("base_revision", str(config["revision"]))
     return rows, header, f"PEFT {kind} adapter, {note}"
 
 
@@ -98,7 +100,8 @@ def write(folder: Path, rows_PD: np.ndarray, provenance: Mapping[str, str]) -> N
       folder: made; there must be nothing in it.
       rows_PD: float32.
       provenance: goes to the header of the safetensors file, since PEFT drops keys of the JSON
-        file that it does not know; `base_model` is the model's name on the Hugging Face hub.
+        file that it does not know; `base_model` is the model's name on the Hugging Face hub,
+        `base_revision` its revision if that is not the main branch.
 
     Raises:
       ValueError: the folder is there and not empty, or PEFT has no place for the prompt.
@@ -117,7 +120,7 @@ def write(folder: Path, rows_PD: np.ndarray, provenance: Mapping[str, str]) -> N
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; choose another name.")
-    config = _written_config(rows_PD, provenance.get("base_model"))
+    config = _written_config(rows_PD, provenance)
     with replacing(folder) as unfinished:
         write_files(unfinished, {TENSOR: rows_PD}, provenance, config)
         write_text(unfinished / "README.md", _readme(rows_PD, provenance))
@@ -181,10 +184,10 @@ def check_sizes(**sizes: Any) -> None:
             raise ValueError(f"{name} is {size!r}; it must be a number of at least 1")
 
 
-def _written_config(rows_PD: np.ndarray, base_model: str | None) -> dict[str, Any]:
+def _written_config(rows_PD: np.ndarray, provenance: Mapping[str, str]) -> dict[str, Any]:
     return {
         "auto_mapping": None,
-        "base_model_name_or_path": base_model,
+        "base_model_name_or_path": provenance.get("base_model"),
         "inference_mode": True,
         "modules_to_save": None,
         # PEFT takes these two from the model when it loads; a prompt does not depend on them.
@@ -198,7 +201,7 @@ def _written_config(rows_PD: np.ndarray, base_model: str | None) -> dict[str, An
         # "TEXT" would need the text and a tokenizer even to load.
         "prompt_tuning_init": "RANDOM",
         "prompt_tuning_init_text": None,
-        "revision": None,
+        "revision": provenance.get("base_revision"),
         "task_type": "SEQ_2_SEQ_LM",
         "token_dim": rows_PD.shape[1],
         "tokenizer_kwargs": None,

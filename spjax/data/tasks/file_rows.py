@@ -56,6 +56,10 @@ def read(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """
     ending = path.suffix.lower()
     if ending not in ENDINGS:
+        if not path.exists():
+            raise ValueError(
+                f"there is no {str(path)!r}; paths are relative to the working directory."
+            )
         raise ValueError(f"{str(path)!r} ends in {ending!r}; give one of {', '.join(ENDINGS)}.")
     try:
         with open_regular(path) as stream:

@@ -217,18 +217,6 @@ def paths(source: str) -> tuple[str, ...]:
     return tuple(filter(None, (fields["path"], fields["validation"], fields["test"])))
 
 
-def reads(source: str, path: str) -> bool:
-    """Returns whether a file is one of a source's; of a dataset, whether it is the training split.
-
-    Raises:
-      ValueError: as `hub_datasets.pin`.
-    """
-    if not hub_datasets.is_source(path):
-        return path in [split_path(name)[0] for name in paths(source)]
-    trained = split_path(_fields(source)["path"])[0]
-    return hub_datasets.pin(path) in (f"{trained}#{SPLITS[0]}", trained if "#" in trained else "")
-
-
 def _info(name: str, fields: Mapping[str, Any], sizes: tuple[int, ...]) -> TaskInfo:
     labels = tuple(fields["labels"])
     chosen = tuple(fields["metrics"]) or (("accuracy",) if labels else ("squad",))
@@ -335,7 +323,15 @@ def _content(task: FileTask) -> _Content:
         if hub_datasets.is_source(source):
             stored = hub_datasets.split_of(source, split)
             path = str(stored.path)
-            words |= hub_datasets.words(stored, source, task.target, task.labels)
+            columns = [*Template(task.template, "template").columns]
+            stored.check_columns([*columns, *Template(task.target, "target").columns], source)
+            named = hub_datasets.words(stored, source, task.target, task.labels)
+            if words and named and {*named} != {*words}:
+                raise ValueError(
+                    f"{source} has the classes {', '.join(named)}, and the splits before it "
+                    f"{', '.join(words)}; give datasets of the same classes."
+                )
+            words = words or named  # of a class by its name, whatever its number is elsewhere
         files.append((split, source, path))
     try:
         stats = [Path(path).stat() for _, _, path in files]

@@ -20,7 +20,7 @@ from typing import Any
 from spjax import extras, hub
 from spjax.files import default_cache_dir, file_digest, read_json, replacing, write_json
 
-PREFIX = "hf://datasets/"
+PREFIX = hub.DATASETS
 FORM = "hf://datasets/ORGANIZATION/NAME[@REVISION][:CONFIG][#SPLIT]"
 _VARIANT = r":(?:sentinel|halves|balanced|n\d+|seed\d+)"
 _END = rf"(?:#(?P<split>[^:#]+))?(?P<variants>(?:{_VARIANT})*)"
@@ -34,7 +34,8 @@ _SAVED_ONE, _SAVED_SEVERAL = "state.json", "dataset_dict.json"
 _DATA = (".parquet", ".jsonl", ".json", ".csv", ".arrow")
 _MOST_FILES = 10_000  # that are looked at for changes
 _CATALOGUE = "splits.json"
-_VERSION = 1  # of the files in the cache
+_VERSION = 2  # of the files in the cache
+_SPLITS = ("train", "validation", "test")  # that a task may have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +46,31 @@ class Split:
       path: of its JSON lines; the class of a row that has none is null.
       labels: names of the classes, in the order of their numbers, by column.
       unlabelled: the columns of classes in which no row has one.
+      left_out: types of the columns that a text cannot be made of, by column.
     """
 
     path: Path
     labels: Mapping[str, tuple[str, ...]]
     unlabelled: tuple[str, ...]
+    left_out: Mapping[str, str]
+
+    def check_columns(self, columns: Sequence[str], source: str) -> None:
+        """Demands that no column is left out.
+
+        Args:
+          columns: that a template names.
+          source: the dataset's name, for the message.
+
+        Raises:
+          ValueError: one is.
+        """
+        for column in columns:
+            if column in self.left_out:
+                raise ValueError(
+                    f"the column {column!r} of {source} is of the type {self.left_out[column]}, "
+                    "and templates take texts, numbers and classes; map the dataset to one with a "
+                    "column of texts first."
+                )
 
 
 def is_source(path: str) -> bool:
@@ -134,10 +155,10 @@ def split_of(path: str, default: str) -> Split:
     facts_file = file.with_suffix(".json")
     facts = read_json(facts_file) if facts_file.is_file() else {}
     if not file.is_file() or not _is_whole(file, facts.get("sha256", ""), file.stat().st_mtime_ns):
-        facts = _write(_load(path)[name], file)
+        facts = _write(_load(path)[name], file, f"{_match(path)['base']}#{name}")
         write_json(facts_file, facts)
     labels = {column: tuple(words) for column, words in facts["labels"].items()}
-    return Split(file, labels, tuple(facts["unlabelled"]))
+    return Split(file, labels, tuple(facts["unlabelled"]), facts["left_out"])
 
 
 @functools.lru_cache(maxsize=64)
@@ -147,7 +168,7 @@ def _is_whole(file: Path, digest: str, modified: int) -> bool:
 
 
 def usable_splits(path: str, target: str) -> tuple[str, ...]:
-    """Returns the splits of a dataset that names none, without those that have no classes.
+    """Returns the splits of a task in a dataset that names none, without those without classes.
 
     Args:
       path: of the dataset; one that names a split has no others.
@@ -160,7 +181,9 @@ def usable_splits(path: str, target: str) -> tuple[str, ...]:
         return ()
     column = _column(target)
     return tuple(
-        name for name in split_names(path) if column not in split_of(path, name).unlabelled
+        name
+        for name in _SPLITS
+        if name in split_names(path) and column not in split_of(path, name).unlabelled
     )
 
 
@@ -248,6 +271,16 @@ def _cache_folder(path: str) -> Path:
 
 def _load(path: str) -> Mapping[str, Any]:
     """Opens a dataset with all its splits, and writes their names to the cache."""
+    folder, base = _cache_folder(path), _match(path)["base"]
+    splits = _opened(base, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / _CATALOGUE, {"source": base, "splits": list(splits)})
+    return splits
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(path: str, folder: Path) -> Mapping[str, Any]:
+    """Opens a dataset as it is now, which the name of its folder in the cache tells."""
     library = extras.import_module("datasets", "hf", path)
     match = _match(path)
     base = match["base"]
@@ -260,21 +293,21 @@ def _load(path: str) -> Mapping[str, Any]:
             loaded = library.load_from_disk(base)
         else:
             # Its own cache takes files that have changed for those that they were.
-            loaded = library.load_dataset(base, cache_dir=str(_cache_folder(path) / "loaded"))
+            loaded = library.load_dataset(base, cache_dir=str(folder / "loaded"))
     except Exception as error:  # those of `datasets` share no narrower base
         raise ValueError(
             f"cannot load {path}: {' '.join(str(error).split())} Check the name, the configuration "
             f"and the files; a dataset of the hub is written {FORM}."
         ) from error
-    splits = {"train": loaded} if isinstance(loaded, library.Dataset) else dict(loaded)
-    folder = _cache_folder(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / _CATALOGUE, {"source": base, "splits": list(splits)})
-    return splits
+    return {"train": loaded} if isinstance(loaded, library.Dataset) else dict(loaded)
 
 
-def _write(dataset: Any, file: Path) -> dict[str, Any]:
-    """Writes a split as JSON lines, only columns of texts, numbers and classes."""
+def _write(dataset: Any, file: Path, source: str) -> dict[str, Any]:
+    """Writes a split as JSON lines, only columns of texts, numbers and classes.
+
+    Raises:
+      ValueError: the number of a class is beyond their names.
+    """
     names = {
         column: list(feature.names)
         for column, feature in dataset.features.items()
@@ -289,12 +322,19 @@ def _write(dataset: Any, file: Path) -> dict[str, Any]:
     ]
     without = dict.fromkeys(names, True)
     with replacing(file) as unfinished, open(unfinished, "w", encoding="utf-8") as lines:
-        for row in dataset.select_columns(kept):
+        for place, row in enumerate(dataset.select_columns(kept)):
             for column, words in names.items():
                 number = row[column]
+                if number is not None and number >= len(words):
+                    raise ValueError(
+                        f"{source}, row {place}: {column!r} is the class {number}, and there are "
+                        f"{len(words)}, from 0."
+                    )
                 # The hub's mark of a row without a class is -1.
                 row[column] = words[number] if number is not None and number >= 0 else None
                 without[column] &= row[column] is None
             lines.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
     unlabelled = [column for column, empty in without.items() if empty]
-    return {"sha256": file_digest(file), "labels": names, "unlabelled": unlabelled}
+    left_out = {c: str(feature) for c, feature in dataset.features.items() if c not in kept}
+    facts = {"labels": names, "unlabelled": unlabelled, "left_out": left_out}
+    return {"sha256": file_digest(file), **facts}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spjax.data.tasks import file_task, registry
-from spjax.data.tasks.file_task import FileTask
+from spjax.data.tasks import file_task, hub_datasets, registry
+from spjax.data.tasks.file_task import SPLITS, FileTask
 from spjax.data.tasks.info import TaskInfo
 
 SPLIT = "test"  # the only one of these tasks
@@ -58,12 +59,39 @@ def note(path: str, info: TaskInfo, trained: TaskInfo | None) -> str:
             f"{owner} does not say how rows of {path} are to be read; they are read with "
             f"{_described(file_task.settings(info))}"
         )
-    if info.version == trained.version or file_task.reads(trained.source, path):
+    if info.version == trained.version or is_of(path, trained.source):
         return (
             f"{path} is a file of the prompt's own task, and all of its rows are scored, those of "
             "training among them; without --task only held-out rows are"
         )
     return ""
+
+
+def is_of(path: str, source: str) -> bool:
+    """Returns whether a file is one of a task's; of a dataset, whether it is the training split.
+
+    Args:
+      path: of the file or dataset, however it is spelled.
+      source: of the task, which has a training file.
+
+    Raises:
+      ValueError: the hub cannot be asked for the dataset.
+    """
+    places = [_place(file_task.split_path(name)[0]) for name in file_task.paths(source)]
+    if not hub_datasets.is_source(path):
+        return _place(path) in places
+    trained = places[0]
+    return _place(path) in (f"{trained}#{SPLITS[0]}", trained if "#" in trained else "")
+
+
+def _place(path: str) -> str:
+    """Returns the one way to write a path; of a dataset on the hub, with its commit."""
+    if path.startswith(hub_datasets.PREFIX):
+        return hub_datasets.pin(path)
+    folder, mark, split = path.rpartition("#")
+    if mark and hub_datasets.is_source(path):
+        return f"{os.path.abspath(os.path.expanduser(folder))}#{split}"
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _described(settings: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ class WandB(Tracker):
             reinit="create_new",
             settings=wandb.Settings(console="off"),
         )
+        self._exit_code = 1  # W&B shows such a run as failed
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Logs values; W&B itself ignores steps before its last one."""
@@ -42,7 +43,8 @@ class WandB(Tracker):
     def finish(self, status: str) -> None:
         """Writes the status to the summary."""
         self._run.summary["status"] = status
+        self._exit_code = 0 if status == "finished" else 1
 
     def close(self) -> None:
         """Uploads what is left, or leaves it on the disk for `wandb sync`."""
-        self._run.finish()
+        self._run.finish(exit_code=self._exit_code)

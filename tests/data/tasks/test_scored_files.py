@@ -48,7 +48,10 @@ def test_a_sentinel_stays_with_the_prompt(tmp_path):
 PLAIN = [{"input": f"a {i} dog", "target": f"{i}"} for i in range(100)]
 
 
-def test_the_own_file_is_told(trained, tmp_path):
+def test_the_own_file_is_told(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (str(tmp_path / "own.jsonl"), "own.jsonl", "../" + f"{tmp_path.name}/own.jsonl"):
+        assert scored_files.is_of(path, trained.source)
     for path in (str(tmp_path / "own.jsonl"), write(tmp_path / "copy.jsonl", ROWS)):
         info = scored_files.task(path, trained)
         assert info.sizes == (100,)
