@@ -280,6 +280,8 @@ class Law:
         if self.offset:  # least squares of relative errors, which is linear
             ratio = np.exp(self.known(cells))
             designs = np.stack([ratio, np.ones_like(ratio)], axis=1) / tokens_RC[..., None]
+            if np.isnan(designs).any():  # of replicates of a single draw
+                return np.full((len(designs), 2), np.nan)
             return np.stack([np.linalg.lstsq(x, np.ones(len(x)))[0] for x in designs])
         targets_RC = np.log(tokens_RC) - self.known(cells)
         return np.linalg.lstsq(self._design(cells), targets_RC.T)[0].T
@@ -302,13 +304,14 @@ def _log(column: str) -> Callable[[pd.DataFrame], np.ndarray]:
 
 _K, _B, _D, _N = map(_log, ("items", "bits", "width", "model_parameters"))
 MAIN = Law("c K / D", lambda cells: _K(cells) - _D(cells))
+OFFSET = Law("c K / D + b", MAIN.known, offset=True)
 EXPONENTS = Law("c K^a / D^b", lambda cells: 0 * _K(cells), (_K, lambda cells: -_D(cells)))
 LAWS = (
     MAIN,
     Law("c B / D", lambda cells: _B(cells) - _D(cells)),
     Law("c K", _K),
     Law("c K / N", lambda cells: _K(cells) - _N(cells)),
-    Law("c K / D + b", MAIN.known, offset=True),
+    OFFSET,
     Law("c K / D^b", _K, (lambda cells: -_D(cells),)),
     Law("c K / N^b", _K, (lambda cells: -_N(cells),)),
     Law("c K^a / D", lambda cells: -_D(cells), (_K,)),
@@ -332,6 +335,7 @@ class Fits:
         interval.
       noise: the part of that error that the needs themselves have from the draws, as a factor.
       exponents: a and b of "c K^a / D^b" from all cells, each with its interval.
+      offset: c and b of "c K / D + b", likewise.
       fitted: number of cells that laws were fitted to.
       held_out: likewise of those predicted.
       censored: cells whose need lies outside of the amounts tried, which no law is fitted to.
@@ -347,6 +351,7 @@ class Fits:
     prediction: tuple[float, float, float]
     noise: float
     exponents: Mapping[str, tuple[float, float, float]]
+    offset: Mapping[str, tuple[float, float, float]]
     fitted: int
     held_out: int
     censored: int
@@ -399,7 +404,11 @@ def _fits(
     table = pd.DataFrame(rows)
     drawn_RC, point = replicates_RC / widths, tokens_C[None]
     noise_RC = np.log(drawn_RC[:, unseen] / tokens_C[unseen])
-    exponents = EXPONENTS.fit(cells, drawn_RC)
+
+    def free(law: Law, names: Mapping[str, int]) -> dict[str, tuple[float, float, float]]:
+        values, drawn = law.fit(cells, point)[0], law.fit(cells, drawn_RC)
+        return {name: _interval(values[i], drawn[:, i], confidence) for name, i in names.items()}
+
     return Fits(
         form=name,
         steps=steps,
@@ -412,10 +421,8 @@ def _fits(
         ),
         noise=float(_factor(noise_RC.ravel())),
         prediction=_interval(held_out(MAIN, point)[0], held_out(MAIN, drawn_RC), confidence),
-        exponents={
-            x: _interval(EXPONENTS.fit(cells, point)[0, i], exponents[:, i], confidence)
-            for i, x in ((1, "a"), (2, "b"))
-        },
+        exponents=free(EXPONENTS, {"a": 1, "b": 2}),
+        offset=free(OFFSET, {"c": 0, "b": 1}),
         fitted=int((~unseen).sum()),
         held_out=int(unseen.sum()),
         censored=censored,

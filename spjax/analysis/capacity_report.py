@@ -318,7 +318,9 @@ def _law(fit: Fits) -> str:
     text = (
         f"c of {capacity.MAIN.text}, from all cells: {_shown(fit.constant, 1)} trained numbers for "
         f"each item. Free exponents: a = {a}, b = {b}. It predicts the other models and K within a "
-        f"factor of {_shown(fit.prediction)}; the draws alone make a factor of {fit.noise:.2f}."
+        f"factor of {_shown(fit.prediction)}; the draws alone make a factor of {fit.noise:.2f}. "
+        f"With soft tokens added that no item needs, {capacity.OFFSET.text}: "
+        f"c = {_shown(fit.offset['c'], 1)}, b = {_shown(fit.offset['b'])}."
     )
     lines += ["", text]
     return "\n".join(lines) + "\n"

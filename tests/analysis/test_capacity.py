@@ -53,6 +53,19 @@ def test_law_of_items_over_width_is_chosen_and_predicts():
     assert verdicts == ["holds", "holds", "holds", "not measured"]
 
 
+def test_soft_tokens_that_no_item_needs_are_found():
+    """Runs that need a token more than the law says, of which the fit without sees a low power."""
+    more = results(noise=0.02)
+    more["prompt_length"] += 1
+    width = more["model"].map(WIDTHS)
+    for column in ("trainable_parameters", "stored_parameters"):
+        more[column] = more["prompt_length"] * width
+    (fit,) = capacity.fits(capacity.needs(more))
+    assert fit.offset["b"][0] == pytest.approx(1, abs=0.25)
+    assert fit.offset["c"][0] == pytest.approx(NUMBERS, rel=0.1)
+    assert fit.exponents["a"][0] < 0.9 and "c K / D + b: c = " in capacity_report.markdown(more)
+
+
 def test_need_that_does_not_fall_with_width_contradicts():
     judged = capacity_report.judge(capacity.needs(results(numbers=0.5, width_power=0.0)))
     by_width = judged[1]
