@@ -14,8 +14,10 @@ import pytest
 from spjax.checkpoints.weights import convert, weights
 from spjax.data.tasks import file_task, hub_datasets, registry, scored_files
 from spjax.data.tasks.file_task import FileTask
-from spjax.models import T5Config
+from spjax.injection import Soft, join
+from spjax.models import T5, T5Config
 from spjax.models.t5 import weight_shapes
+from spjax.types import Batch
 from tests import local_hub
 
 pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
@@ -311,3 +313,56 @@ def test_a_dataset_of_the_hub_and_a_prompt_pushed_to_it(hub, reviews, run, tmp_p
     assert '"examples": 20' in scored.stdout
     local = spjax(run, "eval", str(tmp_path / "run"), "--split=validation")
     assert json.loads(scored.stdout)["score"] == json.loads(local.stdout)["score"]
+
+
+PEFT = """
+import sys, warnings
+import numpy as np, torch, transformers
+warnings.simplefilter("ignore")
+from peft import AutoPeftModelForSeq2SeqLM, PeftModel
+frozen = transformers.T5ForConditionalGeneration.from_pretrained("org/frozen")
+ids = torch.tensor([[5, 6, 7, 1], [8, 1, 0, 0]])
+batch = {"input_ids": ids, "attention_mask": (ids > 0).long(), "labels": torch.tensor([[9], [10]])}
+model = PeftModel.from_pretrained(frozen, "me/prompt")
+auto = AutoPeftModelForSeq2SeqLM.from_pretrained("me/prompt")
+with torch.no_grad():
+    logits = {
+        "peft": model.eval()(**batch).logits.numpy(),
+        "auto": auto.eval()(**batch).logits.numpy(),
+        "frozen": frozen.eval()(**batch).logits.numpy(),
+    }
+table = model.prompt_encoder["default"].embedding.weight.detach().numpy()
+np.savez(sys.argv[1], table=table, **logits)
+"""
+
+
+def test_a_pushed_prompt_is_an_adapter_of_peft(hub, folder, run, tmp_path):
+    """The hub gives PEFT the prompt, and the name of the frozen model; the logits are spjax's."""
+    for package in ("torch", "transformers", "peft"):
+        pytest.importorskip(package, reason="the extra torch is not installed")
+    hub.add_folder("models", "org/frozen", folder[0])
+    rows = np.random.default_rng(0).normal(size=(3, CONFIG.emb_dim)).astype(np.float32)
+    np.save(tmp_path / "p.npy", 3 * rows)
+    push = ("push", str(tmp_path / "p.npy"), "hf://me/prompt", "--base_model=org/frozen")
+    spjax(run, *push)
+    run("-c", PEFT, str(tmp_path / "theirs.npz"))
+    theirs = np.load(tmp_path / "theirs.npz")
+    np.testing.assert_array_equal(theirs["table"], 3 * rows)
+    np.testing.assert_array_equal(theirs["peft"], theirs["auto"])
+    assert np.abs(theirs["peft"] - theirs["frozen"]).max() > 0.01
+    base = weights.load("auto", str(folder[0]))
+    ids = np.array([[5, 6, 7, 1], [8, 1, 0, 0]])
+    front = np.ones((2, 3), int)
+    segments, slots = (ids > 0).astype(int), np.full_like(ids, -1)
+    parts = (
+        np.hstack([front, ids]),
+        np.hstack([front * np.arange(3), slots]),
+        np.hstack([front, segments]),
+        np.array([[9], [10]]),
+        np.ones((2, 1)),
+        np.zeros((2, 1)),
+        np.zeros((2, 1)),
+    )
+    batch = Batch(*(np.asarray(part, np.int32) for part in parts))
+    ours = jax.jit(T5(CONFIG).apply)({"params": base}, batch, join([Soft(3 * rows[None])]))
+    np.testing.assert_allclose(ours, theirs["peft"], atol=1e-4)
