@@ -366,3 +366,22 @@ def test_a_pushed_prompt_is_an_adapter_of_peft(hub, folder, run, tmp_path):
     batch = Batch(*(np.asarray(part, np.int32) for part in parts))
     ours = jax.jit(T5(CONFIG).apply)({"params": base}, batch, join([Soft(3 * rows[None])]))
     np.testing.assert_allclose(ours, theirs["peft"], atol=1e-4)
+
+
+def test_a_dataset_of_the_hub_is_streamed_into_a_corpus(hub, run, tmp_path):
+    pytest.importorskip("datasets", reason="the extra hf is not installed")
+    files = {
+        f"data/train-{number:05d}-of-00002.jsonl": b"".join(
+            json.dumps({"text": f"bird {number} {row}"}).encode() + b"\n" for row in range(20)
+        )
+        for number in range(2)
+    }
+    commit = hub.add("datasets", "org/birds", files)
+    corpus = "--corpus=birds=hf://datasets/org/birds"
+    built = ("cache", corpus, "--vocabulary=byt5", "--num_workers=1")
+    assert "40 documents, 340 tokens in 2 shards" in spjax(run, *built).stdout
+    (manifest,) = (tmp_path / "cache" / "corpora").glob("birds-train-*/corpus.json")
+    source = json.loads(manifest.read_text())["key"]["source"]
+    assert source == f"hf:hf://datasets/org/birds@{commit}"
+    assert "Nothing to do" in spjax(run, *built).stdout
+    assert not list((tmp_path / "hf").rglob("*.arrow"))  # streamed, not downloaded
