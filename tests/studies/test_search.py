@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import os
 import random
@@ -18,7 +19,7 @@ from spjax import config
 from spjax.analysis import rates, statistics, trials
 from spjax.api import studies
 from spjax.files import write_text
-from spjax.studies import plan, search
+from spjax.studies import plan, runner, search
 from spjax.studies.search import Draws, Scored, Search
 from spjax.studies.study import Arm, Study
 from spjax.training.gang import gang_key
@@ -246,6 +247,20 @@ def test_killed_sweeps_and_other_workers_give_the_same_table(tmp_path):
     assert "| 2 pruned | - |" in shown and shown.count("**trial=") == 1
     assert set(rates.chosen(results)["settings"]) == {best["settings"]}
     assert "Nothing to do: 40 runs finished" in finish(start(tmp_path, "killed"))
+
+
+@pytest.mark.slow
+def test_python_trains_all_rounds(tmp_path, monkeypatch):
+    path = tmp_path / "study.gin"
+    path.write_text(f"FILES = {FILES}\n{STUDY}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(runner, "prepare_data", lambda specs: None)
+    sweep = functools.partial(runner.sweep, train="tests.studies.fake_search:train")
+    monkeypatch.setattr(runner, "sweep", sweep)
+    few = {"Search.trials": 4, "Search.batch": 2}
+    result = studies.sweep(path, few, output_dir=tmp_path / "out", workers=1)
+    assert result.finished == 8 and "P = 100" in result.report
+    assert len(result.results) == 8
 
 
 def test_a_study_from_gin_is_stored_with_its_search(tmp_path):
