@@ -34,4 +34,4 @@ def test_needs_of_two_models_that_differ_or_agree():
 def test_studies_that_do_not_fit_are_refused(capsys):
     with pytest.raises(SystemExit):
         effective_items.main([SCALING, ASSOCIATIONS])
-    assert "no run has a score on a task of a prompt's capacity" in capsys.readouterr().err
+    assert "the results lack the columns" in capsys.readouterr().err
