@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spjax.analysis import capacity, joined, statistics
+from spjax.analysis import capacity, capacity_laws, joined, statistics
 from spjax.analysis.figures import _style
 from spjax.files import write_text
 
@@ -32,7 +32,7 @@ def constant_of(folder: Path) -> float:
     Raises:
       ValueError: the study has too few cells for one.
     """
-    fitted = capacity.fits(capacity.needs(statistics.load(folder)))
+    fitted = capacity_laws.fits(capacity.needs(statistics.load(folder)))
     of_associations = [fit for fit in fitted if fit.form == "associations"]
     if not of_associations:
         raise ValueError(f"{folder} has too few cells of associations to fit a law to.")
