@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,8 @@ def judge(of_study: Needs) -> list[Verdict]:
     fitted = [x for x in capacity_laws.fits(of_study, confidence) if x.form == "associations"]
     last = {fit.ladder: fit for fit in sorted(fitted, key=lambda fit: fit.steps)}
     verdicts = []
-    for name, fit in sorted(last.items()) or [("", None)]:
+    ladders: list[tuple[str, Fits | None]] = [*sorted(last.items())]
+    for name, fit in ladders or [("", None)]:
         of_ladder = f" ({name} models)" if len(last) > 1 else ""
         verdicts += [
             dataclasses.replace(each, statement=each.statement + of_ladder)
@@ -298,7 +300,7 @@ def _methods(of_study: Needs) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _method(row: object) -> str:
+def _method(row: Any) -> str:
     """Returns the method of a row of `Needs.table`, and how it starts or which variant it is."""
     return " ".join(filter(None, (row.method, row.init)))
 
