@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,7 @@ def _row(plan: KindPlan) -> dict[str, Any]:
     row: dict[str, Any] = {"model": model, "method": method, "prompt_length": lengths}
     row |= {"runs": len(plan.kind.specs), "fits": plan.chosen is not None}
     row["as_configured"] = plan.chosen is not None and plan.chosen is plan.configured
+    row["evaluation_tokens"] = plan.kind.evaluated[0] if plan.kind.evaluated else math.nan
     fit = plan.shown
     if fit is None:
         return row

@@ -50,11 +50,11 @@ def scancel(*flags):
 
 def test_the_driver_may_leave_and_a_cancelled_job_is_submitted_again(tmp_path, executor, table):
     outcome = executor_battery.sweep(tmp_path, specs(8), executor(wait=False, workers=2))
-    assert outcome.left == 8 and not outcome.failed
+    assert len(outcome.left) == 8 and not outcome.failed
     report = runner.report(outcome, specs(8), tmp_path)
     assert "8 runs wait or are trained without this process" in report
     again = executor_battery.sweep(tmp_path, specs(8), executor(wait=False))
-    assert again.left == 8 - again.finished  # the same jobs: none was submitted twice
+    assert len(again.left) == 8 - again.finished  # the same jobs: none was submitted twice
     assert len(list(tmp_path.glob("jobs/*"))) == 1
     wait_for(lambda: list(tmp_path.glob("runs/*/result.json")))
     scancel("--state=PENDING")
