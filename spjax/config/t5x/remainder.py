@@ -7,12 +7,12 @@ them. Values that the network of T5 fixes must be those.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, TRANSLATED, Draft
 from spjax.config.t5x.gin_files import Bindings, Key, Reference, short
-from spjax.config.t5x.launch_scripts import literal
+from spjax.config.t5x.launch_scripts import Launch, literal
 
 _NETWORK = "the network is T5's in spjax too"
 _START = "frozen weights come from the checkpoint"
@@ -168,12 +168,15 @@ _FLAGS = {
 }
 
 
-def add_flags(draft: Draft, flags: Mapping[str, str], others: Iterable[str]) -> None:
-    """Takes over flags of T5X that are not gin's, and notes words that may be more flags."""
-    for word in others:
+def add_flags(draft: Draft, launch: Launch) -> None:
+    """Takes over flags of T5X that are not gin's, and notes what may be or set more flags."""
+    for command in launch.unread:
+        text = "may set variables, and is not read; set them in the environment of this command"
+        draft.note(DIFFERS, literal(command).strip("'\""), text)
+    for word in launch.others:
         text = "may be more flags, which the script gets from elsewhere; give them to this command"
         draft.note(DIFFERS, literal(word).strip("'\""), text)
-    for name, value in flags.items():
+    for name, value in launch.flags.items():
         if name == "tfds_data_dir":
             draft.environment["TFDS_DATA_DIR"] = value
             draft.note(TRANSLATED, f"--{name}", f"TFDS_DATA_DIR={literal(value)}")
