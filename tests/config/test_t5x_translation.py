@@ -4,8 +4,9 @@ import pytest
 
 from spjax import config
 from spjax.cli import main
-from spjax.config.t5x import translation
-from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, TRANSLATED
+from spjax.config.t5x import remainder, translation
+from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, TRANSLATED, Draft
+from spjax.config.t5x.gin_files import Bindings
 
 PROMPTS = "prompt_tuning/configs"
 MODEL = f"{PROMPTS}/models/t5_1_1_base_prompt.gin"
@@ -159,17 +160,29 @@ def test_bindings_that_have_a_counterpart(tmp_path, binding, setting, value):
 
 
 @pytest.mark.parametrize(
-    "binding", ["EVAL_STEPS=5", "USE_CACHED_TASKS=True", "MIXTURE_OR_TASK_MODULE='some.tasks'"]
+    "binding, text",
+    [
+        ("EVAL_STEPS=5", "train.eval_steps -> T5X's loss"),
+        ("USE_CACHED_TASKS=False", "train/utils.DatasetConfig.use_cached -> spjax tokenizes"),
+        ("MIXTURE_OR_TASK_MODULE='some.tasks'", "train/utils.DatasetConfig.module -> spjax has"),
+        ("SCALE=2.0", "initializers.variance_scaling.scale -> frozen weights come from"),
+        ("OTHER=2.0", "OTHER -> nothing refers to it, in the published files neither"),
+    ],
 )
-def test_bindings_that_are_not_needed_change_nothing(binding):
-    files = (MODEL, RUN)
-    extra = ["train/utils.DatasetConfig.module=%MIXTURE_OR_TASK_MODULE"]
-    extra += ["train/utils.DatasetConfig.use_cached=%USE_CACHED_TASKS"]
-    extra += ["train_script.train.eval_steps=%EVAL_STEPS", "EVAL_STEPS=1", "USE_CACHED_TASKS=None"]
-    extra += ["MIXTURE_OR_TASK_MODULE=None"]
-    usual = translated(files, extra)
-    draft = translated(files, [*extra, binding])
+def test_bindings_that_are_not_needed_change_nothing(binding, text):
+    usual, draft = translated(), translated(more=[binding])
     assert (draft.settings, texts(draft, DIFFERS)) == (usual.settings, [])
+    assert text in "\n".join(texts(draft, NOT_NEEDED))
+
+
+def test_what_nothing_refers_to_is_not_needed():
+    draft = Draft(Bindings(), "train")
+    for text in ("OTHER=2.0", "prompt_tuning.train.layers.PromptEncoder.other=3"):
+        draft.bindings.add_flag(text)
+    remainder.add_remainder(draft)
+    calls = "layers.PromptEncoder.other -> nothing calls it, in T5X neither"
+    refers = "OTHER -> nothing refers to it, in T5X neither"
+    assert (texts(draft, NOT_NEEDED), texts(draft, DIFFERS)) == ([calls, refers], [])
 
 
 FLAX = "flaxformer.components"
@@ -199,6 +212,10 @@ FLAX = "flaxformer.components"
             "another value than spjax's: the step is",
         ),
         (f"{FLAX}.dense.MlpBlock.intermediate_dropout_rate=0.3", "holds everywhere"),
+        ("ACTIVATION_DTYPE='float32'", "another value than spjax's: bfloat16"),
+        ("DROPOUT_FACTORY=@some.Dropout", "another value than spjax's"),
+        ("prompt_tuning.train.layers.PromptEncoder.other=3", "not known to `spjax translate`"),
+        ("prompt_tuning.other.Thing.x=3", "not known to `spjax translate`"),
     ],
 )
 def test_what_changes_the_numbers_is_named(binding, reason):

@@ -24,7 +24,7 @@ _NETWORKS = (
     "t5x.examples.t5.network.Transformer",
 )
 _SENTENCEPIECE = "seqio.SentencePieceVocabulary"
-_SHAPE = {
+SHAPE = {
     "num_heads": "NUM_HEADS",
     "num_encoder_layers": "NUM_ENCODER_LAYERS",
     "num_decoder_layers": "NUM_DECODER_LAYERS",
@@ -107,7 +107,7 @@ def set_model(draft: Draft, script: str, checkpoint: str) -> tuple[str, str]:
     model_class(bindings, script)
     shape = {
         field: bindings.get(NETWORK, field, "", None) or bindings.macro(macro)
-        for field, macro in _SHAPE.items()
+        for field, macro in SHAPE.items()
     }
     activations = tuple(bindings.get(NETWORK, "mlp_activations", "", ("gelu", "linear")))
     tied = bindings.get(NETWORK, "logits_via_embedding", "", False)
@@ -118,7 +118,7 @@ def set_model(draft: Draft, script: str, checkpoint: str) -> tuple[str, str]:
             size = name
     path = str(bindings.get(_SENTENCEPIECE, "sentencepiece_model_file", "", ""))
     own = "" if not path or _T5_VOCABULARY.search(path) else path
-    label = ", ".join(_SHAPE.values())
+    label = ", ".join(SHAPE.values())
     if size == "auto":
         draft.note(NOT_NEEDED, label, f"the shape is read from {checkpoint}")
     if not own and path:

@@ -10,8 +10,9 @@ import fnmatch
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from spjax.config.t5x import published
 from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, TRANSLATED, Draft
-from spjax.config.t5x.gin_files import Bindings, Key, Reference, short
+from spjax.config.t5x.gin_files import Bindings, Key, Macro, Reference, short
 from spjax.config.t5x.launch_scripts import Launch, literal
 
 _NETWORK = "the network is T5's in spjax too"
@@ -196,10 +197,11 @@ def add_remainder(draft: Draft) -> None:
         kind, text = _judge(bindings, key, called, draft.program)
         shown = str(key) if kind == NOT_NEEDED else f"{key} = {_shown(bindings, key)}"
         draft.note(kind, shown, text)
+    whose = "the published files" if bindings.standing_in else "T5X"
     macros = bindings.macros_of([key for key in bindings.values if key.parameter])
     for key in left:
         if not key.parameter and key not in macros:
-            draft.note(NOT_NEEDED, str(key), "nothing refers to it, in T5X neither")
+            draft.note(NOT_NEEDED, str(key), f"nothing refers to it, in {whose} neither")
 
 
 def _shown(bindings: Bindings, key: Key) -> str:
@@ -207,7 +209,8 @@ def _shown(bindings: Bindings, key: Key) -> str:
         value = bindings.resolved(bindings.values[key], str(key))
     except ValueError:
         return str(bindings.values[key])
-    return str(value) if isinstance(value, Reference) else literal(value)
+    macro = f"{bindings.values[key]} = " if isinstance(bindings.values[key], Macro) else ""
+    return macro + (str(value) if isinstance(value, Reference) else literal(value))
 
 
 def _judge(
@@ -216,7 +219,8 @@ def _judge(
     if key in bindings.hidden:
         return NOT_NEEDED, f"{bindings.hidden[key]} stands in its place"
     by_reference = any(fnmatch.fnmatchcase(key.name, name) for name in _ONLY_BY_REFERENCE)
-    if by_reference and not _is_called(key, called):
+    known = not bindings.standing_in or key.name in published.NAMES  # with all that calls it
+    if by_reference and known and not _is_called(key, called):
         return NOT_NEEDED, "nothing calls it, in T5X neither"
     name = f"{key.name}.{key.parameter}"
     if program != "train" and any(fnmatch.fnmatchcase(name, x) for x in _OF_TRAINING):
