@@ -252,7 +252,7 @@ START = "adafactor.Adafactor.step_offset"
         ({"TRAIN_STEPS": "%gin.REQUIRED"}, "TRAIN_STEPS has no value"),
         ({"TRAIN_STEPS": "%TRAIN_STEPS"}, "a macro is a part of its own value"),
         ({"TASK_FEATURE_LENGTHS": "{'text': 9}"}, "give a dict with 'inputs' and 'targets'"),
-        ({"PROMPT_LENGTH": "@some.length()"}, "PROMPT_LENGTH is.*give a number"),
+        ({"PROMPT_LENGTH": "@some.length()"}, "PROMPT_LENGTH is @some.*, which T5X computes"),
         ({"BATCH_SIZE": "@some.size()"}, "BATCH_SIZE is @some.size.., which T5X computes"),
         ({"PROMPT_REGEX": "['.*']"}, "training the parameters that match .* has no counterpart"),
         ({"OPTIMIZER": "@t5x.optimizers.adamw()"}, "the optimizer optimizers.adamw has no count"),
