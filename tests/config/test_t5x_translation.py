@@ -237,6 +237,8 @@ def test_values_that_are_missing_are_listed():
 
 
 START = "adafactor.Adafactor.step_offset"
+RATE = "utils.create_learning_rate_scheduler"
+STAIRS = "'constant * decay_every'"
 
 
 @pytest.mark.parametrize(
@@ -262,6 +264,10 @@ START = "adafactor.Adafactor.step_offset"
         ({"ARCHITECTURE": "@x.Decoder()"}, "the network x.Decoder has no counterpart"),
         ({START: "1_200_000"}, "beyond the step 1100000"),
         ({"utils.create_learning_rate_scheduler.factors": "'rsqrt_decay'"}, "factor rsqrt_decay"),
+        ({f"{RATE}.factors": "'constant * constant'"}, "the factors constant.*more than once"),
+        ({f"{RATE}.factors": STAIRS, f"{RATE}.decay_factor": "2.0"}, "decay_factor = 2.0 has no"),
+        ({f"{RATE}.factors": STAIRS, f"{RATE}.decay_factor": "0"}, "decay_factor = 0 has no"),
+        ({f"{RATE}.factors": STAIRS, f"{RATE}.steps_per_decay": "0"}, "steps_per_decay is 0"),
         ({"MODEL_DIR": "'/tmp'", "Z_LOSS": "oh no!"}, "the value 'oh no!' of Z_LOSS"),
     ],
 )  # fmt: skip
@@ -279,9 +285,11 @@ def test_normalizers_of_microbatches():
 
 
 def test_the_schedule_counts_from_the_pre_trained_step():
-    name = "utils.create_learning_rate_scheduler"
+    name = RATE
     stairs = f"{name}.factors='constant * linear_warmup * decay_every'"
     more = [stairs, f"{name}.warmup_steps=10", f"{name}.steps_per_decay=550_000"]
+    draft = translated(more=[*more, f"{name}.decay_factor=1"])
+    assert "the rate stays as it is" in "\n".join(texts(draft, NOT_NEEDED))
     draft = translated(more=[*more, f"{name}.decay_factor=0.5"])
     assert draft.settings["LEARNING_RATE"] == pytest.approx(0.3 / 4)
     assert draft.settings["Adafactor.steps_per_decay"] == 550_000

@@ -300,7 +300,7 @@ def _set_rate(draft: Draft, start: int) -> None:
         factor = get("decay_factor", 0.5, kinds.number)
         period = get("steps_per_decay", 20000, lambda name, value: kinds.whole(name, value, 1))
         rate *= factor ** (before // period)
-        if before % period:
+        if before % period and factor != 1:
             text = f"the stairs begin {before % period:,} steps earlier than with spjax"
             draft.note(DIFFERS, f"{short_name}.steps_per_decay = {period}", text)
     draft.set("LEARNING_RATE", rate, f"{short_name}.base_learning_rate")
@@ -313,9 +313,19 @@ def _set_rate(draft: Draft, start: int) -> None:
         over = "linear_warmup" in factors
         text = f"over at the checkpoint's step, {start:,}" if over else "not among the factors"
         draft.note(NOT_NEEDED, f"{short_name}.warmup_steps", text)
+    if factor > 1 or factor <= 0:
+        raise refuse(f"{short_name}.decay_factor = {factor}", "its stairs go down, by a factor.")
     if period and factor < 1:
         draft.set("Adafactor.decay_factor", factor, f"{short_name}.decay_factor")
         draft.set("Adafactor.steps_per_decay", period, f"{short_name}.steps_per_decay")
+    elif period:
+        draft.note(
+            NOT_NEEDED, f"{short_name}.decay_factor", "a factor of 1: the rate stays as it is"
+        )
+    if len(set(factors)) < len(factors):
+        raise refuse(
+            f"the factors {' * '.join(factors)}", "it has each of them, not more than once."
+        )
     unknown = [x for x in factors if x not in ("constant", "linear_warmup", "decay_every")]
     for name in unknown:
         raise refuse(
