@@ -316,8 +316,9 @@ def translate_scoring(draft: Draft) -> None:
     checkpoint = kinds.text("CHECKPOINT_PATH", required(bindings, RESTORE, "path"))
     model = model_settings.model_class(bindings, script)
     size, vocabulary = model_settings.set_model(draft, script, checkpoint)
-    task = required(bindings, DATASET, "mixture_or_task_name")
-    lengths = bindings.get(DATASET, "task_feature_lengths", "", None)
+    scope = _data_scope(draft, script, "dataset_cfg")
+    task = required(bindings, DATASET, "mixture_or_task_name", scope)
+    lengths = bindings.get(DATASET, "task_feature_lengths", scope, None)
     rows = list(draft.rows)
     settings = _prompt_settings(draft, model, vocabulary)
     draft.settings = {}  # the file of a prompt has its length and start
@@ -334,13 +335,13 @@ def translate_scoring(draft: Draft) -> None:
         name = "SPIECE_MODEL" if "://" in vocabulary else vocabulary
         draft.flag("vocabulary", name, "SentencePieceVocabulary.sentencepiece_model_file")
     if draft.program == "eval":
-        _set_scored_task(draft, task, vocabulary)
+        _set_scored_task(draft, task, vocabulary, scope)
     if lengths is not None:
         lengths = kinds.lengths("TASK_FEATURE_LENGTHS", lengths)
         draft.flag("input_length", lengths["inputs"], "TASK_FEATURE_LENGTHS")
         draft.flag("target_length", lengths["targets"], "TASK_FEATURE_LENGTHS")
     name = "DatasetConfig.batch_size"
-    size = kinds.whole(name, bindings.get(DATASET, "batch_size", "", 32), 1)
+    size = kinds.whole(name, bindings.get(DATASET, "batch_size", scope, 32), 1)
     draft.flag("batch_size", size, name)
     beams = model_settings.set_decoding(draft, model)
     if beams is not None:
@@ -373,11 +374,13 @@ def _prompt_settings(draft: Draft, model: str, vocabulary: str) -> dict[str, Any
     return draft.settings
 
 
-def _set_scored_task(draft: Draft, task: Any, vocabulary: str) -> None:
+def _set_scored_task(draft: Draft, task: Any, vocabulary: str, scope: str) -> None:
     name = model_settings.spjax_task(task, vocabulary)
     draft.flag("task", name, "MIXTURE_OR_TASK_NAME")
-    split = draft.bindings.get(DATASET, "split", "", "test")
-    if split in ("validation", "test"):
+    split = draft.bindings.get(DATASET, "split", scope, "test")
+    if split in ("train", "validation", "test"):
         draft.flag("split", split, "DatasetConfig.split")
     else:
-        draft.note(DIFFERS, f"DatasetConfig.split = {split!r}", "--split is validation or test")
+        draft.note(
+            DIFFERS, f"DatasetConfig.split = {split!r}", "--split is train, validation or test"
+        )
