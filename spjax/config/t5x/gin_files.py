@@ -103,7 +103,7 @@ class Bindings:
             self._open.pop()
             return
         if str(name) not in published.FILES:
-            looked = ", ".join(map(str, folders))
+            looked = ", ".join([f"{Path.cwd()} (the working folder)", *map(str, folders)])
             raise ValueError(
                 f"the gin file {str(name)!r} was not found in {looked}; add the folder of the "
                 "checkout that has it with --gin_search_paths."
