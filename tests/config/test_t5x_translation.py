@@ -458,6 +458,31 @@ def test_the_command(tmp_path, capsys):
     assert config.load_with_folder("Run", [output], ["MODEL_DIR=/tmp/x"])[0].steps == 300
 
 
+def test_no_input_of_the_command_is_overwritten(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "mine.gin"
+    lines = [f"{name} = {value}\n" for name, value in FLAGS.items()]
+    own.write_text(f"include {MODEL!r}\ninclude {RUN!r}\n{''.join(lines)}")
+    outer = tmp_path / "outer.gin"
+    outer.write_text("include 'mine.gin'\n")
+    (tmp_path / "link.gin").symlink_to(own)
+    path = script(tmp_path)
+    before = [file.read_text() for file in (own, outer, path)]
+    for name, output in (
+        ("mine.gin", "mine.gin"),
+        ("mine.gin", f"../{tmp_path.name}/mine.gin"),
+        ("mine.gin", "link.gin"),
+        ("link.gin", str(own)),
+        ("outer.gin", "mine.gin"),
+        ("launch.sh", "launch.sh"),
+    ):
+        assert main.main(["translate", name, f"--output={output}"]) == 2
+        assert f"--output={output} would overwrite" in capsys.readouterr().err
+    assert [file.read_text() for file in (own, outer, path)] == before
+    for _ in range(2):  # an earlier translation may be
+        assert main.main(["translate", "mine.gin", "--output=out.gin"]) == 0
+
+
 def test_the_command_has_no_gin_file_for_evaluations(tmp_path, capsys):
     flags = ["--gin.PROMPT_FILE=/tmp/p.npy", "--gin.CHECKPOINT_PATH=/tmp/checkpoint_5"]
     flags += ["--gin.MIXTURE_OR_TASK_NAME=glue_rte_v002", "--gin.EVAL_OUTPUT_DIR=/tmp/x"]
