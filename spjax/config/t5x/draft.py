@@ -83,8 +83,9 @@ class Draft:
         self.rows.append(Row(TRANSLATED, binding, f"--{name}={shown}"))
 
     def note(self, kind: str, binding: str, text: str) -> None:
-        """Adds a line of the table."""
-        self.rows.append(Row(kind, binding, text))
+        """Adds a line of the table, once."""
+        if (row := Row(kind, binding, text)) not in self.rows:
+            self.rows.append(row)
 
     @property
     def differs(self) -> bool:

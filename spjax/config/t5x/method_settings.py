@@ -8,7 +8,7 @@ from typing import Any
 from spjax.config.t5x import kinds
 from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, Call, Draft
 from spjax.config.t5x.gin_files import Bindings, Reference, short
-from spjax.config.t5x.model_settings import WAYWARD, name_of, refuse, required
+from spjax.config.t5x.model_settings import RESTORE, WAYWARD, name_of, refuse, required
 from spjax.methods.base import UNKNOWN
 from spjax.vocabularies.vocabulary import load_vocabulary
 
@@ -22,6 +22,7 @@ _WAYWARD_MODULE = "prompt_tuning.extended.train.wayward"
 _TRAINED = {(".*/prompt/.*",): "prompt_tuning", (".*/ia3_scaling.*",): "ia3"}
 _NO_CLIPPING = 1_000_000_000  # an update's root mean square never gets there
 _NEVER = 1_000_000_000  # no dimension is as large
+_TABLE = "token_embedder/embedding"
 _SAMPLED = "from_sample_of_embeddings"
 
 
@@ -162,11 +163,18 @@ def _check_table(draft: Draft, name: str, scope: str) -> None:
         loader = draft.bindings.get(owner, "embeddings", scope, None)
         if not isinstance(loader, Reference):
             continue
-        inner = loader.scope or scope
-        for parameter in ("checkpoint_path", "variable_path", "path"):
-            draft.bindings.get(loader.name, parameter, inner, None)
+        inner, text = loader.scope or scope, "embeddings are those of the frozen model"
+        known = {
+            "checkpoint_path": (None, draft.bindings.get(RESTORE, "path", "", None)),
+            "variable_path": (None, _TABLE, f"target/{_TABLE}"),
+        }
+        for parameter, same in known.items():
+            value = draft.bindings.get(loader.name, parameter, inner, None)
+            if value not in same:
+                draft.note(DIFFERS, f"{short(loader.name)}.{parameter} = {value!r}", text)
+        draft.bindings.get(loader.name, "path", inner, None)
         file = "EMBEDDING_FILE" if loader.name.endswith("np_load") else "prompts.t5x_load"
-        draft.note(NOT_NEEDED, file, "embeddings are those of the frozen model")
+        draft.note(NOT_NEEDED, file, text)
 
 
 def _set_population(draft: Draft, owner: str, scope: str) -> None:
@@ -213,8 +221,9 @@ def _wayward(draft: Draft, model: str) -> str:
     start = required(bindings, discrete, "init", "prompt_init")
     text = _text_of(draft, name_of(start, "wayward.execute_initializer.init"), "prompt_init")
     encoder = f"{_WAYWARD_MODULE}.encode_string"
-    for parameter in ("s", "vocab"):
-        bindings.get(encoder, parameter, "", None)
+    bindings.get(encoder, "vocab", "", None)
+    if (counted := bindings.get(encoder, "s", "", text)) != text:
+        raise refuse(f"wayward.encode_string.s = {counted!r}", f"the prompt's text is {text!r}.")
     if bindings.get(encoder, "format_values", "", None) is not None:
         raise refuse("VERBALIZERS", "write the words into TASK_STRING.")
     draft.set("Run.waywardness", Call("@Waywardness()"), "MODEL")

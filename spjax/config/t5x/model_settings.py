@@ -122,6 +122,9 @@ def set_model(draft: Draft, script: str, checkpoint: str) -> tuple[str, str]:
     path = kinds.text(name, bindings.get(_SENTENCEPIECE, name, "", ""))
     own = "" if not path or _T5_VOCABULARY.search(path) else path
     label = ", ".join(SHAPE.values())
+    if activations not in (("gelu", "linear"), ("relu",)):
+        name = f"T5Config.mlp_activations = {activations}"
+        draft.note(DIFFERS, name, "T5's are ('gelu', 'linear') or ('relu',)")
     if size == "auto":
         draft.note(NOT_NEEDED, label, f"the shape is read from {checkpoint}")
     if not own and path:

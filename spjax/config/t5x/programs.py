@@ -336,6 +336,9 @@ def translate_scoring(draft: Draft) -> None:
         draft.flag("vocabulary", name, "SentencePieceVocabulary.sentencepiece_model_file")
     if draft.program == "eval":
         _set_scored_task(draft, task, vocabulary, scope)
+        examples = bindings.get("seqio.Evaluator", "num_examples", "", None)
+        if examples:
+            draft.note(DIFFERS, f"EVALUATOR_NUM_EXAMPLES = {examples}", "all examples are scored")
     if lengths is not None:
         lengths = kinds.lengths("TASK_FEATURE_LENGTHS", lengths)
         draft.flag("input_length", lengths["inputs"], "TASK_FEATURE_LENGTHS")

@@ -87,7 +87,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("*infer.mode", _is("predict"), "`spjax predict` answers"),
     ("*infer.checkpoint_period", _any, "answers are written as they come"),
     ("*infer.*shard*", _any, "one process answers all"),
-    ("*CheckpointConfig.restore", _any, "the frozen weights"),
+    ("*CheckpointConfig.restore", _refers("utils.RestoreCheckpointConfig"), "the frozen weights"),
     ("*CheckpointConfig.save", _any, _SAVED),
     ("*SaveCheckpointConfig.*", _any, _SAVED),
     ("prompt_tuning.train.utils.Checkpointer.*", _any, _SAVED),
