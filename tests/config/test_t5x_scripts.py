@@ -5,7 +5,9 @@ import subprocess
 
 import pytest
 
-from spjax.config.t5x import launch_scripts
+from spjax.config.t5x import launch_scripts, remainder
+from spjax.config.t5x.draft import Draft
+from spjax.config.t5x.gin_files import Bindings
 
 LAUNCH = "python3 -m t5x.train --gin.DROPOUT_RATE=${D} --gin.BATCH_SIZE=8"
 
@@ -111,6 +113,15 @@ def test_what_a_script_may_not_assign_is_not_known(tmp_path, text, monkeypatch):
 )
 def test_what_changes_around_a_launch_is_not_known(tmp_path, text):
     assert launch_scripts.unset_variables(read(tmp_path, text).bindings[0]) in ("D", "1")
+
+
+def test_what_the_script_exports_to_jax_stays_in_the_command(tmp_path):
+    text = f"export XLA_FLAGS=--xla_x MINE=3\nTF_A=1\nX=7\nCUDA_VISIBLE_DEVICES=$X A=1 {LAUNCH}"
+    launch = read(tmp_path, "D=0.1\n" + text)
+    assert launch.environment == {"XLA_FLAGS": "--xla_x", "CUDA_VISIBLE_DEVICES": "7"}
+    draft = Draft(Bindings(), "train")
+    remainder.add_flags(draft, launch)
+    assert draft.command("x.gin").startswith("CUDA_VISIBLE_DEVICES=7 XLA_FLAGS=--xla_x spjax train")
 
 
 def test_other_texts_that_set_variables_are_named(tmp_path):

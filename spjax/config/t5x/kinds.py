@@ -31,7 +31,7 @@ def number(name: str, value: Any, least: float = 0.0, most: float = math.inf) ->
     """
     given(name, value)
     validation.number(name, value, least, most)
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def flag(name: str, value: Any) -> bool:

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from spjax.config.t5x.shell import OPEN, Command, Reader, expand, unknown
+from spjax.config.t5x.shell import ASSIGNMENT, OPEN, Command, Reader, expand, unknown
 from spjax.files import reason
 
 _T5X = re.compile(r"(?:^|[/}])t5x[./](train|eval|infer)(?:\.py)?$")
 _OTHER_TEXT = ("source", ".", "eval")  # commands of a text that is not the script's own
+_ENVIRONMENT = re.compile(r"(?:JAX|XLA|TF|TFDS|LIBTPU|CUDA|NVIDIA)_\w+$")  # counts in spjax too
 _REDIRECTION = re.compile(r"(?:\d*|&)(?:<<<|<>|<|>>|>\||>&|>)")
 
 
@@ -28,6 +29,7 @@ class Launch:
       search_paths: of `--gin_search_paths`; those with unknown variables are left out.
       flags: all other flags by name.
       others: words that are no flags, such as variables that hold more flags.
+      environment: variables of JAX and TFDS that the script exports or sets for it.
       unread: commands before it that may set variables by a text of elsewhere, such as `source`.
     """
 
@@ -37,6 +39,7 @@ class Launch:
     search_paths: tuple[str, ...] = ()
     flags: Mapping[str, str] = dataclasses.field(default_factory=dict)
     others: tuple[str, ...] = ()
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unread: tuple[str, ...] = ()
 
 
@@ -134,7 +137,17 @@ def read(path: Path, folders: list[Path]) -> Launch:
     earlier = [expanded(x) for x in commands[: commands.index(launches[0])]]
     others = [x for x in earlier if x[0] in _OTHER_TEXT and not x[-1].endswith("activate")]
     launch = _launch(expanded(launches[0], later))
-    return dataclasses.replace(launch, unread=tuple(map(" ".join, others)))
+    variables = launches[0].variables
+    environment = {name: variables[name] for name in reader.exported & variables.keys()}
+    for word in expanded(launches[0], later):
+        if not (match := ASSIGNMENT.fullmatch(word)):
+            break
+        environment[match[1]] = match[3]
+    return dataclasses.replace(
+        launch,
+        environment={x: y for x, y in sorted(environment.items()) if _ENVIRONMENT.match(x)},
+        unread=tuple(map(" ".join, others)),
+    )
 
 
 def _launch(words: list[str]) -> Launch:
@@ -143,8 +156,9 @@ def _launch(words: list[str]) -> Launch:
     others: list[str] = []
     target = False
     for word in words[start + 1 :]:
-        if target or (redirection := _REDIRECTION.match(word)):
-            target = not target and redirection.end() == len(word)
+        redirection = _REDIRECTION.match(word)
+        if target or redirection:
+            target = not target and redirection is not None and redirection[0] == word
         elif word.startswith("--"):
             name, _, value = word.removeprefix("--").partition("=")
             flags.append((name, value))

@@ -344,8 +344,8 @@ def translate_scoring(draft: Draft) -> None:
         draft.flag("input_length", lengths["inputs"], "TASK_FEATURE_LENGTHS")
         draft.flag("target_length", lengths["targets"], "TASK_FEATURE_LENGTHS")
     name = "DatasetConfig.batch_size"
-    size = kinds.whole(name, bindings.get(DATASET, "batch_size", scope, 32), 1)
-    draft.flag("batch_size", size, name)
+    batch = kinds.whole(name, bindings.get(DATASET, "batch_size", scope, 32), 1)
+    draft.flag("batch_size", batch, name)
     beams = model_settings.set_decoding(draft, model)
     if beams is not None:
         draft.flag("decoding", "beam", "decode_fn")

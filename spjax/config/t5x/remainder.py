@@ -174,6 +174,9 @@ def add_flags(draft: Draft, launch: Launch) -> None:
     for command in launch.unread:
         text = "may set variables, and is not read; set them in the environment of this command"
         draft.note(DIFFERS, literal(command).strip("'\""), text)
+    for name, value in launch.environment.items():
+        draft.environment[name] = value
+        draft.note(TRANSLATED, name, f"{name}={literal(value)}")
     for word in launch.others:
         text = "may be more flags, which the script gets from elsewhere; give them to this command"
         draft.note(DIFFERS, literal(word).strip("'\""), text)

@@ -19,7 +19,7 @@ LITERALS = {"$": "\ue000", "`": "\ue001"}  # marks of those that the shell leave
 OPEN = {"$": "\ue002", "`": "\ue003"}  # marks of those that only a shell can replace
 ARRAY = "\ue004"  # mark of the parenthesis that opens `NAME=(...)`
 
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
+ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
 _DECLARE = ("export", "local", "declare", "readonly", "typeset")
 _SETS = ("read", "unset", "getopts", "let", "mapfile", "readarray", "printf")
 _FIND_MODULE = re.compile(r"find_module\s+(\w+)\s*$")
@@ -155,12 +155,14 @@ class Reader:
       environment: values of variables, which count where the script has no certain one.
       module: the folder of a Python package, None if it is not known.
       assigned: names in the order of their assignments.
+      exported: names that commands get as their environment.
     """
 
     def __init__(self, environment: Mapping[str, str], module: Callable[[str], str | None]) -> None:
         self.environment = dict(environment)
         self.module = module
         self.assigned: list[str] = []
+        self.exported: set[str] = set()
         self._variables = dict(environment)
         self._blocks: list[_Block] = []
 
@@ -268,7 +270,9 @@ class Reader:
                         self._forget(match[0])
             return True
         texts = words[1:] if first in _DECLARE else words
-        matches = [_ASSIGNMENT.fullmatch(text) for text in texts]
+        if first == "export":
+            self.exported |= {text.partition("=")[0].rstrip("+") for text in texts}
+        matches = [ASSIGNMENT.fullmatch(text) for text in texts]
         if first not in _DECLARE and not all(matches):
             return False
         for match in matches:
