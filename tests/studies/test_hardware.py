@@ -232,6 +232,29 @@ def test_a_study_that_does_not_fit_is_told_from_python(in_process, tmp_path):
     assert small.fits and small.table["device_hours"].sum() == pytest.approx(seconds / 3600)
 
 
+def test_a_crash_of_the_compiler_leaves_the_model(monkeypatch, tmp_path):
+    """Of the kind that it has crashed for alone; of GPUs there is no compiler to do without."""
+    asked = []
+
+    def run(function, requests, purpose, variables):
+        asked.append(requests[0][0]["compiled"])
+        if requests[0][0]["compiled"]:
+            raise RuntimeError("the process that plans runs was ended by SIGSEGV:\n@ 0x7f46")
+        return [json.loads(json.dumps(kinds.fits(x))) for x in requests]
+
+    monkeypatch.setattr(api, "subprocesses", SimpleNamespace(run=run))
+    monkeypatch.setattr(api.tpu_compiler, "check_installed", lambda: None)
+    plan = spjax.plan(STUDY, "v5e:2x2", {"SIZES": ["pocket_50k"], "SEEDS": [0]})
+    assert asked == [True, False] * len(plan.kinds) and plan.fits
+    assert not plan.table["compiled"].any()
+    assert (
+        "libtpu has crashed while it compiled (the process that plans runs was ended by SIGSEGV)"
+        in (plan.text)
+    )
+    with pytest.raises(RuntimeError, match="SIGSEGV"):
+        spjax.plan(STUDY, "gpu:h100:2", {"SIZES": ["pocket_50k"], "SEEDS": [0]})
+
+
 def test_uncut_evaluations_are_covered_when_their_texts_are_known(
     in_process, tmp_path, monkeypatch, capsys
 ):

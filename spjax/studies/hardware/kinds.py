@@ -90,9 +90,17 @@ def _positions(spec: RunSpec) -> tuple[int, int]:
     return spec.run.method.prompt_length + lengths["inputs"], lengths["targets"]
 
 
-def request(kind: Kind, topology: str, gang_width: int) -> dict[str, Any]:
-    """Returns what `fits` needs to know of a kind of run, as JSON can hold it."""
+def request(kind: Kind, topology: str, gang_width: int, compiled: bool = True) -> dict[str, Any]:
+    """Returns what `fits` needs to know of a kind of run, as JSON can hold it.
+
+    Args:
+      kind: of run.
+      topology: name of the devices.
+      gang_width: as of `Study`.
+      compiled: whether to compile for TPUs; their memory is modeled otherwise.
+    """
     return {
+        "compiled": compiled,
         "text": kind.specs[0].text,
         "topology": topology,
         "gang": kind.gang,
@@ -117,7 +125,8 @@ def fits(requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     if not requests:
         return []
     topology = topologies.parse(requests[0]["topology"])
-    compiler = tpu_compiler.Compiler(topology) if topology.chip.platform == "tpu" else None
+    compiles = topology.chip.platform == "tpu" and requests[0]["compiled"]
+    compiler = tpu_compiler.Compiler(topology) if compiles else None
     with platforms.compiling_for(topology.chip.platform):
         return [_fit(request, topology, compiler) for request in requests]
 

@@ -32,6 +32,7 @@ class KindPlan:
       chosen: the setting to use, None where nothing fits.
       devices_needed: so many devices of the kind would do, in the model; 0 where that is not known.
       is_cpu: whether the devices are cores of a CPU.
+      crash: how the compiler has crashed, after which memory is modeled; "" if it has not.
     """
 
     kind: Kind
@@ -39,6 +40,7 @@ class KindPlan:
     chosen: Fit | None
     devices_needed: int = 0
     is_cpu: bool = False
+    crash: str = ""
 
     @property
     def shown(self) -> Fit | None:
@@ -174,6 +176,17 @@ def _uncovered(plans: Sequence[KindPlan]) -> str:
     )
 
 
+def _crashed(plan: KindPlan) -> str:
+    """Returns a note where the compiler has crashed, "" elsewhere."""
+    if not plan.crash:
+        return ""
+    name = " ".join(filter(None, plan.kind.label[:2]))
+    return (
+        f"{name}: libtpu has crashed while it compiled ({plan.crash}), so that memory is modeled, "
+        "and whether it compiles there is not known; another release of jax[tpu] may do."
+    )
+
+
 def _gb(fit: Fit) -> str:
     return f"{fit.memory.total / 1e9:.1f} GB"
 
@@ -210,6 +223,7 @@ def summary(plans: Sequence[KindPlan], topology: Topology) -> str:
 
 def text(plans: Sequence[KindPlan], topology: Topology) -> str:
     """Returns table, advice and summary."""
-    changes = [line for plan in plans if (line := advice(plan, topology))]
+    lines = [line for plan in plans for line in (advice(plan, topology), _crashed(plan))]
+    changes = list(filter(None, lines))
     parts = (table(plans), "\n".join(changes), _uncovered(plans), summary(plans, topology))
     return "\n\n".join(filter(None, parts))
