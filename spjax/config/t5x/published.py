@@ -108,6 +108,11 @@ def _runs() -> dict[str, _File]:
             {f"{_RATE}.base_learning_rate": "3e-3"},
         ),
     }
+    return files | _scoring_runs(lengths)
+
+
+def _scoring_runs(lengths: str) -> dict[str, _File]:
+    files: dict[str, _File] = {}
     for name, script, output in (("eval", "evaluate", "EVAL"), ("infer", "infer", "INFER")):
         bindings = {
             "MIXTURE_OR_TASK_NAME": "%gin.REQUIRED",
