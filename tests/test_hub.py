@@ -76,7 +76,11 @@ def digest(run, url, code=0):
 def test_safetensors_of_a_revision(hub, folder, run):
     hub.add("models", "org/plain", {"config.json": b"{}"})
     hub.add_folder("models", "org/plain", folder[0], "v1")
-    assert digest(run, "hf://org/plain@v1").stdout.strip() == folder[1]
+    done = digest(run, "hf://org/plain@v1")
+    assert done.stdout.strip() == folder[1]
+    commit = hub.add_folder("models", "org/plain", folder[0], "v1")
+    assert f"hf://org/plain@v1 is now hf://org/plain@{commit}" in done.stderr
+    assert not digest(run, f"hf://org/plain@{commit}").stderr
     lost = digest(run, "hf://org/plain@v2", code=1).stderr
     assert "cannot fetch hf://org/plain@v2" in lost and "Check name, revision" in lost
 

@@ -53,6 +53,8 @@ until [ "$(state)" = ACTIVE ]; do
 done
 
 sources="$(mktemp -d)/spjax.tar.gz"
+git -C "$clone" diff --quiet HEAD ||
+  echo "note: changes that are not committed stay behind" >&2
 git -C "$clone" archive --format=tar.gz --output="$sources" HEAD
 gcloud compute tpus tpu-vm scp "$sources" "$NAME": "${where[@]}" --worker=all
 on_all "sudo apt-get update -q && sudo apt-get install -qy nfs-common python3-venv &&
