@@ -73,8 +73,9 @@ class Slurm(Executor):
         super().__post_init__()
         if self.nodes != 1:
             raise ValueError(
-                f"Slurm.nodes is {self.nodes}: a run that spans several machines is not supported. "
-                "Use 1, with several GPUs of one machine (Slurm.gpus) where the model needs them."
+                f"Slurm.nodes is {self.nodes}: a run that spans several machines is not supported "
+                "in a sweep. Use 1, with several GPUs of one machine (Slurm.gpus) where the model "
+                "needs them, or train single runs with scripts/launch/slurm_train.sbatch."
             )
         self._minutes = _minutes(self.time)
         self._jobs: dict[int, _Job] = {}
