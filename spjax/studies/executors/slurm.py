@@ -73,8 +73,9 @@ class Slurm(Executor):
         super().__post_init__()
         if self.nodes != 1:
             raise ValueError(
-                f"Slurm.nodes is {self.nodes}: a run that spans several machines is not supported. "
-                "Use 1, with several GPUs of one machine (Slurm.gpus) where the model needs them."
+                f"Slurm.nodes is {self.nodes}: a run that spans several machines is not supported "
+                "in a sweep. Use 1, with several GPUs of one machine (Slurm.gpus) where the model "
+                "needs them, or train single runs with scripts/launch/slurm_train.sbatch."
             )
         self._minutes = _minutes(self.time)
         self._jobs: dict[int, _Job] = {}
@@ -94,7 +95,7 @@ class Slurm(Executor):
 
         self._submitit = extras.import_module("submitit", "slurm", "the executor slurm")
         self._site, self._folder = site, site.folder.absolute() / "jobs"
-        _settle_proposed(self._folder)
+        _withdraw_proposed(self._folder)  # before the queue, in which those that have begun are
         queue = _queue()
         earlier = sorted(self._folder.glob(f"*/{_GANGS}"))
         jobs = [_Job(path.parent, i) for path in earlier for i in range(len(_read_gangs(path)))]
@@ -221,7 +222,7 @@ class Slurm(Executor):
         """Submits a job array whose name is in the study's folder before it is in the queue.
 
         This process may end before it knows whether the array is in the queue. So its gangs are
-        proposed first: the array, or a later call that does not see it, renames the file, and who
+        proposed first. A job of the array that begins, or the next call, renames the file, and who
         comes second does nothing.
         """
         folder = self._folder / uuid.uuid4().hex[:12]
@@ -273,20 +274,15 @@ def _accept(folder: Path) -> bool:
     return (folder / _GANGS).exists()
 
 
-def _settle_proposed(jobs: Path) -> None:
-    """Accepts or withdraws the job arrays whose driver ended while it submitted them.
+def _withdraw_proposed(jobs: Path) -> None:
+    """Withdraws the job arrays whose driver ended while it submitted them, unless they have begun.
 
-    `sbatch` may still be under way. An array that is not in the queue now and has not begun is
-    withdrawn: its jobs end at once, and its gangs are submitted in another one.
+    `sbatch` may still be under way, and without their driver such jobs may lack files. Those that
+    come to the queue end without training, and their gangs are submitted in another array.
     """
-    proposed = [path.parent for path in sorted(jobs.glob(f"*/{_PROPOSED}"))]
-    arrays = {name.rpartition("_")[0] for name in _queue()} if proposed else set()
-    for folder in proposed:
-        if _NAME + folder.name in arrays:
-            _accept(folder)
-        else:
-            with contextlib.suppress(FileNotFoundError):  # it has begun
-                os.rename(folder / _PROPOSED, folder / _WITHDRAWN)
+    for path in sorted(jobs.glob(f"*/{_PROPOSED}")):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, path.with_name(_WITHDRAWN))
 
 
 class _Job:
