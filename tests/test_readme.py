@@ -41,6 +41,8 @@ def test_command(command, monkeypatch, capsys, tmp_path, checkpoint):
     monkeypatch.chdir(tmp_path)  # gin files are found in the clone all the same
     rows = [{"input": f"a film of {i} hours", "target": "negative"} for i in range(100)]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if "pocket/search.gin" in " ".join(command) or "Search." in " ".join(command):
+        pytest.importorskip("optuna", reason="the extra optuna is not installed")
     if command[0] == "sweep":
         for study in re.findall(r"--reuse=(\S+)", " ".join(command)):
             (tmp_path / study / "runs").mkdir(parents=True)

@@ -11,19 +11,28 @@ import pandas as pd
 
 CHOICE = ["arm", "method", "prompt_length", "init", "settings", "model", "model_parameters"]
 _RATE, _VALIDATION = "learning_rate", "validation_score"
+SEARCHED = ["arm", "method", "model", "model_parameters"]  # each has one best trial
+TRIAL_COLUMNS = [*SEARCHED, "settings"]
 
 
 def chosen(results: pd.DataFrame) -> pd.DataFrame:
     """Returns the runs at the chosen rates, with a column `rates`: the number compared.
 
+    Of the trials of a search the best is left.
+
     Args:
       results: the rows of results.csv, with clean types (`statistics.checked`).
 
     Raises:
-      ValueError: an arm has several rates, and no run of them has a validation score.
+      ValueError: an arm has several rates or trials, and no run of them has a validation score.
     """
     if not {_RATE, _VALIDATION} <= set(results.columns):
         return results
+    if (trials := of_trials(results)).any():
+        tried = compared_trials(results[trials])
+        demand_choice(tried, SEARCHED, "settings")
+        best_one = pd.MultiIndex.from_frame(tried.loc[tried["chosen"], TRIAL_COLUMNS])
+        results = results[~trials | pd.MultiIndex.from_frame(results[TRIAL_COLUMNS]).isin(best_one)]
     means = compared(results)
     keys = [*CHOICE, _RATE]
     demand_choice(means, CHOICE, _RATE)
@@ -45,15 +54,32 @@ def compared(results: pd.DataFrame) -> pd.DataFrame:
     return means.assign(chosen=best(means, CHOICE), rates=rates)
 
 
+def of_trials(results: pd.DataFrame) -> pd.Series:
+    """Returns whether each row is of a trial of a search (`spjax.studies.search`)."""
+    return results["settings"].str.startswith("trial=")
+
+
+def compared_trials(results: pd.DataFrame) -> pd.DataFrame:
+    """Returns a row for each trial: mean scores in percent, runs, and whether it is the best.
+
+    Args:
+      results: rows of trials alone.
+    """
+    means = averaged(results, TRIAL_COLUMNS)
+    return means.assign(chosen=best(means, SEARCHED))
+
+
 def averaged(results: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Returns mean scores of the runs that are equal in some columns, and how many they are.
 
     The column `runs` counts all of them, `validated` those with a validation score. A run that
-    diverged before it was scored has the score 0.
+    diverged before it was scored has the score 0, and one that a search pruned counts as not
+    validated, so that its setting cannot be chosen.
     """
     scores = results[_VALIDATION].mask(
         results[_VALIDATION].isna() & (results["status"] == "diverged"), 0.0
     )
+    scores = scores.mask(results["status"] == "pruned")
     groups = results.assign(**{_VALIDATION: scores}).groupby(list(columns), dropna=False)
     means = groups[[_VALIDATION, "test_score"]].mean()
     counts = {"runs": groups.size(), "validated": groups[_VALIDATION].count()}

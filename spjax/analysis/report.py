@@ -24,6 +24,7 @@ from spjax.analysis import (
     statistics,
     tables,
     transfer,
+    trials,
 )
 from spjax.analysis.criteria import NOT_MEASURED
 from spjax.files import write_sums, write_text
@@ -126,7 +127,7 @@ def _finish(
     saturated = saturation.markdown(saturation.of_results(results))
     transferred = transfer.markdown(results)
     parts = [tables.markdown(results), transferred, rates.markdown(results)]
-    parts.append(settings.markdown(results))
+    parts += [settings.markdown(results), trials.markdown(results)]
     noted = [f"Note: {note}\n" for note in notes]
     with writing(folder):
         _write(folder / "table.md", title, "\n".join([*filter(None, parts), *noted]))

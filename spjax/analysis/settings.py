@@ -26,7 +26,7 @@ def compared(results: pd.DataFrame) -> pd.DataFrame:
     Raises:
       ValueError: as `rates.chosen`.
     """
-    rows = results[results["settings"] != ""]
+    rows = results[(results["settings"] != "") & ~rates.of_trials(results)]
     if rows.empty:
         return pd.DataFrame()
     if _VALIDATION not in rows.columns:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from spjax import config, hub
 from spjax.api.messages import python_messages
 from spjax.checkpoints import remote
-from spjax.studies import copies, executors, plan, runner
+from spjax.studies import copies, executors, plan, runner, search
 from spjax.studies.executor import Executor
 from spjax.studies.mirror import Mirror, working_folder
 from spjax.studies.plan import RunSpec
@@ -36,6 +36,8 @@ class PlannedStudy:
       executor: that trains it.
       reused: other study folders, whose finished runs are copied where they are the same.
       url: that the folder is mirrored to; "" for none.
+      overrides: texts "NAME = value" for the runs, which those of later rounds of searches get too.
+      search_paths: folders with gin files.
     """
 
     study: Study
@@ -44,11 +46,32 @@ class PlannedStudy:
     executor: Executor
     reused: Sequence[Path] = ()
     url: str = ""
+    overrides: Sequence[str] = ()
+    search_paths: Sequence[str] = ()
 
     def estimate(self) -> str:
         """Returns the runs that are left and their time, as a table."""
         workers = self.executor.expected_workers()
-        return runner.estimate(self.specs, self.folder, workers, self.reused)
+        text = runner.estimate(self.specs, self.folder, workers, self.reused)
+        for arm in self.study.arms:
+            if arm.search:
+                text += (
+                    f" The arm {arm.name!r} draws {arm.search.trials} trials in rounds of "
+                    f"{arm.search.batch}: those of rounds to come are not among these runs."
+                )
+        return text
+
+    def following(self, outcome: Outcome) -> PlannedStudy | None:
+        """Returns the study with the runs that its searches draw next; None if there are none.
+
+        Args:
+          outcome: of `run`. A search does not go on without the scores of all runs it has drawn.
+        """
+        if outcome.stopped or outcome.failed or outcome.left:
+            return None
+        specs = plan.expand(self.study, self.overrides, self.search_paths, self.folder)
+        is_more = {spec.key for spec in specs} > {spec.key for spec in self.specs}
+        return dataclasses.replace(self, specs=specs) if is_more else None
 
     def mirrored(self) -> contextlib.AbstractContextManager[Mirror | None]:
         """Returns a block in which the folder is mirrored to `url`, from its state there.
@@ -61,14 +84,16 @@ class PlannedStudy:
         return Mirror(self.url, self.folder, self.specs).opened()
 
     def run(self, mirror: Mirror | None = None) -> Outcome:
-        """Trains what is not finished, in worker processes.
+        """Trains what is not finished, in worker processes. Later rounds are those of `following`.
 
         Args:
           mirror: of the block that this is called in; the sweep stops when it may not write.
 
         Raises:
-          ValueError: as `runner.sweep`.
+          ValueError: as `runner.sweep`, or another version of Optuna began a search.
         """
+        if any(arm.search for arm in self.study.arms):
+            search.check_version(self.folder)
         return runner.sweep(
             self.study.name,
             self.specs,
@@ -149,7 +174,8 @@ def plan_study(
     chosen = load_executor(executor, gin_files, bindings, search_paths)
     for name in study.figures:
         figures.get(name)
-    specs = plan.expand(study, overrides, search_paths)
+    url, folder = _places(os.fspath(output_dir), os.fspath(working_dir), study.name)
+    specs = plan.expand(study, overrides, search_paths, folder)
     for source in reuse:
         if remote.is_url(os.fspath(source)):
             raise ValueError(
@@ -157,10 +183,9 @@ def plan_study(
             )
         check_folder(Path(source), RUNS)
     sources = [Path(source) for source in reuse]
-    url, folder = _places(os.fspath(output_dir), os.fspath(working_dir), study.name)
     if url:
         _check_executor(executor, chosen, bool(working_dir))
-    return PlannedStudy(study, specs, folder, chosen, sources, url)
+    return PlannedStudy(study, specs, folder, chosen, sources, url, overrides, search_paths)
 
 
 def _places(output_dir: str, working_dir: str, name: str) -> tuple[str, Path]:
@@ -340,11 +365,16 @@ def sweep(
         if workers is not None:
             texts.append(f"{executors.get(executor).__name__}.workers = {workers}")
         planned = plan_study(files, texts, paths, output_dir, reuse, executor, working_dir)
-        with planned.mirrored() as mirror:
-            outcome = planned.run(mirror)
-            text = planned.report(outcome)
-            if outcome.finished and not outcome.stopped:
-                text = finish_study(planned.folder, planned.study)
+        while True:
+            with planned.mirrored() as mirror:
+                outcome = planned.run(mirror)
+                text = planned.report(outcome)
+                following = planned.following(outcome)
+                if outcome.finished and not outcome.stopped and following is None:
+                    text = finish_study(planned.folder, planned.study)
+            if following is None or (mirror and mirror.behind):
+                break
+            planned = following
     if mirror and mirror.behind and not outcome.stopped:
         raise RuntimeError(mirror.behind)
     if outcome.stopped or not outcome.finished and not outcome.left:

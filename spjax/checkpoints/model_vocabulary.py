@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 from spjax.checkpoints import remote
 from spjax.checkpoints.weights import weights
 from spjax.vocabularies import tokenizer_files
-from spjax.vocabularies.vocabulary import SHIPPED, Vocabulary, load_vocabulary
+from spjax.vocabularies.vocabulary import BYT5, NAMES, Vocabulary, load_vocabulary
 
 ADVICE = (
-    "Give its SentencePiece file, or the name of a vocabulary that ships with spjax "
-    f"({', '.join(SHIPPED)}), with --vocabulary=PATH; `spjax train` and `sweep` take "
+    "Give its SentencePiece file or tokenizer.json, or the name of a vocabulary that spjax knows "
+    f"({', '.join(NAMES)}), with --vocabulary=PATH; `spjax train` and `sweep` take "
     "--gin.Run.vocabulary=PATH."
 )
 _MULTIPLE = 128  # T5's embeddings have their number of rows rounded up to a multiple of it
@@ -21,8 +22,9 @@ def of(model: str, checkpoint: str = "") -> str:
     """Returns the name or path of the vocabulary of a model.
 
     That is the `spiece.model` beside the weights, if the tokenizer's other files and the rows of
-    the embedding agree with it; without such files, the shipped vocabulary whose number of ids,
-    rounded up, is the number of rows of the embedding.
+    the embedding agree with it, or else the `tokenizer.json`, or ByT5's where they say so; without
+    such files, the known vocabulary whose number of ids, rounded up, is the number of rows of the
+    embedding.
 
     Args:
       model: name of a size, or "auto".
@@ -35,12 +37,14 @@ def of(model: str, checkpoint: str = "") -> str:
     # A size that is named is not looked up over the network: those of the table have T5's.
     looked_up = model == weights.AUTO or not remote.is_url(checkpoint)
     if not path and looked_up and (names := weights.tokenizer_files(checkpoint)):
-        there = tokenizer_files.describe(weights.folder_of(checkpoint), names)
-        raise ValueError(
-            f"the vocabulary of {checkpoint} cannot be determined: there is no "
-            f"{weights.VOCABULARY} beside the weights but {there}, which spjax does not read. "
-            f"{ADVICE}"
-        )
+        path = _other_file(weights.folder_of(checkpoint), names)
+        if not path:
+            there = tokenizer_files.describe(weights.folder_of(checkpoint), names)
+            raise ValueError(
+                f"the vocabulary of {checkpoint} cannot be determined: there is no "
+                f"{weights.VOCABULARY} beside the weights but {there}, which spjax does not read. "
+                f"{ADVICE}"
+            )
     rows = weights.config_of(model, checkpoint).vocab_size
     if path:
         vocabulary = load_vocabulary(path)
@@ -53,7 +57,7 @@ def of(model: str, checkpoint: str = "") -> str:
                 f"than rounding up explains. {tokenizer_files.STATE_SENTINELS} {ADVICE}"
             )
         return path
-    sizes = {name: load_vocabulary(name).size for name in SHIPPED}
+    sizes = {name: load_vocabulary(name).size for name in NAMES}
     for name, size in sizes.items():
         if _is_rounded(size, rows):
             return name
@@ -61,7 +65,7 @@ def of(model: str, checkpoint: str = "") -> str:
     raise ValueError(
         f"the vocabulary of {checkpoint or model} cannot be determined: there is no "
         f"{weights.VOCABULARY} beside the weights, and {rows:,} rows of the embedding are not the "
-        f"ids of one that ships with spjax ({known}). {ADVICE}"
+        f"ids of one that spjax knows ({known}). {ADVICE}"
     )
 
 
@@ -102,6 +106,15 @@ def check_rows(vocabulary: Vocabulary, rows: int, owner: str) -> None:
     )
 
 
+def _other_file(folder: Path | None, names: list[str]) -> str:
+    """Returns the name or path of a vocabulary without a `spiece.model`, "" if none is known."""
+    if folder is None:
+        return ""
+    if tokenizer_files.is_byt5(folder):
+        return BYT5
+    return str(folder / tokenizer_files.WHOLE) if tokenizer_files.WHOLE in names else ""
+
+
 def _is_rounded(size: int, rows: int) -> bool:
     return size <= rows <= -(-size // _MULTIPLE) * _MULTIPLE
 
@@ -113,8 +126,11 @@ def check_tokenizer(vocabulary: Vocabulary) -> None:
     Raises:
       ValueError: the tokenizer is of another kind, changes the text first, or has other tokens.
     """
+    if str(vocabulary.path) == BYT5:  # there is no other file
+        return
     folder = vocabulary.path.parent
-    problem = tokenizer_files.unsupported_setting(folder)
+    is_whole = vocabulary.path.name == tokenizer_files.WHOLE
+    problem = tokenizer_files.unsupported_setting(folder, is_whole)
     for number, token in tokenizer_files.added_tokens(folder).items():
         piece = vocabulary.piece(number) if 0 <= number < vocabulary.size else None
         if piece != token.removeprefix("▁"):

@@ -23,7 +23,7 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--corpus",
         metavar="NAME[=SOURCE]",
         help="text for `spjax pretrain`: c4, or NAME=FILES (.txt, .jsonl, .gz; patterns too), "
-        "NAME=TFDS/CONFIG:VERSION, NAME=seqio:MODULE:TASK",
+        "NAME=TFDS/CONFIG:VERSION, NAME=hf://datasets/ORG/NAME, NAME=seqio:MODULE:TASK",
     )
     parser.add_argument("--cache_dir", help="SPJAX_CACHE or ~/.cache/spjax by default")
     parser.add_argument("--num_workers", type=int, default=_WORKERS, help="processes")

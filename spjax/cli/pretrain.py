@@ -121,7 +121,7 @@ def _vocabulary_of(recipe: Any) -> str:
     from spjax.checkpoints.weights import weights
 
     name = recipe.vocabulary
-    if not name and weights.vocabulary_of(recipe.checkpoint):
+    if not name and weights.tokenizer_files(recipe.checkpoint):
         name = model_vocabulary.of(weights.AUTO, recipe.checkpoint)
     if not name:
         raise ValueError(

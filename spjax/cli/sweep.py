@@ -126,7 +126,11 @@ def sweep(args: argparse.Namespace) -> int:
             print(f"Runs that are finished at {planned.url} alone are not taken into account.")
         return 0
     with planned.mirrored() as mirror:
-        code = _train(planned, mirror)
+        code, following = _train(planned, mirror)
+    while following and not (mirror and mirror.behind):
+        planned = following
+        with planned.mirrored() as mirror:
+            code, following = _train(planned, mirror)
     if mirror and mirror.behind:
         print(f"spjax: error: {mirror.behind}", file=sys.stderr)
         return code or FAILED
@@ -135,8 +139,14 @@ def sweep(args: argparse.Namespace) -> int:
     return code
 
 
-def _train(planned: studies.PlannedStudy, mirror: Mirror | None) -> int:
-    """Trains and draws a study; returns the exit status."""
+def _train(
+    planned: studies.PlannedStudy, mirror: Mirror | None
+) -> tuple[int, studies.PlannedStudy | None]:
+    """Trains a study, and draws it unless searches go on.
+
+    Returns:
+      The exit status, and the study with the next round of its searches, None if there is none.
+    """
     from spjax.api import studies
     from spjax.studies import runner
 
@@ -145,13 +155,15 @@ def _train(planned: studies.PlannedStudy, mirror: Mirror | None) -> int:
     report = planned.report(outcome)
     if outcome.stopped not in ("", runner.INTERRUPTED):
         print(f"spjax: error: {report}", file=sys.stderr)
-        return FAILED
+        return FAILED, None
     print(report)
+    if (following := planned.following(outcome)) is not None:
+        return 0, following
     if outcome.finished:
         print(studies.finish_study(planned.folder, planned.study))
     if outcome.stopped:
-        return INTERRUPTED
-    return FAILED if outcome.failed else 0
+        return INTERRUPTED, None
+    return FAILED if outcome.failed else 0, None
 
 
 def _positive(text: str) -> int:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from spjax import config, text_tables
-from spjax.studies import cost, run_folder
-from spjax.studies.study import Study
+from spjax.studies import cost, run_folder, search
+from spjax.studies.study import Arm, Study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,23 +59,34 @@ def expand(
     study: Study,
     overrides: Sequence[str] = (),
     search_paths: Sequence[str | Path] = (),
+    folder: Path | None = None,
 ) -> list[RunSpec]:
     """Returns all different runs of a study, in the order of its arms and axes.
+
+    Of an arm with a search these are the runs of the rounds that have been trained in `folder`, and
+    of the next one.
 
     Args:
       study: its arms are parsed one after the other.
       overrides: texts "NAME = value"; each applies to every arm that uses the name.
       search_paths: folders with gin files.
+      folder: the study's folder, which searches go on from; None for their first rounds.
 
     Raises:
-      ValueError: something unknown or unused is bound, or no arm uses an override.
+      ValueError: something unknown or unused is bound, no arm uses an override, or a search cannot
+        be made.
     """
     specs: dict[str, RunSpec] = {}
     left = {config.split_binding(text)[0] for text in overrides}
     known: set[str] = set()
     for arm in study.arms:
         try:
-            table = config.product(arm.gin_files, arm.bindings, arm.axes, overrides, search_paths)
+            if arm.search is None:
+                table = config.product(
+                    arm.gin_files, arm.bindings, arm.axes, overrides, search_paths
+                )
+            else:
+                table = _searched(arm, arm.search, overrides, search_paths, folder)
         except ValueError as error:
             raise ValueError(f"arm {arm.name!r}: {error}") from error
         left &= table.unused
@@ -87,7 +99,8 @@ def expand(
                 arms = (*specs[key].arms, arm.name)
                 specs[key] = dataclasses.replace(specs[key], arms=arms)
         values = dict(zip(reversed(keys), reversed(table.values)))  # the first of equal runs
-        texts = _settings({key: specs[key].labels for key in values}, values)
+        searched = ("trial", *arm.search.space) if arm.search else ()
+        texts = _settings({key: specs[key].labels for key in values}, values, searched)
         for key, text in texts.items():
             settings = {**specs[key].settings, arm.name: text}
             specs[key] = dataclasses.replace(specs[key], settings=settings)
@@ -99,14 +112,58 @@ def expand(
     ]
 
 
+def _searched(
+    arm: Arm,
+    of_arm: search.Search,
+    overrides: Sequence[str],
+    search_paths: Sequence[str | Path],
+    folder: Path | None,
+) -> config.Product:
+    """Returns the runs of a search's rounds, up to the first that is not finished in `folder`."""
+    for name in (config.split_binding(text)[0] for text in overrides):
+        if name in of_arm.space:
+            raise ValueError(
+                f"{name} is searched, so it cannot be set; leave it out, or change Search.space."
+            )
+    draws, tables = search.Draws(of_arm, arm.name), []
+    numbers = itertools.count(1)
+    while trials := draws.ask():
+        scores = []
+        for values, number in zip(trials, numbers):
+            axes = {**{name: [value] for name, value in values.items()}, **arm.axes}
+            table = config.product(arm.gin_files, arm.bindings, axes, overrides, search_paths)
+            runs = tuple(
+                dataclasses.replace(run, stop_below=draws.stop_below(place))
+                for place, run in enumerate(table.runs)
+            )
+            trial = [{"trial": number, **values} for values in table.values]
+            tables.append(dataclasses.replace(table, runs=runs, values=tuple(trial)))
+            if folder is not None:
+                places = [(folder / "runs" / config.run_key(run), run) for run in runs]
+                scores.append([search.scored(x, config.config_str(run)) for x, run in places])
+        known = [[run for run in of_trial if run is not None] for of_trial in scores]
+        if folder is None or known != scores:
+            break
+        draws.tell(known)
+    return config.Product(
+        tuple(run for table in tables for run in table.runs),
+        tuple(values for table in tables for values in table.values),
+        frozenset.intersection(*(table.unused for table in tables)),
+        frozenset.union(*(table.known for table in tables)),
+    )
+
+
 def _settings(
-    labels: Mapping[str, Mapping[str, Any]], values: Mapping[str, Mapping[str, Any]]
+    labels: Mapping[str, Mapping[str, Any]],
+    values: Mapping[str, Mapping[str, Any]],
+    searched: Iterable[str] = (),
 ) -> dict[str, str]:
     """Returns by run key what tells apart the runs of an arm that have equal labels.
 
     Args:
       labels: by key.
       values: of the arm's axes, by key.
+      searched: names of those that tell trials apart, whether they have a label or not.
     """
     alike: dict[tuple[Any, ...], list[str]] = {}
     for key, columns in labels.items():
@@ -116,7 +173,7 @@ def _settings(
         for keys in alike.values()
         for name, value in values[keys[0]].items()
         if any(values[key][name] != value for key in keys)
-    }
+    } | set(searched)
     return {
         key: ", ".join(f"{_last(name)}={of[name]}" for name in of if name in differing)
         for key, of in values.items()

@@ -57,7 +57,7 @@ def _difference(folder: Path) -> str:
     if not (folder / "result.json").is_file() or (folder / run_folder.LONGER).exists():
         return "they are not finished"
     result = run_folder.result(folder)
-    if result is None or result.get("status") != "finished":
+    if result is None or result.get("status") not in ("finished", "pruned"):
         return "they are not finished"
     if result.get("code_sha256") != [code_version.digest()]:
         return "another version of the code has trained them, in whole or in part"

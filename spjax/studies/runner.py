@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spjax.files import write_text
-from spjax.studies import cost, gang_widths, plan, results, reuse, run_folder
+from spjax.studies import cost, gang_widths, plan, results, reuse, run_folder, search
 from spjax.studies.executor import TRAIN, Event, Executor, Site
 from spjax.studies.plan import RunSpec
 from spjax.studies.progress import Progress
@@ -337,11 +337,15 @@ def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
     for key, message in outcome.failed.items():
         labels = " ".join(f"{k}={v}" for k, v in names[key].labels.items())
         lines.append(f"FAILED {key} ({labels}): {message}")
+    pruned = 0
     for spec in specs:
-        result = spec.result(folder)
-        if result and result.get("status") == "diverged":
+        result = spec.result(folder) or {}
+        pruned += result.get("status") == search.PRUNED
+        if result.get("status") == "diverged":
             labels = " ".join(f"{k}={v}" for k, v in spec.labels.items())
             lines.append(f"DIVERGED {spec.key} ({labels}): {result.get('message', '')}")
+    if pruned:
+        lines.append(f"{pruned} of them were pruned by a search (status in results.csv).")
     return "\n".join(lines)
 
 

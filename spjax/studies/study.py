@@ -11,6 +11,9 @@ from typing import Any
 from spjax import config, validation
 from spjax.studies import executors
 from spjax.studies.executor import Executor
+from spjax.studies.search import Search
+
+_OWN = ("", "Study", "Arm", "Search")
 
 
 @config.configurable
@@ -23,12 +26,15 @@ class Arm:
       gin_files: files of a single run, found in the gin search paths.
       axes: values for each varied macro, such as {"MODEL_SIZE": ["pocket_50k"]}.
       bindings: fixed values, by macro or "Configurable.parameter".
+      search: settings that Optuna draws, each trial for all combinations of the axes; None for the
+        axes alone.
     """
 
     name: str
     gin_files: Sequence[str]
     axes: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     bindings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    search: Search | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -40,6 +46,12 @@ class Arm:
             raise ValueError(
                 f"the arm {self.name!r} binds the name ''; use macros such as 'MODEL_SIZE', or "
                 "'Configurable.parameter'."
+            )
+        searched = set(self.search.space if self.search else ())
+        if twice := sorted(searched & {*self.axes, *self.bindings}):
+            raise ValueError(
+                f"the arm {self.name!r} both searches and sets {twice[0]!r}; leave it out of "
+                "Search.space, or out of Arm.axes and Arm.bindings."
             )
 
 
@@ -165,7 +177,7 @@ def load_study(
     """
     of_executors = _register_executors()
     names = {text: config.split_binding(text)[0] for text in overrides}
-    study_names = [text for text, name in names.items() if _owner(name) in ("", "Study", "Arm")]
+    study_names = [text for text, name in names.items() if _owner(name) in _OWN]
     config.parse(gin_files, study_names, search_paths)
     study = config.build("Study")
     left = {name for name in config.unused() if _owner(name) not in of_executors}

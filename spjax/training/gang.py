@@ -26,7 +26,7 @@ _OF_EACH_RUN = frozenset(
         *("task", "method", "seed", "input_length", "target_length", "contents", "waywardness"),
         *("steps", "batch_size", "patience", "eval_period", "checkpoint_period"),
         *("eval_batch_size", "eval_examples", "eval_seed", "eval_truncation", "num_beams"),
-        *("log_period", "trackers"),
+        *("log_period", "trackers", "stop_below"),
     }
 )
 

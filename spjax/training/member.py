@@ -28,7 +28,7 @@ class Member:
       method: the run's, with initial values that follow from the task.
       schedule: when it is evaluated, saved and stopped.
       standing: its progress.
-      status: "running", "finished" or "diverged".
+      status: "running", "finished", "pruned" or "diverged".
       message: explains the status, if there is anything to explain.
       scores: the last validation scores.
       times: wall times since the last checkpoint.
@@ -82,6 +82,14 @@ class Member:
         """Ends the run if its schedule says so."""
         if self.schedule.is_over(self.standing):
             self.status = "finished"
+        elif self.schedule.is_pruned(self.standing):
+            step = self.standing.step
+            self.status = "pruned"
+            self.message = (
+                f"stopped at step {step}: the best validation score was "
+                f"{self.standing.best['score']:.1f}, below the "
+                f"{dict(self.run.stop_below)[step]:.1f} that the search demands there"
+            )
 
     def diverge(self, step: int) -> None:
         """Ends the run at a step whose loss or parameters are not finite."""

@@ -86,6 +86,8 @@ def score(member: Member, answer: Answer, result: dict[str, Any]) -> None:
       answer: gives the texts of the best step for a split.
       result: gets the scores.
     """
+    if member.status == "pruned":  # no table has it among its scores
+        return
     if member.data.final == "test":
         result["test"] = _score_test(member, answer)
     if member.run.eval_examples:

@@ -66,6 +66,8 @@ class Run:
         `stats_period`); 0 for at checkpoints and evaluations only, where there is always one.
       trackers: names of files in `spjax/training/trackers/`, which are told what is logged.
       patience: evaluations without a gain before the run stops early; 0 for never.
+      stop_below: pairs of a step and a score: the run is pruned at the evaluation of that step if
+        its best validation score is below. Filled in by searches (`spjax.studies.search`).
       checkpoint_period: steps between resumable checkpoints; 0 for at every evaluation only.
       seed: of initial values, data order and dropout.
       dropout_rate: of the frozen model while training.
@@ -109,6 +111,7 @@ class Run:
     log_period: int = 100
     trackers: Sequence[str] = ("tensorboard",)
     patience: int = 0
+    stop_below: Sequence[tuple[int, float]] = ()
     checkpoint_period: int = 0
     seed: int = 0
     dropout_rate: float = 0.0
@@ -326,6 +329,7 @@ class Run:
         names |= set() if self.restore_optimizer else {"restore_optimizer"}
         names |= {"eval_truncation"} if self.eval_truncation else set()
         names |= set() if self.num_beams else {"num_beams"}
+        names |= set() if self.stop_below else {"stop_below"}
         return frozenset(names - {"microbatches"} if self.dropout_rate else names)
 
     @property

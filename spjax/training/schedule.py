@@ -85,3 +85,8 @@ class Schedule:
         """Returns whether all steps are made, or too many evaluations have brought no gain."""
         impatient = 0 < self._run.patience <= standing.stale
         return standing.step >= self._run.steps or impatient
+
+    def is_pruned(self, standing: Standing) -> bool:
+        """Returns whether the best score is below what a search demands at this step."""
+        demanded = dict(self._run.stop_below).get(standing.step)
+        return demanded is not None and standing.best.get("score", demanded) < demanded

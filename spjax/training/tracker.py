@@ -59,7 +59,7 @@ class Tracker(abc.ABC):
 
     @abc.abstractmethod
     def finish(self, status: str) -> None:
-        """Marks the run as "finished" or "diverged"."""
+        """Marks the run as "finished", "pruned" or "diverged"."""
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -15,8 +15,10 @@ STATE_SENTINELS = (
     f"How many are appended to the pieces of the file is said by a {CONFIG} beside it: "
     '{"extra_ids": 100}.'
 )
-_ADDED, _WHOLE = "added_tokens.json", "tokenizer.json"
+WHOLE = "tokenizer.json"
+_ADDED, _BYT5 = "added_tokens.json", "ByT5Tokenizer"
 _CLASSES = {"T5Tokenizer", "T5TokenizerFast", "MT5Tokenizer", "MT5TokenizerFast"}
+_ANY_WHOLE = {"PreTrainedTokenizerFast", "TokenizersBackend"}  # what tokenizer.json says
 _SENTINEL = re.compile(r"▁?<extra_id_\d+>")
 
 
@@ -42,13 +44,23 @@ def write_extra_ids(folder: Path, count: int) -> None:
     write_text(folder / CONFIG, json.dumps({"extra_ids": count}) + "\n")
 
 
+def is_byt5(folder: Path) -> bool:
+    """Returns whether a folder says that its tokenizer is ByT5's, which has no other file."""
+    return _read(folder / CONFIG).get("tokenizer_class") == _BYT5
+
+
+def write_byt5(folder: Path) -> None:
+    """Writes to a folder that its tokenizer is ByT5's."""
+    write_text(folder / CONFIG, json.dumps({"tokenizer_class": _BYT5, "extra_ids": 125}) + "\n")
+
+
 def added_tokens(folder: Path) -> dict[int, str]:
     """Returns the tokens, by id, that a tokenizer has beside its SentencePiece pieces.
 
     Raises:
       ValueError: a file cannot be read.
     """
-    whole = _read(folder / _WHOLE).get("added_tokens") or []
+    whole = _read(folder / WHOLE).get("added_tokens") or []
     of_config = _read(folder / CONFIG).get("added_tokens_decoder") or {}
     try:
         tokens = {int(token["id"]): str(token["content"]) for token in whole}
@@ -61,15 +73,22 @@ def added_tokens(folder: Path) -> dict[int, str]:
         ) from error
 
 
-def unsupported_setting(folder: Path) -> str:
-    """Returns the setting of a tokenizer that changes texts before SentencePiece, "" if none does.
+def unsupported_setting(folder: Path, is_whole: bool = False) -> str:
+    """Returns the setting of a tokenizer that changes texts before its file does, "" if none does.
+
+    Args:
+      folder: of its files.
+      is_whole: whether its file is `tokenizer.json`, in which such settings stand.
 
     Raises:
       ValueError: a file cannot be read.
     """
     config = _read(folder / CONFIG)
-    if (kind := config.get("tokenizer_class")) not in (None, *_CLASSES):
+    allowed = {*_CLASSES, *_ANY_WHOLE} if is_whole else _CLASSES
+    if (kind := config.get("tokenizer_class")) not in (None, *allowed):
         return f"its tokenizer is a {kind!r} and not T5's"
+    if is_whole:
+        return ""
     return "its tokenizer makes all letters small" if config.get("do_lower_case") else ""
 
 
@@ -83,7 +102,7 @@ def describe(folder: Path | None, names: list[str]) -> str:
     kinds = []
     if folder is not None:
         kinds.append(_read(folder / CONFIG).get("tokenizer_class"))
-        model = _read(folder / _WHOLE).get("model")
+        model = _read(folder / WHOLE).get("model")
         kinds.append(model.get("type") if isinstance(model, Mapping) else None)
     told = ", ".join(str(kind) for kind in kinds if kind)
     return ", ".join(names) + (f" ({told})" if told else "")

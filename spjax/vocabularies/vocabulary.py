@@ -1,4 +1,8 @@
-"""SentencePiece vocabularies with T5's sentinel tokens, without TensorFlow."""
+"""Vocabularies with T5's sentinel tokens, without TensorFlow.
+
+They are SentencePiece's, ByT5's bytes, and the `tokenizer.json` of a model without a SentencePiece
+file.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,12 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
+from spjax import extras
 from spjax.files import read_bytes
 from spjax.vocabularies import tokenizer_files
 
@@ -26,9 +31,13 @@ SHIPPED = {
 }
 _PACKAGE = Path(__file__).resolve().parent.parent
 
+BYT5 = "byt5"
+NAMES = (*SHIPPED, BYT5)
 SENTINEL = "<extra_id_0>"
 SENTINELS = 100  # that T5 appends to the pieces, where neither the file nor a tokenizer says else
 _SENTINEL = re.compile(r"▁?<extra_id_(\d+)>")
+_SENTINEL_TEXT = re.compile(r"<extra_id_(\d+)>")
+_SPECIAL = {"<pad>": 0, "</s>": 1, "<unk>": 2}
 
 
 def without_sentinel(text: str) -> str:
@@ -118,7 +127,10 @@ class Vocabulary:
             if token == self.eos_id:
                 break
             clean.append(token if token < self.size else self.unk_id)
-        return self._processor.DecodeIds([token for token in clean if token != self.pad_id])
+        return self._text([token for token in clean if token != self.pad_id])
+
+    def _text(self, ids: list[int]) -> str:
+        return self._processor.DecodeIds(ids)
 
     def piece(self, token: int) -> str:
         """Returns the spelling of an id: "▁" for a space, `<extra_id_n>`, `</s>`, `<pad>`."""
@@ -169,21 +181,143 @@ class Vocabulary:
             tokenizer_files.write_extra_ids(folder, self.extra_ids)
 
 
+class ByteVocabulary(Vocabulary):
+    """ByT5's vocabulary: ids are UTF-8 bytes plus 3, as in seqio's `ByteVocabulary`.
+
+    `<extra_id_n>` is 259 + n, up to 124, as in transformers' `ByT5Tokenizer`. ByT5's own
+    pre-training marked its spans by 258, 257, ..., which no text has.
+    """
+
+    def __init__(self) -> None:
+        self.path = Path(BYT5)
+        self.extra_ids = 125
+        self.says_sentinels = True
+        self.sentinels = {number: 259 + number for number in range(self.extra_ids)}
+        self._fingerprint = hashlib.sha256(BYT5.encode()).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Returns the number of ids, sentinels included."""
+        return 259 + self.extra_ids
+
+    def encode(self, text: Any) -> Any:
+        """Returns the ids of a text, or of each of several; `<extra_id_n>` is one id."""
+        if not isinstance(text, str):
+            return [self.encode(one) for one in text]
+        ids: list[int] = []
+        for place, part in enumerate(_SENTINEL_TEXT.split(text)):
+            if place % 2 and int(part) in self.sentinels:
+                ids.append(self.sentinels[int(part)])
+            else:
+                written = f"<extra_id_{part}>" if place % 2 else part
+                ids += [byte + 3 for byte in written.encode()]
+        return ids
+
+    def _text(self, ids: list[int]) -> str:
+        spelled = b"".join(
+            f"<extra_id_{token - 259}>".encode() if token >= 259 else bytes([token - 3])
+            for token in ids
+            if token > self.unk_id
+        )
+        return spelled.decode(errors="ignore")
+
+    def piece(self, token: int) -> str:
+        """Returns the character of an id's byte, "▁" for a space, or the name of a special id."""
+        if token >= 259:
+            return f"<extra_id_{token - 259}>"
+        names = {number: name for name, number in _SPECIAL.items()}
+        return names.get(token) or chr(token - 3).replace(" ", "▁")
+
+    def copy(self, folder: Path, name: str) -> None:
+        """Writes the name of the tokenizer to a folder; `name` is not needed."""
+        tokenizer_files.write_byt5(folder)
+
+
+class TokenizerVocabulary(Vocabulary):
+    """A `tokenizer.json` of Hugging Face's `tokenizers`, such as T5's.
+
+    Its special ids must be T5's. Sentinels are those that it names `<extra_id_n>`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Reads the file.
+
+        Raises:
+          ValueError: it cannot be read, has other special ids, or `tokenizers` is not installed.
+        """
+        self.path = Path(path)
+        data = _read(self.path)
+        library = extras.import_module("tokenizers", "hf", f"the vocabulary {str(path)!r}")
+        try:
+            self._tokenizer = library.Tokenizer.from_str(data.decode())
+        except Exception as error:  # those of `tokenizers` share no narrower base
+            raise ValueError(
+                f"{str(path)!r} is no tokenizer.json that `tokenizers` {library.__version__} reads "
+                f"({error}); download it again, or give the SentencePiece file of the model."
+            ) from error
+        special = {name: self._tokenizer.token_to_id(name) for name in _SPECIAL}
+        if special != _SPECIAL:
+            raise ValueError(
+                f"the vocabulary {str(path)!r} has the special ids {special}, but T5 needs "
+                f"{_SPECIAL}; it is of another kind of model."
+            )
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self.extra_ids, self.says_sentinels = 0, True
+        self.sentinels = {
+            int(match[1]): token
+            for spelling, token in self._tokenizer.get_vocab().items()
+            if (match := _SENTINEL.fullmatch(spelling))
+        }
+        self._fingerprint = hashlib.sha256(data).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Returns the number of ids, sentinels included."""
+        return max(self._tokenizer.get_vocab().values()) + 1
+
+    def encode(self, text: Any) -> Any:
+        """Returns the ids of a text, or of each of several, without EOS."""
+        if isinstance(text, str):
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
+        found = self._tokenizer.encode_batch(list(text), add_special_tokens=False)
+        return [one.ids for one in found]
+
+    def _text(self, ids: list[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=False)
+
+    def piece(self, token: int) -> str:
+        """Returns the spelling of an id."""
+        return self._tokenizer.id_to_token(token) or "<unk>"
+
+    def copy(self, folder: Path, name: str) -> None:
+        """Copies the file to a folder as `tokenizer.json`; `name` is not needed."""
+        shutil.copyfile(self.path, folder / tokenizer_files.WHOLE)
+
+
 def fingerprint(path: str) -> str:
     """Returns `Vocabulary.fingerprint` of a file as it is now, "" where there is none."""
-    return Vocabulary(path).fingerprint if Path(path).is_file() else ""
+    return _open(path).fingerprint if Path(path).is_file() else ""
 
 
 @functools.cache
 def load_vocabulary(name_or_path: str) -> Vocabulary:
-    """Loads a shipped vocabulary by its name, or any other by the path of its model file.
+    """Loads a vocabulary by its name, or by the path of its file.
+
+    Args:
+      name_or_path: a name of `NAMES`; or a SentencePiece model file; or a `tokenizer.json`, for
+        which the extra `hf` is needed.
 
     Raises:
-      ValueError: neither a known name nor a readable SentencePiece model.
+      ValueError: neither a known name nor a readable file.
     """
     if name_or_path in SHIPPED:
         return Vocabulary(_PACKAGE / SHIPPED[name_or_path])
-    return Vocabulary(name_or_path)
+    return ByteVocabulary() if name_or_path == BYT5 else _open(name_or_path)
+
+
+def _open(path: str) -> Vocabulary:
+    return TokenizerVocabulary(path) if path.endswith(".json") else Vocabulary(path)
 
 
 def _read(path: Path) -> bytes:
@@ -192,7 +326,7 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise ValueError(
             f"cannot read the vocabulary {str(path)!r}: {error.strerror}; give the path of a "
-            f"SentencePiece model file or one of the names {', '.join(SHIPPED)}"
+            f"SentencePiece model file or one of the names {', '.join(NAMES)}"
         ) from error
 
 

@@ -75,6 +75,13 @@ def test_ties_gaps_and_lost_runs():
     assert set(rates.chosen(lost)["learning_rate"]) == {0.3}
 
 
+def test_a_pruned_setting_is_not_chosen():
+    results = pd.DataFrame([*rows(0.1, 60, 1.0), *rows(0.3, 90, 2.0)])
+    assert set(rates.chosen(results)["learning_rate"]) == {0.3}
+    results.loc[3, ["status", "test_score"]] = ["pruned", np.nan]  # the score so far, of one run
+    assert set(rates.chosen(results)["learning_rate"]) == {0.1}
+
+
 def test_without_validation_there_is_no_choice():
     unknown = pd.DataFrame([*rows(0.1, np.nan, 1.0), *rows(0.3, np.nan, 2.0)])
     assert not rates.compared(unknown)["chosen"].any()

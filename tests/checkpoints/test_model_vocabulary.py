@@ -107,8 +107,7 @@ def test_a_vocabulary_with_sentinels_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "named"),
     [
-        ("tokenizer.json", {"model": {"type": "BPE"}}, r"tokenizer.json \(BPE\)"),
-        ("tokenizer_config.json", {"tokenizer_class": "ByT5Tokenizer"}, r"\(ByT5Tokenizer\)"),
+        ("tokenizer_config.json", {"tokenizer_class": "BertTokenizer"}, r"\(BertTokenizer\)"),
         ("vocab.json", {}, "vocab.json"),
         ("german.model", {}, "german.model"),
     ],

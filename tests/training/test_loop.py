@@ -341,3 +341,19 @@ def test_gangs_that_do_not_fit(run, tmp_path):
 def test_bad_settings(run, change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(run, **change)
+
+
+def test_a_pruned_run_stops_at_its_step_and_is_not_tested(run, tmp_path):
+    """In a gang with one that goes on, which gets the numbers it has alone, and after a stop."""
+    whole = dataclasses.replace(run, steps=6, eval_period=2, eval_examples=0)
+    pruned = dataclasses.replace(whole, seed=7, stop_below=((2, 0.0), (4, 100.1)))
+    alone = loop.train([whole], [tmp_path / "alone"])[0]
+    left, right = loop.train([whole, pruned], [tmp_path / "a", tmp_path / "b"])
+    assert left["validation"] == alone["validation"] and left["status"] == "finished"
+    assert (right["status"], right["steps"]) == ("pruned", 4)
+    assert right["test"] is None and right["transfer"] == {} and right["validation"]["score"] >= 0
+    assert "stopped at step 4" in right["message"] and "below the 100.1" in right["message"]
+    (tmp_path / "b" / "result.json").unlink()  # it was killed before its result was written
+    again = loop.train([pruned], [tmp_path / "b"])[0]
+    changing = {"seconds": 0, "content_sha256": ""}
+    assert {**again, **changing} == {**right, **changing}

@@ -17,6 +17,7 @@ from spjax.checkpoints.weights.stored_array import Leaves
 from spjax.files import write_text
 from spjax.models import T5Config
 from spjax.models.t5 import EMBEDDING, weight_shapes
+from spjax.vocabularies.vocabulary import load_vocabulary
 
 FORMATS = ("safetensors", "huggingface")
 
@@ -121,7 +122,7 @@ def write_huggingface(
       leaves: the arrays under T5X's names, layers unrolled.
       config: the model they belong to.
       dtype: "float32" or "bfloat16".
-      vocabulary: a SentencePiece file to copy, "" for none.
+      vocabulary: name or path of a vocabulary to copy, "" for none.
 
     Returns:
       The folder.
@@ -133,9 +134,11 @@ def write_huggingface(
     metadata = {"format": "pt"}  # transformers asks for it
     safetensors_files.write(folder / huggingface.WEIGHTS, tensors, dtype, metadata)
     if vocabulary:
-        shutil.copyfile(vocabulary, folder / weights.VOCABULARY)
+        load_vocabulary(vocabulary).copy(folder, weights.VOCABULARY)
         tokenizer = Path(vocabulary).with_name(weights.TOKENIZER_CONFIG)
-        if tokenizer.is_file():  # which may say how many sentinels there are
+        if (
+            Path(vocabulary).is_file() and tokenizer.is_file()
+        ):  # which may say how many sentinels there are
             shutil.copyfile(tokenizer, folder / weights.TOKENIZER_CONFIG)
     text = json.dumps(huggingface.config_json(config, dtype), indent=2, sort_keys=True)
     write_text(folder / huggingface.CONFIG, text + "\n")

@@ -20,6 +20,7 @@ import seqio
 import tensorflow as tf
 
 from spjax.data.corpora import corpus_files
+from spjax.data.token_cache import seqio_vocabulary
 from spjax.files import json_lines
 from spjax.vocabularies.vocabulary import load_vocabulary
 
@@ -40,7 +41,7 @@ def register(spec: Mapping[str, Any]) -> seqio.Task:
       ValueError: there is no such source, or it has another vocabulary.
     """
     vocabulary = load_vocabulary(spec["vocabulary"])
-    pieces = seqio.SentencePieceVocabulary(str(vocabulary.path), extra_ids=vocabulary.extra_ids)
+    pieces = seqio_vocabulary.of(vocabulary)
     source = spec["source"]
     if isinstance(source, str) and source.startswith("seqio:"):
         importlib.import_module(source.split(":")[1])
@@ -199,9 +200,12 @@ def _source(source: str | list[str], split: str, field: str) -> seqio.DataSource
     return seqio.FileDataSource(read_file, {split: source})
 
 
-def _check_vocabulary(task: seqio.Task, wanted: seqio.SentencePieceVocabulary) -> None:
+def _check_vocabulary(task: seqio.Task, wanted: seqio.Vocabulary) -> None:
     vocabulary = task.output_features["targets"].vocabulary
-    if getattr(vocabulary, "sp_model", None) != wanted.sp_model:  # sentinels included
+    alike = vocabulary == wanted
+    if hasattr(wanted, "sp_model"):
+        alike = getattr(vocabulary, "sp_model", None) == wanted.sp_model  # sentinels included
+    if not alike:
         raise ValueError(
             f"the seqio task {task.name!r} has another vocabulary ({vocabulary.vocab_size} ids) "
             f"than {wanted}; give its own with --vocabulary"

@@ -17,13 +17,14 @@ from spjax.files import DamagedFile, read_json, write_json
 
 # Of the environment with Apache Beam; sentencepiece 0.2.3 demands protobuf 7.
 BEAM_NEEDS = "apache-beam google-crc32c seqio tensorflow-text 'sentencepiece<0.2.3'"
+STREAMED = "hf:"  # how the source of a corpus begins that `datasets` reads
 _SECONDS_BETWEEN_NOTES = 30
 
 
 def run_workers(
     request: Mapping[str, Any], count: int, lock: int, log: Callable[[str], None]
 ) -> None:
-    """Runs `spjax.data.corpora.build_corpus` in several processes until all shards are there.
+    """Runs `build_corpus` or `stream_corpus` in several processes until all shards are there.
 
     Args:
       request: its input, without the numbers of the worker.
@@ -36,7 +37,11 @@ def run_workers(
       ValueError: the text cannot be found or used, or seqio and TensorFlow are not installed.
       RuntimeError: a process failed in an unforeseen way.
     """
-    extras.require("tfds", "building a corpus", *extras.TFDS_PACKAGES)
+    is_streamed = str(request["spec"]["source"]).startswith(STREAMED)
+    if is_streamed:
+        extras.require("hf", "a corpus of Hugging Face", "datasets")
+    else:
+        extras.require("tfds", "building a corpus", *extras.TFDS_PACKAGES)
     noted = time.monotonic()
 
     def note_progress() -> None:
@@ -47,7 +52,7 @@ def run_workers(
             log(f"{done} shards are done ...")
 
     subprocesses.run(
-        "spjax.data.corpora.build_corpus:build",
+        f"spjax.data.corpora.{'stream_corpus' if is_streamed else 'build_corpus'}:build",
         [{**request, "worker": number, "workers": count} for number in range(count)],
         "builds the corpus",
         variables=cache.BUILDER_VARIABLES,

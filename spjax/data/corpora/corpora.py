@@ -1,8 +1,9 @@
 """Text corpora: tokenized on disk by processes with seqio, read without TensorFlow.
 
 A corpus has a name, and a source: a TFDS dataset with a field of text, files (`.txt`, a document a
-line; `.jsonl`; both also `.gz`), or any seqio task. `c4` and its variants are known by name. It
-is at `corpora/NAME-SPLIT-VOCABULARY` in the cache folder; training needs only that.
+line; `.jsonl`; both also `.gz`), a dataset of Hugging Face, or any seqio task. `c4` and its
+variants are known by name. It is at `corpora/NAME-SPLIT-VOCABULARY` in the cache folder; training
+needs only that.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from typing import Any
 
 from spjax import locks
 from spjax.data.corpora import builders, corpus_files
-from spjax.data.corpora.builders import Beam
+from spjax.data.corpora.builders import STREAMED, Beam
 from spjax.data.corpora.corpus_files import Corpus
+from spjax.data.tasks import hub_datasets
 from spjax.files import (
     DamagedFile,
     default_cache_dir,
@@ -30,7 +32,7 @@ from spjax.files import (
     sync_tree,
     write_json,
 )
-from spjax.vocabularies.vocabulary import Vocabulary, load_vocabulary
+from spjax.vocabularies.vocabulary import NAMES, Vocabulary, load_vocabulary
 
 _log = logging.getLogger(__name__)
 
@@ -54,10 +56,11 @@ def parse(text: str) -> tuple[str, str | list[str]]:
 
     Args:
       text: a name of `KNOWN`, or `NAME=TFDS/CONFIG:VERSION`, `NAME=FILES` (a path or a pattern such
-        as `news/*.jsonl.gz`), or `NAME=seqio:MODULE:TASK`.
+        as `news/*.jsonl.gz`), or `NAME=hf://datasets/ORG/DATASET` (or the folder of one), or
+        `NAME=seqio:MODULE:TASK`.
 
     Returns:
-      The name, and `tfds:...`, `seqio:...` or the paths of the files.
+      The name, and `tfds:...`, `seqio:...`, `hf:...` or the paths of the files.
 
     Raises:
       ValueError: an unknown name, no such file, or something that is no source.
@@ -69,11 +72,20 @@ def parse(text: str) -> tuple[str, str | list[str]]:
         if name not in KNOWN:
             raise ValueError(
                 f"unknown corpus {name!r}; the known ones are {', '.join(KNOWN)}. For another give "
-                f"its source, {name}=FILES, {name}=TFDS/CONFIG:VERSION or {name}=seqio:MODULE:TASK."
+                f"its source, {name}=FILES, {name}=TFDS/CONFIG:VERSION, "
+                f"{name}=hf://datasets/ORG/NAME or {name}=seqio:MODULE:TASK."
             )
         return name, KNOWN[name]
     if re.fullmatch(r"seqio:[\w.]+:\w+", source):
         return name, source
+    if hub_datasets.is_source(source):
+        if hub_datasets.named_split(source) or hub_datasets.split_variants(source)[1]:
+            raise ValueError(
+                f"the source {source!r} of the corpus {name} has something after the dataset's "
+                "name; leave that out, and give its split with --split."
+            )
+        is_hub = source.startswith(hub_datasets.PREFIX)
+        return name, f"{STREAMED}{hub_datasets.pin(source) if is_hub else Path(source).absolute()}"
     paths = sorted(str(Path(path).absolute()) for path in glob.glob(source, recursive=True))
     if paths and all(_FILES.search(path) and Path(path).is_file() for path in paths):
         return name, paths
@@ -82,7 +94,8 @@ def parse(text: str) -> tuple[str, str | list[str]]:
     if not _TFDS.fullmatch(source):
         raise ValueError(
             f"the source {source!r} of the corpus {name} is none of: files ending with .txt or "
-            ".jsonl (or .gz after that), a TFDS name (dataset/config:version), seqio:MODULE:TASK."
+            ".jsonl (or .gz after that), a TFDS name (dataset/config:version), a dataset of "
+            "Hugging Face (hf://datasets/ORG/NAME, or a folder), seqio:MODULE:TASK."
         )
     return name, f"tfds:{source}"
 
@@ -172,8 +185,12 @@ def build(
         "field": field,
         "split": split,
         "task": _task(folder, source),
-        "vocabulary": str(loaded.path.absolute()),
+        "vocabulary": vocabulary if vocabulary in NAMES else str(loaded.path.absolute()),
     }
+    if beam and str(source).startswith(STREAMED):
+        raise ValueError(
+            f"Apache Beam does not read {source[len(STREAMED) :]!r}; leave out --beam."
+        )
     key = _key(spec, loaded)
     with _owned(folder) as lock:
         if (reason := corpus_files.problem(folder)) and folder.exists():
@@ -225,7 +242,11 @@ def _remove_seqio(folder: Path) -> None:
 def _key(spec: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
     """Returns what decides a corpus's content; of files, names, sizes and modification times."""
     source = spec["source"]
-    if not isinstance(source, str):
+    if isinstance(source, str) and source.startswith(STREAMED):
+        path = source.removeprefix(STREAMED)
+        if not path.startswith(hub_datasets.PREFIX):
+            source = [STREAMED, *hub_datasets.state_of_folder(path)]
+    elif not isinstance(source, str):
         stats = [(path, os.stat(path)) for path in source]
         source = [[Path(path).name, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
     return {

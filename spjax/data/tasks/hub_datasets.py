@@ -161,6 +161,44 @@ def split_of(path: str, default: str) -> Split:
     return Split(file, labels, tuple(facts["unlabelled"]), facts["left_out"])
 
 
+def streamed(path: str, split: str, most: int) -> Any:
+    """Opens a split as an `IterableDataset`, whose rows are read as they are needed.
+
+    Args:
+      path: of the dataset, with a commit (`pin`), without a split.
+      split: its name, or a part of it where it is a folder of `save_to_disk`.
+      most: shards that a folder of `save_to_disk` is cut into.
+
+    Raises:
+      ValueError: `datasets` is not installed, or there is no such dataset or split.
+    """
+    library, match = extras.import_module("datasets", "hf", path), _match(path)
+    base = match["base"]
+    try:
+        if path.startswith(PREFIX):
+            name, config, revision = match["name"], match["config"], match["revision"]
+            return library.load_dataset(
+                name, config, revision=revision, split=split, streaming=True
+            )
+        if any((Path(base) / name).is_file() for name in (_SAVED_ONE, _SAVED_SEVERAL)):
+            saved = library.load_from_disk(base)
+            rows = saved if isinstance(saved, library.Dataset) else saved[split]
+            return rows.to_iterable_dataset(num_shards=max(min(most, len(rows)), 1))
+        return library.load_dataset(base, split=split, streaming=True)
+    except Exception as error:  # those of `datasets` share no narrower base
+        raise ValueError(
+            f"cannot open the split {split!r} of {path}: {' '.join(str(error).split())} Check the "
+            f"name, the split and the files; a dataset of the hub is written {FORM}."
+        ) from error
+
+
+def state_of_folder(path: str) -> list[list[Any]]:
+    """Returns names, sizes and times of the files of a local dataset, which say if it changes."""
+    base = Path(_match(path)["base"])
+    files = [(file, file.stat()) for file in _files(base)]
+    return [[str(file.relative_to(base)), s.st_size, s.st_mtime_ns] for file, s in files]
+
+
 @functools.lru_cache(maxsize=64)
 def _is_whole(file: Path, digest: str, modified: int) -> bool:
     del modified  # a part of the cache's key

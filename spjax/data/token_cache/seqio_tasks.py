@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from spjax.data.tasks import registry, templates
 from spjax.data.tasks.info import TaskInfo
-from spjax.data.token_cache import plain_tokens, tfds_folders
+from spjax.data.token_cache import plain_tokens, seqio_vocabulary, tfds_folders
 from spjax.vocabularies.vocabulary import Vocabulary, load_vocabulary
 
 _ROWS_PER_CALL = 256  # records or examples that pass between TensorFlow and Python at once
@@ -134,7 +134,7 @@ def to_text(dataset: tf.data.Dataset, *, info: TaskInfo, training: bool) -> tf.d
 
 
 def _features(vocabulary: Vocabulary) -> dict[str, seqio.Feature]:
-    pieces = seqio.SentencePieceVocabulary(str(vocabulary.path), extra_ids=vocabulary.extra_ids)
+    pieces = seqio_vocabulary.of(vocabulary)
     return {name: seqio.Feature(pieces, add_eos=True) for name in ("inputs", "targets")}
 
 

@@ -14,7 +14,7 @@ from spjax.training.tracker import TrackedRun, Tracker
 
 _MOST_CHARACTERS = 500  # of a parameter, in every version and store of MLflow
 _PATIENCE_SECONDS = 120.0
-_STATUS = {"finished": "FINISHED", "diverged": "FAILED"}
+_STATUS = {"finished": "FINISHED", "pruned": "FINISHED", "diverged": "FAILED"}
 
 
 class MLflow(Tracker):

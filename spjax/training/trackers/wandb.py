@@ -43,7 +43,7 @@ class WandB(Tracker):
     def finish(self, status: str) -> None:
         """Writes the status to the summary."""
         self._run.summary["status"] = status
-        self._exit_code = 0 if status == "finished" else 1
+        self._exit_code = 1 if status == "diverged" else 0
 
     def close(self) -> None:
         """Uploads what is left, or leaves it on the disk for `wandb sync`."""
