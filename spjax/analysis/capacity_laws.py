@@ -98,7 +98,7 @@ LAWS = (
 
 @dataclasses.dataclass(frozen=True)
 class Estimates:
-    """What `MAIN` and `EXPONENTS` say with one choice of the cells.
+    """Free numbers of `MAIN` and `EXPONENTS`, from one choice of the cells.
 
     Attributes:
       cells: the choice.

@@ -3,8 +3,7 @@
 A *line* is one way of tuning (prompt tuning at one length, full fine-tuning); a *cell* is one line
 at one model size; a *suite run* is one cell at one seed, over all tasks. Scores are test scores in
 percent: the checkpoint was chosen on validation, so the validation score is biased. Tasks without
-public test labels (SuperGLUE, GLUE) are scored on validation, as in Lester et al. 2021; figures and
-tables then say so.
+public test labels (SuperGLUE, GLUE) are scored on validation, as in Lester et al. 2021, and so said.
 """
 
 import io
@@ -447,8 +446,7 @@ def _spread(
     """Returns mean, std, count and interval of grouped scores, in the order of lines and sizes."""
     cells = grouped.agg(["mean", "std", "count"]).reset_index()
     cells = cells.rename(columns={"count": "seeds"})
-    # Models may have other draws of pre-training: what counts is how many the fullest one has.
-    of_model = ["variant", "model"]
+    of_model = ["variant", "model"]  # models may have other draws of pre-training
     counts = runs.drop_duplicates([*of_model, *_RUN]).groupby(of_model).size()
     cells["expected"] = cells["variant"].map(counts.groupby("variant").max())
     last = cells["method"] == FULL_FINE_TUNING

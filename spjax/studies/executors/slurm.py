@@ -34,8 +34,9 @@ _LEAST_MINUTES = 2  # Slurm may send the signal up to a minute early
 _REQUEUE_SECONDS = 15  # of these, to put the job back into the queue
 _PROGRESS_SECONDS = 5.0
 _SIGNALS = (-signal.SIGUSR1, -signal.SIGUSR2, -signal.SIGTERM)  # before the worker handles them
-# What sbatch says where a user, account or quality of service has its number of jobs.
-_LIMIT = "MaxSubmit"
+# What sbatch says where a user, account or quality of service has its number of jobs, as in
+# QOSMaxSubmitJobPerUserLimit and AssocGrpSubmitJobsLimit.
+_LIMIT = "SubmitJob"
 _REPORTED: Event = {"type": "reported"}  # after a failure
 _ENDED = "ENDED"  # in place of a state in the queue
 _MISSES = 2  # times in a row that a job is not in the queue, before it counts as gone
