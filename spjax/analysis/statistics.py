@@ -3,7 +3,7 @@
 A *line* is one way of tuning (prompt tuning at one length, full fine-tuning); a *cell* is one line
 at one model size; a *suite run* is one cell at one seed, over all tasks. Scores are test scores in
 percent: the checkpoint was chosen on validation, so the validation score is biased. Tasks without
-public test labels (SuperGLUE, GLUE) are scored on validation, as in Lester et al. 2021, and so said.
+public test labels (SuperGLUE, GLUE) are scored on validation, as in Lester et al. 2021, and noted.
 """
 
 import io
