@@ -6,9 +6,12 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/install.sh test
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[ray,slurm]"
-if ! command -v slurmctld slurmd munged sbatch >/dev/null && command -v apt-get >/dev/null &&
-  [ "$(id -u)" = 0 ]; then
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq slurmctld slurmd slurm-client munge
-fi
+for program in slurmctld slurmd munged sbatch; do
+  if ! command -v "$program" >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+      slurmctld slurmd slurm-client munge >/dev/null
+    break
+  fi
+done
 exec .venv/bin/python -m pytest -q -n 0 --clusters tests/clusters "$@"

@@ -96,6 +96,9 @@ def model_folder(url: str) -> str:
     """
     repository = parse(url)
     folder = _download(repository, (*_BESIDE, *_SAFETENSORS))
+    if not is_commit(repository.revision):
+        fixed = dataclasses.replace(repository, revision=Path(folder).name)
+        print(f"spjax: note: {url} is now {fixed}, which always names the same", file=sys.stderr)
     if any(next(Path(folder).glob(name), None) for name in _SAFETENSORS):
         return folder
     converted = "" if repository.revision else _conversion(repository)

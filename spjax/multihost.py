@@ -19,8 +19,9 @@ def initialize() -> None:
 
     That is, if `JAX_COORDINATOR_ADDRESS` (host:port) is set, with `JAX_PROCESS_COUNT` and
     `JAX_PROCESS_ID`; if Slurm started several tasks in this step; or on a TPU machine, which may be
-    one of a pod. In the last two cases JAX determines addresses and numbers. Call it before
-    anything uses a device; a second call does nothing.
+    one of a pod. In the last two cases JAX determines addresses and numbers. A task of Slurm that
+    is the only one on its machine has all GPUs that it sees, as elsewhere; of several on a machine
+    each has one. Call it before anything uses a device; a second call does nothing.
 
     Raises:
       ValueError: there is an address, and the number of processes or of this one is missing or no
@@ -35,9 +36,9 @@ def initialize() -> None:
                 f"{_ID} is {index} and {_COUNT} is {count}; processes are numbered from 0, so it "
                 f"must be at most {count - 1}."
             )
-        jax.distributed.initialize(address, count, index)
+        jax.distributed.initialize(address, count, index, _local_device_ids())
     elif _slurm_tasks() > 1 or _on_tpu():
-        jax.distributed.initialize()
+        jax.distributed.initialize(local_device_ids=_local_device_ids())
 
 
 def is_primary() -> bool:
@@ -70,6 +71,17 @@ def _number(name: str, least: int) -> int:
 def _slurm_tasks() -> int:
     # Of the step, which `srun` sets: in an allocation without it there is only this process.
     return int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
+
+
+def _local_device_ids() -> list[int] | None:
+    """Returns what leaves JAX with all devices where Slurm has one task on each machine.
+
+    JAX gives a task of Slurm one GPU, whatever the number of tasks on its machine. No numbers are
+    no restriction; None is JAX's own choice.
+    """
+    nodes = int(os.environ.get("SLURM_STEP_NUM_NODES") or 0)
+    is_alone = nodes == _slurm_tasks() and "JAX_LOCAL_DEVICE_IDS" not in os.environ
+    return [] if is_alone else None
 
 
 def _on_tpu() -> bool:

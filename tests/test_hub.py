@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from spjax.checkpoints.prompts import model_card, peft
 from spjax.checkpoints.weights import convert, weights
 from spjax.data.tasks import file_task, hub_datasets, registry, scored_files
 from spjax.data.tasks.file_task import FileTask
@@ -77,7 +78,11 @@ def digest(run, url, code=0):
 def test_safetensors_of_a_revision(hub, folder, run):
     hub.add("models", "org/plain", {"config.json": b"{}"})
     hub.add_folder("models", "org/plain", folder[0], "v1")
-    assert digest(run, "hf://org/plain@v1").stdout.strip() == folder[1]
+    done = digest(run, "hf://org/plain@v1")
+    assert done.stdout.strip() == folder[1]
+    commit = hub.add_folder("models", "org/plain", folder[0], "v1")
+    assert f"hf://org/plain@v1 is now hf://org/plain@{commit}" in done.stderr
+    assert not digest(run, f"hf://org/plain@{commit}").stderr
     lost = digest(run, "hf://org/plain@v2", code=1).stderr
     assert "cannot fetch hf://org/plain@v2" in lost and "Check name, revision" in lost
 
@@ -155,6 +160,19 @@ def test_nothing_private_goes_to_a_public_repository(hub, run, tmp_path):
     spjax(run, *push, "hf://me/hidden", "--private")
     assert ("models", "me/hidden") in hub.private
     assert "hf://ORGANIZATION/NAME" in spjax(run, *push, "me/hidden", code=2).stderr
+
+
+def test_the_card_names_the_revision_of_the_base(tmp_path):
+    facts = {"base_model": "org/t5", "base_revision": "refs/pr/3", "task": "a|b", "method": "p"}
+    card = model_card.text("hf://me/q", facts, license="no")
+    assert 'license: "no"' in card and "| task | a\\|b |" in card
+    assert 'load_predictor("hf://me/q", "hf://org/t5@refs/pr/3")' in card
+    assert "from_pretrained('org/t5', revision='refs/pr/3')" in card
+    peft.write(tmp_path / "adapter", np.zeros((2, 4), np.float32), facts)
+    written = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert written["base_model_name_or_path"] == "org/t5" and written["revision"] == "refs/pr/3"
+    _, header, _ = peft.read(tmp_path / "adapter")
+    assert header["base_revision"] == "refs/pr/3"
 
 
 def spjax(run, *arguments, code=0):
@@ -303,7 +321,7 @@ def test_a_dataset_of_the_hub_and_a_prompt_pushed_to_it(hub, reviews, run, tmp_p
     assert url.startswith("hf://me/reviews@")
     files = hub.files("models", "me/reviews", "main")
     card = files["README.md"].decode()
-    assert "license: mit" in card and "- org/reviews" in card and "review: {text}" in card
+    assert 'license: "mit"' in card and "- org/reviews" in card and "review: {text}" in card
     for name, prompt in ("pushed", url), ("trained", str(tmp_path / "run")):
         spjax(run, "convert", prompt, str(tmp_path / f"{name}.npy"), "--format=npy")
     prompts = [np.load(tmp_path / f"{name}.npy") for name in ("pushed", "trained")]

@@ -225,11 +225,54 @@ def test_an_address_without_its_numbers(monkeypatch, values, message):
 
 def test_slurm_tasks_find_each_other(monkeypatch):
     calls = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *args: calls.append(args))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **args: calls.append(args))
     multihost.initialize()  # alone: nothing to join
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    for nodes in ("1", "2"):
+        monkeypatch.setenv("SLURM_STEP_NUM_NODES", nodes)
+        multihost.initialize()
+    monkeypatch.setenv("JAX_LOCAL_DEVICE_IDS", "0,1")
     multihost.initialize()
-    assert calls == [()]
+    assert calls == [{"local_device_ids": x} for x in (None, [], None)]
+
+
+SLURM = {
+    "SLURM_JOB_ID": "1",
+    "SLURM_STEP_NODELIST": "localhost",
+    "SLURM_NTASKS": "2",
+    "SLURM_STEP_NUM_TASKS": "2",
+    "SLURM_LOCALID": "0",
+    "JAX_PLATFORMS": "cpu",
+}
+VISIBLE = """
+import jax
+from spjax import multihost
+multihost.initialize()
+assert jax.process_count() == 2
+print(jax.config.values["jax_cuda_visible_devices"])
+"""
+
+
+@pytest.mark.parametrize("nodes, visible", [("1", "0"), ("2", "all")])
+def test_a_task_that_is_alone_on_a_machine_sees_all_of_its_gpus(nodes, visible):
+    """JAX would give it the first one alone."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    place = {**os.environ, **SLURM, "SLURM_STEP_NUM_NODES": nodes}
+    place["SLURM_JOB_ID"] = str(port % 4096)
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", VISIBLE],
+            env={**place, "SLURM_PROCID": str(i)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    for process in running:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0 and output.strip() == visible
 
 
 BODY = """

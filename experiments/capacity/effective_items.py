@@ -1,23 +1,29 @@
 """The number of associations that the prompts of other tasks would hold where gains level off.
 
-    python -m experiments.capacity.effective_items STUDY_FOLDER CAPACITY_STUDY_FOLDER
+    python -m experiments.capacity.effective_items CAPACITY_STUDY STUDY [STUDY ...]
 
-Prints P* D / c for each task and model of the first study, with c of the second, and writes
-effective_items.md and effective_items.csv into the first. Where it is the same on every rung, what
-a task needs is room; where it falls with size, larger models know more of the task.
+Prints P* D / c for each task and model of the last folders, joined, with c of the first, and writes
+effective_items.md, .csv and a figure into a folder of their name in `results/` (`--output_dir`).
+Where it is the same on every rung, what a task needs is room; where it falls with size, larger
+models know more of the task.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from spjax.analysis import capacity, statistics
+from spjax.analysis import capacity, capacity_laws, joined, statistics
+from spjax.analysis.figures import _style
 from spjax.files import write_text
+
+NAME = "effective_items"
+_BEYOND = 1.6  # length of an arrow, as a factor
 
 
 def constant_of(folder: Path) -> float:
@@ -26,7 +32,7 @@ def constant_of(folder: Path) -> float:
     Raises:
       ValueError: the study has too few cells for one.
     """
-    fitted = capacity.fits(capacity.needs(statistics.load(folder)))
+    fitted = capacity_laws.fits(capacity.needs(statistics.load(folder)))
     of_associations = [fit for fit in fitted if fit.form == "associations"]
     if not of_associations:
         raise ValueError(f"{folder} has too few cells of associations to fit a law to.")
@@ -35,38 +41,88 @@ def constant_of(folder: Path) -> float:
 
 def markdown(table: pd.DataFrame, constant: float) -> str:
     """Returns a row for each task with the interval on every model, smallest first."""
-    models = table.sort_values("model_parameters")["model"].unique()
+    models = _models(table)
     text = (
         "Effective K, P* D / c: associations that a prompt would hold at the lengths between which "
-        f"gains level off (90 % interval), with c = {constant:.1f} trained numbers for each."
+        f"gains level off (90 % interval), with c = {constant:.1f} trained numbers for each. Last: "
+        'the K that lie in the intervals of all models; "none" says that their needs differ.'
     )
-    lines = [text, "", f"| task | {' | '.join(models)} |", "| --- |" + " ---: |" * len(models)]
+    lines = [
+        text,
+        "",
+        f"| task | {' | '.join(models)} | all |",
+        "| --- |" + " ---: |" * len(models),
+    ]
+    lines[-1] += " ---: |"
     for task, part in table.groupby("task", sort=False):
         rows = part.set_index("model")
-        shown = [_shown(rows.loc[model]) if model in rows.index else "-" for model in models]
-        lines.append(f"| {task} | {' | '.join(shown)} |")
+        shown = [_shown(*rows.loc[x, ["low", "high"]]) if x in rows.index else "-" for x in models]
+        low, high = part["low"].max(), part["high"].min()
+        both = _shown(low, high) if low <= high else "none"
+        lines.append(f"| {task} | {' | '.join(shown)} | {both} |")
     return "\n".join(lines) + "\n"
 
 
-def _shown(row: pd.Series) -> str:
-    if math.isinf(row["high"]):
-        return f"{row['low']:.2g} or more"
-    return f"{row['low']:.2g} to {row['high']:.2g}"
+def _models(table: pd.DataFrame) -> list[str]:
+    return list(table.sort_values("model_parameters")["model"].unique())
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Prints the table and writes both files."""
-    folder, other = map(Path, arguments)
-    constant = constant_of(other)
-    table = capacity.effective_items(statistics.load(folder), constant)
-    if table.empty:
-        raise ValueError(f"no model of {folder} has prompts of two lengths.")
+def _shown(low: float, high: float) -> str:
+    start, end = (f"{x:.2g}" if x < 10 else f"{x:.0f}" for x in (low, high))
+    return f"{start} or more" if math.isinf(high) else f"{start} to {end}"
+
+
+def draw(table: pd.DataFrame, constant: float, folder: Path) -> list[Path]:
+    """Draws the interval of each task by model; an arrow is one without an upper end."""
+    models, tasks = _models(table), list(dict.fromkeys(table["task"]))
+    with _style.style():
+        figure = _style.new_figure(6.4, 3.6)
+        axes = figure.subplots()
+        shifts = np.linspace(-0.25, 0.25, len(models)) if len(models) > 1 else [0.0]
+        for model, look, shift in zip(models, _style.looks(len(models)), shifts):
+            rows = table[table["model"] == model].set_index("task").reindex(tasks)
+            places = np.arange(len(tasks)) + shift
+            is_open = np.isinf(rows["high"].to_numpy())
+            ends = np.where(is_open, rows["low"] * _BEYOND, rows["high"])
+            label = f"{_style.short_name(model)} (D={rows['width'].max():.0f})"
+            axes.vlines(places, rows["low"], ends, color=look.color, linewidth=2, label=label)
+            axes.plot(places[is_open], ends[is_open], "^", color=look.color, markersize=5)
+            axes.plot(places, rows["low"], "_", color=look.color, markersize=7)
+        axes.set_yscale("log")
+        axes.set_ylabel("Effective K, P* D / c")
+        names = [task.partition("_")[2] or task for task in tasks]
+        axes.set_xticks(range(len(tasks)), names, rotation=30, ha="right")
+        _style.legend(figure, axes)
+        notes = [
+            f"90 % intervals of the length at which gains level off, c = {constant:.1f}.",
+            "Arrows: no length of the study is shown to be enough.",
+        ]
+        _style.add_notes(figure, notes)
+        return _style.save(figure, table, folder / "figures", NAME)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the table and writes the files."""
+    parser = argparse.ArgumentParser(prog=f"python -m experiments.capacity.{NAME}")
+    parser.add_argument("capacity_study", type=Path, help="folder of a study of associations")
+    parser.add_argument("studies", type=Path, nargs="+", help="folders of studies of other tasks")
+    parser.add_argument("--output_dir", type=Path, default=Path("results") / NAME)
+    options = parser.parse_args(arguments)
+    try:
+        constant = constant_of(options.capacity_study)
+        table = capacity.effective_items(joined.read(options.studies), constant)
+        if table.empty:
+            raise ValueError("the studies have no model with prompts of two lengths.")
+    except ValueError as error:
+        parser.error(str(error))
     text = markdown(table, constant)
     print(text)
-    write_text(folder / "effective_items.md", f"# Effective number of associations\n\n{text}")
+    write_text(options.output_dir / f"{NAME}.md", f"# Effective number of associations\n\n{text}")
     numbers = table.to_csv(index=False, lineterminator="\n")
-    write_text(folder / "effective_items.csv", numbers)
+    write_text(options.output_dir / f"{NAME}.csv", numbers)
+    for path in draw(table, constant, options.output_dir):
+        print(path)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -2,11 +2,11 @@
 # Runs spjax on a Cloud TPU slice: asks for it as a queued resource, waits, installs, runs a command
 # on every host of the slice, and gives it back.
 #
-#   PROJECT=my-project ZONE=us-west4-a ACCELERATOR=v5litepod-16 \
+#   PROJECT=my-project ZONE=us-west4-a ACCELERATOR=v5litepod-16 FILESTORE=10.0.0.2:/share \
 #     scripts/launch/tpu_queued_resource.sh train --gin_file=... --gin.MODEL_DIR=/shared/run
 #
-# Give it a folder that all hosts share and that outlives the slice: FILESTORE=ADDRESS:/SHARE is
-# mounted at /shared. The slice is a spot one, which may be taken away: run the same command again,
+# FILESTORE=ADDRESS:/SHARE is a folder that all hosts share and that outlives the slice; it is mounted
+# at /shared. What is committed in the clone is installed, and no other change. The slice is a spot one, which may be taken away: run the same command again,
 # and the run goes on from its last checkpoint. KEEP=1 leaves the slice running.
 set -euo pipefail
 
@@ -53,6 +53,8 @@ until [ "$(state)" = ACTIVE ]; do
 done
 
 sources="$(mktemp -d)/spjax.tar.gz"
+git -C "$clone" diff --quiet HEAD ||
+  echo "note: changes that are not committed stay behind" >&2
 git -C "$clone" archive --format=tar.gz --output="$sources" HEAD
 gcloud compute tpus tpu-vm scp "$sources" "$NAME": "${where[@]}" --worker=all
 on_all "sudo apt-get update -q && sudo apt-get install -qy nfs-common python3-venv &&

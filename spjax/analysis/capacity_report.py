@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from spjax.analysis import capacity
-from spjax.analysis.capacity import Fits, Needs
+from spjax.analysis import capacity, capacity_laws
+from spjax.analysis.capacity import Needs
+from spjax.analysis.capacity_laws import Fits
 from spjax.analysis.criteria import ALPHA, CANNOT_TELL, CONTRADICTED, HOLDS, NOT_MEASURED
+from spjax.analysis.resampling import CONFIDENCE
 
 # Margins, stated before any study that is judged by them.
 EXPONENT = 0.25  # an exponent within this of 1 is a proportion
@@ -36,33 +39,21 @@ def judge(of_study: Needs) -> list[Verdict]:
     """Returns the verdicts on the law, from the fits of associations with the most steps.
 
     A statement holds where its interval lies within the bounds, and is contradicted where it lies
-    out of them; intervals are as wide as to hold for all statements together (Bonferroni).
+    out of them, whichever cells are taken (`Fits.choices`); intervals are as wide as to hold for
+    all statements together (Bonferroni). Each ladder has verdicts of its own.
     """
     confidence = 1 - ALPHA / 4
-    draws = int(of_study.table["draws"].max())
-    fitted = [x for x in capacity.fits(of_study, confidence) if x.form == "associations"]
-    best = max(fitted, key=lambda x: x.steps, default=None)
-    bounds = f"to be within {EXPONENT:g} of 1"
+    fitted = [x for x in capacity_laws.fits(of_study, confidence) if x.form == "associations"]
+    last = {fit.ladder: fit for fit in sorted(fitted, key=lambda fit: fit.steps)}
     verdicts = []
-    for letter, text in (
-        ("a", "the need grows in proportion to the items, K"),
-        ("b", "the soft tokens needed fall in proportion to the width, D"),
-    ):
-        interval = best.exponents[letter] if best else None
-        inside = (1 - EXPONENT, 1 + EXPONENT)
-        what = f"exponent {letter} of c K^a / D^b"
-        verdicts.append(_judged(text, what, interval, inside, bounds, draws))
-    error = best.prediction if best else None
-    verdicts.append(
-        _judged(
-            "c K / D predicts models and K that it was not fitted to",
-            "error as a factor",
-            error,
-            (1.0, FACTOR),
-            f"to be at most {FACTOR:g}",
-            draws,
-        )
-    )
+    ladders: list[tuple[str, Fits | None]] = [*sorted(last.items())]
+    for name, fit in ladders or [("", None)]:
+        of_ladder = f" ({name} models)" if len(last) > 1 else ""
+        verdicts += [
+            dataclasses.replace(each, statement=each.statement + of_ladder)
+            for each in _of_laws(fit)
+        ]
+    draws = int(of_study.table["draws"].max())
     by_bits = _judged(
         "items count, not the bits of their labels",
         "change of the need with few labels, over the change of the bits (in logarithms)",
@@ -74,7 +65,52 @@ def judge(of_study: Needs) -> list[Verdict]:
     if share := _share_of_change(of_study, "information", confidence):
         text = f"over the change of the bits that {capacity.THRESHOLD:g} % right take: "
         by_bits = dataclasses.replace(by_bits, reason=f"{by_bits.reason}; {text}{_shown(share)}")
-    verdicts.append(by_bits)
+    return [*verdicts, by_bits]
+
+
+def _of_laws(fit: Fits | None) -> list[Verdict]:
+    """Returns the verdicts on the fit of a ladder."""
+    inside, bounds = (1 - EXPONENT, 1 + EXPONENT), f"to be within {EXPONENT:g} of 1"
+    statements = [
+        (
+            "the need grows in proportion to the items, K",
+            "exponent a of c K^a / D^b",
+            lambda each: each.exponents["a"],
+            *(inside, bounds),
+        ),
+        (
+            "the soft tokens needed fall in proportion to the width, D",
+            "exponent b of c K^a / D^b",
+            lambda each: each.exponents["b"],
+            *(inside, bounds),
+        ),
+        (
+            "c K / D predicts models and K that it was not fitted to",
+            "error as a factor",
+            lambda each: each.prediction,
+            (1.0, FACTOR),
+            f"to be at most {FACTOR:g}",
+        ),
+    ]
+    verdicts = []
+    for statement, what, estimate, limits, wanted in statements:
+        if fit is None:
+            verdicts.append(_judged(statement, what, None, limits, wanted, 1))
+            continue
+        judged = [
+            _judged(statement, what, estimate(each), limits, wanted, fit.draws)
+            for each in fit.choices
+        ]
+        differing = [
+            f"with {choice.cells} {_shown(estimate(choice))} ({each.verdict})"
+            for choice, each in zip(fit.choices, judged)
+            if each.verdict != judged[0].verdict
+        ]
+        verdict = judged[0]
+        if differing:
+            reason = f"{verdict.reason}; other cells say otherwise: {', '.join(differing)}"
+            verdict = Verdict(statement, CANNOT_TELL, reason)
+        verdicts.append(verdict)
     return verdicts
 
 
@@ -129,7 +165,7 @@ def _share_of_change(
     inside = (table["numbers"] > 0) & np.isfinite(table["numbers"])
     plain = table["form"] == "associations"
     few = table["form"].str.fullmatch(r"associations:l\d+")
-    key = ["method", "init", "model", "steps", "items"]
+    key = ["method", "init", "model", "steps", "learning_rate", "items"]
     pairs = [
         (i, j)
         for i in table.index[inside & plain]
@@ -139,43 +175,45 @@ def _share_of_change(
     if not pairs:
         return None
     first, second = (list(side) for side in zip(*pairs))
-    bits = np.log(table.loc[second, column].to_numpy() / table.loc[first, column].to_numpy())
+    change = np.log(table.loc[second, column].to_numpy() / table.loc[first, column].to_numpy())
 
     def share(numbers_RC: np.ndarray) -> np.ndarray:
-        change = np.log(numbers_RC[:, second] / numbers_RC[:, first])
-        return change @ bits / (bits @ bits)
+        of_need = np.log(numbers_RC[:, second] / numbers_RC[:, first])
+        return of_need @ change / (change @ change)
 
     value = share(table["numbers"].to_numpy()[None])[0]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(share(of_study.replicates_RC), [tail, 1 - tail])
-    return float(value), float(low), float(high)
+    return capacity_laws.interval(value, share(of_study.without_UC), confidence)
 
 
 def budgets(of_study: Needs) -> pd.DataFrame:
-    """Returns how needs change with the steps of training, a row a cell and doubling.
+    """Returns how needs change with the steps of training, a row a cell and longer budget.
 
     Columns: those of `capacity.CELL` but for steps, `steps` (after), `times` (over those before),
-    `change` (the need after over before, less one), and `limit`: the trained numbers that the need
-    falls to as its logarithm falls by a constant factor less with each budget; NaN with fewer than
-    three budgets, or where it does not slow down.
+    `change`, `low` and `high` (the need after over before, less one, and its 95 % interval), and
+    `limit`: the trained numbers that the need falls to if its logarithm falls by a constant factor
+    less with each budget. NaN with fewer than three budgets of equal ratios, or where the need
+    rises or does not slow down.
     """
     table = of_study.table
     key = [name for name in capacity.CELL if name != "steps"]
+    inside = table[(table["numbers"] > 0) & np.isfinite(table["numbers"])]
     rows = []
-    for values, part in table.groupby(key, sort=True, dropna=False):
-        part = part[(part["numbers"] > 0) & np.isfinite(part["numbers"])].sort_values("steps")
+    for values, part in inside.groupby(key, sort=True, dropna=False):
+        part = part.sort_values("steps")
         logs, steps = np.log(part["numbers"].to_numpy(float)), part["steps"].to_numpy()
+        without_UC = np.log(of_study.without_UC[:, table.index.get_indexer(part.index)])
+        falls, times = np.diff(logs), steps[1:] / steps[:-1]
         for i in range(1, len(part)):
-            fall, limit = logs[i] - logs[i - 1], math.nan
-            if i > 1:
-                slowing = fall / (logs[i - 1] - logs[i - 2]) if logs[i - 1] != logs[i - 2] else 1.0
-                limit = (
-                    math.exp(logs[i] + fall * slowing / (1 - slowing))
-                    if 0 <= slowing < 1
-                    else limit
-                )
-            change = {"times": steps[i] / steps[i - 1], "change": math.expm1(fall), "limit": limit}
-            rows.append({**dict(zip(key, values)), "steps": steps[i], **change})
+            fall, limit = falls[i - 1], math.nan
+            if i > 1 and times[i - 1] == times[i - 2] and falls[i - 2] < fall <= 0:
+                slowing = fall / falls[i - 2]
+                limit = math.exp(logs[i] + fall * slowing / (1 - slowing))
+            change = capacity_laws.interval(
+                fall, without_UC[:, i] - without_UC[:, i - 1], CONFIDENCE
+            )
+            row = {**dict(zip(key, values)), "steps": steps[i], "times": times[i - 1]}
+            row |= dict(zip(("change", "low", "high"), map(math.expm1, change)))
+            rows.append(row | {"limit": limit})
     return pd.DataFrame(rows)
 
 
@@ -187,7 +225,7 @@ def markdown(results: pd.DataFrame) -> str:
         of_study = capacity.needs(results)
     except ValueError as error:
         return f"No need can be told: {error}\n"
-    fitted = capacity.fits(of_study)
+    fitted = capacity_laws.fits(of_study)
     laws = [_several_rates(of_study), *map(_law, fitted)]
     parts = [_needs(of_study), _methods(of_study), *laws, _verdicts(judge(of_study))]
     parts.append(_budgets(of_study))
@@ -203,10 +241,10 @@ def summary(results: pd.DataFrame) -> str:
     except ValueError:
         return ""
     lines = [
-        f"{fit.form}, {fit.steps:,} steps: {_shown(fit.constant, 1)} trained numbers for each "
-        f"item; {capacity.MAIN.text} predicts {fit.held_out} other cells within a factor of "
-        f"{fit.prediction[0]:.2f}"
-        for fit in capacity.fits(of_study)
+        f"{fit.form}, {fit.ladder} models, {fit.steps:,} steps: {_shown(fit.constant, 1)} trained "
+        f"numbers for each item; {capacity_laws.MAIN.text} predicts {fit.held_out} other cells "
+        f"within a factor of {fit.prediction[0]:.2f}"
+        for fit in capacity_laws.fits(of_study)
     ]
     lines += [f"{each.verdict}: {each.statement}" for each in judge(of_study)]
     return "\n".join(lines)
@@ -216,9 +254,15 @@ def _needs(of_study: Needs) -> str:
     table = of_study.table
     text = (
         f"Least trained numbers that hold {capacity.THRESHOLD:g} % of K items, over K; in brackets "
-        "95 % intervals over draws of the words. P*: the same as soft tokens. "
-        '"at most" and "over": the least amount tried is enough, the largest is not.'
+        "95 % intervals over draws of the words (where all draws agree, the amounts tried between "
+        'which the need lies). P*: the same as soft tokens. "at most" and "over": the least amount '
+        "tried is enough, the largest is not."
     )
+    if lacking := int(table["dropped"].sum()):
+        text += (
+            f" {lacking} amounts lack a run and were left out; needs that may lie there are not "
+            "measured."
+        )
     has_rates = bool(table.duplicated(_SAME_BUT_RATE).any())
     head = ["task", "method", "model", "D", "steps", "K", "P*", "numbers for each item", "draws"]
     head += ["rate"] * has_rates
@@ -256,7 +300,7 @@ def _methods(of_study: Needs) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _method(row: object) -> str:
+def _method(row: Any) -> str:
     """Returns the method of a row of `Needs.table`, and how it starts or which variant it is."""
     return " ".join(filter(None, (row.method, row.init)))
 
@@ -265,6 +309,8 @@ def _amount(row: object, over: float) -> str:
     """Formats the need of a row of `Needs.table` over a number."""
     need, least, most = (getattr(row, x) / over for x in ("numbers", "least", "most"))
     low, high = (getattr(row, x) / over for x in ("low", "high"))
+    if math.isnan(need):
+        return "not measured"
     if need == 0:
         return f"at most {least:.3g}"
     if math.isinf(need):
@@ -293,15 +339,17 @@ def _several_rates(of_study: Needs) -> str:
 
 def _law(fit: Fits) -> str:
     text = (
-        f"Laws of the soft tokens needed, {fit.form}, {fit.steps:,} steps. Fitted to {fit.fitted} "
-        f"cells, without the {fit.held_out} of the widest model and of the largest K. Errors are "
-        "factors (1 is none): of each cell fitted to when it is left out, and of those others. "
-        f"{fit.censored} further cells lie beyond the lengths tried."
+        f"Laws of the soft tokens needed, {fit.form}, {fit.ladder} models, {fit.steps:,} steps. "
+        f"Fitted to {fit.fitted} cells, without the {fit.held_out} of the widest model and of the "
+        "largest K. Errors are factors (1 is none): of each cell fitted to when it is left out, "
+        "and of those others."
     )
+    if fit.censored:
+        text += f" Without a need: {', '.join(fit.censored)}."
     if fit.clipped:
         text += (
-            f" The intervals of {fit.clipped} fitted cells reach beyond them and end there, so "
-            "those below are too narrow."
+            f" The intervals of {fit.clipped} fitted cells reach beyond the lengths tried and end "
+            "there, so those below are too narrow."
         )
     lines = [
         text,
@@ -314,13 +362,26 @@ def _law(fit: Fits) -> str:
         lines.append(
             f"| {row.law} | {row.parameters} | {row.error:.2f}{mark} | {row.held_out:.2f} |"
         )
-    a, b = (_shown(fit.exponents[x]) for x in "ab")
     text = (
-        f"c of {capacity.MAIN.text}, from all cells: {_shown(fit.constant, 1)} trained numbers for "
-        f"each item. Free exponents: a = {a}, b = {b}. It predicts the other models and K within a "
-        f"factor of {_shown(fit.prediction)}; the draws alone make a factor of {fit.noise:.2f}. "
-        f"With soft tokens added that no item needs, {capacity.OFFSET.text}: "
-        f"c = {_shown(fit.offset['c'], 1)}, b = {_shown(fit.offset['b'])}."
+        f"The same with other choices of the cells: c of {capacity_laws.MAIN.text} (trained "
+        "numbers for each item), its prediction of the other models and K, and the exponents of "
+        f"{capacity_laws.EXPONENTS.text}."
+    )
+    lines += [
+        "",
+        text,
+        "",
+        "| cells | | c | predicts within a factor of | a | b |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for each in fit.choices:
+        shown = [_shown(each.constant, 1), _shown(each.prediction)]
+        shown += [_shown(each.exponents[x]) for x in "ab"]
+        lines.append(f"| {each.cells} | {each.count} | {' | '.join(shown)} |")
+    c, b = _shown(fit.offset["c"], 1), _shown(fit.offset["b"])
+    text = (
+        f"With soft tokens added that no item needs, {capacity_laws.OFFSET.text}: c = {c}, "
+        f"b = {b}. The draws alone make a factor of {fit.noise:.2f} in the needs predicted."
     )
     lines += ["", text]
     return "\n".join(lines) + "\n"
@@ -352,6 +413,7 @@ def _budgets(of_study: Needs) -> str:
     for row in table.itertuples():
         limit = "-" if math.isnan(row.limit) else f"{row.limit / row.items:.3g}"
         cells = [row.form, row.model, row.items, f"{row.steps:,.0f}", f"{row.times:g}"]
-        cells += [f"{row.change:+.0%}", limit]
+        bounds = "" if math.isnan(row.low) else f" [{row.low:+.0%}, {row.high:+.0%}]"
+        cells += [f"{row.change:+.0%}{bounds}", limit]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"

@@ -194,7 +194,7 @@ def settled_text(parts: Sequence[Part], alpha: float) -> str:
     if not settled and any(math.isnan(part.estimate.spread()[0]) for part in open_parts):
         return "Equal scores say nothing about the variance, so no number of units can be named"
     if not settled:
-        return f"No {MOST_UNITS} tasks or seeds would settle it: an estimate is at its margin"
+        return f"No {MOST_UNITS:,} tasks or seeds would settle it if the estimates stay"
     shown = [f"{number} {level}" for level, number in settled.items()]
     return f"{' or '.join(shown)} would settle it"
 

@@ -3,8 +3,7 @@
 A *line* is one way of tuning (prompt tuning at one length, full fine-tuning); a *cell* is one line
 at one model size; a *suite run* is one cell at one seed, over all tasks. Scores are test scores in
 percent: the checkpoint was chosen on validation, so the validation score is biased. Tasks without
-public test labels (SuperGLUE, GLUE) are scored on validation, as in Lester et al. 2021; figures and
-tables then say so.
+public test labels (SuperGLUE, GLUE) are scored on validation, as in Lester et al. 2021, and noted.
 """
 
 import io
@@ -52,7 +51,7 @@ class Suite:
 
     cells: one row a cell, ordered by line, then by size: line, variant, method, prompt_length,
       init, model, model_parameters, mean, std (over suite runs, ddof=1; NaN for one), seeds
-      (complete suite runs), expected (those the variant has anywhere in the study), low and high
+      (complete suite runs), expected (the most that one model of the variant has), low and high
       (the 95 % interval of the mean for these tasks, by `resampling`; NaN for one suite run), items
       (the fewest test items of a task, 1 where the interval is not over items), draws (of
       pre-training). A cell without one complete suite run has seeds 0 and NaN scores.
@@ -447,8 +446,9 @@ def _spread(
     """Returns mean, std, count and interval of grouped scores, in the order of lines and sizes."""
     cells = grouped.agg(["mean", "std", "count"]).reset_index()
     cells = cells.rename(columns={"count": "seeds"})
-    suite_runs = runs.drop_duplicates(["variant", *_RUN])
-    cells["expected"] = cells["variant"].map(suite_runs.groupby("variant").size())
+    of_model = ["variant", "model"]  # models may have other draws of pre-training
+    counts = runs.drop_duplicates([*of_model, *_RUN]).groupby(of_model).size()
+    cells["expected"] = cells["variant"].map(counts.groupby("variant").max())
     last = cells["method"] == FULL_FINE_TUNING
     order = ["last", "variant", "prompt_length", "line", "model_parameters", "model"]
     cells = cells.assign(last=last).sort_values(order, ignore_index=True).drop(columns="last")

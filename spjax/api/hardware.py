@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -108,22 +109,39 @@ def plan_files(
     groups = [[kind] for kind in every] if is_tpu else [every]
     plans = []
     for group in groups:
-        requests = [kinds.request(x, devices.name, planned.study.gang_width) for x in group]
-        purpose = f"plans {group[0].label[0]} for {devices.name}"
-        (answers,) = subprocesses.run(
-            "spjax.studies.hardware.kinds:fits",
-            [requests],
-            purpose,
-            variables=tpu_compiler.VARIABLES,
-        )
+        width, crash = planned.study.gang_width, ""
+        try:
+            answers = _fits([kinds.request(x, devices.name, width) for x in group])
+        except RuntimeError as error:
+            if not is_tpu:
+                raise
+            crash = str(error).splitlines()[0].rstrip(":")
+            answers = _fits([kinds.request(x, devices.name, width, False) for x in group])
         for kind, answer in zip(group, answers):
             configured, chosen = map(kinds.read_fit, (answer["configured"], answer["chosen"]))
             if chosen == configured:
                 chosen = configured
             is_cpu = devices.chip.platform == "cpu"
-            plans.append(KindPlan(kind, configured, chosen, answer["devices_needed"], is_cpu))
+            plans.append(
+                KindPlan(kind, configured, chosen, answer["devices_needed"], is_cpu, crash)
+            )
             told(plans[-1])
     return HardwarePlan(planned.study.name, devices, plans)
+
+
+def _fits(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the answers of `kinds.fits`, from a process of its own.
+
+    Raises:
+      RuntimeError: the process has ended in another way, such as in a crash of the compiler.
+    """
+    (answers,) = subprocesses.run(
+        "spjax.studies.hardware.kinds:fits",
+        [requests],
+        "plans runs",
+        variables=tpu_compiler.VARIABLES,
+    )
+    return list(answers)
 
 
 def _row(plan: KindPlan) -> dict[str, Any]:
@@ -131,6 +149,7 @@ def _row(plan: KindPlan) -> dict[str, Any]:
     row: dict[str, Any] = {"model": model, "method": method, "prompt_length": lengths}
     row |= {"runs": len(plan.kind.specs), "fits": plan.chosen is not None}
     row["as_configured"] = plan.chosen is not None and plan.chosen is plan.configured
+    row["evaluation_tokens"] = plan.kind.evaluated[0] if plan.kind.evaluated else math.nan
     fit = plan.shown
     if fit is None:
         return row

@@ -48,6 +48,13 @@ def translate(args: argparse.Namespace) -> int:
         print(f"{draft.command('')}\n\n{draft.table()}")
     elif args.output:
         output = Path(args.output)
+        inputs = [*(Path(name).expanduser() for name in args.gin_file), *draft.bindings.files]
+        for path in inputs:
+            if path.exists() and output.exists() and output.samefile(path):
+                raise ValueError(
+                    f"--output={args.output} would overwrite {path}, which is translated; give the "
+                    f"name of another file, such as --output={_DEFAULT}."
+                )
         files.write_text(output, draft.gin_text(args.gin_file[-1], args.output))
         print(f"{draft.command(args.output)}\n\n{draft.table()}")
     else:

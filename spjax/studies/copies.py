@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from typing import Any
 from spjax import hub, locks
 from spjax.checkpoints import remote
 from spjax.checkpoints.prompts import run_prompts
-from spjax.files import DamagedFile, default_cache_dir, read_json, write_json
+from spjax.files import DamagedFile, default_cache_dir, file_digest, read_json, write_json
+from spjax.studies import results
 from spjax.studies.lease import FOLDER as LEASE_FOLDER
 from spjax.studies.mirror import CHECKPOINTS, Archive, unpack
 from spjax.studies.store import Store
 
+_ATTEMPTS, _WAIT_SECONDS = 3, 1.0
 _INDEX = ".copy.json"  # what each file was at the URL when it was copied
 # What tells one version of a file from the next, in the words of S3, GCS, and other file systems.
 _VERSION = ("ETag", "etag", "generation", "md5Hash", "mtime", "created", "LastModified")
@@ -53,19 +56,40 @@ def local_copy(path: str | os.PathLike[str]) -> str:
 
 def _copy(url: str, only: tuple[str, ...] = ()) -> Path:
     """Copies the folder at a URL, or some files of it; returns the local folder."""
-    store = Store(url)
+    store, folder = Store(url), _folder(url)
+    for _ in range(_ATTEMPTS):
+        _copy_once(store, folder, only)
+        if _is_whole(folder):
+            break
+        time.sleep(_WAIT_SECONDS)  # a sweep is writing tables and their digests right now
+    return folder
+
+
+def _folder(url: str) -> Path:
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return default_cache_dir() / "copies" / digest / url.rpartition("/")[2]
+
+
+def _is_whole(folder: Path) -> bool:
+    """Returns whether the tables of a study have their digests; true of other folders."""
+    sums = folder / results.SUMS
+    if not sums.is_file():
+        return True
+    lines = sums.read_text(encoding="utf-8").splitlines()
+    tables = {folder / line[66:]: line[:64] for line in lines}
+    return all(path.is_file() and file_digest(path) == tables[path] for path in tables)
+
+
+def _copy_once(store: Store, folder: Path, only: tuple[str, ...]) -> None:
     present = store.files()
     archive = str(Archive.newest(present))
     files = {x: _version(present[x]) for x in present if x in only or not only and _is_copied(x)}
     files = {x: files[x] for x in files if x == archive or not Archive.newest([x])}
     if not files:
-        raise ValueError(f"there is nothing at {url}; check the name.")
-    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
-    folder = default_cache_dir() / "copies" / digest / url.rpartition("/")[2]
+        raise ValueError(f"there is nothing at {store.url}; check the name.")
     folder.mkdir(parents=True, exist_ok=True)
     with locks.hold(folder / ".lock"):
         _update(store, folder, files, bool(only))
-    return folder
 
 
 def _is_copied(name: str) -> bool:

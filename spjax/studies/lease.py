@@ -140,7 +140,10 @@ class Lease:
 
     def _release(self) -> None:
         if not self.lost:
-            self._advance(self._number, released=True)
+            is_ours = self._advance(self._number, released=True)
+            if is_ours and not self._read(self._number).get("released"):
+                # The file was that of a renewal, whose answer was lost.
+                self._advance(self._number, released=True)
             self._renewed = None
 
     def _advance(self, number: int, released: bool = False) -> bool:

@@ -32,7 +32,8 @@ from spjax.studies.results import RUNS
 from spjax.studies.store import Store, StoreError
 
 RESULT, CHECKPOINTS = "result.json", "checkpoints"
-_LOGS = ("config.gin", "*.jsonl", "events.*")  # of a run, which its next steps are appended to
+# Of a run, beside its checkpoints: what its next steps are appended to or found by.
+_LOGS = ("config.gin", "*.jsonl", "events.*", "trackers.json")
 _LOCAL = (RUNS, "jobs", "logs")  # of a study's folder: not uploaded as they are
 _TRANSFER = ".transfer."
 _LOOK_SECONDS = 2.0
@@ -143,13 +144,20 @@ class Mirror:
 
     def _upload_results(self) -> None:
         """Uploads finished runs, and once in a while the table."""
-        for spec in self.specs:
-            path = spec.folder(self.folder) / RESULT
-            if spec.key in self._mirrored or not path.is_file():
-                continue
-            is_new = time.time() - path.stat().st_mtime < _LOOK_SECONDS  # events are being flushed
-            if (self._ended.is_set() or not is_new) and spec.result(self.folder) is not None:
-                self._upload_run(spec)
+        with _every_one() as attempt:
+            for spec in self.specs:
+                with attempt():
+                    path = spec.folder(self.folder) / RESULT
+                    if spec.key in self._mirrored or not path.is_file():
+                        continue
+                    # Events are flushed a little later than the result.
+                    is_new = time.time() - path.stat().st_mtime < _LOOK_SECONDS
+                    if (self._ended.is_set() or not is_new) and spec.result(self.folder):
+                        self._upload_run(spec)
+            with attempt():
+                self._upload_tables_at_times()
+
+    def _upload_tables_at_times(self) -> None:
         if time.monotonic() - self._times.get("", -_TABLE_SECONDS) > _TABLE_SECONDS:
             self._upload_tables()
             self._times[""] = time.monotonic()
@@ -166,10 +174,12 @@ class Mirror:
 
     def _upload_checkpoints(self, pause: float = _CHECKPOINT_SECONDS) -> None:
         """Uploads the checkpoints of runs that are not finished, where there are new ones."""
-        for spec in self.specs:
-            is_due = time.monotonic() - self._times.get(spec.key, -pause) >= pause
-            if is_due and not (spec.folder(self.folder) / RESULT).exists():
-                self._upload_archive(spec)
+        with _every_one() as attempt:
+            for spec in self.specs:
+                is_due = time.monotonic() - self._times.get(spec.key, -pause) >= pause
+                if is_due and not (spec.folder(self.folder) / RESULT).exists():
+                    with attempt():
+                        self._upload_archive(spec)
 
     def _upload_archive(self, spec: RunSpec) -> None:
         """Uploads what a run needs to go on, if that is new, and removes the archive before it.
@@ -281,6 +291,8 @@ class Mirror:
             archive, steps = Archive.newest(names), _steps(spec.folder(self.folder))
             if archive:
                 self._archives[spec.key] = archive
+            for old in filter(lambda name: Archive.newest([name]) not in (None, archive), names):
+                self.store.remove(f"{_place(spec)}/{old}")  # of a process that was killed
             if RESULT in names and spec.result(self.folder) is not None:
                 self._mirrored.add(spec.key)
             elif RESULT in names:
@@ -296,6 +308,17 @@ class Mirror:
                 self._download_runs(batch)
                 batch = {}
         self._download_runs(batch)
+        # A result that is damaged at the URL is none, and the run goes on from its checkpoints.
+        self._download_runs(
+            {
+                spec.key: [str(self._archives[spec.key])]
+                for spec in self.specs
+                if spec.key in wanted
+                and spec.key in self._archives
+                and not self._archived.get(spec.key)
+                and spec.key not in self._mirrored
+            }
+        )
 
     def _download_runs(self, wanted: dict[str, list[str]]) -> None:
         """Downloads files of runs, and puts each folder in its place as a whole."""
@@ -321,6 +344,23 @@ class Mirror:
     def _temporary(self) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=_TRANSFER, dir=self.folder) as folder:
             yield Path(folder)
+
+
+@contextlib.contextmanager
+def _every_one() -> Iterator[Callable[[], contextlib.AbstractContextManager[None]]]:
+    """Gives contexts whose errors keep none of the next ones back; raises the first at the end."""
+    errors: list[Exception] = []
+
+    @contextlib.contextmanager
+    def attempt() -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            errors.append(error)
+
+    yield attempt
+    if errors:
+        raise errors[0]
 
 
 def unpack(archive: Path) -> bool:

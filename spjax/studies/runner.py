@@ -35,7 +35,7 @@ class Outcome:
       new: number of them that this sweep added.
       reused: folders in other studies that finished runs were copied from, by run key.
       failed: error message by run key.
-      left: number of runs that go on without this process.
+      left: states of the runs that go on without this process, by run key; "" where not known.
       stopped: the reason why the sweep stopped early, else "".
     """
 
@@ -43,7 +43,7 @@ class Outcome:
     new: int = 0
     reused: dict[str, Path] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
-    left: int = 0
+    left: dict[str, str] = dataclasses.field(default_factory=dict)
     stopped: str = ""
 
 
@@ -221,7 +221,7 @@ class _Loop:
         if not self.outcome.stopped:
             self.progress.show(force=True)
         elif self.executor.outlives_driver:
-            self.outcome.left += sum(len(gang) for gang in self.gangs.values())
+            self.outcome.left |= {spec.key: "" for gang in self.gangs.values() for spec in gang}
 
     def begin(self, worker: int, gang: list[RunSpec]) -> None:
         """Notes the gang that a worker is at."""
@@ -252,7 +252,8 @@ class _Loop:
             self.fail(worker, event["message"])
             self.give(worker)
         elif kind == "left":
-            self.outcome.left += len(self.end(worker, "left"))
+            state = event.get("state", "")
+            self.outcome.left |= {spec.key: state for spec in self.end(worker, "left")}
 
     def give(self, worker: int) -> None:
         """Hands the next gang to a free worker."""
@@ -321,9 +322,12 @@ def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
     else:
         lines = [f"{outcome.finished} of {len(specs)} runs finished in {folder}."]
     if outcome.left:
+        counts = Counter(state for state in outcome.left.values() if state)
+        states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
         lines.append(
-            f"{outcome.left} runs wait or are trained without this process; the same command "
-            "collects them, and starts again what is missing."
+            f"{len(outcome.left)} runs wait or are trained without this process"
+            f"{f' ({states})' if states else ''}; the same command collects them, and starts "
+            "again what is missing."
         )
     places = Counter(str(source.parent.parent) for source in outcome.reused.values())
     lines += [

@@ -94,14 +94,15 @@ class Store:
         """
         try:
             if self.scheme in ("file", "local"):
-                with self._system.open(self._path(name), "xb") as file:
-                    file.write(content)
+                self._create_on_disk(name, content)
             elif self.scheme == "memory":
                 with _in_memory:
                     self._system.pipe_file(self._path(name), content, mode="create")
             else:
                 self._system.pipe_file(self._path(name), content, mode="create")
             return True
+        except StoreError:
+            raise
         except Exception as error:
             # A request that has succeeded may be repeated where its answer was lost, and is then
             # refused; and not every version of these packages has the same error for that.
@@ -111,6 +112,21 @@ class Store:
             if present is None:
                 raise self._problem("write", name, error) from error
             return present == content
+
+    def _create_on_disk(self, name: str, content: bytes) -> None:
+        """Writes a new file, in full or not at all.
+
+        Raises:
+          FileExistsError: it is there.
+          StoreError: it cannot be written, such as on a full disk.
+        """
+        file = self._system.open(self._path(name), "xb")
+        try:
+            with file:
+                file.write(content)
+        except OSError as error:
+            self.remove(name)  # an empty one would be taken for that of another process
+            raise self._problem("write", name, error) from error
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file, which replaces one of that name."""

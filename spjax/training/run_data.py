@@ -227,6 +227,16 @@ def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:
     ]
 
 
+def evaluation_lengths(run: Run) -> dict[str, int] | None:
+    """Returns the most input and target tokens of a run in evaluations, EOS included.
+
+    Texts that are not cut are as long as their token caches say; None where one is not built.
+    """
+    if run.eval_truncation:
+        return lengths_of(run)
+    return cache.longest(wanted for wanted in needed(run) if wanted[1] != "train")
+
+
 def lengths_of(run: Run) -> dict[str, int]:
     """Returns the most input and target tokens of a run in training, EOS included."""
     of_tasks = run.mixture.lengths

@@ -7,18 +7,13 @@ import pandas as pd
 import pytest
 import synthetic
 
-from spjax.analysis import capacity, capacity_report, report
+from spjax.analysis import capacity, capacity_laws, capacity_report, report
 from spjax.analysis.figures import NothingToDraw, get
 from spjax.studies.study import Arm, Study
 
 NUMBERS = synthetic.NUMBERS
 WIDTHS = synthetic.WIDTHS
 results = synthetic.capacity
-
-
-@pytest.fixture(autouse=True)
-def few_replicates(monkeypatch):
-    monkeypatch.setattr(capacity, "REPLICATES", 100)
 
 
 def test_crossing_is_that_of_the_monotone_regression():
@@ -41,7 +36,7 @@ def test_information_of_answers_that_may_be_wrong():
 def test_law_of_items_over_width_is_chosen_and_predicts():
     of_study = capacity.needs(results())
     assert len(of_study.table) == len(WIDTHS) * 4
-    (fit,) = capacity.fits(of_study)
+    (fit,) = capacity_laws.fits(of_study)
     value, low, high = fit.constant
     assert low < value < high
     # A straight line between two lengths lies below the curve, so that the need is overestimated.
@@ -60,7 +55,7 @@ def test_soft_tokens_that_no_item_needs_are_found():
     width = more["model"].map(WIDTHS)
     for column in ("trainable_parameters", "stored_parameters"):
         more[column] = more["prompt_length"] * width
-    (fit,) = capacity.fits(capacity.needs(more))
+    (fit,) = capacity_laws.fits(capacity.needs(more))
     assert fit.offset["b"][0] == pytest.approx(1, abs=0.25)
     assert fit.offset["c"][0] == pytest.approx(NUMBERS, rel=0.1)
     assert fit.exponents["a"][0] < 0.9 and "c K / D + b: c = " in capacity_report.markdown(more)
@@ -99,34 +94,121 @@ def test_needs_beyond_the_lengths_tried_are_marked_and_left_out():
     assert "at most" in text and "over" in text
 
 
+def test_amounts_that_lack_a_run_are_left_out_and_said():
+    """A need is not measured where it may lie at such an amount; elsewhere it is what it was."""
+    runs = results()
+    cell = (runs["model"] == "pocket_200k") & (runs["task"] == "associations:k16:draw0")
+    index = ["model", "items"]
+    whole = capacity.needs(runs).table.set_index(index).loc[("pocket_200k", 16)]
+    lengths = sorted(runs["prompt_length"].unique())
+    tokens = whole["numbers"] / whole["width"]
+    above = next(length for length in lengths if length > tokens)
+    for length, is_known in ((above, False), (lengths[-1], True)):
+        fewer = runs[~(cell & (runs["prompt_length"] == length))]
+        table = capacity.needs(fewer).table.set_index(index)
+        row = table.loc[("pocket_200k", 16)]
+        assert row["dropped"] == 1 and table["dropped"].sum() == 1
+        assert (row["numbers"] == pytest.approx(whole["numbers"])) == is_known
+        text = capacity_report.markdown(fewer)
+        assert (
+            "1 amounts lack a run" in text
+            and ("| not measured | not measured |" in text) != is_known
+        )
+    some = runs[~(cell & (runs["prompt_length"] > 3))]  # all that are long enough lack the draw
+    assert math.isnan(capacity.needs(some).table.set_index(index)["numbers"]["pocket_200k", 16])
+
+
+def test_draws_that_agree_leave_the_lengths_between_which_the_need_lies():
+    runs = results()
+    runs["test_score"] = np.where(runs["prompt_length"] > 4, 100.0, 0.0)
+    table = capacity.needs(runs).table
+    assert (table["low"] == 4 * table["width"]).all() and (
+        table["high"] == 6 * table["width"]
+    ).all()
+
+
+def test_tasks_without_items_or_labels():
+    runs = results()
+    nothing = runs.assign(task="exceptions:k0")
+    recited = runs.assign(task=runs["task"].str.replace("associations", "recitation"))
+    table = capacity.needs(pd.concat([runs, nothing, recited], ignore_index=True)).table
+    assert set(table["form"]) == {"associations", "recitation"}
+    of_text = table["form"] == "recitation"
+    assert table.loc[of_text, "bits"].isna().all() and table.loc[~of_text, "bits"].notna().all()
+    fitted = capacity_laws.fits(capacity.needs(recited))
+    assert not fitted[0].table["law"].str.contains("B").any()
+    with pytest.raises(ValueError, match="no run has a score on a task of a prompt's capacity"):
+        capacity.needs(nothing)
+
+
+def test_ladders_have_laws_of_their_own():
+    """Words and labels of another vocabulary, whose models need twice as much."""
+    other = results(numbers=2 * NUMBERS)
+    other["model"] = other["model"].str.replace("pocket", "graded")
+    of_study = capacity.needs(pd.concat([results(), other], ignore_index=True))
+    graded, pocket = capacity_laws.fits(of_study)
+    assert graded.constant[0] == pytest.approx(2 * pocket.constant[0], rel=0.2)
+    statements = [each.statement for each in capacity_report.judge(of_study)]
+    assert sum("(graded models)" in text for text in statements) == 3
+
+
+def test_what_depends_on_the_cells_cannot_be_told():
+    """A law with soft tokens that no item needs: small K make the exponent low."""
+    more = results(noise=0.02)
+    more["prompt_length"] += 2
+    for column in ("trainable_parameters", "stored_parameters"):
+        more[column] = more["prompt_length"] * more["model"].map(WIDTHS)
+    by_items = capacity_report.judge(capacity.needs(more))[0]
+    assert by_items.verdict == "cannot tell" or "other cells" not in by_items.reason
+    assert "| K of 8 and more |" in capacity_report.markdown(more)
+
+
+def test_cells_of_which_one_has_no_need_are_not_fitted_to_rates():
+    """Also where a need at the second rate lies beyond what was tried."""
+    worse = results().assign(learning_rate=0.3, test_score=10.0)
+    joined = pd.concat([results(), worse], ignore_index=True)
+    assert capacity_laws.fits(capacity.needs(joined)) == []
+
+
+def test_items_or_bits_are_compared_at_one_rate():
+    few = results(forms=("associations:l2",))
+    other = results(numbers=4 * NUMBERS).assign(learning_rate=0.3)
+    alone = pd.concat([results(), few], ignore_index=True)
+    joined = pd.concat([results(), few, other], ignore_index=True)
+    shares = [
+        capacity_report._share_of_change(capacity.needs(x), "bits", 0.95) for x in (alone, joined)
+    ]
+    assert shares[0] == pytest.approx(shares[1])
+
+
 def test_one_amount_is_a_bound():
     few = results()
     few = few[few["prompt_length"] == 3]
     table = capacity.needs(few).table
     assert len(table) == len(WIDTHS) * 4
     assert set(table["numbers"]) == {0.0, math.inf}
-    assert capacity.fits(capacity.needs(few)) == []
+    assert capacity_laws.fits(capacity.needs(few)) == []
 
 
 def test_intervals_that_end_at_the_lengths_tried_are_told():
     everything = results(noise=0.3)
-    (wide,) = capacity.fits(capacity.needs(results(noise=0.05)))
+    (wide,) = capacity_laws.fits(capacity.needs(results(noise=0.05)))
     few = everything[everything["prompt_length"].between(3, 12)]
-    (narrow,) = capacity.fits(capacity.needs(few))
+    (narrow,) = capacity_laws.fits(capacity.needs(few))
     assert wide.clipped == 0 < narrow.clipped
-    assert "reach beyond them" in capacity_report.markdown(few)
+    assert "reach beyond the lengths" in capacity_report.markdown(few)
 
 
 def test_error_of_prediction_beside_what_the_draws_make_of_it():
-    (quiet,) = capacity.fits(capacity.needs(results(noise=0.01)))
-    (loud,) = capacity.fits(capacity.needs(results(noise=0.3)))
+    (quiet,) = capacity_laws.fits(capacity.needs(results(noise=0.01)))
+    (loud,) = capacity_laws.fits(capacity.needs(results(noise=0.3)))
     assert 1 <= quiet.noise < 1.02 < loud.noise
     assert f"a factor of {loud.noise:.2f}" in capacity_report.markdown(results(noise=0.3))
 
 
 def test_several_learning_rates_of_one_model_are_not_mixed():
     joined = pd.concat([results(), results().assign(learning_rate=0.3)], ignore_index=True)
-    assert capacity.fits(capacity.needs(joined)) == []
+    assert capacity_laws.fits(capacity.needs(joined)) == []
     assert "several learning rates" in capacity_report.markdown(joined)
 
 
@@ -137,7 +219,7 @@ def test_variants_of_a_method_are_not_mixed():
     need = table.set_index(["init", "model", "items"])["numbers"]
     assert need["wo"].to_numpy() == pytest.approx(3 * need[""].to_numpy())
     joined = pd.concat([results(), results().assign(init="random")], ignore_index=True)
-    assert capacity.fits(capacity.needs(joined)) == []
+    assert capacity_laws.fits(capacity.needs(joined)) == []
     assert "or initializations" in capacity_report.markdown(joined)
 
 
@@ -172,7 +254,12 @@ def test_methods_are_compared_at_their_best_rates():
 def test_longer_budgets_have_a_limit():
     table = capacity_report.budgets(capacity.needs(results(noise=0.0, steps=(600, 1200, 2400))))
     assert table["change"].to_numpy() == pytest.approx(2**-0.2 - 1, abs=0.07)
+    assert (table["low"] <= table["change"]).all() and (table["change"] <= table["high"]).all()
     assert "Change of the need" in capacity_report.markdown(results(steps=(600, 1200)))
+    unequal = results(noise=0.0, steps=(1200, 2400, 9600))
+    assert capacity_report.budgets(capacity.needs(unequal))["limit"].isna().all()
+    rising = results(noise=0.0, steps=(600, 1200, 2400)).replace({"steps": {600: 2400, 2400: 600}})
+    assert capacity_report.budgets(capacity.needs(rising))["limit"].isna().all()
 
 
 def test_figure_and_its_numbers(tmp_path):

@@ -101,7 +101,9 @@ def test_numbers_of_units_that_settle():
     single = Part("x", Sample(np.array([3, 4.5, 6.0])[None, None, None]).estimate(0), low=4)
     assert single.settled_by(0.05)[SEEDS] > 3
     stuck = Part("x", estimate(1.0), low=1)
-    assert criteria.settled_text([stuck], 0.05).startswith("No 1000 tasks or seeds would settle it")
+    assert criteria.settled_text([stuck], 0.05).startswith(
+        "No 1,000 tasks or seeds would settle it"
+    )
 
 
 def test_seeds_help_where_tasks_agree():

@@ -46,8 +46,8 @@ def test_a_study_without_a_finished_run_is_a_failure_at_run_time(monkeypatch):
     monkeypatch.setattr(studies, "plan_study", lambda *args: Failing())
     with pytest.raises(RuntimeError, match="0 finished, failed: .*no memory"):
         spjax.sweep("study.gin")
-    Failing.outcome = Outcome(left=3)  # in jobs that go on
-    assert spjax.sweep("study.gin").report == "0 finished, failed: {}, left: 3"
+    Failing.outcome = Outcome(left={"key": "PENDING"})  # in jobs that go on
+    assert spjax.sweep("study.gin").report == "0 finished, failed: {}, left: {'key': 'PENDING'}"
 
 
 STUDY = ["experiments/pocket/quickstart.gin"]

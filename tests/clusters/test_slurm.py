@@ -2,9 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
+import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from spjax.studies import runner
@@ -13,6 +17,8 @@ from tests.clusters import slurm_cluster
 from tests.studies import executor_battery
 from tests.studies.executor_battery import *  # noqa: F403
 from tests.studies.fake_sweep import specs
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,11 +56,11 @@ def scancel(*flags):
 
 def test_the_driver_may_leave_and_a_cancelled_job_is_submitted_again(tmp_path, executor, table):
     outcome = executor_battery.sweep(tmp_path, specs(8), executor(wait=False, workers=2))
-    assert outcome.left == 8 and not outcome.failed
+    assert len(outcome.left) == 8 and not outcome.failed
     report = runner.report(outcome, specs(8), tmp_path)
     assert "8 runs wait or are trained without this process" in report
     again = executor_battery.sweep(tmp_path, specs(8), executor(wait=False))
-    assert again.left == 8 - again.finished  # the same jobs: none was submitted twice
+    assert len(again.left) == 8 - again.finished  # the same jobs: none was submitted twice
     assert len(list(tmp_path.glob("jobs/*"))) == 1
     wait_for(lambda: list(tmp_path.glob("runs/*/result.json")))
     scancel("--state=PENDING")
@@ -80,6 +86,83 @@ def test_a_job_whose_time_is_up_saves_its_run_and_goes_on(tmp_path, executor, li
     value = pow(16807, count, 2147483647)  # what a run that was not interrupted comes to
     assert spec.result(tmp_path)["test"]["score"] == value % 1000 / 10
     assert len(list(outputs.glob("*"))) == 1
+
+
+def test_failures_of_jobs_that_nobody_waited_for(tmp_path, executor):
+    plan = specs(4, fail={0: "raise", 1: "crash"})
+    outcome = executor_battery.sweep(tmp_path, plan, executor(wait=False))
+    assert len(outcome.left) == 4 and set(outcome.left.values()) <= {"PENDING", "RUNNING"}
+    wait_for(lambda: not _queue())
+    outcome = executor_battery.sweep(tmp_path, plan, executor(wait=False))
+    assert set(outcome.failed) == {plan[0].key, plan[1].key} and not outcome.left
+    report = runner.report(outcome, plan, tmp_path)
+    assert "2 of 4 runs finished" in report and "SIGSEGV" in report
+    assert "this run cannot be trained" in report
+    outcome = executor_battery.sweep(tmp_path, plan, executor(wait=False))
+    assert set(outcome.left) == {plan[0].key, plan[1].key} and not outcome.failed
+
+
+SLOW_SBATCH = """#!/bin/sh
+touch {folder}/under_way
+sleep 15
+exec {sbatch} "$@"
+"""
+DRIVER = """
+import pathlib, sys
+from spjax.studies.executors.slurm import Slurm
+from tests.studies import executor_battery
+from tests.studies.fake_sweep import specs
+executor_battery.sweep(pathlib.Path(sys.argv[1]), specs(3), Slurm(wait=False, time="5"))
+"""
+
+
+def test_a_driver_that_is_killed_while_sbatch_is_under_way(tmp_path, executor):
+    """The array comes to the queue after the next driver has submitted its gangs again.
+
+    Its jobs wait a minute for a file that submitit would have renamed, and end.
+    """
+    slow = tmp_path / "bin" / "sbatch"
+    slow.parent.mkdir()
+    slow.write_text(SLOW_SBATCH.format(folder=tmp_path, sbatch=shutil.which("sbatch")))
+    slow.chmod(0o755)
+    study, place = tmp_path / "study", {**os.environ, "PATH": f"{slow.parent}:{os.environ['PATH']}"}
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(study)], env=place)
+    wait_for((tmp_path / "under_way").exists)
+    driver.kill()
+    driver.wait()
+    outcome = executor_battery.sweep(study, specs(3), executor(wait=False))
+    assert len(outcome.left) == 3 and len(list(study.glob("jobs/*"))) == 2
+    (withdrawn,) = study.glob("jobs/*/withdrawn.json")
+    wait_for(lambda: list(withdrawn.parent.glob("*.out")))  # its jobs have begun
+    wait_for(lambda: not _queue(), 300)
+    assert executor_battery.sweep(study, specs(3), executor(wait=False)).finished == 3
+    assert not list(withdrawn.parent.glob("events_*"))
+    tries = [len(list(spec.folder(study).glob("try*"))) for spec in specs(3)]
+    assert tries == [1, 1, 1]
+
+
+def test_a_run_of_two_tasks_gives_the_row_of_one_process(sweeps, tmp_path):
+    """`scripts/launch/slurm_train.sbatch`, with both tasks on this machine and without GPUs."""
+    sweeps = sweeps(seeds=1)
+    sweeps.run("local", "--workers=1")
+    text = (ROOT / "scripts" / "launch" / "slurm_train.sbatch").read_text()
+    assert "#SBATCH --gpus-per-node=8\n" in text and ".venv/bin/spjax" in text
+    text = text.replace("#SBATCH --gpus-per-node=8\n", "")
+    script = tmp_path / "train.sbatch"
+    script.write_text(text.replace(".venv/bin/spjax", str(Path(sys.executable).parent / "spjax")))
+    place = ["--nodes=1", "--ntasks-per-node=2", "--cpus-per-task=1", "--time=10"]
+    for config in tmp_path.glob("local/study/runs/*/config.gin"):
+        folder = tmp_path / "two" / "study" / "runs" / config.parent.name
+        output = tmp_path / f"{config.parent.name}.out"
+        command = ["sbatch", "--wait", f"--output={output}", *place, str(script)]
+        command += [f"--gin_file={config}", f"--gin.MODEL_DIR={folder}"]
+        done = subprocess.run(command, env=sweeps.environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr + output.read_text()
+        assert output.read_text().count('"status": "finished"') == 1  # the first task's
+        prompts = [np.load(path / "prompt.npy") for path in (config.parent, folder)]
+        np.testing.assert_allclose(*prompts, rtol=1e-4, atol=1e-4)  # sums in another order
+    assert "Nothing to do: 2 runs finished" in sweeps.run("two", "--workers=1")
+    sweeps.check_ending("two")
 
 
 def test_settings_that_slurm_refuses(tmp_path, executor):

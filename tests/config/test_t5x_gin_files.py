@@ -58,6 +58,14 @@ def test_files_that_cannot_be_read(tmp_path, text, match):
         translation.translate([tmp_path / "own.gin"], [], [tmp_path])
 
 
+def test_the_working_folder_is_one_of_those_looked_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"not found in {tmp_path} .the working folder.; add the"):
+        Bindings().add_file("gone.gin", [])
+    with pytest.raises(ValueError, match="working folder., /nowhere; add the"):
+        Bindings().add_file("gone.gin", ["/nowhere"])
+
+
 def test_every_published_file_is_read():
     for name in published.FILES:
         Bindings().add_file(name, [])

@@ -4,8 +4,9 @@ import pytest
 
 from spjax import config
 from spjax.cli import main
-from spjax.config.t5x import translation
-from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, TRANSLATED
+from spjax.config.t5x import remainder, translation
+from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, TRANSLATED, Draft
+from spjax.config.t5x.gin_files import Bindings
 
 PROMPTS = "prompt_tuning/configs"
 MODEL = f"{PROMPTS}/models/t5_1_1_base_prompt.gin"
@@ -159,17 +160,29 @@ def test_bindings_that_have_a_counterpart(tmp_path, binding, setting, value):
 
 
 @pytest.mark.parametrize(
-    "binding", ["EVAL_STEPS=5", "USE_CACHED_TASKS=True", "MIXTURE_OR_TASK_MODULE='some.tasks'"]
+    "binding, text",
+    [
+        ("EVAL_STEPS=5", "train.eval_steps -> T5X's loss"),
+        ("USE_CACHED_TASKS=False", "train/utils.DatasetConfig.use_cached -> spjax tokenizes"),
+        ("MIXTURE_OR_TASK_MODULE='some.tasks'", "train/utils.DatasetConfig.module -> spjax has"),
+        ("SCALE=2.0", "initializers.variance_scaling.scale -> frozen weights come from"),
+        ("OTHER=2.0", "OTHER -> nothing refers to it, in the published files neither"),
+    ],
 )
-def test_bindings_that_are_not_needed_change_nothing(binding):
-    files = (MODEL, RUN)
-    extra = ["train/utils.DatasetConfig.module=%MIXTURE_OR_TASK_MODULE"]
-    extra += ["train/utils.DatasetConfig.use_cached=%USE_CACHED_TASKS"]
-    extra += ["train_script.train.eval_steps=%EVAL_STEPS", "EVAL_STEPS=1", "USE_CACHED_TASKS=None"]
-    extra += ["MIXTURE_OR_TASK_MODULE=None"]
-    usual = translated(files, extra)
-    draft = translated(files, [*extra, binding])
+def test_bindings_that_are_not_needed_change_nothing(binding, text):
+    usual, draft = translated(), translated(more=[binding])
     assert (draft.settings, texts(draft, DIFFERS)) == (usual.settings, [])
+    assert text in "\n".join(texts(draft, NOT_NEEDED))
+
+
+def test_what_nothing_refers_to_is_not_needed():
+    draft = Draft(Bindings(), "train")
+    for text in ("OTHER=2.0", "prompt_tuning.train.layers.PromptEncoder.other=3"):
+        draft.bindings.add_flag(text)
+    remainder.add_remainder(draft)
+    calls = "layers.PromptEncoder.other -> nothing calls it, in T5X neither"
+    refers = "OTHER -> nothing refers to it, in T5X neither"
+    assert (texts(draft, NOT_NEEDED), texts(draft, DIFFERS)) == ([calls, refers], [])
 
 
 FLAX = "flaxformer.components"
@@ -199,6 +212,10 @@ FLAX = "flaxformer.components"
             "another value than spjax's: the step is",
         ),
         (f"{FLAX}.dense.MlpBlock.intermediate_dropout_rate=0.3", "holds everywhere"),
+        ("ACTIVATION_DTYPE='float32'", "another value than spjax's: bfloat16"),
+        ("DROPOUT_FACTORY=@some.Dropout", "another value than spjax's"),
+        ("prompt_tuning.train.layers.PromptEncoder.other=3", "not known to `spjax translate`"),
+        ("prompt_tuning.other.Thing.x=3", "not known to `spjax translate`"),
     ],
 )
 def test_what_changes_the_numbers_is_named(binding, reason):
@@ -220,6 +237,8 @@ def test_values_that_are_missing_are_listed():
 
 
 START = "adafactor.Adafactor.step_offset"
+RATE = "utils.create_learning_rate_scheduler"
+STAIRS = "'constant * decay_every'"
 
 
 @pytest.mark.parametrize(
@@ -235,7 +254,7 @@ START = "adafactor.Adafactor.step_offset"
         ({"TRAIN_STEPS": "%gin.REQUIRED"}, "TRAIN_STEPS has no value"),
         ({"TRAIN_STEPS": "%TRAIN_STEPS"}, "a macro is a part of its own value"),
         ({"TASK_FEATURE_LENGTHS": "{'text': 9}"}, "give a dict with 'inputs' and 'targets'"),
-        ({"PROMPT_LENGTH": "@some.length()"}, "PROMPT_LENGTH is.*give a number"),
+        ({"PROMPT_LENGTH": "@some.length()"}, "PROMPT_LENGTH is @some.*, which T5X computes"),
         ({"BATCH_SIZE": "@some.size()"}, "BATCH_SIZE is @some.size.., which T5X computes"),
         ({"PROMPT_REGEX": "['.*']"}, "training the parameters that match .* has no counterpart"),
         ({"OPTIMIZER": "@t5x.optimizers.adamw()"}, "the optimizer optimizers.adamw has no count"),
@@ -245,6 +264,10 @@ START = "adafactor.Adafactor.step_offset"
         ({"ARCHITECTURE": "@x.Decoder()"}, "the network x.Decoder has no counterpart"),
         ({START: "1_200_000"}, "beyond the step 1100000"),
         ({"utils.create_learning_rate_scheduler.factors": "'rsqrt_decay'"}, "factor rsqrt_decay"),
+        ({f"{RATE}.factors": "'constant * constant'"}, "the factors constant.*more than once"),
+        ({f"{RATE}.factors": STAIRS, f"{RATE}.decay_factor": "2.0"}, "decay_factor = 2.0 has no"),
+        ({f"{RATE}.factors": STAIRS, f"{RATE}.decay_factor": "0"}, "decay_factor = 0 has no"),
+        ({f"{RATE}.factors": STAIRS, f"{RATE}.steps_per_decay": "0"}, "steps_per_decay is 0"),
         ({"MODEL_DIR": "'/tmp'", "Z_LOSS": "oh no!"}, "the value 'oh no!' of Z_LOSS"),
     ],
 )  # fmt: skip
@@ -262,9 +285,11 @@ def test_normalizers_of_microbatches():
 
 
 def test_the_schedule_counts_from_the_pre_trained_step():
-    name = "utils.create_learning_rate_scheduler"
+    name = RATE
     stairs = f"{name}.factors='constant * linear_warmup * decay_every'"
     more = [stairs, f"{name}.warmup_steps=10", f"{name}.steps_per_decay=550_000"]
+    draft = translated(more=[*more, f"{name}.decay_factor=1"])
+    assert "the rate stays as it is" in "\n".join(texts(draft, NOT_NEEDED))
     draft = translated(more=[*more, f"{name}.decay_factor=0.5"])
     assert draft.settings["LEARNING_RATE"] == pytest.approx(0.3 / 4)
     assert draft.settings["Adafactor.steps_per_decay"] == 550_000
@@ -431,6 +456,31 @@ def test_the_command(tmp_path, capsys):
     assert "# CHANGES THE NUMBERS" in printed
     output.write_text(printed)  # what is printed is a gin file
     assert config.load_with_folder("Run", [output], ["MODEL_DIR=/tmp/x"])[0].steps == 300
+
+
+def test_no_input_of_the_command_is_overwritten(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "mine.gin"
+    lines = [f"{name} = {value}\n" for name, value in FLAGS.items()]
+    own.write_text(f"include {MODEL!r}\ninclude {RUN!r}\n{''.join(lines)}")
+    outer = tmp_path / "outer.gin"
+    outer.write_text("include 'mine.gin'\n")
+    (tmp_path / "link.gin").symlink_to(own)
+    path = script(tmp_path)
+    before = [file.read_text() for file in (own, outer, path)]
+    for name, output in (
+        ("mine.gin", "mine.gin"),
+        ("mine.gin", f"../{tmp_path.name}/mine.gin"),
+        ("mine.gin", "link.gin"),
+        ("link.gin", str(own)),
+        ("outer.gin", "mine.gin"),
+        ("launch.sh", "launch.sh"),
+    ):
+        assert main.main(["translate", name, f"--output={output}"]) == 2
+        assert f"--output={output} would overwrite" in capsys.readouterr().err
+    assert [file.read_text() for file in (own, outer, path)] == before
+    for _ in range(2):  # an earlier translation may be
+        assert main.main(["translate", "mine.gin", "--output=out.gin"]) == 0
 
 
 def test_the_command_has_no_gin_file_for_evaluations(tmp_path, capsys):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from spjax import config
-from spjax.config.t5x import published, translation
+from spjax.config.t5x import model_settings, published, translation
 from spjax.config.t5x.draft import DIFFERS
+from spjax.config.t5x.gin_files import Bindings
 from tests.parity import t5x_shims
 
 FOLDERS = t5x_shims.folders()
@@ -78,6 +79,19 @@ def test_with_and_without_the_files(files, tmp_path, monkeypatch):
         path = tmp_path / "translated.gin"
         path.write_text(own.gin_text("a test", str(path)))
         config.load_with_folder("Run", [path])
+
+
+@pytest.mark.parametrize("name", published.FILES)
+def test_what_stands_in_uses_every_macro_that_the_file_uses(name):
+    used = []
+    for folders in (FOLDERS, []):
+        bindings = Bindings()
+        bindings.add_file(name, folders)
+        bindings.add_flag("DROPOUT_RATE=0.1")  # of a run, which a model refers to
+        keys = [key for key in bindings.values if key.parameter]
+        used.append({key.name for key in bindings.macros_of(keys)})
+    # Of a model: `set_model` asks for them by name, and every model refers to its vocabulary.
+    assert not used[0] - used[1] - {*model_settings.SHAPE.values(), "VOCABULARY"}
 
 
 def scripts():

@@ -1,5 +1,6 @@
 """Local copies of what is at URLs."""
 
+import hashlib
 import io
 import zipfile
 from pathlib import Path
@@ -87,6 +88,26 @@ def test_only_what_has_changed_is_downloaded_again(store, tmp_path, monkeypatch)
     assert not (folder / "prompt.npy").exists() and (folder / "figure.png").exists()
     local_copy(f"{store.url}/runs/key")
     assert downloaded[2] == []
+
+
+def test_tables_that_are_being_written_are_copied_again(storages, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("SPJAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(copies, "_WAIT_SECONDS", 0.0)
+    store = Store(storages("memory") + "/study")
+    digest = hashlib.sha256(b"old").hexdigest()
+    store.write("results.sha256", f"{digest}  results.csv\n".encode())
+    store.write("results.csv", b"new")  # its digest comes a moment later
+    update = copies._update
+
+    def late(*arguments):
+        update(*arguments)
+        digest = hashlib.sha256(b"new").hexdigest()
+        store.write("results.sha256", f"{digest}  results.csv\n".encode())
+
+    monkeypatch.setattr(copies, "_update", late)
+    folder = Path(local_copy(store.url))
+    digest, _, name = (folder / "results.sha256").read_text().partition("  ")
+    assert digest == hashlib.sha256((folder / name.strip()).read_bytes()).hexdigest()
 
 
 def test_what_is_damaged_or_missing(store, tmp_path, caplog):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,13 +13,16 @@ import pytest
 import spjax
 from spjax import extras, partitioning, platforms
 from spjax.api import hardware as api
+from spjax.cli import cache as cache_cli
 from spjax.cli import main
 from spjax.data.batching.packing import ChunkShape
+from spjax.data.token_cache import cache
 from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.models import get_size
-from spjax.studies.hardware import kinds, search, settings, topologies, tpu_compiler
+from spjax.studies.hardware import kinds, report, search, settings, topologies, tpu_compiler
 from spjax.studies.hardware.estimates import Memory, StepModel
+from spjax.studies.hardware.report import KindPlan
 from spjax.studies.hardware.search import Compiled
 from spjax.studies.hardware.settings import Setting
 from spjax.training import lowering
@@ -26,6 +31,7 @@ from spjax.training.run import Run
 
 ROOT = Path(__file__).parents[2]
 STUDY = "experiments/pocket/quickstart.gin"
+LABELS = {"model": "t5_1_1_large", "method": "prompt_tuning", "prompt_length": 100}
 ONE_KIND = ["--gin.SIZES=['pocket_200k']", "--gin.TASKS=['pocket_cb']", "--gin.SEEDS=[0]"]
 
 
@@ -43,7 +49,7 @@ def in_process(monkeypatch):
         assert variables["JAX_PLATFORMS"] == "cpu"
         return [json.loads(json.dumps(kinds.fits(json.loads(json.dumps(x))))) for x in requests]
 
-    monkeypatch.setattr(api.subprocesses, "run", run)
+    monkeypatch.setattr(api, "subprocesses", SimpleNamespace(run=run))
 
 
 def large(model="t5_1_1_xxl", method=None, **changed):
@@ -110,7 +116,9 @@ def test_the_largest_model_needs_remat_on_16_small_chips(for_tpu):
     needs = {}
     for setting in (plain, saving):
         setting = dataclasses.replace(setting, weights_dtype="bfloat16")
-        needs[setting.remat] = StepModel(setting.applied(run), config, setting, shape).memory()
+        needs[setting.remat] = StepModel(
+            setting.applied(run), config, setting, shape, (512, 16)
+        ).memory()
     assert needs[False].activations == pytest.approx(18.8 * 2**30, rel=0.15)
     assert needs[True].activations == pytest.approx(2.42e9, rel=0.25)
     assert needs[True].weights == pytest.approx(1.39e9, rel=0.01)
@@ -172,6 +180,23 @@ def test_gpus_are_shared_out_to_runs(for_tpu):
     assert small.setting.devices == 1 < xxl.setting.devices
 
 
+def test_evaluations_of_uncut_texts_may_need_the_most(for_tpu):
+    run = large("t5_1_1_large", eval_batch_size=32)
+    cut = searched(run, "gpu:h100:1").fit(Setting(1, remat=True))
+    uncut = searched(run, "gpu:h100:1", evaluated=(2000, 16)).fit(Setting(1, remat=True))
+    assert not cut.evaluates_most and uncut.evaluates_most
+    assert uncut.memory.activations > 2 * cut.memory.activations
+    least, most = (
+        [fit.evaluation_seconds[i] for fit in (cut, uncut)] for i in (0, 1)
+    )  # typical texts are as long as before
+    assert least[0] == least[1] and most[1] > 2 * most[0]
+    configured, chosen = searched(run, "gpu:h100:1", evaluated=(9000, 16)).best()
+    assert chosen is None and configured.evaluates_most
+    kind = kinds.Kind((SimpleNamespace(run=run, labels=LABELS),))
+    advice = report.advice(KindPlan(kind, configured, chosen), topologies.parse("gpu:h100:1"))
+    assert "Its evaluations need the most: set Run.eval_batch_size lower." in advice
+
+
 def test_rows_of_a_gang_hold_its_examples(for_tpu):
     run = large("t5_1_1_small", dropout_rate=0.0)
     config = get_size(run.model)
@@ -205,6 +230,49 @@ def test_a_study_that_does_not_fit_is_told_from_python(in_process, tmp_path):
     small = spjax.plan(STUDY, "cpu:2", {"SIZES": ["pocket_50k"], "SEEDS": [0]})
     seconds = sum(spec.seconds for kind in small.kinds for spec in kind.kind.specs)
     assert small.fits and small.table["device_hours"].sum() == pytest.approx(seconds / 3600)
+
+
+def test_a_crash_of_the_compiler_leaves_the_model(monkeypatch, tmp_path):
+    """Of the kind that it has crashed for alone; of GPUs there is no compiler to do without."""
+    asked = []
+
+    def run(function, requests, purpose, variables):
+        asked.append(requests[0][0]["compiled"])
+        if requests[0][0]["compiled"]:
+            raise RuntimeError("the process that plans runs was ended by SIGSEGV:\n@ 0x7f46")
+        return [json.loads(json.dumps(kinds.fits(x))) for x in requests]
+
+    monkeypatch.setattr(api, "subprocesses", SimpleNamespace(run=run))
+    monkeypatch.setattr(api.tpu_compiler, "check_installed", lambda: None)
+    plan = spjax.plan(STUDY, "v5e:2x2", {"SIZES": ["pocket_50k"], "SEEDS": [0]})
+    assert asked == [True, False] * len(plan.kinds) and plan.fits
+    assert not plan.table["compiled"].any()
+    assert (
+        "libtpu has crashed while it compiled (the process that plans runs was ended by SIGSEGV)"
+        in (plan.text)
+    )
+    with pytest.raises(RuntimeError, match="SIGSEGV"):
+        spjax.plan(STUDY, "gpu:h100:2", {"SIZES": ["pocket_50k"], "SEEDS": [0]})
+
+
+def test_uncut_evaluations_are_covered_when_their_texts_are_known(
+    in_process, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("SPJAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache_cli, "_WORKERS", 1)
+    bindings = {"SIZES": ["pocket_200k"], "TASKS": ["pocket_cb"], "SEEDS": [0]}
+    bindings["Run.eval_truncation"] = False
+    plan = spjax.plan(STUDY, "gpu:h100:1", bindings)
+    assert plan.table["evaluation_tokens"].isna().all()
+    assert plan.text.count("not covered") == len(plan.kinds) + 1
+    command = re.search("`spjax (cache [^`]*)`", plan.text)[1]
+    assert main.main(shlex.split(command)) == 0
+    covered = spjax.plan(STUDY, "gpu:h100:1", bindings)
+    assert "not covered" not in covered.text and "tokens, uncut" in covered.text
+    longest = cache.longest(
+        ("pocket_cb", split, cache.UNCUT, "pocket") for split in ("validation", "test")
+    )
+    assert set(covered.table["evaluation_tokens"]) == {longest["inputs"]}
 
 
 def test_libtpu_is_asked_for(monkeypatch, capsys):
@@ -303,6 +371,9 @@ def test_the_compiler_is_given_the_programs_that_need_most(compiler, monkeypatch
     fit = searched(run, "v5e:2x2", compile=stand_in).fit(Setting(4, remat=True))
     assert lowered == ["gradients", ("answers", 512, 640, 16)]
     assert fit.compiled and fit.memory.activations == 5
+    search_of_uncut = searched(run, "v5e:2x2", compile=stand_in, evaluated=(1000, 20))
+    search_of_uncut.fit(Setting(4, remat=True))
+    assert lowered[-1] == ("answers", 512, 1100, 20)
 
 
 def test_a_slice_that_libtpu_does_not_know(monkeypatch):

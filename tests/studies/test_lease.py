@@ -145,6 +145,47 @@ def test_a_lost_answer_and_a_lost_network_cost_no_lease(memory, monkeypatch):
     assert take(memory).is_current()
 
 
+def test_a_lease_is_given_back_after_a_renewal_without_an_answer(memory, monkeypatch):
+    held = take(memory)
+
+    def unreachable(self, *args):
+        raise StoreError("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "files", unreachable)
+        with pytest.raises(StoreError):
+            held.renew()
+    held._release()
+    begin = time.monotonic()
+    assert take(memory).is_current() and time.monotonic() - begin < held.seconds / 2
+
+
+def test_a_full_disk_is_nobody_that_has_the_lease(tmp_path, monkeypatch):
+    held = take(f"file://{tmp_path}")
+    names = set(Store(f"file://{tmp_path}").files(lease.FOLDER))
+
+    def full(self, path, mode="rb", **kwargs):
+        file = open_file(self, path, mode, **kwargs)
+        if "x" in mode:
+            file.write = unwritable
+        return file
+
+    def unwritable(content):
+        raise OSError(28, "No space left on device")
+
+    system = type(held.store._system)
+    open_file = system.open
+    with monkeypatch.context() as patch:
+        patch.setattr(system, "open", full)
+        with pytest.raises(StoreError, match="No space left on device"):
+            held.renew()
+        with pytest.raises(StoreError, match="No space left on device"):
+            take(f"file://{tmp_path}")
+    assert not held.lost and set(Store(f"file://{tmp_path}").files(lease.FOLDER)) == names
+    held.renew()
+    assert held.is_current()
+
+
 def test_clocks_that_are_wrong_do_not_matter(memory, monkeypatch):
     held = take(memory)
     now = time.time

@@ -276,6 +276,50 @@ def test_a_damaged_archive_is_left_alone(memory, tmp_path, caplog, table):
     assert not opened.behind and opened.store.read("results.csv") == table
 
 
+def test_archives_of_a_killed_process_are_removed(memory, tmp_path):
+    (spec,) = plan = specs(1)
+    opened = archived(memory, tmp_path / "a", plan)
+    opened._upload_checkpoints()
+    place = f"runs/{spec.key}"
+    opened.store.write(f"{place}/checkpoints-1-9.zip", b"before the last")
+    (tmp_path / "b").mkdir()
+    Mirror(memory, tmp_path / "b", plan)._download()
+    assert list(opened.store.files("runs")) == [f"{place}/checkpoints-1-10.zip"]
+
+
+def test_a_damaged_result_leaves_the_checkpoints(memory, tmp_path):
+    (spec,) = plan = specs(1)
+    opened = archived(memory, tmp_path / "a", plan)
+    (spec.folder(tmp_path / "a") / "trackers.json").write_text('{"ids": {"wandb": "7"}}')
+    opened._upload_checkpoints()
+    opened.store.write(f"runs/{spec.key}/result.json", b'{"score": ')
+    (tmp_path / "b").mkdir()
+    Mirror(memory, tmp_path / "b", plan)._download()
+    folder = spec.folder(tmp_path / "b")
+    assert [x.name for x in (folder / "checkpoints").iterdir()] == ["10"]
+    assert (folder / "trackers.json").is_file() and not (folder / "result.json").exists()
+
+
+def test_a_run_that_cannot_be_uploaded_keeps_no_other_back(memory, tmp_path, monkeypatch):
+    plan = specs(3)
+    runner.sweep("fake", plan, tmp_path, executor=Local(2), train=TRAIN)
+    opened = Mirror(memory, tmp_path, plan)
+    opened.lease.acquire()
+    opened._ended.set()
+    write = mirror._zip
+
+    def full(snapshot, folder, archive):
+        if folder.name == plan[0].key:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "archive")
+        write(snapshot, folder, archive)
+
+    monkeypatch.setattr(mirror, "_zip", full)
+    with pytest.raises(OSError, match="No space left"):
+        opened._upload_results()
+    assert opened._missing() == 1 and opened.store.read("results.csv")
+    assert opened.store.read(f"runs/{plan[2].key}/result.json")
+
+
 def test_a_full_local_disk(memory, tmp_path, monkeypatch, caplog):
     (spec,) = plan = specs(1)
     opened = archived(memory, tmp_path, plan)

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from spjax.analysis import capacity
+from spjax.analysis import capacity, capacity_laws
 from spjax.analysis.figures import NothingToDraw, _style
 
 WIDTH, HEIGHT = 7.6, 3.5  # inches
@@ -35,7 +35,7 @@ def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
     cells = table[(table["form"] == form) & (table["steps"] == steps)].sort_values(
         ["width", "items"]
     )
-    fitted = [x for x in capacity.fits(of_study) if (x.form, x.steps) == (form, steps)]
+    fitted = [x for x in capacity_laws.fits(of_study) if (x.form, x.steps) == (form, steps)]
     with _style.style():
         figure = _style.new_figure(WIDTH, HEIGHT)
         left, right = figure.subplots(1, 2)
@@ -103,7 +103,9 @@ def _scale(axes: Axes, items: list[int], label: str) -> None:
     axes.set_ylabel(label)
 
 
-def _notes(form: str, steps: int, cells: pd.DataFrame, fitted: list[capacity.Fits]) -> list[str]:
+def _notes(
+    form: str, steps: int, cells: pd.DataFrame, fitted: list[capacity_laws.Fits]
+) -> list[str]:
     draws = cells["draws"].min()
     notes = [
         f"{form}, {steps:,} steps: least that holds {capacity.THRESHOLD:g} % of the items.",
@@ -115,5 +117,8 @@ def _notes(form: str, steps: int, cells: pd.DataFrame, fitted: list[capacity.Fit
         notes.append("Hollow: the shortest prompt tried is enough (down), the longest is not (up).")
     for fit in fitted:
         value, low, high = fit.constant
-        notes.append(f"c = {value:.1f} [{low:.1f}, {high:.1f}] trained numbers for each item.")
+        of_models = f" of {fit.ladder} models" if len(fitted) > 1 else ""
+        notes.append(
+            f"c{of_models} = {value:.1f} [{low:.1f}, {high:.1f}] trained numbers for each item."
+        )
     return notes

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spjax.config.t5x import launch_scripts
-from spjax.config.t5x.gin_files import Bindings, Reference
+from spjax.config.t5x import kinds, launch_scripts
+from spjax.config.t5x.gin_files import Bindings
 
 TRANSLATED = "translated"
 NOT_NEEDED = "not needed"
@@ -83,8 +83,9 @@ class Draft:
         self.rows.append(Row(TRANSLATED, binding, f"--{name}={shown}"))
 
     def note(self, kind: str, binding: str, text: str) -> None:
-        """Adds a line of the table."""
-        self.rows.append(Row(kind, binding, text))
+        """Adds a line of the table, once."""
+        if (row := Row(kind, binding, text)) not in self.rows:
+            self.rows.append(row)
 
     @property
     def differs(self) -> bool:
@@ -160,14 +161,8 @@ def check_values(settings: Mapping[str, Any]) -> None:
       ValueError: names the setting, and the variable or reference.
     """
     for name, value in settings.items():
-        if isinstance(value, Reference):
-            raise ValueError(
-                f"the value of {name} is {value}, which T5X computes; give the number or text, "
-                "with --gin.NAME=... of the macro that it stands for."
-            )
-        variables = launch_scripts.unset_variables(value)
-        if variables and not isinstance(value, str):
-            raise ValueError(launch_scripts.missing_variables(name, variables))
+        if not isinstance(value, str):
+            kinds.given(name, value)
 
 
 def _commented(lines: Sequence[str]) -> list[str]:

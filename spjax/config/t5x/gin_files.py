@@ -71,6 +71,7 @@ class Bindings:
       values: the last value of each name, references and macros unresolved.
       read: names whose value has been asked for.
       hidden: names that were asked for and that a binding of an inner scope overrides.
+      files: that were read, with those that they include.
       standing_in: published files that were not found, and whose known settings were taken.
     """
 
@@ -78,6 +79,7 @@ class Bindings:
         self.values: dict[Key, Any] = {}
         self.read: set[Key] = set()
         self.hidden: dict[Key, Key] = {}
+        self.files: list[Path] = []
         self.standing_in: list[str] = []
         self._open: list[Path] = []
 
@@ -96,6 +98,7 @@ class Bindings:
             if path in self._open:
                 raise ValueError(f"cannot read {path}: it includes itself.")
             self._open.append(path)
+            self.files.append(path)
             try:
                 self._add(path.read_text(encoding="utf-8"), str(path), folders)
             except (OSError, UnicodeDecodeError) as error:
@@ -103,7 +106,7 @@ class Bindings:
             self._open.pop()
             return
         if str(name) not in published.FILES:
-            looked = ", ".join(map(str, folders))
+            looked = ", ".join([f"{Path.cwd()} (the working folder)", *map(str, folders)])
             raise ValueError(
                 f"the gin file {str(name)!r} was not found in {looked}; add the folder of the "
                 "checkout that has it with --gin_search_paths."

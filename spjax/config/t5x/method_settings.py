@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from spjax.config.t5x import kinds
 from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, Call, Draft
-from spjax.config.t5x.gin_files import Reference, short
-from spjax.config.t5x.model_settings import WAYWARD, name_of, refuse, required
+from spjax.config.t5x.gin_files import Bindings, Reference, short
+from spjax.config.t5x.model_settings import RESTORE, WAYWARD, name_of, refuse, required
 from spjax.methods.base import UNKNOWN
 from spjax.vocabularies.vocabulary import load_vocabulary
 
@@ -20,6 +22,7 @@ _WAYWARD_MODULE = "prompt_tuning.extended.train.wayward"
 _TRAINED = {(".*/prompt/.*",): "prompt_tuning", (".*/ia3_scaling.*",): "ia3"}
 _NO_CLIPPING = 1_000_000_000  # an update's root mean square never gets there
 _NEVER = 1_000_000_000  # no dimension is as large
+_TABLE = "token_embedder/embedding"
 _SAMPLED = "from_sample_of_embeddings"
 
 
@@ -33,13 +36,18 @@ def trained_part(draft: Draft, model: str) -> str:
     optimizer = name_of(required(bindings, model, "optimizer_def"), "OPTIMIZER")
     method = "full_fine_tuning"
     if optimizer == _MULTI:
-        pairs = required(bindings, _MULTI, "traversals_and_optimizers")
-        if len(pairs) != 1 or len(pairs[0]) != 2:
+        name = "MultiOptimizer.traversals_and_optimizers"
+        pairs = kinds.sequence(name, required(bindings, _MULTI, "traversals_and_optimizers"))
+        if len(pairs) != 1:
             raise refuse(f"{len(pairs)} optimizers at once", "a run of spjax has one.")
-        traversal, second = pairs[0]
+        pair = kinds.sequence(f"{name}[0]", pairs[0])
+        if len(pair) != 2:
+            raise ValueError(f"{name} has {pair!r}, which is not a traversal and an optimizer.")
+        traversal, second = pair
         optimizer = name_of(second, "the optimizer of MultiOptimizer")
         chooser = required(bindings, name_of(traversal, "its traversal"), "filter_fn")
-        regexes = tuple(required(bindings, name_of(chooser, "its filter_fn"), "regexes"))
+        regexes = required(bindings, name_of(chooser, "its filter_fn"), "regexes")
+        regexes = kinds.texts("PROMPT_REGEX", regexes)
         if regexes not in _TRAINED:
             raise refuse(
                 f"training the parameters that match {', '.join(regexes)}",
@@ -90,8 +98,7 @@ def set_prompt(draft: Draft, model: str, own_vocabulary: str) -> int:
                 f"give other words with --gin.TASK_STRING=...; the text is {text!r}.",
             )
         length = len(tokens)
-    if not isinstance(length, int):
-        raise ValueError(f"PROMPT_LENGTH is {length!r}; give a number of soft tokens.")
+    length = kinds.whole("PROMPT_LENGTH", length, 1)
     draft.set("PROMPT_LENGTH", length, "PROMPT_LENGTH")
     _set_start(draft)
     return length
@@ -122,7 +129,7 @@ def _set_start(draft: Draft) -> None:
     name, scope = name_of(start, "Prompt.prompt_init"), start.scope
     kind = name.rpartition(".")[2]
     if name == _UNIFORM:
-        scale = bindings.get(_UNIFORM, "scale", scope, 0.01)
+        scale = kinds.number("uniform.scale", bindings.get(_UNIFORM, "scale", scope, 0.01))
         draft.set("INITIALIZER", Call("@Uniform()"), f"@{short(name)}()")
         draft.set("Uniform.low", 0.0, "initializers.uniform.scale", "Flax's uniform is one-sided")
         draft.set("Uniform.high", float(scale), "initializers.uniform.scale")
@@ -130,7 +137,7 @@ def _set_start(draft: Draft) -> None:
         draft.set("INITIALIZER", Call("@SampledVocabulary()"), f"@{short(name)}()")
         _set_population(draft, "SampledVocabulary", scope)
     elif kind == "from_embedded_list":
-        labels = tuple(required(bindings, name, "texts", scope))
+        labels = kinds.texts("CLASS_LABELS", required(bindings, name, "texts", scope))
         draft.set("INITIALIZER", Call("@ClassLabels()"), f"@{short(name)}()")
         draft.set("ClassLabels.labels", labels, "CLASS_LABELS")
         _check_filling(draft, name, scope, "ClassLabels")
@@ -143,7 +150,7 @@ def _set_start(draft: Draft) -> None:
         inner = loader.scope or scope if isinstance(loader, Reference) else scope
         path = required(bindings, name_of(loader, "prompts.from_array.prompt"), "path", inner)
         draft.set("INITIALIZER", Call("@FromFile()"), f"@{short(name)}()")
-        draft.set("FromFile.path", path, "PROMPT_FILE")
+        draft.set("FromFile.path", kinds.text("PROMPT_FILE", path), "PROMPT_FILE")
     else:
         known = "uniform, from_sample_of_embeddings, from_embedded_list, from_embedded_string"
         raise refuse(f"prompt_init = {start}", f"its starts are {known} and from_array.")
@@ -156,11 +163,18 @@ def _check_table(draft: Draft, name: str, scope: str) -> None:
         loader = draft.bindings.get(owner, "embeddings", scope, None)
         if not isinstance(loader, Reference):
             continue
-        inner = loader.scope or scope
-        for parameter in ("checkpoint_path", "variable_path", "path"):
-            draft.bindings.get(loader.name, parameter, inner, None)
+        inner, text = loader.scope or scope, "embeddings are those of the frozen model"
+        known = {
+            "checkpoint_path": (None, draft.bindings.get(RESTORE, "path", "", None)),
+            "variable_path": (None, _TABLE, f"target/{_TABLE}"),
+        }
+        for parameter, same in known.items():
+            value = draft.bindings.get(loader.name, parameter, inner, None)
+            if value not in same:
+                draft.note(DIFFERS, f"{short(loader.name)}.{parameter} = {value!r}", text)
+        draft.bindings.get(loader.name, "path", inner, None)
         file = "EMBEDDING_FILE" if loader.name.endswith("np_load") else "prompts.t5x_load"
-        draft.note(NOT_NEEDED, file, "embeddings are those of the frozen model")
+        draft.note(NOT_NEEDED, file, text)
 
 
 def _set_population(draft: Draft, owner: str, scope: str) -> None:
@@ -169,6 +183,7 @@ def _set_population(draft: Draft, owner: str, scope: str) -> None:
     binding = f"prompts.{_SAMPLED}.population_size"
     if population is None:  # of the whole table; spjax lowers what is beyond its rows
         population = _NEVER
+    population = kinds.whole(binding, population, 1)
     draft.set(f"{owner}.population", population, binding)
 
 
@@ -187,7 +202,8 @@ def _check_filling(draft: Draft, name: str, scope: str, owner: str) -> None:
 
 
 def _text_of(draft: Draft, name: str, scope: str) -> str:
-    return str(required(draft.bindings, name, "text", scope))
+    value = required(draft.bindings, name, "text", scope)
+    return kinds.text("prompts.from_embedded_string.text", value)
 
 
 def _wayward(draft: Draft, model: str) -> str:
@@ -205,17 +221,25 @@ def _wayward(draft: Draft, model: str) -> str:
     start = required(bindings, discrete, "init", "prompt_init")
     text = _text_of(draft, name_of(start, "wayward.execute_initializer.init"), "prompt_init")
     encoder = f"{_WAYWARD_MODULE}.encode_string"
-    for parameter in ("s", "vocab"):
-        bindings.get(encoder, parameter, "", None)
+    bindings.get(encoder, "vocab", "", None)
+    if (counted := bindings.get(encoder, "s", "", text)) != text:
+        raise refuse(f"wayward.encode_string.s = {counted!r}", f"the prompt's text is {text!r}.")
     if bindings.get(encoder, "format_values", "", None) is not None:
         raise refuse("VERBALIZERS", "write the words into TASK_STRING.")
     draft.set("Run.waywardness", Call("@Waywardness()"), "MODEL")
     draft.set("Waywardness.text", text, "TASK_STRING")
-    gamma = bindings.get(WAYWARD, "gamma", "", 0.01)
-    parts = bindings.get("t5x.trainer.Trainer", "num_microbatches", "", None) or 1
+    gamma = kinds.number("gamma", bindings.get(WAYWARD, "gamma", "", 0.01))
+    parts = microbatches(bindings)
     comment = f"{gamma} in each of {parts} microbatches" if parts > 1 else ""
     draft.set("Waywardness.gamma", gamma * parts, f"{short(WAYWARD)}.gamma", comment)
     return text
+
+
+def microbatches(bindings: Bindings) -> int:
+    """Returns the number of microbatches, 1 where T5X has none."""
+    name = "trainer.Trainer.num_microbatches"
+    parts = bindings.get("t5x.trainer.Trainer", "num_microbatches", "", None)
+    return kinds.whole(name, parts or 0) or 1
 
 
 def set_optimizer(draft: Draft, method: str, start: int) -> None:
@@ -228,11 +252,16 @@ def set_optimizer(draft: Draft, method: str, start: int) -> None:
     """
     bindings = draft.bindings
 
-    def get(name: str, default: Any) -> Any:
-        return bindings.get(ADAFACTOR, name, "", default)
+    short_name = short(ADAFACTOR)
+
+    def get(name: str, default: Any, kind: Callable[[str, Any], Any]) -> Any:
+        return kind(f"{short_name}.{name}", bindings.get(ADAFACTOR, name, "", default))
+
+    def get_or_none(name: str, default: Any, kind: Callable[[str, Any], Any]) -> Any:
+        return get(name, default, lambda x, value: None if value is None else kind(x, value))
 
     draft.set("Run.optimizer", Call("@Adafactor()"), "OPTIMIZER")
-    offset = get("step_offset", 0)
+    offset = get("step_offset", 0, kinds.whole)
     if method == "full_fine_tuning":
         draft.set("RESTORE_OPTIMIZER", True, "RestoreCheckpointConfig", "T5X restores its slots")
         draft.set("Adafactor.decay_offset", 0, "adafactor.Adafactor.step_offset", "restored too")
@@ -247,18 +276,16 @@ def set_optimizer(draft: Draft, method: str, start: int) -> None:
     else:
         text = f"step_offset minus the checkpoint's step, {start:,}"
         draft.set("Adafactor.decay_offset", offset - start, "adafactor.Adafactor.step_offset", text)
-    draft.set("Adafactor.decay_rate", get("decay_rate", 0.8), "adafactor.Adafactor.decay_rate")
-    for name, default in (("multiply_by_parameter_scale", True), ("weight_decay_rate", None)):
-        value = get(name, default)
-        draft.set(
-            f"Adafactor.{name}", 0.0 if value is None else value, f"adafactor.Adafactor.{name}"
-        )
-    clipping = get("clipping_threshold", 1.0)
-    name = "adafactor.Adafactor.clipping_threshold"
-    draft.set("Adafactor.clipping_threshold", _NO_CLIPPING if clipping is None else clipping, name)
-    least = get("min_dim_size_to_factor", 128) if get("factored", True) else _NEVER
-    name = "adafactor.Adafactor.min_dim_size_to_factor"
-    draft.set("Adafactor.min_dim_size_to_factor", least, name)
+    clipping = get_or_none("clipping_threshold", 1.0, kinds.number)
+    least = get("min_dim_size_to_factor", 128, kinds.whole)
+    for name, value in {
+        "decay_rate": get("decay_rate", 0.8, kinds.number),
+        "multiply_by_parameter_scale": get("multiply_by_parameter_scale", True, kinds.flag),
+        "weight_decay_rate": get_or_none("weight_decay_rate", None, kinds.number) or 0.0,
+        "clipping_threshold": _NO_CLIPPING if clipping is None else clipping,
+        "min_dim_size_to_factor": least if get("factored", True, kinds.flag) else _NEVER,
+    }.items():
+        draft.set(f"Adafactor.{name}", value, f"{short_name}.{name}")
     _set_rate(draft, start)
 
 
@@ -266,21 +293,23 @@ def _set_rate(draft: Draft, start: int) -> None:
     """Takes over the schedule. T5X's counts the steps of pre-training, spjax's does not."""
     bindings = draft.bindings
 
-    def get(name: str, default: Any) -> Any:
-        return bindings.get(_RATE, name, "", default)
+    short_name = short(_RATE)
 
-    factors = [part.strip() for part in str(get("factors", "")).split("*")]
-    if not factors or factors == [""]:
-        factors = ["constant", "linear_warmup", "rsqrt_decay"]
-    rate, before = get("base_learning_rate", 0.5), max(start - get("step_offset", 0), 0)
-    if get("step_offset", 0) > start:
+    def get(name: str, default: Any, kind: Callable[[str, Any], Any]) -> Any:
+        return kind(f"{short_name}.{name}", bindings.get(_RATE, name, "", default))
+
+    factors = get("factors", "constant * linear_warmup * rsqrt_decay", kinds.text)
+    factors = [part.strip() for part in factors.split("*")]
+    offset = get("step_offset", 0, kinds.whole)
+    rate, before = get("base_learning_rate", 0.5, kinds.number), max(start - offset, 0)
+    if offset > start:
         raise refuse("a schedule that begins after the first update", "bind step_offset lower.")
-    short_name = "utils.create_learning_rate_scheduler"
-    warmup, factor, period = get("warmup_steps", 1000), 1.0, 0
+    warmup, factor, period = get("warmup_steps", 1000, kinds.whole), 1.0, 0
     if "decay_every" in factors:
-        factor, period = get("decay_factor", 0.5), get("steps_per_decay", 20000)
+        factor = get("decay_factor", 0.5, kinds.number)
+        period = get("steps_per_decay", 20000, lambda name, value: kinds.whole(name, value, 1))
         rate *= factor ** (before // period)
-        if before % period:
+        if before % period and factor != 1:
             text = f"the stairs begin {before % period:,} steps earlier than with spjax"
             draft.note(DIFFERS, f"{short_name}.steps_per_decay = {period}", text)
     draft.set("LEARNING_RATE", rate, f"{short_name}.base_learning_rate")
@@ -293,9 +322,19 @@ def _set_rate(draft: Draft, start: int) -> None:
         over = "linear_warmup" in factors
         text = f"over at the checkpoint's step, {start:,}" if over else "not among the factors"
         draft.note(NOT_NEEDED, f"{short_name}.warmup_steps", text)
+    if factor > 1 or factor <= 0:
+        raise refuse(f"{short_name}.decay_factor = {factor}", "its stairs go down, by a factor.")
     if period and factor < 1:
         draft.set("Adafactor.decay_factor", factor, f"{short_name}.decay_factor")
         draft.set("Adafactor.steps_per_decay", period, f"{short_name}.steps_per_decay")
+    elif period:
+        draft.note(
+            NOT_NEEDED, f"{short_name}.decay_factor", "a factor of 1: the rate stays as it is"
+        )
+    if len(set(factors)) < len(factors):
+        raise refuse(
+            f"the factors {' * '.join(factors)}", "it has each of them, not more than once."
+        )
     unknown = [x for x in factors if x not in ("constant", "linear_warmup", "decay_every")]
     for name in unknown:
         raise refuse(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from typing import Any
 
-from spjax.config.t5x import launch_scripts
+from spjax.config.t5x import kinds
 from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, Draft
 from spjax.config.t5x.gin_files import Bindings, Reference, short
 from spjax.data.tasks import registry
@@ -24,7 +25,7 @@ _NETWORKS = (
     "t5x.examples.t5.network.Transformer",
 )
 _SENTENCEPIECE = "seqio.SentencePieceVocabulary"
-_SHAPE = {
+SHAPE = {
     "num_heads": "NUM_HEADS",
     "num_encoder_layers": "NUM_ENCODER_LAYERS",
     "num_decoder_layers": "NUM_DECODER_LAYERS",
@@ -107,18 +108,23 @@ def set_model(draft: Draft, script: str, checkpoint: str) -> tuple[str, str]:
     model_class(bindings, script)
     shape = {
         field: bindings.get(NETWORK, field, "", None) or bindings.macro(macro)
-        for field, macro in _SHAPE.items()
+        for field, macro in SHAPE.items()
     }
-    activations = tuple(bindings.get(NETWORK, "mlp_activations", "", ("gelu", "linear")))
+    activations = bindings.get(NETWORK, "mlp_activations", "", ("gelu", "linear"))
+    activations = kinds.texts("T5Config.mlp_activations", activations)
     tied = bindings.get(NETWORK, "logits_via_embedding", "", False)
     size = "auto"
     for name, config in SIZES.items():
         same = all(getattr(config, field) == value for field, value in shape.items())
         if same and (config.mlp_activations, config.logits_via_embedding) == (activations, tied):
             size = name
-    path = str(bindings.get(_SENTENCEPIECE, "sentencepiece_model_file", "", ""))
+    name = "sentencepiece_model_file"
+    path = kinds.text(name, bindings.get(_SENTENCEPIECE, name, "", ""))
     own = "" if not path or _T5_VOCABULARY.search(path) else path
-    label = ", ".join(_SHAPE.values())
+    label = ", ".join(SHAPE.values())
+    if activations not in (("gelu", "linear"), ("relu",)):
+        name = f"T5Config.mlp_activations = {activations}"
+        draft.note(DIFFERS, name, "T5's are ('gelu', 'linear') or ('relu',)")
     if size == "auto":
         draft.note(NOT_NEEDED, label, f"the shape is read from {checkpoint}")
     if not own and path:
@@ -136,10 +142,7 @@ def spjax_task(name: Any, own_vocabulary: str) -> str:
     Raises:
       ValueError: spjax has no such task, or it has another vocabulary than the model.
     """
-    if not isinstance(name, str):
-        raise ValueError(f"MIXTURE_OR_TASK_NAME is {name}; give the name of a task.")
-    if variables := launch_scripts.unset_variables(name):
-        raise ValueError(launch_scripts.missing_variables("MIXTURE_OR_TASK_NAME", variables))
+    kinds.given("MIXTURE_OR_TASK_NAME", kinds.text("MIXTURE_OR_TASK_NAME", name))
     if name.startswith("byt5_"):
         raise refuse(f"the task {name}", "it is read byte by byte, and spjax has no ByT5.")
     if "task_index_" in name:
@@ -173,12 +176,12 @@ def set_partitions(draft: Draft, prefix: str) -> tuple[int, str]:
       prefix: of the settings in spjax.
     """
     bindings = draft.bindings
-    partitions = bindings.get(PARTITIONER, "num_partitions", "", 1) or 1
+    name = "PjitPartitioner.num_partitions"
+    partitions = kinds.whole(name, bindings.get(PARTITIONER, "num_partitions", "", 1) or 1)
     submesh = bindings.get(PARTITIONER, "model_parallel_submesh", "", None)
-    if submesh:
-        partitions = 1
-        for size in submesh:
-            partitions *= size
+    if submesh is not None:
+        name = "PjitPartitioner.model_parallel_submesh"
+        partitions = math.prod(kinds.whole(name, x, 1) for x in kinds.sequence(name, submesh))
         text = f"{prefix}num_partitions = {partitions}, its product; JAX places the devices"
         draft.note(NOT_NEEDED, "PjitPartitioner.model_parallel_submesh", text)
     rules = "t5x.partitioning.standard_logical_axis_rules"
@@ -192,6 +195,7 @@ def set_decoding(draft: Draft, model: str) -> int | None:
     decode = bindings.get(model, "decode_fn", "", None)
     decode_name = short(decode.name) if isinstance(decode, Reference) else "decoding.beam_search"
     beams = bindings.get(f"{MODELS[0]}.predict_batch_with_aux", "num_decodes", "", 1)
+    beams = kinds.whole("predict_batch_with_aux.num_decodes", beams, 1)
     alpha = bindings.get("t5x.decoding.beam_search", "alpha", "", 0.6)
     if decode_name != "decoding.beam_search":
         text = "evaluations while training search for answers by beam search or greedily"

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from spjax.config.t5x import method_settings, model_settings
+from spjax import validation
+from spjax.config.t5x import kinds, method_settings, model_settings
 from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, TRANSLATED, Draft
 from spjax.config.t5x.gin_files import Key, Reference
-from spjax.config.t5x.launch_scripts import missing_variables, unset_variables
+from spjax.config.t5x.launch_scripts import literal, missing_variables, unset_variables
 from spjax.config.t5x.model_settings import DATASET, RESTORE, required
+from spjax.training.losses import NORMALIZERS
 
 _TRAIN = "__main__.train"
 _SAVE = "t5x.utils.SaveCheckpointConfig"
-_TRAINER = "t5x.trainer.Trainer"
 _ROW = 1024  # Run.row_length
 _STEP = re.compile(r"checkpoint_(\d+)/?$")
 
@@ -89,20 +90,29 @@ def _set_vocabulary(draft: Draft, path: str) -> None:
     draft.note(TRANSLATED, name, f"Run.vocabulary, a local copy of {path}")
 
 
-def _scope(value: Any, default: str) -> str:
-    return value.scope if isinstance(value, Reference) else default
+def _data_scope(draft: Draft, script: str, parameter: str) -> str:
+    """Returns the scope that a `DatasetConfig` is made in.
+
+    Raises:
+      ValueError: the data are of another kind.
+    """
+    value = required(draft.bindings, script, parameter)
+    if model_settings.name_of(value, parameter) != DATASET:
+        raise model_settings.refuse(f"{parameter} = {value}", "its data are utils.DatasetConfig's.")
+    return str(value.scope)
 
 
 def _set_data(draft: Draft, vocabulary: str) -> None:
     """Takes over task, batch and seed."""
     bindings = draft.bindings
-    scope = _scope(required(bindings, _TRAIN, "train_dataset_cfg"), "train")
+    scope = _data_scope(draft, _TRAIN, "train_dataset_cfg")
     name = required(bindings, DATASET, "mixture_or_task_name", scope)
     task = model_settings.spjax_task(name, vocabulary)
     parts = {"_examples": "_examples logs texts", "mt5_": "mt5_ names the vocabulary"}
     comment = ", ".join(text for part, text in parts.items() if part in name)
     draft.set("MIXTURE_OR_TASK_NAME", task, "MIXTURE_OR_TASK_NAME", comment)
-    draft.set("BATCH_SIZE", required(bindings, DATASET, "batch_size", scope), "BATCH_SIZE")
+    batch = kinds.whole("BATCH_SIZE", required(bindings, DATASET, "batch_size", scope), 1)
+    draft.set("BATCH_SIZE", batch, "BATCH_SIZE")
     split = bindings.get(DATASET, "split", scope, "train")
     if split != "train":
         draft.note(DIFFERS, f"{scope}/DatasetConfig.split = {split!r}", "all of train is used")
@@ -118,20 +128,23 @@ def _set_data(draft: Draft, vocabulary: str) -> None:
     given = [seed for seed in seeds if seed is not None]
     if given:
         text = "of initial values, order and dropout; the numbers drawn are not T5X's"
-        draft.set("SEED", given[0], "RANDOM_SEED, train/DatasetConfig.seed", text)
+        seed = kinds.whole("RANDOM_SEED", given[0], 0, validation.MOST_SEED)
+        draft.set(
+            "SEED",
+            seed,
+            "RANDOM_SEED, train/DatasetConfig.seed",
+            text,
+        )
     else:
         draft.note(NOT_NEEDED, "RANDOM_SEED = None", "SEED = 0, where T5X takes the time of day")
 
 
 def _set_lengths(draft: Draft, prompt_length: int) -> None:
-    scope = _scope(required(draft.bindings, _TRAIN, "train_dataset_cfg"), "train")
+    scope = _data_scope(draft, _TRAIN, "train_dataset_cfg")
     lengths = required(draft.bindings, DATASET, "task_feature_lengths", scope)
-    if not isinstance(lengths, dict) or set(lengths) != {"inputs", "targets"}:
-        raise ValueError(
-            f"TASK_FEATURE_LENGTHS is {lengths!r}; give a dict with 'inputs' and 'targets'."
-        )
+    lengths = kinds.lengths("TASK_FEATURE_LENGTHS", lengths)
     draft.set("TASK_FEATURE_LENGTHS", lengths, "TASK_FEATURE_LENGTHS", "text, as in T5X")
-    if isinstance(lengths["inputs"], int) and lengths["inputs"] + prompt_length > _ROW:
+    if lengths["inputs"] + prompt_length > _ROW:
         draft.set("Run.row_length", lengths["inputs"] + prompt_length, "TASK_FEATURE_LENGTHS")
 
 
@@ -139,10 +152,11 @@ def _set_steps(draft: Draft, start: int) -> None:
     bindings = draft.bindings
     relative = bindings.get(_TRAIN, "relative_steps", "", None)
     if relative:
-        draft.set("TRAIN_STEPS", relative, "TRAIN_STEPS_RELATIVE")
+        steps = kinds.whole("TRAIN_STEPS_RELATIVE", relative, 1)
+        draft.set("TRAIN_STEPS", steps, "TRAIN_STEPS_RELATIVE")
         bindings.read.add(Key("", _TRAIN, "total_steps"))  # which T5X replaces
         return
-    total = required(bindings, _TRAIN, "total_steps")
+    total = kinds.whole("TRAIN_STEPS", required(bindings, _TRAIN, "total_steps"))
     if total <= start:
         raise ValueError(
             f"TRAIN_STEPS is {total:,}, and the checkpoint is of step {start:,}, from which T5X "
@@ -160,18 +174,26 @@ def _set_loss(draft: Draft, model: str) -> None:
         ("loss_normalizing_factor", "LOSS_NORMALIZING_FACTOR", None),
     ):
         value = bindings.get(model, name, "", default)
-        if isinstance(value, Reference):
-            value = value.name.rpartition(".")[2]
-        if isinstance(value, str) and name == "loss_normalizing_factor":
+        if name == "loss_normalizing_factor":
             value = _normalizer(draft, value)
+        else:
+            kinds.number(macro, value)
         draft.set(f"Run.{name}", value, macro)
     draft.set("DROPOUT_RATE", _dropout(draft), "DROPOUT_RATE")
 
 
-def _normalizer(draft: Draft, name: str) -> str | int:
+def _normalizer(draft: Draft, value: Any) -> str | float | None:
     """Returns what spjax divides by where T5X counts in each microbatch, padding included."""
-    parts = draft.bindings.get(_TRAINER, "num_microbatches", "", None) or 1
-    name = name.upper()
+    if isinstance(value, Reference):  # a member of SpecialLossNormalizingFactor
+        value = value.name.rpartition(".")[2]
+    if value is None or not isinstance(value, str):
+        return None if value is None else kinds.number("LOSS_NORMALIZING_FACTOR", value)
+    kinds.given("LOSS_NORMALIZING_FACTOR", value)
+    parts, name = method_settings.microbatches(draft.bindings), value.upper()
+    if name not in NORMALIZERS:
+        raise ValueError(
+            f"LOSS_NORMALIZING_FACTOR is {value!r}; give a number or {', '.join(NORMALIZERS)}."
+        )
     if name == "NUM_TOTAL_TARGET_TOKENS":
         lengths, batch = draft.settings["TASK_FEATURE_LENGTHS"], draft.settings["BATCH_SIZE"]
         return batch // parts * lengths["targets"]
@@ -191,10 +213,12 @@ def _dropout(draft: Draft) -> float:
         (dense, "intermediate_dropout_rate", ""),
         (model_settings.NETWORK, "dropout_rate", ""),
     )
-    rates = {place: draft.bindings.get(*place, None) for place in places}
-    values = [rate for rate in rates.values() if rate is not None]
+    absent = object()
+    rates = {place: draft.bindings.get(*place, absent) for place in places}
+    rates = {place: rate for place, rate in rates.items() if rate is not absent}
+    values = [kinds.number("DROPOUT_RATE", rate, 0, 1) for rate in rates.values()]
     for (name, parameter, _), rate in rates.items():
-        if rate is not None and rate != values[0]:
+        if rate != values[0]:
             text = f"DROPOUT_RATE = {values[0]} holds everywhere"
             draft.note(DIFFERS, f"{name}.{parameter} = {rate}", text)
     return float(values[0]) if values else 0.0
@@ -203,28 +227,32 @@ def _dropout(draft: Draft) -> float:
 def _set_evaluation(draft: Draft, model: str) -> None:
     """Takes over what is evaluated, when and how."""
     bindings = draft.bindings
-    period = bindings.get(_TRAIN, "eval_period", "", 1000)
+    period = kinds.whole("EVAL_PERIOD", bindings.get(_TRAIN, "eval_period", "", 1000), 1)
     draft.set("EVAL_PERIOD", period, "EVAL_PERIOD")
-    saved = bindings.get(_SAVE, "period", "", None)
+    name = "utils.SaveCheckpointConfig.period"
+    saved = kinds.whole(name, bindings.get(_SAVE, "period", "", None) or 0)
     if saved and saved != period:
-        draft.set("Run.checkpoint_period", saved, "utils.SaveCheckpointConfig.period")
+        draft.set("Run.checkpoint_period", saved, name)
+    elif saved == 0:
+        draft.note(NOT_NEEDED, name, "spjax keeps the last state for resuming and the best prompt")
     config = bindings.get(_TRAIN, "infer_eval_dataset_cfg", "", None)
     if config is None:
         text = "spjax scores the validation split at every EVAL_PERIOD"
         draft.note(NOT_NEEDED, "infer_eval_dataset_cfg = None", text)
     else:
-        _set_eval_data(draft, _scope(config, "infer_eval"))
+        _set_eval_data(draft, _data_scope(draft, _TRAIN, "infer_eval_dataset_cfg"))
     beams = model_settings.set_decoding(draft, model)
     draft.set("Run.num_beams", 1 if beams is None else beams, "predict_batch_with_aux.num_decodes")
     examples = bindings.get("seqio.Evaluator", "num_examples", "", None)
     if examples:
         text = "T5X takes the first ones, spjax draws them"
-        draft.set("Run.eval_examples", examples, "EVALUATOR_NUM_EXAMPLES", text)
+        name = "EVALUATOR_NUM_EXAMPLES"
+        draft.set("Run.eval_examples", kinds.whole(name, examples, 1), name, text)
 
 
 def _set_eval_data(draft: Draft, scope: str) -> None:
     bindings = draft.bindings
-    train = _scope(required(bindings, _TRAIN, "train_dataset_cfg"), "train")
+    train = _data_scope(draft, _TRAIN, "train_dataset_cfg")
     lengths = bindings.get(DATASET, "task_feature_lengths", scope, None)
     cut = bindings.get(DATASET, "task_feature_lengths", train, None)
     name = f"{scope}/DatasetConfig"
@@ -242,18 +270,28 @@ def _set_eval_data(draft: Draft, scope: str) -> None:
         text = "the best step is that of the validation split; test is scored at the end"
         draft.note(DIFFERS, f"{name}.split = {split!r}", text)
     batch = bindings.get(DATASET, "batch_size", scope, None)
-    if isinstance(batch, int):
-        draft.set("Run.eval_batch_size", batch, f"{name}.batch_size")
+    if batch is not None:
+        name = f"{name}.batch_size"
+        draft.set("Run.eval_batch_size", kinds.whole(name, batch, 1), name)
 
 
 def _set_computation(draft: Draft) -> None:
     partitions, rules = model_settings.set_partitions(draft, "Run.")
     draft.set("Run.num_partitions", partitions, "partitioning.PjitPartitioner.num_partitions")
     draft.set("Run.logical_axis_rules", rules, "partitioning.PjitPartitioner.logical_axis_rules")
-    parts = draft.bindings.get(_TRAINER, "num_microbatches", "", None)
-    draft.set("Run.microbatches", parts or 1, "trainer.Trainer.num_microbatches")
-    if draft.bindings.get(RESTORE, "dtype", "", "float32") == "bfloat16":
+    parts = method_settings.microbatches(draft.bindings)
+    draft.set("Run.microbatches", parts, "trainer.Trainer.num_microbatches")
+    if _weights_dtype(draft) == "bfloat16":
         draft.set("Run.weights_dtype", "bfloat16", "utils.RestoreCheckpointConfig.dtype")
+
+
+def _weights_dtype(draft: Draft) -> Any:
+    """Returns the dtype of the frozen weights; one that spjax has not is noted."""
+    dtype = draft.bindings.get(RESTORE, "dtype", "", "float32")
+    if dtype not in ("float32", "bfloat16"):
+        name = f"utils.RestoreCheckpointConfig.dtype = {literal(dtype)}"
+        draft.note(DIFFERS, name, "weights are float32 or bfloat16")
+    return dtype
 
 
 def _set_folder(draft: Draft) -> None:
@@ -264,7 +302,7 @@ def _set_folder(draft: Draft) -> None:
     if folder is None:
         draft.left_to_user["MODEL_DIR"] = "FOLDER"
     else:
-        draft.set("MODEL_DIR", folder, "MODEL_DIR")
+        draft.set("MODEL_DIR", kinds.text("MODEL_DIR", folder), "MODEL_DIR")
 
 
 def translate_scoring(draft: Draft) -> None:
@@ -275,11 +313,12 @@ def translate_scoring(draft: Draft) -> None:
     """
     bindings = draft.bindings
     script = f"__main__.{'evaluate' if draft.program == 'eval' else 'infer'}"
-    checkpoint = str(required(bindings, RESTORE, "path"))
+    checkpoint = kinds.text("CHECKPOINT_PATH", required(bindings, RESTORE, "path"))
     model = model_settings.model_class(bindings, script)
     size, vocabulary = model_settings.set_model(draft, script, checkpoint)
-    task = required(bindings, DATASET, "mixture_or_task_name")
-    lengths = bindings.get(DATASET, "task_feature_lengths", "", None)
+    scope = _data_scope(draft, script, "dataset_cfg")
+    task = required(bindings, DATASET, "mixture_or_task_name", scope)
+    lengths = bindings.get(DATASET, "task_feature_lengths", scope, None)
     rows = list(draft.rows)
     settings = _prompt_settings(draft, model, vocabulary)
     draft.settings = {}  # the file of a prompt has its length and start
@@ -296,13 +335,17 @@ def translate_scoring(draft: Draft) -> None:
         name = "SPIECE_MODEL" if "://" in vocabulary else vocabulary
         draft.flag("vocabulary", name, "SentencePieceVocabulary.sentencepiece_model_file")
     if draft.program == "eval":
-        _set_scored_task(draft, task, vocabulary)
-    if lengths:
+        _set_scored_task(draft, task, vocabulary, scope)
+        examples = bindings.get("seqio.Evaluator", "num_examples", "", None)
+        if examples:
+            draft.note(DIFFERS, f"EVALUATOR_NUM_EXAMPLES = {examples}", "all examples are scored")
+    if lengths is not None:
+        lengths = kinds.lengths("TASK_FEATURE_LENGTHS", lengths)
         draft.flag("input_length", lengths["inputs"], "TASK_FEATURE_LENGTHS")
         draft.flag("target_length", lengths["targets"], "TASK_FEATURE_LENGTHS")
-    draft.flag(
-        "batch_size", bindings.get(DATASET, "batch_size", "", 32), "DatasetConfig.batch_size"
-    )
+    name = "DatasetConfig.batch_size"
+    batch = kinds.whole(name, bindings.get(DATASET, "batch_size", scope, 32), 1)
+    draft.flag("batch_size", batch, name)
     beams = model_settings.set_decoding(draft, model)
     if beams is not None:
         draft.flag("decoding", "beam", "decode_fn")
@@ -311,9 +354,8 @@ def translate_scoring(draft: Draft) -> None:
     if partitions > 1:
         draft.flag("num_partitions", partitions, "PjitPartitioner.num_partitions")
         draft.flag("logical_axis_rules", rules, "PjitPartitioner.logical_axis_rules")
-    dtype = bindings.get(RESTORE, "dtype", "", "float32")
-    if dtype == "bfloat16":
-        draft.flag("weights_dtype", dtype, "utils.RestoreCheckpointConfig.dtype")
+    if _weights_dtype(draft) == "bfloat16":
+        draft.flag("weights_dtype", "bfloat16", "utils.RestoreCheckpointConfig.dtype")
     script_folder = "EVAL_OUTPUT_DIR" if draft.program == "eval" else "INFER_OUTPUT_DIR"
     bindings.read.add(Key("", script, "output_dir"))
     draft.note(NOT_NEEDED, script_folder, "results go to standard output")
@@ -335,11 +377,13 @@ def _prompt_settings(draft: Draft, model: str, vocabulary: str) -> dict[str, Any
     return draft.settings
 
 
-def _set_scored_task(draft: Draft, task: Any, vocabulary: str) -> None:
+def _set_scored_task(draft: Draft, task: Any, vocabulary: str, scope: str) -> None:
     name = model_settings.spjax_task(task, vocabulary)
     draft.flag("task", name, "MIXTURE_OR_TASK_NAME")
-    split = draft.bindings.get(DATASET, "split", "", "test")
-    if split in ("validation", "test"):
+    split = draft.bindings.get(DATASET, "split", scope, "test")
+    if split in ("train", "validation", "test"):
         draft.flag("split", split, "DatasetConfig.split")
     else:
-        draft.note(DIFFERS, f"DatasetConfig.split = {split!r}", "--split is validation or test")
+        draft.note(
+            DIFFERS, f"DatasetConfig.split = {split!r}", "--split is train, validation or test"
+        )

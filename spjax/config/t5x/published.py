@@ -1,7 +1,8 @@
 """Settings of the gin files that T5X and google-research/prompt-tuning publish, by their names.
 
 They stand in for files that are not at hand, with the settings alone that decide what a run
-computes. `tests/parity` compares translations with and without the files themselves.
+computes, and one use of every macro. `tests/parity` compares translations with and without the
+files themselves.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _PROMPT = "prompt_tuning/configs"
 _EXTENDED = "prompt_tuning/configs/extended"
 _NETWORKS = "t5x/examples/t5"
 _VOCABULARY = "gs://t5-data/vocabs/{}.100extra/sentencepiece.model"
-_T5, _MT5 = _VOCABULARY.format("cc_all.32000"), _VOCABULARY.format("mc4.250000")
+_T5_PIECES, _MT5_PIECES = _VOCABULARY.format("cc_all.32000"), _VOCABULARY.format("mc4.250000")
 
 _DATASET = "t5x.utils.DatasetConfig"
 _RATE = "t5x.utils.create_learning_rate_scheduler"
@@ -28,6 +29,9 @@ _PARTITIONER = "t5x.partitioning.PjitPartitioner"
 _PROMPTS = "prompt_tuning.prompts"
 _IN_TRAINING = "prompt_tuning.train.prompts"
 _UNIFORM = "flax.linen.initializers.uniform"
+_T5 = "flaxformer.architectures.t5.t5_architecture"
+_DENSE = "flaxformer.components.dense.DenseGeneral"
+_SCALING = "mlp_kernel_init/flax.linen.initializers.variance_scaling"
 
 _File = tuple[tuple[str, ...], Mapping[str, Any]]  # what it includes, then what it binds
 
@@ -39,6 +43,7 @@ def _data(scope: str, lengths: str, split: str, batch_size: str) -> dict[str, st
         f"{name}.task_feature_lengths": lengths,
         f"{name}.split": repr(split),
         f"{name}.batch_size": batch_size,
+        f"{name}.module": "%MIXTURE_OR_TASK_MODULE",
     }
 
 
@@ -51,6 +56,12 @@ def _runs() -> dict[str, _File]:
         "EVAL_PERIOD": "1000",
         "EVALUATOR_NUM_EXAMPLES": "None",
         "RANDOM_SEED": "None",
+        "MIXTURE_OR_TASK_MODULE": "None",
+        "USE_CACHED_TASKS": "True",
+        "EVAL_STEPS": "20",
+        "EVALUATOR_USE_MEMORY_CACHE": "True",
+        "JSON_WRITE_N_RESULTS": "None",
+        "USE_HARDWARE_RNG": "False",
         "TRAIN_STEPS_RELATIVE": "None",
         "__main__.train.model": "%MODEL",
         "__main__.train.model_dir": "%MODEL_DIR",
@@ -63,11 +74,16 @@ def _runs() -> dict[str, _File]:
         "__main__.train.eval_period": "%EVAL_PERIOD",
         "__main__.train.relative_steps": "%TRAIN_STEPS_RELATIVE",
         "__main__.train.random_seed": "%RANDOM_SEED",
+        "__main__.train.eval_steps": "%EVAL_STEPS",
+        "__main__.train.use_hardware_rng": "%USE_HARDWARE_RNG",
         f"{_PARTITIONER}.num_partitions": "1",
         "seqio.Evaluator.num_examples": "%EVALUATOR_NUM_EXAMPLES",
+        "seqio.Evaluator.use_memory_cache": "%EVALUATOR_USE_MEMORY_CACHE",
+        "seqio.JSONLogger.write_n_results": "%JSON_WRITE_N_RESULTS",
         **_data("train", lengths, "train", "%BATCH_SIZE"),
         f"train/{_DATASET}.pack": "True",
         f"train/{_DATASET}.seed": "None",
+        f"train/{_DATASET}.use_cached": "%USE_CACHED_TASKS",
         **_data("infer_eval", "None", "validation", "%BATCH_SIZE"),
         "t5x.utils.CheckpointConfig.restore": "@t5x.utils.RestoreCheckpointConfig()",
         "t5x.utils.CheckpointConfig.save": "@t5x.utils.SaveCheckpointConfig()",
@@ -92,12 +108,18 @@ def _runs() -> dict[str, _File]:
             {f"{_RATE}.base_learning_rate": "3e-3"},
         ),
     }
+    return files | _scoring_runs(lengths)
+
+
+def _scoring_runs(lengths: str) -> dict[str, _File]:
+    files: dict[str, _File] = {}
     for name, script, output in (("eval", "evaluate", "EVAL"), ("infer", "infer", "INFER")):
         bindings = {
             "MIXTURE_OR_TASK_NAME": "%gin.REQUIRED",
             "CHECKPOINT_PATH": "%gin.REQUIRED",
             f"{output}_OUTPUT_DIR": "%gin.REQUIRED",
             "TASK_FEATURE_LENGTHS": "None" if name == "eval" else "%gin.REQUIRED",
+            "MIXTURE_OR_TASK_MODULE": "None",
             f"__main__.{script}.model": "%MODEL",
             f"__main__.{script}.output_dir": f"%{output}_OUTPUT_DIR",
             f"__main__.{script}.dataset_cfg": f"@{_DATASET}()",
@@ -120,7 +142,7 @@ _SHARED_MODEL = {
     "LABEL_SMOOTHING": "0.0",
     "LOSS_NORMALIZING_FACTOR": "None",
     "VOCABULARY": f"@{_SENTENCEPIECE}()",
-    f"{_SENTENCEPIECE}.sentencepiece_model_file": repr(_T5),
+    f"{_SENTENCEPIECE}.sentencepiece_model_file": repr(_T5_PIECES),
     "MODEL": f"@{_MODEL}()",
     f"{_MODEL}.optimizer_def": "%OPTIMIZER",
     f"{_MODEL}.input_vocabulary": "%VOCABULARY",
@@ -132,8 +154,18 @@ _SHARED_MODEL = {
 _MULTI = "t5x.optimizers.MultiOptimizer"
 _FILTER = "prompt_tuning.train.utils.match_any"
 _FROZEN_MODEL = {
-    "ARCHITECTURE": "@flaxformer.architectures.t5.t5_architecture.EncoderDecoder()",
+    "ARCHITECTURE": f"@{_T5}.EncoderDecoder()",
     "ACTIVATION_DTYPE": "'bfloat16'",
+    "ACTIVATION_PARTITIONING_DIMS": "1",
+    "SCALE": "1.0",
+    "BIAS_INIT": "@bias_init/flax.linen.initializers.normal()",
+    "DROPOUT_FACTORY": "@dropout_factory/flax.linen.Dropout",
+    f"{_T5}.EncoderDecoder.dtype": "%ACTIVATION_DTYPE",
+    f"{_T5}.Encoder.input_dropout_factory": "%DROPOUT_FACTORY",
+    f"{_T5}.EncoderLayer.activation_partitioning_dims": "%ACTIVATION_PARTITIONING_DIMS",
+    f"{_DENSE}.bias_init": "%BIAS_INIT",
+    f"{_DENSE}.kernel_init": f"@{_SCALING}()",
+    f"{_SCALING}.scale": "%SCALE",
     "flax.linen.Dropout.rate": "%DROPOUT_RATE",
     "NUM_EMBEDDINGS": "32128",
     "OPTIMIZER": f"@{_MULTI}()",
@@ -149,6 +181,7 @@ _FROZEN_MODEL = {
 _LAYERS = "prompt_tuning.train.layers"
 _PROMPT_MODEL = _FROZEN_MODEL | {
     "ARCHITECTURE": f"@{_LAYERS}.PromptEncoderDecoder()",
+    f"{_LAYERS}.PromptEncoderDecoder.encoder_factory": f"@{_LAYERS}.PromptEncoder",
     f"{_LAYERS}.PromptEncoder.prompt_factory": "%PROMPT",
     "PROMPT_LENGTH": "100",
     "PROMPT": f"@{_IN_TRAINING}.Prompt",
@@ -182,6 +215,10 @@ _WAYWARD_MODEL = {
     f"{_WAYWARD}.length.x": "%TASK_PIECES",
     f"{_PROMPTS}.Prompt.prompt_init": f"@prompt_init/{_PROMPTS}.from_embedded_string()",
     f"prompt_init/{_PROMPTS}.from_embedded_string.text": "%TASK_STRING",
+    f"prompt_init/{_PROMPTS}.from_embedded_string.embeddings": (
+        f"@prompt_init/{_PROMPTS}.t5x_load()"
+    ),
+    f"prompt_init/{_PROMPTS}.t5x_load.checkpoint_path": "%INITIAL_CHECKPOINT_PATH",
     "MODEL": f"@{_WAYWARD}.WaywardPromptEncoderDecoderModel()",
     f"{_WAYWARD}.WaywardPromptEncoderDecoderModel.gamma": "0.01",
     f"{_WAYWARD}.WaywardPromptEncoderDecoderModel.discrete_prompt": (
@@ -231,7 +268,7 @@ def _models() -> dict[str, _File]:
     models = f"{_PROMPT}/models"
     prompt, mt5 = f"{models}/t5_1_1_prompt.gin", f"{models}/mt5_prompt.gin"
     wayward = f"{_EXTENDED}/models/wayward_t5_1_1_prompt.gin"
-    vocabulary = {f"{_SENTENCEPIECE}.sentencepiece_model_file": repr(_MT5)}
+    vocabulary = {f"{_SENTENCEPIECE}.sentencepiece_model_file": repr(_MT5_PIECES)}
     files: dict[str, _File] = {
         prompt: ((), _PROMPT_MODEL),
         mt5: ((prompt,), vocabulary | {"NUM_EMBEDDINGS": "250112"}),

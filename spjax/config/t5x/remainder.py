@@ -7,12 +7,13 @@ them. Values that the network of T5 fixes must be those.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from spjax.config.t5x import published
 from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, TRANSLATED, Draft
-from spjax.config.t5x.gin_files import Bindings, Key, Reference, short
-from spjax.config.t5x.launch_scripts import literal
+from spjax.config.t5x.gin_files import Bindings, Key, Macro, Reference, short
+from spjax.config.t5x.launch_scripts import Launch, literal
 
 _NETWORK = "the network is T5's in spjax too"
 _START = "frozen weights come from the checkpoint"
@@ -86,7 +87,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("*infer.mode", _is("predict"), "`spjax predict` answers"),
     ("*infer.checkpoint_period", _any, "answers are written as they come"),
     ("*infer.*shard*", _any, "one process answers all"),
-    ("*CheckpointConfig.restore", _any, "the frozen weights"),
+    ("*CheckpointConfig.restore", _refers("utils.RestoreCheckpointConfig"), "the frozen weights"),
     ("*CheckpointConfig.save", _any, _SAVED),
     ("*SaveCheckpointConfig.*", _any, _SAVED),
     ("prompt_tuning.train.utils.Checkpointer.*", _any, _SAVED),
@@ -168,12 +169,18 @@ _FLAGS = {
 }
 
 
-def add_flags(draft: Draft, flags: Mapping[str, str], others: Iterable[str]) -> None:
-    """Takes over flags of T5X that are not gin's, and notes words that may be more flags."""
-    for word in others:
+def add_flags(draft: Draft, launch: Launch) -> None:
+    """Takes over flags of T5X that are not gin's, and notes what may be or set more flags."""
+    for command in launch.unread:
+        text = "may set variables, and is not read; set them in the environment of this command"
+        draft.note(DIFFERS, literal(command).strip("'\""), text)
+    for name, value in launch.environment.items():
+        draft.environment[name] = value
+        draft.note(TRANSLATED, name, f"{name}={literal(value)}")
+    for word in launch.others:
         text = "may be more flags, which the script gets from elsewhere; give them to this command"
         draft.note(DIFFERS, literal(word).strip("'\""), text)
-    for name, value in flags.items():
+    for name, value in launch.flags.items():
         if name == "tfds_data_dir":
             draft.environment["TFDS_DATA_DIR"] = value
             draft.note(TRANSLATED, f"--{name}", f"TFDS_DATA_DIR={literal(value)}")
@@ -193,10 +200,11 @@ def add_remainder(draft: Draft) -> None:
         kind, text = _judge(bindings, key, called, draft.program)
         shown = str(key) if kind == NOT_NEEDED else f"{key} = {_shown(bindings, key)}"
         draft.note(kind, shown, text)
+    whose = "the published files" if bindings.standing_in else "T5X"
     macros = bindings.macros_of([key for key in bindings.values if key.parameter])
     for key in left:
         if not key.parameter and key not in macros:
-            draft.note(NOT_NEEDED, str(key), "nothing refers to it, in T5X neither")
+            draft.note(NOT_NEEDED, str(key), f"nothing refers to it, in {whose} neither")
 
 
 def _shown(bindings: Bindings, key: Key) -> str:
@@ -204,7 +212,8 @@ def _shown(bindings: Bindings, key: Key) -> str:
         value = bindings.resolved(bindings.values[key], str(key))
     except ValueError:
         return str(bindings.values[key])
-    return str(value) if isinstance(value, Reference) else literal(value)
+    macro = f"{bindings.values[key]} = " if isinstance(bindings.values[key], Macro) else ""
+    return macro + (str(value) if isinstance(value, Reference) else literal(value))
 
 
 def _judge(
@@ -213,7 +222,8 @@ def _judge(
     if key in bindings.hidden:
         return NOT_NEEDED, f"{bindings.hidden[key]} stands in its place"
     by_reference = any(fnmatch.fnmatchcase(key.name, name) for name in _ONLY_BY_REFERENCE)
-    if by_reference and not _is_called(key, called):
+    known = not bindings.standing_in or key.name in published.NAMES  # with all that calls it
+    if by_reference and known and not _is_called(key, called):
         return NOT_NEEDED, "nothing calls it, in T5X neither"
     name = f"{key.name}.{key.parameter}"
     if program != "train" and any(fnmatch.fnmatchcase(name, x) for x in _OF_TRAINING):

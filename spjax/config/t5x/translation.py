@@ -53,7 +53,7 @@ def translate(
             programs.translate_training(draft)
         else:
             programs.translate_scoring(draft)
-        remainder.add_flags(draft, launch.flags, launch.others)
+        remainder.add_flags(draft, launch)
         remainder.add_remainder(draft)
     except RecursionError as error:
         raise ValueError("a macro is a part of its own value.") from error

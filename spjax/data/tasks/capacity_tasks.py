@@ -15,7 +15,8 @@ A name has parameters after colons, in any order: `associations:k32:l4:draw2:con
 
 Words and labels are those of the pocket worlds for their vocabularies, and word pieces of any other
 vocabulary, so that the same task suits any model. Of associations and recitation every example is
-trained on: what is scored is what the prompt holds.
+trained on: what is scored is what the prompt holds. Of the examples of exceptions about half follow
+the rule, with words that were not trained on: 95 % right are some 90 % of the exceptions.
 """
 
 from __future__ import annotations
@@ -137,7 +138,10 @@ def rule_words(task: CapacityTask) -> dict[str, int]:
 
 
 def repetitions(task: CapacityTask, split: str) -> int:
-    """Returns how often a split has each exception, so that these are half of its examples."""
+    """Returns how often a split has each exception, for these to be about half of its examples.
+
+    Half where K divides the number of words that follow the rule, a third at the least.
+    """
     return rule_words(task)[split] // max(task.items, 1)
 
 

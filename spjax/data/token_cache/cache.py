@@ -250,6 +250,29 @@ def ensure_all(
     _ensure(list(splits.values()), folder, num_workers)
 
 
+def longest(
+    wanted: Iterable[tuple[Task, str, Mapping[str, int] | None, str]],
+    cache_dir: Path | str | None = None,
+) -> dict[str, int] | None:
+    """Returns the most input and target ids of some splits, None where one is not built.
+
+    Args:
+      wanted: as for `ensure_all`.
+      cache_dir: as for `load`.
+
+    Raises:
+      ValueError: an unknown task, split or vocabulary, or bad lengths.
+    """
+    most = {"inputs": 0, "targets": 0}
+    for task, split, lengths, vocabulary in wanted:
+        request = _wanted(task, split, lengths, _folder(cache_dir), vocabulary)
+        if request.problem:
+            return None
+        for name, ids in zip(most, cache_files.read(request.folder)):
+            most[name] = max(most[name], int(ids.lengths.max(initial=1)))
+    return most
+
+
 @functools.cache
 def source_fingerprint(source: str) -> str:
     """Returns the SHA-256 of the code that makes the records and texts of a source.

@@ -19,7 +19,7 @@ def of(vocabulary: Vocabulary) -> seqio.Vocabulary:
     return _Wrapped(vocabulary)
 
 
-class _Wrapped(seqio.Vocabulary):
+class _Wrapped(seqio.Vocabulary):  # type: ignore[misc, unused-ignore]  # has no types
     """Encodes in Python what TensorFlow has no operation for."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from spjax.studies.worker_process import WorkerProcess
 _log = logging.getLogger(__name__)
 _PASSED_ON = ("JAX_", "XLA_", "SPJAX_", "PYTHONPATH")  # beginnings of variables of the environment
 _POLL_SECONDS = 1.0
+_CONNECT_SECONDS = 20.0
 
 
 class Host:
@@ -46,6 +48,17 @@ class Host:
     def events(self, timeout: float) -> list[Event]:
         """Returns what the process has sent, after waiting at most so many seconds."""
         return self._process.events(timeout)
+
+
+def _reach(address: str) -> None:
+    """Tries to connect to a HOST:PORT; Ray itself tries for many minutes.
+
+    Raises:
+      OSError: nothing answers there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
 
 
 @dataclasses.dataclass
@@ -87,8 +100,9 @@ class Ray(Executor):
             if not self.address:
                 options |= {"address": "local", "include_dashboard": False}
             try:
+                _reach(self.address)
                 ray.init(**{"address": self.address, **options})
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 raise ValueError(
                     f"cannot connect to the Ray cluster {self.address!r}: {error}"
                 ) from error

@@ -7,6 +7,7 @@ import dataclasses
 import getpass
 import json
 import logging
+import os
 import re
 import shutil
 import signal
@@ -24,6 +25,8 @@ from spjax.studies.worker_process import STOPPED, WorkerProcess
 _log = logging.getLogger(__name__)
 _NAME = "spjax-"  # beginning of the names of job arrays
 _GANGS = "gangs.json"
+# Names of that file until an array is known to be in the queue, and of one that trains nothing.
+_PROPOSED, _WITHDRAWN = "proposed.json", "withdrawn.json"
 _MOST_JOBS = 1000  # of an array; Slurm's MaxArraySize is 1001 by default
 _MOST_TIMEOUTS = 1000
 _SIGNAL_SECONDS = 120  # before the end of a job's time, to save its runs in
@@ -31,8 +34,11 @@ _LEAST_MINUTES = 2  # Slurm may send the signal up to a minute early
 _REQUEUE_SECONDS = 15  # of these, to put the job back into the queue
 _PROGRESS_SECONDS = 5.0
 _SIGNALS = (-signal.SIGUSR1, -signal.SIGUSR2, -signal.SIGTERM)  # before the worker handles them
-# What sbatch says where a user, account or quality of service has its number of jobs.
-_LIMIT = "MaxSubmit"
+# What sbatch says where a user, account or quality of service has its number of jobs, as in
+# QOSMaxSubmitJobPerUserLimit and AssocGrpSubmitJobsLimit.
+_LIMIT = "SubmitJob"
+_REPORTED: Event = {"type": "reported"}  # after a failure
+_ENDED = "ENDED"  # in place of a state in the queue
 _MISSES = 2  # times in a row that a job is not in the queue, before it counts as gone
 
 
@@ -68,33 +74,52 @@ class Slurm(Executor):
         super().__post_init__()
         if self.nodes != 1:
             raise ValueError(
-                f"Slurm.nodes is {self.nodes}: a run that spans several machines is not supported. "
-                "Use 1, with several GPUs of one machine (Slurm.gpus) where the model needs them."
+                f"Slurm.nodes is {self.nodes}: a run that spans several machines is not supported "
+                "in a sweep. Use 1, with several GPUs of one machine (Slurm.gpus) where the model "
+                "needs them, or train single runs with scripts/launch/slurm_train.sbatch."
             )
         self._minutes = _minutes(self.time)
         self._jobs: dict[int, _Job] = {}
+        self._failures: list[tuple[int, Event]] = []  # of earlier jobs
         self._ready: list[int] = []
         self._batch: list[tuple[int, Sequence[Path]]] = []
         self._looked = 0.0
         self._most, self._is_full = _MOST_JOBS, False
 
     def open(self, site: Site) -> None:
-        """Looks into the queue for jobs that an earlier call has submitted."""
+        """Looks for jobs that an earlier call has submitted: in the queue, and for failures.
+
+        Failures that no call has reported yet are reported where this one does not wait, and then
+        not submitted in this call. Where it waits they are warned of, and tried again.
+        """
         from spjax import extras
 
         self._submitit = extras.import_module("submitit", "slurm", "the executor slurm")
         self._site, self._folder = site, site.folder.absolute() / "jobs"
+        _withdraw_proposed(self._folder)  # before the queue, in which those that have begun are
         queue = _queue()
         earlier = sorted(self._folder.glob(f"*/{_GANGS}"))
         jobs = [_Job(path.parent, i) for path in earlier for i in range(len(_read_gangs(path)))]
         queued = [job for job in jobs if job.name in queue]
         self._jobs = dict(enumerate(queued))
+        busy = {key for job in queued for key in job.gang()}
         for job in jobs:
-            if job.name not in queue and (message := job.failure(site.folder)):
+            if job.name in queue or not (message := job.failure(site.folder)):
+                continue
+            job.write(_REPORTED)
+            if self.wait:
                 _log.warning("an earlier job, %s, has failed: %s", job.name, message)
+            elif busy.isdisjoint(job.gang()):  # else it has been submitted again
+                busy.update(job.gang())
+                worker = len(self._jobs)
+                self._jobs[worker] = job
+                told = (
+                    f"job {job.name} has failed, and the same command submits it again: {message}"
+                )
+                self._failures.append((worker, _failed(told)))
 
     def running(self) -> list[list[str]]:
-        """Returns the gangs of jobs that wait or run."""
+        """Returns the gangs of jobs that wait or run, or whose failure is to be reported."""
         return [job.gang() for job in self._jobs.values()]
 
     def size(self, gangs: int) -> int:
@@ -120,28 +145,50 @@ class Slurm(Executor):
         while self._batch and not self._is_full:
             self._submit_some()
         if not self.wait:
-            left: list[tuple[int, Event]] = [(worker, {"type": "left"}) for worker in self._jobs]
-            return left + [(worker, _not_submitted()) for worker, _ in self._batch]
+            return self._last_events()
         if time.monotonic() - self._looked < self.poll_seconds:
             time.sleep(timeout)
             return []
         self._looked = time.monotonic()
-        try:
-            queue = _queue()
-        except ValueError as error:  # the controller may be starting again
-            _log.warning("%s", error)
-            queue = {job.name for job in self._jobs.values()}
+        queue = self._queue_or_guess()
         return [(worker, x) for worker in list(self._jobs) for x in self._look(worker, queue)]
 
     def close(self) -> None:
         """Leaves all jobs as they are."""
 
-    def _look(self, worker: int, queue: set[str]) -> list[Event]:
+    def _last_events(self) -> list[tuple[int, Event]]:
+        """Returns what becomes of each gang when this process does not wait."""
+        failures, self._failures = self._failures, []
+        for worker, _ in failures:
+            del self._jobs[worker]  # it may have another gang in the next call
+        queue = self._queue_or_guess()
+        left: list[tuple[int, Event]] = [
+            (worker, {"type": "left", "state": queue.get(job.name, _ENDED)})
+            for worker, job in self._jobs.items()
+        ]
+        problem = _failed(
+            "the cluster takes no more jobs for now, so this one is not submitted; the same "
+            "command submits it when there is room"
+        )
+        return left + failures + [(worker, problem) for worker, _ in self._batch]
+
+    def _queue_or_guess(self) -> dict[str, str]:
+        """Returns the queue; where it cannot be read, all jobs are taken to be in it."""
+        try:
+            return _queue()
+        except ValueError as error:  # the controller may be starting again
+            _log.warning("%s", error)
+            return {job.name: "UNKNOWN" for job in self._jobs.values()}
+
+    def _look(self, worker: int, queue: Mapping[str, str]) -> list[Event]:
         job = self._jobs[worker]
         events = job.events()
         job.misses = 0 if job.name in queue else job.misses + 1
-        if any(event["type"] in ("done", "failed", "died") for event in events):
+        ends = [event["type"] for event in events if event["type"] in ("done", "failed", "died")]
+        if ends:
             del self._jobs[worker]
+            if ends[-1] != "done":
+                job.write(_REPORTED)
         elif job.misses >= _MISSES:
             del self._jobs[worker]
             message = f"its job {job.name} is no longer in the queue of Slurm; see {job.folder}"
@@ -173,11 +220,16 @@ class Slurm(Executor):
         self._most = min(2 * self._most, _MOST_JOBS)
 
     def _submit(self, batch: Sequence[tuple[int, Sequence[Path]]]) -> None:
-        """Submits a job array whose name is in the study's folder before it is in the queue."""
+        """Submits a job array whose name is in the study's folder before it is in the queue.
+
+        This process may end before it knows whether the array is in the queue. So its gangs are
+        proposed first. A job of the array that begins, or the next call, renames the file, and who
+        comes second does nothing.
+        """
         folder = self._folder / uuid.uuid4().hex[:12]
         folder.mkdir(parents=True)
         gangs = [[str(path.absolute()) for path in folders] for _, folders in batch]
-        write_json(folder / _GANGS, {"gangs": gangs})
+        write_json(folder / _PROPOSED, {"gangs": gangs})
         executor = self._submitit.SlurmExecutor(folder, max_num_timeout=_MOST_TIMEOUTS)
         signal_seconds = min(_SIGNAL_SECONDS, 15 * self._minutes)
         values = {
@@ -203,6 +255,7 @@ class Slurm(Executor):
             if _LIMIT in str(error):
                 raise _LimitError(problem) from error
             raise ValueError(problem) from error
+        _accept(folder)
         for i, (worker, _) in enumerate(batch):
             self._jobs[worker] = _Job(folder, i)
 
@@ -211,12 +264,26 @@ class _LimitError(Exception):
     """The cluster takes no more jobs of this user for now."""
 
 
-def _not_submitted() -> Event:
-    message = (
-        "the cluster takes no more jobs for now, so this one is not submitted; the same command "
-        "submits it when there is room"
-    )
+def _failed(message: str) -> Event:
     return {"type": "failed", "message": message, "disk": ""}
+
+
+def _accept(folder: Path) -> bool:
+    """Makes a proposed job array a submitted one; returns False where it has been withdrawn."""
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(folder / _PROPOSED, folder / _GANGS)
+    return (folder / _GANGS).exists()
+
+
+def _withdraw_proposed(jobs: Path) -> None:
+    """Withdraws the job arrays whose driver ended while it submitted them, unless they have begun.
+
+    `sbatch` may still be under way, and without their driver such jobs may lack files. Those that
+    come to the queue end without training, and their gangs are submitted in another array.
+    """
+    for path in sorted(jobs.glob(f"*/{_PROPOSED}")):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, path.with_name(_WITHDRAWN))
 
 
 class _Job:
@@ -246,8 +313,12 @@ class _Job:
                 events.append(json.loads(line))
         return events
 
+    def write(self, event: Event) -> None:
+        """Adds an event to what the job has written."""
+        append_line(_events_file(self.folder, self.index), json.dumps(event))
+
     def failure(self, study_folder: Path) -> str:
-        """Returns the message of a failure after which no other job has finished the runs."""
+        """Returns a failure that is not reported, and after which the runs are not finished."""
         folders = (study_folder / "runs" / key for key in self.gang())
         if all((folder / "result.json").exists() for folder in folders):
             return ""
@@ -264,6 +335,9 @@ class _Train:
 
     def __call__(self, index: int, folders: Sequence[str]) -> None:
         """Trains a gang, and writes its events to a file in the study's folder."""
+        if not _accept(Path(self.folder)):
+            print("The driver ended while it submitted this job; another one has its runs.")
+            return
         events = _events_file(Path(self.folder), index)
         log = Path(self.folder) / f"worker_{index}.log"
         process = self._process = WorkerProcess(log, self.train)
@@ -305,13 +379,19 @@ def _read_gangs(path: Path) -> list[list[str]]:
     return gangs
 
 
-def _queue() -> set[str]:
-    """Returns the names of spjax's jobs of this user that wait or run, each with its index.
+def _queue() -> dict[str, str]:
+    """Returns the states of spjax's jobs of this user that wait or run, by name and index.
 
     Raises:
       ValueError: there is no `squeue`, or it failed.
     """
-    command = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i %j"]
+    command = [
+        "squeue",
+        "--noheader",
+        "--array",
+        f"--user={getpass.getuser()}",
+        "--format=%i %T %j",
+    ]
     try:
         output = subprocess.run(
             command, check=True, capture_output=True, text=True, encoding="utf-8"
@@ -323,10 +403,10 @@ def _queue() -> set[str]:
         ) from None
     except subprocess.CalledProcessError as error:
         raise _explained(error, "the queue of Slurm cannot be read") from error
-    jobs = (line.partition(" ") for line in output.splitlines())
+    jobs = (line.split(" ", 2) for line in output.splitlines())
     return {
-        f"{name}_{number.partition('_')[2] or 0}"
-        for number, _, name in jobs
+        f"{name}_{number.partition('_')[2] or 0}": state
+        for number, state, name in jobs
         if name.startswith(_NAME)
     }
 

@@ -11,6 +11,7 @@ import dataclasses
 import math
 from typing import Any
 
+from spjax.data.batching import chunk_shapes
 from spjax.data.batching.packing import ChunkShape
 from spjax.models import T5Config
 from spjax.models.flops import forward_flops
@@ -51,11 +52,31 @@ class Memory:
 
 
 class StepModel:
-    """Modeled memory and time of a gang's step in some setting."""
+    """Modeled memory and time of a gang's step in some setting.
 
-    def __init__(self, run: Run, config: T5Config, setting: Setting, shape: ChunkShape) -> None:
-        """Args: one run of the gang; its model; the setting; the largest chunk of rows."""
+    Attributes:
+      answered: rows of a batch of an evaluation, their positions, and those of an answer.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        config: T5Config,
+        setting: Setting,
+        shape: ChunkShape,
+        evaluated: tuple[int, int],
+    ) -> None:
+        """Args:
+        run: one of the gang.
+        config: of its model.
+        setting: that it trains in.
+        shape: of the largest chunk of rows.
+        evaluated: the most tokens of an input, without prompt, and of a target in evaluations.
+        """
         self.run, self.config, self.setting, self.shape = run, config, setting, shape
+        longest = (run.method.prompt_length + evaluated[0], evaluated[1])
+        rows = -(-run.eval_batch_size // setting.data) * setting.data
+        self.answered = (rows, chunk_shapes.plain(*longest, rows)[0].length, evaluated[1])
         self.place: Placement = setting.placement()
         step = lowering.step_shapes(setting.applied(run), config, self.place, shape, setting.runs)
         self.config = step.config.model
@@ -75,7 +96,7 @@ class StepModel:
     def memory(self) -> Memory:
         """Returns the bytes of a training step."""
         layers = self.config.num_encoder_layers, self.config.num_decoder_layers
-        encoder, decoder = self._encoder_layer(), self._decoder_layer()
+        encoder, decoder = self._encoder_layer(self.shape.length), self._decoder_layer()
         if self.setting.remat:
             a, width = self._size, self.config.emb_dim
             inputs = (self.shape.length, self.shape.target_length)
@@ -90,18 +111,19 @@ class StepModel:
             activations += self.sum_bytes  # of a chunk, before they are added
         return Memory(self.base_bytes, self.state_bytes, activations)
 
-    def answers(self, targets: int) -> float:
+    def answers(self) -> float:
         """Returns the bytes of activations while answers of an evaluation are decoded."""
-        c, rows = self.config, math.ceil(self.run.eval_batch_size / self.setting.data)
+        c, (rows, length, targets) = self.config, self.answered
         inner = self._local(("heads",), (c.num_heads,)) * c.head_dim
         # Keys and values of the encoding and of the positions written, for every decoder layer.
-        keys = 2 * c.num_decoder_layers * inner * (self.shape.length + max(8, targets))
+        keys = 2 * c.num_decoder_layers * inner * (length + max(8, targets))
         keys *= max(1, self.run.num_beams)  # a beam has its own
-        return rows * (self._size * keys + self._encoder_layer()) + self._weight_copies()
+        kept = self._size * keys + self._encoder_layer(length)
+        return rows // self.setting.data * kept + self._weight_copies()
 
-    def _encoder_layer(self) -> float:
+    def _encoder_layer(self, length: int) -> float:
         """Returns the bytes that a row keeps in an encoder layer for the backward pass."""
-        c, length = self.config, self.shape.length
+        c = self.config
         heads = self._local(("heads",), (c.num_heads,))
         hidden = self._local(("mlp",), (c.mlp_dim,))
         streams = length * (4 * c.emb_dim + 4 * heads * c.head_dim + 4 * hidden)
@@ -180,14 +202,21 @@ class StepModel:
         most = sum(x / (r * e) for x, r, e in zip(self.loads(self.shape), rates, POOR))
         return least + _HOST_SECONDS / 10, most + _HOST_SECONDS
 
-    def evaluation_seconds(self, chip: Chip, examples: int, targets: int) -> tuple[float, float]:
-        """Returns the least and the most seconds in which some examples are answered."""
+    def evaluation_seconds(self, chip: Chip, examples: int) -> tuple[float, float]:
+        """Returns the least and the most seconds in which some examples are answered.
+
+        The least is that of inputs with a part of the length of those in training, the most that
+        of the longest in evaluations.
+        """
         c, batches = self.config, math.ceil(examples / self.run.eval_batch_size)
-        rows = math.ceil(self.run.eval_batch_size / self.setting.data)
-        split = self._local(("mlp",), (c.mlp_dim,)) / c.mlp_dim
-        work = batches * rows * split * forward_flops(c, self.shape.length, targets)
+        rows, longest, targets = self.answered
+        work = batches * rows / self.setting.data * self._local(("mlp",), (c.mlp_dim,)) / c.mlp_dim
         moved = batches * (1 + 0.5 * targets) * self._gathered_bytes()
         seconds = [
-            (work / (chip.flops * e[0]), moved / (chip.bandwidth * e[1])) for e in (GOOD, POOR)
+            (
+                work * forward_flops(c, length, targets) / (chip.flops * e[0]),
+                moved / (chip.bandwidth * e[1]),
+            )
+            for e, length in ((GOOD, min(self.shape.length, longest)), (POOR, longest))
         ]
         return TYPICAL * max(seconds[0]), sum(seconds[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from spjax.studies.hardware.settings import Setting
 from spjax.studies.plan import RunSpec
 from spjax.training.gang import alone_because
 from spjax.training.run import Run
-from spjax.training.run_data import lengths_of
+from spjax.training.run_data import evaluation_lengths, lengths_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,19 @@ class Kind:
         lengths = sorted({spec.labels["prompt_length"] for spec in self.specs})
         ends = "-".join(map(str, dict.fromkeys((lengths[0], lengths[-1]))))
         return labels["model"], labels["method"], ends
+
+    @functools.cached_property
+    def evaluated(self) -> tuple[int, int] | None:
+        """Most tokens of an input, without prompt, and of a target in evaluations of the runs.
+
+        None where texts are not cut and it is not known how long they are.
+        """
+        alike = {(spec.run.task, spec.run.vocabulary): spec.run for spec in self.specs}
+        lengths = [evaluation_lengths(run) for run in alike.values()]
+        known = [(one["inputs"], one["targets"]) for one in lengths if one is not None]
+        if len(known) < len(lengths):
+            return None
+        return max(inputs for inputs, _ in known), max(targets for _, targets in known)
 
     @property
     def gang(self) -> int:
@@ -76,13 +90,22 @@ def _positions(spec: RunSpec) -> tuple[int, int]:
     return spec.run.method.prompt_length + lengths["inputs"], lengths["targets"]
 
 
-def request(kind: Kind, topology: str, gang_width: int) -> dict[str, Any]:
-    """Returns what `fits` needs to know of a kind of run, as JSON can hold it."""
+def request(kind: Kind, topology: str, gang_width: int, compiled: bool = True) -> dict[str, Any]:
+    """Returns what `fits` needs to know of a kind of run, as JSON can hold it.
+
+    Args:
+      kind: of run.
+      topology: name of the devices.
+      gang_width: as of `Study`.
+      compiled: whether to compile for TPUs; their memory is modeled otherwise.
+    """
     return {
+        "compiled": compiled,
         "text": kind.specs[0].text,
         "topology": topology,
         "gang": kind.gang,
         "gang_width": gang_width,
+        "evaluated": kind.evaluated,
     }
 
 
@@ -102,7 +125,8 @@ def fits(requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     if not requests:
         return []
     topology = topologies.parse(requests[0]["topology"])
-    compiler = tpu_compiler.Compiler(topology) if topology.chip.platform == "tpu" else None
+    compiles = topology.chip.platform == "tpu" and requests[0]["compiled"]
+    compiler = tpu_compiler.Compiler(topology) if compiles else None
     with platforms.compiling_for(topology.chip.platform):
         return [_fit(request, topology, compiler) for request in requests]
 
@@ -121,6 +145,7 @@ def _fit(
         request["gang"] if topology.chip.platform != "cpu" or request["gang_width"] else 1,
         request["gang_width"],
         compiler,
+        request["evaluated"] and tuple(request["evaluated"]),
     )
     configured, chosen = searched.best()
     needed = 0 if chosen else searched.devices_needed()

@@ -15,9 +15,11 @@ from spjax.studies.hardware.topologies import Topology
 
 _HEAD = (
     *("model", "method", "length", "runs", "fits", "mesh", "rules", "parts", "remat", "weights"),
-    *("gang", "rows", "weights GB", "state GB", "activations GB", "all GB", "step", "device hours"),
+    *("gang", "rows", "evaluation", "weights GB", "state GB", "activations GB", "all GB"),
+    *("step", "device hours"),
 )
-_RIGHT = (3, 7, 10, 12, 13, 14, 15)
+_RIGHT = (3, 7, 10, 13, 14, 15, 16)
+_NOT_COVERED = "not covered"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,7 @@ class KindPlan:
       chosen: the setting to use, None where nothing fits.
       devices_needed: so many devices of the kind would do, in the model; 0 where that is not known.
       is_cpu: whether the devices are cores of a CPU.
+      crash: how the compiler has crashed, after which memory is modeled; "" if it has not.
     """
 
     kind: Kind
@@ -37,6 +40,7 @@ class KindPlan:
     chosen: Fit | None
     devices_needed: int = 0
     is_cpu: bool = False
+    crash: str = ""
 
     @property
     def shown(self) -> Fit | None:
@@ -86,9 +90,17 @@ def _line(plan: KindPlan) -> tuple[str, ...]:
     total = f"{memory.total / 1e9:.2f}"
     return (
         *(*plan.kind.label, runs, _verdict(plan), mesh, rules, parts, remat),
-        *(setting.weights_dtype, str(setting.runs), f"{fit.row[0]}x{fit.row[1]}", *known, total),
+        *(setting.weights_dtype, str(setting.runs), f"{fit.row[0]}x{fit.row[1]}"),
+        *(_evaluation(plan.kind), *known, total),
         *(_range(*fit.step_seconds, " s"), _range(*plan.device_hours, " h")),
     )
+
+
+def _evaluation(kind: Kind) -> str:
+    """Returns the most tokens of an input in evaluations."""
+    if kind.evaluated is None:
+        return _NOT_COVERED
+    return f"{kind.evaluated[0]} tokens" + ", uncut" * (not kind.run.eval_truncation)
 
 
 def _verdict(plan: KindPlan) -> str:
@@ -135,11 +147,44 @@ def advice(plan: KindPlan, topology: Topology) -> str:
             if plan.devices_needed
             else "Take devices with more memory, a smaller BATCH_SIZE or shorter rows."
         )
+        if plan.configured is not None and plan.configured.evaluates_most:
+            more = "Its evaluations need the most: set Run.eval_batch_size lower."
         return f"{problem} No mesh, remat or microbatches make it fit. {more}"
     bindings = plan.chosen.setting.bindings(run)
     changes = "; ".join(bindings) if bindings else f"{plan.chosen.setting.devices} devices a run"
     note = " These are other runs, with other numbers." * plan.chosen.setting.changes_numbers(run)
     return f"{problem} It takes {_gb(plan.chosen)} with {changes}.{note}"
+
+
+def _uncovered(plans: Sequence[KindPlan]) -> str:
+    """Returns why evaluations are not covered and what to do, "" where all are."""
+    lacking = [plan.kind for plan in plans if plan.kind.evaluated is None]
+    tasks: dict[str, set[str]] = {}
+    for run in (spec.run for kind in lacking for spec in kind.specs):
+        tasks.setdefault(run.resolved_vocabulary, set()).add(run.task)
+    commands = [
+        f"`spjax cache --task={','.join(sorted(names))} --vocabulary={vocabulary} "
+        "--no_eval_truncation`"
+        for vocabulary, names in sorted(tasks.items())
+    ]
+    if not commands:
+        return ""
+    return (
+        f"Evaluations that are {_NOT_COVERED} may take more memory and time than planned: their "
+        "texts are not cut (Run.eval_truncation = False), and how long they are is known when they "
+        f"are token ids. Call {' and '.join(commands)}, then this command again."
+    )
+
+
+def _crashed(plan: KindPlan) -> str:
+    """Returns a note where the compiler has crashed, "" elsewhere."""
+    if not plan.crash:
+        return ""
+    name = " ".join(filter(None, plan.kind.label[:2]))
+    return (
+        f"{name}: libtpu has crashed while it compiled ({plan.crash}), so that memory is modeled, "
+        "and whether it compiles there is not known; another release of jax[tpu] may do."
+    )
 
 
 def _gb(fit: Fit) -> str:
@@ -169,7 +214,7 @@ def summary(plans: Sequence[KindPlan], topology: Topology) -> str:
     return (
         f"{_range(least, most, ' device-hours')} on {topology.name}{lacking}; about "
         f"{cost.duration(wall)} on all {topology.count}. An evaluation counts as "
-        f"{cost.EXAMPLES_PER_EVALUATION} examples as long as those of training. "
+        f"{cost.EXAMPLES_PER_EVALUATION} examples. "
         f"Memory is {memory}; of the {chip.memory / 1e9:.1f} GB of a device "
         f"{chip.limit / 1e9:.1f} are for programs. "
         f"Time from {basis}."
@@ -178,5 +223,7 @@ def summary(plans: Sequence[KindPlan], topology: Topology) -> str:
 
 def text(plans: Sequence[KindPlan], topology: Topology) -> str:
     """Returns table, advice and summary."""
-    changes = [line for plan in plans if (line := advice(plan, topology))]
-    return "\n\n".join(filter(None, (table(plans), "\n".join(changes), summary(plans, topology))))
+    lines = [line for plan in plans for line in (advice(plan, topology), _crashed(plan))]
+    changes = list(filter(None, lines))
+    parts = (table(plans), "\n".join(changes), _uncovered(plans), summary(plans, topology))
+    return "\n\n".join(filter(None, parts))

@@ -54,6 +54,7 @@ class Fit:
       step_seconds: least and most, of a gang's step.
       evaluation_seconds: least and most, of the evaluations of all runs of the gang together.
       row: rows and positions of the largest chunk.
+      evaluates_most: whether the evaluation needs more memory than training, in the model.
     """
 
     setting: Setting
@@ -63,6 +64,7 @@ class Fit:
     step_seconds: tuple[float, float]
     evaluation_seconds: tuple[float, float]
     row: tuple[int, int]
+    evaluates_most: bool = False
 
     @property
     def device_hours(self) -> tuple[float, float]:
@@ -84,6 +86,7 @@ class Search:
       gang: runs that could train side by side; 1 for those that train one by one.
       gang_width: the study's; 0 to choose.
       compile: the compiler of the devices; None for the model alone.
+      evaluated: as `lengths`, in evaluations; None for those of training.
     """
 
     run: Run
@@ -93,6 +96,7 @@ class Search:
     gang: int = 1
     gang_width: int = 0
     compile: Compile | None = None
+    evaluated: tuple[int, int] | None = None
 
     def best(self) -> tuple[Fit | None, Fit | None]:
         """Returns the fit of the run as configured (None if no mesh), and the one to use.
@@ -128,16 +132,17 @@ class Search:
         run, chip = setting.applied(self.run), self.topology.chip
         shape = chunk_shape(self.run, self.config, setting, self.lengths)
         short = chunk_shape(self.run, self.config, setting, self.lengths, TYPICAL)
-        model = StepModel(run, self.config, setting, shape)
-        memory = model.memory()
-        answers = model.answers(self.lengths[1])
-        if answers > memory.activations:
+        model = StepModel(run, self.config, setting, shape, self.evaluated or self.lengths)
+        memory, answers = model.memory(), model.answers()
+        evaluates_most = answers > memory.activations
+        if evaluates_most:
             memory = dataclasses.replace(memory, activations=answers)
-        evaluation = evaluation_seconds(run, model, chip, self.lengths[1])
+        evaluation = evaluation_seconds(run, model, chip)
         seconds = model.seconds(chip, short)
         row = (shape.rows, shape.length)
         fits = memory.total <= chip.limit
-        return Fit(setting, memory, fits, False, seconds, evaluation, row), model
+        fit = Fit(setting, memory, fits, False, seconds, evaluation, row, evaluates_most)
+        return fit, model
 
     def _by_cost(self, changes_numbers: bool) -> list[Fit]:
         """Returns settings that fit in the model, those of least device time first."""
@@ -195,10 +200,10 @@ class Search:
         return 0
 
 
-def evaluation_seconds(run: Run, model: StepModel, chip: Chip, targets: int) -> tuple[float, float]:
+def evaluation_seconds(run: Run, model: StepModel, chip: Chip) -> tuple[float, float]:
     """Returns the least and the most seconds of all evaluations of a gang's runs."""
     steps = run.steps if run.method.trained else 0
     times = model.setting.runs * (steps / max(run.eval_period, 1) + 1)
     examples = run.eval_examples or cost.EXAMPLES_PER_EVALUATION
-    least, most = model.evaluation_seconds(chip, examples, targets)
+    least, most = model.evaluation_seconds(chip, examples)
     return times * least, times * most

@@ -89,11 +89,8 @@ class Compiler:
         programs: list[Callable[[], jax.stages.Lowered]] = [step.gradients]
         if run.method.changes_weights:
             programs.append(step.update)  # of a prompt it is tiny
-        targets = model.shape.target_length
-        if model.answers(targets) > model.memory().activations:
-            rows = -(-run.eval_batch_size // setting.data) * setting.data
-            shape = (rows, model.shape.length, targets)
-            programs.append(lambda: lowering.answers(run, step, place, *shape))
+        if model.answers() > model.memory().activations:
+            programs.append(lambda: lowering.answers(run, step, place, *model.answered))
         needs = [self.compiled(program()) for program in programs]
         memory = Memory(
             model.base_bytes,
