@@ -169,4 +169,8 @@ def test_seqio_gives_the_same_ids(name):
     theirs = seqio_vocabulary.of(words)
     assert (theirs.vocab_size, theirs.eos_id) == (words.size, 1)
     assert theirs.encode_tf(TEXTS[0]).numpy().tolist() == words.encode(TEXTS[0])
+    tf = pytest.importorskip("tensorflow")
+    texts = tf.data.Dataset.from_tensor_slices(TEXTS).map(theirs.encode_tf)
+    assert [ids.numpy().tolist() for ids in texts] == words.encode(TEXTS)
+    assert theirs.decode_tf(tf.constant(words.encode(TEXTS[0]))).numpy().decode() == TEXTS[0]
     assert theirs == seqio_vocabulary.of(words)
