@@ -24,11 +24,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from spjax.files import default_cache_dir, file_digest, read_bytes
+from spjax.files import default_cache_dir, file_digest, read_bytes, write_text
 from spjax.studies import results, run_folder
 from spjax.studies.lease import Lease
 from spjax.studies.plan import RunSpec
 from spjax.studies.results import RUNS
+from spjax.studies.search import VERSION_FILE
 from spjax.studies.store import Store, StoreError
 
 RESULT, CHECKPOINTS = "result.json", "checkpoints"
@@ -281,6 +282,8 @@ class Mirror:
         """Downloads finished runs, and the checkpoints of others that are ahead of those here."""
         for left in self.folder.glob(f"{_TRANSFER}*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
+        if (began := self.store.read(VERSION_FILE)) is not None:
+            write_text(self.folder / VERSION_FILE, began.decode())
         present: dict[str, list[str]] = {}
         for name in self.store.files(RUNS):
             _, key, rest = [*name.split("/", 2), "", ""][:3]

@@ -182,6 +182,30 @@ def test_wrong_settings_are_refused(options):
         Search(SPACE, **options)
 
 
+def test_axes_without_a_column_are_refused():
+    changed = study()
+    (arm,) = changed.arms
+    axes = {"BATCH_SIZE": [8, 16]}
+    space = {name: values for name, values in SPACE.items() if name != "BATCH_SIZE"}
+    other = dataclasses.replace(arm, axes=axes, search=Search(space, trials=2, batch=2))
+    with pytest.raises(
+        ValueError, match=r"no column for \(BATCH_SIZE=\d+\); put it into Search.sp"
+    ):
+        plan.expand(dataclasses.replace(changed, arms=[other]))
+
+
+def test_fine_steps_and_narrow_ranges_keep_their_digits():
+    fine = {"low": 0.0, "high": 1.0, "step": 0.00001}
+    narrow = {"low": 0.0001234567, "high": 0.0001234569}
+    drawn = Draws(
+        Search({"a": fine, "b": narrow, "c": {"low": 0.0, "high": 10.0}}, batch=9), "x"
+    ).ask()
+    assert len({values["b"] for values in drawn}) == 9
+    assert all(values["a"] * 1e5 == pytest.approx(round(values["a"] * 1e5)) for values in drawn)
+    assert any(round(values["a"], 4) != values["a"] for values in drawn)
+    assert all(len(f"{values['c']:.15g}") <= 7 for values in drawn)
+
+
 def test_what_is_searched_cannot_be_set():
     with pytest.raises(ValueError, match="BATCH_SIZE is searched, so it cannot be set"):
         plan.expand(study(), ["BATCH_SIZE = 8"])
