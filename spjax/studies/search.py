@@ -204,7 +204,7 @@ def _distribution(distributions: Any, name: str, values: Any) -> Any:
     """Returns Optuna's distribution of a setting; of a list, that of the places in it."""
     if not isinstance(values, Mapping):
         return distributions.CategoricalDistribution(range(len(values)))
-    ends = [values.get("low"), values.get("high")]
+    ends: list[Any] = [values.get("low"), values.get("high")]
     try:
         if any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in ends):
             raise ValueError("'low' and 'high' must be numbers")
