@@ -18,7 +18,7 @@ from spjax.files import DamagedFile, default_cache_dir, file_digest, read_json, 
 from spjax.studies import results
 from spjax.studies.lease import FOLDER as LEASE_FOLDER
 from spjax.studies.mirror import CHECKPOINTS, Archive, unpack
-from spjax.studies.store import Store
+from spjax.studies.store import TRANSFER, Store
 
 _ATTEMPTS, _WAIT_SECONDS = 3, 1.0
 _INDEX = ".copy.json"  # what each file was at the URL when it was copied
@@ -95,7 +95,7 @@ def _copy_once(store: Store, folder: Path, only: tuple[str, ...]) -> None:
 def _is_copied(name: str) -> bool:
     parts = name.split("/")
     is_archive = Archive.newest(parts[-1:]) is not None
-    return parts[0] != LEASE_FOLDER and not (is_archive and len(parts) > 1)
+    return parts[0] not in (LEASE_FOLDER, TRANSFER) and not (is_archive and len(parts) > 1)
 
 
 def _version(facts: Mapping[str, Any]) -> list[str]:

@@ -29,7 +29,7 @@ from spjax.studies import results, run_folder
 from spjax.studies.lease import Lease
 from spjax.studies.plan import RunSpec
 from spjax.studies.results import RUNS
-from spjax.studies.store import Store, StoreError
+from spjax.studies.store import TRANSFER, Store, StoreError
 
 RESULT, CHECKPOINTS = "result.json", "checkpoints"
 # Of a run, beside its checkpoints: what its next steps are appended to or found by.
@@ -281,6 +281,8 @@ class Mirror:
         """Downloads finished runs, and the checkpoints of others that are ahead of those here."""
         for left in self.folder.glob(f"{_TRANSFER}*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
+        for name in self.store.files(TRANSFER):
+            self.store.remove(name)
         present: dict[str, list[str]] = {}
         for name in self.store.files(RUNS):
             _, key, rest = [*name.split("/", 2), "", ""][:3]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from spjax.studies import mirror, run_folder, runner
+from spjax.studies import copies, mirror, run_folder, runner
 from spjax.studies.executors.local import Local
 from spjax.studies.lease import Lease
 from spjax.studies.mirror import Archive, Mirror
@@ -285,6 +285,17 @@ def test_archives_of_a_killed_process_are_removed(memory, tmp_path):
     (tmp_path / "b").mkdir()
     Mirror(memory, tmp_path / "b", plan)._download()
     assert list(opened.store.files("runs")) == [f"{place}/checkpoints-1-10.zip"]
+
+
+def test_files_on_their_way_to_a_disk_are_removed_and_not_read(storages, tmp_path, monkeypatch):  # noqa: F811
+    url = storages("file")
+    Store(url).write("results.csv", b"table")
+    Store(url).write(".transfer/0", b"cut o")  # by a process that was killed
+    monkeypatch.setenv("SPJAX_CACHE", str(tmp_path / "cache"))
+    assert not (Path(copies.local_copy(url)) / ".transfer").exists()
+    (tmp_path / "a").mkdir()
+    Mirror(url, tmp_path / "a", specs(1))._download()
+    assert list(Store(url).files()) == ["results.csv"]
 
 
 def test_a_damaged_result_leaves_the_checkpoints(memory, tmp_path):
