@@ -137,9 +137,9 @@ class Mirror:
     def _upload(self, folder: Path, names: Iterable[str], under: str = "") -> None:
         """Uploads files, if nobody else can have the lease."""
         if not self.lease.is_current():
-            raise StoreError(
-                f"{self.problem() or f'the lease on {self.store.url} cannot be renewed'}."
-            )
+            reason = self.lease.problem or "the storage does not answer"
+            unknown = f"the lease on {self.store.url} cannot be renewed: {reason}"
+            raise StoreError(self.problem() or unknown)
         self.store.upload(folder, names, under)
 
     def _upload_results(self) -> None:
@@ -267,10 +267,12 @@ class Mirror:
         self.behind = f"{self.problem()}; this process has not written there since."
 
     def _explain(self, error: Exception) -> str:
+        text = str(error).rstrip(".")
+        if isinstance(error, StoreError):  # of the disk at the URL too
+            return text
         if problem := run_folder.disk_problem(error):
             return run_folder.disk_message(problem, self.folder)
-        text = str(error).rstrip(".")
-        return text if isinstance(error, StoreError) else f"{type(error).__name__}: {text}"
+        return f"{type(error).__name__}: {text}"
 
     def _missing(self) -> int:
         """Returns the number of runs that are finished here and not at the URL."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import threading
@@ -19,6 +20,7 @@ from spjax.files import reason, sync_folder, sync_tree
 CONDITIONAL = ("s3", "s3a", "gs", "gcs", "file", "local", "memory")
 TRANSFER = ".transfer"  # of files on their way to a disk, which a killed process leaves behind
 _ON_DISK = ("file", "local")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _in_memory = threading.Lock()  # of this process alone
 
 
@@ -188,7 +190,11 @@ class Store:
         sync_folder(target.parent)
 
     def download(self, names: Iterable[str], folder: Path) -> None:
-        """Downloads files, several at once, to their names below a local folder."""
+        """Downloads files, several at once, to their names below a local folder.
+
+        Raises:
+          OSError: of the local disk.
+        """
         chosen = list(names)
         if not chosen:
             return
@@ -197,6 +203,10 @@ class Store:
                 [self._path(name) for name in chosen], [str(folder / name) for name in chosen]
             )
         except OSError as error:
+            # Whoever reads needs room here alone; packages name the file that is read, or none.
+            if error.errno in _FULL:
+                error.filename = str(folder)
+                raise
             if error.filename and Path(error.filename).is_relative_to(folder):
                 raise
             raise self._problem("read from", "", error) from error
@@ -211,10 +221,10 @@ class Store:
 
     def _problem(self, action: str, name: str, error: Exception) -> StoreError:
         text = " ".join(reason(error).split()) or type(error).__name__
-        return StoreError(
-            f"cannot {action} {join(self.url, name)}: {text.rstrip('.')}. Check that the bucket "
-            "exists, the credentials of its cloud, and the connection."
-        )
+        remedy = "Check that the bucket exists, the credentials of its cloud, and the connection."
+        if self.scheme in _ON_DISK:
+            remedy = "Check that its disk is there and has room, and that you may write to it."
+        return StoreError(f"cannot {action} {join(self.url, name)}: {text.rstrip('.')}. {remedy}")
 
 
 def join(folder: str, name: str) -> str:

@@ -138,10 +138,12 @@ def test_a_lost_answer_and_a_lost_network_cost_no_lease(memory, monkeypatch):
         patch.setattr(Store, "create", unreachable)
         with held.kept():
             time.sleep(held.seconds)
-            assert not held.is_current() and not held.lost
+            assert not held.is_current() and not held.lost and held.problem == "no answer"
             patch.undo()
             held.renew()
             assert held.is_current()
+            time.sleep(held.seconds / 2)
+            assert not held.problem
     assert take(memory).is_current()
 
 
