@@ -174,8 +174,9 @@ class Lease:
         if numbers[-1:] != [following]:  # the name was free only as others are far ahead of it
             return False
         self._number, self._renewed = following, begin
-        for old in numbers[:-1]:
-            self.store.remove(_name(old))
+        with contextlib.suppress(StoreError):  # the next renewal removes them
+            for old in numbers[:-1]:
+                self.store.remove(_name(old))
         return True
 
     def _numbers(self) -> list[int]:
