@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -63,8 +64,13 @@ class Archive(NamedTuple):
     @classmethod
     def newest(cls, names: Iterable[str]) -> Archive | None:
         """Returns the greatest of the archives among file names, None if there is none."""
+        return next(reversed(cls.all(names)), None)
+
+    @classmethod
+    def all(cls, names: Iterable[str]) -> list[Archive]:
+        """Returns the archives among file names, in ascending order."""
         matches = (re.fullmatch(rf"{CHECKPOINTS}-(\d+)-(\d+)\.zip", name) for name in names)
-        return max((cls(int(x[1]), int(x[2])) for x in matches if x), default=None)
+        return sorted(cls(int(x[1]), int(x[2])) for x in matches if x)
 
 
 class Mirror:
@@ -80,8 +86,8 @@ class Mirror:
         self.lease = Lease(self.store)
         self.behind = ""
         self._mirrored: set[str] = set()  # keys of finished runs
-        self._archives: dict[str, Archive] = {}  # the newest at the URL, by key
-        self._archived: dict[str, tuple[int, ...]] = {}  # steps in that, by key
+        self._archives: dict[str, list[Archive]] = {}  # at the URL, in ascending order, by key
+        self._archived: dict[str, tuple[int, ...]] = {}  # steps in the newest, by key
         self._times: dict[str, float] = {}  # of archives by key, and of the table
         self._sums: list[str] = []  # of the table at the URL
         self._archiving = {spec.key: threading.Lock() for spec in specs}
@@ -205,11 +211,12 @@ class Mirror:
                     return
                 _zip(temporary, folder, temporary / str(archive))
                 self._upload(temporary, [str(archive)], _place(spec))
-            before = self._archives.get(spec.key, archive)
-            self._archives[spec.key], self._archived[spec.key] = archive, steps
+            before = [x for x in self._archives.get(spec.key, []) if x != archive]
+            self._archives[spec.key], self._archived[spec.key] = [archive], steps
             self._times[spec.key] = time.monotonic()
-            if before != archive and self.lease.is_current():
-                self.store.remove(f"{_place(spec)}/{before}")
+            if self.lease.is_current():
+                for old in before:
+                    self.store.remove(f"{_place(spec)}/{old}")
 
     def _upload_tables(self) -> None:
         """Uploads the results table, if it is new and its parts belong together at the moment."""
@@ -289,43 +296,45 @@ class Mirror:
         for name in self.store.files(RUNS):
             _, key, rest = [*name.split("/", 2), "", ""][:3]
             present.setdefault(key, []).append(rest)
-        wanted: dict[str, list[str]] = {}
-        for spec in self.specs:
-            names = present.get(spec.key, [])
-            archive, steps = Archive.newest(names), _steps(spec.folder(self.folder))
-            if archive:
-                self._archives[spec.key] = archive
-            for old in filter(lambda name: Archive.newest([name]) not in (None, archive), names):
-                self.store.remove(f"{_place(spec)}/{old}")  # of a process that was killed
-            if RESULT in names and spec.result(self.folder) is not None:
-                self._mirrored.add(spec.key)
-            elif RESULT in names:
-                wanted[spec.key] = [name for name in names if not Archive.newest([name])]
-            elif archive and archive.step > max(steps, default=-1):
-                wanted[spec.key] = [str(archive)]
-        if wanted:
+        choices = {spec.key: self._choices(spec, present.get(spec.key, [])) for spec in self.specs}
+        while wanted := {key: names.pop(0) for key, names in choices.items() if names}:
             print(f"Downloading {len(wanted)} runs from {self.store.url} ...", flush=True)
-        batch: dict[str, list[str]] = {}
-        for key, names in wanted.items():
-            batch[key] = names
-            if sum(map(len, batch.values())) >= _FILES_AT_ONCE:
-                self._download_runs(batch)
-                batch = {}
-        self._download_runs(batch)
-        # A result that is damaged at the URL is none, and the run goes on from its checkpoints.
-        self._download_runs(
-            {
-                spec.key: [str(self._archives[spec.key])]
-                for spec in self.specs
-                if spec.key in wanted
-                and spec.key in self._archives
-                and not self._archived.get(spec.key)
-                and spec.key not in self._mirrored
-            }
-        )
+            batch: dict[str, list[str]] = {}
+            for key, names in wanted.items():
+                batch[key] = names
+                if sum(map(len, batch.values())) >= _FILES_AT_ONCE:
+                    self._download_runs(batch)
+                    batch = {}
+            self._download_runs(batch)
+            done = self._mirrored | self._archived.keys()
+            choices = {key: choices[key] for key in wanted if key not in done}
+
+    def _choices(self, spec: RunSpec, names: Sequence[str]) -> list[list[str]]:
+        """Returns what to download of a run: the first that is not damaged.
+
+        Args:
+          spec: of the run.
+          names: of its files at the URL.
+        """
+        archives = self._archives[spec.key] = Archive.all(names)
+        if spec.result(self.folder) is not None:
+            if RESULT in names:
+                self._mirrored.add(spec.key)
+                self._remove_older_archives(spec.key)
+            return []
+        files = [name for name in names if not Archive.newest([name])]
+        last = max(_steps(spec.folder(self.folder)), default=-1)
+        newer = itertools.takewhile(lambda x: x.step > last, reversed(archives))
+        return [files] * (RESULT in names) + [[str(archive)] for archive in newer]
+
+    def _remove_older_archives(self, key: str) -> None:
+        """Removes archives that a killed process has left, once the newest is known to be whole."""
+        for archive in self._archives[key][:-1]:
+            self.store.remove(f"{RUNS}/{key}/{archive}")
+        self._archives[key] = self._archives[key][-1:]
 
     def _download_runs(self, wanted: dict[str, list[str]]) -> None:
-        """Downloads files of runs, and puts each folder in its place as a whole."""
+        """Downloads files of runs, and puts each folder that is whole in its place."""
         by_key = {spec.key: spec for spec in self.specs}
         with self._temporary() as temporary:
             names = [f"{RUNS}/{key}/{name}" for key in wanted for name in wanted[key]]
@@ -335,14 +344,18 @@ class Mirror:
                 archive = Archive.newest(wanted[key])
                 if archive and not unpack(source / str(archive)):
                     continue
+                if not archive and by_key[key].result(temporary) is None:
+                    continue  # what is here, or the checkpoints at the URL, go on
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists():
                     shutil.rmtree(target)
                 os.rename(source, target)
                 if archive:
                     self._archived[key] = _steps(target)
-                elif by_key[key].result(self.folder) is not None:
+                else:
                     self._mirrored.add(key)
+                if archive in (None, self._archives[key][-1]):
+                    self._remove_older_archives(key)
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[Path]:

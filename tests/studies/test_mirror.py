@@ -287,6 +287,33 @@ def test_archives_of_a_killed_process_are_removed(memory, tmp_path):
     assert list(opened.store.files("runs")) == [f"{place}/checkpoints-1-10.zip"]
 
 
+def test_of_damaged_archives_the_one_before_is_taken(memory, tmp_path, caplog):
+    (spec,) = plan = specs(1)
+    opened = archived(memory, tmp_path / "a", plan)
+    opened._upload_checkpoints()
+    place = f"runs/{spec.key}"
+    for name in ("checkpoints-1-20.zip", "checkpoints-2-5.zip"):
+        opened.store.write(f"{place}/{name}", b"PK cut o")
+    (tmp_path / "b").mkdir()
+    second = Mirror(memory, tmp_path / "b", plan)
+    second._download()
+    assert [x.name for x in (spec.folder(tmp_path / "b") / "checkpoints").iterdir()] == ["10"]
+    assert "checkpoints-1-20.zip is damaged and not used" in caplog.text
+    # They go with the next one that is uploaded.
+    second.lease.acquire()
+    (spec.folder(tmp_path / "b") / "checkpoints" / "30").mkdir()
+    second._upload_checkpoints()
+    assert list(second.store.files("runs")) == [f"{place}/checkpoints-{second.lease.epoch}-30.zip"]
+
+
+def test_a_damaged_result_at_the_url_costs_no_checkpoints_here(memory, tmp_path):
+    (spec,) = plan = specs(1)
+    opened = archived(memory, tmp_path, plan)
+    opened.store.write(f"runs/{spec.key}/result.json", b'{"score": ')
+    opened._download()
+    assert (spec.folder(tmp_path) / "checkpoints" / "10" / "arrays" / "state.json").exists()
+
+
 def test_files_on_their_way_to_a_disk_are_removed_and_not_read(storages, tmp_path, monkeypatch):  # noqa: F811
     url = storages("file")
     Store(url).write("results.csv", b"table")
@@ -345,6 +372,7 @@ def test_a_full_local_disk(memory, tmp_path, monkeypatch, caplog):
     opened._ended.set()
     thread.join()
     assert caplog.text.count("archive cannot be written (No space left on device") == 1
+    opened.store.write(f"runs/{spec.key}/config.gin", spec.text.encode())
     opened.store.write(f"runs/{spec.key}/result.json", b"{}")
     monkeypatch.setattr(os, "rename", full)
     with pytest.raises(OSError) as caught:
