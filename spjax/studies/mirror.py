@@ -11,6 +11,7 @@ last.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import logging
@@ -21,6 +22,7 @@ import tempfile
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -381,11 +383,18 @@ def _every_one() -> Iterator[Callable[[], contextlib.AbstractContextManager[None
 
 
 def unpack(archive: Path) -> bool:
-    """Replaces an archive by what is in it; returns whether it could be read."""
+    """Replaces an archive by what is in it; returns whether it could be read.
+
+    Raises:
+      OSError: of the disk.
+    """
     try:
         with zipfile.ZipFile(archive) as file:
             file.extractall(archive.parent)
-    except (zipfile.BadZipFile, EOFError) as error:
+    # Of other bits `zipfile` makes other methods, passwords, and places before the file's begin.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         _log.warning("%s is damaged and not used: %s", archive.name, error)
         return False
     archive.unlink()

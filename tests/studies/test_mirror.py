@@ -1,5 +1,6 @@
 """Studies at URLs, on every storage that there is, with a stand-in for training."""
 
+import collections
 import errno
 import os
 import random
@@ -285,6 +286,24 @@ def test_archives_of_a_killed_process_are_removed(memory, tmp_path):
     (tmp_path / "b").mkdir()
     Mirror(memory, tmp_path / "b", plan)._download()
     assert list(opened.store.files("runs")) == [f"{place}/checkpoints-1-10.zip"]
+
+
+def test_every_flipped_bit_of_an_archives_index_is_none_or_a_warning(tmp_path):
+    for folder in ("snapshot", "run", "there"):
+        (tmp_path / folder).mkdir()
+    state = tmp_path / "snapshot" / "checkpoints" / "10" / "state"
+    state.parent.mkdir(parents=True)
+    state.write_text("1234")
+    mirror._zip(tmp_path / "snapshot", tmp_path / "run", tmp_path / "whole.zip")
+    whole = (tmp_path / "whole.zip").read_bytes()
+    copy, results = tmp_path / "there" / "checkpoints-1-10.zip", collections.Counter()
+    index = range(8 * whole.index(b"PK\1\2"), 8 * len(whole))
+    for bit in index:
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        copy.write_bytes(damaged)
+        results[mirror.unpack(copy)] += 1
+    assert results[False] > 100 and results.total() == len(index)
 
 
 def test_of_damaged_archives_the_one_before_is_taken(memory, tmp_path, caplog):
