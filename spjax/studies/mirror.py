@@ -171,13 +171,26 @@ class Mirror:
             self._times[""] = time.monotonic()
 
     def _upload_run(self, spec: RunSpec) -> None:
-        """Uploads a finished run, its result last."""
+        """Uploads a finished run, its result last.
+
+        Raises:
+          OSError: the local disk has no room for the archive. All else is uploaded.
+        """
         folder, place = spec.folder(self.folder), _place(spec)
-        self._upload_archive(spec)
-        if self._archived.get(spec.key, ()) != _steps(folder):
+        problem: OSError | None = None
+        try:
+            self._upload_archive(spec)
+        except OSError as error:
+            problem = error
+        if not problem and self._archived.get(spec.key, ()) != _steps(folder):
             return  # one is being removed: next time
         self._upload(folder, [name for name in _file_names(folder) if name != RESULT], place)
+        if problem:  # earlier checkpoints are not those of this result
+            for old in self._archives.pop(spec.key, []):
+                self.store.remove(f"{place}/{old}")
         self._upload(folder, [RESULT], place)
+        if problem:
+            raise problem
         self._mirrored.add(spec.key)
 
     def _upload_checkpoints(self, pause: float = _CHECKPOINT_SECONDS) -> None:
@@ -253,9 +266,13 @@ class Mirror:
         last, wait = time.monotonic(), _LOOK_SECONDS
         while not self.lease.lost:
             try:
-                self._upload_results()
-                self._upload_checkpoints(0.0)
-                self._upload_study(self.folder)
+                with _every_one() as attempt:
+                    with attempt():
+                        self._upload_results()
+                    with attempt():
+                        self._upload_checkpoints(0.0)
+                    with attempt():
+                        self._upload_study(self.folder)
                 if not self._missing():
                     return
                 reason = "they change while they are read"
@@ -320,7 +337,9 @@ class Mirror:
         """
         archives = self._archives[spec.key] = Archive.all(names)
         if spec.result(self.folder) is not None:
-            if RESULT in names:
+            steps = _steps(spec.folder(self.folder))
+            has_checkpoints = not steps or bool(archives) and archives[-1].step >= steps[-1]
+            if RESULT in names and has_checkpoints:
                 self._mirrored.add(spec.key)
                 self._remove_older_archives(spec.key)
             return []
@@ -356,7 +375,7 @@ class Mirror:
                     self._archived[key] = _steps(target)
                 else:
                     self._mirrored.add(key)
-                if archive in (None, self._archives[key][-1]):
+                if archive in (None, *self._archives[key][-1:]):
                     self._remove_older_archives(key)
 
     @contextlib.contextmanager

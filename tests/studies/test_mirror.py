@@ -288,7 +288,7 @@ def test_archives_of_a_killed_process_are_removed(memory, tmp_path):
     assert list(opened.store.files("runs")) == [f"{place}/checkpoints-1-10.zip"]
 
 
-def test_every_flipped_bit_of_an_archives_index_is_none_or_a_warning(tmp_path):
+def test_flipped_bits_of_an_archives_index_are_none_or_a_warning(tmp_path):
     for folder in ("snapshot", "run", "there"):
         (tmp_path / folder).mkdir()
     state = tmp_path / "snapshot" / "checkpoints" / "10" / "state"
@@ -297,7 +297,7 @@ def test_every_flipped_bit_of_an_archives_index_is_none_or_a_warning(tmp_path):
     mirror._zip(tmp_path / "snapshot", tmp_path / "run", tmp_path / "whole.zip")
     whole = (tmp_path / "whole.zip").read_bytes()
     copy, results = tmp_path / "there" / "checkpoints-1-10.zip", collections.Counter()
-    index = range(8 * whole.index(b"PK\1\2"), 8 * len(whole))
+    index = range(8 * whole.index(b"PK\1\2"), 8 * len(whole), 3)
     for bit in index:
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
@@ -357,24 +357,67 @@ def test_a_damaged_result_leaves_the_checkpoints(memory, tmp_path):
     assert (folder / "trackers.json").is_file() and not (folder / "result.json").exists()
 
 
+def no_room_for(monkeypatch, spec):
+    """Lets the local disk be full as a run's archive is written."""
+    write = mirror._zip
+
+    def full(snapshot, folder, archive):
+        if folder.name == spec.key:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "archive")
+        write(snapshot, folder, archive)
+
+    monkeypatch.setattr(mirror, "_zip", full)
+
+
 def test_a_run_that_cannot_be_uploaded_keeps_no_other_back(memory, tmp_path, monkeypatch):
     plan = specs(3)
     runner.sweep("fake", plan, tmp_path, executor=Local(2), train=TRAIN)
     opened = Mirror(memory, tmp_path, plan)
     opened.lease.acquire()
     opened._ended.set()
-    write = mirror._zip
-
-    def full(snapshot, folder, archive):
-        if folder.name == plan[0].key:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "archive")
-        write(snapshot, folder, archive)
-
-    monkeypatch.setattr(mirror, "_zip", full)
+    no_room_for(monkeypatch, plan[0])
     with pytest.raises(OSError, match="No space left"):
         opened._upload_results()
     assert opened._missing() == 1 and opened.store.read("results.csv")
     assert opened.store.read(f"runs/{plan[2].key}/result.json")
+
+
+def test_a_result_needs_no_room_for_checkpoints(memory, tmp_path, monkeypatch):
+    (spec,) = plan = specs(1)
+    runner.sweep("fake", plan, tmp_path / "a", executor=Local(1), train=TRAIN)
+    Store(memory).write(f"runs/{spec.key}/checkpoints-1-10.zip", b"not those of the result")
+    monkeypatch.setattr(mirror, "_PATIENCE_SECONDS", 0.3)
+    with monkeypatch.context() as patch:
+        no_room_for(patch, spec)
+        with Mirror(memory, tmp_path / "a", plan).opened() as opened:
+            pass
+    assert re.search(r"1 finished runs are not there\): archive .*No space left", opened.behind)
+    names = {name.rpartition("/")[2] for name in opened.store.files("runs")}
+    assert "result.json" in names and not Archive.newest(names)
+    assert sweep(memory, tmp_path / "b", plan)[0].new == 0
+    # This machine has the checkpoints, and knows that they are missing.
+    with Mirror(memory, tmp_path / "a", plan).opened() as opened:
+        pass
+    names = {name.rpartition("/")[2] for name in opened.store.files("runs")}
+    assert Archive.newest(names).step == 30 and not opened.behind
+
+
+def test_at_the_end_one_problem_keeps_no_other_upload_back(memory, tmp_path, monkeypatch):
+    plan = specs(2)
+    opened = archived(memory, tmp_path, plan[1:])
+    opened.lease._release()
+    runner.sweep("fake", plan[:1], tmp_path, executor=Local(1), train=TRAIN)
+    monkeypatch.setattr(mirror, "_PATIENCE_SECONDS", 0.3)
+    no_room_for(monkeypatch, plan[0])
+    opened = Mirror(memory, tmp_path, plan)
+    opened._repeat = lambda step: None
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "scores.png").touch()
+    with opened.opened():
+        pass
+    files = opened.store.files()
+    assert f"runs/{plan[1].key}/checkpoints-{opened.lease.epoch}-10.zip" in files
+    assert "figures/scores.png" in files and "1 finished runs are not there" in opened.behind
 
 
 def test_a_full_local_disk(memory, tmp_path, monkeypatch, caplog):
