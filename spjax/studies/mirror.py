@@ -90,6 +90,8 @@ class Mirror:
         self._mirrored: set[str] = set()  # keys of finished runs
         self._archives: dict[str, list[Archive]] = {}  # at the URL, in ascending order, by key
         self._archived: dict[str, tuple[int, ...]] = {}  # steps in the newest, by key
+        # Versions of results here, and whether they count, by key.
+        self._finished: dict[str, tuple[tuple[int, ...], bool]] = {}
         self._times: dict[str, float] = {}  # of archives by key, and of the table
         self._sums: list[str] = []  # of the table at the URL
         self._archiving = {spec.key: threading.Lock() for spec in specs}
@@ -155,12 +157,12 @@ class Mirror:
         with _every_one() as attempt:
             for spec in self.specs:
                 with attempt():
-                    path = spec.folder(self.folder) / RESULT
-                    if spec.key in self._mirrored or not path.is_file():
+                    if spec.key in self._mirrored or not self._is_finished(spec):
                         continue
                     # Events are flushed a little later than the result.
+                    path = spec.folder(self.folder) / RESULT
                     is_new = time.time() - path.stat().st_mtime < _LOOK_SECONDS
-                    if (self._ended.is_set() or not is_new) and spec.result(self.folder):
+                    if self._ended.is_set() or not is_new:
                         self._upload_run(spec)
             with attempt():
                 self._upload_tables_at_times()
@@ -198,7 +200,7 @@ class Mirror:
         with _every_one() as attempt:
             for spec in self.specs:
                 is_due = time.monotonic() - self._times.get(spec.key, -pause) >= pause
-                if is_due and not (spec.folder(self.folder) / RESULT).exists():
+                if is_due and spec.key not in self._mirrored and not self._is_finished(spec):
                     with attempt():
                         self._upload_archive(spec)
 
@@ -303,7 +305,18 @@ class Mirror:
     def _missing(self) -> int:
         """Returns the number of runs that are finished here and not at the URL."""
         rest = [spec for spec in self.specs if spec.key not in self._mirrored]
-        return sum(spec.result(self.folder) is not None for spec in rest)
+        return sum(self._is_finished(spec) for spec in rest)
+
+    def _is_finished(self, spec: RunSpec) -> bool:
+        """Returns whether a run is finished here; each version of its result is read once."""
+        try:
+            state = os.stat(spec.folder(self.folder) / RESULT)
+        except FileNotFoundError:
+            return False
+        version = state.st_ino, state.st_mtime_ns, state.st_size
+        if self._finished.get(spec.key, ((), False))[0] != version:
+            self._finished[spec.key] = version, spec.result(self.folder) is not None
+        return self._finished[spec.key][1]
 
     def _download(self) -> None:
         """Downloads finished runs, and the checkpoints of others that are ahead of those here."""

@@ -333,6 +333,18 @@ def test_a_damaged_result_at_the_url_costs_no_checkpoints_here(memory, tmp_path)
     assert (spec.folder(tmp_path) / "checkpoints" / "10" / "arrays" / "state.json").exists()
 
 
+def test_a_run_with_a_damaged_result_here_is_mirrored_while_it_is_trained(memory, tmp_path, caplog):
+    (spec,) = plan = specs(1)
+    opened = archived(memory, tmp_path, plan)
+    (spec.folder(tmp_path) / "config.gin").write_text(spec.text)
+    (spec.folder(tmp_path) / "result.json").write_text('{"score": ')
+    for _ in range(3):
+        opened._upload_results()
+    assert caplog.text.count("it counts as missing") == 1
+    opened._upload_checkpoints()
+    assert list(opened.store.files("runs")) == [f"runs/{spec.key}/checkpoints-1-10.zip"]
+
+
 def test_files_on_their_way_to_a_disk_are_removed_and_not_read(storages, tmp_path, monkeypatch):  # noqa: F811
     url = storages("file")
     Store(url).write("results.csv", b"table")
