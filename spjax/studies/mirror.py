@@ -23,7 +23,7 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -324,11 +324,11 @@ class Mirror:
             shutil.rmtree(left, ignore_errors=True)
         for name in self.store.files(TRANSFER):
             self.store.remove(name)
-        present: dict[str, list[str]] = {}
-        for name in self.store.files(RUNS):
+        present: dict[str, dict[str, int]] = {}
+        for name, facts in self.store.files(RUNS).items():
             _, key, rest = [*name.split("/", 2), "", ""][:3]
-            present.setdefault(key, []).append(rest)
-        choices = {spec.key: self._choices(spec, present.get(spec.key, [])) for spec in self.specs}
+            present.setdefault(key, {})[rest] = facts["size"]
+        choices = {spec.key: self._choices(spec, present.get(spec.key, {})) for spec in self.specs}
         while wanted := {key: names.pop(0) for key, names in choices.items() if names}:
             print(f"Downloading {len(wanted)} runs from {self.store.url} ...", flush=True)
             batch: dict[str, list[str]] = {}
@@ -341,18 +341,19 @@ class Mirror:
             done = self._mirrored | self._archived.keys()
             choices = {key: choices[key] for key in wanted if key not in done}
 
-    def _choices(self, spec: RunSpec, names: Sequence[str]) -> list[list[str]]:
+    def _choices(self, spec: RunSpec, names: Mapping[str, int]) -> list[list[str]]:
         """Returns what to download of a run: the first that is not damaged.
 
         Args:
           spec: of the run.
-          names: of its files at the URL.
+          names: of its files at the URL, with their sizes.
         """
         archives = self._archives[spec.key] = Archive.all(names)
         if spec.result(self.folder) is not None:
-            steps = _steps(spec.folder(self.folder))
+            folder = spec.folder(self.folder)
+            steps = _steps(folder)
             has_checkpoints = not steps or bool(archives) and archives[-1].step >= steps[-1]
-            if RESULT in names and has_checkpoints:
+            if names.get(RESULT) == (folder / RESULT).stat().st_size and has_checkpoints:
                 self._mirrored.add(spec.key)
                 self._remove_older_archives(spec.key)
             return []

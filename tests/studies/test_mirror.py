@@ -345,6 +345,16 @@ def test_a_run_with_a_damaged_result_here_is_mirrored_while_it_is_trained(memory
     assert list(opened.store.files("runs")) == [f"runs/{spec.key}/checkpoints-1-10.zip"]
 
 
+def test_a_damaged_result_at_the_url_is_replaced_by_that_here(memory, tmp_path):
+    (spec,) = plan = specs(1)
+    _, opened = sweep(memory, tmp_path, plan)
+    name = f"runs/{spec.key}/result.json"
+    whole = opened.store.read(name)
+    opened.store.write(name, whole[:-9])
+    sweep(memory, tmp_path, plan)
+    assert opened.store.read(name) == whole
+
+
 def test_files_on_their_way_to_a_disk_are_removed_and_not_read(storages, tmp_path, monkeypatch):  # noqa: F811
     url = storages("file")
     Store(url).write("results.csv", b"table")
