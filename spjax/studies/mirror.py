@@ -255,6 +255,8 @@ class Mirror:
         names = [name for name in _file_names(folder) if name.partition("/")[0] not in _LOCAL]
         self._upload(folder, [name for name in names if name != results.SUMS])
         self._upload(folder, [name for name in names if name == results.SUMS])
+        if results.SUMS not in names:  # the disk was full: those at the URL are of other tables
+            self.store.remove(results.SUMS)
         if not (folder / results.ITEMS).exists():
             self.store.remove(results.ITEMS)
 
