@@ -27,11 +27,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from spjax.files import default_cache_dir, file_digest, read_bytes
+from spjax.files import default_cache_dir, file_digest, read_bytes, write_text
 from spjax.studies import results, run_folder
 from spjax.studies.lease import Lease
 from spjax.studies.plan import RunSpec
 from spjax.studies.results import RUNS
+from spjax.studies.search import VERSION_FILE
 from spjax.studies.store import TRANSFER, Store, StoreError
 
 RESULT, CHECKPOINTS = "result.json", "checkpoints"
@@ -242,7 +243,9 @@ class Mirror:
                 sums = read_bytes(self.folder / results.SUMS).decode().splitlines()
                 if sums == self._sums:
                     return
-                for name in (results.STUDY_FILE, results.SUMS, *(line[66:] for line in sums)):
+                version = [VERSION_FILE] if (self.folder / VERSION_FILE).exists() else []
+                tables = [line[66:] for line in sums]
+                for name in (results.STUDY_FILE, results.SUMS, *tables, *version):
                     shutil.copyfile(self.folder / name, temporary / name)
                 if all(file_digest(temporary / line[66:]) == line[:64] for line in sums):
                     self._upload_study(temporary)
@@ -326,6 +329,8 @@ class Mirror:
             shutil.rmtree(left, ignore_errors=True)
         for name in self.store.files(TRANSFER):
             self.store.remove(name)
+        if not (self.folder / VERSION_FILE).exists() and (kept := self.store.read(VERSION_FILE)):
+            write_text(self.folder / VERSION_FILE, kept.decode(errors="replace"))
         present: dict[str, dict[str, int]] = {}
         for name, facts in self.store.files(RUNS).items():
             _, key, rest = [*name.split("/", 2), "", ""][:3]

@@ -22,7 +22,7 @@ PRUNED = "pruned"  # status of a run
 _SAMPLERS = ("tpe", "random")
 _TRIALS_FIRST = 5  # complete ones before any run is pruned, as in Optuna's MedianPruner
 _DIGITS = 4  # of numbers that are drawn: enough for any setting, and the same on every machine
-_VERSION_FILE = "search.json"
+VERSION_FILE = "search.json"
 
 
 @config.configurable
@@ -175,20 +175,25 @@ class Draws:
         return value
 
 
-def check_version(folder: Path) -> None:
+def check_version(folder: Path, url: str = "") -> None:
     """Notes the version of Optuna in a study's folder, whose trials another may not draw again.
+
+    Args:
+      folder: of the study.
+      url: that it is mirrored to, if any.
 
     Raises:
       ValueError: another version began the searches of this folder.
     """
     optuna = extras.import_module("optuna", "optuna", "a search")
-    path = folder / _VERSION_FILE
-    before = (run_folder.result(folder, _VERSION_FILE) or {}).get("optuna")
+    path = folder / VERSION_FILE
+    before = (run_folder.result(folder, VERSION_FILE) or {}).get("optuna")
     if before and before != optuna.__version__:
         raise ValueError(
             f"the trials in {folder} were drawn by Optuna {before}, and {optuna.__version__} is "
             f"installed, which may draw others. Go on with pip install optuna=={before}, or delete "
-            f"{path} to accept other trials: those that are not drawn again leave the table."
+            f"{path}{url and f' and {url}/{VERSION_FILE}'} to accept other trials: those that are "
+            "not drawn again leave the table."
         )
     if not before:
         folder.mkdir(parents=True, exist_ok=True)

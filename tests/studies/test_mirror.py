@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from spjax.studies import mirror, runner
+from spjax.studies import mirror, results, runner
 from spjax.studies.executors.local import Local
 from spjax.studies.lease import Lease
 from spjax.studies.mirror import Archive, Mirror
@@ -262,6 +262,20 @@ def test_a_damaged_archive_is_left_alone(memory, tmp_path, caplog, table):
     outcome, opened = sweep(memory, tmp_path, specs(6))
     assert "checkpoints-1-900.zip is damaged and not used" in caplog.text
     assert not opened.behind and opened.store.read("results.csv") == table
+
+
+def test_the_version_of_a_search_goes_along(memory, tmp_path):
+    version = '{"optuna": "4.0.0"}'
+    opened = Mirror(memory, tmp_path / "a", specs(1))
+    opened.lease.acquire()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "search.json").write_text(version)
+    results.write("fake", [], tmp_path / "a")
+    (tmp_path / "a" / "study.gin").touch()
+    opened._upload_tables()  # while runs are trained
+    (tmp_path / "b").mkdir()
+    Mirror(memory, tmp_path / "b", specs(1))._download()
+    assert (tmp_path / "b" / "search.json").read_text() == version
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
