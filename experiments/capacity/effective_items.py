@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,8 @@ NAME = "effective_items"
 _BEYOND = 1.6  # length of an arrow, as a factor
 
 
-def constant_of(folder: Path) -> float:
-    """Returns c of the fit of associations with the most steps.
+def constants_of(folder: Path) -> dict[str, float]:
+    """Returns c by ladder, of the fit of associations with the most steps.
 
     Raises:
       ValueError: the study has too few cells for one.
@@ -36,16 +36,18 @@ def constant_of(folder: Path) -> float:
     of_associations = [fit for fit in fitted if fit.form == "associations"]
     if not of_associations:
         raise ValueError(f"{folder} has too few cells of associations to fit a law to.")
-    return max(of_associations, key=lambda fit: fit.steps).constant[0]
+    of_associations.sort(key=lambda fit: fit.steps)
+    return {fit.ladder: fit.constant[0] for fit in of_associations}
 
 
-def markdown(table: pd.DataFrame, constant: float) -> str:
+def markdown(table: pd.DataFrame, constants: Mapping[str, float]) -> str:
     """Returns a row for each task with the interval on every model, smallest first."""
     models = _models(table)
     text = (
         "Effective K, P* D / c: associations that a prompt would hold at the lengths between which "
-        f"gains level off (90 % interval), with c = {constant:.1f} trained numbers for each. Last: "
-        'the K that lie in the intervals of all models; "none" says that their needs differ.'
+        f"gains level off (90 % interval), with c = {_text(constants)} trained numbers for each. "
+        'Last: the K that lie in the intervals of all models; "none" says that their needs differ, '
+        '"any" that nothing is known.'
     )
     lines = [
         text,
@@ -67,13 +69,21 @@ def _models(table: pd.DataFrame) -> list[str]:
     return list(table.sort_values("model_parameters")["model"].unique())
 
 
+def _text(constants: Mapping[str, float]) -> str:
+    return ", ".join(f"{constant:.1f} ({name})" for name, constant in constants.items())
+
+
 def _shown(low: float, high: float) -> str:
+    if low == 0:
+        return (
+            "any" if math.isinf(high) else f"up to {high:.2g}" if high < 10 else f"up to {high:.0f}"
+        )
     start, end = (f"{x:.2g}" if x < 10 else f"{x:.0f}" for x in (low, high))
     return f"{start} or more" if math.isinf(high) else f"{start} to {end}"
 
 
-def draw(table: pd.DataFrame, constant: float, folder: Path) -> list[Path]:
-    """Draws the interval of each task by model; an arrow is one without an upper end."""
+def draw(table: pd.DataFrame, constants: Mapping[str, float], folder: Path) -> list[Path]:
+    """Draws the interval of each task by model; an arrow is one without an end there."""
     models, tasks = _models(table), list(dict.fromkeys(table["task"]))
     with _style.style():
         figure = _style.new_figure(6.4, 3.6)
@@ -82,20 +92,31 @@ def draw(table: pd.DataFrame, constant: float, folder: Path) -> list[Path]:
         for model, look, shift in zip(models, _style.looks(len(models)), shifts):
             rows = table[table["model"] == model].set_index("task").reindex(tasks)
             places = np.arange(len(tasks)) + shift
-            is_open = np.isinf(rows["high"].to_numpy())
-            ends = np.where(is_open, rows["low"] * _BEYOND, rows["high"])
+            low, high = rows["low"].to_numpy(), rows["high"].to_numpy()
+            up, down = np.isinf(high) & (low > 0), np.isfinite(high) & (low == 0)
+            starts, ends = np.where(down, high / _BEYOND, low), np.where(up, low * _BEYOND, high)
+            is_any = np.isinf(high) & (low == 0)
+            starts, ends = np.where(is_any, np.nan, starts), np.where(is_any, np.nan, ends)
             label = f"{_style.short_name(model)} (D={rows['width'].max():.0f})"
-            axes.vlines(places, rows["low"], ends, color=look.color, linewidth=2, label=label)
-            axes.plot(places[is_open], ends[is_open], "^", color=look.color, markersize=5)
-            axes.plot(places, rows["low"], "_", color=look.color, markersize=7)
+            axes.vlines(places, starts, ends, color=look.color, linewidth=2, label=label)
+            axes.plot(places[up], ends[up], "^", color=look.color, markersize=5)
+            axes.plot(places[down], starts[down], "v", color=look.color, markersize=5)
+            for each, at in (
+                (up, starts),
+                (down, ends),
+                (~up & ~down, starts),
+                (~up & ~down, ends),
+            ):
+                axes.plot(places[each], at[each], "_", color=look.color, markersize=7)
         axes.set_yscale("log")
         axes.set_ylabel("Effective K, P* D / c")
         names = [task.partition("_")[2] or task for task in tasks]
         axes.set_xticks(range(len(tasks)), names, rotation=30, ha="right")
         _style.legend(figure, axes)
         notes = [
-            f"90 % intervals of the length at which gains level off, c = {constant:.1f}.",
-            "Arrows: no length of the study is shown to be enough.",
+            f"90 % intervals of the length at which gains level off, c = {_text(constants)}.",
+            "Arrows up: no length is shown to be enough; down: none is shown not to be.",
+            "Tasks without a line: neither.",
         ]
         _style.add_notes(figure, notes)
         return _style.save(figure, table, folder / "figures", NAME)
@@ -109,18 +130,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("results") / NAME)
     options = parser.parse_args(arguments)
     try:
-        constant = constant_of(options.capacity_study)
-        table = capacity.effective_items(joined.read(options.studies), constant)
+        constants = constants_of(options.capacity_study)
+        table = capacity.effective_items(joined.read(options.studies), constants)
         if table.empty:
             raise ValueError("the studies have no model with prompts of two lengths.")
     except ValueError as error:
         parser.error(str(error))
-    text = markdown(table, constant)
+    text = markdown(table, constants)
     print(text)
     write_text(options.output_dir / f"{NAME}.md", f"# Effective number of associations\n\n{text}")
     numbers = table.to_csv(index=False, lineterminator="\n")
     write_text(options.output_dir / f"{NAME}.csv", numbers)
-    for path in draw(table, constant, options.output_dir):
+    for path in draw(table, constants, options.output_dir):
         print(path)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ class Needs:
         may lie at an amount that was dropped), `low` and `high` (its 95 % interval, which ends at 0
         and infinity where it leaves the amounts tried; NaN with a single draw).
       without_UC: of `numbers`, with each draw left out in turn; those beyond the amounts tried are
-        moved to the least or largest. No rows with a single draw.
+        moved to the least or largest. NaN where the cell has no such draw, or no other.
     """
 
     table: pd.DataFrame
@@ -168,7 +168,7 @@ def _cell(
         return None
     amounts = known.index.to_numpy(float)
     need = crossing(amounts, known.mean(axis=1), threshold)
-    without = np.full(len(units), need)
+    without = np.full(len(units), math.nan)
     own = [units.index(value) for value in known.columns if value in units]
     if len(known.columns) > 1:
         for place, value in zip(own, known.columns):
@@ -213,7 +213,11 @@ def _interval(
 
 
 def jackknife_error(value: ArrayLike, without_U: np.ndarray) -> Any:
-    """Returns the standard error of a statistic from its values without each unit (first axis)."""
+    """Returns the standard error of a statistic from its values without each unit (first axis).
+
+    Units without a value, which some cell of the statistic lacks, are left out.
+    """
+    without_U = without_U[np.isfinite(without_U.reshape(len(without_U), -1)).all(axis=1)]
     count = len(without_U)
     return np.sqrt((count - 1) / count * np.square(without_U - value).sum(axis=0))
 
@@ -238,6 +242,8 @@ def crossing(amounts: ArrayLike, scores: ArrayLike, threshold: float) -> float:
     i = int(above[0])
     if i == 0:
         return 0.0
+    if fitted[i] <= threshold + 1e-9:
+        return float(np.asarray(amounts, float)[i])
     low, at, high = (_logit(score) for score in (fitted[i - 1], threshold, fitted[i]))
     share = (at - low) / (high - low)
     logs = np.log(np.asarray(amounts, float)[i - 1 : i + 1])
@@ -249,18 +255,27 @@ def _logit(score: float) -> float:
     return math.log((score + 0.5) / (100.5 - score))
 
 
-def effective_items(results: pd.DataFrame, constant: float) -> pd.DataFrame:
+def effective_items(results: pd.DataFrame, constants: Mapping[str, float]) -> pd.DataFrame:
     """Returns how many associations would need the prompts at which the gains of tasks level off.
 
     Args:
       results: rows of results.csv, of any tasks.
-      constant: c, trained numbers for each association (`Fits.constant`).
+      constants: c by ladder, trained numbers for each association (`Fits.constant`).
 
     Returns:
       A row for each model and task: `model`, `model_parameters`, `task`, `width`, `length` (P* of
-      `saturation`; NaN where none is shown), `low` and `high` (P* D / c at the ends of its 90 %
-      interval; infinite where the study has not located it).
+      `saturation`; NaN where none is shown), `low` and `high` (P D / c of the longest length that
+      is shown not to be enough, 0 where none is, and of P*, infinite where there is none: the ends
+      of a 90 % interval).
+
+    Raises:
+      ValueError: a model is of a ladder without a constant.
     """
+    if absent := sorted({*map(ladder, results["model"])} - {*constants}):
+        raise ValueError(
+            f"there is no constant of {' and '.join(absent)} models, only of "
+            f"{' and '.join(sorted(constants))} ones; their words and labels are others."
+        )
     prompts = results[results["method"] == statistics.PROMPT_TUNING]
     width = prompts["trainable_parameters"] / prompts["prompt_length"]
     width_of = width.groupby(prompts["model"]).median()
@@ -270,7 +285,9 @@ def effective_items(results: pd.DataFrame, constant: float) -> pd.DataFrame:
     rows = []
     for row in table[table["task"] != ""].itertuples():
         located = row.length is not None and row.length < row.longest
-        scale = width_of[row.model] / constant
+        scale = width_of[row.model] / constants[ladder(row.model)]
+        tried = prompts.loc[prompts["model"] == row.model, "prompt_length"]
+        excluded = tried[tried < row.shortest_possible].max()
         rows.append(
             {
                 "model": row.model,
@@ -278,7 +295,7 @@ def effective_items(results: pd.DataFrame, constant: float) -> pd.DataFrame:
                 "task": row.task,
                 "width": width_of[row.model],
                 "length": row.length if located else math.nan,
-                "low": row.shortest_possible * scale,
+                "low": 0.0 if math.isnan(excluded) else excluded * scale,
                 "high": row.length * scale if located else math.inf,
             }
         )

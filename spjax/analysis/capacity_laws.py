@@ -58,8 +58,10 @@ class Law:
         if self.offset:  # least squares of relative errors, which is linear
             ratio = np.exp(self.known(cells))
             designs = np.stack([ratio, np.ones_like(ratio)], axis=1) / tokens_RC[..., None]
-            fitted = [np.linalg.lstsq(x, np.ones(len(x)))[0] for x in designs]
-            return np.array(fitted).reshape(-1, 2)
+            fitted = np.full((len(designs), 2), math.nan)  # where a need is not known
+            for row in np.flatnonzero(np.isfinite(designs).all(axis=(1, 2))):
+                fitted[row] = np.linalg.lstsq(designs[row], np.ones(len(designs[row])))[0]
+            return fitted
         targets_RC = np.log(tokens_RC) - self.known(cells)
         return np.linalg.lstsq(self._design(cells), targets_RC.T)[0].T
 
@@ -247,7 +249,8 @@ def _fits(cells: _Cells, confidence: float) -> Fits:
     laws = pd.DataFrame(rows)
     drawn = cells.without_UC[:, inside & unseen]
     needs = table["numbers"].to_numpy()[inside & unseen]
-    noise = jackknife_error(np.log(needs), np.log(drawn)) if len(drawn) > 1 else [math.nan]
+    is_known = np.isfinite(drawn).all(axis=1).sum() > 1
+    noise = jackknife_error(np.log(needs), np.log(drawn)) if is_known else [math.nan]
     fitted_to = table[inside]
     choices = cells.choices()
     estimates = [
@@ -290,7 +293,8 @@ def _free(
 def _without(cells: _Cells, chosen_C: np.ndarray, tokens_C: np.ndarray) -> np.ndarray:
     """Returns trained numbers with each draw left out; those of a bound stay what they are."""
     numbers_C = tokens_C * cells.table["width"].to_numpy()
-    return np.where(cells.inside_C | ~chosen_C, cells.without_UC, numbers_C)
+    is_bound = chosen_C & ~cells.inside_C & np.isfinite(cells.without_UC)
+    return np.where(is_bound, numbers_C, cells.without_UC)
 
 
 def _estimates(
@@ -338,7 +342,14 @@ def _factor(logs: ArrayLike) -> np.ndarray:
 
 
 def interval(value: float, without_U: np.ndarray, confidence: float) -> Interval:
-    """Returns a statistic and its interval by the jackknife; NaN with a single draw."""
+    """Returns a statistic and its interval by the jackknife; NaN with a single draw.
+
+    Args:
+      value: of the statistic.
+      without_U: of it without each draw; NaN without those that some cell lacks.
+      confidence: of the interval.
+    """
+    without_U = without_U[np.isfinite(without_U)]
     if len(without_U) < 2:
         return float(value), math.nan, math.nan
     half = float(stats.t.ppf((1 + confidence) / 2, len(without_U) - 1))

@@ -42,7 +42,8 @@ def judge(of_study: Needs) -> list[Verdict]:
     out of them, whichever cells are taken (`Fits.choices`); intervals are as wide as to hold for
     all statements together (Bonferroni). Each ladder has verdicts of its own.
     """
-    confidence = 1 - ALPHA / 4
+    ladders_of = {fit.ladder for fit in capacity_laws.fits(of_study) if fit.form == "associations"}
+    confidence = 1 - ALPHA / (3 * max(len(ladders_of), 1) + 1)
     fitted = [x for x in capacity_laws.fits(of_study, confidence) if x.form == "associations"]
     last = {fit.ladder: fit for fit in sorted(fitted, key=lambda fit: fit.steps)}
     verdicts = []
@@ -291,7 +292,13 @@ def _methods(of_study: Needs) -> str:
     head += ["rate", "rates"]
     lines = [text, "", f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
     key = ["form", "model_parameters", "model", "steps", "items", "method", "init"]
-    best = table.sort_values("numbers", kind="stable").groupby(key, sort=False).head(1)
+    known = table["numbers"].where(table["numbers"] > 0, table["least"])
+    best = (
+        table.assign(known=known)
+        .sort_values("known", kind="stable")
+        .groupby(key, sort=False)
+        .head(1)
+    )
     for row in best.sort_values([*key[:5], "numbers"]).itertuples():
         same = (table[key] == [getattr(row, name) for name in key]).all(axis=1)
         cells = [row.form, row.model, row.items, _method(row), _amount(row, row.items)]
@@ -332,7 +339,8 @@ def _several_rates(of_study: Needs) -> str:
     repeated = prompts[prompts.duplicated(_SAME_BUT_START)]
     if repeated.empty:
         return ""
-    forms = ", ".join(sorted(set(repeated["form"])))
+    named = zip(repeated["form"], repeated["ladder"], repeated["steps"])
+    forms = ", ".join(f"{form} of {x} models, {n:,} steps" for form, x, n in sorted(set(named)))
     what = "one model has several learning rates or initializations there"
     return f"No law is fitted to {forms}: {what}.\n"
 

@@ -23,8 +23,8 @@ def of(model: str, checkpoint: str = "") -> str:
 
     That is the `spiece.model` beside the weights, if the tokenizer's other files and the rows of
     the embedding agree with it, or else the `tokenizer.json`, or ByT5's where they say so; without
-    such files, the known vocabulary whose number of ids, rounded up, is the number of rows of the
-    embedding.
+    such files, the known vocabulary, but for ByT5's, whose number of ids, rounded up, is the number
+    of rows of the embedding.
 
     Args:
       model: name of a size, or "auto".
@@ -57,7 +57,8 @@ def of(model: str, checkpoint: str = "") -> str:
                 f"than rounding up explains. {tokenizer_files.STATE_SENTINELS} {ADVICE}"
             )
         return path
-    sizes = {name: load_vocabulary(name).size for name in NAMES}
+    # So few rows as ByT5's say nothing, and its tokenizer's files are looked for above.
+    sizes = {name: load_vocabulary(name).size for name in NAMES if name != BYT5}
     for name, size in sizes.items():
         if _is_rounded(size, rows):
             return name

@@ -121,7 +121,8 @@ def _vocabulary_of(recipe: Any) -> str:
     from spjax.checkpoints.weights import weights
 
     name = recipe.vocabulary
-    if not name and weights.tokenizer_files(recipe.checkpoint):
+    start = recipe.checkpoint
+    if not name and (weights.vocabulary_of(start) or weights.tokenizer_files(start)):
         name = model_vocabulary.of(weights.AUTO, recipe.checkpoint)
     if not name:
         raise ValueError(

@@ -51,4 +51,4 @@ def train(args: argparse.Namespace) -> int:
         if not has_trained:
             print(f"Nothing to do: the run in {folder} is finished.")
         print(json.dumps({name: result[name] for name in _SHOWN if result.get(name)}, indent=2))
-    return 0 if result.get("status") == "finished" else FAILED
+    return FAILED if result.get("status") == "diverged" else 0

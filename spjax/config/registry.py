@@ -70,8 +70,11 @@ def by(key: Any, table: Mapping[Any, Any]) -> Any:
 
 @functools.cache
 def register_all() -> None:
-    """Registers `Run`, `FileTask` and every dataclass of methods, optimizers and pre-training."""
+    """Registers `Run`, `FileTask`, `seqio_task` and the dataclasses of methods and optimizers."""
+    from spjax.data.token_cache.seqio_source import seqio_task
+
     configurable(by)
+    configurable(seqio_task)
     for name in _MODULES:
         module = importlib.import_module(name)
         modules = [module]

@@ -184,6 +184,8 @@ class Mirror:
         try:
             self._upload_archive(spec)
         except OSError as error:
+            if not run_folder.disk_problem(error):
+                raise
             problem = error
         if not problem and self._archived.get(spec.key, ()) != _steps(folder):
             return  # one is being removed: next time
@@ -329,8 +331,8 @@ class Mirror:
             shutil.rmtree(left, ignore_errors=True)
         for name in self.store.files(TRANSFER):
             self.store.remove(name)
-        if not (self.folder / VERSION_FILE).exists() and (kept := self.store.read(VERSION_FILE)):
-            write_text(self.folder / VERSION_FILE, kept.decode(errors="replace"))
+        if (began := self.store.read(VERSION_FILE)) is not None:
+            write_text(self.folder / VERSION_FILE, began.decode(errors="replace"))
         present: dict[str, dict[str, int]] = {}
         for name, facts in self.store.files(RUNS).items():
             _, key, rest = [*name.split("/", 2), "", ""][:3]

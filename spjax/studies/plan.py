@@ -100,6 +100,8 @@ def expand(
                 specs[key] = dataclasses.replace(specs[key], arms=arms)
         values = dict(zip(reversed(keys), reversed(table.values)))  # the first of equal runs
         searched = ("trial", *arm.search.space) if arm.search else ()
+        if arm.search:
+            _check_told_apart(arm, {key: specs[key].labels for key in values}, values)
         texts = _settings({key: specs[key].labels for key in values}, values, searched)
         for key, text in texts.items():
             settings = {**specs[key].settings, arm.name: text}
@@ -178,6 +180,22 @@ def _settings(
         key: ", ".join(f"{_last(name)}={of[name]}" for name in of if name in differing)
         for key, of in values.items()
     }
+
+
+def _check_told_apart(
+    arm: Arm, labels: Mapping[str, Mapping[str, Any]], values: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Demands that results.csv has a column for each axis of a search's arm.
+
+    Raises:
+      ValueError: the runs of one trial would be taken for those of several.
+    """
+    numbered = {key: {**labels[key], "trial": values[key]["trial"]} for key in values}
+    if texts := sorted(filter(None, _settings(numbered, values).values())):
+        raise ValueError(
+            f"arm {arm.name!r}: the runs of a trial differ in a setting that results.csv has no "
+            f"column for ({texts[0]}); put it into Search.space instead of Arm.axes."
+        )
 
 
 def _last(name: str) -> str:

@@ -8,6 +8,7 @@ whatever has trained the runs and in whichever order they ended.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ PRUNED = "pruned"  # status of a run
 _SAMPLERS = ("tpe", "random")
 _TRIALS_FIRST = 5  # complete ones before any run is pruned, as in Optuna's MedianPruner
 _DIGITS = 4  # of numbers that are drawn: enough for any setting, and the same on every machine
-VERSION_FILE = "search.json"
+VERSION_FILE = "search.json"  # in a study's folder
 
 
 @config.configurable
@@ -170,9 +171,13 @@ class Draws:
         choices = self.search.space[name]
         if not isinstance(choices, Mapping):
             return choices[value]
-        if isinstance(value, float):
-            return min(max(float(f"{value:.{_DIGITS}g}"), choices["low"]), choices["high"])
-        return value
+        if not isinstance(value, float):
+            return value
+        low, high = choices["low"], choices["high"]
+        # Four digits of the range: more of a number whose range is narrow, or has a fine step.
+        finest = min(high - low, choices.get("step") or math.inf) or 1.0
+        more = max(0, math.floor(math.log10(max(abs(low), abs(high)) / finest)))
+        return min(max(float(f"{value:.{_DIGITS + more}g}"), low), high)
 
 
 def check_version(folder: Path, url: str = "") -> None:
@@ -208,10 +213,12 @@ def _distribution(distributions: Any, name: str, values: Any) -> Any:
     try:
         if any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in ends):
             raise ValueError("'low' and 'high' must be numbers")
-        if all(isinstance(x, int) for x in ends):
+        if not all(math.isfinite(x) for x in ends):
+            raise ValueError("'low' and 'high' must be finite")
+        if all(isinstance(x, int) for x in (*ends, values.get("step") or 1)):
             return distributions.IntDistribution(**values)
         return distributions.FloatDistribution(**values)
-    except (TypeError, ValueError) as error:
+    except (ArithmeticError, TypeError, ValueError) as error:
         raise ValueError(_not_drawn(name, values, str(error))) from error
 
 

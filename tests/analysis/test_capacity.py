@@ -152,6 +152,41 @@ def test_ladders_have_laws_of_their_own():
     assert sum("(graded models)" in text for text in statements) == 3
 
 
+def test_draws_that_a_ladder_lacks_say_nothing_about_it():
+    """Joined with a study of more draws its intervals are those that it has alone."""
+    few = results(draws=2, noise=0.2)
+    few["model"] = few["model"].str.replace("pocket", "graded")
+    one = few[few["task"].str.endswith("draw0")]
+    alone = capacity_laws.fits(capacity.needs(few))[0]
+    joined = capacity_laws.fits(capacity.needs(pd.concat([results(draws=5), few])))[0]
+    assert joined.constant == pytest.approx(alone.constant) and joined.draws == 2
+    of_one = capacity.needs(pd.concat([results(draws=5), one]))
+    graded = capacity_laws.fits(of_one)[0]
+    assert math.isnan(graded.constant[1]) and math.isnan(graded.noise)
+    assert math.isnan(graded.offset["b"][1])
+    judged = [x for x in capacity_report.judge(of_one) if "(graded models)" in x.statement]
+    assert {x.verdict for x in judged} == {"cannot tell"}
+    labels = results(forms=("associations:l2",), draws=1)
+    share = capacity_report._share_of_change(
+        capacity.needs(pd.concat([results(draws=5), labels])), "bits", 0.95
+    )
+    assert math.isnan(share[1])
+
+
+def test_least_amounts_that_are_enough_do_not_hide_a_smaller_need():
+    few = results()[lambda x: (x["model"] == "pocket_200k") & x["task"].str.contains("k16")]
+    enough = few[few["prompt_length"] > 24].assign(learning_rate=0.3)
+    text = capacity_report.markdown(pd.concat([few, enough, few.assign(method="lora")]))
+    (line,) = [x for x in text.splitlines() if "| 16 | prompt_tuning |" in x]
+    assert line.endswith("| 0.1 | 2 |")
+
+
+def test_need_at_an_amount_that_was_tried():
+    for amounts in ([48, 96, 144], [7, 11, 13]):
+        assert capacity.crossing(amounts, [10, 95, 100], 95) == amounts[1]
+        assert capacity.crossing(amounts, [10, 95.0000000001, 100], 95) == amounts[1]
+
+
 def test_what_depends_on_the_cells_cannot_be_told():
     """A law with soft tokens that no item needs: small K make the exponent low."""
     more = results(noise=0.02)
@@ -285,9 +320,11 @@ def test_effective_items_are_those_of_the_length_at_which_gains_level_off():
                 rows.append(row)
     fixed = {"arm": "prompts", "model": "m", "model_parameters": 5, "method": "prompt_tuning"}
     fixed |= {"init": "", "status": "finished", "majority_score": 50.0, "ceiling": 100.0}
-    table = capacity.effective_items(pd.DataFrame(rows).assign(**fixed), constant=16.0)
+    table = capacity.effective_items(pd.DataFrame(rows).assign(**fixed), {"m": 16.0})
     assert set(table["task"]) == {"pocket_boolq", "pocket_rte"}
-    assert (table["high"] == 5 * 48 / 16).all() and (table["low"] <= table["high"]).all()
+    assert (table["high"] == 5 * 48 / 16).all() and (table["low"] == 1 * 48 / 16).all()
+    with pytest.raises(ValueError, match="no constant of m models, only of graded ones"):
+        capacity.effective_items(pd.DataFrame(rows).assign(**fixed), {"graded": 16.0})
 
 
 def test_study_ends_with_needs_and_no_table_of_means(tmp_path):

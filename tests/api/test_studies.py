@@ -40,6 +40,9 @@ def test_a_study_without_a_finished_run_is_a_failure_at_run_time(monkeypatch):
         def run(self, mirror):
             return self.outcome
 
+        def following(self, outcome):
+            return None
+
         def report(self, outcome):
             return f"0 finished, failed: {outcome.failed}, left: {outcome.left}"
 

@@ -37,6 +37,8 @@ def test_every_part_of_gin_configs_builds_a_run_that_reads_back(tmp_path):
     data = tmp_path / "data.jsonl"
     data.write_text("".join(f'{{"input": "{i}", "target": "a"}}\n' for i in range(100)))
     for path in files:
+        if path == folder / "tasks" / "seqio.gin":  # tests/data/token_cache/test_seqio_source.py
+            continue
         chosen = [name for name in FILES if Path(name).parent.name != path.parent.name]
         needed = []
         if path.name.startswith("t5_1_1"):

@@ -26,7 +26,7 @@ def test_needs_of_two_models_that_differ_or_agree():
     rows = [("a", "x", 1, 2.0, 8.0), ("b", "x", 2, 3.0, math.inf)]
     rows += [("a", "y", 1, 1.0, 2.0), ("b", "y", 2, 30.0, 40.0)]
     columns = ["model", "task", "model_parameters", "low", "high"]
-    text = effective_items.markdown(pd.DataFrame(rows, columns=columns), 16.0)
+    text = effective_items.markdown(pd.DataFrame(rows, columns=columns), {"a": 16.0})
     assert "| x | 2 to 8 | 3 or more | 3 to 8 |" in text
     assert "| y | 1 to 2 | 30 to 40 | none |" in text
 

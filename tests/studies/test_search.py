@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import os
 import random
@@ -18,7 +19,7 @@ from spjax import config
 from spjax.analysis import rates, statistics, trials
 from spjax.api import studies
 from spjax.files import write_text
-from spjax.studies import plan, search
+from spjax.studies import plan, runner, search
 from spjax.studies.search import Draws, Scored, Search
 from spjax.studies.study import Arm, Study
 from spjax.training.gang import gang_key
@@ -181,6 +182,30 @@ def test_wrong_settings_are_refused(options):
         Search(SPACE, **options)
 
 
+def test_axes_without_a_column_are_refused():
+    changed = study()
+    (arm,) = changed.arms
+    axes = {"BATCH_SIZE": [8, 16]}
+    space = {name: values for name, values in SPACE.items() if name != "BATCH_SIZE"}
+    other = dataclasses.replace(arm, axes=axes, search=Search(space, trials=2, batch=2))
+    with pytest.raises(
+        ValueError, match=r"no column for \(BATCH_SIZE=\d+\); put it into Search.sp"
+    ):
+        plan.expand(dataclasses.replace(changed, arms=[other]))
+
+
+def test_fine_steps_and_narrow_ranges_keep_their_digits():
+    fine = {"low": 0.0, "high": 1.0, "step": 0.00001}
+    narrow = {"low": 0.0001234567, "high": 0.0001234569}
+    drawn = Draws(
+        Search({"a": fine, "b": narrow, "c": {"low": 0.0, "high": 10.0}}, batch=9), "x"
+    ).ask()
+    assert len({values["b"] for values in drawn}) == 9
+    assert all(values["a"] * 1e5 == pytest.approx(round(values["a"] * 1e5)) for values in drawn)
+    assert any(round(values["a"], 4) != values["a"] for values in drawn)
+    assert all(len(f"{values['c']:.15g}") <= 7 for values in drawn)
+
+
 def test_what_is_searched_cannot_be_set():
     with pytest.raises(ValueError, match="BATCH_SIZE is searched, so it cannot be set"):
         plan.expand(study(), ["BATCH_SIZE = 8"])
@@ -248,6 +273,20 @@ def test_killed_sweeps_and_other_workers_give_the_same_table(tmp_path):
     assert "| 2 pruned | - |" in shown and shown.count("**trial=") == 1
     assert set(rates.chosen(results)["settings"]) == {best["settings"]}
     assert "Nothing to do: 40 runs finished" in finish(start(tmp_path, "killed"))
+
+
+@pytest.mark.slow
+def test_python_trains_all_rounds(tmp_path, monkeypatch):
+    path = tmp_path / "study.gin"
+    path.write_text(f"FILES = {FILES}\n{STUDY}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(runner, "prepare_data", lambda specs: None)
+    sweep = functools.partial(runner.sweep, train="tests.studies.fake_search:train")
+    monkeypatch.setattr(runner, "sweep", sweep)
+    few = {"Search.trials": 4, "Search.batch": 2}
+    result = studies.sweep(path, few, output_dir=tmp_path / "out", workers=1)
+    assert result.finished == 8 and "P = 100" in result.report
+    assert len(result.results) == 8
 
 
 def test_a_study_from_gin_is_stored_with_its_search(tmp_path):

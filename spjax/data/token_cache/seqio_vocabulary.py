@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import seqio
@@ -49,18 +48,18 @@ class _Wrapped(seqio.Vocabulary):  # type: ignore[misc, unused-ignore]  # has no
         return self._vocabulary.decode(list(ids))
 
     def _encode_tf(self, text: tf.Tensor) -> tf.Tensor:
-        def encode(raw: Any) -> np.ndarray:
-            return np.asarray(self._vocabulary.encode(raw.decode()), np.int32)
+        def encode(raw: tf.Tensor) -> np.ndarray:
+            return np.asarray(self._vocabulary.encode(raw.numpy().decode()), np.int32)
 
-        ids = tf.numpy_function(encode, [tf.convert_to_tensor(text)], tf.int32, stateful=False)
+        ids = tf.py_function(encode, [text], tf.int32)
         ids.set_shape([None])
         return ids
 
     def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
-        def decode(rows: np.ndarray) -> bytes:
-            return self._vocabulary.decode(rows.tolist()).encode()
+        def decode(row: tf.Tensor) -> str:
+            return self._vocabulary.decode(row.numpy().tolist())
 
-        return tf.numpy_function(decode, [ids], tf.string, stateful=False)
+        return tf.py_function(decode, [ids], tf.string)
 
     def __eq__(self, other: object) -> bool:
         theirs = other._vocabulary if isinstance(other, _Wrapped) else None
