@@ -341,13 +341,21 @@ def check_sum(path: Path, name: str) -> None:
       OSError: the file cannot be opened.
       DamagedFile: it has another digest.
     """
-    try:
-        lines = read_bytes(path, JSON_BYTES).decode(errors="replace").splitlines()
-    except FileNotFoundError:
-        return
-    expected = next((line[:64] for line in lines if line[64:] == f"  {name}"), "")
-    if file_digest(path.with_name(name)) != expected:
+    before = None
+    while (sums := _read_sums(path)) not in (None, before):
+        expected = next((line[:64] for line in sums if line[64:] == f"  {name}"), "")
+        if file_digest(path.with_name(name)) == expected:
+            return
+        before = sums  # or both are being written anew
+    if sums is not None:
         raise DamagedFile(
             f"{path.with_name(name)} is damaged, or was changed: it does not have the digest in "
             f"{path}"
         )
+
+
+def _read_sums(path: Path) -> list[str] | None:
+    try:
+        return read_bytes(path, JSON_BYTES).decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return None

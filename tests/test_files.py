@@ -56,3 +56,26 @@ def test_a_line_without_its_end_gets_one(tmp_path):
     drop_after(path, 2)
     files.append_line(path, '{"step": 3}')
     assert [row["step"] for row in files.read_json_lines(path)] == [1, 2, 3]
+
+
+def test_a_file_that_is_replaced_while_its_digest_is_checked_is_not_damaged(tmp_path, monkeypatch):
+    path, sums = tmp_path / "results.csv", tmp_path / "results.sha256"
+    path.write_text("old")
+    files.write_sums(sums, [path.name])
+    digest = files.file_digest
+
+    def replace(checked, finish):
+        monkeypatch.setattr(files, "file_digest", digest)
+        sums.unlink()
+        path.write_text("new")
+        if finish:
+            files.write_sums(sums, [path.name])
+        return digest(checked)
+
+    for finish in (True, False):
+        monkeypatch.setattr(files, "file_digest", lambda checked, x=finish: replace(checked, x))
+        files.check_sum(sums, path.name)
+    files.write_sums(sums, [path.name])
+    path.write_text("other bits")
+    with pytest.raises(files.DamagedFile, match=r"results.csv is damaged.*results.sha256"):
+        files.check_sum(sums, path.name)

@@ -1,7 +1,9 @@
 """The files of `scripts/launch` say what the tools that read them, and spjax, understand."""
 
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -75,6 +77,61 @@ def test_queued_resource_wants_a_command_and_its_settings():
         [LAUNCH / "tpu_queued_resource.sh"], capture_output=True, text=True, env={"PATH": "/bin"}
     )
     assert done.returncode and "PROJECT" in done.stderr
+
+
+GCLOUD = """#!/bin/sh
+# Has no slice until it is asked for one, which is then ready.
+echo "$@" >> "$0.log"
+case "$*" in
+  *describe*) grep -q create "$0.log" && echo ACTIVE ;;
+  *create*) exit "${REFUSED:-0}" ;;
+esac
+"""
+
+
+def queued_resource(tmp_path, **variables):
+    """Runs the command in the script's head in a clone of its own, with a stand-in for gcloud."""
+    script = tmp_path / "clone" / "scripts" / "launch" / "tpu_queued_resource.sh"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(LAUNCH / script.name, script)
+    if not (tmp_path / "clone" / ".git").exists():
+        names = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        for arguments in (["init", "-q"], ["add", "."], [*names, "commit", "-qm", "all"]):
+            subprocess.run(["git", "-C", tmp_path / "clone", *arguments], check=True)
+    gcloud = tmp_path / "bin" / "gcloud"
+    gcloud.parent.mkdir(exist_ok=True)
+    gcloud.write_text(GCLOUD)
+    gcloud.chmod(0o755)
+    example = re.search(r"^#   (PROJECT=.+?)\n#\n", script.read_text(), re.M | re.S)[1]
+    command = example.replace("\n#", "\n").replace("scripts/launch", str(script.parent))
+    path = f"{gcloud.parent}:{os.environ['PATH']}"
+    environment = {"PATH": path, "HOME": str(tmp_path), **variables}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
+    return done, (tmp_path / "bin" / "gcloud.log").read_text()
+
+
+def test_queued_resource_runs_the_command_in_its_head(tmp_path):
+    done, calls = queued_resource(tmp_path)
+    assert not done.returncode and not done.stderr
+    assert "mount 10.0.0.2:/share /shared" in calls
+    run = calls.index("--command=venv/bin/spjax train --gin_file=")
+    assert calls.index("create") < calls.index("scp") < run < calls.index("delete")
+
+
+def test_queued_resource_says_what_stays_behind_before_it_waits(tmp_path):
+    queued_resource(tmp_path)
+    (tmp_path / "bin" / "gcloud.log").unlink()
+    (tmp_path / "clone" / "study.gin").touch()
+    done, calls = queued_resource(tmp_path, REFUSED="1")
+    assert done.returncode and "scp" not in calls
+    assert re.search(r"not committed and stay behind:\n\?\? study.gin", done.stderr)
+
+
+def test_slurm_gives_a_step_the_cores_of_its_job():
+    # From Slurm 22.05 on srun takes the option from no variable of sbatch.
+    text = TEXTS["slurm_train.sbatch"]
+    assert re.search(r"^#SBATCH --cpus-per-task=\d+$", text, re.M)
+    assert re.search(r'^srun .*--cpus-per-task="\$SLURM_CPUS_PER_TASK"', text, re.M)
 
 
 def test_job_of_the_jobset_fits_kubernetes_schema():

@@ -5,9 +5,10 @@
 #   PROJECT=my-project ZONE=us-west4-a ACCELERATOR=v5litepod-16 FILESTORE=10.0.0.2:/share \
 #     scripts/launch/tpu_queued_resource.sh train --gin_file=... --gin.MODEL_DIR=/shared/run
 #
-# FILESTORE=ADDRESS:/SHARE is a folder that all hosts share and that outlives the slice; it is mounted
-# at /shared. What is committed in the clone is installed, and no other change. The slice is a spot one, which may be taken away: run the same command again,
-# and the run goes on from its last checkpoint. KEEP=1 leaves the slice running.
+# FILESTORE=ADDRESS:/SHARE is a folder that all hosts share and that outlives the slice; it is
+# mounted at /shared. What is committed in the clone is installed, and no other change or new file.
+# The slice is a spot one, which may be taken away: run the same command again, and the run goes on
+# from its last checkpoint. KEEP=1 leaves the slice running.
 set -euo pipefail
 
 : "${PROJECT:?is the Google Cloud project}"
@@ -23,6 +24,13 @@ if [ $# -eq 0 ]; then
   echo "usage: $0 COMMAND OF SPJAX, for example: train --gin_file=..." >&2
   exit 2
 fi
+
+changes="$(git -C "$clone" status --short)"
+if [ -n "$changes" ]; then
+  printf 'note: these are not committed and stay behind:\n%s\n' "$changes" >&2
+fi
+sources="$(mktemp -d)/spjax.tar.gz"
+git -C "$clone" archive --format=tar.gz --output="$sources" HEAD
 
 state() {
   gcloud compute tpus queued-resources describe "$NAME" "${where[@]}" --format='value(state.state)'
@@ -52,10 +60,6 @@ until [ "$(state)" = ACTIVE ]; do
   sleep 30
 done
 
-sources="$(mktemp -d)/spjax.tar.gz"
-git -C "$clone" diff --quiet HEAD ||
-  echo "note: changes that are not committed stay behind" >&2
-git -C "$clone" archive --format=tar.gz --output="$sources" HEAD
 gcloud compute tpus tpu-vm scp "$sources" "$NAME": "${where[@]}" --worker=all
 on_all "sudo apt-get update -q && sudo apt-get install -qy nfs-common python3-venv &&
   sudo mkdir -p /shared && (mountpoint -q /shared || sudo mount $FILESTORE /shared) &&

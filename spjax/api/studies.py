@@ -93,7 +93,7 @@ class PlannedStudy:
           ValueError: as `runner.sweep`, or another version of Optuna began a search.
         """
         if any(arm.search for arm in self.study.arms):
-            search.check_version(self.folder)
+            search.check_version(self.folder, self.url)
         return runner.sweep(
             self.study.name,
             self.specs,

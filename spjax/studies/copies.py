@@ -18,9 +18,10 @@ from spjax.files import DamagedFile, default_cache_dir, file_digest, read_json, 
 from spjax.studies import results
 from spjax.studies.lease import FOLDER as LEASE_FOLDER
 from spjax.studies.mirror import CHECKPOINTS, Archive, unpack
-from spjax.studies.store import Store
+from spjax.studies.store import TRANSFER, Store, StoreError
 
 _ATTEMPTS, _WAIT_SECONDS = 3, 1.0
+_TRANSFER = ".transfer."
 _INDEX = ".copy.json"  # what each file was at the URL when it was copied
 # What tells one version of a file from the next, in the words of S3, GCS, and other file systems.
 _VERSION = ("ETag", "etag", "generation", "md5Hash", "mtime", "created", "LastModified")
@@ -57,11 +58,17 @@ def local_copy(path: str | os.PathLike[str]) -> str:
 def _copy(url: str, only: tuple[str, ...] = ()) -> Path:
     """Copies the folder at a URL, or some files of it; returns the local folder."""
     store, folder = Store(url), _folder(url)
-    for _ in range(_ATTEMPTS):
-        _copy_once(store, folder, only)
-        if _is_whole(folder):
-            break
-        time.sleep(_WAIT_SECONDS)  # a sweep is writing tables and their digests right now
+    for attempt in range(1, _ATTEMPTS + 1):  # a sweep may be writing there right now
+        try:
+            _copy_once(store, folder, only)
+        except StoreError as error:
+            is_gone = isinstance(error.__cause__, FileNotFoundError)  # since it was listed
+            if not is_gone or attempt == _ATTEMPTS:
+                raise
+        else:
+            if _is_whole(folder):
+                break
+        time.sleep(_WAIT_SECONDS)
     return folder
 
 
@@ -95,7 +102,7 @@ def _copy_once(store: Store, folder: Path, only: tuple[str, ...]) -> None:
 def _is_copied(name: str) -> bool:
     parts = name.split("/")
     is_archive = Archive.newest(parts[-1:]) is not None
-    return parts[0] != LEASE_FOLDER and not (is_archive and len(parts) > 1)
+    return parts[0] not in (LEASE_FOLDER, TRANSFER) and not (is_archive and len(parts) > 1)
 
 
 def _version(facts: Mapping[str, Any]) -> list[str]:
@@ -115,7 +122,9 @@ def _update(store: Store, folder: Path, files: dict[str, list[str]], is_part: bo
         or not Archive.newest([name])
         and not (folder / name).is_file()
     ]
-    with tempfile.TemporaryDirectory(prefix=".transfer.", dir=folder) as temporary:
+    for left in folder.glob(f"{_TRANSFER}*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_TRANSFER, dir=folder) as temporary:
         store.download(changed, Path(temporary))
         gone = [] if is_part else [name for name in before if name not in files]
         kept = {name: x for name, x in before.items() if name not in (*gone, *changed)}

@@ -62,11 +62,12 @@ class Lease:
     Attributes:
       epoch: number that is greater than that of any earlier holder, since `acquire`.
       lost: who has the lease instead, once another process has taken it over; "" until then.
+      problem: why it could not be renewed the last time; "" if it was.
     """
 
     def __init__(self, store: Store, seconds: float = SECONDS) -> None:
         self.store, self.seconds = store, seconds
-        self.epoch, self.lost = 0, ""
+        self.epoch, self.lost, self.problem = 0, "", ""
         self._token, self._number = uuid.uuid4().hex, 0
         self._attempt: tuple[int, _Instant] = (0, _Instant())
         self._renewed: _Instant | None = None
@@ -109,8 +110,11 @@ class Lease:
 
         def renew() -> None:
             while not ended.wait(self.seconds / _RENEWALS) and not self.lost:
-                with contextlib.suppress(StoreError):  # until it answers again
+                try:
                     self.renew()
+                    self.problem = ""
+                except StoreError as error:  # until it answers again
+                    self.problem = str(error)
 
         thread = threading.Thread(target=renew, name="lease", daemon=True)
         thread.start()
@@ -170,8 +174,9 @@ class Lease:
         if numbers[-1:] != [following]:  # the name was free only as others are far ahead of it
             return False
         self._number, self._renewed = following, begin
-        for old in numbers[:-1]:
-            self.store.remove(_name(old))
+        with contextlib.suppress(StoreError):  # the next renewal removes them
+            for old in numbers[:-1]:
+                self.store.remove(_name(old))
         return True
 
     def _numbers(self) -> list[int]:

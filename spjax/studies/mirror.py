@@ -11,7 +11,9 @@ last.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -20,7 +22,8 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +33,7 @@ from spjax.studies.lease import Lease
 from spjax.studies.plan import RunSpec
 from spjax.studies.results import RUNS
 from spjax.studies.search import VERSION_FILE
-from spjax.studies.store import Store, StoreError
+from spjax.studies.store import TRANSFER, Store, StoreError
 
 RESULT, CHECKPOINTS = "result.json", "checkpoints"
 # Of a run, beside its checkpoints: what its next steps are appended to or found by.
@@ -64,8 +67,13 @@ class Archive(NamedTuple):
     @classmethod
     def newest(cls, names: Iterable[str]) -> Archive | None:
         """Returns the greatest of the archives among file names, None if there is none."""
+        return next(reversed(cls.all(names)), None)
+
+    @classmethod
+    def all(cls, names: Iterable[str]) -> list[Archive]:
+        """Returns the archives among file names, in ascending order."""
         matches = (re.fullmatch(rf"{CHECKPOINTS}-(\d+)-(\d+)\.zip", name) for name in names)
-        return max((cls(int(x[1]), int(x[2])) for x in matches if x), default=None)
+        return sorted(cls(int(x[1]), int(x[2])) for x in matches if x)
 
 
 class Mirror:
@@ -81,8 +89,10 @@ class Mirror:
         self.lease = Lease(self.store)
         self.behind = ""
         self._mirrored: set[str] = set()  # keys of finished runs
-        self._archives: dict[str, Archive] = {}  # the newest at the URL, by key
-        self._archived: dict[str, tuple[int, ...]] = {}  # steps in that, by key
+        self._archives: dict[str, list[Archive]] = {}  # at the URL, in ascending order, by key
+        self._archived: dict[str, tuple[int, ...]] = {}  # steps in the newest, by key
+        # Versions of results here, and whether they count, by key.
+        self._finished: dict[str, tuple[tuple[int, ...], bool]] = {}
         self._times: dict[str, float] = {}  # of archives by key, and of the table
         self._sums: list[str] = []  # of the table at the URL
         self._archiving = {spec.key: threading.Lock() for spec in specs}
@@ -138,9 +148,9 @@ class Mirror:
     def _upload(self, folder: Path, names: Iterable[str], under: str = "") -> None:
         """Uploads files, if nobody else can have the lease."""
         if not self.lease.is_current():
-            raise StoreError(
-                f"{self.problem() or f'the lease on {self.store.url} cannot be renewed'}."
-            )
+            reason = self.lease.problem or "the storage does not answer"
+            unknown = f"the lease on {self.store.url} cannot be renewed: {reason}"
+            raise StoreError(self.problem() or unknown)
         self.store.upload(folder, names, under)
 
     def _upload_results(self) -> None:
@@ -148,12 +158,12 @@ class Mirror:
         with _every_one() as attempt:
             for spec in self.specs:
                 with attempt():
-                    path = spec.folder(self.folder) / RESULT
-                    if spec.key in self._mirrored or not path.is_file():
+                    if spec.key in self._mirrored or not self._is_finished(spec):
                         continue
                     # Events are flushed a little later than the result.
+                    path = spec.folder(self.folder) / RESULT
                     is_new = time.time() - path.stat().st_mtime < _LOOK_SECONDS
-                    if (self._ended.is_set() or not is_new) and spec.result(self.folder):
+                    if self._ended.is_set() or not is_new:
                         self._upload_run(spec)
             with attempt():
                 self._upload_tables_at_times()
@@ -164,13 +174,28 @@ class Mirror:
             self._times[""] = time.monotonic()
 
     def _upload_run(self, spec: RunSpec) -> None:
-        """Uploads a finished run, its result last."""
+        """Uploads a finished run, its result last.
+
+        Raises:
+          OSError: the local disk has no room for the archive. All else is uploaded.
+        """
         folder, place = spec.folder(self.folder), _place(spec)
-        self._upload_archive(spec)
-        if self._archived.get(spec.key, ()) != _steps(folder):
+        problem: OSError | None = None
+        try:
+            self._upload_archive(spec)
+        except OSError as error:
+            if not run_folder.disk_problem(error):
+                raise
+            problem = error
+        if not problem and self._archived.get(spec.key, ()) != _steps(folder):
             return  # one is being removed: next time
         self._upload(folder, [name for name in _file_names(folder) if name != RESULT], place)
+        if problem:  # earlier checkpoints are not those of this result
+            for old in self._archives.pop(spec.key, []):
+                self.store.remove(f"{place}/{old}")
         self._upload(folder, [RESULT], place)
+        if problem:
+            raise problem
         self._mirrored.add(spec.key)
 
     def _upload_checkpoints(self, pause: float = _CHECKPOINT_SECONDS) -> None:
@@ -178,7 +203,7 @@ class Mirror:
         with _every_one() as attempt:
             for spec in self.specs:
                 is_due = time.monotonic() - self._times.get(spec.key, -pause) >= pause
-                if is_due and not (spec.folder(self.folder) / RESULT).exists():
+                if is_due and spec.key not in self._mirrored and not self._is_finished(spec):
                     with attempt():
                         self._upload_archive(spec)
 
@@ -206,11 +231,12 @@ class Mirror:
                     return
                 _zip(temporary, folder, temporary / str(archive))
                 self._upload(temporary, [str(archive)], _place(spec))
-            before = self._archives.get(spec.key, archive)
-            self._archives[spec.key], self._archived[spec.key] = archive, steps
+            before = [x for x in self._archives.get(spec.key, []) if x != archive]
+            self._archives[spec.key], self._archived[spec.key] = [archive], steps
             self._times[spec.key] = time.monotonic()
-            if before != archive and self.lease.is_current():
-                self.store.remove(f"{_place(spec)}/{before}")
+            if self.lease.is_current():
+                for old in before:
+                    self.store.remove(f"{_place(spec)}/{old}")
 
     def _upload_tables(self) -> None:
         """Uploads the results table, if it is new and its parts belong together at the moment."""
@@ -219,7 +245,9 @@ class Mirror:
                 sums = read_bytes(self.folder / results.SUMS).decode().splitlines()
                 if sums == self._sums:
                     return
-                for name in (results.STUDY_FILE, results.SUMS, *(line[66:] for line in sums)):
+                version = [VERSION_FILE] if (self.folder / VERSION_FILE).exists() else []
+                tables = [line[66:] for line in sums]
+                for name in (results.STUDY_FILE, results.SUMS, *tables, *version):
                     shutil.copyfile(self.folder / name, temporary / name)
                 if all(file_digest(temporary / line[66:]) == line[:64] for line in sums):
                     self._upload_study(temporary)
@@ -232,6 +260,8 @@ class Mirror:
         names = [name for name in _file_names(folder) if name.partition("/")[0] not in _LOCAL]
         self._upload(folder, [name for name in names if name != results.SUMS])
         self._upload(folder, [name for name in names if name == results.SUMS])
+        if results.SUMS not in names:  # the disk was full: those at the URL are of other tables
+            self.store.remove(results.SUMS)
         if not (folder / results.ITEMS).exists():
             self.store.remove(results.ITEMS)
 
@@ -245,9 +275,13 @@ class Mirror:
         last, wait = time.monotonic(), _LOOK_SECONDS
         while not self.lease.lost:
             try:
-                self._upload_results()
-                self._upload_checkpoints(0.0)
-                self._upload_study(self.folder)
+                with _every_one() as attempt:
+                    with attempt():
+                        self._upload_results()
+                    with attempt():
+                        self._upload_checkpoints(0.0)
+                    with attempt():
+                        self._upload_study(self.folder)
                 if not self._missing():
                     return
                 reason = "they change while they are read"
@@ -268,63 +302,83 @@ class Mirror:
         self.behind = f"{self.problem()}; this process has not written there since."
 
     def _explain(self, error: Exception) -> str:
+        text = str(error).rstrip(".")
+        if isinstance(error, StoreError):  # of the disk at the URL too
+            return text
         if problem := run_folder.disk_problem(error):
             return run_folder.disk_message(problem, self.folder)
-        text = str(error).rstrip(".")
-        return text if isinstance(error, StoreError) else f"{type(error).__name__}: {text}"
+        return f"{type(error).__name__}: {text}"
 
     def _missing(self) -> int:
         """Returns the number of runs that are finished here and not at the URL."""
         rest = [spec for spec in self.specs if spec.key not in self._mirrored]
-        return sum(spec.result(self.folder) is not None for spec in rest)
+        return sum(self._is_finished(spec) for spec in rest)
+
+    def _is_finished(self, spec: RunSpec) -> bool:
+        """Returns whether a run is finished here; each version of its result is read once."""
+        try:
+            state = os.stat(spec.folder(self.folder) / RESULT)
+        except FileNotFoundError:
+            return False
+        version = state.st_ino, state.st_mtime_ns, state.st_size
+        if self._finished.get(spec.key, ((), False))[0] != version:
+            self._finished[spec.key] = version, spec.result(self.folder) is not None
+        return self._finished[spec.key][1]
 
     def _download(self) -> None:
         """Downloads finished runs, and the checkpoints of others that are ahead of those here."""
         for left in self.folder.glob(f"{_TRANSFER}*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
+        for name in self.store.files(TRANSFER):
+            self.store.remove(name)
         if (began := self.store.read(VERSION_FILE)) is not None:
-            write_text(self.folder / VERSION_FILE, began.decode())
-        present: dict[str, list[str]] = {}
-        for name in self.store.files(RUNS):
+            write_text(self.folder / VERSION_FILE, began.decode(errors="replace"))
+        present: dict[str, dict[str, int]] = {}
+        for name, facts in self.store.files(RUNS).items():
             _, key, rest = [*name.split("/", 2), "", ""][:3]
-            present.setdefault(key, []).append(rest)
-        wanted: dict[str, list[str]] = {}
-        for spec in self.specs:
-            names = present.get(spec.key, [])
-            archive, steps = Archive.newest(names), _steps(spec.folder(self.folder))
-            if archive:
-                self._archives[spec.key] = archive
-            for old in filter(lambda name: Archive.newest([name]) not in (None, archive), names):
-                self.store.remove(f"{_place(spec)}/{old}")  # of a process that was killed
-            if RESULT in names and spec.result(self.folder) is not None:
-                self._mirrored.add(spec.key)
-            elif RESULT in names:
-                wanted[spec.key] = [name for name in names if not Archive.newest([name])]
-            elif archive and archive.step > max(steps, default=-1):
-                wanted[spec.key] = [str(archive)]
-        if wanted:
+            present.setdefault(key, {})[rest] = facts["size"]
+        choices = {spec.key: self._choices(spec, present.get(spec.key, {})) for spec in self.specs}
+        while wanted := {key: names.pop(0) for key, names in choices.items() if names}:
             print(f"Downloading {len(wanted)} runs from {self.store.url} ...", flush=True)
-        batch: dict[str, list[str]] = {}
-        for key, names in wanted.items():
-            batch[key] = names
-            if sum(map(len, batch.values())) >= _FILES_AT_ONCE:
-                self._download_runs(batch)
-                batch = {}
-        self._download_runs(batch)
-        # A result that is damaged at the URL is none, and the run goes on from its checkpoints.
-        self._download_runs(
-            {
-                spec.key: [str(self._archives[spec.key])]
-                for spec in self.specs
-                if spec.key in wanted
-                and spec.key in self._archives
-                and not self._archived.get(spec.key)
-                and spec.key not in self._mirrored
-            }
-        )
+            batch: dict[str, list[str]] = {}
+            for key, names in wanted.items():
+                batch[key] = names
+                if sum(map(len, batch.values())) >= _FILES_AT_ONCE:
+                    self._download_runs(batch)
+                    batch = {}
+            self._download_runs(batch)
+            done = self._mirrored | self._archived.keys()
+            choices = {key: choices[key] for key in wanted if key not in done}
+
+    def _choices(self, spec: RunSpec, names: Mapping[str, int]) -> list[list[str]]:
+        """Returns what to download of a run: the first that is not damaged.
+
+        Args:
+          spec: of the run.
+          names: of its files at the URL, with their sizes.
+        """
+        archives = self._archives[spec.key] = Archive.all(names)
+        if spec.result(self.folder) is not None:
+            folder = spec.folder(self.folder)
+            steps = _steps(folder)
+            has_checkpoints = not steps or bool(archives) and archives[-1].step >= steps[-1]
+            if names.get(RESULT) == (folder / RESULT).stat().st_size and has_checkpoints:
+                self._mirrored.add(spec.key)
+                self._remove_older_archives(spec.key)
+            return []
+        files = [name for name in names if not Archive.newest([name])]
+        last = max(_steps(spec.folder(self.folder)), default=-1)
+        newer = itertools.takewhile(lambda x: x.step > last, reversed(archives))
+        return [files] * (RESULT in names) + [[str(archive)] for archive in newer]
+
+    def _remove_older_archives(self, key: str) -> None:
+        """Removes archives that a killed process has left, once the newest is known to be whole."""
+        for archive in self._archives[key][:-1]:
+            self.store.remove(f"{RUNS}/{key}/{archive}")
+        self._archives[key] = self._archives[key][-1:]
 
     def _download_runs(self, wanted: dict[str, list[str]]) -> None:
-        """Downloads files of runs, and puts each folder in its place as a whole."""
+        """Downloads files of runs, and puts each folder that is whole in its place."""
         by_key = {spec.key: spec for spec in self.specs}
         with self._temporary() as temporary:
             names = [f"{RUNS}/{key}/{name}" for key in wanted for name in wanted[key]]
@@ -334,14 +388,18 @@ class Mirror:
                 archive = Archive.newest(wanted[key])
                 if archive and not unpack(source / str(archive)):
                     continue
+                if not archive and by_key[key].result(temporary) is None:
+                    continue  # what is here, or the checkpoints at the URL, go on
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists():
                     shutil.rmtree(target)
                 os.rename(source, target)
                 if archive:
                     self._archived[key] = _steps(target)
-                elif by_key[key].result(self.folder) is not None:
+                else:
                     self._mirrored.add(key)
+                if archive in (None, *self._archives[key][-1:]):
+                    self._remove_older_archives(key)
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[Path]:
@@ -367,11 +425,18 @@ def _every_one() -> Iterator[Callable[[], contextlib.AbstractContextManager[None
 
 
 def unpack(archive: Path) -> bool:
-    """Replaces an archive by what is in it; returns whether it could be read."""
+    """Replaces an archive by what is in it; returns whether it could be read.
+
+    Raises:
+      OSError: of the disk.
+    """
     try:
         with zipfile.ZipFile(archive) as file:
             file.extractall(archive.parent)
-    except (zipfile.BadZipFile, EOFError) as error:
+    # Of other bits `zipfile` makes other methods, passwords, and places before the file's begin.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         _log.warning("%s is damaged and not used: %s", archive.name, error)
         return False
     archive.unlink()

@@ -180,8 +180,12 @@ class Draws:
         return min(max(float(f"{value:.{_DIGITS + more}g}"), low), high)
 
 
-def check_version(folder: Path) -> None:
+def check_version(folder: Path, url: str = "") -> None:
     """Notes the version of Optuna in a study's folder, whose trials another may not draw again.
+
+    Args:
+      folder: of the study.
+      url: that it is mirrored to, if any.
 
     Raises:
       ValueError: another version began the searches of this folder.
@@ -193,7 +197,8 @@ def check_version(folder: Path) -> None:
         raise ValueError(
             f"the trials in {folder} were drawn by Optuna {before}, and {optuna.__version__} is "
             f"installed, which may draw others. Go on with pip install optuna=={before}, or delete "
-            f"{path} to accept other trials: those that are not drawn again leave the table."
+            f"{path}{url and f' and {url}/{VERSION_FILE}'} to accept other trials: those that are "
+            "not drawn again leave the table."
         )
     if not before:
         folder.mkdir(parents=True, exist_ok=True)

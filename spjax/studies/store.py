@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import shutil
 import threading
+import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from spjax.checkpoints import remote
-from spjax.files import reason
+from spjax.files import reason, sync_folder, sync_tree
 
 # Where a file can be created on a condition that one request carries. In other file systems fsspec
 # looks first and writes then, which no test of a single process can tell from a condition.
 CONDITIONAL = ("s3", "s3a", "gs", "gcs", "file", "local", "memory")
+TRANSFER = ".transfer"  # of files on their way to a disk, which a killed process leaves behind
+_ON_DISK = ("file", "local")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _in_memory = threading.Lock()  # of this process alone
 
 
@@ -41,7 +48,7 @@ class Store:
         self.url, self.scheme = url.rstrip("/"), url.partition("://")[0]
         # Other processes write there too: nothing that was listed once may be believed later.
         options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-        if self.scheme in ("file", "local"):
+        if self.scheme in _ON_DISK:
             options["auto_mkdir"] = True
         try:
             self._system, root = remote.open_system(self.url, **options)
@@ -93,7 +100,7 @@ class Store:
           Whether the file is there with this content.
         """
         try:
-            if self.scheme in ("file", "local"):
+            if self.scheme in _ON_DISK:
                 self._create_on_disk(name, content)
             elif self.scheme == "memory":
                 with _in_memory:
@@ -145,7 +152,7 @@ class Store:
             raise self._problem("remove", name, error) from error
 
     def upload(self, folder: Path, names: Iterable[str], under: str = "") -> None:
-        """Uploads files, several at once.
+        """Uploads files, several at once, and each in full or not at all.
 
         Args:
           folder: that they are in, on the local disk.
@@ -159,14 +166,35 @@ class Store:
         if not pairs:
             return
         try:
-            self._system.put([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+            if self.scheme in _ON_DISK:
+                for source, target in pairs:
+                    self._replace_on_disk(source, Path(target))
+            else:
+                self._system.put([pair[0] for pair in pairs], [pair[1] for pair in pairs])
         except Exception as error:
             if gone := [path for path, _ in pairs if not Path(path).exists()]:
                 raise FileNotFoundError(gone[0]) from error
             raise self._problem("write to", under, error) from error
 
+    def _replace_on_disk(self, source: str, target: Path) -> None:
+        """Copies a file, which gets its name when all of it is on the disk."""
+        temporary = Path(self._path(f"{TRANSFER}/{uuid.uuid4().hex}"))
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(source, temporary)
+            sync_tree(temporary)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(target.parent)
+
     def download(self, names: Iterable[str], folder: Path) -> None:
-        """Downloads files, several at once, to their names below a local folder."""
+        """Downloads files, several at once, to their names below a local folder.
+
+        Raises:
+          OSError: of the local disk.
+        """
         chosen = list(names)
         if not chosen:
             return
@@ -175,6 +203,10 @@ class Store:
                 [self._path(name) for name in chosen], [str(folder / name) for name in chosen]
             )
         except OSError as error:
+            # Whoever reads needs room here alone; packages name the file that is read, or none.
+            if error.errno in _FULL:
+                error.filename = str(folder)
+                raise
             if error.filename and Path(error.filename).is_relative_to(folder):
                 raise
             raise self._problem("read from", "", error) from error
@@ -189,10 +221,10 @@ class Store:
 
     def _problem(self, action: str, name: str, error: Exception) -> StoreError:
         text = " ".join(reason(error).split()) or type(error).__name__
-        return StoreError(
-            f"cannot {action} {join(self.url, name)}: {text.rstrip('.')}. Check that the bucket "
-            "exists, the credentials of its cloud, and the connection."
-        )
+        remedy = "Check that the bucket exists, the credentials of its cloud, and the connection."
+        if self.scheme in _ON_DISK:
+            remedy = "Check that its disk is there and has room, and that you may write to it."
+        return StoreError(f"cannot {action} {join(self.url, name)}: {text.rstrip('.')}. {remedy}")
 
 
 def join(folder: str, name: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from spjax.studies import copies
 from spjax.studies.copies import local_copy
-from spjax.studies.store import Store
+from spjax.studies.store import Store, StoreError
 from tests.studies.storages import NAMES, storages  # noqa: F401
 
 
@@ -108,6 +108,35 @@ def test_tables_that_are_being_written_are_copied_again(storages, tmp_path, monk
     folder = Path(local_copy(store.url))
     digest, _, name = (folder / "results.sha256").read_text().partition("  ")
     assert digest == hashlib.sha256((folder / name.strip()).read_bytes()).hexdigest()
+
+
+def test_a_file_that_goes_while_it_is_copied(store, monkeypatch):
+    monkeypatch.setattr(copies, "_WAIT_SECONDS", 0.0)
+    download = Store.download
+
+    def replaced(self, chosen, folder):  # as checkpoints are by newer ones
+        store.write("runs/key/checkpoints-2-20.zip", archive("newest"))
+        store.remove("runs/key/checkpoints-2-10.zip")
+        download(self, chosen, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "download", replaced)
+        folder = Path(local_copy(f"{store.url}/runs/key"))
+    assert (folder / "checkpoints/10/state").read_text() == "newest"
+
+    def gone(self, chosen, folder):
+        download(self, ["runs/none"], folder)
+
+    monkeypatch.setattr(Store, "download", gone)
+    with pytest.raises(StoreError, match="cannot read from"):
+        local_copy(f"{store.url}/runs/key")
+
+
+def test_downloads_of_a_killed_process_are_removed(store):
+    folder = Path(local_copy(store.url))
+    (folder / ".transfer.0").mkdir()
+    local_copy(store.url)
+    assert not (folder / ".transfer.0").exists()
 
 
 def test_what_is_damaged_or_missing(store, tmp_path, caplog):

@@ -138,10 +138,12 @@ def test_a_lost_answer_and_a_lost_network_cost_no_lease(memory, monkeypatch):
         patch.setattr(Store, "create", unreachable)
         with held.kept():
             time.sleep(held.seconds)
-            assert not held.is_current() and not held.lost
+            assert not held.is_current() and not held.lost and held.problem == "no answer"
             patch.undo()
             held.renew()
             assert held.is_current()
+            time.sleep(held.seconds / 2)
+            assert not held.problem
     assert take(memory).is_current()
 
 
@@ -158,6 +160,23 @@ def test_a_lease_is_given_back_after_a_renewal_without_an_answer(memory, monkeyp
     held._release()
     begin = time.monotonic()
     assert take(memory).is_current() and time.monotonic() - begin < held.seconds / 2
+
+
+def test_old_files_that_cannot_be_removed_cost_no_lease(memory, monkeypatch):
+    take(memory)._release()
+    remove = Store.remove
+
+    def refuse(self, name):
+        if "test-" not in name:
+            raise StoreError("no answer")
+        remove(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "remove", refuse)
+        held = take(memory)
+    assert held.is_current() and len(held.store.files(lease.FOLDER)) == 2
+    held.renew()
+    assert held.is_current() and len(held.store.files(lease.FOLDER)) == 1
 
 
 def test_a_full_disk_is_nobody_that_has_the_lease(tmp_path, monkeypatch):

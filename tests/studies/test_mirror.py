@@ -1,7 +1,5 @@
 """Studies at URLs, on every storage that there is, with a stand-in for training."""
 
-import errno
-import os
 import random
 import re
 import shutil
@@ -14,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from spjax.studies import mirror, run_folder, runner
+from spjax.studies import mirror, results, runner
 from spjax.studies.executors.local import Local
 from spjax.studies.lease import Lease
 from spjax.studies.mirror import Archive, Mirror
 from spjax.studies.store import Store, StoreError
 from tests.studies import fake_url_sweep
 from tests.studies.fake_sweep import specs
-from tests.studies.fake_url_sweep import TRAIN, sweep
+from tests.studies.fake_url_sweep import TRAIN, archived, sweep
 from tests.studies.storages import SHARED, storages  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
@@ -220,16 +218,6 @@ def test_a_network_that_stays_away_is_an_error_and_the_same_command_uploads(
     assert (tmp_path / "b" / "results.csv").read_bytes() == table
 
 
-def archived(memory, folder, plan):
-    """The opened mirror of a study whose first run has a checkpoint of step 10."""
-    opened = Mirror(memory, folder, plan)
-    opened.lease.acquire()
-    state = plan[0].folder(folder) / "checkpoints" / "10" / "arrays" / "state.json"
-    state.parent.mkdir(parents=True)
-    state.write_text("1")
-    return opened
-
-
 def test_a_checkpoint_that_goes_while_it_is_read_is_not_uploaded(memory, tmp_path, monkeypatch):
     (spec,) = plan = specs(1)
     opened, checkpoints = archived(memory, tmp_path, plan), spec.folder(tmp_path) / "checkpoints"
@@ -276,72 +264,18 @@ def test_a_damaged_archive_is_left_alone(memory, tmp_path, caplog, table):
     assert not opened.behind and opened.store.read("results.csv") == table
 
 
-def test_archives_of_a_killed_process_are_removed(memory, tmp_path):
-    (spec,) = plan = specs(1)
-    opened = archived(memory, tmp_path / "a", plan)
-    opened._upload_checkpoints()
-    place = f"runs/{spec.key}"
-    opened.store.write(f"{place}/checkpoints-1-9.zip", b"before the last")
-    (tmp_path / "b").mkdir()
-    Mirror(memory, tmp_path / "b", plan)._download()
-    assert list(opened.store.files("runs")) == [f"{place}/checkpoints-1-10.zip"]
-
-
-def test_a_damaged_result_leaves_the_checkpoints(memory, tmp_path):
-    (spec,) = plan = specs(1)
-    opened = archived(memory, tmp_path / "a", plan)
-    (spec.folder(tmp_path / "a") / "trackers.json").write_text('{"ids": {"wandb": "7"}}')
-    opened._upload_checkpoints()
-    opened.store.write(f"runs/{spec.key}/result.json", b'{"score": ')
-    (tmp_path / "b").mkdir()
-    Mirror(memory, tmp_path / "b", plan)._download()
-    folder = spec.folder(tmp_path / "b")
-    assert [x.name for x in (folder / "checkpoints").iterdir()] == ["10"]
-    assert (folder / "trackers.json").is_file() and not (folder / "result.json").exists()
-
-
-def test_a_run_that_cannot_be_uploaded_keeps_no_other_back(memory, tmp_path, monkeypatch):
-    plan = specs(3)
-    runner.sweep("fake", plan, tmp_path, executor=Local(2), train=TRAIN)
-    opened = Mirror(memory, tmp_path, plan)
+def test_the_version_of_a_search_goes_along(memory, tmp_path):
+    version = '{"optuna": "4.0.0"}'
+    opened = Mirror(memory, tmp_path / "a", specs(1))
     opened.lease.acquire()
-    opened._ended.set()
-    write = mirror._zip
-
-    def full(snapshot, folder, archive):
-        if folder.name == plan[0].key:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "archive")
-        write(snapshot, folder, archive)
-
-    monkeypatch.setattr(mirror, "_zip", full)
-    with pytest.raises(OSError, match="No space left"):
-        opened._upload_results()
-    assert opened._missing() == 1 and opened.store.read("results.csv")
-    assert opened.store.read(f"runs/{plan[2].key}/result.json")
-
-
-def test_a_full_local_disk(memory, tmp_path, monkeypatch, caplog):
-    (spec,) = plan = specs(1)
-    opened = archived(memory, tmp_path, plan)
-
-    def full(*args):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "archive")
-
-    monkeypatch.setattr(mirror, "_zip", full)
-    thread = threading.Thread(target=opened._repeat, args=(opened._upload_checkpoints,))
-    thread.start()
-    time.sleep(0.5)
-    opened._ended.set()
-    thread.join()
-    assert caplog.text.count("archive cannot be written (No space left on device") == 1
-    opened.store.write(f"runs/{spec.key}/result.json", b"{}")
-    monkeypatch.setattr(os, "rename", full)
-    with pytest.raises(OSError) as caught:
-        opened._download()
-    assert run_folder.disk_problem(caught.value)
-    (tmp_path / "file").touch()  # an error of the disk is none of the storage
-    with pytest.raises(OSError):
-        opened.store.download([f"runs/{spec.key}/result.json"], tmp_path / "file")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "search.json").write_text(version)
+    results.write("fake", [], tmp_path / "a")
+    (tmp_path / "a" / "study.gin").touch()
+    opened._upload_tables()  # while runs are trained
+    (tmp_path / "b").mkdir()
+    Mirror(memory, tmp_path / "b", specs(1))._download()
+    assert (tmp_path / "b" / "search.json").read_text() == version
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])

@@ -219,6 +219,8 @@ def test_another_version_of_optuna_does_not_draw_anew(tmp_path):
     write_text(tmp_path / "study" / "search.json", '{"optuna": "4.0.0"}')
     with pytest.raises(ValueError, match=r"drawn by Optuna 4.0.0, .* pip install optuna==4.0.0"):
         search.check_version(tmp_path / "study")
+    with pytest.raises(ValueError, match=r"study/search.json and s3://b/study/search.json to acc"):
+        search.check_version(tmp_path / "study", "s3://b/study")
 
 
 def start(tmp_path, name, *more):
