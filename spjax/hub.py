@@ -96,11 +96,8 @@ def model_folder(url: str) -> str:
     """
     repository = parse(url)
     folder = _download(repository, (*_BESIDE, *_SAFETENSORS))
-    if not is_commit(repository.revision):
-        fixed = dataclasses.replace(repository, revision=Path(folder).name)
-        print(f"spjax: note: {url} is now {fixed}, which always names the same", file=sys.stderr)
     if any(next(Path(folder).glob(name), None) for name in _SAFETENSORS):
-        return folder
+        return _noted(repository, folder)
     converted = "" if repository.revision else _conversion(repository)
     if converted:
         at = dataclasses.replace(repository, revision=converted)
@@ -109,8 +106,19 @@ def model_folder(url: str) -> str:
             f"conversion by {_CONVERTER}",
             file=sys.stderr,
         )
-        return _download(at, (*_BESIDE, *_SAFETENSORS))
-    return _download(repository, (*_BESIDE, *_PICKLES))
+        return _noted(at, _download(at, (*_BESIDE, *_SAFETENSORS)))
+    return _noted(repository, _download(repository, (*_BESIDE, *_PICKLES)))
+
+
+def _noted(repository: Repository, folder: str) -> str:
+    """Returns the folder of a download; says its commit, where the revision may move."""
+    if not is_commit(repository.revision):
+        fixed = dataclasses.replace(repository, revision=Path(folder).name)
+        print(
+            f"spjax: note: {repository} is now {fixed}, which always names the same",
+            file=sys.stderr,
+        )
+    return folder
 
 
 @functools.lru_cache(maxsize=32)

@@ -213,7 +213,8 @@ class _Cells:
     def has_enough(self, chosen_C: np.ndarray) -> bool:
         """Returns whether laws can be fitted to some of these cells and predict another."""
         fitted, predicted = chosen_C & ~self.unseen_C, chosen_C & self.unseen_C
-        return bool(fitted.sum() >= FEWEST_CELLS and predicted.any())
+        several = self.table.loc[fitted, ["width", "items"]].nunique().min() > 1  # for exponents
+        return bool(several and fitted.sum() >= FEWEST_CELLS and predicted.any())
 
     def choices(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Returns chosen cells and the trained numbers of all, by the name of the choice."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,18 +55,58 @@ def judge(of_study: Needs) -> list[Verdict]:
             for each in _of_laws(fit)
         ]
     draws = int(of_study.table["draws"].max())
-    by_bits = _judged(
+    by_bits = _over_choices(
         "items count, not the bits of their labels",
         "change of the need with few labels, over the change of the bits (in logarithms)",
-        _share_of_change(of_study, "bits", confidence),
+        _shares_of_change(of_study, "bits", confidence),
         (-math.inf, 0.5),
         "to be below 0.5: 0 is items alone, 1 bits alone",
         draws,
     )
-    if share := _share_of_change(of_study, "information", confidence):
+    if shares := _shares_of_change(of_study, "information", confidence):
         text = f"over the change of the bits that {capacity.THRESHOLD:g} % right take: "
-        by_bits = dataclasses.replace(by_bits, reason=f"{by_bits.reason}; {text}{_shown(share)}")
+        share = _shown(next(iter(shares.values())))
+        by_bits = dataclasses.replace(by_bits, reason=f"{by_bits.reason}; {text}{share}")
     return [*verdicts, by_bits]
+
+
+def _over_choices(
+    statement: str,
+    what: str,
+    estimates: Mapping[str, tuple[float, float, float]],
+    bounds: tuple[float, float],
+    wanted: str,
+    draws: int,
+) -> Verdict:
+    """Returns the verdict on the first of some estimates, "cannot tell" if another has another.
+
+    Args:
+      statement: that is judged.
+      what: names the estimate.
+      estimates: with their intervals, by the choice of the cells; {} if nothing was measured.
+      bounds: of an estimate for which the statement holds.
+      wanted: the same in words.
+      draws: of the words.
+    """
+    if not estimates:
+        return _judged(statement, what, None, bounds, wanted, draws)
+    judged = {
+        name: _judged(statement, what, each, bounds, wanted, draws)
+        for name, each in estimates.items()
+    }
+    first = next(iter(judged.values()))
+    differing = [
+        f"with {name} {_shown(estimates[name])} ({each.verdict})"
+        for name, each in judged.items()
+        if each.verdict != first.verdict
+    ]
+    if not differing and first.verdict == CANNOT_TELL and len(estimates) > 1:
+        others = [f"{name} {each[0]:.2f}" for name, each in list(estimates.items())[1:]]
+        return dataclasses.replace(first, reason=f"{first.reason}; {', '.join(others)}")
+    if not differing:
+        return first
+    reason = f"{first.reason}; other cells say otherwise: {', '.join(differing)}"
+    return Verdict(statement, CANNOT_TELL, reason)
 
 
 def _of_laws(fit: Fits | None) -> list[Verdict]:
@@ -93,26 +133,19 @@ def _of_laws(fit: Fits | None) -> list[Verdict]:
             f"to be at most {FACTOR:g}",
         ),
     ]
-    verdicts = []
-    for statement, what, estimate, limits, wanted in statements:
-        if fit is None:
-            verdicts.append(_judged(statement, what, None, limits, wanted, 1))
-            continue
-        judged = [
-            _judged(statement, what, estimate(each), limits, wanted, fit.draws)
-            for each in fit.choices
-        ]
-        differing = [
-            f"with {choice.cells} {_shown(estimate(choice))} ({each.verdict})"
-            for choice, each in zip(fit.choices, judged)
-            if each.verdict != judged[0].verdict
-        ]
-        verdict = judged[0]
-        if differing:
-            reason = f"{verdict.reason}; other cells say otherwise: {', '.join(differing)}"
-            verdict = Verdict(statement, CANNOT_TELL, reason)
-        verdicts.append(verdict)
-    return verdicts
+    choices = fit.choices if fit is not None else ()
+    draws = fit.draws if fit is not None else 1
+    return [
+        _over_choices(
+            statement,
+            what,
+            {choice.cells: estimate(choice) for choice in choices},
+            limits,
+            wanted,
+            draws,
+        )
+        for statement, what, estimate, limits, wanted in statements
+    ]
 
 
 def _judged(
@@ -155,12 +188,13 @@ def _draws_that_settle(
     return f"{math.ceil(draws * needed)} draws would settle it if the estimate stays"
 
 
-def _share_of_change(
+def _shares_of_change(
     of_study: Needs, column: str, confidence: float
-) -> tuple[float, float, float] | None:
-    """Returns how much of the change of a column the need follows, over pairs of equal K and model.
+) -> dict[str, tuple[float, float, float]]:
+    """Returns how much of the change of a column the need follows, by the choice of the cells.
 
-    The pairs have a label for each item, and few labels.
+    Over pairs of equal K and model, with a label for each item and with few labels: all of them,
+    those of each K, and those of all models but the narrowest; {} where there is none.
     """
     table = of_study.table
     inside = (table["numbers"] > 0) & np.isfinite(table["numbers"])
@@ -174,16 +208,26 @@ def _share_of_change(
         if (table.loc[i, key] == table.loc[j, key]).all()
     ]
     if not pairs:
-        return None
-    first, second = (list(side) for side in zip(*pairs))
+        return {}
+    first, second = (np.array(side) for side in zip(*pairs))
     change = np.log(table.loc[second, column].to_numpy() / table.loc[first, column].to_numpy())
 
-    def share(numbers_RC: np.ndarray) -> np.ndarray:
-        of_need = np.log(numbers_RC[:, second] / numbers_RC[:, first])
-        return of_need @ change / (change @ change)
+    def share(numbers_RC: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        of_need = np.log(numbers_RC[:, second[chosen]] / numbers_RC[:, first[chosen]])
+        return of_need @ change[chosen] / (change[chosen] @ change[chosen])
 
-    value = share(table["numbers"].to_numpy()[None])[0]
-    return capacity_laws.interval(value, share(of_study.without_UC), confidence)
+    items, widths = (table.loc[first, name].to_numpy() for name in ("items", "width"))
+    choices = {"all pairs": np.ones(len(pairs), bool)}
+    choices |= {f"K of {count}": items == count for count in sorted({*items})}
+    choices["all models but the narrowest"] = widths > widths.min()
+    value_RC = table["numbers"].to_numpy()[None]
+    return {
+        name: capacity_laws.interval(
+            share(value_RC, chosen)[0], share(of_study.without_UC, chosen), confidence
+        )
+        for name, chosen in choices.items()
+        if chosen.any()
+    }
 
 
 def budgets(of_study: Needs) -> pd.DataFrame:
@@ -228,7 +272,7 @@ def markdown(results: pd.DataFrame) -> str:
         return f"No need can be told: {error}\n"
     fitted = capacity_laws.fits(of_study)
     laws = [_several_rates(of_study), *map(_law, fitted)]
-    parts = [_needs(of_study), _methods(of_study), *laws, _verdicts(judge(of_study))]
+    parts = [_needs(of_study), _methods(of_study), *laws, _verdicts(of_study)]
     parts.append(_budgets(of_study))
     return "\n".join(filter(None, parts))
 
@@ -244,7 +288,7 @@ def summary(results: pd.DataFrame) -> str:
     lines = [
         f"{fit.form}, {fit.ladder} models, {fit.steps:,} steps: {_shown(fit.constant, 1)} trained "
         f"numbers for each item; {capacity_laws.MAIN.text} predicts {fit.held_out} other cells "
-        f"within a factor of {fit.prediction[0]:.2f}"
+        f"with an error of a factor of {fit.prediction[0]:.2f} (root mean square)"
         for fit in capacity_laws.fits(of_study)
     ]
     lines += [f"{each.verdict}: {each.statement}" for each in judge(of_study)]
@@ -292,7 +336,7 @@ def _methods(of_study: Needs) -> str:
     head += ["rate", "rates"]
     lines = [text, "", f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
     key = ["form", "model_parameters", "model", "steps", "items", "method", "init"]
-    known = table["numbers"].where(table["numbers"] > 0, table["least"])
+    known = table["numbers"].where(table["numbers"] != 0, table["least"])
     best = (
         table.assign(known=known)
         .sort_values("known", kind="stable")
@@ -349,15 +393,15 @@ def _law(fit: Fits) -> str:
     text = (
         f"Laws of the soft tokens needed, {fit.form}, {fit.ladder} models, {fit.steps:,} steps. "
         f"Fitted to {fit.fitted} cells, without the {fit.held_out} of the widest model and of the "
-        "largest K. Errors are factors (1 is none): of each cell fitted to when it is left out, "
-        "and of those others."
+        "largest K. Errors are factors (1 is none), root mean squares of their logarithms: of each "
+        "cell fitted to when it is left out, and of those others."
     )
     if fit.censored:
         text += f" Without a need: {', '.join(fit.censored)}."
     if fit.clipped:
         text += (
-            f" The intervals of {fit.clipped} fitted cells reach beyond the lengths tried and end "
-            "there, so those below are too narrow."
+            f" The intervals of {fit.clipped} of all cells with a need leave the lengths tried "
+            "and end there, so that those below are too narrow."
         )
     lines = [
         text,
@@ -379,7 +423,7 @@ def _law(fit: Fits) -> str:
         "",
         text,
         "",
-        "| cells | | c | predicts within a factor of | a | b |",
+        "| cells | | c | error of its prediction, a factor | a | b |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for each in fit.choices:
@@ -395,14 +439,23 @@ def _law(fit: Fits) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _verdicts(judged: Sequence[Verdict]) -> str:
-    lines = ["| statement | verdict | rests on |", "| --- | --- | --- |"]
+def _verdicts(of_study: Needs) -> str:
+    judged = judge(of_study)
+    text = (
+        f"Intervals of these verdicts hold together with {1 - ALPHA:.0%}, and are therefore wider "
+        f"than those above: each is one of {1 - ALPHA / len(judged):.2%}."
+    )
+    lines = [text, "", "| statement | verdict | rests on |", "| --- | --- | --- |"]
     lines += [f"| {each.statement} | {each.verdict} | {each.reason} |" for each in judged]
     return "\n".join(lines) + "\n"
 
 
 def _budgets(of_study: Needs) -> str:
     table = budgets(of_study)
+    if table.empty and of_study.table["steps"].nunique() > 1:
+        return (
+            "No cell has a need with two numbers of steps, so that none tells what more change.\n"
+        )
     if table.empty:
         return (
             "One number of steps: nothing tells whether longer training needs fewer soft tokens.\n"

@@ -167,10 +167,39 @@ def test_draws_that_a_ladder_lacks_say_nothing_about_it():
     judged = [x for x in capacity_report.judge(of_one) if "(graded models)" in x.statement]
     assert {x.verdict for x in judged} == {"cannot tell"}
     labels = results(forms=("associations:l2",), draws=1)
-    share = capacity_report._share_of_change(
+    shares = capacity_report._shares_of_change(
         capacity.needs(pd.concat([results(draws=5), labels])), "bits", 0.95
     )
-    assert math.isnan(share[1])
+    assert math.isnan(shares["all pairs"][1])
+
+
+def test_items_or_bits_that_depend_on_the_cells_cannot_be_told():
+    """Needs that follow the items on all models but the narrowest, where they follow the bits."""
+    few = results(forms=("associations:l2",), noise=0.01)
+    narrow = few["model"] == min(WIDTHS, key=WIDTHS.get)
+    scale = np.where(narrow, np.log2(few["task"].str.extract(r":k(\d+)")[0].astype(float)) ** -2, 1)
+    for column in ("trainable_parameters", "stored_parameters"):
+        few[column] = few[column] * scale
+    joined = pd.concat([results(noise=0.01), few], ignore_index=True)
+    by_bits = capacity_report.judge(capacity.needs(joined))[3]
+    assert by_bits.verdict == "cannot tell"
+    assert "with all models but the narrowest" in by_bits.reason
+
+
+def test_laws_need_two_widths_and_two_k_to_be_fitted_to():
+    two = results()
+    two = two[two["model"].isin(sorted(WIDTHS, key=WIDTHS.get)[:2])]
+    assert capacity_laws.fits(capacity.needs(two)) == []
+
+
+def test_rate_whose_need_is_not_measured_beats_none():
+    few = results()[lambda x: (x["model"] == "pocket_200k") & x["task"].str.contains("k16")]
+    lacking = few[~(few["task"].str.endswith("draw0") & (few["prompt_length"] > 3))]
+    text = capacity_report.markdown(
+        pd.concat([few, lacking.assign(learning_rate=0.3), few.assign(method="lora")])
+    )
+    (line,) = [x for x in text.splitlines() if "| 16 | prompt_tuning |" in x]
+    assert "not measured" not in line and line.endswith("| 0.1 | 2 |")
 
 
 def test_least_amounts_that_are_enough_do_not_hide_a_smaller_need():
@@ -211,7 +240,8 @@ def test_items_or_bits_are_compared_at_one_rate():
     alone = pd.concat([results(), few], ignore_index=True)
     joined = pd.concat([results(), few, other], ignore_index=True)
     shares = [
-        capacity_report._share_of_change(capacity.needs(x), "bits", 0.95) for x in (alone, joined)
+        capacity_report._shares_of_change(capacity.needs(x), "bits", 0.95)["all pairs"]
+        for x in (alone, joined)
     ]
     assert shares[0] == pytest.approx(shares[1])
 
@@ -231,7 +261,7 @@ def test_intervals_that_end_at_the_lengths_tried_are_told():
     few = everything[everything["prompt_length"].between(3, 12)]
     (narrow,) = capacity_laws.fits(capacity.needs(few))
     assert wide.clipped == 0 < narrow.clipped
-    assert "reach beyond the lengths" in capacity_report.markdown(few)
+    assert "leave the lengths" in capacity_report.markdown(few)
 
 
 def test_error_of_prediction_beside_what_the_draws_make_of_it():

@@ -182,6 +182,8 @@ def streamed(path: str, split: str, most: int) -> Any:
             )
         if any((Path(base) / name).is_file() for name in (_SAVED_ONE, _SAVED_SEVERAL)):
             saved = library.load_from_disk(base)
+            if isinstance(saved, library.Dataset) and split != "train":
+                raise ValueError("the folder holds one dataset, whose split is 'train'.")
             rows = saved if isinstance(saved, library.Dataset) else saved[split]
             return rows.to_iterable_dataset(num_shards=max(min(most, len(rows)), 1))
         return library.load_dataset(base, split=split, streaming=True)

@@ -209,7 +209,7 @@ def summary(plans: Sequence[KindPlan], topology: Topology) -> str:
     compiled = {plan.shown.compiled for plan in plans if plan.shown is not None}
     memory = "compiled" if compiled == {True} else "modeled"
     if len(compiled) > 1:
-        memory = "compiled, or modeled where that was hopeless"
+        memory = "compiled, or modeled where it was not"
     lacking = f", without the {left_out} lines that do not fit" if left_out else ""
     return (
         f"{_range(least, most, ' device-hours')} on {topology.name}{lacking}; about "
