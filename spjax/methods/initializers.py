@@ -117,6 +117,10 @@ class ClassLabels:
         """Checks the words and the number."""
         validation.texts(self)
         validation.whole("ClassLabels.population", self.population)
+        if not all(self.tokens):
+            raise ValueError(
+                f"ClassLabels.tokens is {self.tokens!r}; leave it out, since it is filled in."
+            )
 
     def resolve(self, labels: Sequence[str], encode: Encode) -> ClassLabels:
         """Encodes the labels.
@@ -146,6 +150,7 @@ class ClassLabels:
                 raise ValueError(
                     f"the label words {other!r} and {word!r} are the same tokens; choose others."
                 )
+        _check_derived("ClassLabels", self.tokens, tokens)
         return dataclasses.replace(self, tokens=tokens)
 
     def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
@@ -189,6 +194,7 @@ class Text:
         if not tokens:
             raise ValueError(f"the initial text {self.text!r} has no tokens; give some words.")
         _check_known(f"the initial text {self.text!r}", tokens)
+        _check_derived("Text", self.tokens, tokens)
         return dataclasses.replace(self, tokens=tokens)
 
     def __call__(self, rng: Array, length: int, embedding_VD: Array) -> jax.Array:
@@ -253,6 +259,19 @@ def check(name: str, value: Any) -> None:
     if not (callable(value) and hasattr(value, "resolve")) or isinstance(value, type):
         listed = ", ".join(f"@{kind.__name__}()" for kind in known)
         raise ValueError(f"{name} is {value!r:.60}; bind an initializer: one of {listed}.")
+
+
+def _check_derived(name: str, given: Sequence[Any], tokens: Sequence[Any]) -> None:
+    """Refuses tokens that were given and are not those of the words."""
+    if given and _as_lists(given) != _as_lists(tokens):
+        raise ValueError(
+            f"{name}.tokens is {given!r}, and the words are {tuple(tokens)!r} in this vocabulary; "
+            "leave it out, since it is filled in."
+        )
+
+
+def _as_lists(values: Any) -> Any:
+    return [*map(_as_lists, values)] if isinstance(values, (list, tuple)) else values
 
 
 def _check_known(what: str, ids: Sequence[int]) -> None:

@@ -48,7 +48,7 @@ BUILT = {
     "FileTask.target = '{target}'",
 }
 # Target is computed; the last three are executors.
-NOT_OF_A_RUN = ("Arm", "Study", "Pretrain", "Target", "Local", "Ray", "Slurm")
+NOT_OF_A_RUN = ("Arm", "Study", "Search", "Pretrain", "Target", "Local", "Ray", "Slurm")
 ZERO = {
     "patience",
     "checkpoint_period",

@@ -198,14 +198,17 @@ class Planned:
     def report(self, outcome):
         return runner.report(outcome, self.plan, self.folder)
 
+    def following(self, outcome):
+        return None
+
 
 def test_the_exit_status_of_a_command_that_does_not_wait(cluster, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("spjax.api.studies.finish_study", lambda *args: "the table")
     planned = Planned(tmp_path, specs(2, fail={0: "raise"}))
-    assert command._train(planned, None) == 0
+    assert command._train(planned, None)[0] == 0
     assert "(2 PENDING)" in capsys.readouterr().out
     cluster.run()
-    assert command._train(planned, None) == 1
+    assert command._train(planned, None)[0] == 1
     assert f"FAILED {planned.plan[0].key}" in capsys.readouterr().out
 
 

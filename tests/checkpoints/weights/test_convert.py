@@ -13,6 +13,7 @@ from spjax.checkpoints.weights import convert, weights
 from spjax.cli import main
 from spjax.models import T5Config, quantization
 from spjax.models.t5 import weight_shapes
+from spjax.vocabularies.vocabulary import load_vocabulary
 
 V11 = T5Config(40, 8, 2, 3, 12, 2, 3)
 V10 = T5Config(40, 8, 2, 4, 12, 2, 2, mlp_activations=("relu",), logits_via_embedding=True)
@@ -91,7 +92,7 @@ def test_mistakes(capsys, tmp_path):
 
 def test_the_vocabulary_goes_along(tmp_path):
     source = stored(tmp_path, V11)
-    (tmp_path / "spiece.model").write_bytes(b"pieces")
+    (tmp_path / "spiece.model").write_bytes(load_vocabulary("pocket").path.read_bytes())
     assert weights.vocabulary_of(source) == str(tmp_path / "spiece.model")
     folder = convert.convert(source, tmp_path / "hf", "huggingface")
     assert weights.vocabulary_of(str(folder)) == str(folder / "spiece.model")
