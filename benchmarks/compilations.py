@@ -46,10 +46,10 @@ def compilations(changes: Mapping[str, Any], folder: Path, cache: Path) -> dict[
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     ).stderr
     seconds: dict[str, float] = collections.defaultdict(float)
-    found = _COMPILED.findall(log)
-    for name, took in found:
+    programs = _COMPILED.findall(log)
+    for name, took in programs:
         seconds[name] += float(took)
-    return {"seconds": seconds, "programs": len(found), "cached": len(_HIT.findall(log))}
+    return {"seconds": seconds, "programs": len(programs), "cached": len(_HIT.findall(log))}
 
 
 def table(results: Mapping[str, dict[str, Any]]) -> str:

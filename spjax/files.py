@@ -342,9 +342,8 @@ def check_sum(path: Path, name: str) -> None:
       DamagedFile: it has another digest.
     """
     before = None
-    while (sums := _read_sums(path)) not in (None, before):
-        expected = next((line[:64] for line in sums if line[64:] == f"  {name}"), "")
-        if file_digest(path.with_name(name)) == expected:
+    while (sums := read_sums(path)) is not None and sums != before:
+        if file_digest(path.with_name(name)) == sums.get(name, ""):
             return
         before = sums  # or both are being written anew
     if sums is not None:
@@ -354,8 +353,14 @@ def check_sum(path: Path, name: str) -> None:
         )
 
 
-def _read_sums(path: Path) -> list[str] | None:
+def read_sums(path: Path) -> dict[str, str] | None:
+    """Returns the digest of each file by its name, as `write_sums` has recorded them.
+
+    Returns:
+      None where nothing is recorded.
+    """
     try:
-        return read_bytes(path, JSON_BYTES).decode(errors="replace").splitlines()
+        lines = read_bytes(path, JSON_BYTES).decode(errors="replace").splitlines()
     except FileNotFoundError:
         return None
+    return {line[66:]: line[:64] for line in lines if line[64:66] == "  "}

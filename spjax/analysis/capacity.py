@@ -169,9 +169,9 @@ def _cell(
     amounts = known.index.to_numpy(float)
     need = crossing(amounts, known.mean(axis=1), threshold)
     without = np.full(len(units), math.nan)
-    own = [units.index(value) for value in known.columns if value in units]
+    places = [units.index(value) for value in known.columns if value in units]
     if len(known.columns) > 1:
-        for place, value in zip(own, known.columns):
+        for place, value in zip(places, known.columns):
             mean = known.drop(columns=value).mean(axis=1)
             without[place] = crossing(amounts, mean, threshold)
     bracket = _bracket(amounts, need)
@@ -180,7 +180,7 @@ def _cell(
     row: dict[str, Any] = {name: first[name] for name in names}
     row |= {"draws": len(known.columns), "least": amounts[0], "most": amounts[-1]}
     row |= {"dropped": len(dropped)}
-    low, high = _interval(need, without[own], bracket, amounts)
+    low, high = _interval(need, without[places], bracket, amounts)
     if np.any((bracket[0] < dropped) & (dropped < bracket[1])):
         need = low = high = math.nan
     return row | {"numbers": need, "low": low, "high": high}, without.clip(amounts[0], amounts[-1])

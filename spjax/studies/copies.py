@@ -14,14 +14,20 @@ from typing import Any
 from spjax import hub, locks
 from spjax.checkpoints import remote
 from spjax.checkpoints.prompts import run_prompts
-from spjax.files import DamagedFile, default_cache_dir, file_digest, read_json, write_json
+from spjax.files import (
+    DamagedFile,
+    default_cache_dir,
+    file_digest,
+    read_json,
+    read_sums,
+    write_json,
+)
 from spjax.studies import results
 from spjax.studies.lease import FOLDER as LEASE_FOLDER
 from spjax.studies.mirror import CHECKPOINTS, Archive, unpack
 from spjax.studies.store import TRANSFER, Store, StoreError
 
 _ATTEMPTS, _WAIT_SECONDS = 3, 1.0
-_TRANSFER = ".transfer."
 _INDEX = ".copy.json"  # what each file was at the URL when it was copied
 # What tells one version of a file from the next, in the words of S3, GCS, and other file systems.
 _VERSION = ("ETag", "etag", "generation", "md5Hash", "mtime", "created", "LastModified")
@@ -79,11 +85,8 @@ def _folder(url: str) -> Path:
 
 def _is_whole(folder: Path) -> bool:
     """Returns whether the tables of a study have their digests; true of other folders."""
-    sums = folder / results.SUMS
-    if not sums.is_file():
-        return True
-    lines = sums.read_text(encoding="utf-8").splitlines()
-    tables = {folder / line[66:]: line[:64] for line in lines}
+    sums = read_sums(folder / results.SUMS) or {}
+    tables = {folder / name: digest for name, digest in sums.items()}
     return all(path.is_file() and file_digest(path) == tables[path] for path in tables)
 
 
@@ -122,9 +125,9 @@ def _update(store: Store, folder: Path, files: dict[str, list[str]], is_part: bo
         or not Archive.newest([name])
         and not (folder / name).is_file()
     ]
-    for left in folder.glob(f"{_TRANSFER}*"):  # by a process that was killed
+    for left in folder.glob(f"{TRANSFER}.*"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_TRANSFER, dir=folder) as temporary:
+    with tempfile.TemporaryDirectory(prefix=f"{TRANSFER}.", dir=folder) as temporary:
         store.download(changed, Path(temporary))
         gone = [] if is_part else [name for name in before if name not in files]
         kept = {name: x for name, x in before.items() if name not in (*gone, *changed)}

@@ -44,14 +44,17 @@ class _Entry:
 
     @property
     def is_free(self) -> bool:
+        """Returns whether nobody has the lease."""
         return not self.number or bool(self.content.get("released"))
 
     @property
     def seconds(self) -> float:
+        """Returns how long the lease lasts."""
         value = self.content.get("seconds", SECONDS)
         return float(value) if isinstance(value, (int, float)) else SECONDS
 
     def describe(self) -> str:
+        """Returns who has the lease, for messages."""
         known = {"owner": "?", "host": "?", "pid": "?", "renewed": "?", **self.content}
         return "{owner}@{host} (process {pid}), who renewed it at {renewed}".format(**known)
 

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from spjax.files import default_cache_dir, file_digest, read_bytes, write_text
+from spjax.files import default_cache_dir, file_digest, read_sums, write_text
 from spjax.studies import results, run_folder
 from spjax.studies.lease import Lease
 from spjax.studies.plan import RunSpec
@@ -39,7 +39,6 @@ RESULT, CHECKPOINTS = "result.json", "checkpoints"
 # Of a run, beside its checkpoints: what its next steps are appended to or found by.
 _LOGS = ("config.gin", "*.jsonl", "events.*", "trackers.json")
 _LOCAL = (RUNS, "jobs", "logs")  # of a study's folder: not uploaded as they are
-_TRANSFER = ".transfer."
 _LOOK_SECONDS = 2.0
 _CHECKPOINT_SECONDS = 60.0  # between two archives of a run
 _TABLE_SECONDS = 60.0
@@ -94,7 +93,7 @@ class Mirror:
         # Versions of results here, and whether they count, by key.
         self._finished: dict[str, tuple[tuple[int, ...], bool]] = {}
         self._times: dict[str, float] = {}  # of archives by key, and of the table
-        self._sums: list[str] = []  # of the table at the URL
+        self._sums: dict[str, str] = {}  # of the table at the URL
         self._archiving = {spec.key: threading.Lock() for spec in specs}
         self._ended = threading.Event()
 
@@ -242,14 +241,13 @@ class Mirror:
         """Uploads the results table, if it is new and its parts belong together at the moment."""
         with self._temporary() as temporary:
             try:
-                sums = read_bytes(self.folder / results.SUMS).decode().splitlines()
-                if sums == self._sums:
+                sums = read_sums(self.folder / results.SUMS)
+                if sums is None or sums == self._sums:
                     return
                 version = [VERSION_FILE] if (self.folder / VERSION_FILE).exists() else []
-                tables = [line[66:] for line in sums]
-                for name in (results.STUDY_FILE, results.SUMS, *tables, *version):
+                for name in (results.STUDY_FILE, results.SUMS, *sums, *version):
                     shutil.copyfile(self.folder / name, temporary / name)
-                if all(file_digest(temporary / line[66:]) == line[:64] for line in sums):
+                if all(file_digest(temporary / name) == sums[name] for name in sums):
                     self._upload_study(temporary)
                     self._sums = sums
             except FileNotFoundError:
@@ -327,7 +325,7 @@ class Mirror:
 
     def _download(self) -> None:
         """Downloads finished runs, and the checkpoints of others that are ahead of those here."""
-        for left in self.folder.glob(f"{_TRANSFER}*"):  # by a process that was killed
+        for left in self.folder.glob(f"{TRANSFER}.*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
         for name in self.store.files(TRANSFER):
             self.store.remove(name)
@@ -403,7 +401,7 @@ class Mirror:
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix=_TRANSFER, dir=self.folder) as folder:
+        with tempfile.TemporaryDirectory(prefix=f"{TRANSFER}.", dir=self.folder) as folder:
             yield Path(folder)
 
 

@@ -280,8 +280,8 @@ class TokenizerVocabulary(Vocabulary):
         """Returns the ids of a text, or of each of several, without EOS."""
         if isinstance(text, str):
             return self._tokenizer.encode(text, add_special_tokens=False).ids
-        found = self._tokenizer.encode_batch(list(text), add_special_tokens=False)
-        return [one.ids for one in found]
+        encodings = self._tokenizer.encode_batch(list(text), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
 
     def _text(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=False)

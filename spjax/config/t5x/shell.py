@@ -38,7 +38,7 @@ class Token(NamedTuple):
 def tokens(text: str) -> list[Token]:
     """Splits a script as a shell does; what single quotes and backslashes keep is marked."""
     text = text.replace("\r\n", "\n")
-    found: list[Token] = []
+    parts: list[Token] = []
     bodies: list[str] = []  # what ends the here-documents that begin in this line
     word: str | None = None
     quote, braces, i = "", 0, 0
@@ -46,7 +46,7 @@ def tokens(text: str) -> list[Token]:
     def end_word() -> None:
         nonlocal word
         if word is not None:
-            found.append(Token(word))
+            parts.append(Token(word))
         word = None
 
     while i < len(text):
@@ -77,8 +77,8 @@ def tokens(text: str) -> list[Token]:
         elif char.isspace():
             end_word()
             if char == "\n":
-                found.append(Token(char, True))
-                i += _add_bodies(text[i + 1 :], bodies, found)
+                parts.append(Token(char, True))
+                i += _add_bodies(text[i + 1 :], bodies, parts)
         elif match := _HEREDOC.match(text, i):
             end_word()
             bodies.append(match[2])
@@ -90,13 +90,13 @@ def tokens(text: str) -> list[Token]:
         elif char in ";&|()":
             end_word()
             double = rest in (";;", "&&", "||", ";&")
-            found.append(Token(rest if double else char, True))
+            parts.append(Token(rest if double else char, True))
             i += double
         else:
             word = (word or "") + char
         i += 1
     end_word()
-    return found
+    return parts
 
 
 def _end_of_command(text: str, start: int) -> int:
@@ -112,13 +112,13 @@ def _end_of_command(text: str, start: int) -> int:
     return len(text)
 
 
-def _add_bodies(text: str, ends: list[str], found: list[Token]) -> int:
+def _add_bodies(text: str, ends: list[str], parts: list[Token]) -> int:
     """Adds here-documents that begin here as blocks; returns the number of their characters."""
     size = 0
     while ends:
         end = re.search(rf"^\t*{re.escape(ends.pop(0))}[ \t]*$", text[size:], re.MULTILINE)
         body = text[size : size + end.start()] if end else text[size:]
-        found += [Token("<<", True), *tokens(body), Token("\n", True), Token(">>", True)]
+        parts += [Token("<<", True), *tokens(body), Token("\n", True), Token(">>", True)]
         size = size + end.end() if end else len(text)
     return size
 
@@ -197,14 +197,14 @@ class Reader:
 
     def commands(self, script: str) -> Iterator[Command]:
         """Yields the commands that set no variables."""
-        found = [*tokens(script), Token("\n", True)]
+        parts = [*tokens(script), Token("\n", True)]
         words: list[str] = []
         before, function = "", False
-        for i, token in enumerate(found):
+        for i, token in enumerate(parts):
             if not token.operator:
                 words.append(token.text)
                 continue
-            if token.text == "(" and found[i + 1] == Token(")", True):
+            if token.text == "(" and parts[i + 1] == Token(")", True):
                 words, function = [], True  # `NAME()`
                 continue
             if token.text == ")" and words[:1] == ["case"]:

@@ -27,14 +27,17 @@ class _Wrapped(seqio.Vocabulary):  # type: ignore[misc, unused-ignore]  # has no
 
     @property
     def bos_id(self) -> None:
+        """Returns nothing: T5's texts have no beginning of their own."""
         return None
 
     @property
     def eos_id(self) -> int:
+        """Returns the id of the end of a text."""
         return self._vocabulary.eos_id
 
     @property
     def unk_id(self) -> int:
+        """Returns the id of a piece that is not known."""
         return self._vocabulary.unk_id
 
     @property
