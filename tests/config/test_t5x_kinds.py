@@ -3,20 +3,13 @@
 import pytest
 
 from spjax.config.t5x import translation
+from tests.config.t5x_flags import FLAGS
 
 PROMPTS = "prompt_tuning/configs"
 FILES = (
     f"{PROMPTS}/models/t5_1_1_base_prompt.gin",
     f"{PROMPTS}/prompts/from_class_labels.gin",
     f"{PROMPTS}/runs/prompt_finetune.gin",
-)
-FLAGS = (
-    "MODEL_DIR='/tmp/run'",
-    "MIXTURE_OR_TASK_NAME='taskless_glue_sst2_v200'",
-    "TASK_FEATURE_LENGTHS={'inputs': 512, 'targets': 8}",
-    "INITIAL_CHECKPOINT_PATH='gs://bucket/checkpoint_1100000'",
-    "TRAIN_STEPS=1_100_300",
-    "CLASS_LABELS=['yes', 'no']",
 )
 RATE = "utils.create_learning_rate_scheduler"
 WHOLE = ["abc", "'5'", "[1]", "1.5", "True", "-1"]

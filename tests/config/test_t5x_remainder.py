@@ -4,6 +4,7 @@ import pytest
 
 from spjax.config.t5x import translation
 from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED
+from tests.config import t5x_flags
 
 PROMPTS = "prompt_tuning/configs"
 MODEL = f"{PROMPTS}/models/t5_1_1_base_prompt.gin"
@@ -11,15 +12,7 @@ WAYWARD = f"{PROMPTS}/extended/models/wayward_t5_1_1_base_prompt.gin"
 LABELS = f"{PROMPTS}/prompts/from_class_labels.gin"
 RUN = f"{PROMPTS}/runs/prompt_finetune.gin"
 FULL = ("t5x/examples/t5/t5_1_1/base.gin", "t5x/configs/runs/finetune.gin")
-FLAGS = (
-    "MODEL_DIR='/tmp/run'",
-    "MIXTURE_OR_TASK_NAME='taskless_glue_sst2_v200'",
-    "TASK_FEATURE_LENGTHS={'inputs': 512, 'targets': 8}",
-    "INITIAL_CHECKPOINT_PATH='gs://bucket/checkpoint_1100000'",
-    "TRAIN_STEPS=1_100_300",
-    "CLASS_LABELS=['yes', 'no']",
-    "train/utils.DatasetConfig.pack=False",
-)
+FLAGS = (*t5x_flags.FLAGS, "train/utils.DatasetConfig.pack=False")
 LOADED = "prompt_init/prompts.t5x_load"
 
 
