@@ -1,4 +1,4 @@
-"""What the documentation site has beside docs/: README, reference pages, files that pages link to.
+"""Pages of the documentation site beside docs/: README, references, files that pages link to.
 
 A hook of MkDocs (`hooks` in mkdocs.yml). README becomes the first page. The reference of Python,
 the command line and gin is made from the code. A link to a file of the repository outside docs/
