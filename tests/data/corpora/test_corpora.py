@@ -444,8 +444,8 @@ def test_any_seqio_task_is_a_corpus(tmp_path, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # where a process would find the task
     flags = (f"--cache_dir={tmp_path / 'cache'}", "--num_workers=1")
-    (tmp_path / "own_tasks.py").write_text(SEQIO_TASK.replace("EXTRA", "100"))
-    assert command("--corpus=own=seqio:own_tasks:own_text", *flags) == 0, capsys.readouterr().err
+    (tmp_path / "text_tasks.py").write_text(SEQIO_TASK.replace("EXTRA", "100"))
+    assert command("--corpus=own=seqio:text_tasks:own_text", *flags) == 0, capsys.readouterr().err
     corpus = corpora.load("own", "pocket", cache_dir=tmp_path / "cache")
     found, words = (
         [corpus[n].tolist() for n in range(len(corpus))],
