@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import Any, TextIO
 
-from spjax.studies import cost
+from spjax.studies import cost, live_display
 from spjax.training.loop import Progress
 
 _LINES = 10  # for all steps, beside those of stages
@@ -29,6 +30,7 @@ class TrainDisplay:
         """
         self.out = sys.stdout if out is None else out
         self.live: Any = None
+        self._until_exit = contextlib.ExitStack()
         self._last: Progress | None = None
         self._since = self._seconds = 0.0
         self._first_step: int | None = None
@@ -36,15 +38,12 @@ class TrainDisplay:
 
     def __enter__(self) -> TrainDisplay:
         if self.out.isatty():
-            from rich.live import Live
-
-            self.live = Live(get_renderable=self._bar, refresh_per_second=4, transient=True)
-            self.live.start()
+            display = live_display.shown(get_renderable=self._bar, refresh_per_second=4)
+            self.live = self._until_exit.enter_context(display)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self.live is not None:
-            self.live.stop()
+        self._until_exit.close()
 
     def __call__(self, progress: Progress) -> None:
         """Takes note of a report, and writes a line if one is due."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from spjax.studies import cost
+from spjax.studies import cost, live_display
 from spjax.studies.plan import RunSpec, seconds
 
 _PLAIN_SECONDS = (10.0, 300.0)  # between two lines, the least and the most
@@ -33,18 +34,16 @@ class Progress:
         self.start = self.shown = time.monotonic()
         self.out: TextIO = sys.stdout
         self.live: Any = None
+        self._until_exit = contextlib.ExitStack()
 
     def __enter__(self) -> Progress:
         if self.out.isatty():
-            from rich.live import Live
-
-            self.live = Live(auto_refresh=False, transient=True)
-            self.live.start()
+            display = live_display.shown(auto_refresh=False)
+            self.live = self._until_exit.enter_context(display)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self.live is not None:
-            self.live.stop()
+        self._until_exit.close()
 
     def begin(self, worker: int, gang: list[RunSpec]) -> None:
         """Notes that a worker has been given a gang."""
