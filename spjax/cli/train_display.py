@@ -107,7 +107,7 @@ class TrainDisplay:
         from rich.table import Table
 
         progress = self._last or Progress(0, 0, "starting")
-        bar = ProgressBar(total=max(progress.steps, 1), completed=progress.step, width=30)
+        bar = ProgressBar(total=max(progress.steps, 1), completed=progress.step, width=20)
         row = Table.grid(padding=(0, 2))
         steps = f"{progress.step}/{progress.steps}" if progress.steps else ""
         self._spinner = getattr(self, "_spinner", None) or Spinner("dots")
