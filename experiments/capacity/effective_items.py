@@ -1,9 +1,10 @@
 """The number of associations that the prompts of other tasks would hold where gains level off.
 
-    python -m experiments.capacity.effective_items CAPACITY_STUDY STUDY [STUDY ...]
+    python -m experiments.capacity.effective_items STUDY [STUDY ...] --capacity STUDY [STUDY ...]
 
-Prints P* D / c for each task and model of the last folders, joined, with c of the first, and writes
-effective_items.md, .csv and a figure into a folder of their name in `results/` (`--output_dir`).
+Prints P* D / c for each task and model of the first folders, joined, with c of the others, joined,
+and writes effective_items.md, .csv and a figure into a folder of their name in `results/`
+(`--output_dir`).
 Where it is the same on every rung, what a task needs is room; where it falls with size, larger
 models know more of the task.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spjax.analysis import capacity, capacity_laws, joined, statistics
+from spjax.analysis import capacity, capacity_laws, joined
 from spjax.analysis.figures import _style
 from spjax.files import write_text
 
@@ -26,16 +27,17 @@ NAME = "effective_items"
 _BEYOND = 1.6  # length of an arrow, as a factor
 
 
-def constants_of(folder: Path) -> dict[str, float]:
+def constants_of(folders: Sequence[Path]) -> dict[str, float]:
     """Returns c by ladder, of the fit of associations with the most steps.
 
     Raises:
-      ValueError: the study has too few cells for one.
+      ValueError: the studies have too few cells for one.
     """
-    fitted = capacity_laws.fits(capacity.needs(statistics.load(folder)))
+    fitted = capacity_laws.fits(capacity.needs(joined.read(folders)))
     of_associations = [fit for fit in fitted if fit.form == "associations"]
     if not of_associations:
-        raise ValueError(f"{folder} has too few cells of associations to fit a law to.")
+        names = ", ".join(map(str, folders))
+        raise ValueError(f"{names}: too few cells of associations to fit a law to.")
     of_associations.sort(key=lambda fit: fit.steps)
     return {fit.ladder: fit.constant[0] for fit in of_associations}
 
@@ -125,12 +127,18 @@ def draw(table: pd.DataFrame, constants: Mapping[str, float], folder: Path) -> l
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table and writes the files."""
     parser = argparse.ArgumentParser(prog=f"python -m experiments.capacity.{NAME}")
-    parser.add_argument("capacity_study", type=Path, help="folder of a study of associations")
     parser.add_argument("studies", type=Path, nargs="+", help="folders of studies of other tasks")
+    parser.add_argument(
+        "--capacity",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="folders of studies of associations, which c is fitted to",
+    )
     parser.add_argument("--output_dir", type=Path, default=Path("results") / NAME)
     options = parser.parse_args(arguments)
     try:
-        constants = constants_of(options.capacity_study)
+        constants = constants_of(options.capacity)
         table = capacity.effective_items(joined.read(options.studies), constants)
         if table.empty:
             raise ValueError("the studies have no model with prompts of two lengths.")

@@ -14,7 +14,7 @@ SCALING = str(KEPT / "pocket" / "results" / "scaling")
 
 
 def test_table_and_figure_of_a_study(tmp_path, capsys):
-    effective_items.main([ASSOCIATIONS, SCALING, f"--output_dir={tmp_path}"])
+    effective_items.main([SCALING, "--capacity", ASSOCIATIONS, f"--output_dir={tmp_path}"])
     assert "| pocket_wsc |" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "effective_items.csv")
     assert set(table["model"]) == {"pocket_50k", "pocket_200k", "pocket_800k", "pocket_3m"}
@@ -33,5 +33,5 @@ def test_needs_of_two_models_that_differ_or_agree():
 
 def test_studies_that_do_not_fit_are_refused(capsys):
     with pytest.raises(SystemExit):
-        effective_items.main([SCALING, ASSOCIATIONS])
+        effective_items.main([ASSOCIATIONS, "--capacity", SCALING])
     assert "the results lack the columns" in capsys.readouterr().err

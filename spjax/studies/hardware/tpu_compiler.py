@@ -25,8 +25,9 @@ from spjax.studies.hardware.settings import Setting
 from spjax.studies.hardware.topologies import Topology
 from spjax.training import lowering
 
-# What libtpu would ask a cloud's metadata server for, and a folder of logs that it would make.
+# What libtpu would ask a cloud's metadata server for; its lock, and a folder of logs.
 VARIABLES = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # there is no TPU that two processes would share
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_LOG_DIR": "disabled",
