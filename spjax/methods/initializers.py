@@ -136,8 +136,10 @@ class ClassLabels:
         texts = tuple(self.labels) or tuple(labels)
         if not texts:
             raise ValueError(
-                "class-label initialization needs label words, and the task has none. Set "
-                "CLASS_LABELS to a list of words, or use another initializer."
+                "class-label initialization needs label words, and the task has none. Give a task "
+                "of files its labels (TASK_LABELS, or labels= in Python), set CLASS_LABELS to a "
+                "list of words, or start from words of the vocabulary (--gin_file="
+                "gin_configs/prompts/sampled_vocabulary.gin, or SampledVocabulary() in Python)."
             )
         tokens = tuple(tuple(encode(word)) for word in texts)
         if () in tokens:
