@@ -2,6 +2,7 @@
 
 import pytest
 
+import spjax
 from spjax.data.tasks import capacity_records, capacity_tasks, registry
 from spjax.pocket.graded import texts
 from spjax.vocabularies.vocabulary import load_vocabulary
@@ -29,6 +30,15 @@ def test_every_kind_suits_every_vocabulary(kind, vocabulary):
         for text, target in rows:
             assert len(loaded.encode(text)) < info.input_length
             assert len(loaded.encode(target)) < info.target_length
+
+
+@pytest.mark.parametrize("kind", capacity_tasks.KINDS)
+def test_every_kind_trains(kind, tmp_path):
+    method = spjax.PromptTuning(length=2)
+    run = spjax.train(
+        "pocket_50k", f"{kind}:k4", method, steps=1, batch_size=4, output_dir=tmp_path, trackers=[]
+    )
+    assert run.status == "finished" and run.validation["score"] >= 0
 
 
 @pytest.mark.parametrize("labels, expected", [("", 8), (":l2", 2)])
