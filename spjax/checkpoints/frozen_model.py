@@ -40,6 +40,7 @@ class FrozenModel:
         dtype: str = "float32",
         num_partitions: int = 1,
         logical_axis_rules: str | Sequence[Any] = "data_parallel",
+        unrolled: bool = False,
     ) -> None:
         self.name = name
         self.checkpoint = checkpoint
@@ -47,6 +48,9 @@ class FrozenModel:
         self.vocabulary = vocabulary
         self.dtype = dtype
         self._mesh = (num_partitions, logical_axis_rules)
+        self._stored_config = dataclasses.replace(
+            config, scan_layers=config.scan_layers and not unrolled
+        )
 
     @classmethod
     def open(
@@ -62,7 +66,8 @@ class FrozenModel:
     ) -> FrozenModel:
         """Opens a model; its weights are read later.
 
-        On accelerators the layers are a loop, and their weights stacked (`trees.stack_layers`).
+        On accelerators the layers are a loop, and their weights stacked (`trees.stack_layers`),
+        here or, if they are to be unrolled, by each program that runs through them.
 
         Args:
           model: name of a size, or "auto" for the shape that `checkpoint` holds.
@@ -79,8 +84,7 @@ class FrozenModel:
             not belong together.
         """
         config = weights.config_of(model, checkpoint)
-        scan = partitioning.scans_layers() and not unrolled
-        config = dataclasses.replace(config, scan_layers=scan)
+        config = dataclasses.replace(config, scan_layers=partitioning.scans_layers())
         return cls(
             model,
             checkpoint,
@@ -89,6 +93,7 @@ class FrozenModel:
             dtype=dtype,
             num_partitions=num_partitions,
             logical_axis_rules=logical_axis_rules,
+            unrolled=unrolled,
         )
 
     @functools.cached_property
@@ -107,9 +112,9 @@ class FrozenModel:
         Raises:
           ValueError: they cannot be read, or names or shapes do not fit the model.
         """
-        shardings = self.placement.weights(weight_shapes(self.config))
+        shardings = self.placement.weights(weight_shapes(self._stored_config))
         path = weights.find(self.name, self.checkpoint)
-        return weights.read(path, self.config, self.dtype, shardings)
+        return weights.read(path, self._stored_config, self.dtype, shardings)
 
     @functools.cached_property
     def digest(self) -> str:
@@ -137,8 +142,9 @@ def open_shared(
     the last two stay in memory. A checkpoint whose files have changed is opened again.
     """
     mesh = (num_partitions, partitioning.rules_of(logical_axis_rules))
-    scan = partitioning.scans_layers() and not unrolled
-    key = (weights.fingerprint(model, checkpoint), model, checkpoint, dtype, mesh, scan)
+    scans = partitioning.scans_layers()
+    layers = (scans, scans and unrolled)
+    key = (weights.fingerprint(model, checkpoint), model, checkpoint, dtype, mesh, layers)
     if (opened := _opened.get((*key, vocabulary))) is None:
         opened = FrozenModel.open(
             model,

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from spjax import trees
 from spjax.injection import Injection
 from spjax.models.t5 import T5
 from spjax.types import Batch, Tree
@@ -183,6 +184,11 @@ def sample(
     return _write(model, weights, batch, injection, max_length, choose)
 
 
+def _parameters(model: T5, weights: Tree) -> dict[str, Tree]:
+    """Returns the parameters of `T5.apply`, layers stacked once and not at each position."""
+    return {"params": trees.stack_layers(weights) if model.config.scan_layers else weights}
+
+
 def _write(
     model: T5,
     weights: Tree,
@@ -194,7 +200,7 @@ def _write(
 ) -> jax.Array:
     """Decodes ids_BM with the tokens that `choose` takes from logits_BV at each position."""
     most = max_length if limit is None else limit
-    params = {"params": weights}
+    params = _parameters(model, weights)
     encoded_BLD, valid_BL = model.apply(params, batch, injection, method=T5.encode)
     cross, cached = model.apply(params, encoded_BLD, max_length, method=T5.start_decoding)
     rows = encoded_BLD.shape[0]
@@ -306,7 +312,7 @@ def beam_search(
     """
     _check_beams(num_beams, length_penalty, rule)
     most = jnp.int32(max_length) if limit is None else limit
-    params = {"params": weights}
+    params = _parameters(model, weights)
     encoded_BLD, valid_BL = model.apply(params, batch, injection, method=T5.encode)
     states = model.apply(params, encoded_BLD, max_length, method=T5.start_decoding)
     axis = 1 if model.config.scan_layers else 0  # of the rows
@@ -435,7 +441,7 @@ def label_scores(
     Returns:
       scores `[B, C]`: sums over the tokens of a label.
     """
-    params = {"params": weights}
+    params = _parameters(model, weights)
     encoded_BLD, valid_BL = model.apply(params, batch, injection, method=T5.encode)
 
     def score(label_M: Array) -> jax.Array:

@@ -8,7 +8,7 @@ model holds no prompt parameters of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -31,6 +31,7 @@ from spjax.models.layers import (
     seen_by_slots,
 )
 from spjax.models.sizes import T5Config
+from spjax.trees import stack_layers
 from spjax.types import Batch, per_segment
 
 Constrain = Callable[..., jax.Array]
@@ -262,10 +263,12 @@ class T5(nn.Module):
     remat: bool = False
     constrain: Constrain | None = None
 
-    if TYPE_CHECKING:  # Flax leaves open what a method returns
-
-        def apply(self, *args: Any, **kwargs: Any) -> Any:
-            """Calls a method of the module with these parameters."""
+    @nn.nowrap
+    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
+        """Calls a method with these parameters; a loop over layers stacks those that are not."""
+        if self.config.scan_layers:
+            variables = {**variables, "params": stack_layers(variables["params"])}
+        return super().apply(variables, *args, **kwargs)
 
     def setup(self) -> None:
         """Creates the embedding and the two stacks."""

@@ -103,7 +103,9 @@ def _shapes(config: trainer.StepConfig, dtype: str, runs: int) -> tuple[Any, ...
     """Returns weights, states, key, inputs and sums of a step, without shardings."""
     assert config.optimizer is not None  # of `step_config`
     (method,), optimizer = config.methods, config.optimizer
-    base = base_shapes(config.model, dtype)
+    is_unrolled = config.changes_weights
+    stored = dataclasses.replace(config.model, scan_layers=False) if is_unrolled else config.model
+    base = base_shapes(stored, dtype)
     one = jax.eval_shape(lambda base: (trainer.init_state([method], [0], optimizer, base),), base)
     states = jax.tree.map(lambda x: jax.ShapeDtypeStruct((runs, *x.shape[1:]), x.dtype), one)
     key = jax.eval_shape(lambda: jax.random.key(0))

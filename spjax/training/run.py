@@ -299,7 +299,8 @@ class Run:
         """Opens the frozen model, which is kept in memory for the next runs.
 
         Methods that change weights have parameters, and statistics of the optimizer, for each layer
-        of its own, so that their numbers are the same on all devices.
+        of its own, so that their numbers are the same on all devices; programs that loop over the
+        layers stack them.
         """
         return frozen_model.open_shared(
             self.model,

@@ -8,6 +8,7 @@ import pytest
 import spjax
 from spjax import partitioning
 from spjax.checkpoints.frozen_model import FrozenModel
+from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.methods.initializers import Uniform
 from spjax.methods.input_bias import InputBias
 from spjax.methods.lora import LoRA
@@ -27,6 +28,7 @@ METHODS = {
     "input_bias": InputBias(),
     "multitask_prompt_tuning": MultitaskPromptTuning(length=3, initializer=Uniform()),
     "lora": LoRA(rank=2),
+    "full_fine_tuning": FullFineTuning(),
 }
 
 
@@ -42,7 +44,7 @@ def train(method, folder, **settings):
         task="pocket_copa",
         model="pocket_50k",
         method=method,
-        optimizer=Adafactor(0.3),
+        optimizer=Adafactor(0.001 if method.changes_weights else 0.3),
         steps=4,
         eval_period=2,
         checkpoint_period=1,
@@ -68,7 +70,7 @@ def test_training_has_the_same_losses_and_scores(name, scanned, tmp_path):
     assert again["test"] == pytest.approx(result["test"], abs=1.0)
 
 
-def test_layers_are_a_loop_unless_the_method_changes_them(scanned):
+def test_layers_are_a_loop_and_those_that_a_method_changes_are_stacked_for_it(scanned):
     scanned()
     plain, changed = (
         Run("pocket_copa", "pocket_50k", METHODS[name], Adafactor(0.3), steps=1)
@@ -76,7 +78,7 @@ def test_layers_are_a_loop_unless_the_method_changes_them(scanned):
     )
     assert plain.open_model().config.scan_layers
     assert "layers" in plain.open_model().weights["encoder"]
-    assert not changed.open_model().config.scan_layers
+    assert changed.open_model().config.scan_layers
     assert "layers_0" in changed.open_model().weights["encoder"]
     assert changed.open_model().digest == plain.open_model().digest
 
