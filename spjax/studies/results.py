@@ -106,6 +106,16 @@ def rows(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, A
     return table
 
 
+def others(specs: Sequence[RunSpec], folder: Path) -> set[str]:
+    """Returns the keys in the folder's `results.csv` that are of no run of the study."""
+    try:
+        with open(folder / RESULTS_FILE, newline="", encoding="utf-8") as file:
+            kept = {row.get("key") or "" for row in csv.DictReader(file)}
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return set()  # none, or one that is written anew
+    return kept - {spec.key for spec in specs} - {""}
+
+
 def write(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, Any]]:
     """Writes `results.csv`, `results.parquet` and their digests, and returns their rows.
 

@@ -93,6 +93,13 @@ def sweep(
     run_folder.probe(folder)
     with run_folder.lock(folder) as lock:
         done = finished_keys(specs, folder)
+        if dropped := results.others(specs, folder):
+            _log.warning(
+                "results.csv in %s has %d runs that this study has not. They stay in %s, but the "
+                "table, figures and claims will be without them; to keep both, give this study "
+                "another name (Study.name) or output_dir.",
+                *(folder, len(dropped), folder / "runs"),
+            )
         outcome = Outcome()
         try:
             outcome.reused = reuse.find(_unfinished(specs, done), reused)

@@ -62,9 +62,19 @@ def test_runs_everything_once_and_then_nothing(tmp_path):
     assert "Nothing to do: 5 runs finished" in runner.report(again, plan, tmp_path)
 
 
-def test_a_bigger_study_adds_only_the_new_runs(tmp_path):
+def test_a_bigger_study_adds_only_the_new_runs(tmp_path, caplog):
     sweep(tmp_path, specs(2))
     assert sweep(tmp_path, specs(3)).new == 1
+    assert not caplog.text
+
+
+def test_a_smaller_study_says_that_its_table_will_lack_runs(tmp_path, caplog):
+    plan = specs(5)
+    sweep(tmp_path, plan)
+    text = (tmp_path / "results.csv").read_text()
+    sweep(tmp_path, plan[:2])
+    assert "has 3 runs that this study has not. They stay in" in caplog.text
+    assert sweep(tmp_path, plan).new == 0 and (tmp_path / "results.csv").read_text() == text
 
 
 def test_a_damaged_or_foreign_result_is_not_a_result(tmp_path):
