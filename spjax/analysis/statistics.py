@@ -480,14 +480,24 @@ def _notes(runs: pd.DataFrame, cells: pd.DataFrame, tasks: tuple[str, ...]) -> l
         notes.append(f"Not averaged, since not measured everywhere: {', '.join(absent)}.")
     partial = cells[(cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])]
     if len(partial):
-        counted = ((_cell_name(row), row.seeds, row.expected) for row in partial.itertuples())
-        names = [f"{name} ({seeds} of {expected})" for name, seeds, expected in counted]
-        notes.append(f"* Fewer seeds than elsewhere: {_listed(names)}.")
+        notes.append(f"* Fewer runs than elsewhere: {_listed(_counted(partial, cells))}.")
     empty = cells[cells["seeds"] == 0]
     if len(empty):
         names = [_cell_name(row) for row in empty.itertuples()]
         notes.append(f"Incomplete, not shown (no seed has all tasks): {_listed(names)}.")
     return notes + diverged_notes(runs)
+
+
+def _counted(partial: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+    """Returns names of cells with their numbers of runs; a model whose cells are alike is one."""
+    names = []
+    for model, part in partial.groupby("model", sort=False):
+        counts = [f"({row.seeds} of {row.expected})" for row in part.itertuples()]
+        if len(part) == (cells["model"] == model).sum() and len(set(counts)) == 1 < len(part):
+            names.append(f"{model} {counts[0]}")
+        else:
+            names += [f"{_cell_name(row)} {x}" for row, x in zip(part.itertuples(), counts)]
+    return names
 
 
 def _cell_name(row) -> str:

@@ -163,7 +163,7 @@ def test_a_study_still_running_is_drawn(name, results, tmp_path, monkeypatch):
     monkeypatch.setattr(_style, "save", keep)
     figures.get(name)(results.iloc[: len(results) // 2 + 5], tmp_path)
     notes = drawn[0].texts[0].get_text().replace("\n", " ").replace("\u00a0", " ")
-    assert "Incomplete, not shown" in notes or "Fewer seeds" in notes
+    assert "Incomplete, not shown" in notes or "Fewer runs" in notes
 
 
 @pytest.mark.parametrize("name", figures.names())

@@ -38,8 +38,8 @@ def test_table_marks_what_is_incomplete(results):
     (row,) = [line for line in text.splitlines() if line.startswith("pocket_3m")]
     assert row.count("*") == 1
     assert " - " in row
-    assert "* Fewer seeds than elsewhere: pocket_3m P = 5 (2 of 3)." in text
-    assert "\\* Fewer seeds" in tables.markdown(results)
+    assert "* Fewer runs than elsewhere: pocket_3m P = 5 (2 of 3)." in text
+    assert "\\* Fewer runs" in tables.markdown(results)
 
 
 def test_markdown_table_is_rectangular(results):

@@ -136,7 +136,7 @@ def test_missing_seed_is_marked():
     other = [row(task, seed, score, prompt_length=50) for task, seed, score in HAND[:2]]
     found = suite(hand(*other))
     assert found.cells["seeds"].to_list() == [2, 1]
-    assert found.notes == ("* Fewer seeds than elsewhere: m P = 50 (1 of 2).",)
+    assert found.notes == ("* Fewer runs than elsewhere: m P = 50 (1 of 2).",)
 
 
 def test_diverged_runs_are_counted_and_said():

@@ -104,7 +104,7 @@ def looks_of(cells: pd.DataFrame, column: str) -> dict[str, Look]:
 def draw_line(
     axes: Axes, cells: pd.DataFrame, x: Iterable[float], look: Look, label: str, scale: float = 1
 ) -> None:
-    """Draws a line of means with their intervals; hollow markers where seeds are missing.
+    """Draws a line of means with their intervals; hollow markers where runs are missing.
 
     cells: rows of Suite.cells, one a point; x: their places; scale: of line and markers.
     """
@@ -221,7 +221,7 @@ def bars_note(cells: pd.DataFrame) -> str:
     over += " and test items" if cells["items"].max() > 1 else ""
     bars = f"Bars: 95 % interval of the mean for these tasks, over {over}."
     partial = (cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])
-    return bars + (" Hollow markers: seeds are missing (*)." if partial.any() else "")
+    return bars + (" Hollow markers: runs are missing (*)." if partial.any() else "")
 
 
 def add_notes(figure: Figure, notes: Sequence[str]) -> None:

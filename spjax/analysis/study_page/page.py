@@ -32,7 +32,7 @@ _POLICY = (
     "img-src data:"
 )
 _BARS = (
-    "Bars: 95 % intervals of the mean for these tasks. Hollow markers: seeds are missing. Point at "
+    "Bars: 95 % intervals of the mean for these tasks. Hollow markers: runs are missing. Point at "
     "a marker for its cell, interval and runs; click it for the table of its runs; click a name in "
     "the legend to bring its line out, and again to undo that. The tables below have the same "
     "numbers."
