@@ -152,8 +152,8 @@ def capacity_arms(
             "SEED": seeds,
             "PROMPT_LENGTH": lengths,
         }
-        budget = f" {updates} steps" if len(steps) > 1 else ""
-        arms.append(Arm(f"{size} {task} k{count}{budget}", gin_files, axes, values))
+        name = f"{size} {task} k{count} {updates} steps"
+        arms.append(Arm(name, gin_files, axes, values))
     return arms
 
 

@@ -295,10 +295,10 @@ def test_capacity_arms_space_lengths_by_width_and_share_gangs():
     arms = capacity_arms(draws=[0, 1], most_soft_tokens=100)
     lengths = {arm.name: list(arm.axes["PROMPT_LENGTH"]) for arm in arms}
     assert lengths == {
-        "pocket_50k associations k4": [2, 3, 12],
-        "pocket_50k associations k64": [24, 48],  # 192 are too many
-        "pocket_200k associations k4": [1, 4],  # a half is rounded up
-        "pocket_200k associations k64": [8, 16, 64],
+        "pocket_50k associations k4 1200 steps": [2, 3, 12],
+        "pocket_50k associations k64 1200 steps": [24, 48],  # 192 are too many
+        "pocket_200k associations k4 1200 steps": [1, 4],  # a half is rounded up
+        "pocket_200k associations k64 1200 steps": [8, 16, 64],
     }
     specs = plan.expand(Study("s", arms))
     assert len({spec.gang for spec in specs}) == 2  # one for each model

@@ -18,7 +18,7 @@ LAW = "c K"
 
 
 def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
-    """Draws the figure for the first form of task and the most steps; returns the files written.
+    """Draws the figure for the first form of task; returns the files written.
 
     results: the rows of results.csv. Raises NothingToDraw where no prompt is tuned on a task of
     `spjax.data.tasks.capacity_tasks`.
@@ -31,7 +31,8 @@ def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
     if table.empty:
         raise NothingToDraw("no prompt is tuned, which soft_tokens_over_items is about.")
     form = sorted(table["form"], key=len)[0]
-    steps = table.loc[table["form"] == form, "steps"].max()
+    counts = table.loc[table["form"] == form, "steps"].value_counts()
+    steps = counts.index[counts == counts.max()].max()  # those of most cells, else the most
     cells = table[(table["form"] == form) & (table["steps"] == steps)].sort_values(
         ["width", "items"]
     )
