@@ -42,7 +42,8 @@ def task(path: str, trained: TaskInfo | None = None, labels: Sequence[str] = ())
     try:
         return registry.get(FileTask(test=file + marked, **settings))
     except ValueError as error:
-        raise ValueError(f"{error}\nThe file is read with {_described(settings)}.") from error
+        text = str(error).replace(f" {file_task.NAME_COLUMNS}", "")  # the prompt's task names them
+        raise ValueError(f"{text}\nThe file is read with {_described(settings)}.") from error
 
 
 def note(path: str, info: TaskInfo, trained: TaskInfo | None) -> str:

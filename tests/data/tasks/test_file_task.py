@@ -10,9 +10,10 @@ import pandas
 import pytest
 
 from spjax import config
+from spjax.api.tasks import load_task
 from spjax.checkpoints.prompts import prompt_files
 from spjax.cli import main
-from spjax.data.tasks import file_rows, file_task, registry
+from spjax.data.tasks import file_rows, file_task, registry, scored_files
 from spjax.data.tasks.file_task import FileTask
 from spjax.data.token_cache import cache
 from spjax.inference import prediction
@@ -200,7 +201,7 @@ GOOD = b'{"input": "a", "target": "yes"}\n'
         ("d.csv", b'input,target\n"a\nb",c\n\na,b,c\n', "d.csv:5: 3 cells"),
         ("d.csv", b'input,target\na,b\n"a,b\nc,d\n', "d.csv:3: not CSV .unexpected end of data"),
         ("d.csv", b"input,target\n\xe9,b\n", "d.csv:2: not UTF-8 text"),
-        ("d.csv", b"input,targe\na,b\n", "d.csv:1: no field 'target'.*did you mean 'targe'"),
+        ("d.csv", b"input,targe\na,b\n", "d.csv has no field 'target'.*did you mean 'targe'"),
         ("d.csv", b"input,target,input\na,b,c\n", "d.csv:1: the column 'input' occurs 2 times"),
         ("d.csv", b"input,target\na,\n", "d.csv:2: the field 'target' is empty"),
         ("d.csv", b"input,target\n", "d.csv has no rows"),
@@ -213,6 +214,31 @@ def test_a_bad_row_is_named(name: str, content: bytes, message: str, tmp_path: P
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         FileTask(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet"])
+def test_a_column_that_no_row_has_is_one_sentence(ending: str, tmp_path: Path) -> None:
+    path = write(
+        tmp_path / f"films{ending}", [{"title": f"film {i}", "kind": "a"} for i in range(30)]
+    )
+    with pytest.raises(ValueError) as raised:
+        FileTask(path)
+    message = f"{path} has no field 'input', only 'title', 'kind'. {file_task.NAME_COLUMNS}"
+    assert str(raised.value) == message
+    with pytest.raises(
+        ValueError, match='target\'. Name .* template="{COLUMN}" and target="{'
+    ) as of:
+        load_task(write(tmp_path / f"m{ending}", [{"text": "a", "target": "b"}] * 3))
+    assert "gin" not in str(of.value)
+    with pytest.raises(ValueError) as scored:
+        scored_files.task(path)
+    assert "no field 'input'" in str(scored.value) and "gin" not in str(scored.value)
+
+
+def test_rows_that_were_not_read_are_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("input,target,input\na,b,c\nd,e,f\n")
+    with pytest.raises(ValueError, match="d.csv cannot be read to the end; .*\n- .*d.csv:1: the c"):
+        FileTask(str(tmp_path / "d.csv"))
 
 
 def test_a_tsv_file_without_quoting_keeps_its_rows(tmp_path: Path) -> None:
@@ -257,7 +283,7 @@ def test_a_bad_row_of_parquet_is_named(tmp_path: Path) -> None:
     rows = [*ROWS[:3], {"input": "a", "target": None}]
     with pytest.raises(ValueError, match="d.parquet, row 4: the field 'target' is None"):
         FileTask(write(tmp_path / "d.parquet", rows))
-    with pytest.raises(ValueError, match=r"d.parquet: no field 'x', only 'input', 'target'"):
+    with pytest.raises(ValueError, match=r"d.parquet has no field 'x', only 'input', 'target'"):
         FileTask(str(tmp_path / "d.parquet"), template="{x}")
 
 
