@@ -11,6 +11,7 @@ import jax
 import pytest
 
 from spjax import config, files
+from spjax.api import studies
 from spjax.checkpoints.weights import weights
 from spjax.models.flops import forward_flops
 from spjax.models.sizes import SIZES, get_size
@@ -84,6 +85,13 @@ def test_an_override_reaches_every_arm_that_uses_it():
     assert lengths == {0, 2, 3}
     assert {spec.labels["model"] for spec in expand("MODEL_SIZE = pocket_50k")} == {"pocket_50k"}
     assert load_study([STUDY], ["Study.name = other"])[0].name == "other"
+
+
+def test_the_macros_of_the_study_come_before_those_of_its_runs():
+    with pytest.raises(ValueError, match="did you mean 'SEEDS'. In use are: SEEDS, .* in the st"):
+        studies.plan_study([STUDY], ["SEEDZ = [0]"], [], "results")
+    with pytest.raises(ValueError, match="did you mean 'TRAIN_STEPS'"):
+        studies.plan_study([STUDY], ["TRIAN_STEPS = 1"], [], "results")
 
 
 @pytest.mark.parametrize(
