@@ -17,10 +17,31 @@ T = TypeVar("T")
 
 _GIN_ERRORS = (ValueError, TypeError, RuntimeError, SyntaxError, OSError, tokenize.TokenError)
 _T5X = ("t5x", "prompt_tuning", "flaxformer", "seqio", "t5", "__gin__")
+_PRESET = "--gin_file=gin_configs/runs/pocket.gin"
+_STUDY = "the gin file of a study, such as --gin_file=experiments/pocket/quickstart.gin"
+_BINDERS = {  # what binds a parameter, as a rule
+    "Run": {
+        "task": (_PRESET, "--gin.MIXTURE_OR_TASK_NAME=pocket_sentiment"),
+        "model": ("--gin_file=gin_configs/models/pocket.gin",),
+        "method": ("--gin_file=gin_configs/methods/prompt_tuning.gin",),
+        "optimizer": (_PRESET,),
+    },
+    "Study": {"name": (_STUDY,), "arms": (_STUDY,)},
+}
 _TABLE = (
     "Gin files of T5X and google-research/prompt-tuning bind the functions of those programs; "
     "`spjax translate` makes one for spjax of them (docs/t5x.md)."
 )
+
+
+def _binders(owner: str, missing: str) -> str:
+    """Returns the flags that bind the missing parameters of a configurable."""
+    flags = _BINDERS.get(owner, {})
+    names = re.findall(r"'(\w+)'", missing)
+    if not names or not {*names} <= flags.keys():
+        return f"bind {owner}.<name> in a gin file"
+    wanted = dict.fromkeys(flag for name in names for flag in flags[name])
+    return f"give {', '.join(wanted)}, or the like (`spjax configs` lists the gin files)"
 
 
 def guess(name: str, known: Iterable[str]) -> str:
@@ -110,7 +131,7 @@ def explanation(text: str, given: Iterable[str] = ()) -> str:
     if first.startswith("malformed node"):  # followed by the address of an object
         return f"a value is no Python literal or gin reference; put quotes around a text.{where}"
     if match := re.search(r"(\w+)(?:\.__init__)?\(\) missing .* arguments?: (.*)", first):
-        return f"{match[1]} needs a value for {match[2]}; bind {match[1]}.<name> in a gin file."
+        return f"{match[1]} needs a value for {match[2]}; {_binders(match[1], match[2])}."
     match = re.match(r"unknown [\w ]+ '([^']*)'(.*)", first)
     if match and "Did you mean" not in first:
         meant = guesses.did_you_mean(match[1], re.findall(r"[\w.]+", match[2]))

@@ -47,6 +47,22 @@ def test_at_most_a_dozen_lines(clock):
     assert lines[3] == "training 40/200, 9.8 steps/s, 16 s left, validation score 50.2"
 
 
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_an_interrupted_run_says_where_it_goes_on(clock, stream):
+    out = stream()
+    with TrainDisplay(out) as display:
+        display(Progress(0, 100, "loading"))
+        display(Progress(50, 100, "compiling"))
+        display(Progress(60, 100, "compiling"))
+        display(Progress(60, 100, "training"))
+    assert out.getvalue().count("resuming from step 50") == 1
+    assert "resuming from step 60" not in out.getvalue()
+    out = stream()
+    with TrainDisplay(out) as display:
+        reports(clock, display, 20, 1.0)
+    assert "resuming" not in out.getvalue()
+
+
 def test_a_slow_run_has_a_line_every_five_minutes(clock):
     out = io.StringIO()
     with TrainDisplay(out) as display:
