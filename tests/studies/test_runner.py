@@ -1,5 +1,6 @@
 """The runner's promises, with a stand-in for training."""
 
+import dataclasses
 import errno
 import json
 import os
