@@ -116,6 +116,7 @@ def test_mistakes(capsys, tmp_path, prompt):
     weights = f"--checkpoint={path}"
     for args, message in [
         (("inspect", "absent"), "cannot read absent"),
+        (("inspect", f"{prompt}z"), f"Check the path. Did you mean '{prompt}'?"),
         (("inspect", prompt, prompt, "--discretise=x"), "--discretise takes one prompt and --fig"),
         (("inspect", prompt, "--figure=x.png"), "--figure several; 1 are given"),
         (("inspect", prompt, "--discretise=x"), "give the model with --model=SIZE"),
