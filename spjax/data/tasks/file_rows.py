@@ -17,6 +17,10 @@ ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet")
 _SHOWN = 60  # characters of a value in a message
 _UNREAD = "what follows was not read"
 _QUOTED = re.compile(r'"([^"]|"")*""([^"]|"")*"')
+NAME_COLUMNS = (
+    'Name your columns with --gin.TASK_TEMPLATE="{COLUMN}" and --gin.TASK_TARGET="{COLUMN}" '
+    "(of gin_configs/tasks/file.gin)."
+)
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}
 # In TSV too, as spreadsheets and Pandas write it; read as they stand, their marks would be text.
@@ -103,6 +107,19 @@ def missing(column: str, columns: Sequence[str]) -> str:
     close = guesses.closest(column, columns)
     guess = f"; did you mean {close!r}?" if close else ""
     return f"no field {column!r}, only {', '.join(map(repr, columns)) or 'none'}{guess}"
+
+
+def check_columns(name: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Refuses a file in which every row lacks the same column."""
+    absent = {
+        row.lacks or next((x for x in columns if not row.problem and x not in row.fields), "")
+        for row in rows
+    }
+    if len(absent) != 1 or not (column := absent.pop()):
+        return
+    present = dict.fromkeys(field for row in rows for field in row.fields)
+    problem = rows[0].problem or missing(column, tuple(present))
+    raise ValueError(f"{name} has {problem}{'' if problem[-1] == '?' else '.'} {NAME_COLUMNS}")
 
 
 def shown(value: Any) -> str:

@@ -41,10 +41,6 @@ _CORRELATIONS = ("pearson_corrcoef", "spearman_corrcoef")  # their targets are n
 _METRIC_PACKAGES = {"rouge": "rouge_score", "bleu": "sacrebleu"}  # of the extra "tfds"
 _CLASSES = {"f1_with_invalid": 2, "mean_3class_f1": 3}  # labels that a metric is for
 _REPORTED = 10  # bad rows that are named
-NAME_COLUMNS = (
-    'Name your columns with --gin.TASK_TEMPLATE="{COLUMN}" and --gin.TASK_TARGET="{COLUMN}" '
-    "(of gin_configs/tasks/file.gin)."
-)
 _PATH = re.compile(rf"(?i:(.+(?:{'|'.join(map(re.escape, file_rows.ENDINGS))})))((?::\w+)*)")
 
 
@@ -388,7 +384,7 @@ def _read(
     for split, name, path in files:
         records[split] = []
         rows = list(file_rows.read(Path(path), tuple(columns)))
-        _check_columns(name, rows, tuple(columns))
+        file_rows.check_columns(name, rows, tuple(columns))
         total += len(rows)
         is_cut |= any(row.is_last for row in rows)
         for row in rows:
@@ -432,19 +428,6 @@ def _check_sizes(files: tuple[tuple[str, str], ...], sizes: Mapping[str, int], r
             f"without a file: none is left for {' and '.join(empty)}. Give more rows, or files "
             "with --gin.VALIDATION_FILE=PATH and --gin.TEST_FILE=PATH."
         )
-
-
-def _check_columns(name: str, rows: Sequence[file_rows.Row], columns: Sequence[str]) -> None:
-    """Refuses a file in which every row lacks the same column."""
-    absent = {
-        row.lacks or next((x for x in columns if not row.problem and x not in row.fields), "")
-        for row in rows
-    }
-    if len(absent) != 1 or not (column := absent.pop()):
-        return
-    present = dict.fromkeys(field for row in rows for field in row.fields)
-    missing = rows[0].problem or file_rows.missing(column, tuple(present))
-    raise ValueError(f"{name} has {missing}{'' if missing[-1] == '?' else '.'} {NAME_COLUMNS}")
 
 
 def _report(files: tuple[tuple[str, str], ...], problems: Sequence[str], total: int) -> str:

@@ -153,10 +153,18 @@ GOOD = b'{"input": "a", "target": "yes"}\n'
         (
             "d.json",
             json.dumps(ROWS[:3], indent=2).encode(),
-            "1 of 1 rows.*\n.*d.json:1: .*; write one object on each line.* was not read$",
+            "cannot be read to the end.*\n.*d.json:1: .*; write one object on each line.* was not read$",
         ),
-        ("d.json", GOOD + json.dumps(ROWS[0], indent=2).encode(), "1 of 2 rows.*\n.*d.json:2: "),
-        ("d.json", b"[" + GOOD[:-1] + b",\n" + GOOD + b"]", "1 of 1 rows.*\n.*:1: .* each line"),
+        (
+            "d.json",
+            GOOD + json.dumps(ROWS[0], indent=2).encode(),
+            "cannot be read to the end.*\n.*d.json:2: ",
+        ),
+        (
+            "d.json",
+            b"[" + GOOD[:-1] + b",\n" + GOOD + b"]",
+            "cannot be read to the end.*\n.*:1: .* each line",
+        ),
         (
             "d.csv",
             b'input,target\n"Hi" he said,y\n',
@@ -223,7 +231,7 @@ def test_a_column_that_no_row_has_is_one_sentence(ending: str, tmp_path: Path) -
     )
     with pytest.raises(ValueError) as raised:
         FileTask(path)
-    message = f"{path} has no field 'input', only 'title', 'kind'. {file_task.NAME_COLUMNS}"
+    message = f"{path} has no field 'input', only 'title', 'kind'. {file_rows.NAME_COLUMNS}"
     assert str(raised.value) == message
     with pytest.raises(
         ValueError, match='target\'. Name .* template="{COLUMN}" and target="{'
