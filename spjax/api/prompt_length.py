@@ -155,7 +155,7 @@ def recommend_prompt_length(
     cells = suite.cells.sort_values("prompt_length")
     estimates = [suite.estimates[line, name] for line, name in zip(cells["line"], cells["model"])]
     scores = dict(zip(lengths, cells["mean"]))
-    _check_learned(task, model, scores, float(cells["majority"].max()), planned.folder)
+    _check_learned(task, model, scores, suite.majority, planned.folder)
     saturated = saturation.locate(lengths, estimates, tolerance)
     return _advice(model, task, tolerance, saturated, scores, planned.folder)
 

@@ -206,7 +206,7 @@ def test_fine_steps_and_narrow_ranges_keep_their_digits():
 
 def test_an_arm_without_optuna_is_named_once(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ValueError, match="^arm 'a': its search needs the package optuna"):
+    with pytest.raises(ValueError, match="^arm 'found': its search needs the package optuna"):
         plan.expand(study())
 
 

@@ -10,10 +10,9 @@ import pandas
 import pytest
 
 from spjax import config
-from spjax.api.tasks import load_task
 from spjax.checkpoints.prompts import prompt_files
 from spjax.cli import main
-from spjax.data.tasks import file_rows, file_task, registry, scored_files
+from spjax.data.tasks import file_rows, file_task, registry
 from spjax.data.tasks.file_task import FileTask
 from spjax.data.token_cache import cache
 from spjax.inference import prediction
@@ -222,31 +221,6 @@ def test_a_bad_row_is_named(name: str, content: bytes, message: str, tmp_path: P
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         FileTask(str(tmp_path / name))
-
-
-@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet"])
-def test_a_column_that_no_row_has_is_one_sentence(ending: str, tmp_path: Path) -> None:
-    path = write(
-        tmp_path / f"films{ending}", [{"title": f"film {i}", "kind": "a"} for i in range(30)]
-    )
-    with pytest.raises(ValueError) as raised:
-        FileTask(path)
-    message = f"{path} has no field 'input', only 'title', 'kind'. {file_rows.NAME_COLUMNS}"
-    assert str(raised.value) == message
-    with pytest.raises(
-        ValueError, match='target\'. Name .* template="{COLUMN}" and target="{'
-    ) as of:
-        load_task(write(tmp_path / f"m{ending}", [{"text": "a", "target": "b"}] * 3))
-    assert "gin" not in str(of.value)
-    with pytest.raises(ValueError) as scored:
-        scored_files.task(path)
-    assert "no field 'input'" in str(scored.value) and "gin" not in str(scored.value)
-
-
-def test_rows_that_were_not_read_are_not_counted(tmp_path: Path) -> None:
-    (tmp_path / "d.csv").write_text("input,target,input\na,b,c\nd,e,f\n")
-    with pytest.raises(ValueError, match="d.csv cannot be read to the end; .*\n- .*d.csv:1: the c"):
-        FileTask(str(tmp_path / "d.csv"))
 
 
 def test_a_tsv_file_without_quoting_keeps_its_rows(tmp_path: Path) -> None:
