@@ -34,7 +34,8 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1 &&
 fi
 
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-  echo "Installing spjax into .venv (a few minutes the first time)"
+  echo "Installing spjax and the packages it needs into .venv;" \
+    "this takes some minutes the first time, and pip prints nothing until it is done."
   .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --editable ".${extra:+[$extra]}"
   echo "$wanted" >"$stamp"

@@ -7,6 +7,8 @@ import pkgutil
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from spjax import guesses
+
 
 def names(path: Iterable[str], helpers: Collection[str] = ()) -> tuple[str, ...]:
     """Returns the names of all modules of a package, but for its helpers.
@@ -32,7 +34,10 @@ def get(package: str, name: str, known: Collection[str], kind: str) -> Any:
       ValueError: there is no such module; the message lists those there are.
     """
     if name not in known:
-        raise ValueError(f"unknown {kind} {name!r}; known {kind}s: {', '.join(known)}.")
+        raise ValueError(
+            f"unknown {kind} {name!r}; known {kind}s: {', '.join(known)}."
+            f"{guesses.did_you_mean(name, known)}"
+        )
     module = importlib.import_module(f"{package}.{name}")
     wanted = name.replace("_", "")
     return next(value for key, value in vars(module).items() if key.lower() == wanted)

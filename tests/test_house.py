@@ -27,6 +27,7 @@ GROUND = (
     "locks",
     "subprocesses",
     "text_tables",
+    "guesses",
 )
 GROUND += ("folder_registry", "multihost", "platforms", "tpu_devices")
 # Every package may import those before it, and GROUND.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 # What the layers below say, as regular expressions, and what a Python caller can act on.
-_REPLACEMENTS = {
+_REPLACEMENTS: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"--gin\.MODEL_DIR=FOLDER": "output_dir=FOLDER",
     r"with --output_dir or --gin\.MODEL_DIR": "with output_dir",
     r"another MODEL_DIR": "another output_dir",
     r"with --gin\.VALIDATION_FILE=PATH and --gin\.TEST_FILE=PATH": "as validation and test",
     r"--gin\.TASK_FILE=PATH": "path=PATH",
+    r"--gin\.TASK_(TEMPLATE|TARGET)=": lambda match: f"{match[1].lower()}=",
+    r" \(of gin_configs/tasks/file\.gin\)": "",
     r"Set INITIAL_CHECKPOINT_PATH": "Give its checkpoint as checkpoint=PATH",
     r"INITIAL_CHECKPOINT_PATH": "the checkpoint",
     r"give the model, with --checkpoint=PATH": "give the model, with model=PATH",

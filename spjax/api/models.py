@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from spjax import partitioning
+from spjax import guesses, partitioning
 from spjax.api.messages import python_messages
 from spjax.checkpoints import frozen_model, model_vocabulary, remote
 from spjax.checkpoints.frozen_model import FrozenModel
@@ -50,11 +50,13 @@ def load_model(
             raise ValueError(
                 f"the checkpoint {checkpoint!r} is given for the model {name!r}, which is no known "
                 f"size ({', '.join(SIZES)}). Name a size, or give the checkpoint alone."
+                f"{guesses.did_you_mean(name, SIZES)}"
             )
         if not checkpoint and not (remote.is_url(name) or os.path.exists(name)):
             raise ValueError(
                 f"unknown model {name!r}: neither a known size ({', '.join(SIZES)}) nor an "
                 "existing file or folder, nor a URL such as hf://ORGANIZATION/NAME."
+                f"{guesses.did_you_mean(name, SIZES)}"
             )
         name, checkpoint = weights.AUTO, checkpoint or name
     with python_messages():

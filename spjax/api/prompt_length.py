@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import os
 import re
@@ -21,6 +22,7 @@ from spjax.models.sizes import SIZES, get_size
 from spjax.studies import plan
 from spjax.studies.executors.local import Local
 from spjax.studies.study import Arm, Study
+from spjax.training import run_data
 
 if TYPE_CHECKING:
     from spjax.analysis.saturation import Saturation
@@ -34,6 +36,7 @@ _FILES = (
 )
 _RATE = 0.1  # of the embedding's root mean square
 _STAIRS = 20  # of the learning rate
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,17 +72,18 @@ class PromptLength:
 
     def __str__(self) -> str:
         """Returns the recommendation in words, with scores and other sizes."""
-        scores = ", ".join(f"{length}: {score:.1f}" for length, score in self.scores.items())
-        lines = [f"{self.task}, {self.model}. Mean score by prompt length: {scores}."]
+        lines = [_listed_scores(self.task, self.model, self.scores)]
+        soft_tokens = f"{self.length} soft token{'s' * (self.length != 1)}"
+        points = f"{self.tolerance:g} point{'s' * (self.tolerance != 1)}"
         if self.located and not self.varies:
             lines.append(
-                f"Recommended: {self.length} soft tokens; no longer prompt tried gains more than "
-                f"{self.tolerance:g} points. Scores do not differ between seeds: no interval."
+                f"Recommended: {soft_tokens}; no longer prompt tried gains more than "
+                f"{points}. Scores do not differ between seeds: no interval."
             )
         elif self.located:
             lines.append(
-                f"Recommended: {self.length} soft tokens; no longer prompt tried gains more than "
-                f"{self.tolerance:g} points. 90 % interval: {self.shortest} to {self.length}."
+                f"Recommended: {soft_tokens}; no longer prompt tried gains more than "
+                f"{points}. 90 % interval: {self.shortest} to {self.length}."
             )
         else:
             lines.append(
@@ -128,7 +132,8 @@ def recommend_prompt_length(
       workers: processes; by default one for each accelerator, or for each core.
 
     Raises:
-      ValueError: an argument is not allowed, or the model or task cannot be used.
+      ValueError: an argument is not allowed, the model or task cannot be used, or no length scores
+        above the majority baseline, so that none can be recommended.
       RuntimeError: runs failed.
     """
     from spjax.analysis import saturation, statistics
@@ -136,6 +141,8 @@ def recommend_prompt_length(
     lengths = _checked(lengths, seeds, tolerance, steps)
     model = model if isinstance(model, FrozenModel) else load_model(model)
     task = data if isinstance(data, Task) else load_task(data)
+    if doubt := run_data.few_examples(task.mixture):
+        _log.warning(doubt)
     with python_messages():
         study = _study(model, task, lengths, seeds, steps, batch_size, learning_rate)
         folder, executor = Path(output_dir) / study.name, Local(workers or 0)
@@ -147,10 +154,33 @@ def recommend_prompt_length(
     suite = statistics.suite(statistics.main_runs(statistics.load(planned.folder)))
     cells = suite.cells.sort_values("prompt_length")
     estimates = [suite.estimates[line, name] for line, name in zip(cells["line"], cells["model"])]
+    scores = dict(zip(lengths, cells["mean"]))
+    _check_learned(task, model, scores, suite.majority, planned.folder)
     saturated = saturation.locate(lengths, estimates, tolerance)
-    return _advice(
-        model, task, tolerance, saturated, dict(zip(lengths, cells["mean"])), planned.folder
+    return _advice(model, task, tolerance, saturated, scores, planned.folder)
+
+
+def _check_learned(
+    task: Task, model: FrozenModel, scores: Mapping[int, float], majority: float, folder: Path
+) -> None:
+    """Refuses to compare lengths none of which has learned the task.
+
+    Raises:
+      ValueError: no score is above that of always answering with the commonest target.
+    """
+    floor = 0.0 if math.isnan(majority) else max(majority, 0.0)
+    if max(scores.values()) > floor:
+        return
+    raise ValueError(
+        f"{_listed_scores(task.name, model.name, scores)} No length can be recommended: none "
+        f"scores above {floor:.1f}, the score of always answering with the commonest target. "
+        f"Train longer, or at another learning rate. Runs and figure: {folder}"
     )
+
+
+def _listed_scores(task: str, model: str, scores: Mapping[int, float]) -> str:
+    listed = ", ".join(f"{length}: {score:.1f}" for length, score in scores.items())
+    return f"{task}, {model}. Mean score by prompt length: {listed}."
 
 
 def _checked(lengths: Sequence[int], seeds: int, tolerance: float, steps: int) -> list[int]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+_log = logging.getLogger(__name__)
 
 
 def find_run_folder(path: str | Path) -> Path | None:
@@ -116,6 +119,8 @@ def train_in_folder(
         trackers.check_installed(run.trackers)
         weights.find(run.model, run.checkpoint)
         run_data.prepare([run])  # before the folder is claimed for this run
+        if is_primary and (doubt := run_data.few_examples(run.mixture)):
+            _log.warning(doubt)
         name = run_folder.LONGER if longer and result is not None else "config.gin"
         if is_primary:
             run = write_config("Run", folder, text, name)

@@ -171,11 +171,12 @@ def plan_study(
     from spjax.analysis import figures
 
     study, overrides = load_study(gin_files, bindings, search_paths)
+    macros = [name for name in config.used() if "." not in name]  # of what has just been read
     chosen = load_executor(executor, gin_files, bindings, search_paths)
     for name in study.figures:
         figures.get(name)
     url, folder = _places(os.fspath(output_dir), os.fspath(working_dir), study.name)
-    specs = plan.expand(study, overrides, search_paths, folder)
+    specs = plan.expand(study, overrides, search_paths, folder, macros)
     for source in reuse:
         if remote.is_url(os.fspath(source)):
             raise ValueError(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from spjax import methods, multihost
+from spjax import guesses, methods, multihost
 from spjax.api import run_folders
 from spjax.api.messages import python_messages
 from spjax.api.models import load_model, run_settings
@@ -177,6 +176,8 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     """
     path = Path(expanded(local_copy(folder)))
     result = run_folder.result(path)
+    if result is None and not path.exists():
+        raise ValueError(f"there is no folder {path}.{guesses.did_you_mean_path(path)}")
     if result is None:
         raise ValueError(
             f"{path} holds no finished run (no result.json); train it with spjax.train or "
@@ -232,8 +233,7 @@ def _check_names(settings: dict[str, Any]) -> None:
             )
         if name not in known - {*_FROM_ARGUMENTS}:
             allowed = sorted(known - {*_FROM_ARGUMENTS, *_FROM_MODEL})
-            close = difflib.get_close_matches(name, allowed, 1)
-            guess = f" Did you mean {close[0]!r}?" if close else ""
+            guess = guesses.did_you_mean(name, allowed)
             raise ValueError(
                 f"spjax.train has no setting {name!r}.{guess} There are: {', '.join(allowed)}."
             )

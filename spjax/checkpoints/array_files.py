@@ -14,6 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from spjax import guesses
 from spjax.checkpoints import header_digests
 from spjax.files import DamagedFile, check_regular, open_regular, reason, replacing, sync
 
@@ -35,7 +36,8 @@ def kind(path: Path) -> str:
         with open_regular(path) as file:
             head = file.read(9)
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}. Check the path.") from error
+        meant = "" if path.exists() else guesses.did_you_mean_path(path)
+        raise ValueError(f"cannot read {path}: {error.strerror}. Check the path.{meant}") from error
     if head.startswith(b"\x93NUMPY"):
         return NPY
     if head[8:] == b"{":  # eight bytes of length, then a JSON header

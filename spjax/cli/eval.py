@@ -69,13 +69,15 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
-    from spjax import partitioning
+    from spjax import guesses, partitioning
     from spjax.api import run_folders
     from spjax.studies import copies, run_folder
     from spjax.training import stored_run
 
     partitioning.keep_compiled_programs()
     folder = Path(copies.local_copy(args.run_folder))
+    if not folder.exists():
+        raise ValueError(f"there is no folder {folder}.{guesses.did_you_mean_path(folder)}")
     if run_folder.result(folder) is None:
         raise ValueError(f"{folder} holds no finished run; train it first with `spjax train`.")
     for name in _OF_THE_RUN:

@@ -27,7 +27,7 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
         nargs="+",
         help="prompt files, adapters or run folders; several are compared with each other",
     )
-    parser.add_argument("--model", default="", help="size of the frozen model, for nearest words")
+    parser.add_argument("--model", default="", help="its size; that of the run by default")
     parser.add_argument("--checkpoint", default="", help="its weights, unless they ship with spjax")
     parser.add_argument("--vocabulary", default="", help="name or path of its vocabulary")
     parser.add_argument("--neighbours", type=int, default=5, help="words for each row")
@@ -43,7 +43,8 @@ def inspect(args: argparse.Namespace) -> int:
     """Prints a prompt's norms, provenance and nearest words, or how alike several prompts are.
 
     Examples:
-      spjax inspect runs/boolq --model=pocket_800k
+      spjax inspect runs/boolq
+      spjax inspect boolq.npy --model=pocket_800k
       spjax inspect boolq.npy wic.npy
     """
     from spjax.checkpoints.prompts import prompt_files
@@ -68,6 +69,7 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
     from spjax.checkpoints import model_vocabulary
     from spjax.checkpoints.prompts import prompt_files
 
+    _take_model_of_run(args)
     options: dict[str, Any] = {"neighbours": args.neighbours, "metric": args.metric}
     if has_model := args.model or args.checkpoint:
         embedding = _embedding(args.model, args.checkpoint)
@@ -84,7 +86,8 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
         data["drift"] = drift
     text = prompt_page.page(data)
     if not has_model:
-        text += "\n\nGive --model=SIZE for the nearest words of each row."
+        size = prompt.provenance.get("model", "SIZE")
+        text += f"\n\nGive --model={size} for the nearest words of each row."
     if args.discretise:
         if not has_model:
             raise ValueError("--discretise needs the words: give the model with --model=SIZE.")
@@ -93,6 +96,25 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
         data["words"] = discretised.provenance["words"]
         text += f"\n\n{data['discretised']} holds the nearest words: {data['words']}"
     return text, data
+
+
+def _take_model_of_run(args: argparse.Namespace) -> None:
+    """Fills in the model of the run that a prompt is from, if its weights are on this machine."""
+    from spjax.api import run_folders
+    from spjax.checkpoints import remote
+    from spjax.checkpoints.weights import weights
+
+    folder = run_folders.find_run_folder(args.prompt[0])
+    if args.model or args.checkpoint or folder is None:
+        return
+    try:
+        run = run_folders.load_run_config(folder)
+        if not remote.is_url(run.checkpoint):
+            weights.find(run.model, run.checkpoint)
+            args.model, args.checkpoint = run.model, run.checkpoint
+            args.vocabulary = args.vocabulary or run.vocabulary
+    except ValueError:  # changed or moved files: the prompt is shown without words
+        return
 
 
 def _compare(args: argparse.Namespace, compared: list[Any]) -> tuple[str, dict[str, Any]]:

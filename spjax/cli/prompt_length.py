@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from spjax.cli import model_flags
+
 
 def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds the command to the command line.
@@ -14,20 +16,30 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
     """
     parser = add("prompt_length", prompt_length)
     parser.add_argument("task", help="a task, or a file of examples")
+    text = "of the inputs of a file, as '{title}: {text}'; '{input}' by default"
+    parser.add_argument("--template", default="", help=text)
+    text = "of its targets; '{target}' by default"
+    parser.add_argument("--target", default="", help=text)
+    text = "words that its targets are taken from; free text by default"
+    parser.add_argument("--labels", default="", metavar="A,B", help=text)
     parser.add_argument("--model", required=True, help="its size, or a checkpoint")
     parser.add_argument("--checkpoint", default="", help="its weights, unless they ship with spjax")
     parser.add_argument("--vocabulary", default="", help="name or path of its vocabulary")
     parser.add_argument(
         "--lengths", default="", metavar="N,N", help="1,2,5,10,20,50,100 by default"
     )
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each length")
-    parser.add_argument("--steps", type=int, default=600, help="updates of a run")
-    parser.add_argument("--batch_size", type=int, default=32, help="examples in an update")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each length; 3 by default")
+    parser.add_argument("--steps", type=int, default=600, help="updates of a run; 600 by default")
+    parser.add_argument(
+        "--batch_size", type=int, default=32, help="examples in an update; 32 by default"
+    )
     text = "gains of at most so many points count as none; 1 by default"
     parser.add_argument("--tolerance", type=float, default=1.0, help=text)
     text = "of Adam; by default a tenth of the embedding's root mean square"
     parser.add_argument("--learning_rate", type=float, help=text)
-    parser.add_argument("--output_dir", default="results", help="the runs get a folder in it")
+    parser.add_argument(
+        "--output_dir", default="results", help="the runs get a folder in it; results by default"
+    )
     text = "processes; one for each accelerator or core by default"
     parser.add_argument("--workers", type=int, help=text)
 
@@ -37,14 +49,22 @@ def prompt_length(args: argparse.Namespace) -> int:
 
     Examples:
       spjax prompt_length data.jsonl --model=t5_1_1_base --checkpoint=CHECKPOINT
+      spjax prompt_length films.csv --template="{title}: {text}" --target="{verdict}" \\
+        --labels=bad,good --model=t5_1_1_base --checkpoint=CHECKPOINT
       spjax prompt_length pocket_sentiment --model=pocket_200k --steps=300
     """
-    from spjax.api import models, prompt_length
+    from spjax.api import models, prompt_length, tasks
 
+    options = {"template": args.template, "target": args.target}
+    task = tasks.load_task(
+        args.task,
+        labels=model_flags.labels(args),
+        **{name: value for name, value in options.items() if value},
+    )
     model = models.load_model(args.model, checkpoint=args.checkpoint, vocabulary=args.vocabulary)
     advice = prompt_length.recommend_prompt_length(
         model,
-        args.task,
+        task,
         lengths=_lengths(args.lengths) or prompt_length.LENGTHS,
         seeds=args.seeds,
         steps=args.steps,

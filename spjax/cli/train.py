@@ -9,7 +9,7 @@ from collections.abc import Callable
 from spjax.cli import gin_flags
 from spjax.cli.exit_codes import FAILED
 
-_SHOWN = ("status", "message", "best_step", "validation", "test", "majority")
+_SHOWN = ("status", "message", "best_step", "validation", "test", "examples", "majority")
 
 
 def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:

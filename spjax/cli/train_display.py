@@ -48,6 +48,13 @@ class TrainDisplay:
     def __call__(self, progress: Progress) -> None:
         """Takes note of a report, and writes a line if one is due."""
         now, last = time.monotonic(), self._last
+        # A run that begins is at step 0 when its programs are first compiled.
+        if (
+            progress.step
+            and progress.stage == "compiling"
+            and (not last or last.stage == "loading")
+        ):
+            self._print(f"resuming from step {progress.step}")
         if self._first_step is None and progress.stage == "training":
             self._first_step = progress.step
         elif last is not None and self._first_step is not None and last.stage != "compiling":
@@ -55,7 +62,14 @@ class TrainDisplay:
         self._since, self._last = now, progress
         if self.live is None and self._is_due(now, last):
             self._shown_step, self._shown = progress.step, now
-            print(self._text(), file=self.out, flush=True)
+            self._print(self._text())
+
+    def _print(self, line: str) -> None:
+        """Writes a line, above the bar where there is one."""
+        if self.live is None:
+            print(line, file=self.out, flush=True)
+        else:
+            self.live.console.print(line)
 
     def rate(self) -> float | None:
         """Returns steps per second, None before there is a basis for it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import tokenize
 from typing import Any
 
@@ -13,32 +14,47 @@ from gin import config_parser
 from spjax.config.messages import explanation
 
 _BARE = re.compile(r"[\w./~:+-][\w./~:+@#-]*")
+_TEMPLATE = re.compile(r"""(?![@%'"]).*\{[^\W\d][\w ]*\}.*""")  # a text with columns in braces
 _ENDS = (tokenize.NEWLINE, tokenize.ENDMARKER, tokenize.COMMENT, tokenize.NL)
 _OPENING = tuple("@%'\"([{")
 
 
 def split(text: str) -> tuple[str, str]:
-    """Splits "NAME = value"; a bare word becomes a quoted string.
+    """Splits "NAME = value"; a bare word or a template of columns becomes a quoted string.
 
     Raises:
-      ValueError: there is no "=", or the value is neither a value of gin nor a bare word.
+      ValueError: there is no "=", or the value is neither a value of gin nor such a text.
     """
-    name, sign, value = text.partition("=")
-    if not sign:
-        raise ValueError(f"binding {text!r} has no value; write it as --gin.{text}=VALUE.")
-    name, value = name.strip(), value.strip()
+    name, value = parts(text)
     try:
         _check_whole(value)
     except (SyntaxError, ValueError, tokenize.TokenError, RecursionError) as error:
-        if not _BARE.fullmatch(value):
+        if not _BARE.fullmatch(value) and not _TEMPLATE.fullmatch(value):
             if "No configurable matching" in str(error):
                 raise ValueError(explanation(str(error))) from error
             raise ValueError(
                 f"the value {value!r} of {name} is neither a Python literal nor a gin reference; "
-                "put quotes around a text."
+                f"write a text as --gin.{name}={_for_shell(repr(value))}."
             ) from None
         value = repr(value)
     return name, value
+
+
+def parts(text: str) -> tuple[str, str]:
+    """Splits "NAME = value" and leaves the value as it is written.
+
+    Raises:
+      ValueError: there is no "=".
+    """
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise ValueError(f"binding {text!r} has no value; write it as --gin.{text}=VALUE.")
+    return name.strip(), value.strip()
+
+
+def _for_shell(literal: str) -> str:
+    """Returns a literal as one word of a shell, in double quotes where these are enough."""
+    return shlex.quote(literal) if set(literal) & set('"$`\\!') else f'"{literal}"'
 
 
 def is_bare(value: str) -> bool:

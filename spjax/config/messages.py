@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import re
 import tokenize
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from spjax import guesses
 from spjax.config.identity import parameters
 from spjax.config.registry import REGISTERED
 
@@ -17,16 +17,37 @@ T = TypeVar("T")
 
 _GIN_ERRORS = (ValueError, TypeError, RuntimeError, SyntaxError, OSError, tokenize.TokenError)
 _T5X = ("t5x", "prompt_tuning", "flaxformer", "seqio", "t5", "__gin__")
+_PRESET = "--gin_file=gin_configs/runs/pocket.gin"
+_STUDY = "the gin file of a study, such as --gin_file=experiments/pocket/quickstart.gin"
+_BINDERS = {  # what binds a parameter, as a rule
+    "Run": {
+        "task": (_PRESET, "--gin.MIXTURE_OR_TASK_NAME=pocket_sentiment"),
+        "model": ("--gin_file=gin_configs/models/pocket.gin",),
+        "method": ("--gin_file=gin_configs/methods/prompt_tuning.gin",),
+        "optimizer": (_PRESET,),
+    },
+    "Study": {"name": (_STUDY,), "arms": (_STUDY,)},
+}
 _TABLE = (
     "Gin files of T5X and google-research/prompt-tuning bind the functions of those programs; "
     "`spjax translate` makes one for spjax of them (docs/t5x.md)."
 )
 
 
+def _binders(owner: str, missing: str) -> str:
+    """Returns the flags that bind the missing parameters of a configurable."""
+    flags = _BINDERS.get(owner, {})
+    names = re.findall(r"'(\w+)'", missing)
+    if not names or not {*names} <= flags.keys():
+        return f"bind {owner}.<name> in a gin file"
+    wanted = dict.fromkeys(flag for name in names for flag in flags[name])
+    return f"give {', '.join(wanted)}, or the like (`spjax configs` lists the gin files)"
+
+
 def guess(name: str, known: Iterable[str]) -> str:
     """Returns the end of a sentence that suggests a known name, if one is close."""
-    close = difflib.get_close_matches(name, list(known), 1, 0.6)
-    return f"; did you mean {close[0]!r}?" if close else "."
+    close = guesses.closest(name, known)
+    return f"; did you mean {close!r}?" if close else "."
 
 
 def explained_file(call: Callable[[], T], path: Path) -> T:
@@ -104,16 +125,16 @@ def explanation(text: str, given: Iterable[str] = ()) -> str:
         )
     if match := re.search(r"arguments: \['value'\](?s:.)*?'macro' .* in scope '(.+?)'", text):
         # A binding of another macro is likely to have half of the letters: MODEL_DIR, MODEL_SIZE.
-        close = difflib.get_close_matches(match[1], list(given), 1, 0.85)
-        meant = f" (was it meant by {close[0]!r}?)" if close else ""
+        close = guesses.closest(match[1], given, 0.85)
+        meant = f" (was it meant by {close!r}?)" if close else ""
         return f"macro {match[1]} has no value; give one with --gin.{match[1]}=...{meant}"
     if first.startswith("malformed node"):  # followed by the address of an object
         return f"a value is no Python literal or gin reference; put quotes around a text.{where}"
     if match := re.search(r"(\w+)(?:\.__init__)?\(\) missing .* arguments?: (.*)", first):
-        return f"{match[1]} needs a value for {match[2]}; bind {match[1]}.<name> in a gin file."
+        return f"{match[1]} needs a value for {match[2]}; {_binders(match[1], match[2])}."
     match = re.match(r"unknown [\w ]+ '([^']*)'(.*)", first)
     if match and "Did you mean" not in first:
-        close = difflib.get_close_matches(match[1], re.findall(r"[\w.]+", match[2]), 1, 0.6)
-        first += f"{'' if first.endswith('.') else '.'} Did you mean {close[0]!r}?" if close else ""
+        meant = guesses.did_you_mean(match[1], re.findall(r"[\w.]+", match[2]))
+        first += f"{'' if first.endswith('.') else '.'}{meant}" if meant else ""
     # What gin adds about its own calls is of no use to people; where the binding stands is.
     return first + listed + where

@@ -23,6 +23,7 @@ import gin
 # gin-config in pyproject.toml.
 from gin import config as gin_config
 
+from spjax import guesses
 from spjax.config import bare_values
 from spjax.config.messages import explained, explained_file, guess
 from spjax.config.registry import ALTERNATIVES, REGISTERED, register_all
@@ -52,6 +53,9 @@ def find_file(name: str | Path, search_paths: Iterable[str | Path] = ()) -> Path
       ValueError: no such file in any search path.
     """
     folders = [Path(p).expanduser() for p in search_paths] + default_search_paths()
+    folders = list({os.path.realpath(folder): folder for folder in reversed(folders)}.values())[
+        ::-1
+    ]
     for folder in folders:
         path = folder / Path(name).expanduser()
         if os.path.isfile(path):  # False for a name that is too long, where pathlib raises
@@ -251,20 +255,31 @@ def _macros_in(value: Any) -> Iterator[str]:
             yield reference.config_key[0]
 
 
-def check_used(names: Iterable[str], known: Iterable[str] = ()) -> None:
+def check_used(
+    names: Iterable[str], known: Iterable[str] = (), of_study: Iterable[str] = ()
+) -> None:
     """Refuses bindings that nothing used.
+
+    Args:
+      names: the bindings.
+      known: names in use, beside those that were used since the last `parse`.
+      of_study: names that a study itself uses, which are guessed and listed before those of runs.
 
     Raises:
       ValueError: `names` is not empty.
     """
     names = sorted(names)
     if names:
-        known = sorted(set(known) | used() - set(names))
-        alike = [other for other in known if ("." in other) == ("." in names[0])]
-        raise ValueError(
-            f"nothing uses the binding {names[0]!r}{guess(names[0], known)} "
-            f"In use are: {', '.join(alike)}."
+        first = sorted(set(of_study) - set(names))
+        known = sorted((set(known) | used()) - {*names, *first})
+        likely = [name for name in first if guesses.closest(names[0], [name], 0.75)]
+        meant = guess(names[0], likely or known)
+        studys, others = (
+            ", ".join(other for other in group if ("." in other) == ("." in names[0]))
+            for group in (first, known)
         )
+        listed = f"{studys} in the study; {others} in its runs" if studys else others
+        raise ValueError(f"nothing uses the binding {names[0]!r}{meant} In use are: {listed}.")
 
 
 @dataclasses.dataclass(frozen=True)

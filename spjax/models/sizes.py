@@ -7,6 +7,8 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from spjax import guesses
+
 MOST_LAYERS = 1000  # of a stack
 
 
@@ -119,5 +121,8 @@ def get_size(name: str) -> T5Config:
       ValueError: the name is unknown; the message lists those that are known.
     """
     if name not in SIZES:
-        raise ValueError(f"unknown model size {name!r}; known sizes: {', '.join(SIZES)}.")
+        raise ValueError(
+            f"unknown model size {name!r}; known sizes: {', '.join(SIZES)}."
+            f"{guesses.did_you_mean(name, SIZES)}"
+        )
     return SIZES[name]

@@ -17,6 +17,7 @@ COMPILE_SECONDS = 10.0  # once in a process for each group of runs with the same
 TYPICAL_SHARE = 0.4
 # Evaluations score the validation set once per period; an example decodes a handful of tokens.
 EXAMPLES_PER_EVALUATION = 300
+_MOST_HOURS = 72  # longer times are written in days
 
 
 def typical(prompt_length: int, lengths: tuple[int, int]) -> tuple[int, int]:
@@ -54,10 +55,13 @@ def run_seconds(run: Any, config: T5Config, lengths: tuple[int, int]) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Formats seconds: "42 s", "7 min", "2 h 05 min"."""
+    """Formats seconds: "42 s", "7 min", "2 h 05 min", "5 days", "4,387 years"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     if minutes < 90:
         return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    if minutes < _MOST_HOURS * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    days = round(minutes / 60 / 24)
+    return f"{days} days" if days < 2 * 365 else f"{round(days / 365.25):,} years"

@@ -60,6 +60,7 @@ def expand(
     overrides: Sequence[str] = (),
     search_paths: Sequence[str | Path] = (),
     folder: Path | None = None,
+    study_macros: Sequence[str] = (),
 ) -> list[RunSpec]:
     """Returns all different runs of a study, in the order of its arms and axes.
 
@@ -71,6 +72,7 @@ def expand(
       overrides: texts "NAME = value"; each applies to every arm that uses the name.
       search_paths: folders with gin files.
       folder: the study's folder, which searches go on from; None for their first rounds.
+      study_macros: names that the study itself uses, for the message on an override that is not.
 
     Raises:
       ValueError: something unknown or unused is bound, no arm uses an override, or a search cannot
@@ -106,7 +108,7 @@ def expand(
         for key, text in texts.items():
             settings = {**specs[key].settings, arm.name: text}
             specs[key] = dataclasses.replace(specs[key], settings=settings)
-    config.check_used(left, known)
+    config.check_used(left, known, study_macros)
     sizes = Counter(spec.group for spec in specs.values())
     return [
         dataclasses.replace(spec, seconds=spec.seconds + cost.COMPILE_SECONDS / sizes[spec.group])
@@ -127,7 +129,7 @@ def _searched(
             raise ValueError(
                 f"{name} is searched, so it cannot be set; leave it out, or change Search.space."
             )
-    draws, tables = search.Draws(of_arm, arm.name), []
+    draws, tables = search.Draws(of_arm), []
     numbers = itertools.count(1)
     while trials := draws.ask():
         scores = []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spjax import guesses
 from spjax.files import DamagedFile, replacing, write_sums, write_text
 
 if TYPE_CHECKING:  # tables are read without JAX
@@ -67,7 +68,8 @@ def check_folder(folder: Path, needed: str = RESULTS_FILE) -> None:
     """
     wanted = "give a folder that `spjax sweep` has written"
     if not folder.exists():
-        raise ValueError(f"there is no folder {folder}: {wanted}.")
+        meant = guesses.did_you_mean_path(folder)
+        raise ValueError(f"there is no folder {folder}: {wanted}.{meant}")
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file: {wanted}.")
     if not (folder / STUDY_FILE).is_file():

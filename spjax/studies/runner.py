@@ -24,6 +24,7 @@ _ATTEMPTS = 2  # a process may be killed for reasons outside the run
 _LOSSES = 20  # of machines under one gang, which are replaced
 _RESULTS_SECONDS = 30.0
 _TICK_SECONDS = 0.5
+_LONG = 30 * 24 * 3600.0  # seconds, of a sweep that this machine is not for
 
 
 @dataclasses.dataclass
@@ -381,8 +382,13 @@ def estimate(
         f"step for each core, {cost.RUN_SECONDS:.0f} s a run, {cost.COMPILE_SECONDS:.0f} s to "
         "compile each shape"
     )
+    elsewhere = (
+        " That is long for this machine: `spjax plan STUDY.gin --topology=gpu:h100:8` says what "
+        "accelerators would need."
+    )
     taken = f", {len(copied)} to be copied from other studies" if copied else ""
     return (
         f"{plan.table(specs, done)}\n\n{len(specs)} runs, {len(done)} finished{taken}; about "
         f"{cost.duration(left)} left with {workers} worker{'s' * (workers > 1)} ({basis})."
+        f"{elsewhere * (left > _LONG)}"
     )

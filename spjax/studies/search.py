@@ -104,17 +104,16 @@ def scored(folder: Path, text: str) -> Scored | None:
 class Draws:
     """The rounds of one search, from its first."""
 
-    def __init__(self, search: Search, arm: str) -> None:
+    def __init__(self, search: Search) -> None:
         """Makes the sampler.
 
         Args:
           search: its settings.
-          arm: name of the arm, for messages.
 
         Raises:
           ValueError: Optuna is not installed, or cannot draw from the space.
         """
-        optuna = extras.import_module("optuna", "optuna", f"the search of the arm {arm!r}")
+        optuna = extras.import_module("optuna", "optuna", "its search")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.search = search
         self._states = optuna.trial.TrialState

@@ -54,6 +54,7 @@ def facts(member: Member, model: FrozenModel) -> dict[str, Any]:
         "best_step": standing.best_step,
         "validation": standing.best,
         "test": None,
+        "examples": member.data.counts(),
         "transfer": {},
         "majority": member.data.majority(),
         "ceiling": member.data.mixture.ceiling,

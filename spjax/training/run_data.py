@@ -13,13 +13,15 @@ from spjax import metrics
 from spjax.checkpoints import model_vocabulary
 from spjax.data.batching import batching, slots
 from spjax.data.batching.batching import Layout
-from spjax.data.tasks.info import TaskInfo
+from spjax.data.tasks.info import Mixture, TaskInfo
 from spjax.data.token_cache import cache
 from spjax.data.token_cache.cache import CachedSplit
 from spjax.inference import scoring
 from spjax.inference.scoring import Scores
 from spjax.methods.base import Method
 from spjax.training.run import Run
+
+FEW_EXAMPLES = 30  # the standard error of an accuracy of 50 % is then 9 points
 
 
 class RunData:
@@ -162,6 +164,10 @@ class RunData:
         """Returns the number of examples of a split that `score` scores."""
         return sum(self.split(info, split).num_examples for info in self.mixture.scored)
 
+    def counts(self) -> dict[str, int]:
+        """Returns the number of examples of each split that a result has scores of."""
+        return {split: self.examples(split) for split in dict.fromkeys(("validation", self.final))}
+
     def transfer(self, answer: Callable[[CachedSplit], list[str]]) -> dict[str, Scores]:
         """Returns metrics in percent and `score` of each task that is only transferred to."""
         scores = {}
@@ -210,6 +216,25 @@ def prepare(runs: Sequence[Run]) -> None:
     for models in dict.fromkeys((run.vocabulary, run.model, run.checkpoint) for run in runs):
         model_vocabulary.load(*models)
     cache.ensure_all(wanted for run in runs for wanted in needed(run))
+
+
+def few_examples(mixture: Mixture) -> str:
+    """Returns a warning that a run's scores are of few examples, "" where they are not."""
+    counts = {}
+    for split in dict.fromkeys(("validation", mixture.reported_split)):
+        sizes = [dict(zip(info.splits, info.sizes)).get(split) for info in mixture.scored]
+        if None not in sizes and (count := sum(size or 0 for size in sizes)) < FEW_EXAMPLES:
+            counts[split] = count
+    if not counts:
+        return ""
+    listed = " and ".join(
+        f"{count} {split} example{'s' * (count != 1)}" for split, count in counts.items()
+    )
+    names = ", ".join(info.name for info in mixture.scored)
+    return (
+        f"{names} has {listed}: scores on fewer than {FEW_EXAMPLES} say little; give more rows, or "
+        "larger files of these splits."
+    )
 
 
 def needed(run: Run) -> list[tuple[TaskInfo, str, dict[str, int], str]]:

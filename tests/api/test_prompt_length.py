@@ -1,11 +1,14 @@
 """The recommended prompt length, from the scores of runs."""
 
+import re
+
 import pandas as pd
 import pytest
 
 import spjax
 from spjax import config
 from spjax.api import prompt_length, studies
+from spjax.cli import main
 from spjax.studies import plan
 from spjax.studies.runner import Outcome
 
@@ -61,7 +64,36 @@ def test_equal_scores_of_all_seeds_have_a_length_and_no_interval(trained, tmp_pa
         "pocket_50k", "pocket_cb", lengths=SCORES, output_dir=tmp_path
     )
     assert (advice.length, advice.located, advice.varies) == (1, True, False)
-    assert "Recommended: 1 soft tokens" in str(advice) and "no interval" in str(advice)
+    assert "Recommended: 1 soft token; no longer prompt tried gains more than 1 point." in str(
+        advice
+    )
+    assert "no interval" in str(advice)
+
+
+@pytest.mark.parametrize("score", [0.0, 40.0, 49.8])
+def test_no_length_is_recommended_where_none_has_learned(trained, tmp_path, monkeypatch, score):
+    for length in SCORES:
+        monkeypatch.setitem(SCORES, length, score)
+    match = r"1: .* No length can be recommended: none scores above 50.0,.* Train longer"
+    with pytest.raises(ValueError, match=match):
+        spjax.recommend_prompt_length(
+            "pocket_50k", "pocket_cb", lengths=SCORES, output_dir=tmp_path
+        )
+
+
+def test_the_columns_of_a_file_are_flags(monkeypatch, tmp_path):
+    tasks = []
+    monkeypatch.setattr(
+        prompt_length, "recommend_prompt_length", lambda model, task, **rest: tasks.append(task)
+    )
+    path = tmp_path / "films.jsonl"
+    row = '{{"title": "t{0}", "text": "x", "verdict": {1}}}\n'
+    path.write_text("".join(row.format(i, i % 2) for i in range(100)))
+    flags = ["--template={title}: {text}", "--target={verdict}", "--labels=bad,good"]
+    with pytest.raises(AttributeError):  # the stand-in has no folder
+        main.main(["prompt_length", str(path), *flags, "--model=pocket_50k"])
+    assert tasks[0].labels == ("bad", "good")
+    assert re.fullmatch(r"t\d+: x", tasks[0].examples("train")[0][0])
 
 
 def test_scores_that_still_rise_locate_nothing(trained, tmp_path, monkeypatch):

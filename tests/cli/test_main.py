@@ -237,7 +237,10 @@ def test_bindings_win_over_files_and_search_paths_are_used(capsys, tmp_path):
         (("sweep", STUDY, "--gin.Study.figures=['x']", "--dry_run"), "unknown figure 'x'"),
         (("sweep", "--gin_file=absent.gin"), "'absent.gin' was not found"),
         (("plot", "absent"), "there is no folder absent"),
-        (("eval", "absent"), "absent holds no finished run"),
+        (("eval", "absent"), "there is no folder absent."),
+        (("eval", "tests/clii"), "no folder tests/clii. Did you mean 'tests/cli'?"),
+        (("eval", "tests/cli"), "tests/cli holds no finished run"),
+        (("sweep", STUDY, "--gin.Study.figures=['score_over_sizes']"), "'score_over_size'?"),
     ],
 )
 def test_bad_input_gives_exit_code_2(capsys, args, message):

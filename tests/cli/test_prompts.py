@@ -1,12 +1,14 @@
 """`spjax inspect` and `spjax convert`."""
 
 import json
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from spjax.api import run_folders
 from spjax.checkpoints.prompts import prompt_files
 from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.cli import main
@@ -88,6 +90,18 @@ def test_inspect_without_weights(capsys, prompt):
     assert code == 0 and "row norm" in out and "Give --model=SIZE for the nearest words" in out
 
 
+def test_inspect_takes_the_model_of_a_run(capsys, monkeypatch, prompt, tmp_path):
+    run = SimpleNamespace(model="pocket_50k", checkpoint="", vocabulary="")
+    monkeypatch.setattr(run_folders, "find_run_folder", lambda path: tmp_path)
+    monkeypatch.setattr(run_folders, "load_run_config", lambda folder: run)
+    code, out, _ = call(capsys, "inspect", prompt)
+    assert code == 0 and "Give --model" not in out
+    assert out == call(capsys, "inspect", prompt, "--model=pocket_50k")[1]
+    run.checkpoint = str(tmp_path / "moved.safetensors")
+    code, out, _ = call(capsys, "inspect", prompt)
+    assert code == 0 and "Give --model=SIZE" in out
+
+
 @pytest.mark.parametrize("format", prompt_files.FORMATS)
 def test_convert(capsys, tmp_path, prompt, format):
     code, out, _ = call(capsys, "convert", prompt, str(tmp_path / "out"), "--format", format)
@@ -102,6 +116,7 @@ def test_mistakes(capsys, tmp_path, prompt):
     weights = f"--checkpoint={path}"
     for args, message in [
         (("inspect", "absent"), "cannot read absent"),
+        (("inspect", f"{prompt}z"), f"Check the path. Did you mean '{prompt}'?"),
         (("inspect", prompt, prompt, "--discretise=x"), "--discretise takes one prompt and --fig"),
         (("inspect", prompt, "--figure=x.png"), "--figure several; 1 are given"),
         (("inspect", prompt, "--discretise=x"), "give the model with --model=SIZE"),

@@ -47,6 +47,25 @@ def test_at_most_a_dozen_lines(clock):
     assert lines[3] == "training 40/200, 9.8 steps/s, 16 s left, validation score 50.2"
 
 
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_an_interrupted_run_says_where_it_goes_on(clock, stream, capsys):
+    def shown():
+        return out.getvalue() + capsys.readouterr().out
+
+    out = stream()
+    with TrainDisplay(out) as display:
+        display(Progress(0, 100, "loading"))
+        display(Progress(50, 100, "compiling"))
+        display(Progress(60, 100, "compiling"))
+        display(Progress(60, 100, "training"))
+    text = shown()
+    assert text.count("resuming from step 50") == 1 and "resuming from step 60" not in text
+    out = stream()
+    with TrainDisplay(out) as display:
+        reports(clock, display, 20, 1.0)
+    assert "resuming" not in shown()
+
+
 def test_a_slow_run_has_a_line_every_five_minutes(clock):
     out = io.StringIO()
     with TrainDisplay(out) as display:

@@ -1,5 +1,6 @@
 """Gin in, dataclasses out, and back."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -173,11 +174,16 @@ def test_a_misspelt_macro_is_shown_where_the_value_is_missing():
 
 
 def test_bad_files(tmp_path):
-    with pytest.raises(ValueError, match=r"'absent.gin' was not found in .*--gin_search_paths"):
+    with pytest.raises(ValueError, match=r"'absent.gin' was not found in [^,]*--gin_search_paths"):
         load(files=["absent.gin"])
     with pytest.raises(ValueError, match=r"needs a value for 'method' and 'optimizer'"):
         text = "Run.model = %MODEL_SIZE\nRun.task = %MIXTURE_OR_TASK_NAME"
         load(files=[gin_file(tmp_path, text)])
+    with pytest.raises(ValueError, match="; give --gin_file=gin_configs/runs/.*") as raised:
+        load(files=["gin_configs/models/pocket.gin"])
+    files = re.findall(r"--gin_file=(\S+gin)", str(raised.value))
+    bindings = re.findall(r"--gin.(MIXTURE\w+=\w+)", str(raised.value))
+    assert load(*bindings, files=["gin_configs/models/pocket.gin", *files])
     with pytest.raises(ValueError, match=r"unknown name 'Rum'(.|\n)*some.gin"):
         load(files=[gin_file(tmp_path, "Rum.seed = 3")])
     with pytest.raises(ValueError, match="some.gin"):

@@ -1,5 +1,7 @@
 """Bare texts on the command line, and gin files that are no gin files of ours."""
 
+import shlex
+
 import pytest
 
 from spjax import config
@@ -47,6 +49,21 @@ def test_numbers_that_go_on_are_no_numbers():
     assert config.split_binding("A=2024-12-31") == ("A", "'2024-12-31'")
     with pytest.raises(ValueError, match="Run.steps is '2024-12-31'; it must be a whole number"):
         config.load("Run", FILES, [*NEEDED, "TRAIN_STEPS=2024-12-31"])
+
+
+@pytest.mark.parametrize("text", ["{title}: {text}", "{text}", "a: {b c} {d}", "[a] {b}"])
+def test_a_template_needs_no_quotes(text):
+    assert config.split_binding(f"X={text}") == ("X", repr(text))
+    assert config.split_binding("X={'a': 1}") == ("X", "{'a': 1}")
+
+
+def test_the_flag_of_a_text_is_shown():
+    with pytest.raises(ValueError, match="""write a text as --gin.A="'one two three'"\\.$"""):
+        config.split_binding("A=one two three")
+    with pytest.raises(ValueError) as raised:
+        config.split_binding('A=it is "$x" y')
+    flag = str(raised.value).partition("as --gin.A=")[2].removesuffix(".")
+    assert shlex.split(flag) == [repr('it is "$x" y')]
 
 
 @pytest.mark.parametrize(

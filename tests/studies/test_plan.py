@@ -11,6 +11,7 @@ import jax
 import pytest
 
 from spjax import config, files
+from spjax.api import studies
 from spjax.checkpoints.weights import weights
 from spjax.models.flops import forward_flops
 from spjax.models.sizes import SIZES, get_size
@@ -84,6 +85,18 @@ def test_an_override_reaches_every_arm_that_uses_it():
     assert lengths == {0, 2, 3}
     assert {spec.labels["model"] for spec in expand("MODEL_SIZE = pocket_50k")} == {"pocket_50k"}
     assert load_study([STUDY], ["Study.name = other"])[0].name == "other"
+
+
+def test_files_without_a_study_are_told_from_one():
+    with pytest.raises(ValueError, match="give the gin file of a study, .*quickstart.gin"):
+        load_study(FILES[:1], ["MODEL_SIZE = pocket_50k"])
+
+
+def test_the_macros_of_the_study_come_before_those_of_its_runs():
+    with pytest.raises(ValueError, match="did you mean 'SEEDS'. In use are: SEEDS, .* in the st"):
+        studies.plan_study([STUDY], ["SEEDZ = [0]"], [], "results")
+    with pytest.raises(ValueError, match="did you mean 'TRAIN_STEPS'"):
+        studies.plan_study([STUDY], ["TRIAN_STEPS = 1"], [], "results")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +274,17 @@ def test_published_models_cost_what_is_known():
 
 
 @pytest.mark.parametrize(
-    "seconds, text", [(42, "42 s"), (400, "7 min"), (7500, "2 h 05 min"), (89, "89 s")]
+    "seconds, text",
+    [
+        *(
+            (42, "42 s"),
+            (400, "7 min"),
+            (7500, "2 h 05 min"),
+            (89, "89 s"),
+            (71 * 3600, "71 h 00 min"),
+        ),
+        *((72 * 3600, "3 days"), (700 * 86400, "700 days"), (38433075 * 3600, "4,384 years")),
+    ],
 )
 def test_durations(seconds, text):
     assert cost.duration(seconds) == text

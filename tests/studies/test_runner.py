@@ -1,5 +1,6 @@
 """The runner's promises, with a stand-in for training."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -330,3 +331,10 @@ def test_dry_run_shows_counts_and_time(tmp_path):
     assert not list(tmp_path.iterdir())
     sweep(tmp_path, plan)
     assert "5 runs, 5 finished; about 0 s left" in runner.estimate(plan, tmp_path, 2)
+
+
+def test_an_absurd_estimate_points_to_the_plan_for_accelerators(tmp_path):
+    month = [dataclasses.replace(spec, seconds=20 * 86400.0) for spec in specs(2)]
+    assert "about 20 days left with 2 workers" in (text := runner.estimate(month, tmp_path, 2))
+    assert "spjax plan" not in text
+    assert "`spjax plan STUDY.gin --topology=" in runner.estimate(month, tmp_path, 1)

@@ -106,7 +106,7 @@ def test_rounds_follow_from_the_results_in_the_folder(tmp_path):
 
 def test_later_rounds_are_nearer_to_the_best_on_validation_not_on_test():
     """The sampler learns, from scores whose opposite the test set has."""
-    draws = Draws(Search({"LEARNING_RATE": SPACE["LEARNING_RATE"]}, trials=60, batch=10), "a")
+    draws = Draws(Search({"LEARNING_RATE": SPACE["LEARNING_RATE"]}, trials=60, batch=10))
     means = []
     while trials := draws.ask():
         distances = [abs(trial["LEARNING_RATE"] - 0.3) for trial in trials]
@@ -125,7 +125,7 @@ def test_test_scores_are_not_read(tmp_path):
 
 
 def test_runs_are_pruned_below_the_median_of_earlier_rounds():
-    draws = Draws(Search(SPACE, trials=10, batch=5, pruning=True), "a")
+    draws = Draws(Search(SPACE, trials=10, batch=5, pruning=True))
     draws.ask()
     assert draws.stop_below(0) == ()
     scores = [10.0, 50.0, 20.0, 30.0, 40.0]
@@ -134,7 +134,7 @@ def test_runs_are_pruned_below_the_median_of_earlier_rounds():
     draws.ask()
     draws.tell([[Scored(100, {10: 100}, pruned=True), Scored(0, {})]] * 5)
     assert draws.stop_below(0) == ((10, 30.0), (20, 31.0))  # pruned trials are not complete
-    unpruned = Draws(Search(SPACE, trials=10, batch=5), "a")
+    unpruned = Draws(Search(SPACE, trials=10, batch=5))
     unpruned.ask()
     unpruned.tell([[Scored(x, {10: x})] for x in scores])
     assert unpruned.stop_below(0) == ()
@@ -197,13 +197,17 @@ def test_axes_without_a_column_are_refused():
 def test_fine_steps_and_narrow_ranges_keep_their_digits():
     fine = {"low": 0.0, "high": 1.0, "step": 0.00001}
     narrow = {"low": 0.0001234567, "high": 0.0001234569}
-    drawn = Draws(
-        Search({"a": fine, "b": narrow, "c": {"low": 0.0, "high": 10.0}}, batch=9), "x"
-    ).ask()
+    drawn = Draws(Search({"a": fine, "b": narrow, "c": {"low": 0.0, "high": 10.0}}, batch=9)).ask()
     assert len({values["b"] for values in drawn}) == 9
     assert all(values["a"] * 1e5 == pytest.approx(round(values["a"] * 1e5)) for values in drawn)
     assert any(round(values["a"], 4) != values["a"] for values in drawn)
     assert all(len(f"{values['c']:.15g}") <= 7 for values in drawn)
+
+
+def test_an_arm_without_optuna_is_named_once(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ValueError, match="^arm 'found': its search needs the package optuna"):
+        plan.expand(study())
 
 
 def test_what_is_searched_cannot_be_set():

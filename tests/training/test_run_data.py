@@ -7,6 +7,7 @@ import pytest
 
 from spjax import config, metrics
 from spjax.data.tasks import registry, tables
+from spjax.data.tasks.file_task import FileTask
 from spjax.data.token_cache import cache
 from spjax.inference import scoring
 from spjax.methods.initializers import ClassLabels
@@ -42,9 +43,30 @@ def test_a_mixture_is_chosen_by_the_mean_of_its_tasks_and_transferred(mixed, tmp
     assert set(result["transfer"]) == {"pocket_rte"}
     assert set(result["transfer"]["pocket_rte"]) == {"accuracy", "score"}
     again = stored_run.score_folder(mixed, tmp_path, "test")
+    assert result["examples"]["test"] == again["examples"] and set(result["examples"]) == {
+        "validation",
+        "test",
+    }
     assert {name: again[name] for name in result["test"]} == result["test"]
     with pytest.raises(ValueError, match="'other' of pocket_cb cannot be scored; choose .*test"):
         stored_run.score_folder(mixed, tmp_path, "other")
+
+
+def test_scores_of_few_examples_are_warned_of(tmp_path):
+    def write(name, rows):
+        text = "".join(f'{{"input": "film {i}", "target": "a"}}\n' for i in range(rows))
+        (tmp_path / name).write_text(text)
+        return str(tmp_path / name)
+
+    sizes = {"path": write("films.jsonl", 40), "validation": write("v.jsonl", 1)}
+    task = FileTask(**sizes, test=write("t.jsonl", 30))
+    message = run_data.few_examples(registry.mixture(task))
+    assert message.startswith("films has 1 validation example: scores on fewer than 30 say little")
+    task = FileTask(**sizes, test=write("t.jsonl", 29))
+    assert "has 1 validation example and 29 test examples" in run_data.few_examples(
+        registry.mixture(task)
+    )
+    assert not run_data.few_examples(registry.mixture("pocket_cb"))
 
 
 def test_caches_built_ahead_are_those_a_run_reads(mixed, monkeypatch):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from spjax import guesses
+
 
 def _import_matplotlib() -> None:
     """Imports matplotlib, which refuses a backend in MPLBACKEND that it cannot import.
@@ -49,6 +51,6 @@ def get(name: str) -> Draw:
     if name not in names():
         raise ValueError(
             f"unknown figure {name!r}: known are {', '.join(names())}; "
-            "a new one is a file in spjax/analysis/figures/"
+            f"a new one is a file in spjax/analysis/figures/.{guesses.did_you_mean(name, names())}"
         )
     return import_module(f"{__name__}.{name}").draw

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import difflib
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from spjax import guesses
 from spjax.files import json_lines, open_regular
 
 ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet")
 _SHOWN = 60  # characters of a value in a message
 _UNREAD = "what follows was not read"
 _QUOTED = re.compile(r'"([^"]|"")*""([^"]|"")*"')
+NAME_COLUMNS = (
+    'Name your columns with --gin.TASK_TEMPLATE="{COLUMN}" and --gin.TASK_TARGET="{COLUMN}" '
+    "(of gin_configs/tasks/file.gin)."
+)
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}
 # In TSV too, as spreadsheets and Pandas write it; read as they stand, their marks would be text.
@@ -37,11 +41,15 @@ class Row:
       location: suffix of the file's name in messages: ":12" for a line, ", row 12" in Parquet.
       fields: its values by column; empty where there is a problem.
       problem: the reason why it cannot be used; "" if it can.
+      lacks: the required column that the header of a table lacks, where that is the problem.
+      is_last: whether the file was not read any further because of the problem.
     """
 
     location: str
     fields: dict[str, Any]
     problem: str = ""
+    lacks: str = ""
+    is_last: bool = False
 
 
 def read(path: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -96,9 +104,22 @@ def of_stream(
 
 def missing(column: str, columns: Sequence[str]) -> str:
     """Returns the message that a column is missing among others, with a guess."""
-    close = difflib.get_close_matches(column, columns, 1, 0.6)
-    guess = f"; did you mean {close[0]!r}?" if close else ""
+    close = guesses.closest(column, columns)
+    guess = f"; did you mean {close!r}?" if close else ""
     return f"no field {column!r}, only {', '.join(map(repr, columns)) or 'none'}{guess}"
+
+
+def check_columns(name: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Refuses a file in which every row lacks the same column."""
+    absent = {
+        row.lacks or next((x for x in columns if not row.problem and x not in row.fields), "")
+        for row in rows
+    }
+    if len(absent) != 1 or not (column := absent.pop()):
+        return
+    present = dict.fromkeys(field for row in rows for field in row.fields)
+    problem = rows[0].problem or missing(column, tuple(present))
+    raise ValueError(f"{name} has {problem}{'' if problem[-1] == '?' else '.'} {NAME_COLUMNS}")
 
 
 def shown(value: Any) -> str:
@@ -119,7 +140,7 @@ def of_lines(lines: Iterable[bytes]) -> Iterator[Row]:
             problem += f"; write one object on each line, without [ and ] around them; {_UNREAD}"
         elif not problem and not isinstance(value, dict):
             problem = f"expected a JSON object, found {shown(value)}; write one object on each line"
-        yield Row(f":{number}", {} if problem else value, problem)
+        yield Row(f":{number}", {} if problem else value, problem, is_last=opened)
         if opened:
             return
 
@@ -133,7 +154,7 @@ def _table(data: bytes, name: str, delimiter: str, columns: Sequence[str] | None
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # that of the process
     lines = [line.rstrip("\r\n") for line in io.StringIO(text, newline="")]
     if problem := _separator_problem(lines, delimiter, columns):
-        return iter([Row(":1", {}, problem)])
+        return iter([Row(":1", {}, problem, is_last=True)])
     try:
         swallowed, pairs_up = _first_swallowed(text, lines, delimiter), True
     except csv.Error:
@@ -142,7 +163,7 @@ def _table(data: bytes, name: str, delimiter: str, columns: Sequence[str] | None
         if delimiter == "\t" and _reads_without_quotes(lines, delimiter):
             return _csv(text, delimiter, columns, csv.QUOTE_NONE)
         if swallowed:
-            return iter([Row(f":{swallowed}", {}, f"{_SWALLOWED}; {_UNREAD}")])
+            return iter([Row(f":{swallowed}", {}, f"{_SWALLOWED}; {_UNREAD}", is_last=True)])
     return _csv(text, delimiter, columns)
 
 
@@ -193,7 +214,7 @@ def _csv(
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield Row(location, {}, f"not CSV ({error}); {_QUOTES}; {_UNREAD}")
+            yield Row(location, {}, f"not CSV ({error}); {_QUOTES}; {_UNREAD}", is_last=True)
             return
         if cells is None:
             return
@@ -201,8 +222,8 @@ def _csv(
             continue
         if header is None:
             header = cells
-            if problem := _header_problem(header, columns):
-                yield Row(location, {}, problem)
+            if bad := _header_problem(location, header, columns):
+                yield bad
                 return
             continue
         problem = ""
@@ -225,13 +246,17 @@ def _separator_problem(lines: Sequence[str], delimiter: str, columns: Sequence[s
     return ""
 
 
-def _header_problem(header: Sequence[str], columns: Sequence[str] | None) -> str:
+def _header_problem(
+    location: str, header: Sequence[str], columns: Sequence[str] | None
+) -> Row | None:
+    """Returns the bad row that a header makes of a whole table, None if it is as it should be."""
     for column in header if columns is None else columns:
         if column not in header:
-            return missing(column, header)
+            return Row(location, {}, missing(column, header), lacks=column, is_last=True)
         if header.count(column) > 1:
-            return f"the column {column!r} occurs {header.count(column)} times"
-    return ""
+            problem = f"the column {column!r} occurs {header.count(column)} times"
+            return Row(location, {}, problem, is_last=True)
+    return None
 
 
 def is_utf8(text: str) -> bool:
@@ -248,8 +273,8 @@ def _parquet(file: BinaryIO, name: str, columns: Sequence[str] | None) -> Iterat
     import pyarrow.parquet  # here, because few need it
 
     try:
-        if problem := _header_problem(pyarrow.parquet.read_schema(file).names, columns):
-            return iter([Row("", {}, problem)])
+        if bad := _header_problem("", pyarrow.parquet.read_schema(file).names, columns):
+            return iter([bad])
         wanted = None if columns is None else list(dict.fromkeys(columns))
         table = pyarrow.parquet.read_table(file, columns=wanted)
     except pyarrow.ArrowInvalid as error:

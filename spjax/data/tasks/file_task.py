@@ -7,7 +7,6 @@ columns into a text, and the target may be one of a few labels, by word or by nu
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import json
@@ -18,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax import extras, validation
+from spjax import extras, guesses, validation
 from spjax.data.tasks import file_rows, hub_datasets, row_texts
 from spjax.data.tasks.formats import Format
 from spjax.data.tasks.info import TaskInfo, not_drawn
@@ -379,13 +378,16 @@ def _read(
     named = tuple((split, name) for split, name, _ in files)
     records: dict[str, list[Any]] = {}
     problems: list[str] = []
-    total = 0
+    total, is_cut = 0, False
     inputs, targets = Template(template), Template(answers.target, "target")
     columns = dict.fromkeys([*inputs.columns, *targets.columns])
     for split, name, path in files:
         records[split] = []
-        for row in file_rows.read(Path(path), tuple(columns)):
-            total += 1
+        rows = list(file_rows.read(Path(path), tuple(columns)))
+        file_rows.check_columns(name, rows, tuple(columns))
+        total += len(rows)
+        is_cut |= any(row.is_last for row in rows)
+        for row in rows:
             example = row.problem or _example(row.fields, inputs, targets, answers)
             if isinstance(example, str):
                 where = f" ({split}, row {row.location[1:]})" if name != path else row.location
@@ -393,7 +395,7 @@ def _read(
             else:
                 records[split].append({**example, "idx": len(records[split])})
     if problems:
-        raise ValueError(_report(named, problems, total))
+        raise ValueError(_report(named, problems, 0 if is_cut else total))
     held_out = [split for split in SPLITS if split not in records] if "train" in records else []
     shared = records.get("train", [])
     if held_out:
@@ -429,10 +431,13 @@ def _check_sizes(files: tuple[tuple[str, str], ...], sizes: Mapping[str, int], r
 
 
 def _report(files: tuple[tuple[str, str], ...], problems: Sequence[str], total: int) -> str:
+    """Returns the message on bad rows; `total` is 0 where not all rows were read."""
     names = ", ".join(dict.fromkeys(path for _, path in files))
     more = len(problems) - _REPORTED
     listed = [*problems[:_REPORTED], *([f"and {more} more"] if more > 0 else [])]
     first = f"{names}: {len(problems)} of {total} rows cannot be used; fix or remove them."
+    if not total:
+        first = f"{names} cannot be read to the end; fix or remove what is named."
     return "\n- ".join([first, *listed])
 
 
@@ -479,8 +484,8 @@ def _label(column: str, content: Any, labels: Sequence[str]) -> int:
     digits = any(label.isdecimal() for label in labels)  # then a number is a label or wrong
     if not digits and re.fullmatch(r"\d{1,9}", written[-1]) and int(written[-1]) < len(labels):
         return int(written[-1])
-    close = difflib.get_close_matches(str(content), labels, 1, 0.6)
-    guess = f"; did you mean {close[0]!r}?" if close else ""
+    close = guesses.closest(str(content), labels)
+    guess = f"; did you mean {close!r}?" if close else ""
     numbers = "" if digits else f" or a number from 0 to {len(labels) - 1}"
     raise BadRow(
         f"the field {column!r} is {file_rows.shown(content)}; it must be {', '.join(labels)}"

@@ -18,11 +18,11 @@ generated task with its parameters: `associations:k32:l4` (see `capacity_tasks`)
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import re
 from collections.abc import Mapping
 
+from spjax import guesses
 from spjax.data.tasks import capacity_tasks, file_rows, file_task, tables
 from spjax.data.tasks.file_task import FileTask
 from spjax.data.tasks.info import DRAWN, FewShot, Mixture, TaskInfo
@@ -101,10 +101,9 @@ def _named(name: str) -> TaskInfo:
     if capacity_tasks.is_name(base):
         return _vary(*capacity_tasks.info(name))
     if base not in _tasks():
-        close = difflib.get_close_matches(base, names(), 1, 0.6)
-        guess = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
-            f"unknown task {name!r}.{guess} The command `spjax tasks` lists them. The path of a "
+            f"unknown task {name!r}.{guesses.did_you_mean(base, names())} "
+            "The command `spjax tasks` lists them. The path of a "
             f"file stands for a task if it ends in {', '.join(file_rows.ENDINGS)}."
         )
     info = dataclasses.replace(_tasks()[base], name=name)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spjax.data.tasks import file_task, hub_datasets, registry
+from spjax.data.tasks import file_rows, file_task, hub_datasets, registry
 from spjax.data.tasks.file_task import SPLITS, FileTask
 from spjax.data.tasks.info import TaskInfo
 
@@ -42,7 +42,8 @@ def task(path: str, trained: TaskInfo | None = None, labels: Sequence[str] = ())
     try:
         return registry.get(FileTask(test=file + marked, **settings))
     except ValueError as error:
-        raise ValueError(f"{error}\nThe file is read with {_described(settings)}.") from error
+        text = str(error).replace(f" {file_rows.NAME_COLUMNS}", "")  # the prompt's task names them
+        raise ValueError(f"{text}\nThe file is read with {_described(settings)}.") from error
 
 
 def note(path: str, info: TaskInfo, trained: TaskInfo | None) -> str:

@@ -152,10 +152,18 @@ GOOD = b'{"input": "a", "target": "yes"}\n'
         (
             "d.json",
             json.dumps(ROWS[:3], indent=2).encode(),
-            "1 of 1 rows.*\n.*d.json:1: .*; write one object on each line.* was not read$",
+            "cannot be read to the end.*\n.*d.json:1: .*; write one object on each line.* was not read$",
         ),
-        ("d.json", GOOD + json.dumps(ROWS[0], indent=2).encode(), "1 of 2 rows.*\n.*d.json:2: "),
-        ("d.json", b"[" + GOOD[:-1] + b",\n" + GOOD + b"]", "1 of 1 rows.*\n.*:1: .* each line"),
+        (
+            "d.json",
+            GOOD + json.dumps(ROWS[0], indent=2).encode(),
+            "cannot be read to the end.*\n.*d.json:2: ",
+        ),
+        (
+            "d.json",
+            b"[" + GOOD[:-1] + b",\n" + GOOD + b"]",
+            "cannot be read to the end.*\n.*:1: .* each line",
+        ),
         (
             "d.csv",
             b'input,target\n"Hi" he said,y\n',
@@ -200,7 +208,7 @@ GOOD = b'{"input": "a", "target": "yes"}\n'
         ("d.csv", b'input,target\n"a\nb",c\n\na,b,c\n', "d.csv:5: 3 cells"),
         ("d.csv", b'input,target\na,b\n"a,b\nc,d\n', "d.csv:3: not CSV .unexpected end of data"),
         ("d.csv", b"input,target\n\xe9,b\n", "d.csv:2: not UTF-8 text"),
-        ("d.csv", b"input,targe\na,b\n", "d.csv:1: no field 'target'.*did you mean 'targe'"),
+        ("d.csv", b"input,targe\na,b\n", "d.csv has no field 'target'.*did you mean 'targe'"),
         ("d.csv", b"input,target,input\na,b,c\n", "d.csv:1: the column 'input' occurs 2 times"),
         ("d.csv", b"input,target\na,\n", "d.csv:2: the field 'target' is empty"),
         ("d.csv", b"input,target\n", "d.csv has no rows"),
@@ -257,7 +265,7 @@ def test_a_bad_row_of_parquet_is_named(tmp_path: Path) -> None:
     rows = [*ROWS[:3], {"input": "a", "target": None}]
     with pytest.raises(ValueError, match="d.parquet, row 4: the field 'target' is None"):
         FileTask(write(tmp_path / "d.parquet", rows))
-    with pytest.raises(ValueError, match=r"d.parquet: no field 'x', only 'input', 'target'"):
+    with pytest.raises(ValueError, match=r"d.parquet has no field 'x', only 'input', 'target'"):
         FileTask(str(tmp_path / "d.parquet"), template="{x}")
 
 
