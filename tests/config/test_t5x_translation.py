@@ -7,6 +7,7 @@ from spjax.cli import main
 from spjax.config.t5x import remainder, translation
 from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, TRANSLATED, Draft
 from spjax.config.t5x.gin_files import Bindings
+from spjax.data.token_cache import seqio_source
 
 PROMPTS = "prompt_tuning/configs"
 MODEL = f"{PROMPTS}/models/t5_1_1_base_prompt.gin"
@@ -130,6 +131,7 @@ def test_variables_of_the_environment_count(tmp_path, monkeypatch):
         ("BATCH_SIZE=32", "BATCH_SIZE", 32),
         ("train/utils.DatasetConfig.batch_size=16", "BATCH_SIZE", 16),
         ("EVAL_PERIOD=500", "EVAL_PERIOD", 500),
+        ("train_script.train.stats_period=50", "Run.log_period", 50),
         ("utils.SaveCheckpointConfig.period=250", "Run.checkpoint_period", 250),
         ("TRAIN_STEPS_RELATIVE=40", "TRAIN_STEPS", 40),
         ("PROMPT_LENGTH=20", "PROMPT_LENGTH", 20),
@@ -165,7 +167,12 @@ def test_bindings_that_have_a_counterpart(tmp_path, binding, setting, value):
         ("EVAL_STEPS=5", "train.eval_steps -> T5X's loss"),
         ("USE_CACHED_TASKS=False", "train/utils.DatasetConfig.use_cached -> spjax tokenizes"),
         ("MIXTURE_OR_TASK_MODULE='some.tasks'", "train/utils.DatasetConfig.module -> spjax has"),
-        ("SCALE=2.0", "initializers.variance_scaling.scale -> frozen weights come from"),
+        ("SCALE=2.0", "initializers.variance_scaling.scale -> initial weights come from"),
+        ("train_script.train.gc_period=100", "train.gc_period -> how T5X's program does"),
+        ("train_script.train.concurrent_metrics=False", "train.concurrent_metrics -> how T5X's"),
+        ("train_script.train.use_orbax=False", "train.use_orbax -> how T5X's program does"),
+        ("train_script.train.actions=None", "train.actions -> no actions"),
+        ("trainer.Trainer.weight_metrics_computer=@x.Y()", "weight_metrics_computer -> spjax wr"),
         ("OTHER=2.0", "OTHER -> nothing refers to it, in the published files neither"),
     ],
 )
@@ -206,7 +213,7 @@ FLAX = "flaxformer.components"
             "another value than spjax's",
         ),
         (f"{FLAX}.embedding.Embed.dtype='float32'", "another value than spjax's: bfloat16"),
-        ("trainer.Trainer.weight_metrics_computer=@some.Thing()", "not known"),
+        ("train_script.train.actions={'TRAIN': [@some.EarlyStopping()]}", "no actions"),
         (
             "train_script.train.trainer_cls=@other.Trainer",
             "another value than spjax's: the step is",
@@ -246,7 +253,7 @@ STAIRS = "'constant * decay_every'"
     [
         ({"MIXTURE_OR_TASK_NAME": "'byt5_glue_rte_v002'"}, "byte by byte"),
         ({"MIXTURE_OR_TASK_NAME": "'task_index_glue_rte_v002'"}, "begin with the index of a task"),
-        ({"MIXTURE_OR_TASK_NAME": "'mt5_glue_rte_v002'"}, "has mT5's vocabulary and the model T5"),
+        ({"MIXTURE_OR_TASK_NAME": "'mt5_glue_rte_v002'"}, "has mT5's vocabulary and the model an"),
         ({"MIXTURE_OR_TASK_NAME": "'glue_rte_v003'"}, "no task 'glue_rte_v003'.*Did you mean glue"),
         ({"INITIAL_CHECKPOINT_PATH": "[]"}, "starts from scratch.*spjax pretrain"),
         ({"INITIAL_CHECKPOINT_PATH": "'/a/b'"}, "does not end in checkpoint_STEP"),
@@ -353,7 +360,46 @@ def test_mt5_has_the_shape_and_the_vocabulary_of_its_checkpoint():
     assert draft.settings["MODEL_SIZE"] == "auto"
     assert draft.settings["MIXTURE_OR_TASK_NAME"] == "taskless_glue_rte_v002"
     assert "--gin.Run.vocabulary=SPIECE_MODEL" in draft.command("out.gin")
+    assert "SPIECE_MODEL -> the path of your copy of gs://t5-data" in draft.gin_text("x", "out.gin")
     assert any("mc4.250000" in text for text in texts(draft, TRANSLATED))
+
+
+def test_byt5_reads_bytes():
+    files = ("t5x/examples/t5/t5_1_1/base.gin", "t5x/configs/runs/finetune.gin")
+    more = ["VOCABULARY=@seqio.ByteVocabulary()", "train/utils.DatasetConfig.pack=False"]
+    draft = translated(files, more, MIXTURE_OR_TASK_NAME="'byt5_glue_rte_v002_examples'")
+    assert draft.settings["Run.vocabulary"] == "byt5" and not texts(draft, DIFFERS)
+    assert draft.settings["MIXTURE_OR_TASK_NAME"] == "glue_rte_v002"
+
+
+def test_full_fine_tuning_freezes_nothing():
+    files = ("t5x/examples/t5/t5_1_1/base.gin", "t5x/configs/runs/finetune.gin")
+    table = translated(files, ["train/utils.DatasetConfig.pack=False"]).table()
+    assert "frozen" not in table and "best prompt" not in table
+
+
+def test_a_seqio_task_of_a_users_module(tmp_path, monkeypatch):
+    own = {"MIXTURE_OR_TASK_NAME": "'my_task'", "MIXTURE_OR_TASK_MODULE": "'my_project.tasks'"}
+    draft = translated(
+        (MODEL, f"{PROMPTS}/prompts/from_class_labels.gin", RUN), **own, CLASS_LABELS="['a']"
+    )
+    (text,) = texts(draft, DIFFERS)
+    assert text.startswith("the metric_fns of my_task -> answers are scored as text; for others")
+    assert "spjax has the tasks" not in draft.table()
+    (tmp_path / "train.jsonl").write_text('{"input": "x y", "target": "a"}\n' * 40)
+    exported = {}
+    monkeypatch.setattr(
+        seqio_source, "_exported", lambda *names: exported.setdefault(names, tmp_path)
+    )
+    run, _ = loaded(draft, tmp_path)
+    assert list(exported) == [("my_project.tasks", "my_task")]
+    assert (run.input_length, run.target_length) == (512, 8)
+    assert run.method.initializer.labels == ("a",)
+    with pytest.raises(ValueError, match="no task 'my_task'.*if MIXTURE_OR_TASK_MODULE names"):
+        translated(MIXTURE_OR_TASK_NAME="'my_task'")
+    own["MIXTURE_OR_TASK_MODULE"] = "'prompt_tuning.data.glue'"  # which has no such task
+    with pytest.raises(ValueError, match="no task 'my_task'"):
+        translated(**own)
 
 
 def test_places_of_the_prompt():
@@ -385,8 +431,12 @@ def test_inference_is_for_files(tmp_path):
     files = (MODEL, f"{PROMPTS}/runs/prompt_infer.gin")
     more = ["PROMPT_FILE=/tmp/p.npy", "CHECKPOINT_PATH=/tmp/checkpoint_5", "INFER_OUTPUT_DIR=/x"]
     draft = translated(files, more)
-    assert draft.command("").startswith("spjax predict \\\n  --prompt=/tmp/p.npy")
-    assert "answers the lines or rows of a file" in texts(draft, DIFFERS)[0]
+    assert draft.command("").startswith("spjax predict \\\n  FILE \\\n  --prompt=/tmp/p.npy")
+    (text,) = texts(draft, DIFFERS)
+    assert "split 'test' -> `spjax predict` answers the lines or rows of a file" in text
+    assert "To fill in, in the command:\n  FILE -> the lines or rows" in draft.table()
+    draft = translated(files, [*more, "utils.DatasetConfig.split='validation'"])
+    assert "split 'validation'" in texts(draft, DIFFERS)[0]
 
 
 @pytest.mark.parametrize(
@@ -479,8 +529,12 @@ def test_no_input_of_the_command_is_overwritten(tmp_path, monkeypatch, capsys):
         assert main.main(["translate", name, f"--output={output}"]) == 2
         assert f"--output={output} would overwrite" in capsys.readouterr().err
     assert [file.read_text() for file in (own, outer, path)] == before
+    assert main.main(["translate"]) == 2
+    assert "no file is given" in capsys.readouterr().err
+    assert main.main(["translate", "--gin_file=mine.gin", "--output=mine.gin"]) == 2
+    assert "would overwrite" in capsys.readouterr().err
     for _ in range(2):  # an earlier translation may be
-        assert main.main(["translate", "mine.gin", "--output=out.gin"]) == 0
+        assert main.main(["translate", "--gin_file=mine.gin", "--output=out.gin"]) == 0
 
 
 def test_the_command_has_no_gin_file_for_evaluations(tmp_path, capsys):
