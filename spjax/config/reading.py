@@ -13,6 +13,7 @@ import functools
 import importlib.resources
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,14 @@ def _macros_in(value: Any) -> Iterator[str]:
             yield reference.config_key[0]
 
 
+def _files_with(macro: str) -> list[str]:
+    """Returns the shipped gin files that use a macro which the files of a run do not."""
+    folder = default_search_paths()[1]
+    paths = sorted((folder / "gin_configs").rglob("*.gin"))
+    uses = re.compile(rf"%{re.escape(macro)}\b")
+    return [str(path.relative_to(folder)) for path in paths if uses.search(path.read_text("utf-8"))]
+
+
 def check_used(names: Iterable[str], known: Iterable[str] = ()) -> None:
     """Refuses bindings that nothing used.
 
@@ -261,9 +270,10 @@ def check_used(names: Iterable[str], known: Iterable[str] = ()) -> None:
     if names:
         known = sorted(set(known) | used() - set(names))
         alike = [other for other in known if ("." in other) == ("." in names[0])]
+        files = _files_with(names[0])
+        hint = f"; {' and '.join(files[:3])} would use it." if files else guess(names[0], known)
         raise ValueError(
-            f"nothing uses the binding {names[0]!r}{guess(names[0], known)} "
-            f"In use are: {', '.join(alike)}."
+            f"nothing uses the binding {names[0]!r}{hint} In use are: {', '.join(alike)}."
         )
 
 
