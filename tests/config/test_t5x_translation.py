@@ -5,9 +5,8 @@ import pytest
 from spjax import config
 from spjax.cli import main
 from spjax.config.t5x import remainder, translation
-from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, TRANSLATED, Draft
+from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, Draft
 from spjax.config.t5x.gin_files import Bindings
-from spjax.data.token_cache import seqio_source
 
 PROMPTS = "prompt_tuning/configs"
 MODEL = f"{PROMPTS}/models/t5_1_1_base_prompt.gin"
@@ -351,55 +350,8 @@ def test_ia3_and_full_fine_tuning(tmp_path):
     draft = translated(files, ["train/utils.DatasetConfig.pack=False"])
     run, _ = loaded(draft, tmp_path)
     assert (run.method_name, run.restore_optimizer) == ("full_fine_tuning", True)
+    assert "frozen" not in draft.table() and "best prompt" not in draft.table()
     assert (run.optimizer.learning_rate, run.optimizer.decay_offset) == (0.001, 0)
-
-
-def test_mt5_has_the_shape_and_the_vocabulary_of_its_checkpoint():
-    files = (f"{PROMPTS}/models/mt5_small_prompt.gin", RUN)
-    draft = translated(files, MIXTURE_OR_TASK_NAME="'mt5_taskless_glue_rte_v002_examples'")
-    assert draft.settings["MODEL_SIZE"] == "auto"
-    assert draft.settings["MIXTURE_OR_TASK_NAME"] == "taskless_glue_rte_v002"
-    assert "--gin.Run.vocabulary=SPIECE_MODEL" in draft.command("out.gin")
-    assert "SPIECE_MODEL -> the path of your copy of gs://t5-data" in draft.gin_text("x", "out.gin")
-    assert any("mc4.250000" in text for text in texts(draft, TRANSLATED))
-
-
-def test_byt5_reads_bytes():
-    files = ("t5x/examples/t5/t5_1_1/base.gin", "t5x/configs/runs/finetune.gin")
-    more = ["VOCABULARY=@seqio.ByteVocabulary()", "train/utils.DatasetConfig.pack=False"]
-    draft = translated(files, more, MIXTURE_OR_TASK_NAME="'byt5_glue_rte_v002_examples'")
-    assert draft.settings["Run.vocabulary"] == "byt5" and not texts(draft, DIFFERS)
-    assert draft.settings["MIXTURE_OR_TASK_NAME"] == "glue_rte_v002"
-
-
-def test_full_fine_tuning_freezes_nothing():
-    files = ("t5x/examples/t5/t5_1_1/base.gin", "t5x/configs/runs/finetune.gin")
-    table = translated(files, ["train/utils.DatasetConfig.pack=False"]).table()
-    assert "frozen" not in table and "best prompt" not in table
-
-
-def test_a_seqio_task_of_a_users_module(tmp_path, monkeypatch):
-    own = {"MIXTURE_OR_TASK_NAME": "'my_task'", "MIXTURE_OR_TASK_MODULE": "'my_project.tasks'"}
-    draft = translated(
-        (MODEL, f"{PROMPTS}/prompts/from_class_labels.gin", RUN), **own, CLASS_LABELS="['a']"
-    )
-    (text,) = texts(draft, DIFFERS)
-    assert text.startswith("the metric_fns of my_task -> answers are scored as text; for others")
-    assert "spjax has the tasks" not in draft.table()
-    (tmp_path / "train.jsonl").write_text('{"input": "x y", "target": "a"}\n' * 40)
-    exported = {}
-    monkeypatch.setattr(
-        seqio_source, "_exported", lambda *names: exported.setdefault(names, tmp_path)
-    )
-    run, _ = loaded(draft, tmp_path)
-    assert list(exported) == [("my_project.tasks", "my_task")]
-    assert (run.input_length, run.target_length) == (512, 8)
-    assert run.method.initializer.labels == ("a",)
-    with pytest.raises(ValueError, match="no task 'my_task'.*if MIXTURE_OR_TASK_MODULE names"):
-        translated(MIXTURE_OR_TASK_NAME="'my_task'")
-    own["MIXTURE_OR_TASK_MODULE"] = "'prompt_tuning.data.glue'"  # which has no such task
-    with pytest.raises(ValueError, match="no task 'my_task'"):
-        translated(**own)
 
 
 def test_places_of_the_prompt():
