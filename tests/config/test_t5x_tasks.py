@@ -54,7 +54,8 @@ def test_a_seqio_task_of_a_users_module(tmp_path, monkeypatch):
     (text,) = texts(draft, DIFFERS)
     assert text.startswith("the metric_fns of my_task -> answers are scored as text; for others")
     assert "spjax has the tasks" not in draft.table()
-    (tmp_path / "train.jsonl").write_text('{"input": "x y", "target": "a"}\n' * 40)
+    rows = [f'{{"input": "x {i}", "target": "a"}}\n' for i in range(40)]
+    (tmp_path / "train.jsonl").write_text("".join(rows))
     exported = {}
     monkeypatch.setattr(
         seqio_source, "_exported", lambda *names: exported.setdefault(names, tmp_path)
