@@ -17,7 +17,14 @@ def gin_parser(positional: str = "") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     help = "repeatable; later files win"
     if positional:
-        parser.add_argument("gin_file", nargs="+", metavar=positional, help=help)
+        parser.add_argument("gin_file", nargs="*", metavar=positional, help=help)
+        parser.add_argument(
+            "--gin_file",
+            action="append",
+            dest="named_files",
+            default=[],
+            help="the same, as in T5X",
+        )
     else:
         parser.add_argument("--gin_file", action="append", required=True, help=help)
     parser.add_argument(
@@ -53,6 +60,17 @@ def rewrite_gin_flags(argv: Sequence[str]) -> list[str]:
         f"--gin_bindings={arg.removeprefix('--gin.')}" if arg.startswith("--gin.") else arg
         for arg in argv
     ]
+
+
+def files(args: argparse.Namespace) -> list[str]:
+    """Returns the files of a parser with a positional, with and without `--gin_file`.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if not (names := [*args.gin_file, *args.named_files]):
+        raise ValueError("no file is given; name one or more, with or without --gin_file=.")
+    return names
 
 
 def search_paths(args: argparse.Namespace) -> list[str]:

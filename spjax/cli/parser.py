@@ -11,6 +11,13 @@ from typing import Any, NoReturn
 _FLAG = re.compile(r"--.+|-[A-Za-z]\S*")  # negative numbers and "-" for stdin are none
 
 
+# Flags of T5X's programs with a counterpart of another name.
+_ELSEWHERE = {
+    "--tfds_data_dir": "; TFDS_DATA_DIR in the environment names that folder",
+    "--run_mode": "; the command says it: `spjax train`, `spjax eval` or `spjax predict`",
+}
+
+
 class CommandParser(argparse.ArgumentParser):
     """The parser of one command."""
 
@@ -31,7 +38,7 @@ class CommandParser(argparse.ArgumentParser):
             flag = arg.partition("=")[0]
             if not _FLAG.fullmatch(flag) or any(name.startswith(flag) for name in known):
                 continue
-            meant = guess(f"--{flag.lstrip('-')}", known)
+            meant = _ELSEWHERE.get(flag) or guess(f"--{flag.lstrip('-')}", known)
             meant = meant or f"; `{self.prog} --help` lists those there are"
             self.error(f"unknown flag {flag}{meant}")
 

@@ -41,6 +41,8 @@ def plan(args: argparse.Namespace) -> int:
             print(" ".join(("planned", *kind.kind.label)), file=sys.stderr, flush=True)
 
     paths = gin_flags.search_paths(args)
-    planned = hardware.plan_files(args.gin_file, args.gin_bindings, paths, args.topology, tell)
+    planned = hardware.plan_files(
+        gin_flags.files(args), args.gin_bindings, paths, args.topology, tell
+    )
     print(planned.text)
     return 0 if planned.fits else FAILED

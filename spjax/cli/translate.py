@@ -37,8 +37,8 @@ def translate(args: argparse.Namespace) -> int:
     from spjax import files
     from spjax.config.t5x import translation
 
-    paths = gin_flags.search_paths(args)
-    draft = translation.translate(args.gin_file, args.gin_bindings, paths)
+    paths, names = gin_flags.search_paths(args), gin_flags.files(args)
+    draft = translation.translate(names, args.gin_bindings, paths)
     if draft.program != "train":
         if args.output:
             raise ValueError(
@@ -48,15 +48,15 @@ def translate(args: argparse.Namespace) -> int:
         print(f"{draft.command('')}\n\n{draft.table()}")
     elif args.output:
         output = Path(args.output)
-        inputs = [*(Path(name).expanduser() for name in args.gin_file), *draft.bindings.files]
+        inputs = [*(Path(name).expanduser() for name in names), *draft.bindings.files]
         for path in inputs:
             if path.exists() and output.exists() and output.samefile(path):
                 raise ValueError(
                     f"--output={args.output} would overwrite {path}, which is translated; give the "
                     f"name of another file, such as --output={_DEFAULT}."
                 )
-        files.write_text(output, draft.gin_text(args.gin_file[-1], args.output))
+        files.write_text(output, draft.gin_text(names[-1], args.output))
         print(f"{draft.command(args.output)}\n\n{draft.table()}")
     else:
-        print(draft.gin_text(args.gin_file[-1], _DEFAULT), end="")
+        print(draft.gin_text(names[-1], _DEFAULT), end="")
     return FAILED if draft.differs else 0

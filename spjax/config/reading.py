@@ -13,6 +13,7 @@ import functools
 import importlib.resources
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,14 @@ def _macros_in(value: Any) -> Iterator[str]:
             yield reference.config_key[0]
 
 
+def _files_with(macro: str) -> list[str]:
+    """Returns the shipped gin files that use a macro which the files of a run do not."""
+    folder = default_search_paths()[1]
+    paths = sorted((folder / "gin_configs").rglob("*.gin"))
+    uses = re.compile(rf"%{re.escape(macro)}\b")
+    return [str(path.relative_to(folder)) for path in paths if uses.search(path.read_text("utf-8"))]
+
+
 def check_used(
     names: Iterable[str], known: Iterable[str] = (), of_study: Iterable[str] = ()
 ) -> None:
@@ -273,13 +282,15 @@ def check_used(
         first = sorted(set(of_study) - set(names))
         known = sorted((set(known) | used()) - {*names, *first})
         likely = [name for name in first if guesses.closest(names[0], [name], 0.75)]
+        files = [] if likely else _files_with(names[0])
         meant = guess(names[0], likely or known)
+        hint = f"; {' and '.join(files[:3])} would use it." if files else meant
         studys, others = (
             ", ".join(other for other in group if ("." in other) == ("." in names[0]))
             for group in (first, known)
         )
         listed = f"{studys} in the study; {others} in its runs" if studys else others
-        raise ValueError(f"nothing uses the binding {names[0]!r}{meant} In use are: {listed}.")
+        raise ValueError(f"nothing uses the binding {names[0]!r}{hint} In use are: {listed}.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,8 @@ prompt has the name `encoder/prompt/prompt/prompt`, as in google-research/prompt
 regular expressions, assignment maps and numpy checkpoints of that code work; parameters of other
 methods begin with `method/`.
 
-Importing this module imports `t5x`, which is on no package index: put its sources on `PYTHONPATH`.
+Importing this module imports `t5x`, which is on no package index: put its sources on `PYTHONPATH`,
+and start its programs by `spjax.integrations.t5x_launch`.
 """
 
 from __future__ import annotations
@@ -32,8 +33,11 @@ try:
     from t5x import models
 except ImportError as error:
     raise ValueError(
-        f"spjax.integrations.t5x needs T5X ({error}). It is on no package index: clone "
-        "https://github.com/google-research/t5x and name the folder in PYTHONPATH."
+        f"spjax.integrations.t5x needs T5X, and its import stops at: {error}. T5X is on no package "
+        "index: clone https://github.com/google-research/t5x, name the folder in PYTHONPATH, "
+        "install the packages that docs/t5x.md lists, and start T5X with `python -m "
+        "spjax.integrations.t5x_launch train`, which puts airio and what JAX and Flax no longer "
+        "have in place; in Python call spjax.integrations.t5x_launch.prepare() first."
     ) from error
 
 _PROMPT = "encoder/prompt/prompt/prompt"

@@ -93,6 +93,6 @@ def test_a_place_that_cannot_be_reached_is_told_at_once(monkeypatch):
         raise ValueError("ABORTED: All 3 retry attempts failed: Could not resolve host")
 
     monkeypatch.setattr(weights.t5x, "is_checkpoint", unreachable)
-    message = r"cannot reach INITIAL_CHECKPOINT_PATH 'gs://bucket/c': .*Check the address and the"
+    message = r"cannot reach the checkpoint 'gs://bucket/c': .*Check the address and the"
     with pytest.raises(ValueError, match=message):
         weights.find("auto", "gs://bucket/c")

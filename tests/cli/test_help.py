@@ -60,6 +60,8 @@ def test_a_flag_before_the_command_is_told(capsys):
 def test_a_misspelt_flag_gets_a_guess_and_the_usage_of_its_command(capsys):
     text = said(capsys, "train", "--gin_flie=x")
     assert "unknown flag --gin_flie; did you mean --gin_file?" in text
+    text = said(capsys, "train", "--gin_file=x", "--tfds_data_dir=/x")
+    assert "unknown flag --tfds_data_dir; TFDS_DATA_DIR in the environment names" in text
     assert text.startswith("usage: spjax train") and "required" not in text
     assert "`spjax plot --help` lists those there are" in said(capsys, "plot", "x", "--odd")
     assert "unknown flag -gin_file; did you mean --gin_file?" in said(

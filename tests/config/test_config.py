@@ -148,6 +148,7 @@ def test_bare_words_are_strings():
 @pytest.mark.parametrize(
     "binding, message",
     [
+        ("MIXTURE_OR_TASK_MODULE = 'm'", "'; gin_configs/tasks/seqio.gin would use it. In use"),
         ("BATCH_SIZ = 1", "nothing uses the binding 'BATCH_SIZ'; did you mean 'BATCH_SIZE'"),
         ("Run.batch_siz = 1", "Run has no parameter 'batch_siz'; did you mean 'batch_size'"),
         ("PromptTuning.parent = 1", "'PromptTuning' has denylisted kwarg 'parent'"),

@@ -124,6 +124,21 @@ def test_what_the_script_exports_to_jax_stays_in_the_command(tmp_path):
     assert draft.command("x.gin").startswith("CUDA_VISIBLE_DEVICES=7 XLA_FLAGS=--xla_x spjax train")
 
 
+@pytest.mark.parametrize("program", launch_scripts.PROGRAMS)
+def test_t5x_main_starts_the_program_of_its_run_mode(tmp_path, program):
+    text = f"python3 -m t5x.main --run_mode={program} --dry_run --gin.BATCH_SIZE=8"
+    launch = read(tmp_path, text)
+    assert (launch.program, launch.bindings) == (program, ("BATCH_SIZE=8",))
+    draft = Draft(Bindings(), program)
+    remainder.add_flags(draft, launch)
+    assert not draft.differs
+
+
+def test_other_programs_of_t5x_main_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="--run_mode=export; translated are train, eval, infer"):
+        read(tmp_path, "python3 -m t5x.main --run_mode=export")
+
+
 def test_other_texts_that_set_variables_are_named(tmp_path):
     text = f"source venv/bin/activate\n. ./sizes.sh\nD=0.1\n{LAUNCH}"
     assert read(tmp_path, text).unread == (". ./sizes.sh",)

@@ -5,7 +5,7 @@ import pytest
 from spjax import config
 from spjax.cli import main
 from spjax.config.t5x import remainder, translation
-from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, TRANSLATED, Draft
+from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, Draft
 from spjax.config.t5x.gin_files import Bindings
 
 PROMPTS = "prompt_tuning/configs"
@@ -130,6 +130,7 @@ def test_variables_of_the_environment_count(tmp_path, monkeypatch):
         ("BATCH_SIZE=32", "BATCH_SIZE", 32),
         ("train/utils.DatasetConfig.batch_size=16", "BATCH_SIZE", 16),
         ("EVAL_PERIOD=500", "EVAL_PERIOD", 500),
+        ("train_script.train.stats_period=50", "Run.log_period", 50),
         ("utils.SaveCheckpointConfig.period=250", "Run.checkpoint_period", 250),
         ("TRAIN_STEPS_RELATIVE=40", "TRAIN_STEPS", 40),
         ("PROMPT_LENGTH=20", "PROMPT_LENGTH", 20),
@@ -165,7 +166,12 @@ def test_bindings_that_have_a_counterpart(tmp_path, binding, setting, value):
         ("EVAL_STEPS=5", "train.eval_steps -> T5X's loss"),
         ("USE_CACHED_TASKS=False", "train/utils.DatasetConfig.use_cached -> spjax tokenizes"),
         ("MIXTURE_OR_TASK_MODULE='some.tasks'", "train/utils.DatasetConfig.module -> spjax has"),
-        ("SCALE=2.0", "initializers.variance_scaling.scale -> frozen weights come from"),
+        ("SCALE=2.0", "initializers.variance_scaling.scale -> initial weights come from"),
+        ("train_script.train.gc_period=100", "train.gc_period -> how T5X's program does"),
+        ("train_script.train.concurrent_metrics=False", "train.concurrent_metrics -> how T5X's"),
+        ("train_script.train.use_orbax=False", "train.use_orbax -> how T5X's program does"),
+        ("train_script.train.actions=None", "train.actions -> no actions"),
+        ("trainer.Trainer.weight_metrics_computer=@x.Y()", "weight_metrics_computer -> spjax wr"),
         ("OTHER=2.0", "OTHER -> nothing refers to it, in the published files neither"),
     ],
 )
@@ -206,7 +212,7 @@ FLAX = "flaxformer.components"
             "another value than spjax's",
         ),
         (f"{FLAX}.embedding.Embed.dtype='float32'", "another value than spjax's: bfloat16"),
-        ("trainer.Trainer.weight_metrics_computer=@some.Thing()", "not known"),
+        ("train_script.train.actions={'TRAIN': [@some.EarlyStopping()]}", "no actions"),
         (
             "train_script.train.trainer_cls=@other.Trainer",
             "another value than spjax's: the step is",
@@ -246,7 +252,7 @@ STAIRS = "'constant * decay_every'"
     [
         ({"MIXTURE_OR_TASK_NAME": "'byt5_glue_rte_v002'"}, "byte by byte"),
         ({"MIXTURE_OR_TASK_NAME": "'task_index_glue_rte_v002'"}, "begin with the index of a task"),
-        ({"MIXTURE_OR_TASK_NAME": "'mt5_glue_rte_v002'"}, "has mT5's vocabulary and the model T5"),
+        ({"MIXTURE_OR_TASK_NAME": "'mt5_glue_rte_v002'"}, "has mT5's vocabulary and the model an"),
         ({"MIXTURE_OR_TASK_NAME": "'glue_rte_v003'"}, "no task 'glue_rte_v003'.*Did you mean glue"),
         ({"INITIAL_CHECKPOINT_PATH": "[]"}, "starts from scratch.*spjax pretrain"),
         ({"INITIAL_CHECKPOINT_PATH": "'/a/b'"}, "does not end in checkpoint_STEP"),
@@ -344,16 +350,8 @@ def test_ia3_and_full_fine_tuning(tmp_path):
     draft = translated(files, ["train/utils.DatasetConfig.pack=False"])
     run, _ = loaded(draft, tmp_path)
     assert (run.method_name, run.restore_optimizer) == ("full_fine_tuning", True)
+    assert "frozen" not in draft.table() and "best prompt" not in draft.table()
     assert (run.optimizer.learning_rate, run.optimizer.decay_offset) == (0.001, 0)
-
-
-def test_mt5_has_the_shape_and_the_vocabulary_of_its_checkpoint():
-    files = (f"{PROMPTS}/models/mt5_small_prompt.gin", RUN)
-    draft = translated(files, MIXTURE_OR_TASK_NAME="'mt5_taskless_glue_rte_v002_examples'")
-    assert draft.settings["MODEL_SIZE"] == "auto"
-    assert draft.settings["MIXTURE_OR_TASK_NAME"] == "taskless_glue_rte_v002"
-    assert "--gin.Run.vocabulary=SPIECE_MODEL" in draft.command("out.gin")
-    assert any("mc4.250000" in text for text in texts(draft, TRANSLATED))
 
 
 def test_places_of_the_prompt():
@@ -385,8 +383,12 @@ def test_inference_is_for_files(tmp_path):
     files = (MODEL, f"{PROMPTS}/runs/prompt_infer.gin")
     more = ["PROMPT_FILE=/tmp/p.npy", "CHECKPOINT_PATH=/tmp/checkpoint_5", "INFER_OUTPUT_DIR=/x"]
     draft = translated(files, more)
-    assert draft.command("").startswith("spjax predict \\\n  --prompt=/tmp/p.npy")
-    assert "answers the lines or rows of a file" in texts(draft, DIFFERS)[0]
+    assert draft.command("").startswith("spjax predict \\\n  FILE \\\n  --prompt=/tmp/p.npy")
+    (text,) = texts(draft, DIFFERS)
+    assert "split 'test' -> `spjax predict` answers the lines or rows of a file" in text
+    assert "To fill in, in the command:\n  FILE -> the lines or rows" in draft.table()
+    draft = translated(files, [*more, "utils.DatasetConfig.split='validation'"])
+    assert "split 'validation'" in texts(draft, DIFFERS)[0]
 
 
 @pytest.mark.parametrize(
@@ -479,8 +481,12 @@ def test_no_input_of_the_command_is_overwritten(tmp_path, monkeypatch, capsys):
         assert main.main(["translate", name, f"--output={output}"]) == 2
         assert f"--output={output} would overwrite" in capsys.readouterr().err
     assert [file.read_text() for file in (own, outer, path)] == before
+    assert main.main(["translate"]) == 2
+    assert "no file is given" in capsys.readouterr().err
+    assert main.main(["translate", "--gin_file=mine.gin", "--output=mine.gin"]) == 2
+    assert "would overwrite" in capsys.readouterr().err
     for _ in range(2):  # an earlier translation may be
-        assert main.main(["translate", "mine.gin", "--output=out.gin"]) == 0
+        assert main.main(["translate", "--gin_file=mine.gin", "--output=out.gin"]) == 0
 
 
 def test_the_command_has_no_gin_file_for_evaluations(tmp_path, capsys):

@@ -114,8 +114,8 @@ def kind(checkpoint: str) -> str:
         names = remote.names(path)
     except OSError as error:
         raise ValueError(
-            f"cannot look at INITIAL_CHECKPOINT_PATH {checkpoint!r}: {reason(error)}. Check the "
-            "address and the connection."
+            f"cannot look at the checkpoint {checkpoint!r}: {reason(error)}. Check the address and "
+            "the connection."
         ) from error
     if huggingface.CONFIG in names and huggingface.WEIGHT_FILES & names:
         return "huggingface"
@@ -123,7 +123,7 @@ def kind(checkpoint: str) -> str:
     held = f"a folder with {', '.join(sorted(names)[:8])}" if names else empty
     state = "another kind of file" if remote.is_file(path) else held
     raise ValueError(
-        f"INITIAL_CHECKPOINT_PATH {checkpoint!r} ({state}) is not a .safetensors file or another "
+        f"the checkpoint {checkpoint!r} ({state}) is not a .safetensors file or another "
         f"checkpoint that spjax reads. Give {FORMATS}."
     )
 
@@ -134,7 +134,7 @@ def _is_t5x(path: str) -> bool:
     except (ValueError, NotImplementedError) as error:  # a scheme that TensorStore does not know
         if "retry attempts failed" in str(error):
             raise ValueError(
-                f"cannot reach INITIAL_CHECKPOINT_PATH {path!r}: {error}. Check the address and "
+                f"cannot reach the checkpoint {path!r}: {error}. Check the address and "
                 "the connection, or give the path of a copy."
             ) from error
         return False

@@ -13,8 +13,11 @@ from spjax.config.t5x.gin_files import Bindings
 TRANSLATED = "translated"
 NOT_NEEDED = "not needed"
 DIFFERS = "changes the numbers"
+LEFT = "left to the user"
+INPUT = "FILE"  # of `spjax predict`
 _TITLES = {
     DIFFERS: "CHANGES THE NUMBERS, and has no counterpart in spjax:",
+    LEFT: "To fill in, in the command:",
     TRANSLATED: "Translated:",
     NOT_NEEDED: "Not needed, and without effect on the numbers:",
 }
@@ -25,8 +28,8 @@ class Row:
     """One line of the table: a binding of T5X, and what became of it.
 
     Attributes:
-      kind: `TRANSLATED`, `NOT_NEEDED` or `DIFFERS`.
-      binding: as T5X's files have it, several with commas between.
+      kind: `TRANSLATED`, `NOT_NEEDED`, `DIFFERS` or `LEFT`.
+      binding: as T5X's files have it, several with commas between; of `LEFT` the word in capitals.
       text: its counterpart in spjax, or the reason why there is none.
     """
 
@@ -107,6 +110,7 @@ class Draft:
         environment = [f"{name}={_quoted(value)} " for name, value in self.environment.items()]
         verb = {"infer": "predict"}.get(self.program, self.program)
         lines = [f"{''.join(environment)}spjax {verb}"]
+        lines += [f"  {INPUT}"] if self.program == "infer" else []
         lines += [f"  --{name}={_quoted(value)}" for name, value in flags]
         return " \\\n".join(lines)
 

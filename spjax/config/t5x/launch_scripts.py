@@ -12,7 +12,8 @@ from typing import Any
 from spjax.config.t5x.shell import ASSIGNMENT, OPEN, Command, Reader, expand, unknown
 from spjax.files import reason
 
-_T5X = re.compile(r"(?:^|[/}])t5x[./](train|eval|infer)(?:\.py)?$")
+_T5X = re.compile(r"(?:^|[/}])t5x[./](train|eval|infer|main)(?:\.py)?$")
+PROGRAMS = ("train", "eval", "infer")
 _OTHER_TEXT = ("source", ".", "eval")  # commands of a text that is not the script's own
 _ENVIRONMENT = re.compile(r"(?:JAX|XLA|TF|TFDS|LIBTPU|CUDA|NVIDIA)_\w+$")  # counts in spjax too
 _REDIRECTION = re.compile(r"(?:\d*|&)(?:<<<|<>|<|>>|>\||>&|>)")
@@ -131,7 +132,7 @@ def read(path: Path, folders: list[Path]) -> Launch:
     if len(launches) != 1:
         raise ValueError(
             f"{path} starts T5X {len(launches)} times; a script is translated that has one line "
-            "with `python3 -m t5x.train` (or eval or infer) and its flags."
+            "with `python3 -m t5x.train` (or eval, infer or main) and its flags."
         )
     later = reader.assigned[launches[0].place :] if launches[0].repeated else []
     earlier = [expanded(x) for x in commands[: commands.index(launches[0])]]
@@ -172,9 +173,14 @@ def _launch(words: list[str]) -> Launch:
         if name == "gin_bindings" or name.startswith("gin.")
     ]
     paths = ",".join(value for name, value in flags if name == "gin_search_paths").split(",")
-    known = ("gin_bindings", "gin_file", "gin_search_paths")
+    known = ("gin_bindings", "gin_file", "gin_search_paths", "run_mode")
+    program = match[1] if match[1] != "main" else dict(flags).get("run_mode", "")
+    if program not in PROGRAMS:
+        raise ValueError(
+            f"t5x.main is started with --run_mode={program}; translated are {', '.join(PROGRAMS)}."
+        )
     return Launch(
-        program=match[1],
+        program=program,
         gin_files=tuple(value for name, value in flags if name == "gin_file"),
         bindings=tuple(bindings),
         search_paths=tuple(path for path in paths if path and not has_variables(path)),

@@ -12,6 +12,7 @@ from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, Draft
 from spjax.config.t5x.gin_files import Bindings, Reference, short
 from spjax.data.tasks import registry
 from spjax.models.sizes import SIZES
+from spjax.vocabularies.vocabulary import BYT5
 
 DATASET = "t5x.utils.DatasetConfig"
 RESTORE = "t5x.utils.RestoreCheckpointConfig"
@@ -34,6 +35,8 @@ SHAPE = {
     "mlp_dim": "MLP_DIM",
     "vocab_size": "NUM_EMBEDDINGS",
 }
+_BYTES = "seqio.ByteVocabulary"
+_PUBLISHED_MODULES = ("prompt_tuning.", "t5.")  # their tasks are spjax's, or have no counterpart
 _T5_VOCABULARY = re.compile(r"cc_all\.32000(\.100extra)?/sentencepiece\.model$")
 
 
@@ -102,10 +105,11 @@ def set_model(draft: Draft, script: str, checkpoint: str) -> tuple[str, str]:
       checkpoint: path of the frozen weights.
 
     Returns:
-      The model's size or "auto", and the path of a vocabulary that is not T5's, "" for T5's.
+      The model's size or "auto", and the path of a vocabulary that is not T5's, "" for T5's, or
+      "byt5".
     """
     bindings = draft.bindings
-    model_class(bindings, script)
+    pieces = bindings.get(model_class(bindings, script), "input_vocabulary", "", None)
     shape = {
         field: bindings.get(NETWORK, field, "", None) or bindings.macro(macro)
         for field, macro in SHAPE.items()
@@ -121,6 +125,8 @@ def set_model(draft: Draft, script: str, checkpoint: str) -> tuple[str, str]:
     name = "sentencepiece_model_file"
     path = kinds.text(name, bindings.get(_SENTENCEPIECE, name, "", ""))
     own = "" if not path or _T5_VOCABULARY.search(path) else path
+    if isinstance(pieces, Reference) and pieces.name == _BYTES:
+        own, path = BYT5, ""
     label = ", ".join(SHAPE.values())
     if activations not in (("gelu", "linear"), ("relu",)):
         name = f"T5Config.mlp_activations = {activations}"
@@ -132,39 +138,60 @@ def set_model(draft: Draft, script: str, checkpoint: str) -> tuple[str, str]:
     return size, own
 
 
+def task_module(bindings: Bindings, scope: str, name: Any) -> str:
+    """Returns the module of a user's own seqio task, "" for a task of spjax or of T5's packages."""
+    if not isinstance(name, str) or _is_known(name):
+        return ""
+    if (module := bindings.get(DATASET, "module", scope, None)) is None:
+        return ""
+    kinds.given("MIXTURE_OR_TASK_MODULE", kinds.text("MIXTURE_OR_TASK_MODULE", module))
+    return "" if module.startswith(_PUBLISHED_MODULES) else str(module)
+
+
+def _known_name(name: str) -> str:
+    return name.removeprefix("mt5_").removeprefix("byt5_").replace("_examples", "")
+
+
+def _is_known(name: str) -> bool:
+    return registry.is_task(_known_name(name)) or registry.is_mixture(_known_name(name))
+
+
 def spjax_task(name: Any, own_vocabulary: str) -> str:
     """Returns the name of a task of T5 or prompt-tuning in spjax.
 
     Args:
-      name: in T5X. `_examples` only logs texts, and `mt5_` says whose vocabulary is used.
+      name: in T5X. `_examples` only logs texts; `mt5_` and `byt5_` say whose vocabulary is used.
       own_vocabulary: path of a vocabulary that is not T5's.
 
     Raises:
       ValueError: spjax has no such task, or it has another vocabulary than the model.
     """
     kinds.given("MIXTURE_OR_TASK_NAME", kinds.text("MIXTURE_OR_TASK_NAME", name))
-    if name.startswith("byt5_"):
-        raise refuse(f"the task {name}", "it is read byte by byte, and spjax has no ByT5.")
+    if name.startswith("byt5_") and own_vocabulary != BYT5:
+        raise ValueError(
+            f"the task {name} is read byte by byte, and the model has no VOCABULARY = "
+            "@seqio.ByteVocabulary(). Name the files of a ByT5 model, or the task without byt5_."
+        )
     if "task_index_" in name:
         raise refuse(
             f"the task {name}",
             "its texts begin with the index of a task for multitask prompts of that code; spjax "
             "has MultitaskPromptTuning over a mixture, which is another method.",
         )
-    if name.startswith("mt5_") and not own_vocabulary:
+    if name.startswith("mt5_") and own_vocabulary in ("", BYT5):
         raise ValueError(
-            f"the task {name} has mT5's vocabulary and the model T5's; T5X would feed it ids of "
+            f"the task {name} has mT5's vocabulary and the model another; T5X would feed it ids of "
             "other words. Choose a model file mt5_..., or the task without mt5_."
         )
-    known = name.removeprefix("mt5_").replace("_examples", "")
-    if registry.is_task(known) or registry.is_mixture(known):
+    known = _known_name(name)
+    if _is_known(name):
         return known
     names = [*registry.names(), *registry.mixture_names()]
     close = difflib.get_close_matches(known, names, 1, 0.6)
     guess = f" Did you mean {close[0]}?" if close else ""
     raise ValueError(
-        f"spjax has no task {known!r}.{guess} `spjax tasks` lists its own; a task of your own is a "
-        "file or a list of texts (docs/tasks.md)."
+        f"spjax has no task {known!r}.{guess} `spjax tasks` lists its own; training on a seqio "
+        "task of yours is translated if MIXTURE_OR_TASK_MODULE names its module (docs/tasks.md)."
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from spjax import validation
 from spjax.config.t5x import kinds, method_settings, model_settings
-from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, TRANSLATED, Draft
+from spjax.config.t5x.draft import DIFFERS, INPUT, LEFT, NOT_NEEDED, TRANSLATED, Draft
 from spjax.config.t5x.gin_files import Key, Reference
 from spjax.config.t5x.launch_scripts import literal, missing_variables, unset_variables
 from spjax.config.t5x.model_settings import DATASET, RESTORE, required
@@ -83,11 +83,12 @@ def _step_of(checkpoint: str) -> int:
 
 def _set_vocabulary(draft: Draft, path: str) -> None:
     if "://" not in path:
-        draft.set("Run.vocabulary", path, "SentencePieceVocabulary.sentencepiece_model_file")
+        draft.set("Run.vocabulary", path, "VOCABULARY")
         return
     draft.left_to_user["Run.vocabulary"] = "SPIECE_MODEL"
     name = "SentencePieceVocabulary.sentencepiece_model_file"
     draft.note(TRANSLATED, name, f"Run.vocabulary, a local copy of {path}")
+    draft.note(LEFT, "SPIECE_MODEL", f"the path of your copy of {path}")
 
 
 def _data_scope(draft: Draft, script: str, parameter: str) -> str:
@@ -107,10 +108,13 @@ def _set_data(draft: Draft, vocabulary: str) -> None:
     bindings = draft.bindings
     scope = _data_scope(draft, _TRAIN, "train_dataset_cfg")
     name = required(bindings, DATASET, "mixture_or_task_name", scope)
-    task = model_settings.spjax_task(name, vocabulary)
-    parts = {"_examples": "_examples logs texts", "mt5_": "mt5_ names the vocabulary"}
-    comment = ", ".join(text for part, text in parts.items() if part in name)
-    draft.set("MIXTURE_OR_TASK_NAME", task, "MIXTURE_OR_TASK_NAME", comment)
+    if module := model_settings.task_module(bindings, scope, name):
+        _set_seqio_task(draft, module, name)
+    else:
+        task = model_settings.spjax_task(name, vocabulary)
+        parts = {"_examples": "_examples logs texts", "t5_": "the vocabulary is the model's"}
+        comment = ", ".join(text for part, text in parts.items() if part in name)
+        draft.set("MIXTURE_OR_TASK_NAME", task, "MIXTURE_OR_TASK_NAME", comment)
     batch = kinds.whole("BATCH_SIZE", required(bindings, DATASET, "batch_size", scope), 1)
     draft.set("BATCH_SIZE", batch, "BATCH_SIZE")
     split = bindings.get(DATASET, "split", scope, "train")
@@ -137,6 +141,16 @@ def _set_data(draft: Draft, vocabulary: str) -> None:
         )
     else:
         draft.note(NOT_NEEDED, "RANDOM_SEED = None", "SEED = 0, where T5X takes the time of day")
+
+
+def _set_seqio_task(draft: Draft, module: str, name: str) -> None:
+    """Takes over a task of a user's own module."""
+    draft.includes.append("gin_configs/tasks/seqio.gin")
+    draft.set("MIXTURE_OR_TASK_MODULE", module, "MIXTURE_OR_TASK_MODULE", "found by PYTHONPATH")
+    draft.set("MIXTURE_OR_TASK_NAME", name, "MIXTURE_OR_TASK_NAME")
+    draft.bindings.get(DATASET, "module", "infer_eval", None)
+    text = "answers are scored as text; for others bind TASK_LABELS or seqio_task.metrics"
+    draft.note(DIFFERS, f"the metric_fns of {name}", text)
 
 
 def _set_lengths(draft: Draft, prompt_length: int) -> None:
@@ -227,6 +241,8 @@ def _dropout(draft: Draft) -> float:
 def _set_evaluation(draft: Draft, model: str) -> None:
     """Takes over what is evaluated, when and how."""
     bindings = draft.bindings
+    if stats := bindings.get(_TRAIN, "stats_period", "", None):
+        draft.set("Run.log_period", kinds.whole("stats_period", stats, 1), "train.stats_period")
     period = kinds.whole("EVAL_PERIOD", bindings.get(_TRAIN, "eval_period", "", 1000), 1)
     draft.set("EVAL_PERIOD", period, "EVAL_PERIOD")
     name = "utils.SaveCheckpointConfig.period"
@@ -234,7 +250,7 @@ def _set_evaluation(draft: Draft, model: str) -> None:
     if saved and saved != period:
         draft.set("Run.checkpoint_period", saved, name)
     elif saved == 0:
-        draft.note(NOT_NEEDED, name, "spjax keeps the last state for resuming and the best prompt")
+        draft.note(NOT_NEEDED, name, "spjax keeps the last state for resuming and the best step")
     config = bindings.get(_TRAIN, "infer_eval_dataset_cfg", "", None)
     if config is None:
         text = "spjax scores the validation split at every EVAL_PERIOD"
@@ -286,7 +302,7 @@ def _set_computation(draft: Draft) -> None:
 
 
 def _weights_dtype(draft: Draft) -> Any:
-    """Returns the dtype of the frozen weights; one that spjax has not is noted."""
+    """Returns the dtype of the checkpoint's weights; one that spjax has not is noted."""
     dtype = draft.bindings.get(RESTORE, "dtype", "", "float32")
     if dtype not in ("float32", "bfloat16"):
         name = f"utils.RestoreCheckpointConfig.dtype = {literal(dtype)}"
@@ -301,6 +317,7 @@ def _set_folder(draft: Draft) -> None:
         folder = None
     if folder is None:
         draft.left_to_user["MODEL_DIR"] = "FOLDER"
+        draft.note(LEFT, "FOLDER", "the folder of the run, T5X's MODEL_DIR")
     else:
         draft.set("MODEL_DIR", kinds.text("MODEL_DIR", folder), "MODEL_DIR")
 
@@ -324,8 +341,13 @@ def translate_scoring(draft: Draft) -> None:
     draft.settings = {}  # the file of a prompt has its length and start
     draft.rows = [row for row in draft.rows if row in rows or row.kind == DIFFERS]
     if draft.program == "infer":
-        text = "`spjax predict` answers the lines or rows of a file: FILE, in place of a task"
-        draft.note(DIFFERS, f"MIXTURE_OR_TASK_NAME = {task}", text)
+        split = bindings.get(DATASET, "split", scope, "test")
+        text = (
+            "`spjax predict` answers the lines or rows of a file, in place of a task; `spjax eval` "
+            "with these flags and --task and --split scores a task"
+        )
+        draft.note(DIFFERS, f"MIXTURE_OR_TASK_NAME = {task}, split {split!r}", text)
+        draft.note(LEFT, INPUT, "the lines or rows to answer, such as the inputs of that split")
     draft.flag("prompt", settings["FromFile.path"], "PROMPT_FILE")
     if "PromptTuning.place" in settings:
         draft.flag("insertion", settings["PromptTuning.place"], "Prompt.combine")
@@ -333,7 +355,9 @@ def translate_scoring(draft: Draft) -> None:
     draft.flag("checkpoint", checkpoint, "CHECKPOINT_PATH")
     if vocabulary:
         name = "SPIECE_MODEL" if "://" in vocabulary else vocabulary
-        draft.flag("vocabulary", name, "SentencePieceVocabulary.sentencepiece_model_file")
+        draft.flag("vocabulary", name, "VOCABULARY")
+        if name != vocabulary:
+            draft.note(LEFT, name, f"the path of your copy of {vocabulary}")
     if draft.program == "eval":
         _set_scored_task(draft, task, vocabulary, scope)
         examples = bindings.get("seqio.Evaluator", "num_examples", "", None)

@@ -16,12 +16,17 @@ from spjax.config.t5x.gin_files import Bindings, Key, Macro, Reference, short
 from spjax.config.t5x.launch_scripts import Launch, literal
 
 _NETWORK = "the network is T5's in spjax too"
-_START = "frozen weights come from the checkpoint"
-_LOGS = "spjax writes metrics.jsonl, TensorBoard events and test_items.json.gz"
+_START = "initial weights come from the checkpoint"
+_LOGS = (
+    "spjax writes metrics.jsonl, TensorBoard events and, of a task with a test split that has "
+    "labels, test_items.json.gz; answers to other examples come from `spjax predict`"
+)
 _VALIDATION_LOSS = "T5X's loss on validation data; spjax scores the answers"
 _ACTIVATIONS = "bfloat16 on TPUs and GPUs, float32 on CPU"
 _MESH = "a mesh by T5X's rules (gin_configs/mesh)"
-_SAVED = "spjax keeps the last state for resuming and the best prompt, never the frozen weights"
+_SAVED = "spjax keeps the last state for resuming and the best step, of what is trained alone"
+_PROGRAM = "how T5X's program does its work, not what it computes"
+_RESTORED = "the checkpoint's weights"
 _CACHE = "spjax tokenizes a task once, and keeps that"
 _KNOWN_TASKS = "spjax has the tasks"
 
@@ -34,6 +39,9 @@ _PARTS = (
     *("network.T5Config", "seqio.SentencePieceVocabulary", "network.Transformer"),
     *("layers.PromptEncoderDecoder", "t5_architecture.EncoderDecoder"),
 )
+
+
+_VOCABULARIES = ("seqio.SentencePieceVocabulary", "seqio.ByteVocabulary")
 
 
 def _is_part(value: Any) -> bool:
@@ -75,6 +83,14 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("*train.eval_steps", _any, _VALIDATION_LOSS),
     ("*train.use_hardware_rng", _any, "which random numbers are drawn is not T5X's anyway"),
     ("*train.summarize_config_fn", _any, _LOGS),
+    ("*train.train_eval_get_dataset_fn", _any, _VALIDATION_LOSS),
+    ("*train.actions", _is(None), "no actions"),
+    *((f"*train.{x}", _any, _PROGRAM) for x in ("gc_period", "concurrent_metrics")),
+    *((f"*.{x}", _any, _PROGRAM) for x in ("use_orbax", "verify_matching_vocabs_fn")),
+    ("*Trainer.weight_metrics_computer", _any, _LOGS),
+    ("*.train_state_initializer_cls", _refers("utils.TrainStateInitializer"), _RESTORED),
+    ("*DatasetConfig.use_memory_cache", _any, _CACHE),
+    *((f"*DatasetConfig.{x}", _any, _PROGRAM) for x in ("num_prefetch_threads", "num_workers")),
     ("*train.run_eval_before_training", _any, "spjax does not score the start"),
     ("*.inference_evaluator_cls", _refers("seqio.Evaluator"), _LOGS),
     ("*.trainer_cls", _refers("trainer.Trainer"), "the step is that of trainer.Trainer"),
@@ -82,22 +98,22 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("*.checkpoint_cfg", _refers("utils.CheckpointConfig"), _SAVED),
     ("*.partitioner", _refers("partitioning.PjitPartitioner"), _MESH),
     ("*.dataset_cfg", _refers("utils.DatasetConfig"), _KNOWN_TASKS),
-    ("*.restore_checkpoint_cfg", _refers("utils.RestoreCheckpointConfig"), "the frozen weights"),
-    ("*.fallback_init_rng", _any, "frozen weights and prompt are both read"),
+    ("*.restore_checkpoint_cfg", _refers("utils.RestoreCheckpointConfig"), _RESTORED),
+    ("*.fallback_init_rng", _any, "weights and prompt are both read"),
     ("*infer.mode", _is("predict"), "`spjax predict` answers"),
     ("*infer.checkpoint_period", _any, "answers are written as they come"),
     ("*infer.*shard*", _any, "one process answers all"),
-    ("*CheckpointConfig.restore", _refers("utils.RestoreCheckpointConfig"), "the frozen weights"),
+    ("*CheckpointConfig.restore", _refers("utils.RestoreCheckpointConfig"), _RESTORED),
     ("*CheckpointConfig.save", _any, _SAVED),
     ("*SaveCheckpointConfig.*", _any, _SAVED),
     ("prompt_tuning.train.utils.Checkpointer.*", _any, _SAVED),
     ("*RestoreCheckpointConfig.mode", _is("specific"), "one checkpoint"),
     ("*RestoreCheckpointConfig.dtype", _is("float32"), "weights are float32 by default"),
-    ("*RestoreCheckpointConfig.fallback_to_scratch", _any, "only the method's own are new"),
+    ("*RestoreCheckpointConfig.fallback_to_scratch", _any, "what the checkpoint lacks is new"),
     (
         "*RestoreCheckpointConfig.assignment_map",
         _is((("^.*prompt.*$", None),), (("^.*ia3_scaling.*$", None),)),
-        "only the method's own are new",
+        "what the checkpoint lacks is new",
     ),
     ("*logical_axis_rules*", _any, _MESH),
     ("*PjitPartitioner.*", _any, _MESH),
@@ -143,7 +159,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("flaxformer.*.encoder_decoder_attention", _is_part, _NETWORK),
     ("*.Transformer.config", _is_part, _NETWORK),
     ("*Model.module", _is_part, _NETWORK),
-    ("*Model.*put_vocabulary", _refers("seqio.SentencePieceVocabulary"), "the model's vocabulary"),
+    ("*Model.*put_vocabulary", _refers(*_VOCABULARIES), "the model's vocabulary"),
     ("prompt_tuning.prompts.*.vocab", _refers("seqio.SentencePieceVocabulary"), "the same"),
 )
 # Settings of what only a reference calls: without one they do nothing.
@@ -160,10 +176,18 @@ _FLAGS = {
     "tfds_data_dir": "TFDS_DATA_DIR",
     "seqio_additional_cache_dirs": _CACHE,
     **dict.fromkeys(
-        ("alsologtostderr", "logtostderr", "stderrthreshold", "v", "verbosity"), "messages only"
+        (
+            *("alsologtostderr", "logtostderr", "log_dir", "stderrthreshold", "v", "verbosity"),
+            *("logger_levels", "showprefixforinfo"),
+        ),
+        "messages only",
     ),
+    "dry_run": "T5X reads the configuration and stops, as this translation does",
     **dict.fromkeys(
-        ("multiprocess_gpu", "coordinator_address", "process_count", "process_index"),
+        (
+            *("multiprocess_gpu", "coordinator_address", "process_count", "process_index"),
+            "initialization_timeout",
+        ),
         "the same `spjax train` on every host (docs/clusters.md)",
     ),
 }

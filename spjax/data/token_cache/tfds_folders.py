@@ -32,7 +32,7 @@ def require(name: str) -> None:
     try:
         builder = tfds.builder(name)
         if not builder.is_prepared():
-            with _alone(Path(builder.data_root)):
+            with _alone(Path(builder.data_dir_root)):
                 _prepare(name)
     except Exception as error:  # whatever a download and a foreign format can fail with
         raise ValueError(_missing(name, error)) from error
