@@ -40,7 +40,11 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
         default="",
         help="for huggingface: name or path; what belongs to the weights by default",
     )
-    parser.add_argument("--base_model", default="", help="for peft: its name on the hub")
+    parser.add_argument(
+        "--base_model",
+        default="",
+        help="for peft: its name on the hub or its folder; the run's checkpoint by default",
+    )
 
 
 def convert(args: argparse.Namespace) -> int:
