@@ -201,6 +201,7 @@ def score_prompts(
     task: Any = "",
     split: str = "",
     ensemble: str = "",
+    columns: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Scores stored prompts on a split of a task, or each on its own.
 
@@ -211,6 +212,7 @@ def score_prompts(
       task: as `StoredPrompts.tasks` takes it.
       split: "" for the one that is reported.
       ensemble: "vote", "mean", or "" for none.
+      columns: `template` and `target` of a file, in place of those of the prompts' tasks.
 
     Returns:
       As `TextPredictor.evaluate`.
@@ -222,7 +224,8 @@ def score_prompts(
         raise ValueError(
             "--ensemble=mean averages the probabilities of labels; give --decoding=rank with it."
         )
-    infos = stored.tasks(task, split=split, labels=options.labels, ensemble=ensemble)
+    read = {"labels": options.labels, "columns": columns or {}}
+    infos = stored.tasks(task, split=split, ensemble=ensemble, **read)
     predictor = stored.predictor(options, infos)
     vocabulary = str(predictor.vocabulary.path)
     arguments = (split, options.batch_size, options.target_length, vocabulary)

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from spjax import hub, partitioning
@@ -136,7 +137,13 @@ class StoredPrompts:
             )
 
     def tasks(
-        self, task: Any = "", *, split: str = "", labels: Sequence[str] = (), ensemble: str = ""
+        self,
+        task: Any = "",
+        *,
+        split: str = "",
+        labels: Sequence[str] = (),
+        ensemble: str = "",
+        columns: Mapping[str, str] = MappingProxyType({}),
     ) -> list[TaskInfo]:
         """Returns the task that each prompt is scored on.
 
@@ -146,14 +153,21 @@ class StoredPrompts:
           split: the split that is asked for, "" for the reported one.
           labels: of a file's targets, where the prompt's task has none.
           ensemble: the kind of ensemble, "" for none.
+          columns: `template` and `target` of a file, in place of those of the prompts' tasks.
 
         Raises:
           ValueError: a task is not known, or an ensemble has several.
         """
-        if task and not (isinstance(task, str) and file_task.is_path(task)):
+        is_file = isinstance(task, str) and bool(task) and file_task.is_path(task)
+        if columns and not is_file:
+            raise ValueError(
+                f"--{next(iter(columns))} is of the rows of a file; give the file or dataset with "
+                "--task=PATH."
+            )
+        if task and not is_file:
             return [registry.get(task)] * len(self.provenance)
         if task:
-            infos = self._tasks_of_file(task, split, labels)
+            infos = self._tasks_of_file(task, split, labels, columns)
         else:
             named = [x.get("task_file") or x.get("task", "") for x in self.provenance]
             if not all(named):
@@ -169,7 +183,9 @@ class StoredPrompts:
             )
         return infos
 
-    def _tasks_of_file(self, path: str, split: str, labels: Sequence[str]) -> list[TaskInfo]:
+    def _tasks_of_file(
+        self, path: str, split: str, labels: Sequence[str], columns: Mapping[str, str]
+    ) -> list[TaskInfo]:
         """The task of each prompt over all rows of a file."""
         if split not in ("", scored_files.SPLIT):
             raise ValueError(
@@ -180,8 +196,9 @@ class StoredPrompts:
         notes: dict[str, None] = {}
         for stored in self._stored:
             trained = prediction.task_of(stored)
-            infos.append(scored_files.task(path, trained, labels))
-            notes[scored_files.note(path, infos[-1], trained)] = None
+            infos.append(scored_files.task(path, trained, labels, columns))
+            if not columns:
+                notes[scored_files.note(path, infos[-1], trained)] = None
         for text in filter(None, notes):
             self._note(text)
         return infos

@@ -55,6 +55,8 @@ _EXAMPLE = """\
 _TEXTS = (
     "text",
     "labels",
+    "template",
+    "target",
     "gin_bindings",
     "input_column",
     "prompt_column",
