@@ -93,6 +93,8 @@ FEW = pairs(3)
     [
         ("pocket_bc", {}, r"unknown task 'pocket_bc'. Did you mean .*spjax.list_tasks\(\) lists"),
         ("absent.jsonl", {}, "absent.jsonl"),
+        ("me/films", {}, "so do the folder of a dataset, .* and hf://datasets/me/films"),
+        ("films", {}, "and hf://datasets/ORGANIZATION/NAME"),
         ("pocket_cb", {"labels": ["a", "b"]}, "labels is given for the task 'pocket_cb', which"),
         ("pocket_cb", {"test": FEW}, "test is given for the task 'pocket_cb'"),
         ([], {}, "there are no examples; give at least one"),

@@ -109,6 +109,12 @@ class Prompt:
                     "must map strings to strings, and the key 'format' is taken."
                 )
 
+    def __repr__(self) -> str:
+        """Returns the shapes of the first tensors, and where they come from."""
+        shapes = [f"{name} {list(x.shape)}" for name, x in self.tensors.items()]
+        more = [f"{len(shapes) - 3} more"] if shapes[3:] else []
+        return f"Prompt({', '.join(shapes[:3] + more)} from {self.origin!r})"
+
     def _check_prefixes(self, names: set[str]) -> None:
         from spjax.injection import SITES  # it imports JAX
 
