@@ -224,8 +224,9 @@ def score_prompts(
         raise ValueError(
             "--ensemble=mean averages the probabilities of labels; give --decoding=rank with it."
         )
-    read = {"labels": options.labels, "columns": columns or {}}
-    infos = stored.tasks(task, split=split, ensemble=ensemble, **read)
+    infos = stored.tasks(
+        task, split=split, labels=options.labels, ensemble=ensemble, columns=columns or {}
+    )
     predictor = stored.predictor(options, infos)
     vocabulary = str(predictor.vocabulary.path)
     arguments = (split, options.batch_size, options.target_length, vocabulary)

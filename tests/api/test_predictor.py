@@ -203,7 +203,7 @@ def test_an_adapter_opens_its_base_model(trained, predictor, base, tmp_path, cap
 
 
 def test_an_adapter_of_a_shipped_size(trained, predictor, tmp_path):
-    """What it calls its base model in PEFT is not needed, unless that is a path."""
+    """A base model is not needed beside a size whose weights ship, unless it is a path."""
     folder = spjax.save_prompt(trained.prompt, tmp_path / "a", "peft", base_model="org/frozen")
     assert spjax.load_predictor(folder, decoding="rank").predict(TEXTS) == predictor.predict(TEXTS)
     other = tmp_path / "other.safetensors"
