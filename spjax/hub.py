@@ -63,6 +63,11 @@ def is_url(path: str | Path) -> bool:
     return str(path).startswith(PREFIX)
 
 
+def is_name(text: str) -> bool:
+    """Returns whether a text has the form of a repository's name, ORGANIZATION/NAME."""
+    return bool(_NAME.fullmatch(text))
+
+
 def parse(url: str) -> Repository:
     """Returns the repository of a URL, `hf://ORGANIZATION/NAME[@REVISION]`.
 

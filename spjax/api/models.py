@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from spjax import guesses, partitioning
+from spjax import guesses, hub, partitioning
 from spjax.api.messages import python_messages
 from spjax.checkpoints import frozen_model, model_vocabulary, remote
 from spjax.checkpoints.frozen_model import FrozenModel
@@ -53,10 +53,11 @@ def load_model(
                 f"{guesses.did_you_mean(name, SIZES)}"
             )
         if not checkpoint and not (remote.is_url(name) or os.path.exists(name)):
+            of_hub = f" Did you mean 'hf://{name}'?" if hub.is_name(name) else ""
             raise ValueError(
                 f"unknown model {name!r}: neither a known size ({', '.join(SIZES)}) nor an "
                 "existing file or folder, nor a URL such as hf://ORGANIZATION/NAME."
-                f"{guesses.did_you_mean(name, SIZES)}"
+                f"{of_hub or guesses.did_you_mean(name, SIZES)}"
             )
         name, checkpoint = weights.AUTO, checkpoint or name
     with python_messages():

@@ -13,12 +13,13 @@ import numpy as np
 from spjax.api.messages import python_messages
 from spjax.api.models import load_model
 from spjax.api.stored_prompts import AnswerOptions, StoredPrompts
-from spjax.api.tasks import Task, path_of_pairs
+from spjax.api.tasks import Task, is_pairs, path_of_examples
 from spjax.api.training import TrainedRun
 from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.data.tasks import file_task
 from spjax.data.tasks.file_task import FileTask
+from spjax.data.tasks.info import TaskInfo
 from spjax.inference import ensembles, scoring
 from spjax.inference.prediction import Answer, Predictor
 from spjax.models.decoding import Decoding
@@ -121,9 +122,9 @@ class TextPredictor:
         """Scores the prompts on a task, as `spjax eval --prompt` does.
 
         Args:
-          task: name of a task; path of a file, all rows of which are scored as the prompt's own
-            task reads them; what `load_task` returns; a list of (input, target) pairs; or "" for
-            each prompt's own task.
+          task: name of a task; path of a file, or rows in memory as `load_task` takes them, all of
+            which are scored as the prompt's own task reads them; what `load_task` returns; a list
+            of (input, target) pairs; or "" for each prompt's own task.
           split: "train", "validation" or "test"; "" for the one that is reported.
           ensemble: "vote" or "mean" for what all prompts answer together.
 
@@ -146,14 +147,16 @@ class TextPredictor:
             return task.source
         if isinstance(task, os.PathLike):
             return os.fspath(task)
-        if isinstance(task, str) or not isinstance(task, Sequence):
+        if isinstance(task, (str, FileTask, TaskInfo)):
             return task
+        if not is_pairs(task):
+            return path_of_examples(task, "task")  # rows, as the prompt's own task reads them
         trained = self.stored.trained_task()
         known = file_task.settings(trained) if trained else {}
         settings = {name: known[name] for name in _PAIR_FIELDS if name in known}
         if self.options.labels and not settings.get("labels"):
             settings |= {"labels": self.options.labels, "metrics": ()}
-        return FileTask(test=path_of_pairs(task, "task"), name="pairs", **settings)
+        return FileTask(test=path_of_examples(task, "task"), name="pairs", **settings)
 
     def _owners(self, texts: Sequence[Text], prompt: Any) -> list[int]:
         """The number of the prompt of each text."""
@@ -198,6 +201,7 @@ def score_prompts(
     task: Any = "",
     split: str = "",
     ensemble: str = "",
+    columns: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Scores stored prompts on a split of a task, or each on its own.
 
@@ -208,6 +212,7 @@ def score_prompts(
       task: as `StoredPrompts.tasks` takes it.
       split: "" for the one that is reported.
       ensemble: "vote", "mean", or "" for none.
+      columns: `template` and `target` of a file, in place of those of the prompts' tasks.
 
     Returns:
       As `TextPredictor.evaluate`.
@@ -219,7 +224,9 @@ def score_prompts(
         raise ValueError(
             "--ensemble=mean averages the probabilities of labels; give --decoding=rank with it."
         )
-    infos = stored.tasks(task, split=split, labels=options.labels, ensemble=ensemble)
+    infos = stored.tasks(
+        task, split=split, labels=options.labels, ensemble=ensemble, columns=columns or {}
+    )
     predictor = stored.predictor(options, infos)
     vocabulary = str(predictor.vocabulary.path)
     arguments = (split, options.batch_size, options.target_length, vocabulary)

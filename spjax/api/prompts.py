@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from spjax import hub
-from spjax.api import run_folders
-from spjax.checkpoints.prompts import model_card, prompt_files
+from spjax.checkpoints.prompts import model_card, peft, prompt_files
 from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.files import write_text
 from spjax.studies.copies import local_copy
@@ -48,7 +47,8 @@ def save_prompt(
       prompt: from `load_prompt` or a run, or an array `[P, D]`.
       path: a file for "npy" and "safetensors", a folder for "peft" and "t5x".
       format: "npy", "safetensors", "peft" or "t5x".
-      base_model: for "peft", the frozen model's name on the Hugging Face hub.
+      base_model: for "peft", the frozen model's name on the Hugging Face hub, or its folder; by
+        default the checkpoint of the run. The pocket sizes that ship with spjax have none.
 
     Returns:
       The file or folder that holds the prompt.
@@ -61,9 +61,7 @@ def save_prompt(
         raise ValueError(
             f"unknown prompt format {format!r}; use one of {', '.join(prompt_files.FORMATS)}."
         )
-    prompt = _as_prompt(prompt)
-    if base_model:
-        prompt = prompt.with_provenance({"base_model": base_model})
+    prompt = _as_prompt(prompt).with_base_model(base_model)
     return prompt_files.write(Path(path), prompt, format)
 
 
@@ -103,12 +101,13 @@ def push_prompt(
             f"base_model is {base_model!r}; give the frozen model's name on the hub, ORG/NAME."
         )
     stored = _public_prompt(prompt, base_model)
-    text = model_card.text(
-        repository, stored.provenance, license=license, base_license=_license(stored)
-    )
     with tempfile.TemporaryDirectory() as parent:
         folder = prompt_files.write(Path(parent) / "adapter", stored, "peft")
-        write_text(folder / "README.md", text)
+        kind, base_license = peft.config_of(folder)["peft_type"], _license(stored)
+        text = model_card.text(
+            repository, stored.provenance, kind, license=license, base_license=base_license
+        )
+        write_text(folder / peft.README, text)
         return hub.upload(folder, repository, "Upload a prompt of spjax", private=private)
 
 
@@ -126,23 +125,9 @@ def _as_prompt(prompt: Any) -> Prompt:
 
 def _public_prompt(prompt: Any, base_model: str) -> Prompt:
     """Returns a prompt as it is uploaded."""
-    facts = {"base_model": base_model} if base_model else {}
-    if isinstance(prompt, (str, os.PathLike)):
-        facts = facts or _base_of_run(os.fspath(prompt))
-        prompt = load_prompt(prompt)
-    stored = _as_prompt(prompt)
-    return dataclasses.replace(stored, provenance=model_card.public({**stored.provenance, **facts}))
-
-
-def _base_of_run(path: str) -> dict[str, str]:
-    """Returns the repository of the frozen weights of a run, {} where they are not of the hub."""
-    folder = None if hub.is_url(path) else run_folders.find_run_folder(path)
-    checkpoint = run_folders.load_run_config(folder).checkpoint if folder else ""
-    if not hub.is_url(checkpoint):
-        return {}
-    base = hub.parse(checkpoint)
-    facts = {"base_model": base.name, "base_revision": base.revision}
-    return {fact: value for fact, value in facts.items() if value}
+    stored = _as_prompt(load_prompt(prompt) if isinstance(prompt, (str, os.PathLike)) else prompt)
+    facts = model_card.public(stored.provenance)
+    return dataclasses.replace(stored, provenance=facts).with_base_model(base_model)
 
 
 def _license(prompt: Prompt) -> str:

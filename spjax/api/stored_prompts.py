@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from spjax import partitioning
+from spjax import hub, partitioning
 from spjax.api import run_folders
 from spjax.api.models import run_settings
-from spjax.checkpoints import frozen_model
+from spjax.checkpoints import frozen_model, remote
 from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.checkpoints.prompts import prompt_files, run_prompts
 from spjax.checkpoints.prompts.prompt import Prompt
+from spjax.checkpoints.weights import weights
 from spjax.checkpoints.weights.weights import AUTO
 from spjax.data.tasks import file_task, registry, scored_files
 from spjax.data.tasks.info import TaskInfo
@@ -28,6 +31,7 @@ from spjax.training.run import Run
 from spjax.types import Tree
 
 _MOST_ROWS = 1_000_000
+_GIVE_MODEL = "Give the model, with --model=SIZE or --checkpoint=PATH."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +40,8 @@ class ModelOptions:
 
     Attributes:
       model: name of a size, or "auto"; "" for that of the prompts.
-      checkpoint: its weights; "" for those of the prompts' runs, or those that ship with spjax.
+      checkpoint: its weights; "" for those of the prompts' runs, those that ship with spjax, or the
+        base model that an adapter names.
       vocabulary: name or path; "" for that of the prompts' runs, or the checkpoint's own.
       dtype: of the weights in memory; "" for that of the prompts' runs, or float32.
       num_partitions: devices along the mesh axis `model`.
@@ -132,7 +137,13 @@ class StoredPrompts:
             )
 
     def tasks(
-        self, task: Any = "", *, split: str = "", labels: Sequence[str] = (), ensemble: str = ""
+        self,
+        task: Any = "",
+        *,
+        split: str = "",
+        labels: Sequence[str] = (),
+        ensemble: str = "",
+        columns: Mapping[str, str] = MappingProxyType({}),
     ) -> list[TaskInfo]:
         """Returns the task that each prompt is scored on.
 
@@ -142,14 +153,21 @@ class StoredPrompts:
           split: the split that is asked for, "" for the reported one.
           labels: of a file's targets, where the prompt's task has none.
           ensemble: the kind of ensemble, "" for none.
+          columns: `template` and `target` of a file, in place of those of the prompts' tasks.
 
         Raises:
           ValueError: a task is not known, or an ensemble has several.
         """
-        if task and not (isinstance(task, str) and file_task.is_path(task)):
+        is_file = isinstance(task, str) and bool(task) and file_task.is_path(task)
+        if columns and not is_file:
+            raise ValueError(
+                f"--{next(iter(columns))} is of the rows of a file; give the file or dataset with "
+                "--task=PATH."
+            )
+        if task and not is_file:
             return [registry.get(task)] * len(self.provenance)
         if task:
-            infos = self._tasks_of_file(task, split, labels)
+            infos = self._tasks_of_file(task, split, labels, columns)
         else:
             named = [x.get("task_file") or x.get("task", "") for x in self.provenance]
             if not all(named):
@@ -165,7 +183,9 @@ class StoredPrompts:
             )
         return infos
 
-    def _tasks_of_file(self, path: str, split: str, labels: Sequence[str]) -> list[TaskInfo]:
+    def _tasks_of_file(
+        self, path: str, split: str, labels: Sequence[str], columns: Mapping[str, str]
+    ) -> list[TaskInfo]:
         """The task of each prompt over all rows of a file."""
         if split not in ("", scored_files.SPLIT):
             raise ValueError(
@@ -176,8 +196,9 @@ class StoredPrompts:
         notes: dict[str, None] = {}
         for stored in self._stored:
             trained = prediction.task_of(stored)
-            infos.append(scored_files.task(path, trained, labels))
-            notes[scored_files.note(path, infos[-1], trained)] = None
+            infos.append(scored_files.task(path, trained, labels, columns))
+            if not columns:
+                notes[scored_files.note(path, infos[-1], trained)] = None
         for text in filter(None, notes):
             self._note(text)
         return infos
@@ -210,32 +231,52 @@ class StoredPrompts:
         """The model that was given, that the options name, or that the prompts name."""
         if self._model is None:
             options, name = self.options, self._model_name()
-            if name == AUTO and not (options.checkpoint or self._run_setting("checkpoint", name)):
+            checkpoint = options.checkpoint or self._run_setting("checkpoint", name)
+            base = "" if checkpoint else self._base_model(name)
+            if name == AUTO and not (checkpoint or base):
                 raise ValueError(
                     f"{', '.join(self.names)} was trained over a model from a checkpoint, which it "
                     "does not name; give the model, with --checkpoint=PATH."
                 )
             of_runs = "" if options.checkpoint else self._run_setting("vocabulary", name)
-            self._model = frozen_model.open_shared(
-                name,
-                options.checkpoint or self._run_setting("checkpoint", name),
-                vocabulary=options.vocabulary or of_runs,
-                dtype=options.dtype or self._run_setting("weights_dtype", name) or "float32",
-                num_partitions=options.num_partitions,
-                logical_axis_rules=options.logical_axis_rules,
-            )
+            try:
+                self._model = frozen_model.open_shared(
+                    name,
+                    checkpoint or _checkpoint_of(base),
+                    vocabulary=options.vocabulary or of_runs,
+                    dtype=options.dtype or self._run_setting("weights_dtype", name) or "float32",
+                    num_partitions=options.num_partitions,
+                    logical_axis_rules=options.logical_axis_rules,
+                )
+            except ValueError as error:
+                if not base:
+                    raise
+                raise ValueError(
+                    f"{', '.join(self.names)} names the frozen model {base!r}, which cannot be "
+                    f"opened: {error} {_GIVE_MODEL}"
+                ) from error
         return self._model
 
     def _model_name(self) -> str:
         names = {facts.get("model", "") for facts in self.provenance}
         name = self.options.model or (names.pop() if len(names) == 1 else "")
-        name = name or (AUTO if self.options.checkpoint else "")
+        name = name or (AUTO if self.options.checkpoint or self._base_model(AUTO) else "")
         if not name:
             listed = [facts.get("model", "") for facts in self.provenance]
-            raise ValueError(
-                f"the prompts do not say one model (they say {listed}); give it with --model=SIZE."
-            )
+            raise ValueError(f"the prompts do not say one model (they say {listed}). {_GIVE_MODEL}")
         return name
+
+    def _base_model(self, name: str) -> str:
+        """The base model that all adapters name, "" where they do not, or where `name` is enough.
+
+        Args:
+          name: of the model's size. The weights of one that ships with spjax are taken, unless the
+            adapter names those of a run, in a file or folder that is there.
+        """
+        bases = {_base_of(facts) for facts in self.provenance}
+        base = bases.pop() if len(bases) == 1 else ""
+        shipped = (weights.SHIPPED / f"{name}.safetensors").is_file()
+        return "" if shipped and (self.options.model or not os.path.exists(base)) else base
 
     def _run_setting(self, name: str, model: str) -> str:
         """The value of a setting in the runs with this model, "" where there is none.
@@ -309,6 +350,27 @@ def check_source(source: Any) -> str | Prompt:
     raise ValueError(
         f"{source!r} is no prompt; give the path of a prompt file, PEFT adapter or run folder, or "
         "a prompt from spjax.load_prompt."
+    )
+
+
+def _base_of(provenance: Mapping[str, str]) -> str:
+    base, revision = provenance.get("base_model", ""), provenance.get("base_revision", "")
+    return f"{base}@{revision}" if base and revision and not os.path.exists(base) else base
+
+
+def _checkpoint_of(base: str) -> str:
+    """Returns the path or URL of a base model as an adapter names it, "" for "".
+
+    Raises:
+      ValueError: it is neither a path that is there nor the name of a repository of the hub.
+    """
+    if not base or os.path.exists(base) or remote.is_url(base):
+        return base
+    if hub.is_name(base.partition("@")[0]):
+        return f"{hub.PREFIX}{base}"
+    raise ValueError(
+        f"there is no file or folder {base!r}, and a repository of the Hugging Face hub is written "
+        "ORGANIZATION/NAME."
     )
 
 

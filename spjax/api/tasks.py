@@ -1,4 +1,4 @@
-"""Tasks by name, from a user's file, or from pairs in memory."""
+"""Tasks by name, from a user's file, or from examples in memory."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spjax.api.messages import python_messages
 from spjax.data import overview
-from spjax.data.tasks import file_rows, file_task, registry
+from spjax.data.tasks import file_rows, file_task, hub_datasets, registry
 from spjax.data.tasks.file_task import FileTask
 from spjax.data.tasks.info import Mixture
 from spjax.files import default_cache_dir, write_text
 
-Pairs = Sequence[tuple[str, str]]
 _FILE_OPTIONS = ("template", "target", "input_length", "target_length")
 
 
@@ -71,10 +70,10 @@ class Task:
 
 
 def load_task(
-    task: str | os.PathLike[str] | Pairs | FileTask | Task,
+    task: Any,
     *,
-    validation: str | os.PathLike[str] | Pairs = "",
-    test: str | os.PathLike[str] | Pairs = "",
+    validation: Any = "",
+    test: Any = "",
     labels: Sequence[str] = (),
     metrics: Sequence[str] = (),
     name: str = "",
@@ -84,17 +83,18 @@ def load_task(
 
     Args:
       task: the name of a shipped task or mixture (`list_tasks`); the path of a file of examples
-        (.jsonl, .csv, .tsv or .parquet); or a list of (input, target) pairs. Pairs are written
-        once to a file in the cache folder, named after their content, so that the command line
-        can read what Python has trained on.
-      validation: validation examples, a file or pairs like `task`; "" to hold out 10 % of the
-        examples, chosen by a hash of the input.
+        (.jsonl, .csv, .tsv or .parquet) or a dataset of Hugging Face; or examples in memory: a list
+        of (input, target) pairs or of rows as mappings, a pandas `DataFrame`, a `Dataset` or
+        `DatasetDict` of `datasets`. These are written once to the cache folder, named after their
+        content, so that the command line can read what Python has trained on.
+      validation: validation examples, a file or examples like `task`; "" for the split of a
+        `DatasetDict`, or else to hold out 10 % of the examples, chosen by a hash of the input.
       test: likewise.
       labels: the words that targets are taken from; () for free text.
       metrics: names of metrics; see `FileTask`.
       name: of the task in tables.
-      **options: further fields of `FileTask` for a file: `template`, `target`, `input_length`,
-        `target_length`.
+      **options: further fields of `FileTask` for a file or rows: `template`, `target`,
+        `input_length`, `target_length`.
 
     Raises:
       ValueError: an unknown task, a file or list that cannot be used, or options of a file given
@@ -115,13 +115,13 @@ def load_task(
         if extra:
             raise ValueError(
                 f"{extra[0]} is given for the task {str(task)!r}, which says that itself; only a "
-                f"file ({', '.join(file_rows.ENDINGS)}) or a list of pairs takes it."
+                f"file ({', '.join(file_rows.ENDINGS)}), dataset or list takes it."
             )
         source = task
     else:
         if not isinstance(task, (str, os.PathLike)):
-            settings = {"name": "pairs", **settings}
-        files: dict[str, Any] = {key: path_of_pairs(value, key) for key, value in paths.items()}
+            settings = {"name": "pairs" if is_pairs(task) else "rows", **settings}
+        files: dict[str, Any] = {key: path_of_examples(value, key) for key, value in paths.items()}
         with python_messages():
             source = FileTask(**files, **settings)
     with python_messages():
@@ -142,34 +142,62 @@ def _is_empty(examples: Any) -> bool:
     return not isinstance(examples, os.PathLike) and not len(examples)
 
 
-def path_of_pairs(examples: str | os.PathLike[str] | Pairs, argument: str) -> str:
-    """The path of a file of examples; pairs are written to one that their content names.
+def is_pairs(examples: Any) -> bool:
+    """Returns whether examples in memory are (input, target) pairs, not rows with columns."""
+    return isinstance(examples, Sequence) and not isinstance(next(iter(examples), ()), Mapping)
+
+
+def path_of_examples(examples: Any, argument: str) -> str:
+    """The path of a file or dataset; examples in memory are written to one that they name.
 
     Raises:
-      ValueError: it is neither a path nor a list of pairs of texts.
+      ValueError: it is neither a path nor examples.
     """
     if isinstance(examples, (str, os.PathLike)):
         return os.fspath(examples)
-    if not isinstance(examples, Sequence):
+    package = type(examples).__module__.partition(".")[0]
+    if package == "datasets":
+        return hub_datasets.store(examples, argument)
+    if package == "pandas" and hasattr(examples, "columns"):
+        text = examples.to_json(orient="records", lines=True, force_ascii=False)
+        lines = text.splitlines()
+    elif isinstance(examples, Sequence):
+        write_line = _line_of_pair if is_pairs(examples) else _line_of_row
+        lines = [write_line(example, i, argument) for i, example in enumerate(examples)]
+    else:
         raise ValueError(
             f"{argument} is a {type(examples).__name__}; give the name of a task, the path of a "
-            "file, or a list of (input, target) pairs."
+            "file, a list of (input, target) pairs or of rows as mappings, a DataFrame of pandas, "
+            "or a Dataset or DatasetDict of datasets."
         )
-    rows = []
-    for i, pair in enumerate(examples):
-        is_pair = isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2
-        if not is_pair or not all(isinstance(text, str) for text in pair):
-            raise ValueError(
-                f"item {i} of {argument} is {pair!r}; every item must be a pair of two texts, "
-                "(input, target)."
-            )
-        rows.append(json.dumps({"input": pair[0], "target": pair[1]}, ensure_ascii=False))
-    if not rows:
+    if not lines:
         if argument != "path":
             return ""
-        raise ValueError("the list of examples is empty; give at least one (input, target) pair.")
-    text = "\n".join(rows) + "\n"
+        raise ValueError("there are no examples; give at least one, as an (input, target) pair.")
+    text = "\n".join(lines) + "\n"
     path = default_cache_dir() / "pairs" / f"{hashlib.sha256(text.encode()).hexdigest()}.jsonl"
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
     return str(path)
+
+
+def _line_of_pair(pair: Any, place: int, argument: str) -> str:
+    is_pair = isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2
+    if not is_pair or not all(isinstance(text, str) for text in pair):
+        raise ValueError(
+            f"item {place} of {argument} is {pair!r}; every item must be a pair of two texts, "
+            "(input, target)."
+        )
+    return json.dumps({"input": pair[0], "target": pair[1]}, ensure_ascii=False)
+
+
+def _line_of_row(row: Any, place: int, argument: str) -> str:
+    try:
+        if isinstance(row, Mapping):
+            return json.dumps(dict(row), ensure_ascii=False)
+    except TypeError:  # something that JSON has no form for
+        pass
+    raise ValueError(
+        f"item {place} of {argument} is {row!r}; every item must be a mapping from the names of "
+        "columns to texts, numbers, True or False, as the first one is."
+    )

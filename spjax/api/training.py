@@ -27,6 +27,14 @@ from spjax.training.run import Run
 
 _LEARNING_RATE = 0.3  # of Lester et al. 2021, for methods whose gin file has no other
 _FROM_ARGUMENTS = ("task", "method", "optimizer", "steps", "contents")
+# Names of settings in the `Trainer` of transformers, and those here.
+_OF_TRAINER = {
+    "per_device_train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "microbatches",
+    "num_train_epochs": "steps",
+    "max_steps": "steps",
+    "report_to": "trackers",
+}
 _FROM_MODEL = (
     "model",
     "checkpoint",
@@ -51,6 +59,12 @@ class TrainedRun:
     folder: Path
     config: Run
     result: dict[str, Any]
+
+    def __repr__(self) -> str:
+        """Returns folder, status and scores; all settings are in `config`."""
+        scores = {split: self.result.get(split) for split in ("validation", "test")}
+        shown = "".join(f", {split}={value}" for split, value in scores.items() if value)
+        return f"TrainedRun({str(self.folder)!r}, {self.status!r}{shown})"
 
     @property
     def status(self) -> str:
@@ -233,7 +247,7 @@ def _check_names(settings: dict[str, Any]) -> None:
             )
         if name not in known - {*_FROM_ARGUMENTS}:
             allowed = sorted(known - {*_FROM_ARGUMENTS, *_FROM_MODEL})
-            guess = guesses.did_you_mean(name, allowed)
+            guess = guesses.did_you_mean(_OF_TRAINER.get(name, name), [*allowed, "steps"])
             raise ValueError(
                 f"spjax.train has no setting {name!r}.{guess} There are: {', '.join(allowed)}."
             )

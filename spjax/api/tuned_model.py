@@ -345,7 +345,7 @@ class TunedModel:
             **result.prompt_facts(self.method, soft, self._data.fields if self._data else ()),
             "task": self.task.name if self.task else None,
         }
-        return Prompt(tensors, run_prompts.provenance(facts, ""))
+        return Prompt(tensors, run_prompts.provenance(facts, "", self.model.checkpoint))
 
     def _apply(self, trainable: Tree, base: Tree) -> tuple[Tree, Injection | None]:
         stacked = jax.tree.map(lambda x: x[None], trainable)

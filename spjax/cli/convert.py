@@ -40,7 +40,11 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
         default="",
         help="for huggingface: name or path; what belongs to the weights by default",
     )
-    parser.add_argument("--base_model", default="", help="for peft: its name on the hub")
+    parser.add_argument(
+        "--base_model",
+        default="",
+        help="for peft: its name on the hub or its folder; the run's checkpoint by default",
+    )
 
 
 def convert(args: argparse.Namespace) -> int:
@@ -55,7 +59,7 @@ def convert(args: argparse.Namespace) -> int:
       spjax convert hf://google/flan-t5-base flan.safetensors --format=safetensors
     """
     from spjax.api import run_folders
-    from spjax.checkpoints.prompts import prompt_files
+    from spjax.checkpoints.prompts import peft, prompt_files
     from spjax.checkpoints.weights import convert as weights_convert
 
     if args.vocabulary and args.format != "huggingface":
@@ -64,6 +68,12 @@ def convert(args: argparse.Namespace) -> int:
             f"{args.format!r}; leave it out."
         )
     wanted = args.dtype or args.format not in prompt_files.FORMATS
+    if wanted and (Path(args.source) / peft.CONFIG).is_file():
+        raise ValueError(
+            f"{args.source} is an adapter of PEFT, and only runs can be merged into the frozen "
+            "weights: give the folder of a run, or write the adapter itself with "
+            "--format=safetensors and without --dtype."
+        )
     dtype = args.dtype or "float32"
     if folder := _run_with_weights(args.source, wanted):
         from spjax.training import export

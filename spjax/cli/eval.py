@@ -8,13 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from spjax.cli import model_flags
+from spjax.cli import model_flags, task_flags
 from spjax.cli.notes import print_note
 
 _ENSEMBLES = ("vote", "mean")
 _SPLITS = ("train", "validation", "test")
 _OF_THE_RUN = (
     "task",
+    "template",
+    "target",
     "model",
     "checkpoint",
     "vocabulary",
@@ -49,6 +51,7 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="the prompt's own by default; or a file, all rows of which are scored",
     )
     parser.add_argument("--split", default="", choices=_SPLITS, help="test if it has labels")
+    task_flags.add_flags(parser)
     model_flags.add_flags(parser)
 
 
@@ -58,6 +61,7 @@ def evaluate(args: argparse.Namespace) -> int:
     Examples:
       spjax eval runs/boolq --split=validation
       spjax eval --prompt=boolq.safetensors --model=pocket_800k --task=pocket_boolq
+      spjax eval --prompt=adapter --task=new.csv --template="review: {text}" --target="{label}"
     """
     if bool(args.run_folder) == bool(args.prompt):
         raise ValueError("give either the folder of a finished run or --prompt=FILE.")
@@ -104,4 +108,5 @@ def _evaluate_prompts(args: argparse.Namespace) -> dict[str, Any]:
     model = model_flags.model_options(args)
     stored = StoredPrompts(args.prompt, model, note=print_note)
     ensemble = args.ensemble or ""
-    return score_prompts(stored, options, args.prompt, args.task, args.split, ensemble)
+    columns = task_flags.columns(args)
+    return score_prompts(stored, options, args.prompt, args.task, args.split, ensemble, columns)

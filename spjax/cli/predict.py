@@ -54,6 +54,8 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="format of the input, not of the answers; by default told from the input's name, or "
         "else from its first line",
     )
+    text = "of a row's text, as '{title}: {text}'; that of the prompt's task by default"
+    parser.add_argument("--template", default="", help=text)
     model_flags.add_flags(parser)
 
 
@@ -75,7 +77,9 @@ def predict(args: argparse.Namespace) -> int:
         predictor = TextPredictor(stored, options).predictor
         source = "stdin" if args.input == "-" else args.input
         columns = [
-            input_rows.InputColumns(prompt.row_template, args.input_column, prompt.shown)
+            input_rows.InputColumns(
+                args.template or prompt.row_template, args.input_column, prompt.shown
+            )
             for prompt in predictor.prompts
         ]
         rows = input_rows.read(

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from spjax.cli import task_flags
+
 _INSERTIONS = ("front", "after_first", "end")
 _NEAR = 0.8
 
@@ -22,6 +24,8 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--gin_file", action="append", default=[], help="binds FileTask, for a file"
     )
     parser.add_argument("--gin_bindings", action="append", default=[], metavar="NAME=VALUE")
+    task_flags.add_flags(parser)
+    task_flags.add_labels(parser)
     parser.add_argument("--leaks", action="store_true", help="look for inputs in several splits")
     parser.add_argument("--near", type=float, help="likeness of near duplicates, 0.8 by default")
     model = parser.add_argument_group("how a model sees it")
@@ -41,6 +45,7 @@ def tasks(args: argparse.Namespace) -> int:
       spjax tasks glue
       spjax tasks pocket_boolq --model=pocket_800k
       spjax tasks data.jsonl --leaks
+      spjax tasks data/films --template="review: {text}" --target="{label}"
     """
     from spjax.data import overview
     from spjax.data.tasks import file_task, registry
@@ -49,8 +54,9 @@ def tasks(args: argparse.Namespace) -> int:
         raise ValueError(
             f"--near={args.near} is how alike inputs are that --leaks looks for; give --leaks too."
         )
-    if args.gin_file:
-        info = registry.get(_file_task(args))
+    options = task_flags.file_options(args)
+    if args.gin_file or options:
+        info = registry.get(_file_task(args, options))
     elif args.gin_bindings:
         raise ValueError(
             f"the binding {args.gin_bindings[0]!r} is given and no gin file that uses it; add "
@@ -88,9 +94,18 @@ def _several(args: argparse.Namespace) -> str:
     return text
 
 
-def _file_task(args: argparse.Namespace) -> Any:
+def _file_task(args: argparse.Namespace, options: dict[str, Any]) -> Any:
     from spjax import config
+    from spjax.data.tasks import file_task
+    from spjax.data.tasks.file_task import FileTask
 
+    if options and (args.gin_file or not file_task.is_path(args.name)):
+        raise ValueError(
+            f"--{next(iter(options))} is given, which says how the rows of a file are read; give "
+            "the path of a file or dataset with it, and no gin files."
+        )
+    if options:
+        return FileTask(args.name, **options)
     if args.name:
         raise ValueError(
             f"both {args.name!r} and gin files are given; name the file with --gin.TASK_FILE=PATH."

@@ -132,7 +132,8 @@ def save_tensors(member: Member, model: FrozenModel, trainable: Tree, result: An
     config = _config_file(member.folder)
     text = config.read_text(encoding="utf-8") if config else ""
     tasks = [info.name for info in member.data.mixture.trained]
-    prompt_files.write_run(member.folder, host, run_prompts.provenance(result, text), tasks)
+    facts = run_prompts.provenance(result, text, model.checkpoint)
+    prompt_files.write_run(member.folder, host, facts, tasks)
 
 
 def write(member: Member, result: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -40,6 +40,7 @@ def test_dtype_and_mesh(model):
     "name, options, message",
     [
         ("pocket_51k", {}, "unknown model 'pocket_51k': neither a known size .*pocket_50k.* nor"),
+        ("google/flan-t5-base", {}, r"Did you mean 'hf://google/flan-t5-base'\?$"),
         ("absent/folder", {}, "unknown model 'absent/folder': neither a known size"),
         (
             "t5_1_1_base",

@@ -1,13 +1,21 @@
 """Answers of stored prompts from Python, which are those of the command line."""
 
 import json
+import shutil
 
+import jax
 import numpy as np
 import pytest
 
 import spjax
+from spjax import hub
+from spjax.checkpoints.prompts import peft
+from spjax.checkpoints.weights import convert, weights
 from spjax.cli import main
+from spjax.vocabularies.vocabulary import load_vocabulary
 from tests.api.conftest import SETTINGS, pairs
+
+VOCABULARY = load_vocabulary("pocket").path
 
 TEXTS = ["film 1 was good", "the fox", "film 2 was bad"]
 
@@ -50,6 +58,8 @@ def test_evaluate_is_eval(predictor, trained, task, capsys, tmp_path):
     assert predictor.evaluate(task, "validation")["split"] == "validation"
     rows = predictor.evaluate(pairs(10, 300))
     assert rows["examples"] == 10 and rows["split"] == "test" and "accuracy" in rows
+    columns = [{"input": text, "target": target} for text, target in pairs(10, 300)]
+    assert {**predictor.evaluate(columns), "task": "pairs"} == rows
     path = tmp_path / "new.jsonl"
     lines = [json.dumps({"input": text, "target": target}) for text, target in pairs(10, 300)]
     path.write_text("\n".join(lines))
@@ -120,7 +130,7 @@ def test_mistakes_of_loading(trained, tmp_path):
         ((prompt,), {"batch_size": 0}, "the batch size is 0; it must be 1 to"),
         ((prompt,), {"decoding": "best"}, "best"),
         ((prompt, "pocket_200k"), {}, "rows of width 16 and the model is 48 wide"),
-        ((spjax.load_prompt(save(prompt, tmp_path)),), {}, r"do not say one model .*model=SIZE\."),
+        ((spjax.load_prompt(save(prompt, tmp_path)),), {}, r"do not say one model .*with model=\."),
     ]:
         with pytest.raises(ValueError, match=message):
             spjax.load_predictor(*arguments, **options)
@@ -159,3 +169,88 @@ def test_a_prompt_that_names_no_checkpoint(trained):
     prompt = type(trained.prompt)(trained.prompt.tensors, facts)
     with pytest.raises(ValueError, match="does not name; give the model, with model=PATH"):
         spjax.load_predictor(prompt)
+
+
+def adapter(prompt, folder, base_model):
+    """An adapter that names its base model and no size, as PEFT writes it."""
+    stored = spjax.load_prompt(save(prompt, folder))
+    return spjax.save_prompt(stored, folder / "adapter", "peft", base_model=base_model)
+
+
+@pytest.fixture
+def base(tmp_path):
+    """The small model as a folder of transformers."""
+    folder = str(tmp_path / "base")
+    convert.convert(str(weights.SHIPPED / "pocket_50k.safetensors"), folder, "huggingface")
+    shutil.copy(VOCABULARY, tmp_path / "base" / "spiece.model")
+    return folder
+
+
+def test_an_adapter_opens_its_base_model(trained, predictor, base, tmp_path, capsys, monkeypatch):
+    """A folder as it is, another name as a repository of the hub, at the revision it says."""
+    local = adapter(trained.prompt, tmp_path, base)
+    wanted = spjax.load_predictor(trained, target_length=8).predict(TEXTS)
+    assert spjax.load_predictor(local, target_length=8).predict(TEXTS) == wanted
+    (tmp_path / "in.txt").write_text("\n".join(TEXTS) + "\n")
+    flags = (f"--prompt={local}", "--target_length=8")
+    assert command(capsys, "predict", tmp_path / "in.txt", *flags).splitlines() == wanted
+    urls = []
+    monkeypatch.setattr(hub, "model_folder", lambda url: urls.append(url) or base)
+    (tmp_path / "hub").mkdir()
+    of_hub = adapter(trained.prompt, tmp_path / "hub", "hf://org/frozen@v1")
+    assert spjax.load_predictor(of_hub, target_length=8).predict(TEXTS) == wanted
+    assert {*urls} == {"hf://org/frozen@v1"}
+
+
+def test_an_adapter_of_a_shipped_size(trained, predictor, tmp_path):
+    """A base model is not needed beside a size whose weights ship, unless it is a path."""
+    folder = spjax.save_prompt(trained.prompt, tmp_path / "a", "peft", base_model="org/frozen")
+    assert spjax.load_predictor(folder, decoding="rank").predict(TEXTS) == predictor.predict(TEXTS)
+    other = tmp_path / "other.safetensors"
+    frozen = weights.load("pocket_50k")
+    weights.save(other, jax.tree.map(lambda x: x * 1.5, frozen), {}, "float32")
+    folder = spjax.save_prompt(trained.prompt, tmp_path / "b", "peft", base_model=str(other))
+    with pytest.warns(UserWarning, match="trained with other weights of pocket_50k"):
+        loaded = spjax.load_predictor(folder)
+    assert loaded.predictor is not None and loaded.stored._model.checkpoint == str(other)
+
+
+@pytest.mark.parametrize(
+    "base_model, message",
+    [
+        ("t5", "names the frozen model 't5', which cannot be opened: there is no file or folder"),
+        ("/no/t5", "no file or folder '/no/t5', and a repository .* is written ORGANIZATION/NAME"),
+        ("org/t5", "'org/t5', which cannot be opened: hf://org/t5 is not there. Give the model, a"),
+    ],
+)
+def test_a_base_model_that_cannot_be_opened(trained, tmp_path, monkeypatch, base_model, message):
+    def absent(url):
+        raise ValueError(f"{url} is not there.")
+
+    monkeypatch.setattr(hub, "model_folder", absent)
+    folder = adapter(trained.prompt, tmp_path, base_model)
+    with pytest.raises(ValueError, match=message):
+        spjax.load_predictor(folder)
+    assert main.main(["predict", f"--prompt={folder}"]) == 2
+
+
+def test_the_checkpoint_of_a_run_is_its_base_model(base, task, method, tmp_path, monkeypatch):
+    run = spjax.train(base, task, method, output_dir=tmp_path / "run", **SETTINGS)
+    assert spjax.load_prompt(run.folder).provenance["base_model"] == base
+    saved = spjax.save_prompt(run.prompt, tmp_path / "saved", "peft")
+    assert main.main(["convert", str(run.folder), str(tmp_path / "out"), "--format=peft"]) == 0
+    for folder in (saved, tmp_path / "out"):
+        assert peft.config_of(folder)["base_model_name_or_path"] == base
+        assert base not in (folder / peft.README).read_text()
+    uploads = []
+    monkeypatch.setattr(hub, "upload", lambda folder, *_, **__: uploads.append(peft.read(folder)))
+    spjax.push_prompt(run.prompt, "hf://me/q")  # nobody else has that folder
+    assert "base_model" not in uploads[0][1]
+    tuned = spjax.TunedModel(spjax.load_model(base), method, task)
+    assert tuned.prompt(tuned.init(seed=0)).provenance["base_model"] == base
+
+
+def test_a_prompt_without_a_model_names_both_flags(trained, tmp_path, capsys):
+    path = save(trained.prompt, tmp_path)
+    assert main.main(["predict", f"--prompt={path}"]) == 2
+    assert "Give the model, with --model=SIZE or --checkpoint=PATH." in capsys.readouterr().err

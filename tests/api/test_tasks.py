@@ -44,6 +44,47 @@ def test_pairs_with_splits(task):
     assert task.labels == ("bad", "good") and task.metrics == ("accuracy",)
 
 
+COLUMNS = {"template": "review: {text}", "target": "{verdict}"}
+ROWS = [{"text": text, "verdict": word} for text, word in pairs(60)]
+
+
+def test_rows_in_memory(shared_cache):
+    """They are what the same rows in a file are."""
+    task = spjax.load_task(ROWS, validation=ROWS[:4], labels=["good", "bad"], **COLUMNS)
+    assert task.name == "rows" and Path(task.source.path).parent == shared_cache / "pairs"
+    assert task.examples("validation")[1] == ("review: film 1 was bad", "bad")
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(ROWS)
+    same = spjax.load_task(frame, validation=frame[:4], labels=["good", "bad"], **COLUMNS)
+    assert [same.examples(split) for split in same.splits] == [
+        task.examples(split) for split in task.splits
+    ]
+
+
+def test_a_dataset_in_memory(shared_cache, tmp_path):
+    """Classes, splits and other words for classes are those of the same dataset in a folder."""
+    datasets = pytest.importorskip("datasets", reason="the extra hf is not installed")
+    classes = datasets.ClassLabel(names=["good", "bad"])
+    features = {"text": datasets.Value("string"), "verdict": classes}
+    rows = [{"text": row["text"], "verdict": i % 2} for i, row in enumerate(ROWS)]
+    dataset = datasets.Dataset.from_list(rows, features=datasets.Features(features))
+    alone = spjax.load_task(dataset, **COLUMNS)
+    assert alone.name == "rows" and alone.labels == ("good", "bad")
+    assert sum(len(alone.examples(split)) for split in alone.splits) == 60
+    splits = datasets.DatasetDict(train=dataset, validation=dataset.select(range(8)))
+    splits.save_to_disk(str(tmp_path / "films"))
+    for words in ((), ("fine", "dull")):
+        task = spjax.load_task(splits, labels=words, **COLUMNS)
+        folder = spjax.load_task(tmp_path / "films", labels=words, **COLUMNS)
+        assert task.labels == folder.labels == (words or ("good", "bad"))
+        for split in task.splits:
+            assert task.examples(split) == folder.examples(split)
+    assert len(task.examples("validation")) == 8
+    assert spjax.load_task(splits, labels=words, **COLUMNS) == task  # by its content
+    with pytest.raises(ValueError, match="path is a IterableDataset, whose rows are not all there"):
+        spjax.load_task(dataset.to_iterable_dataset(), **COLUMNS)
+
+
 FEW = pairs(3)
 
 
@@ -52,14 +93,18 @@ FEW = pairs(3)
     [
         ("pocket_bc", {}, r"unknown task 'pocket_bc'. Did you mean .*spjax.list_tasks\(\) lists"),
         ("absent.jsonl", {}, "absent.jsonl"),
+        ("me/films", {}, "so do the folder of a dataset, .* and hf://datasets/me/films"),
+        ("films", {}, "and hf://datasets/ORGANIZATION/NAME"),
         ("pocket_cb", {"labels": ["a", "b"]}, "labels is given for the task 'pocket_cb', which"),
         ("pocket_cb", {"test": FEW}, "test is given for the task 'pocket_cb'"),
-        ([], {}, "the list of examples is empty; give at least one"),
+        ([], {}, "there are no examples; give at least one"),
         (FEW, {}, "3 rows, too few to hold out 10% .*Give more rows, or files as validation and"),
         (["a", "b"], {}, "item 0 of path is 'a'; every item must be a pair of two texts"),
         ([("a", 1)], {}, r"item 0 of path is \('a', 1\)"),
         ([("a", "b", "c")], {}, "item 0 of path is"),
-        (7, {}, "path is a int; give the name of a task, the path of a file, or a list"),
+        (7, {}, "path is a int; give the name of a task, the path of a file, a list of"),
+        ([{"text": "a"}, "b"], {}, "item 1 of path is 'b'; every item must be a mapping from"),
+        ([{"input": {1}}], {}, r"item 0 of path is .*\{1\}.*must be a mapping from"),
         ({"a": "b"}, {}, "path is a dict; give the name"),
         (FEW, {"test": 3.5}, "test is a float"),
         (FEW, {"validation": FEW, "test": FEW, "labels": ["god", "bad"]}, "must be god, bad"),

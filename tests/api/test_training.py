@@ -33,6 +33,24 @@ def test_a_run(trained, model):
     assert trained.best_step in (2, 4) and trained.prompt.tensors.keys() == {"prompt"}
 
 
+def test_short_descriptions(trained):
+    assert repr(trained).startswith(
+        f"TrainedRun({str(trained.folder)!r}, 'finished', validation={{"
+    )
+    assert repr(trained.prompt) == f"Prompt(prompt [3, 16] from {trained.prompt.origin!r})"
+    tensors = {f"lora/x{i}/a": trained.prompt.soft_tokens_PD for i in range(5)}
+    assert ", lora/x2/a [3, 16], 2 more from 'memory')" in repr(type(trained.prompt)(tensors))
+
+
+def test_names_of_the_trainer_of_transformers(model, task, method, tmp_path):
+    for name, ours in (
+        ("per_device_train_batch_size", "batch_size"),
+        ("num_train_epochs", "steps"),
+    ):
+        with pytest.raises(ValueError, match=f"no setting '{name}'. Did you mean '{ours}'"):
+            spjax.train(model, task, method, steps=1, output_dir=tmp_path / "x", **{name: 1})
+
+
 def test_the_command_line_reads_it(trained, capsys):
     scores = json.loads(command(capsys, "eval", trained.folder))
     assert scores["score"] == trained.test["score"] == trained.evaluate()["score"]

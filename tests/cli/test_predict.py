@@ -124,6 +124,26 @@ def test_bad_rows_are_reported_and_the_rest_answered(call, files, tmp_path):
     assert code == 1 and len(out) == 3 and out[1] == "" and f"{path}:2: not UTF-8" in err
 
 
+def test_flags_name_the_columns_of_a_file(call, files, tmp_path):
+    """Of a prompt whose task says nothing about files, or other columns."""
+    texts = [text for text in TEXTS if text]
+    plain, other = tmp_path / "plain.jsonl", tmp_path / "other.jsonl"
+    plain.write_text("".join(json.dumps({"input": f"a: {x}", "target": "b"}) + "\n" for x in texts))
+    other.write_text("".join(json.dumps({"x": x, "y": "b"}) + "\n" for x in texts))
+    rows = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
+    path = prompt_files.write(tmp_path / "p.npy", Prompt.from_array(rows, {"model": "pocket_50k"}))
+    flags = (f"--prompt={path}", "--target_length=4")
+    columns = ("--template=a: {x}", "--target={y}")
+    wanted = json.loads("".join(call("eval", *flags, f"--task={plain}")[1]))
+    scores = json.loads("".join(call("eval", *flags, f"--task={other}", *columns)[1]))
+    assert {**scores, "task": "plain"} == wanted and wanted["examples"] == len(texts)
+    answers = [
+        [json.loads(line)["prediction"] for line in call("predict", str(file), *more)[1]]
+        for file, *more in ((plain, flags[0]), (other, flags[0], columns[0]))
+    ]
+    assert answers[0] == answers[1] and len(answers[0]) == len(texts)
+
+
 def test_mistakes(call, files, tmp_path):
     one, lines = f"--prompt={files['cb']}", tmp_path / "in.txt"
     lines.touch()
@@ -143,6 +163,7 @@ def test_mistakes(call, files, tmp_path):
         (("eval",), "give either the folder of a finished run or --prompt"),
         (("eval", f"--prompt={nameless}"), "does not say its task; give one with --task"),
         (("eval", one, "--task=x"), "unknown task 'x'"),
+        (("eval", one, "--target={x}"), "--target is of the rows of a file; give the file or"),
     ]:
         code, _, err = call(*args)
         assert code == 2 and err.startswith("spjax: error:") and message in err, err

@@ -110,6 +110,15 @@ def test_convert(capsys, tmp_path, prompt, format):
     assert made.provenance == found.provenance == {"task": "pocket_cb"}
 
 
+def test_an_adapter_is_not_merged(capsys, tmp_path, prompt):
+    folder = str(tmp_path / "adapter")
+    call(capsys, "convert", prompt, folder, "--format=peft")
+    for flags in (["--format=huggingface"], ["--format=safetensors", "--dtype=bfloat16"]):
+        code, _, err = call(capsys, "convert", folder, str(tmp_path / "out"), *flags)
+        assert code == 2 and f"{folder} is an adapter of PEFT, and only runs can be merged" in err
+        assert err.count(folder) == 1
+
+
 def test_mistakes(capsys, tmp_path, prompt):
     path = tmp_path / "w.safetensors"
     safetensors.numpy.save_file({"other": TABLE}, path)

@@ -48,6 +48,16 @@ def own(data: str) -> list[str]:
     ]
 
 
+def test_columns_of_a_file_are_flags(call, data) -> None:
+    code, lines, err = call(*own(data))
+    assert code == 0, err
+    flags = (f"--template={TEMPLATE}", "--target={kind}", "--labels=zero,one,two")
+    assert call(data, *flags) == (0, lines, err)
+    for name in ("pocket_cb", ""):
+        code, _, err = call(*([name] if name else []), *flags)
+        assert code == 2 and "--template is given, which says how the rows of a file" in err
+
+
 def test_all_tasks_are_listed_each_in_a_line(call) -> None:
     code, lines, _ = call()
     first = [line.split(" ")[0] for line in lines]

@@ -52,7 +52,7 @@ WORDS = ["", " ", ",", "=", "%s", "{}", "\udcff", "é" * 3000, "../../x", "bogus
 # What may be accepted of these: (flag, value), any value for a flag that is free text.
 FREE = {"text", "pipeline_options", "base_model", "out", "gin_search_paths", "beam_python"}
 FREE |= {"text_field", "split", "input_column", "output_dir", "cache_dir", "discretise", "figure"}
-FREE |= {"seqio_cache_dir", "labels", "output"}
+FREE |= {"seqio_cache_dir", "labels", "output", "template", "target"}
 # Is written to: never a path that stands outside of a test's own folder.
 WRITTEN = {"out", "output", "output_dir", "discretise", "figure", "cache_dir", "seqio_cache_dir"}
 ALLOWED = {

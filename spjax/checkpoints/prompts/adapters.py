@@ -55,7 +55,7 @@ def write(folder: Path, tensors: Tensors, provenance: Mapping[str, str]) -> None
     config = {**_COMMON, **{name: provenance.get(fact) for name, fact in base.items()}, **config}
     with replacing(folder) as unfinished:
         contiguous = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
-        peft.write_files(unfinished, contiguous, {**provenance, **layers}, config)
+        peft.write_files(unfinished, contiguous, {**provenance, **layers}, config, folder.name)
 
 
 def save(

@@ -1,4 +1,4 @@
-"""The model card of a prompt on the Hugging Face hub, made of its provenance."""
+"""The model card of an adapter, in its folder and on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -26,44 +26,73 @@ _FACTS = {
     "SHA-256 of the configuration": "config_sha256",
 }
 
+_GENERATE = "ids = model.generate(**batch, {more}max_new_tokens=20)"
+_GREEDY = """ids = torch.zeros(len(batch["input_ids"]), 1, dtype=torch.long)
+for _ in range(20):
+    logits = model(**batch, decoder_input_ids=ids).logits
+    ids = torch.cat([ids, logits[:, -1:].argmax(-1)], dim=1)"""
+_PREFIX_NOTE = """
+
+With transformers 5.24 and PEFT 0.21.2 `model.generate` leaves the prefix of a T5 out and answers as
+the frozen model does. The logits of a forward pass have it, hence the loop."""
+
 
 def public(provenance: Mapping[str, str]) -> dict[str, str]:
-    """Returns a provenance in which files of data are named without their folders."""
+    """Returns a provenance without folders of the user's: data files keep their names alone.
+
+    A base model is left out if it is a path, and not the name of a repository of the hub.
+    """
     facts = dict(provenance)
     if "task_file" in facts:
-        kind, _, text = facts["task_file"].partition(":")
-        fields = json.loads(text)
+        fields = _task_fields(facts)
         fields |= {key: _public_path(fields.get(key, "")) for key in _FILES}
-        facts["task_file"] = f"{kind}:{json.dumps(fields, ensure_ascii=False, sort_keys=True)}"
+        text = json.dumps(fields, ensure_ascii=False, sort_keys=True)
+        facts["task_file"] = f"{facts['task_file'].partition(':')[0]}:{text}"
+    base = facts.get("base_model", "")
+    if base and (not hub.is_name(base) or Path(base).exists()):
+        del facts["base_model"]
     return facts
 
 
 def text(
-    url: str, provenance: Mapping[str, str], *, license: str = "", base_license: str = ""
+    source: str,
+    provenance: Mapping[str, str],
+    kind: str = "PROMPT_TUNING",
+    *,
+    license: str = "",
+    base_license: str = "",
 ) -> str:
     """Returns the text of a model card: `README.md` with the hub's metadata at its head.
 
     Args:
-      url: of the repository.
+      source: the URL of a repository, or the name of the adapter's folder.
       provenance: of the prompt; `base_model` is the frozen model's name on the hub.
+      kind: the adapter's `peft_type`.
       license: identifier of the prompt's own license, "" to state none.
       base_license: that of the frozen model, "" for unknown.
     """
-    name = hub.parse(url).name
+    opens_alone = "base_model" in provenance or provenance.get("model", "").startswith("pocket_")
+    model = "" if opens_alone else ', model="BASE"'
+    provenance = public(provenance)
+    name = hub.parse(source).name if hub.is_url(source) else source
     task = _task_fields(provenance)
-    head = _metadata(provenance, task, license)
+    example = task.get("template") or "the text"
+    head = _metadata(provenance, task, license, kind)
     parts = [
         "\n".join(["---", *head, "---"]),
-        f"# {name.partition('/')[2]}",
+        f"# {name.rpartition('/')[2]}",
         _summary(provenance, task),
-        _usage(name, provenance, task),
+        _usage_in_spjax(f"{source!r}{model}", example),
+        _usage_in_peft(name, provenance, example, kind),
         _scores(provenance),
         _licenses(provenance, license, base_license),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _metadata(provenance: Mapping[str, str], task: Mapping[str, Any], license: str) -> list[str]:
+def _metadata(
+    provenance: Mapping[str, str], task: Mapping[str, Any], license: str, kind: str
+) -> list[str]:
     datasets = {
         path.removeprefix(hub.DATASETS).partition("@")[0].partition(":")[0]
         for path in (task.get(key, "") for key in _FILES)
@@ -76,15 +105,17 @@ def _metadata(provenance: Mapping[str, str], task: Mapping[str, Any], license: s
         *([f"base_model: {base}"] if base else []),
         *(["datasets:", *(f"- {name}" for name in sorted(datasets))] if datasets else []),
         "tags:",
-        *("- " + tag for tag in ("spjax", "prompt-tuning", "t5")),
+        *("- " + tag for tag in ("spjax", kind.lower().replace("_", "-"), "t5")),
     ]
 
 
 def _summary(provenance: Mapping[str, str], task: Mapping[str, Any]) -> str:
-    base = provenance.get("base_model") or provenance.get("model") or "a frozen T5"
+    model = provenance.get("model", "auto")
+    base = provenance.get("base_model") or ("" if model == "auto" else model)
+    over = f"the frozen model `{base}`" if base else "a frozen T5"
     by = f" by {provenance['method']}" if "method" in provenance else ""
     lines = [
-        f"Trained{by} over the frozen model `{base}`"
+        f"Trained{by} over {over}"
         + (f" on the task `{provenance['task']}`." if "task" in provenance else ".")
     ]
     if task.get("template"):
@@ -94,33 +125,42 @@ def _summary(provenance: Mapping[str, str], task: Mapping[str, Any]) -> str:
     return " ".join(lines)
 
 
-def _usage(name: str, provenance: Mapping[str, str], task: Mapping[str, Any]) -> str:
-    base = provenance.get("base_model", "")
-    revision = provenance.get("base_revision", "")
-    at = f"@{revision}" if revision else ""
-    model = f', "hf://{base}{at}"' if base else ""
-    loaded = repr(base or "BASE") + (f", revision={revision!r}" if revision else "")
-    example = task.get("template") or "the text"
+def _usage_in_spjax(arguments: str, example: str) -> str:
     return f"""In spjax:
 
 ```python
 import spjax
 
-predictor = spjax.load_predictor("hf://{name}"{model})
+predictor = spjax.load_predictor({arguments})
 print(predictor.predict([{example!r}]))
-```
+```"""
 
-In PEFT, over {f"`{base}`" if base else "the frozen model as a folder of transformers"}:
+
+def _usage_in_peft(name: str, provenance: Mapping[str, str], example: str, kind: str) -> str:
+    base = provenance.get("base_model", "")
+    revision = provenance.get("base_revision", "") if base else ""
+    at = f", revision={revision!r}" if revision else ""
+    multitask = "task_ids=torch.tensor([0]), " if kind == "MULTITASK_PROMPT_TUNING" else ""
+    answers = _GREEDY if kind == "PREFIX_TUNING" else _GENERATE.format(more=multitask)
+    note = _PREFIX_NOTE if kind == "PREFIX_TUNING" else ""
+    imports = "import torch\n" if "torch." in answers else ""
+    unknown = "" if base else "  # the folder of the frozen model, as transformers reads it"
+    return f"""In PEFT:
 
 ```python
-from peft import PeftModel
-from transformers import AutoModelForSeq2SeqLM
+{imports}from peft import PeftModel
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-base = AutoModelForSeq2SeqLM.from_pretrained({loaded})
-model = PeftModel.from_pretrained(base, {name!r})
+base = {base or "BASE"!r}{unknown}
+tokenizer = AutoTokenizer.from_pretrained(base{at})
+frozen = AutoModelForSeq2SeqLM.from_pretrained(base{at})
+model = PeftModel.from_pretrained(frozen, {name!r})
+batch = tokenizer([{example!r}], return_tensors="pt", padding=True)
+{answers}
+print(tokenizer.batch_decode(ids, skip_special_tokens=True))
 ```
 
-Pass `attention_mask` with every batch: without it the padding is read as text."""
+`batch` has `attention_mask`; without it the padding is read as text.{note}"""
 
 
 def _scores(provenance: Mapping[str, str]) -> str:
@@ -130,14 +170,19 @@ def _scores(provenance: Mapping[str, str]) -> str:
 
 
 def _licenses(provenance: Mapping[str, str], license: str, base_license: str) -> str:
-    base = provenance.get("base_model") or "the frozen model"
+    base = provenance.get("base_model", "")
     known = f"{base_license}" if base_license else "not known; see its own page"
     own = f"License of this prompt: {license}." if license else ""
-    return " ".join(filter(None, (own, f"License of {base}: {known}.")))
+    return " ".join(filter(None, (own, f"License of {base}: {known}." if base else "")))
 
 
 def _task_fields(provenance: Mapping[str, str]) -> dict[str, Any]:
-    return json.loads(provenance.get("task_file", "files:{}").partition(":")[2])
+    """Returns the fields of a task of files, {} for another task or what is none."""
+    try:
+        fields = json.loads(provenance.get("task_file", "").partition(":")[2] or "{}")
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def _public_path(path: str) -> str:

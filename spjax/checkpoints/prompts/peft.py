@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from spjax.checkpoints import array_files
-from spjax.checkpoints.prompts import peft_configs
+from spjax.checkpoints.prompts import model_card, peft_configs
 from spjax.files import JSON_BYTES, parse_json_object, read_bytes, reason, replacing, write_text
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+README = "README.md"
 TENSOR = "prompt_embeddings"
 _CONFIG_DIGEST = "adapter_config_sha256"  # in the header: PEFT drops keys it does not know
 _TABLES = ("PROMPT_TUNING", "P_TUNING")
@@ -27,27 +28,6 @@ _REASONS = {
     "MULTITASK_PROMPT_TUNING": "its rows are multiplied by factors of each task",
     "LORA": "it changes weights",
 }
-
-_README = """---
-library_name: peft
-{base}---
-
-A soft prompt of {length} rows of width {width} for a T5 model, to put in front of the encoder's
-input.
-
-```python
-from peft import PeftModel
-from transformers import AutoModelForSeq2SeqLM
-
-model = PeftModel.from_pretrained(AutoModelForSeq2SeqLM.from_pretrained({model!r}), "this folder")
-```
-
-Pass `attention_mask` with every batch: without it the padding is read as text.
-
-| where it came from | |
-| --- | --- |
-{provenance}
-"""
 
 
 def read(folder: Path) -> tuple[np.ndarray, dict[str, str], str]:
@@ -122,8 +102,7 @@ def write(folder: Path, rows_PD: np.ndarray, provenance: Mapping[str, str]) -> N
         raise ValueError(f"{folder} exists and is not an empty folder; choose another name.")
     config = _written_config(rows_PD, provenance)
     with replacing(folder) as unfinished:
-        write_files(unfinished, {TENSOR: rows_PD}, provenance, config)
-        write_text(unfinished / "README.md", _readme(rows_PD, provenance))
+        write_files(unfinished, {TENSOR: rows_PD}, provenance, config, folder.name)
 
 
 def write_files(
@@ -131,11 +110,21 @@ def write_files(
     tensors: Mapping[str, np.ndarray],
     header: Mapping[str, str],
     config: Mapping[str, Any],
+    name: str,
 ) -> None:
-    """Writes the two files of an adapter; the header has a digest of the configuration."""
+    """Writes an adapter and its model card; the header has a digest of the configuration.
+
+    Args:
+      folder: to write into.
+      tensors: by PEFT's names.
+      header: the provenance.
+      config: content of `adapter_config.json`.
+      name: of the folder in the end, for the model card.
+    """
     sealed = {**header, "format": "pt", _CONFIG_DIGEST: peft_configs.digest(config)}
     array_files.write_safetensors(folder / WEIGHTS, tensors, sealed)
     write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True))
+    write_text(folder / README, model_card.text(name, header, config["peft_type"]))
 
 
 def read_files(
@@ -207,18 +196,6 @@ def _written_config(rows_PD: np.ndarray, provenance: Mapping[str, str]) -> dict[
         "tokenizer_kwargs": None,
         "tokenizer_name_or_path": None,
     }
-
-
-def _readme(rows_PD: np.ndarray, provenance: Mapping[str, str]) -> str:
-    base = provenance.get("base_model")
-    return _README.format(
-        base=f"base_model: {base}\n" if base else "",
-        length=rows_PD.shape[0],
-        width=rows_PD.shape[1],
-        model=base or "the frozen T5",
-        provenance="\n".join(f"| {key} | {value} |" for key, value in provenance.items())
-        or "| not recorded | |",
-    )
 
 
 def is_adapter(path: Path) -> bool:

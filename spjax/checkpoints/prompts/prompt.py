@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from spjax.checkpoints import array_files
+from spjax.checkpoints.prompts import run_prompts
 
 SOFT_TOKENS = "prompt"
 WEIGHT_CHANGES = ("lora/", "ia3/")  # prefixes of the names of factors and scales of kernels
@@ -108,6 +109,12 @@ class Prompt:
                     "must map strings to strings, and the key 'format' is taken."
                 )
 
+    def __repr__(self) -> str:
+        """Returns the shapes of the first tensors, and where they come from."""
+        shapes = [f"{name} {list(x.shape)}" for name, x in self.tensors.items()]
+        more = [f"{len(shapes) - 3} more"] if shapes[3:] else []
+        return f"Prompt({', '.join(shapes[:3] + more)} from {self.origin!r})"
+
     def _check_prefixes(self, names: set[str]) -> None:
         from spjax.injection import SITES  # it imports JAX
 
@@ -152,3 +159,8 @@ class Prompt:
     def with_provenance(self, facts: Mapping[str, str]) -> Prompt:
         """Returns this prompt with more provenance, or other values of what it has."""
         return dataclasses.replace(self, provenance={**self.provenance, **facts})
+
+    def with_base_model(self, base_model: str) -> Prompt:
+        """Returns this prompt with another base model, as of `run_prompts.with_base_model`."""
+        facts = run_prompts.with_base_model(self.provenance, base_model)
+        return dataclasses.replace(self, provenance=facts)

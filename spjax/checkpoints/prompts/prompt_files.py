@@ -161,7 +161,8 @@ def convert(source: Path | str, out: Path | str, format: str, base_model: str = 
       source: as of `read`, or a file of such tensors.
       out: where `write` puts it.
       format: one of `FORMATS`.
-      base_model: the frozen model's name on the Hugging Face hub, for PEFT; "" for unknown.
+      base_model: the frozen model for PEFT, as of `run_prompts.with_base_model`; "" for the
+        checkpoint of the run.
 
     Returns:
       The file or folder that was written.
@@ -170,7 +171,6 @@ def convert(source: Path | str, out: Path | str, format: str, base_model: str = 
       ValueError: as `read` and `write`.
     """
     path = hub.prompt_path(source)
-    more = {"base_model": base_model} if base_model else {}
     tensors_source = _tensors_source(path)
     if (path / run_prompts.PROMPT_FILE).is_file() and not peft.is_adapter(path):
         tensors_source = None  # the parts of a multitask prompt lie beside it
@@ -178,11 +178,12 @@ def convert(source: Path | str, out: Path | str, format: str, base_model: str = 
         from spjax.checkpoints.prompts import adapters  # it imports JAX
 
         tensors, provenance = _read_tensors(tensors_source)
+        provenance = run_prompts.with_base_model(provenance, base_model)
         if format in _TABLES and _is_table(tensors):
-            return write(out, Prompt(tensors, {**provenance, **more}, str(source)), format)
-        adapters.save(Path(out), tensors, {**provenance, **more}, format, str(source))
+            return write(out, Prompt(tensors, provenance, str(source)), format)
+        adapters.save(Path(out), tensors, provenance, format, str(source))
         return Path(out)
-    return write(out, read_soft_tokens(path).with_provenance(more), format)
+    return write(out, read_soft_tokens(path).with_base_model(base_model), format)
 
 
 def _is_table(tensors: Mapping[str, np.ndarray]) -> bool:

@@ -6,18 +6,21 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from spjax import hub
+
 PROMPT_FILE, TENSORS_FILE, PROMPTS_FOLDER = "prompt.npy", "tuned.safetensors", "prompts"
 RESULT_FILE, CONFIG_FILE = "result.json", "config.gin"
 # The configuration of a run that goes on from a finished shorter one, until it is finished itself.
 LONGER_CONFIG_FILE = "config.longer.gin"
 
 
-def provenance(result: Mapping[str, Any], config_text: str) -> dict[str, str]:
+def provenance(result: Mapping[str, Any], config_text: str, checkpoint: str = "") -> dict[str, str]:
     """Returns the provenance of a prompt that a run trained.
 
     Args:
       result: content of the run's `result.json`.
       config_text: content of its `config.gin`, which is remembered by its SHA-256.
+      checkpoint: path or URL of its frozen weights, "" for those that ship with spjax.
 
     Returns:
       Strings; facts that the run does not have are left out.
@@ -40,4 +43,22 @@ def provenance(result: Mapping[str, Any], config_text: str) -> dict[str, str]:
         facts[f"{split}_score"] = (result.get(split) or {}).get("score")
     if config_text:
         facts["config_sha256"] = hashlib.sha256(config_text.encode()).hexdigest()
-    return {name: str(value) for name, value in facts.items() if value is not None}
+    known = {name: str(value) for name, value in facts.items() if value is not None}
+    return with_base_model(known, checkpoint)
+
+
+def with_base_model(provenance: Mapping[str, str], base_model: str) -> dict[str, str]:
+    """Returns a provenance that names a base model in place of its own, if any is named.
+
+    Args:
+      provenance: of a prompt.
+      base_model: a path, ORGANIZATION/NAME, hf://ORGANIZATION/NAME[@REVISION], or "".
+    """
+    if not base_model:
+        return dict(provenance)
+    facts = {key: value for key, value in provenance.items() if key != "base_revision"}
+    if not hub.is_url(base_model):
+        return {**facts, "base_model": base_model}
+    repository = hub.parse(base_model)
+    revision = {"base_revision": repository.revision} if repository.revision else {}
+    return {**facts, "base_model": repository.name, **revision}

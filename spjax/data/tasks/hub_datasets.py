@@ -161,6 +161,37 @@ def split_of(path: str, default: str) -> Split:
     return Split(file, labels, tuple(facts["unlabelled"]), facts["left_out"])
 
 
+def store(dataset: Any, argument: str) -> str:
+    """Returns the folder of a dataset in memory, which is saved there if it is not yet.
+
+    Args:
+      dataset: a `Dataset` or `DatasetDict` of `datasets`.
+      argument: what a caller calls it, for the message.
+
+    Raises:
+      ValueError: it is another kind of dataset.
+    """
+    library = extras.import_module("datasets", "hf", argument)
+    if isinstance(dataset, library.Dataset):
+        dataset = library.DatasetDict(train=dataset)
+    if not isinstance(dataset, library.DatasetDict):
+        raise ValueError(
+            f"{argument} is a {type(dataset).__name__}, whose rows are not all there; give a "
+            "Dataset or DatasetDict, or the name of a dataset of the hub."
+        )
+    content = hashlib.sha256()
+    for name, split in dataset.items():
+        plain = split.with_format(None)
+        content.update(repr((name, plain.features)).encode())
+        for row in plain.select_columns(_text_columns(plain)):
+            content.update(json.dumps(row, default=str).encode() + b"\n")
+    folder = default_cache_dir() / "datasets" / f"saved-{content.hexdigest()[:32]}"
+    if not folder.is_dir():
+        with replacing(folder) as unfinished:
+            dataset.save_to_disk(str(unfinished))
+    return str(folder)
+
+
 def streamed(path: str, split: str, most: int) -> Any:
     """Opens a split as an `IterableDataset`, whose rows are read as they are needed.
 
@@ -342,24 +373,29 @@ def _opened(path: str, folder: Path) -> Mapping[str, Any]:
     return {"train": loaded} if isinstance(loaded, library.Dataset) else dict(loaded)
 
 
+def _text_columns(dataset: Any) -> list[str]:
+    """Returns the columns of texts, numbers and classes."""
+    return [
+        column
+        for column, feature in dataset.features.items()
+        if type(feature).__name__ == "ClassLabel"
+        or type(feature).__name__ == "Value"
+        and feature.dtype not in ("binary", "large_binary")
+    ]
+
+
 def _write(dataset: Any, file: Path, source: str) -> dict[str, Any]:
     """Writes a split as JSON lines, only columns of texts, numbers and classes.
 
     Raises:
       ValueError: the number of a class is beyond their names.
     """
+    kept = _text_columns(dataset)
     names = {
         column: list(feature.names)
         for column, feature in dataset.features.items()
         if type(feature).__name__ == "ClassLabel"
     }
-    kept = [
-        column
-        for column, feature in dataset.features.items()
-        if column in names
-        or type(feature).__name__ == "Value"
-        and feature.dtype not in ("binary", "large_binary")
-    ]
     without = dict.fromkeys(names, True)
     with replacing(file) as unfinished, open(unfinished, "w", encoding="utf-8") as lines:
         for place, row in enumerate(dataset.select_columns(kept)):

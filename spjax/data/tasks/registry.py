@@ -22,7 +22,7 @@ import functools
 import re
 from collections.abc import Mapping
 
-from spjax import guesses
+from spjax import guesses, hub
 from spjax.data.tasks import capacity_tasks, file_rows, file_task, tables
 from spjax.data.tasks.file_task import FileTask
 from spjax.data.tasks.info import DRAWN, FewShot, Mixture, TaskInfo
@@ -103,11 +103,17 @@ def _named(name: str) -> TaskInfo:
     if base not in _tasks():
         raise ValueError(
             f"unknown task {name!r}.{guesses.did_you_mean(base, names())} "
-            "The command `spjax tasks` lists them. The path of a "
-            f"file stands for a task if it ends in {', '.join(file_rows.ENDINGS)}."
+            "The command `spjax tasks` lists them. The path of a file stands for a task if it "
+            f"ends in {', '.join(file_rows.ENDINGS)}, and so do the folder of a dataset, with a / "
+            f"in its path, and {_named_dataset(name)}."
         )
     info = dataclasses.replace(_tasks()[base], name=name)
     return _vary(info, variants)
+
+
+def _named_dataset(name: str) -> str:
+    """Returns how a dataset of the hub is written, of this name if it could be one."""
+    return f"{hub.DATASETS}{name if hub.is_name(name) else 'ORGANIZATION/NAME'}"
 
 
 def mixture(task: str | FileTask | TaskInfo) -> Mixture:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from spjax.data.tasks import file_rows, file_task, hub_datasets, registry
@@ -14,7 +15,12 @@ from spjax.data.tasks.info import TaskInfo
 SPLIT = "test"  # the only one of these tasks
 
 
-def task(path: str, trained: TaskInfo | None = None, labels: Sequence[str] = ()) -> TaskInfo:
+def task(
+    path: str,
+    trained: TaskInfo | None = None,
+    labels: Sequence[str] = (),
+    columns: Mapping[str, str] = MappingProxyType({}),
+) -> TaskInfo:
     """Returns a task whose only split is all rows of a file.
 
     Template, target, labels, metrics and lengths are those of the task that a prompt was trained
@@ -25,6 +31,7 @@ def task(path: str, trained: TaskInfo | None = None, labels: Sequence[str] = ())
       path: of the file.
       trained: the task of the prompt; None where it is not known.
       labels: of the targets, where `trained` has none.
+      columns: `template` and `target` that replace those of `trained`.
 
     Raises:
       ValueError: the file cannot be read, or its rows are not those of such a task.
@@ -35,7 +42,7 @@ def task(path: str, trained: TaskInfo | None = None, labels: Sequence[str] = ())
             f"--task={path}: all rows of a file are scored, as the prompt's own task reads its "
             f"rows, so that there is nothing for {variants!r} to choose. Give {file}."
         )
-    settings = file_task.settings(trained) if trained else {}
+    settings = (file_task.settings(trained) if trained else {}) | dict(columns)
     if labels and not settings.get("labels"):
         settings |= {"labels": tuple(labels), "metrics": ()}
     marked = ":sentinel" if trained and trained.sentinel else ""

@@ -36,6 +36,11 @@ def test_there_and_back(tmp_path, tensors):
     folder = prompt_files.convert(file, tmp_path / "peft", "peft", "org/t5")
     config = json.loads((folder / peft.CONFIG).read_text())
     assert config["peft_type"] in peft.ADAPTERS and config["base_model_name_or_path"] == "org/t5"
+    card = (folder / "README.md").read_text()
+    assert "model = PeftModel.from_pretrained(frozen, 'peft')" in card and "base = 'org/t5'" in card
+    assert ("`model.generate` leaves the prefix of a T5 out" in card) == (tensors is PREFIX)
+    assert ("model.generate(**batch" in card) == (tensors is not PREFIX)
+    assert ("task_ids=torch" in card) == (tensors is FACTORS)
     back = prompt_files.convert(folder, tmp_path / "back.safetensors", "safetensors")
     found, header = array_files.read_safetensors(back)
     assert header["task"] == "pocket_cb" and "format" not in header

@@ -426,9 +426,35 @@ def test_written_adapter(tmp_path):
     assert json.loads((again / peft.CONFIG).read_text())["base_model_name_or_path"] == (
         "google/t5-small-lm-adapt"
     )
-    assert "base_model: google/t5-small-lm-adapt\n---" in (again / "README.md").read_text()
+    assert "\nbase_model: google/t5-small-lm-adapt\n" in (again / "README.md").read_text()
     for made in (path, path / peft.CONFIG):
         assert made.stat().st_mode & 0o400 and not made.name.startswith(".")
+
+
+def test_the_card_of_an_adapter_has_no_folders(tmp_path):
+    """It names files of data alone, loads the adapter by its folder's name, and generates."""
+    task = "files:" + json.dumps({"path": "/home/me/pairs/ab.jsonl", "template": "review: {text}"})
+    facts = {"task": "pairs", "task_file": task, "base_model": str(tmp_path), "method": "p"}
+    path = prompt_files.write(tmp_path / "films", Prompt.from_array(ROWS, facts), "peft")
+    assert json.loads((path / peft.CONFIG).read_text())["base_model_name_or_path"] == str(tmp_path)
+    card = (path / "README.md").read_text()
+    assert "/home" not in card and str(tmp_path) not in card and "base = 'BASE'  # the fol" in card
+    assert "load_predictor('films')" in card and "from_pretrained(frozen, 'films')" in card
+    assert "AutoTokenizer.from_pretrained(base)" in card and "['review: {text}']" in card
+    assert "ids = model.generate(**batch, max_new_tokens=20)" in card
+    assert prompt_files.read(path).provenance["task_file"] == task  # which evaluations need
+
+
+def test_a_base_model_replaces_another_with_its_revision(tmp_path):
+    facts = {"base_model": "org/a", "base_revision": "v1"}
+    path = prompt_files.write(tmp_path / "a.npy", Prompt.from_array(ROWS, facts))
+    for given, wanted in (
+        ("", facts),
+        ("org/b", {"base_model": "org/b"}),
+        ("hf://org/b@v2", {"base_model": "org/b", "base_revision": "v2"}),
+    ):
+        folder = prompt_files.convert(path, tmp_path / f"x{given[-1:]}", "peft", given)
+        assert prompt_files.read(folder).provenance == wanted
 
 
 def test_peft_has_no_way_to_say_what_rows_see(tmp_path):

@@ -37,6 +37,17 @@ def test_all_rows_are_read_as_the_own_task_does(trained, tmp_path):
         registry.mixture(info)
 
 
+def test_other_columns_than_those_of_the_own_task(trained, tmp_path):
+    path = write(tmp_path / "new.jsonl", [{"body": "b", "verdict": "yes"}] * 3)
+    columns = {"template": "text: {body}", "target": "{verdict}"}
+    info = scored_files.task(path, trained, columns=columns)
+    records = file_task.records(info.source, "test")
+    assert [(row["inputs"], row["targets"]) for row in records] == [("text: b", "yes")] * 3
+    assert info.labels == trained.labels
+    with pytest.raises(ValueError, match="text"):
+        scored_files.task(path, trained)
+
+
 def test_a_sentinel_stays_with_the_prompt(tmp_path):
     source = registry.get(f"{write(tmp_path / 'own.jsonl', PLAIN)}:sentinel").source
     trained = registry.outline(source)
