@@ -1,8 +1,9 @@
-"""The executor slurm on a real Slurm cluster of one machine."""
+"""The executor slurm on a real Slurm cluster of two simulated machines."""
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from spjax.studies import runner
 from spjax.studies.executors.slurm import Slurm, _queue
+from tests import kill_battery
 from tests.clusters import slurm_cluster
 from tests.studies import executor_battery
 from tests.studies.executor_battery import *  # noqa: F403
@@ -159,10 +161,88 @@ def test_a_run_of_two_tasks_gives_the_row_of_one_process(sweeps, tmp_path):
         done = subprocess.run(command, env=sweeps.environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr + output.read_text()
         assert output.read_text().count('"status": "finished"') == 1  # the first task's
-        prompts = [np.load(path / "prompt.npy") for path in (config.parent, folder)]
-        np.testing.assert_allclose(*prompts, rtol=1e-4, atol=1e-4)  # sums in another order
+        compare_prompts(config.parent, folder)
     assert "Nothing to do: 2 runs finished" in sweeps.run("two", "--workers=1")
     sweeps.check_ending("two")
+
+
+def compare_prompts(*folders):
+    """Compares prompts whose sums were made in another order."""
+    prompts = [np.load(folder / "prompt.npy") for folder in folders]
+    np.testing.assert_allclose(*prompts, rtol=1e-4, atol=1e-4)
+
+
+TWO = ("--executor=slurm", "--nodes=2", "--time=10", "--gin.Slurm.poll_seconds=1")
+
+
+def processes_of(sweeps, folder):
+    """Returns the worker processes of a study's jobs, by rank."""
+    place = str(folder).encode()
+    ranks = {}
+    for pid in kill_battery.living(sweeps.mark):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            output = os.readlink(f"/proc/{pid}/fd/1").encode()
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"spjax.studies.worker" in command and output.startswith(place):
+            (rank,) = (x for x in variables if x.startswith(b"SLURM_PROCID="))
+            ranks[int(rank.partition(b"=")[2])] = pid
+    return ranks
+
+
+def test_runs_over_two_machines(sweeps):
+    """A process of the first job is killed, and the second try goes on; two runs in a gang."""
+    sweeps = sweeps(seeds=1, steps=60)
+    sweeps.run("local", "--workers=1")
+    folder = sweeps.folder / "two" / "study"
+    process = sweeps.start("two", *TWO, "--gin.Study.gang_width=2")
+    sweeps.wait_for(lambda: list(folder.glob("runs/*/checkpoints/10")), process)
+    os.kill(processes_of(sweeps, folder)[1], signal.SIGKILL)
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 0 and "2 of 2 runs finished" in output, output
+    assert len(list(folder.glob("jobs/*"))) == 2
+    (events,) = [x for x in folder.glob("jobs/*/events_0.jsonl") if "died" in x.read_text()]
+    assert "process 1 of 2: its process was ended by SIGKILL" in events.read_text()
+    for run in folder.glob("runs/*"):
+        compare_prompts(run, sweeps.folder / "local" / "study" / "runs" / run.name)
+        assert len(list(run.glob("events*"))) == 2  # of the first process of each try
+    wait_for(lambda: not _queue())
+    sweeps.check_ending("two")
+
+
+def test_a_job_on_two_machines_is_put_back_once(sweeps):
+    """By the signal to all of its processes, which save the same step."""
+    sweeps = sweeps(seeds=1, steps=2000)
+    folder = sweeps.folder / "two" / "study"
+    process = sweeps.start("two", *TWO, "--workers=1")
+    sweeps.wait_for(lambda: list(folder.glob("runs/*/checkpoints/20")), process)
+    scancel("--signal=USR2", "--state=RUNNING")
+    outputs = list(folder.glob("jobs/*"))
+    sweeps.wait_for(lambda: any("Requeued job" in p.read_text() for p in outputs[0].glob("*.out")))
+    (run,) = [path.parent for path in folder.glob("runs/*/checkpoints")]
+    steps = sorted(int(path.name) for path in run.glob("checkpoints/[0-9]*"))
+    sweeps.kill(process)
+    texts = [path.read_text() for path in outputs[0].glob("*.out")]
+    assert sum("Requeued job" in text for text in texts) == 1
+    assert not list(outputs[0].glob("events_*")) or "died" not in "".join(
+        path.read_text() for path in outputs[0].glob("events_*")
+    )
+    assert steps and not (run / "result.json").exists()
+    sweeps.wait_for(lambda: steps[-1] < newest(run))  # it goes on
+    scancel()
+    wait_for(lambda: not _queue())
+
+
+def newest(run):
+    return max(int(path.name) for path in run.glob("checkpoints/[0-9]*"))
+
+
+@pytest.mark.parametrize("nodes, message", [(5, "(?s)sbatch did not take the jobs: .*node")])
+def test_more_machines_than_the_cluster_has(tmp_path, executor, nodes, message):
+    with pytest.raises(ValueError, match=message):
+        executor_battery.sweep(tmp_path, specs(2), executor(nodes=nodes))
 
 
 def test_settings_that_slurm_refuses(tmp_path, executor):
