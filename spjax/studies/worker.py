@@ -38,6 +38,14 @@ from spjax.studies.worker_process import STOPPED
 _PROGRESS_SECONDS = 0.5
 # A worker on a lost machine, or of a driver that was killed, may need that long to end.
 _PATIENCE_SECONDS = 60.0
+# How errors of XLA begin, of whatever type, after another process has ended.
+_BROKEN = tuple(
+    f"{status}: "
+    for status in (
+        *("ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "FAILED_PRECONDITION", "INTERNAL"),
+        *("UNAVAILABLE", "UNKNOWN"),
+    )
+)
 _LOST = 1  # exit status of one of several processes after a failure
 
 
@@ -77,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from spjax import multihost
 
         multihost.initialize()
+        multihost.barrier("ready")  # when the devices of all machines are known
         stop.listen()  # again: JAX takes SIGTERM for itself
     module, _, name = args.train.partition(":")
     train = getattr(importlib.import_module(module), name)
@@ -166,7 +175,7 @@ def _work(
     except Exception as error:
         with contextlib.suppress(OSError):  # a full disk has no room for the log either
             traceback.print_exc()
-        if is_distributed and _has_lost_others(error):
+        if is_distributed and str(error).startswith(_BROKEN):
             os._exit(_LOST)
         message = f"{type(error).__name__}: {error}"
         send(type="failed", message=message, disk=run_folder.disk_problem(error))
@@ -202,14 +211,6 @@ def _train_together(
     else:
         train(folders, on_progress)
     multihost.barrier("gang")
-
-
-def _has_lost_others(error: Exception) -> bool:
-    """Returns whether an error is that of an exchange with a process that has ended."""
-    import jax
-
-    is_memory = "RESOURCE_EXHAUSTED" in str(error)
-    return isinstance(error, jax.errors.JaxRuntimeError) and not is_memory
 
 
 if __name__ == "__main__":

@@ -245,7 +245,7 @@ class Ray(Executor):
 
     def events(self, timeout: float) -> list[tuple[int, Event]]:
         """Returns what the first processes have sent, and the failure or death of any."""
-        calls = {}
+        calls: dict[Any, tuple[int, _Group, int]] = {}
         for worker, group in self._groups.items():
             for rank, actor in enumerate(group.actors):
                 if rank not in group.calls and rank not in group.deaths:
