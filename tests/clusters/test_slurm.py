@@ -172,6 +172,17 @@ def compare_prompts(*folders):
     np.testing.assert_allclose(*prompts, rtol=1e-4, atol=1e-4)
 
 
+def test_failures_on_two_machines(tmp_path, executor):
+    """A run that cannot be trained is tried once, and one that ends its process twice."""
+    plan = specs(2, fail={0: "raise", 1: "crash_once"})
+    outcome = executor_battery.sweep(tmp_path, plan, executor(nodes=2))
+    assert (outcome.finished, outcome.stopped) == (1, "")
+    assert list(outcome.failed) == [plan[0].key]
+    assert "ValueError: this run cannot be trained" in outcome.failed[plan[0].key]
+    assert [len(list(spec.folder(tmp_path).glob("try*"))) for spec in plan] == [1, 2]
+    assert list(tmp_path.glob("jobs/*/worker_0.1.log"))
+
+
 TWO = ("--executor=slurm", "--nodes=2", "--time=10", "--gin.Slurm.poll_seconds=1")
 
 
