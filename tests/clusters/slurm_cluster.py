@@ -9,8 +9,9 @@ import threading
 import time
 from pathlib import Path
 
+HOST = socket.gethostname().split(".")[0]
 # Cores that Slurm is told of. Processes that train together meet at the first name, so it is real.
-CORES = {"localhost": 2, "other": 1}
+CORES = {HOST: 2, f"{HOST}-other": 1}
 NODE = (
     "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cores} "
     "RealMemory=8000 State=UNKNOWN"
@@ -54,12 +55,12 @@ def cluster(folder: Path):
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         port, *ports = [one.getsockname()[1] for one in sockets]
-    host, user = socket.gethostname().split(".")[0], os.environ.get("USER") or "root"
+    user = os.environ.get("USER") or "root"
     nodes = "\n".join(
-        NODE.format(name=name, host=host, port=port, cores=cores)
+        NODE.format(name=name, host=HOST, port=port, cores=cores)
         for (name, cores), port in zip(CORES.items(), ports)
     )
-    text = CONFIGURATION.format(host=host, user=user, folder=folder, port=port, nodes=nodes)
+    text = CONFIGURATION.format(host=HOST, user=user, folder=folder, port=port, nodes=nodes)
     (folder / "slurm.conf").write_text(text)
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o400)
