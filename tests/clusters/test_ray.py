@@ -120,7 +120,7 @@ def test_a_lost_machine_and_a_killed_driver_cost_nothing(cluster, sweeps):
 
 def test_runs_over_two_machines(cluster, sweeps):
     """One machine is lost, then the driver is killed and started again."""
-    sweeps = sweeps(seeds=2, steps=200)
+    sweeps = sweeps(seeds=1, steps=100)
     sweeps.run("local", "--workers=2")
     flags = ("--executor=ray", f"--address={cluster.address}", "--nodes=2")
     process = sweeps.start("ray", *flags, "--workers=1")
@@ -132,8 +132,8 @@ def test_runs_over_two_machines(cluster, sweeps):
     before = sweeps.finished("ray")
     sweeps.wait_for(lambda: sweeps.finished("ray") > before, process)
     sweeps.kill(process)
-    assert sweeps.finished("ray") < 4
-    assert "4 of 4 runs finished" in sweeps.run("ray", *flags)
+    assert sweeps.finished("ray") < 2
+    assert "2 of 2 runs finished" in sweeps.run("ray", *flags)
     for run in folder.glob("runs/*"):
         alone = sweeps.folder / "local" / "study" / "runs" / run.name
         prompts = [np.load(path / "prompt.npy") for path in (run, alone)]
