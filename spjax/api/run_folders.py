@@ -124,7 +124,7 @@ def train_in_folder(
         name = run_folder.LONGER if longer and result is not None else "config.gin"
         if is_primary:
             run = write_config("Run", folder, text, name)
-        (result,) = loop.train([run], [folder], on_progress)
+        (result,) = loop.train([run], [folder], on_progress if is_primary else None)
         if is_primary and name == run_folder.LONGER:
             (folder / name).replace(folder / "config.gin")
     return result, True

@@ -60,6 +60,8 @@ class Executor(abc.ABC):
         Raises:
           ValueError: one of them is not allowed.
         """
+        if (nodes := getattr(self, "nodes", 1)) < 1:
+            raise ValueError(f"{type(self).__name__}.nodes is {nodes}; it must be 1 or more.")
         for name in (
             "workers",
             "devices_per_worker",

@@ -6,6 +6,10 @@ standard input closes, which means that its parent has ended. After SIGTERM, SIG
 which schedulers announce that time is up, it saves its runs and ends with status 143. Importing
 this module loads only the standard library: the process is pinned to its cores before JAX counts
 them.
+
+With `--distributed` it is one of several processes, each on a machine of its own, that get the same
+orders and train together; the first writes the files. After anything but success such a process
+ends, because the others may wait for it.
 """
 
 from __future__ import annotations
@@ -34,6 +38,15 @@ from spjax.studies.worker_process import STOPPED
 _PROGRESS_SECONDS = 0.5
 # A worker on a lost machine, or of a driver that was killed, may need that long to end.
 _PATIENCE_SECONDS = 60.0
+# How errors of XLA begin, of whatever type, after another process has ended.
+_BROKEN = tuple(
+    f"{status}: "
+    for status in (
+        *("ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "FAILED_PRECONDITION", "INTERNAL"),
+        *("UNAVAILABLE", "UNKNOWN"),
+    )
+)
+_LOST = 1  # exit status of one of several processes after a failure
 
 
 def train_folders(folders: Sequence[Path], on_progress: Callable[[Any], None]) -> None:
@@ -55,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--events", type=int, required=True)
     parser.add_argument("--cores", default="")
     parser.add_argument("--train", default=TRAIN)
+    parser.add_argument("--distributed", action="store_true")
     args = parser.parse_args(argv)
     stop = _Stop()
     if args.cores and hasattr(os, "sched_setaffinity"):
@@ -67,13 +81,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         events.write(json.dumps(event) + "\n")
 
     devices.keep_memory()
+    if args.distributed:
+        from spjax import multihost
+
+        multihost.initialize()
+        multihost.barrier("ready")  # when the devices of all machines are known
+        stop.listen()  # again: JAX takes SIGTERM for itself
     module, _, name = args.train.partition(":")
     train = getattr(importlib.import_module(module), name)
     send(type="ready")
     while True:
         folders = [Path(folder) for folder in orders.get()["folders"]]
-        with stop.after_gang():
-            _work(train, folders, send, stop)
+        with stop.after_gang(args.distributed):
+            _work(train, folders, send, stop, args.distributed)
 
 
 class _Stop:
@@ -81,16 +101,25 @@ class _Stop:
 
     def __init__(self) -> None:
         self.requested = self._is_busy = False
+        self.listen()
+
+    def listen(self) -> None:
+        """Handles the signals from now on."""
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, self._handle)
 
     @contextlib.contextmanager
-    def after_gang(self) -> Iterator[None]:
-        """Puts the end off until the block has ended."""
+    def after_gang(self, is_distributed: bool) -> Iterator[None]:
+        """Puts the end off until the block has ended, in the other processes too."""
         self._is_busy = True
         yield
         self._is_busy = False
         if self.requested:
+            if is_distributed:
+                import jax
+
+                with contextlib.suppress(RuntimeError):  # another one has ended already
+                    jax.distributed.shutdown()  # waits for the others, which die with the first
             os._exit(STOPPED)  # Python's own end may abort while a thread reads standard input
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -106,7 +135,11 @@ def _listen(orders: queue.SimpleQueue[dict[str, Any]]) -> None:
 
 
 def _work(
-    train: Callable[..., Any], folders: list[Path], send: Callable[..., None], stop: _Stop
+    train: Callable[..., Any],
+    folders: list[Path],
+    send: Callable[..., None],
+    stop: _Stop,
+    is_distributed: bool = False,
 ) -> None:
     from spjax.studies import run_folder
     from spjax.training.stop import StopRequested
@@ -129,25 +162,55 @@ def _work(
             )
 
     try:
-        with contextlib.ExitStack() as held:
-            for folder in folders:
-                held.enter_context(locks.hold(folder / ".lock", _PATIENCE_SECONDS))
-            train(folders, on_progress)
-        missing = [folder.name for folder in folders if run_folder.result(folder) is None]
-        if missing:
-            raise RuntimeError(f"training ended without the result of {', '.join(missing)}")
+        if is_distributed:
+            _train_together(train, folders, on_progress)
+        else:
+            _train_alone(train, folders, on_progress)
     except StopRequested:
-        pass
+        stop.requested = True  # by another process, perhaps
+        return
     except locks.HeldError as error:
         message = f"a run of the gang is being trained elsewhere ({error})"
         send(type="failed", message=message, disk="")
     except Exception as error:
         with contextlib.suppress(OSError):  # a full disk has no room for the log either
             traceback.print_exc()
+        if is_distributed and str(error).startswith(_BROKEN):
+            os._exit(_LOST)
         message = f"{type(error).__name__}: {error}"
         send(type="failed", message=message, disk=run_folder.disk_problem(error))
     else:
         send(type="done")
+        return
+    if is_distributed:
+        os._exit(_LOST)
+
+
+def _train_alone(
+    train: Callable[..., Any], folders: Sequence[Path], on_progress: Callable[[Any], None]
+) -> None:
+    from spjax.studies import run_folder
+
+    with contextlib.ExitStack() as held:
+        for folder in folders:
+            held.enter_context(locks.hold(folder / ".lock", _PATIENCE_SECONDS))
+        train(folders, on_progress)
+    missing = [folder.name for folder in folders if run_folder.result(folder) is None]
+    if missing:
+        raise RuntimeError(f"training ended without the result of {', '.join(missing)}")
+
+
+def _train_together(
+    train: Callable[..., Any], folders: Sequence[Path], on_progress: Callable[[Any], None]
+) -> None:
+    """Trains in all processes; returns when all have ended, in each."""
+    from spjax import multihost
+
+    if multihost.is_primary():
+        _train_alone(train, folders, on_progress)
+    else:
+        train(folders, on_progress)
+    multihost.barrier("gang")
 
 
 if __name__ == "__main__":

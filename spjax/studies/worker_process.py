@@ -33,6 +33,7 @@ class WorkerProcess:
         train: str,
         *,
         cores: Sequence[int] = (),
+        is_distributed: bool = False,
         variables: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
     ) -> None:
@@ -42,6 +43,8 @@ class WorkerProcess:
           log: its folder is made if missing.
           train: see `spjax.studies.executor.Site`.
           cores: that it is pinned to; none for all.
+          is_distributed: whether it is one of several that train together; its environment says
+            where the others are, as for `spjax.multihost.initialize`.
           variables: of its environment, beside those of this process.
           pass_fds: descriptors that it inherits.
         """
@@ -49,6 +52,8 @@ class WorkerProcess:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.descriptor, write = os.pipe()
         arguments = ["--events", str(write), "--train", train]
+        if is_distributed:
+            arguments.append("--distributed")
         if cores:
             arguments += ["--cores", ",".join(map(str, cores))]
         with open(log, "ab") as output:

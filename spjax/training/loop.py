@@ -15,6 +15,7 @@ from spjax.inference import evaluation
 from spjax.training import code_version, drift, host_memory, result, trackers, untrained
 from spjax.training.gang import Gang, check_gang
 from spjax.training.member import Member
+from spjax.training.reports import Reports
 from spjax.training.run import Run
 from spjax.training.stop import StopRequested
 from spjax.types import Tree
@@ -54,8 +55,9 @@ def train(
     Args:
       runs: must have an equal `gang.gang_key`.
       folders: one for each run; made if missing.
-      on_progress: called a few times a second at the most. It may raise `StopRequested`, again and
-        again, as soon as the time is up; not in a run of several processes.
+      on_progress: called a few times a second at the most, in each process. It may raise
+        `StopRequested`, again and again, as soon as the time is up; if it does so in one of several
+        processes, all of them stop.
 
     Returns:
       The content of each `result.json`. A run whose loss became NaN has status "diverged" and the
@@ -66,9 +68,9 @@ def train(
       StopRequested: by `on_progress`, once the checkpoints of the present steps are on disk. An
         evaluation that is due comes first.
     """
-    report = on_progress if on_progress and multihost.is_primary() else lambda progress: None
+    reports = Reports(on_progress)
     total = max(run.steps for run in runs)
-    report(Progress(0, total, "loading"))
+    reports.report(Progress(0, total, "loading"))
     code_version.digest()  # as the files are now, not as they are when the run ends
     partitioning.keep_compiled_programs()
     host_memory.release_programs()
@@ -86,7 +88,7 @@ def train(
     try:
         stopwatch = gang.step_log.stopwatch
         with contextlib.suppress(StopRequested):  # is raised again when there is a step to save
-            report(_progress(gang, total, "compiling"))
+            reports.report(_progress(gang, total, "compiling"))
         evaluating = "compiling"
         while gang.active:
             gang.train()
@@ -95,12 +97,13 @@ def train(
                 stopwatch.lap("train", [member.times for member in gang.active])
             for member in due:
                 with contextlib.suppress(StopRequested):  # a run is saved with its evaluation
-                    report(_progress(gang, total, evaluating))
+                    reports.report(_progress(gang, total, evaluating))
                 _evaluate_and_save(gang, member)
                 evaluating = "evaluating" if member.scores else evaluating
             if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
                 reported = time.monotonic()
-                report(_progress(gang, total, "training"))
+                reports.report(_progress(gang, total, "training"))
+            reports.agree()
         gang.wait_for_checkpoints()
         results = {}
         for member in gang.members:  # each has its share of the time of all

@@ -40,6 +40,10 @@ class Checkpoints:
             enable_async_checkpointing=not read_only,
             read_only=read_only,
             temporary_path_class=SyncedPath,
+            # Several processes would take the same step of two runs of a gang for one.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                barrier_sync_key_prefix=str(folder.absolute())
+            ),
         )
         self._manager = ocp.CheckpointManager((folder / "checkpoints").absolute(), options=options)
 

@@ -1,4 +1,5 @@
-"""A Slurm cluster of one machine: munged, slurmctld and slurmd, with all files in one folder."""
+"""A Slurm cluster on one machine: munged, slurmctld and a slurmd for each of the two machines that
+Slurm is told of, with all files in one folder."""
 
 import contextlib
 import os
@@ -8,7 +9,13 @@ import threading
 import time
 from pathlib import Path
 
-CORES = 3  # that Slurm is told of
+HOST = socket.gethostname().split(".")[0]
+# Cores that Slurm is told of. Processes that train together meet at the first name, so it is real.
+CORES = {HOST: 2, f"{HOST}-other": 1}
+NODE = (
+    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cores} "
+    "RealMemory=8000 State=UNKNOWN"
+)
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -16,14 +23,13 @@ SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
-SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
+SlurmctldPort={port}
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool.%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
@@ -33,7 +39,7 @@ ReturnToService=2
 KillWait=10
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=2,bf_interval=2
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory=8000 State=UNKNOWN
+{nodes}
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverTimeLimit=0
 """
 
@@ -41,15 +47,20 @@ PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverTimeLimit
 @contextlib.contextmanager
 def cluster(folder: Path):
     """Runs the cluster; yields the variables of the environment with which commands find it."""
-    for name in ("state", "spool"):
+    for name in ("state", *(f"spool.{name}" for name in CORES)):
         (folder / name).mkdir()
     folder.chmod(0o755)
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        ports = one.getsockname()[1], two.getsockname()[1]
-    host, user = socket.gethostname().split(".")[0], os.environ.get("USER") or "root"
-    text = CONFIGURATION.format(host=host, user=user, folder=folder, ports=ports, cores=CORES)
+    with contextlib.ExitStack() as free:
+        sockets = [free.enter_context(socket.socket()) for _ in range(1 + len(CORES))]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        port, *ports = [one.getsockname()[1] for one in sockets]
+    user = os.environ.get("USER") or "root"
+    nodes = "\n".join(
+        NODE.format(name=name, host=HOST, port=port, cores=cores)
+        for (name, cores), port in zip(CORES.items(), ports)
+    )
+    text = CONFIGURATION.format(host=HOST, user=user, folder=folder, port=port, nodes=nodes)
     (folder / "slurm.conf").write_text(text)
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o400)
@@ -60,12 +71,12 @@ def cluster(folder: Path):
     commands = [
         ["munged", "--foreground", "--force", *flags],
         ["slurmctld", "-D", "-c"],
-        ["slurmd", "-D", "-N", host],
+        *(["slurmd", "-D", "-N", name] for name in CORES),
     ]
     processes = []
     try:
         for command in commands:
-            with open(folder / f"{command[0]}.out", "wb") as output:
+            with open(folder / f"{command[0]}.{len(processes)}.out", "wb") as output:
                 processes.append(
                     subprocess.Popen(
                         command,

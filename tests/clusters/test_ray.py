@@ -1,9 +1,11 @@
 """The executor ray on a real cluster of several node processes on this machine."""
 
+import contextlib
 import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
 import yaml
@@ -12,6 +14,7 @@ from ray.cluster_utils import Cluster
 
 from spjax.studies.executor import Site
 from spjax.studies.executors.ray import Ray
+from tests import kill_battery
 from tests.studies import executor_battery
 from tests.studies.executor_battery import *  # noqa: F403
 from tests.studies.fake_sweep import specs
@@ -60,6 +63,24 @@ def test_a_worker_that_fits_nowhere_waits_for_a_machine(cluster, tmp_path, caplo
     assert "no machine of the Ray cluster has room for a worker with" in caplog.text
 
 
+def test_more_machines_than_the_cluster_has_are_waited_for(cluster, tmp_path, caplog):
+    executor = Ray(address=cluster.address, nodes=9)
+    executor.open(Site(tmp_path, 0))
+    assert executor.size(5) == 1
+    executor.close()
+    assert "no set of 9 machines of the Ray cluster has room for a worker with" in caplog.text
+
+
+def test_failures_on_two_machines(cluster, tmp_path):
+    """A failing run, and one that ends its process, cost no other run."""
+    plan = specs(4, fail={1: "raise", 2: "crash_once"})
+    executor = Ray(address=cluster.address, nodes=2)
+    outcome = executor_battery.sweep(tmp_path, plan, executor)
+    assert (outcome.finished, outcome.stopped) == (3, "")
+    assert outcome.failed == {plan[1].key: "ValueError: this run cannot be trained"}
+    assert len(list(plan[1].folder(tmp_path).glob("try*"))) == 1
+
+
 def test_a_cluster_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match="cannot connect to the Ray cluster '127.0.0.1:9'"):
         Ray(address="127.0.0.1:9").open(Site(tmp_path, 0))
@@ -95,3 +116,41 @@ def test_a_lost_machine_and_a_killed_driver_cost_nothing(cluster, sweeps):
     assert "24 of 24 runs finished" in sweeps.run("ray", *flags)
     sweeps.check_ending("ray")
     assert node in cluster.worker_nodes
+
+
+def test_runs_over_two_machines(cluster, sweeps):
+    """One machine is lost, then the driver is killed and started again."""
+    sweeps = sweeps(seeds=1, steps=100)
+    sweeps.run("local", "--workers=2")
+    flags = ("--executor=ray", f"--address={cluster.address}", "--nodes=2")
+    process = sweeps.start("ray", *flags, "--workers=1")
+    folder = sweeps.folder / "ray" / "study"
+    sweeps.wait_for(lambda: list(folder.glob("runs/*/checkpoints/20")), process)
+    lost = next(node for node in cluster.worker_nodes if pids_of(sweeps, node))
+    cluster.add_node(**NODE)
+    kill_node(lost)
+    before = sweeps.finished("ray")
+    sweeps.wait_for(lambda: sweeps.finished("ray") > before, process)
+    sweeps.kill(process)
+    assert sweeps.finished("ray") < 2
+    assert "2 of 2 runs finished" in sweeps.run("ray", *flags)
+    for run in folder.glob("runs/*"):
+        alone = sweeps.folder / "local" / "study" / "runs" / run.name
+        prompts = [np.load(path / "prompt.npy") for path in (run, alone)]
+        np.testing.assert_allclose(*prompts, rtol=1e-4, atol=1e-4)  # sums in another order
+    assert list(folder.glob("logs/worker_0.1.log"))
+    sweeps.check_ending("ray")
+
+
+def parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def pids_of(sweeps, node):
+    """Returns the worker processes of a sweep on a machine: children of its raylet's children."""
+    (info,) = node.all_processes["raylet"]
+    pids = []
+    for pid in kill_battery.living(sweeps.mark):
+        with contextlib.suppress(OSError):  # it has ended
+            pids += [pid] * (parent(parent(pid)) == info.process.pid)
+    return pids

@@ -1,8 +1,9 @@
-"""The executor slurm on a real Slurm cluster of one machine."""
+"""The executor slurm on a real Slurm cluster of two simulated machines."""
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from spjax.studies import runner
 from spjax.studies.executors.slurm import Slurm, _queue
+from tests import kill_battery
 from tests.clusters import slurm_cluster
 from tests.studies import executor_battery
 from tests.studies.executor_battery import *  # noqa: F403
@@ -159,10 +161,101 @@ def test_a_run_of_two_tasks_gives_the_row_of_one_process(sweeps, tmp_path):
         done = subprocess.run(command, env=sweeps.environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr + output.read_text()
         assert output.read_text().count('"status": "finished"') == 1  # the first task's
-        prompts = [np.load(path / "prompt.npy") for path in (config.parent, folder)]
-        np.testing.assert_allclose(*prompts, rtol=1e-4, atol=1e-4)  # sums in another order
+        compare_prompts(config.parent, folder)
     assert "Nothing to do: 2 runs finished" in sweeps.run("two", "--workers=1")
     sweeps.check_ending("two")
+
+
+def compare_prompts(*folders):
+    """Compares prompts whose sums were made in another order."""
+    prompts = [np.load(folder / "prompt.npy") for folder in folders]
+    np.testing.assert_allclose(*prompts, rtol=1e-4, atol=1e-4)
+
+
+def test_failures_on_two_machines(tmp_path, executor):
+    """A run that cannot be trained is tried once, and one that ends its process twice."""
+    plan = specs(2, fail={0: "raise", 1: "crash_once"})
+    outcome = executor_battery.sweep(tmp_path, plan, executor(nodes=2))
+    assert (outcome.finished, outcome.stopped) == (1, "")
+    assert list(outcome.failed) == [plan[0].key]
+    assert "ValueError: this run cannot be trained" in outcome.failed[plan[0].key]
+    assert [len(list(spec.folder(tmp_path).glob("try*"))) for spec in plan] == [1, 2]
+    assert list(tmp_path.glob("jobs/*/worker_0.1.log"))
+
+
+TWO = ("--executor=slurm", "--nodes=2", "--time=10", "--gin.Slurm.poll_seconds=1")
+
+
+def processes_of(sweeps, folder):
+    """Returns the worker processes of a study's jobs, by rank."""
+    place = str(folder).encode()
+    ranks = {}
+    for pid in kill_battery.living(sweeps.mark):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            output = os.readlink(f"/proc/{pid}/fd/1").encode()
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"spjax.studies.worker" in command and output.startswith(place):
+            (rank,) = (x for x in variables if x.startswith(b"SLURM_PROCID="))
+            ranks[int(rank.partition(b"=")[2])] = pid
+    return ranks
+
+
+def test_runs_over_two_machines(sweeps):
+    """A process of the first job is killed, and the second try goes on; two runs in a gang."""
+    sweeps = sweeps(seeds=1, steps=60)
+    sweeps.run("local", "--workers=1")
+    folder = sweeps.folder / "two" / "study"
+    process = sweeps.start("two", *TWO, "--gin.Study.gang_width=2")
+    sweeps.wait_for(lambda: list(folder.glob("runs/*/checkpoints/10")), process)
+    os.kill(processes_of(sweeps, folder)[1], signal.SIGKILL)
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 0 and "2 of 2 runs finished" in output, output
+    assert len(list(folder.glob("jobs/*"))) == 2
+    (events,) = [x for x in folder.glob("jobs/*/events_0.jsonl") if "died" in x.read_text()]
+    assert "process 1 of 2: its process was ended by SIGKILL" in events.read_text()
+    for run in folder.glob("runs/*"):
+        compare_prompts(run, sweeps.folder / "local" / "study" / "runs" / run.name)
+        assert len(list(run.glob("events*"))) == 2  # of the first process of each try
+    wait_for(lambda: not _queue())
+    sweeps.check_ending("two")
+
+
+def test_a_job_on_two_machines_is_put_back_once(sweeps):
+    """By the signal to all of its processes, which save the same step."""
+    sweeps = sweeps(seeds=1, steps=2000)
+    folder = sweeps.folder / "two" / "study"
+    process = sweeps.start("two", *TWO, "--gin.Study.gang_width=2")
+    sweeps.wait_for(lambda: list(folder.glob("runs/*/checkpoints/20")), process)
+    scancel("--signal=USR2", "--state=RUNNING")
+    sweeps.wait_for(lambda: put_back(folder), process)
+    sweeps.kill(process)
+    (saved,) = {newest(run) for run in folder.glob("runs/*")}
+    assert 0 < saved < 2000
+    (job,) = folder.glob("jobs/*")
+    assert "died" not in (job / "events_0.jsonl").read_text()
+    sweeps.wait_for(lambda: min(map(newest, folder.glob("runs/*"))) > saved)  # it goes on
+    assert put_back(folder) == 1
+    scancel()
+    wait_for(lambda: not _queue())
+
+
+def put_back(folder):
+    """Returns how often jobs of a study were put back into the queue."""
+    outputs = folder.glob("jobs/*/*.out")
+    return sum(path.read_text().count("Requeued job") for path in outputs)
+
+
+def newest(run):
+    return max(int(path.name) for path in run.glob("checkpoints/[0-9]*") if path.name.isdigit())
+
+
+def test_more_machines_than_the_cluster_has(tmp_path, executor):
+    outcome = executor_battery.sweep(tmp_path, specs(2), executor(nodes=5, wait=False))
+    assert set(outcome.left.values()) == {"PENDING"}
+    scancel()
 
 
 def test_settings_that_slurm_refuses(tmp_path, executor):

@@ -1,6 +1,7 @@
 """Stands in for `train_folders`: deterministic, resumable, quick, and free of JAX.
 
-Behavior is chosen by lines of config.gin: "steps = N", "seed = N" and "fail = WORD".
+Behavior is chosen by lines of config.gin: "steps = N", "seed = N" and "fail = WORD". Of several
+processes only the first one does anything.
 """
 
 import dataclasses
@@ -9,6 +10,7 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 
 from spjax.training import code_version
@@ -52,7 +54,13 @@ def misbehave(kind, folder):
     return kind == "forgets"
 
 
+def is_follower():
+    return "jax" in sys.modules and sys.modules["jax"].process_index() > 0
+
+
 def train(folders, on_progress):
+    if is_follower():
+        return
     for folder in folders:
         steps, seed, kind = read(folder)
         if misbehave(kind, folder):

@@ -11,6 +11,7 @@ from spjax.cli import main
 from spjax.studies import devices, executors, run_folder, runner, worker
 from spjax.studies.executor import Executor, settings
 from spjax.studies.executors.local import Local
+from spjax.studies.executors.ray import Ray
 from spjax.studies.executors.slurm import Slurm
 from spjax.studies.study import load_executor, load_study
 from spjax.studies.worker_process import STOPPED, WorkerProcess
@@ -131,8 +132,19 @@ def test_settings_that_slurm_cannot_have():
     for text in ("0", "1", "tomorrow", "1:2:3:4"):
         with pytest.raises(ValueError, match=f"Slurm.time is '{text}'; use minutes, HH:MM:SS"):
             Slurm(time=text)
-    with pytest.raises(ValueError, match="Slurm.nodes is 2: a run that spans several machines"):
-        Slurm(nodes=2)
+
+
+@pytest.mark.parametrize("executor", [Ray, Slurm])
+def test_workers_have_a_machine_or_several(executor):
+    assert executor(nodes=2).nodes == 2
+    with pytest.raises(ValueError, match=f"{executor.__name__}.nodes is 0; it must be 1 or more"):
+        executor(nodes=0)
+
+
+def test_several_machines_without_a_cluster(capsys):
+    code = main.main(["sweep", "--gin_file=x.gin", "--nodes=2", "--dry_run"])
+    error = capsys.readouterr().err
+    assert code == 2 and "--nodes is no setting of the executor 'local', but of ray" in error
 
 
 def test_a_flag_of_another_executor(capsys):

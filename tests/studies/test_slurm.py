@@ -1,5 +1,6 @@
 """The executor slurm with a stand-in for submitit and squeue; `tests/clusters` has a real Slurm."""
 
+import json
 import types
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from spjax.studies import runner
 from spjax.studies.executor import Site
 from spjax.studies.executors import slurm
 from spjax.studies.executors.slurm import Slurm
+from spjax.studies.worker_process import STOPPED
 from tests.studies import executor_battery
 from tests.studies.fake_sweep import TRAIN, specs
 
@@ -32,11 +34,13 @@ class Cluster:
     Attributes:
       most: jobs in the queue.
       jobs: function and arguments of each job in the queue, by name.
+      settings: of the last job array.
       late: whether the driver is killed and its jobs come to the queue with `arrive` alone.
     """
 
     def __init__(self):
         self.most, self.jobs, self.late, self.under_way = 1000, {}, False, {}
+        self.settings = {}
 
     def submit(self, name, train, indices, gangs):
         jobs = {f"spjax-{name}_{i}": (train, i, gang) for i, gang in zip(indices, gangs)}
@@ -69,7 +73,7 @@ def cluster(monkeypatch):
             self.name = folder.name
 
         def update_parameters(self, **values):
-            pass
+            cluster.settings = values
 
         def map_array(self, train, indices, gangs):
             if len(cluster.jobs) + len(gangs) > cluster.most:
@@ -236,3 +240,69 @@ def test_a_driver_that_is_killed_while_it_submits(cluster, tmp_path, comes):
     withdrawn = list(tmp_path.glob("jobs/*/withdrawn.json"))
     assert len(withdrawn) == (not begins)
     assert not any(list(path.parent.glob("events_*")) for path in withdrawn)
+
+
+def test_a_job_on_two_machines_has_a_task_on_each(cluster, tmp_path):
+    opened(tmp_path, nodes=2, gpus=4).events(0.01)
+    assert (cluster.settings["nodes"], cluster.settings["ntasks_per_node"]) == (2, 1)
+    assert cluster.settings["gpus_per_node"] == 4
+    assert "--kill-on-bad-exit=1" in cluster.settings["srun_args"]
+    assert {train.nodes for train, *_ in cluster.jobs.values()} == {2}
+    opened(tmp_path / "other").events(0.01)
+    assert "--kill-on-bad-exit=1" not in cluster.settings["srun_args"]
+
+
+@pytest.fixture
+def task(tmp_path, monkeypatch):
+    """Runs one task of a job on two machines, whose process sends an event and ends."""
+    jobs = tmp_path / "jobs"
+    jobs.mkdir()
+    (jobs / "gangs.json").write_text('{"gangs": [["run"]]}')
+    monkeypatch.setattr(slurm.time, "sleep", lambda seconds: None)
+
+    def run(rank, event):
+        class Process:
+            def __init__(self, log, train, is_distributed):
+                assert is_distributed and log.name == ("worker_0.log", "worker_0.1.log")[rank]
+
+            def events(self, timeout):
+                return [event]
+
+            def close(self):
+                pass
+
+        monkeypatch.setattr(slurm, "WorkerProcess", Process)
+        monkeypatch.setenv("SLURM_PROCID", str(rank))
+        status = 0
+        try:
+            slurm._Train(str(jobs), TRAIN, 60.0, nodes=2)(0, ["run"])
+        except SystemExit as end:
+            status = end.code
+        file = jobs / "events_0.jsonl"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return status, [json.loads(line) for line in lines]
+
+    run.job = slurm._Job(jobs, 0)
+    return run
+
+
+def test_the_first_task_speaks_for_all(task):
+    assert task(1, {"type": "done"}) == (0, [])
+    assert task(0, {"type": "done"}) == (0, [{"type": "done"}])
+
+
+def test_a_problem_of_any_task_ends_the_job_and_is_told_once(task, tmp_path):
+    status, (event,) = task(1, {"type": "died", "message": "ended", "code": -9})
+    assert status == 1 and event["message"] == "process 1 of 2: ended"
+    status, events = task(0, {"type": "failed", "message": "no data", "disk": ""})
+    assert status == 1 and len(events) == 2
+    assert task.job.failure(tmp_path) == "process 0 of 2: no data"  # why the other one has ended
+    task.job.write(slurm._REPORTED)
+    task(1, {"type": "died", "message": "ended", "code": 1})
+    assert slurm._Job(task.job.folder, 0).failure(tmp_path) == ""
+
+
+def test_tasks_that_were_told_to_stop_leave_the_queue_to_the_first(task):
+    stopped = {"type": "died", "message": "stopped", "code": STOPPED}
+    assert task(1, stopped) == (0, [])  # an error would end the first one while it is at it
+    assert task(0, stopped) == (STOPPED, [])

@@ -56,10 +56,12 @@ class Slurm(Executor):
     partition: str = setting("", "partition of the cluster; empty for its default")
     account: str = setting("", "account that is charged")
     time: str = setting("24:00:00", "limit of each job, as sbatch reads it; longer gangs go on")
-    cpus: int = setting(1, "cores of each job")
-    gpus: int = setting(0, "GPUs of each job")
-    memory_gb: float = setting(0.0, "memory of each job in GB; 0 for the cluster's default")
-    nodes: int = setting(1, "machines of each job; only 1 is supported")
+    nodes: int = setting(1, "machines of each job, whose processes train together")
+    cpus: int = setting(1, "cores of each job, on each of its machines")
+    gpus: int = setting(0, "GPUs of each job, on each of its machines")
+    memory_gb: float = setting(
+        0.0, "memory of each job in GB, on each of its machines; 0 for the cluster's default"
+    )
     wait: bool = setting(True, "stay until all jobs have ended; otherwise submit them and end")
     poll_seconds: float = setting(10.0, "seconds between two looks at the queue")
     options: Mapping[str, Any] = dataclasses.field(
@@ -72,12 +74,6 @@ class Slurm(Executor):
     def __post_init__(self) -> None:
         """Checks the settings."""
         super().__post_init__()
-        if self.nodes != 1:
-            raise ValueError(
-                f"Slurm.nodes is {self.nodes}: a run that spans several machines is not supported "
-                "in a sweep. Use 1, with several GPUs of one machine (Slurm.gpus) where the model "
-                "needs them, or train single runs with scripts/launch/slurm_train.sbatch."
-            )
         self._minutes = _minutes(self.time)
         self._jobs: dict[int, _Job] = {}
         self._failures: list[tuple[int, Event]] = []  # of earlier jobs
@@ -184,10 +180,10 @@ class Slurm(Executor):
         job = self._jobs[worker]
         events = job.events()
         job.misses = 0 if job.name in queue else job.misses + 1
-        ends = [event["type"] for event in events if event["type"] in ("done", "failed", "died")]
-        if ends:
+        if end := _end(events):
+            events = [*(event for event in events if event["type"] == "progress"), end]
             del self._jobs[worker]
-            if ends[-1] != "done":
+            if end["type"] != "done":
                 job.write(_REPORTED)
         elif job.misses >= _MISSES:
             del self._jobs[worker]
@@ -232,6 +228,9 @@ class Slurm(Executor):
         write_json(folder / _PROPOSED, {"gangs": gangs})
         executor = self._submitit.SlurmExecutor(folder, max_num_timeout=_MOST_TIMEOUTS)
         signal_seconds = min(_SIGNAL_SECONDS, 15 * self._minutes)
+        srun = [f"--cpus-per-task={self.cpus}"] if self.cpus else []
+        if self.nodes > 1:
+            srun.append("--kill-on-bad-exit=1")  # a process that is left alone may wait for ever
         values = {
             "job_name": _NAME + folder.name,
             "partition": self.partition or None,
@@ -241,12 +240,15 @@ class Slurm(Executor):
             "gpus_per_node": self.gpus or None,
             "mem": f"{self.memory_gb * 1024:.0f}MB" if self.memory_gb else None,
             "array_parallelism": self.workers or len(batch),
-            "srun_args": [f"--cpus-per-task={self.cpus}"] if self.cpus else None,
+            "nodes": self.nodes,
+            "ntasks_per_node": 1,
+            "srun_args": srun,
             "signal_delay_s": signal_seconds,
             "additional_parameters": {"requeue": True, **self.options},
         }
         executor.update_parameters(**{name: x for name, x in values.items() if x is not None})
-        train = _Train(str(folder), self._site.train, signal_seconds - _REQUEUE_SECONDS)
+        save_seconds = signal_seconds - _REQUEUE_SECONDS
+        train = _Train(str(folder), self._site.train, save_seconds, self.nodes)
         try:
             executor.map_array(train, range(len(batch)), gangs)
         except self._submitit.core.utils.FailedJobError as error:
@@ -258,6 +260,15 @@ class Slurm(Executor):
         _accept(folder)
         for i, (worker, _) in enumerate(batch):
             self._jobs[worker] = _Job(folder, i)
+
+
+def _end(events: Sequence[Event]) -> Event | None:
+    """Returns the end of a gang, if it has ended: a failure is why other processes died."""
+    for kind in ("done", "failed", "died"):
+        for event in events:
+            if event["type"] == kind:
+                return event
+    return None
 
 
 class _LimitError(Exception):
@@ -322,15 +333,22 @@ class _Job:
         folders = (study_folder / "runs" / key for key in self.gang())
         if all((folder / "result.json").exists() for folder in folders):
             return ""
-        last = self.events()[-1:]
-        return last[0]["message"] if last and last[0]["type"] in ("failed", "died") else ""
+        events = self.events()
+        end = _end(events)
+        is_new = end is not None and end["type"] != "done" and _REPORTED not in events
+        return end["message"] if end and is_new else ""
 
 
 class _Train:
-    """The function of a job: trains a gang in a worker process; submitit pickles it."""
+    """The function of a job: trains a gang in a worker process; submitit pickles it.
 
-    def __init__(self, folder: str, train: str, save_seconds: float) -> None:
+    A job of several machines calls it on each of them. The first process then speaks for all, and
+    the others tell of their failures alone.
+    """
+
+    def __init__(self, folder: str, train: str, save_seconds: float, nodes: int) -> None:
         self.folder, self.train, self.save_seconds = folder, train, save_seconds
+        self.nodes = nodes
         self._process: WorkerProcess | None = None
 
     def __call__(self, index: int, folders: Sequence[str]) -> None:
@@ -339,8 +357,11 @@ class _Train:
             print("The driver ended while it submitted this job; another one has its runs.")
             return
         events = _events_file(Path(self.folder), index)
-        log = Path(self.folder) / f"worker_{index}.log"
-        process = self._process = WorkerProcess(log, self.train)
+        rank = int(os.environ["SLURM_PROCID"]) if self.nodes > 1 else 0
+        name = f"worker_{index}.{rank}.log" if rank else f"worker_{index}.log"
+        process = self._process = WorkerProcess(
+            Path(self.folder) / name, self.train, is_distributed=self.nodes > 1
+        )
         told = 0.0
         try:
             while True:
@@ -349,14 +370,22 @@ class _Train:
                         process.submit([Path(folder) for folder in folders])
                         continue
                     if event.get("code") in (STOPPED, *_SIGNALS):
+                        if rank:  # to fail now would end the first one
+                            return
                         time.sleep(5)  # `checkpoint` is about to be called, if there is a requeue
                         raise SystemExit(STOPPED)
                     if event["type"] == "progress":
                         if time.monotonic() - told < _PROGRESS_SECONDS:
                             continue
                         told = time.monotonic()
-                    append_line(events, json.dumps(event))
-                    if event["type"] in ("done", "failed", "died"):
+                    is_problem = event["type"] in ("failed", "died")
+                    if is_problem and self.nodes > 1:
+                        event["message"] = f"process {rank} of {self.nodes}: {event['message']}"
+                    if is_problem or not rank:
+                        append_line(events, json.dumps(event))
+                    if is_problem and self.nodes > 1:
+                        raise SystemExit(1)  # Slurm ends the others
+                    if is_problem or event["type"] == "done":
                         return
         finally:
             process.close()
@@ -367,7 +396,8 @@ class _Train:
 
         if self._process is not None:
             self._process.stop(self.save_seconds)
-        return DelayedSubmission(_Train(self.folder, self.train, self.save_seconds), index, folders)
+        train = _Train(self.folder, self.train, self.save_seconds, self.nodes)
+        return DelayedSubmission(train, index, folders)
 
 
 def _events_file(folder: Path, index: int) -> Path:
