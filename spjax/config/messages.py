@@ -19,7 +19,7 @@ _GIN_ERRORS = (ValueError, TypeError, RuntimeError, SyntaxError, OSError, tokeni
 _T5X = ("t5x", "prompt_tuning", "flaxformer", "seqio", "t5", "__gin__")
 _PRESET = "--gin_file=gin_configs/runs/pocket.gin"
 _STUDY = "the gin file of a study, such as --gin_file=experiments/pocket/quickstart.gin"
-_BINDERS = {  # what binds a parameter, as a rule
+_BINDERS: dict[str, dict[str, tuple[str, ...]]] = {  # what binds a parameter, as a rule
     "Run": {
         "task": (_PRESET, "--gin.MIXTURE_OR_TASK_NAME=pocket_sentiment"),
         "model": ("--gin_file=gin_configs/models/pocket.gin",),

@@ -152,8 +152,7 @@ GOOD = b'{"input": "a", "target": "yes"}\n'
         (
             "d.json",
             json.dumps(ROWS[:3], indent=2).encode(),
-            "cannot be read to the end.*\n"
-            ".*d.json:1: .*; write one object on each line.* was not read$",
+            r"to the end.*\n.*d.json:1: .*; write one object on each line.* was not read$",
         ),
         (
             "d.json",
