@@ -86,7 +86,7 @@ def test_what_a_task_of_the_table_says_is_kept(tmp_path):
 @pytest.mark.parametrize(
     "rows, message",
     [
-        ([{"text": "b"}], "no field 'says', only 'text'\nThe file is read with the template 'te"),
+        ([{"text": "b"}], "no field 'says', only 'text'.\nThe file is read with the template 'te"),
         ([{"text": "b", "says": "maybe"}], "'says' is 'maybe'; it must be no, yes or a number"),
         ([{"input": "b", "target": "no"}], "no field 'text', only 'input', 'target'"),
         ([], "has no rows; give at least one example"),
