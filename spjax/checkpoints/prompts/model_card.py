@@ -27,8 +27,8 @@ _FACTS = {
 }
 
 _GENERATE = "ids = model.generate(**batch, {more}max_new_tokens=20)"
-_GREEDY = """ids = torch.zeros(len(batch["input_ids"]), 1, dtype=torch.long)
-for _ in range(20):
+_GREEDY = """ids = torch.zeros(1, 1, dtype=torch.long)  # of one text
+while ids.shape[1] <= 20 and ids[0, -1] != tokenizer.eos_token_id:
     logits = model(**batch, decoder_input_ids=ids).logits
     ids = torch.cat([ids, logits[:, -1:].argmax(-1)], dim=1)"""
 _PREFIX_NOTE = """

@@ -66,10 +66,6 @@ def read(folder: Path) -> tuple[np.ndarray, dict[str, str], str]:
             "not compute with the rest; train the adapter without it."
         )
     rows, note = _first_submodule(tensors[TENSOR], config, folder)
-    if config.get("base_model_name_or_path"):
-        header.setdefault("base_model", str(config["base_model_name_or_path"]))
-        if config.get("revision"):
-            header.setdefault("base_revision", str(config["revision"]))
     return rows, header, f"PEFT {kind} adapter, {note}"
 
 
@@ -130,7 +126,9 @@ def write_files(
 def read_files(
     folder: Path, config: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Reads the tensors of an adapter under PEFT's names, and the strings of the header.
+    """Reads the tensors of an adapter under PEFT's names, and its provenance.
+
+    These are the strings of the header, and the base model that the configuration names.
 
     Args:
       folder: of the adapter.
@@ -149,6 +147,10 @@ def read_files(
             f"{folder / CONFIG} is not the one that was written with {WEIGHTS}: it is damaged, or "
             "was changed. Copy both files again."
         )
+    if base := config.get("base_model_name_or_path"):  # which a user may have edited
+        header.pop("base_revision", None)
+        revision = {"base_revision": str(config["revision"])} if config.get("revision") else {}
+        header |= {"base_model": str(base), **revision}
     return tensors, header
 
 

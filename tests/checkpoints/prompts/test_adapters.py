@@ -56,6 +56,16 @@ def test_there_and_back(tmp_path, tensors):
         prompt_files.convert(file, tmp_path / "x.npy", "npy")
 
 
+def test_the_base_model_of_an_adapter_that_peft_wrote(tmp_path):
+    lora_folder(tmp_path / "a", base_model_name_or_path="org/t5", revision="v1")
+    wanted = {"base_model": "org/t5", "base_revision": "v1"}
+    assert prompt_files.read(tmp_path / "a").provenance == wanted
+    adapters.write(tmp_path / "b", LORA, wanted)
+    config = peft.config_of(tmp_path / "b") | {"base_model_name_or_path": "me/t5", "revision": None}
+    (tmp_path / "b" / peft.CONFIG).write_text(json.dumps(config))  # by hand
+    assert prompt_files.read(tmp_path / "b").provenance["base_model"] == "me/t5"
+
+
 def test_names_and_shapes_of_peft(tmp_path):
     adapters.write(tmp_path / "a", LORA, {})
     found, _ = array_files.read_safetensors(tmp_path / "a" / peft.WEIGHTS)
