@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from spjax.cli import model_flags
+from spjax.cli import task_flags
 
 
 def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -16,12 +16,8 @@ def add_command(add: Callable[..., argparse.ArgumentParser]) -> None:
     """
     parser = add("prompt_length", prompt_length)
     parser.add_argument("task", help="a task, or a file of examples")
-    text = "of the inputs of a file, as '{title}: {text}'; '{input}' by default"
-    parser.add_argument("--template", default="", help=text)
-    text = "of its targets; '{target}' by default"
-    parser.add_argument("--target", default="", help=text)
-    text = "words that its targets are taken from; free text by default"
-    parser.add_argument("--labels", default="", metavar="A,B", help=text)
+    task_flags.add_flags(parser)
+    task_flags.add_labels(parser)
     parser.add_argument("--model", required=True, help="its size, or a checkpoint")
     parser.add_argument("--checkpoint", default="", help="its weights, unless they ship with spjax")
     parser.add_argument("--vocabulary", default="", help="name or path of its vocabulary")
@@ -55,12 +51,7 @@ def prompt_length(args: argparse.Namespace) -> int:
     """
     from spjax.api import models, prompt_length, tasks
 
-    options = {"template": args.template, "target": args.target}
-    task = tasks.load_task(
-        args.task,
-        labels=model_flags.labels(args),
-        **{name: value for name, value in options.items() if value},
-    )
+    task = tasks.load_task(args.task, **task_flags.file_options(args))
     model = models.load_model(args.model, checkpoint=args.checkpoint, vocabulary=args.vocabulary)
     advice = prompt_length.recommend_prompt_length(
         model,
