@@ -183,7 +183,8 @@ def test_a_gang_of_two_runs_has_the_results_of_one_process(pair, run, tmp_path):
 
 
 def checkpoints(folder):
-    return sorted(int(path.name) for path in folder.glob("checkpoints/[0-9]*"))
+    names = [path.name for path in folder.glob("checkpoints/*")]
+    return sorted(int(name) for name in names if name.isdigit())  # others are unfinished
 
 
 @pytest.mark.slow
