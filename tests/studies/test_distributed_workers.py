@@ -160,7 +160,7 @@ def folders_of(runs, folder):
     return paths
 
 
-def check_equal(runs, folders, alone):
+def check_equal(folders, alone, tries=1):
     """Compares results with those of one process that has as many devices."""
     for path, other in zip(folders, alone):
         first, second = (run_folder.result(x) for x in (path, other))
@@ -168,7 +168,7 @@ def check_equal(runs, folders, alone):
         assert first["validation"] == second["validation"] and first["test"] == second["test"]
         prompts = [np.load(x / "prompt.npy") for x in (path, other)]
         np.testing.assert_allclose(*prompts, rtol=1e-5, atol=1e-6)
-        assert len(list(path.glob("events*"))) == 1
+        assert len(list(path.glob("events*"))) == tries  # of the first process
 
 
 @pytest.mark.slow
@@ -179,11 +179,12 @@ def test_a_gang_of_two_runs_has_the_results_of_one_process(pair, run, tmp_path):
     folders, pair = folders_of(runs, tmp_path), pair(TRAIN)
     pair.submit(folders)
     pair.wait_for("done")
-    check_equal(runs, folders, alone)
+    check_equal(folders, alone)
 
 
 def checkpoints(folder):
-    return sorted(int(path.name) for path in folder.glob("checkpoints/[0-9]*"))
+    names = [path.name for path in folder.glob("checkpoints/*")]
+    return sorted(int(name) for name in names if name.isdigit())  # others are unfinished
 
 
 @pytest.mark.slow
@@ -220,7 +221,7 @@ def test_a_killed_process_ends_the_other_and_others_go_on(pair, run, tmp_path, r
     second = pair(TRAIN)
     second.submit([folder])
     second.wait_for("done")
-    check_equal([run], [folder], [tmp_path / "alone"])
+    check_equal([folder], [tmp_path / "alone"], tries=2)
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]
     assert steps == sorted(steps) and os.listdir(folder).count("result.json") == 1

@@ -11,11 +11,11 @@ from spjax.studies.executors.ray import Ray
 
 
 class RayError(Exception):
-    """As of a lost machine."""
+    """The error of a lost machine."""
 
 
 class RayTaskError(RayError):
-    """As of an error of our own code."""
+    """The error of code of ours in an actor."""
 
 
 class Actor:
