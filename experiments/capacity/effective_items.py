@@ -28,7 +28,7 @@ _BEYOND = 1.6  # length of an arrow, as a factor
 
 
 def constants_of(folders: Sequence[Path]) -> dict[str, float]:
-    """Returns c by ladder, of the fit of associations with the most steps.
+    """Returns c by ladder, of the fit of associations to the most cells.
 
     Raises:
       ValueError: the studies have too few cells for one.
@@ -38,8 +38,8 @@ def constants_of(folders: Sequence[Path]) -> dict[str, float]:
     if not of_associations:
         names = ", ".join(map(str, folders))
         raise ValueError(f"{names}: too few cells of associations to fit a law to.")
-    of_associations.sort(key=lambda fit: fit.steps)
-    return {fit.ladder: fit.constant[0] for fit in of_associations}
+    chosen = capacity_laws.of_most_cells(of_associations)
+    return {ladder: fit.constant[0] for ladder, fit in chosen.items()}
 
 
 def markdown(table: pd.DataFrame, constants: Mapping[str, float]) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -185,6 +185,12 @@ def fits(of_study: Needs, confidence: float = CONFIDENCE) -> list[Fits]:
         if cells.can_be_fitted():
             results.append(_fits(cells, confidence))
     return results
+
+
+def of_most_cells(fitted: Iterable[Fits]) -> dict[str, Fits]:
+    """Returns the fit of each ladder to the most cells; of as many, that of the most steps."""
+    ordered = sorted(fitted, key=lambda fit: (fit.fitted + fit.held_out, fit.steps))
+    return {fit.ladder: fit for fit in ordered}
 
 
 class _Cells:

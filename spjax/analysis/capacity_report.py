@@ -36,7 +36,7 @@ class Verdict:
 
 
 def judge(of_study: Needs) -> list[Verdict]:
-    """Returns the verdicts on the law, from the fits of associations with the most steps.
+    """Returns the verdicts on the law, from fits of associations (`capacity_laws.of_most_cells`).
 
     A statement holds where its interval lies within the bounds, and is contradicted where it lies
     out of them, whichever cells are taken (`Fits.choices`); intervals are as wide as to hold for
@@ -45,11 +45,14 @@ def judge(of_study: Needs) -> list[Verdict]:
     ladders_of = {fit.ladder for fit in capacity_laws.fits(of_study) if fit.form == "associations"}
     confidence = 1 - ALPHA / (3 * max(len(ladders_of), 1) + 1)
     fitted = [x for x in capacity_laws.fits(of_study, confidence) if x.form == "associations"]
-    last = {fit.ladder: fit for fit in sorted(fitted, key=lambda fit: fit.steps)}
+    chosen = capacity_laws.of_most_cells(fitted)
     verdicts = []
-    ladders: list[tuple[str, Fits | None]] = [*sorted(last.items())]
+    ladders: list[tuple[str, Fits | None]] = [*sorted(chosen.items())]
     for name, fit in ladders or [("", None)]:
-        of_ladder = f" ({name} models)" if len(last) > 1 else ""
+        among = [f"{name} models"] if len(chosen) > 1 else []
+        if fit is not None and of_study.table["steps"].nunique() > 1:
+            among.append(f"{fit.steps:,} steps")
+        of_ladder = f" ({', '.join(among)})" if among else ""
         verdicts += [
             dataclasses.replace(each, statement=each.statement + of_ladder)
             for each in _of_laws(fit)

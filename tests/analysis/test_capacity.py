@@ -337,6 +337,19 @@ def test_figure_and_its_numbers(tmp_path):
     assert not capacity_report.markdown(other) and not capacity_report.summary(other)
 
 
+def test_figure_and_verdicts_are_of_the_steps_of_most_cells(tmp_path):
+    runs = results(steps=(600, 1200))
+    few = runs[(runs["steps"] == 600) | runs["task"].str.contains("k8|k16")]
+    table = pd.read_csv(get("soft_tokens_over_items")(few, tmp_path)[2])
+    assert set(table["steps"]) == {600}
+    assert set(pd.read_csv(get("soft_tokens_over_items")(runs, tmp_path)[2])["steps"]) == {1200}
+    for part, steps in ((few, 600), (runs, 1200)):
+        of_study = capacity.needs(part)
+        fit = capacity_laws.of_most_cells(capacity_laws.fits(of_study))["pocket"]
+        assert fit.steps == steps
+        assert any(f"({steps:,} steps)" in x.statement for x in capacity_report.judge(of_study))
+
+
 def test_effective_items_are_those_of_the_length_at_which_gains_level_off():
     rows = []
     for task in ("pocket_boolq", "pocket_rte"):

@@ -139,6 +139,17 @@ def test_missing_seed_is_marked():
     assert found.notes == ("* Fewer runs than elsewhere: m P = 50 (1 of 2).",)
 
 
+def test_a_model_that_lacks_a_run_everywhere_is_named_once():
+    rows = [
+        row(task, seed, score, prompt_length=length, model=model)
+        for length in (1, 50)
+        for task, seed, score in HAND
+        for model in ("m", "n")
+        if model == "m" or seed == 0
+    ]
+    assert suite(pd.DataFrame(rows)).notes == ("* Fewer runs than elsewhere: n (1 of 2).",)
+
+
 def test_diverged_runs_are_counted_and_said():
     results = hand()
     results.loc[3, ["status", "test_score"]] = ["diverged", np.nan]

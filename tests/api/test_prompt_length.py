@@ -33,7 +33,7 @@ def trained(monkeypatch):
                     "trainable_parameters": 16 * length,
                     "status": "finished",
                     "test_score": min(SCORES[length] + 0.1 * seed * (-1) ** length, 100.0),
-                    "majority_score": 50.0,
+                    "majority_score": 100.0 if "recitation" in spec.labels["task"] else 50.0,
                     "ceiling": 100.0,
                 }
             )
@@ -55,6 +55,14 @@ def test_shortest_length_that_is_enough(trained, tmp_path):
     assert advice.other_sizes["pocket_200k"] == (2, 2)
     assert advice.other_sizes["pocket_800k"] == (1, 1)
     assert "Recommended: 5 soft tokens" in str(advice)
+
+
+def test_a_task_with_one_answer_has_a_length(trained, tmp_path):
+    """Its majority is the best score there is."""
+    advice = spjax.recommend_prompt_length(
+        "pocket_50k", "recitation:k4", lengths=SCORES, output_dir=tmp_path
+    )
+    assert advice.length == 5
 
 
 def test_equal_scores_of_all_seeds_have_a_length_and_no_interval(trained, tmp_path, monkeypatch):

@@ -15,7 +15,11 @@ SCALING = str(KEPT / "pocket" / "results" / "scaling")
 
 def test_table_and_figure_of_a_study(tmp_path, capsys):
     effective_items.main([SCALING, "--capacity", ASSOCIATIONS, f"--output_dir={tmp_path}"])
-    assert "| pocket_wsc |" in capsys.readouterr().out
+    assert "c = 16.1 (pocket)" in capsys.readouterr().out
+    both = [ASSOCIATIONS, f"{ASSOCIATIONS}_3m"]
+    effective_items.main([SCALING, "--capacity", *both, f"--output_dir={tmp_path}"])
+    out = capsys.readouterr().out
+    assert "| pocket_wsc |" in out and "c = 17.5 (pocket)" in out
     table = pd.read_csv(tmp_path / "effective_items.csv")
     assert set(table["model"]) == {"pocket_50k", "pocket_200k", "pocket_800k", "pocket_3m"}
     assert (table["low"] <= table["high"]).all()
