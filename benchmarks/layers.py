@@ -28,7 +28,7 @@ TOPOLOGY = "v5e:4x4"
 ROWS, INPUTS, TARGETS = 32, 640, 16  # of a chunk; a prompt of 100 before 512 tokens, padded
 
 
-def compiled(size: str, method: str, scan: bool, topology: str) -> dict[str, Any]:
+def compile_step(size: str, method: str, scan: bool, topology: str) -> dict[str, Any]:
     """Seconds to compile a step, and the bytes of its temporaries on a chip.
 
     Weights are in bfloat16 and sharded by the rules `fsdp`, the only ones that hold every size.
@@ -72,13 +72,13 @@ def compiled(size: str, method: str, scan: bool, topology: str) -> dict[str, Any
 
 def _send(results: Any, *arguments: Any) -> None:
     try:
-        results.put(compiled(*arguments))
+        results.put(compile_step(*arguments))
     except Exception as error:
         results.put({"error": f"{type(error).__name__}: {str(error).splitlines()[0]}"})
 
 
-def limited(seconds: float, *arguments: Any) -> dict[str, Any]:
-    """`compiled` in a process of its own; {"over": seconds} where it takes longer."""
+def compile_within(seconds: float, *arguments: Any) -> dict[str, Any]:
+    """`compile_step` in a process of its own; {"over": seconds} where it takes longer."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     process = context.Process(target=_send, args=(results, *arguments))
@@ -143,7 +143,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 name = f"{size} {method} {layers}"
                 if name in kept["cases"] and not options.again:
                     continue
-                case = limited(options.seconds, size, method, layers == "loop", options.topology)
+                case = compile_within(
+                    options.seconds, size, method, layers == "loop", options.topology
+                )
                 print(name, case, flush=True)
                 if "error" in case:
                     continue

@@ -38,7 +38,7 @@ class TrainDisplay:
 
     def __enter__(self) -> TrainDisplay:
         if self.out.isatty():
-            display = live_display.shown(get_renderable=self._bar, refresh_per_second=4)
+            display = live_display.show(get_renderable=self._bar, refresh_per_second=4)
             self.live = self._until_exit.enter_context(display)
         return self
 

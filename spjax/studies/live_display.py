@@ -10,7 +10,7 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def shown(**options: Any) -> Iterator[Any]:
+def show(**options: Any) -> Iterator[Any]:
     """Shows a display of rich until the block ends, and removes it then.
 
     Handlers of logging that write to standard error, which keep the stream that they began with,

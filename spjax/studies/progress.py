@@ -38,7 +38,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self.out.isatty():
-            display = live_display.shown(auto_refresh=False)
+            display = live_display.show(auto_refresh=False)
             self.live = self._until_exit.enter_context(display)
         return self
 

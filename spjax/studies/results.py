@@ -108,7 +108,7 @@ def rows(study: str, specs: Sequence[RunSpec], folder: Path) -> list[dict[str, A
     return table
 
 
-def others(specs: Sequence[RunSpec], folder: Path) -> set[str]:
+def other_keys(specs: Sequence[RunSpec], folder: Path) -> set[str]:
     """Returns the keys in the folder's `results.csv` that are of no run of the study."""
     try:
         with open(folder / RESULTS_FILE, newline="", encoding="utf-8") as file:

@@ -94,12 +94,13 @@ def sweep(
     run_folder.probe(folder)
     with run_folder.lock(folder) as lock:
         done = finished_keys(specs, folder)
-        if dropped := results.others(specs, folder):
+        if dropped := results.other_keys(specs, folder):
             _log.warning(
-                "results.csv in %s has %d runs that this study has not. They stay in %s, but the "
-                "table, figures and claims will be without them; to keep both, give this study "
-                "another name (Study.name) or output_dir.",
-                *(folder, len(dropped), folder / "runs"),
+                "results.csv in %s has runs that this study does not have (%d). They stay in "
+                "its folder runs, but the table, figures and claims will be without them; to keep "
+                "both, give this study another name (Study.name) or output_dir.",
+                folder,
+                len(dropped),
             )
         outcome = Outcome()
         try:

@@ -18,7 +18,7 @@ def test_warnings_are_printed_above_it(monkeypatch):
     console = Console(file=terminal, force_terminal=True, width=80)
     with (
         pytest.raises(KeyboardInterrupt),
-        live_display.shown(console=console, auto_refresh=False) as live,
+        live_display.show(console=console, auto_refresh=False) as live,
     ):
         live.update("the bar", refresh=True)
         log.warning("before the end")

@@ -74,7 +74,7 @@ def test_a_smaller_study_says_that_its_table_will_lack_runs(tmp_path, caplog):
     sweep(tmp_path, plan)
     text = (tmp_path / "results.csv").read_text()
     sweep(tmp_path, plan[:2])
-    assert "has 3 runs that this study has not. They stay in" in caplog.text
+    assert "has runs that this study does not have (3). They stay in" in caplog.text
     assert sweep(tmp_path, plan).new == 0 and (tmp_path / "results.csv").read_text() == text
 
 
