@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from spjax import methods
-from spjax.analysis import arms, rates, resampling, settings
+from spjax.analysis import arms, rates, resampling, settings, suite_notes
 from spjax.analysis.resampling import Estimate, Sample
 from spjax.files import DamagedFile, check_sum, read_bytes
 from spjax.studies.results import ITEMS, SUMS
@@ -42,7 +42,6 @@ _NEVER_NEGATIVE = (*_WHOLE, "prompt_length", "trainable_parameters", "stored_par
 _TEXTS = ("model", "task", "method", "status")  # known of every run too
 # Column: whether lines of prompt tuning have its name. Beside full fine-tuning "P = 20" says all.
 PROMPTS_NAMED = "prompts_named"
-LISTED = 6  # cells a note names before it only counts the rest
 
 
 @dataclass(frozen=True)
@@ -304,7 +303,7 @@ def suite(
         tasks=tasks,
         majority=_task_constant(used, "majority_score", tasks),
         ceiling=_task_constant(used, "ceiling", tasks),
-        notes=tuple(_notes(runs, cells, tasks)),
+        notes=(*suite_notes.notes(runs, cells, tasks), *diverged_notes(runs)),
         estimates=estimates,
         scored_on="/".join(sorted(set(used["scored_on"]))),
     )
@@ -334,11 +333,13 @@ def diverged_notes(runs: pd.DataFrame) -> list[str]:
     if lost.empty:
         return []
     scored = int(lost[SCORE].notna().sum())
-    names = [f"{_cell_name(row)} {row.task} seed {row.seed}" for row in lost.itertuples()]
+    names = [
+        f"{suite_notes.cell_name(row)} {row.task} seed {row.seed}" for row in lost.itertuples()
+    ]
     return [
         (
             f"Diverged: {len(lost)} of {len(runs)} runs, {scored} counted at the last good "
-            f"checkpoint, {len(lost) - scored} without a score: {_listed(names)}."
+            f"checkpoint, {len(lost) - scored} without a score: {suite_notes.listed(names)}."
         )
     ]
 
@@ -466,45 +467,3 @@ def _spread(
 def _task_constant(runs: pd.DataFrame, column: str, tasks: Iterable[str]) -> float:
     """Averages over tasks a value that all runs of a task share; NaN if one lacks it."""
     return float(runs.groupby("task")[column].mean().reindex(list(tasks)).mean(skipna=False))
-
-
-def _notes(runs: pd.DataFrame, cells: pd.DataFrame, tasks: tuple[str, ...]) -> list[str]:
-    notes = []
-    tried = int(runs["rates"].max()) if "rates" in runs.columns else 1
-    if tried > 1:
-        notes.append(
-            f"Learning rates: each line's and size's best of {tried} by mean validation score."
-        )
-    absent = sorted(set(runs["task"]) - set(tasks))
-    if absent:
-        notes.append(f"Not averaged, since not measured everywhere: {', '.join(absent)}.")
-    partial = cells[(cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])]
-    if len(partial):
-        notes.append(f"* Fewer runs than elsewhere: {_listed(_counted(partial, cells))}.")
-    empty = cells[cells["seeds"] == 0]
-    if len(empty):
-        names = [_cell_name(row) for row in empty.itertuples()]
-        notes.append(f"Incomplete, not shown (no seed has all tasks): {_listed(names)}.")
-    return notes + diverged_notes(runs)
-
-
-def _counted(partial: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
-    """Returns names of cells with their numbers of runs; a model whose cells are alike is one."""
-    names = []
-    for model, part in partial.groupby("model", sort=False):
-        counts = [f"({row.seeds} of {row.expected})" for row in part.itertuples()]
-        if len(part) == (cells["model"] == model).sum() and len(set(counts)) == 1 < len(part):
-            names.append(f"{model} {counts[0]}")
-        else:
-            names += [f"{_cell_name(row)} {x}" for row, x in zip(part.itertuples(), counts)]
-    return names
-
-
-def _cell_name(row) -> str:
-    return f"{row.model} {row.line}"
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - LISTED
-    divider = "; " if any("," in name for name in names) else ", "
-    return divider.join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -175,7 +175,7 @@ def _work(
     except Exception as error:
         with contextlib.suppress(OSError):  # a full disk has no room for the log either
             traceback.print_exc()
-        if is_distributed and str(error).startswith(_BROKEN):
+        if is_distributed and _has_lost_another(error):
             os._exit(_LOST)
         message = f"{type(error).__name__}: {error}"
         send(type="failed", message=message, disk=run_folder.disk_problem(error))
@@ -184,6 +184,18 @@ def _work(
         return
     if is_distributed:
         os._exit(_LOST)
+
+
+def _has_lost_another(error: BaseException | None) -> bool:
+    """Returns whether an error, or one that it came from, says that another process has ended.
+
+    Orbax waits in vain for one, and raises TimeoutError.
+    """
+    while error is not None:
+        if isinstance(error, TimeoutError) or str(error).startswith(_BROKEN):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _train_alone(

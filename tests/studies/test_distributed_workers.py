@@ -14,7 +14,7 @@ import pytest
 
 from spjax import config
 from spjax.methods.prompt_tuning import PromptTuning
-from spjax.studies import run_folder
+from spjax.studies import run_folder, worker
 from spjax.studies.executor import TRAIN
 from spjax.studies.worker_process import STOPPED, WorkerProcess
 from spjax.training import loop
@@ -200,6 +200,15 @@ def test_a_signal_to_one_process_saves_the_step_of_both(pair, run, tmp_path):
     assert [end["code"] for end in ends] == [STOPPED, STOPPED], ends
     (step,) = checkpoints(folder)
     assert 0 < step < run.steps and not run_folder.result(folder)
+
+
+def test_errors_that_say_that_another_process_has_ended():
+    """Orbax's wait for the others ends with a TimeoutError."""
+    outer = RuntimeError("a checkpoint was not written")
+    outer.__cause__ = TimeoutError("Timed out while waiting for a barrier.")
+    for error in (outer, ValueError("UNKNOWN: Gloo: connection closed"), TimeoutError()):
+        assert worker._has_lost_another(error)
+    assert not worker._has_lost_another(ValueError("UNKNOWN task"))
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from spjax.analysis import statistics
+from spjax.analysis import statistics, suite_notes
 from spjax.analysis.study_page import exclusions, sources
 from spjax.analysis.study_page.cells import VIEW, StudyCells, interval_text, seeds_text
 from spjax.analysis.study_page.markup import Markup, Number, bullets, element, facts, table
@@ -171,8 +171,8 @@ class Listings:
         part = self.results.loc[indices]
         cells = part[["arm", "model", "task"]].drop_duplicates().itertuples(index=False)
         names = [" ".join(filter(None, cell)) for cell in cells]
-        more = len(names) - statistics.LISTED
-        return ", ".join(names[: statistics.LISTED]) + (f" and {more} more" if more > 0 else "")
+        more = len(names) - suite_notes.LISTED
+        return ", ".join(names[: suite_notes.LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 _RUN_COLUMNS = {

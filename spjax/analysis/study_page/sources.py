@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from spjax.analysis import joined, statistics
+from spjax.analysis import joined, statistics, suite_notes
 from spjax.files import DamagedFile, read_bytes, read_json, reason
 from spjax.studies.results import RESULTS_FILE, STUDY_FILE, SUMS
 
@@ -124,8 +124,10 @@ def _read_runs(
             states.setdefault(text, []).append(key)
     problems = []
     for state, keys in states.items():
-        more = f" and {len(keys) - statistics.LISTED} more" if len(keys) > statistics.LISTED else ""
-        listed = ", ".join(keys[: statistics.LISTED])
+        more = (
+            f" and {len(keys) - suite_notes.LISTED} more" if len(keys) > suite_notes.LISTED else ""
+        )
+        listed = ", ".join(keys[: suite_notes.LISTED])
         problems.append(f"Runs {state}: {len(keys)} ({listed}{more}).")
     return run_results, problems
 
