@@ -173,5 +173,5 @@ def read_fit(fit: dict[str, Any] | None) -> Fit | None:
 
 
 def _scanned(model: T5Config) -> T5Config:
-    """Returns a model whose layers are a loop on accelerators, which compile no other in time."""
+    """Returns a model whose layers are a loop on accelerators, as in training."""
     return dataclasses.replace(model, scan_layers=partitioning.scans_layers())
