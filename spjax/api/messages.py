@@ -18,8 +18,8 @@ _REPLACEMENTS: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"Set INITIAL_CHECKPOINT_PATH": "Give its checkpoint as checkpoint=PATH",
     r"INITIAL_CHECKPOINT_PATH": "the checkpoint",
     r"give the model, with --checkpoint=PATH": "give the model, with model=PATH",
-    r"Give the model, with --model=SIZE or --checkpoint=PATH": (
-        "Give the model, a size or a path, with model="
+    r"Give the model, with --checkpoint=PATH, or --model=SIZE for one that ships": (
+        "Give the model, a path or a size that ships, with model="
     ),
     r"\bTRAIN_STEPS\b": "steps",
     r"\bBATCH_SIZE\b": "batch_size",

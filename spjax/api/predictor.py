@@ -118,13 +118,13 @@ class TextPredictor:
         ]
         return np.concatenate(scores) if scores else np.zeros((0, len(self.labels)), np.float32)
 
-    def evaluate(self, task: Any = "", split: str = "", ensemble: str = "") -> dict[str, Any]:
+    def evaluate(self, task: Any = None, split: str = "", ensemble: str = "") -> dict[str, Any]:
         """Scores the prompts on a task, as `spjax eval --prompt` does.
 
         Args:
           task: name of a task; path of a file, or rows in memory as `load_task` takes them, all of
             which are scored as the prompt's own task reads them; what `load_task` returns; a list
-            of (input, target) pairs; or "" for each prompt's own task.
+            of (input, target) pairs; or None for each prompt's own task.
           split: "train", "validation" or "test"; "" for the one that is reported.
           ensemble: "vote" or "mean" for what all prompts answer together.
 
@@ -143,6 +143,8 @@ class TextPredictor:
 
     def _task_of(self, task: Any) -> Any:
         """A task as `StoredPrompts.tasks` takes it."""
+        if task is None:
+            return ""
         if isinstance(task, Task):
             return task.source
         if isinstance(task, os.PathLike):

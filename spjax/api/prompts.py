@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from spjax import hub
-from spjax.checkpoints.prompts import model_card, peft, prompt_files
+from spjax.checkpoints.prompts import model_card, peft, prompt_files, run_prompts
 from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.files import write_text
 from spjax.studies.copies import local_copy
@@ -126,8 +126,12 @@ def _as_prompt(prompt: Any) -> Prompt:
 def _public_prompt(prompt: Any, base_model: str) -> Prompt:
     """Returns a prompt as it is uploaded."""
     stored = _as_prompt(load_prompt(prompt) if isinstance(prompt, (str, os.PathLike)) else prompt)
-    facts = model_card.public(stored.provenance)
-    return dataclasses.replace(stored, provenance=facts).with_base_model(base_model)
+    facts = stored.provenance
+    if "base_revision" not in facts:  # PEFT and transformers take a folder before a repository
+        facts = run_prompts.with_base_model(facts, facts.get("base_model", ""))
+    public = dataclasses.replace(stored, provenance=model_card.public(facts))
+    is_name = hub.is_name(base_model)  # of a repository, also where a folder is called so
+    return public.with_base_model(f"{hub.PREFIX}{base_model}" if is_name else base_model)
 
 
 def _license(prompt: Prompt) -> str:

@@ -31,7 +31,7 @@ from spjax.training.run import Run
 from spjax.types import Tree
 
 _MOST_ROWS = 1_000_000
-_GIVE_MODEL = "Give the model, with --model=SIZE or --checkpoint=PATH."
+_GIVE_MODEL = "Give the model, with --checkpoint=PATH, or --model=SIZE for one that ships."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +112,7 @@ class StoredPrompts:
           ValueError: something cannot be read, or cannot share a forward pass with the others.
         """
         self.options, self._model, self._note = options, model, note
+        self._of_hub = [not isinstance(x, Prompt) and hub.is_url(x) for x in sources]
         self._sources = [check_source(source) for source in sources]
         self.names = [x if isinstance(x, str) else x.origin for x in self._sources]
         self._runs = [self._run_of(source) for source in self._sources]
@@ -230,24 +231,16 @@ class StoredPrompts:
     def _open_model(self) -> FrozenModel:
         """The model that was given, that the options name, or that the prompts name."""
         if self._model is None:
-            options, name = self.options, self._model_name()
-            checkpoint = options.checkpoint or self._run_setting("checkpoint", name)
-            base = "" if checkpoint else self._base_model(name)
+            name = self._model_name()
+            checkpoint = self.options.checkpoint or self._run_setting("checkpoint", name)
+            base = "" if checkpoint or self._is_shipped(name) else self._base_model()
             if name == AUTO and not (checkpoint or base):
                 raise ValueError(
                     f"{', '.join(self.names)} was trained over a model from a checkpoint, which it "
                     "does not name; give the model, with --checkpoint=PATH."
                 )
-            of_runs = "" if options.checkpoint else self._run_setting("vocabulary", name)
             try:
-                self._model = frozen_model.open_shared(
-                    name,
-                    checkpoint or _checkpoint_of(base),
-                    vocabulary=options.vocabulary or of_runs,
-                    dtype=options.dtype or self._run_setting("weights_dtype", name) or "float32",
-                    num_partitions=options.num_partitions,
-                    logical_axis_rules=options.logical_axis_rules,
-                )
+                self._model = self._open(name, checkpoint or base)
             except ValueError as error:
                 if not base:
                     raise
@@ -257,26 +250,47 @@ class StoredPrompts:
                 ) from error
         return self._model
 
+    def _open(self, name: str, checkpoint: str) -> FrozenModel:
+        options = self.options
+        of_runs = "" if options.checkpoint else self._run_setting("vocabulary", name)
+        return frozen_model.open_shared(
+            name,
+            checkpoint,
+            vocabulary=options.vocabulary or of_runs,
+            dtype=options.dtype or self._run_setting("weights_dtype", name) or "float32",
+            num_partitions=options.num_partitions,
+            logical_axis_rules=options.logical_axis_rules,
+        )
+
     def _model_name(self) -> str:
         names = {facts.get("model", "") for facts in self.provenance}
         name = self.options.model or (names.pop() if len(names) == 1 else "")
-        name = name or (AUTO if self.options.checkpoint or self._base_model(AUTO) else "")
+        name = name or (AUTO if self.options.checkpoint or self._base_model() else "")
         if not name:
             listed = [facts.get("model", "") for facts in self.provenance]
             raise ValueError(f"the prompts do not say one model (they say {listed}). {_GIVE_MODEL}")
         return name
 
-    def _base_model(self, name: str) -> str:
-        """The base model that all adapters name, "" where they do not, or where `name` is enough.
+    def _base_model(self) -> str:
+        """The path or URL of the base model that all adapters name, "" where they do not."""
+        bases = {
+            _base_of(name, facts, of_hub)
+            for name, facts, of_hub in zip(self.names, self.provenance, self._of_hub)
+        }
+        return bases.pop() if len(bases) == 1 else ""
 
-        Args:
-          name: of the model's size. The weights of one that ships with spjax are taken, unless the
-            adapter names those of a run, in a file or folder that is there.
+    def _is_shipped(self, name: str) -> bool:
+        """Whether the weights that ship are meant.
+
+        No others are named, or others that are not on this machine and are the same.
         """
-        bases = {_base_of(facts) for facts in self.provenance}
-        base = bases.pop() if len(bases) == 1 else ""
-        shipped = (weights.SHIPPED / f"{name}.safetensors").is_file()
-        return "" if shipped and (self.options.model or not os.path.exists(base)) else base
+        bases = [facts.get("base_model", "") for facts in self.provenance]
+        if not weights.ships(name) or self.options.model or not any(bases):
+            return weights.ships(name)
+        if any(map(os.path.exists, bases)):
+            return False
+        digests = {facts.get("base_sha256") for facts in self.provenance}
+        return digests == {self._open(name, "").digest}
 
     def _run_setting(self, name: str, model: str) -> str:
         """The value of a setting in the runs with this model, "" where there is none.
@@ -313,7 +327,7 @@ class StoredPrompts:
             return stored_run.weights_of(run, Path(self.names[0]), model)
         base = model.weights
         for stored in self._stored:
-            for doubt in prediction.doubts(stored, model.name, model.digest):
+            for doubt in prediction.doubts(stored, model):
                 self._note(doubt)
             if stored.weight_changes:
                 base = weight_changes.apply(base, stored.weight_changes, stored.origin)
@@ -353,24 +367,34 @@ def check_source(source: Any) -> str | Prompt:
     )
 
 
-def _base_of(provenance: Mapping[str, str]) -> str:
-    base, revision = provenance.get("base_model", ""), provenance.get("base_revision", "")
-    return f"{base}@{revision}" if base and revision and not os.path.exists(base) else base
+def _base_of(prompt: str, provenance: Mapping[str, str], of_hub: bool) -> str:
+    """Returns the path or URL of the base model that an adapter names, "" for none.
 
+    A name like `google/flan-t5-base` is that of a folder, if there is one and no revision is named,
+    as for transformers, and else of a repository of the hub.
 
-def _checkpoint_of(base: str) -> str:
-    """Returns the path or URL of a base model as an adapter names it, "" for "".
+    Args:
+      prompt: the adapter's name in messages.
+      provenance: of the adapter.
+      of_hub: whether it was downloaded. It then chooses no path and no URL on this machine.
 
     Raises:
-      ValueError: it is neither a path that is there nor the name of a repository of the hub.
+      ValueError: the base is neither there nor the name of a repository of the hub.
     """
-    if not base or os.path.exists(base) or remote.is_url(base):
+    base, revision = provenance.get("base_model", ""), provenance.get("base_revision", "")
+    is_local = not revision and (os.path.exists(base) or remote.is_url(base))
+    if not base or is_local and not of_hub:
         return base
-    if hub.is_name(base.partition("@")[0]):
-        return f"{hub.PREFIX}{base}"
+    if hub.is_name(base):
+        return f"{hub.PREFIX}{base}" + (f"@{revision}" if revision else "")
+    problem = (
+        "a prompt from the hub can name a repository of the hub alone"
+        if of_hub
+        else "there is no file or folder of this name"
+    )
     raise ValueError(
-        f"there is no file or folder {base!r}, and a repository of the Hugging Face hub is written "
-        "ORGANIZATION/NAME."
+        f"{prompt} names the frozen model {base!r}, which cannot be opened: {problem}, and such a "
+        f"repository is written ORGANIZATION/NAME. {_GIVE_MODEL}"
     )
 
 

@@ -10,6 +10,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from spjax.api.messages import python_messages
 from spjax.data import overview
 from spjax.data.tasks import file_rows, file_task, hub_datasets, registry
@@ -159,8 +161,14 @@ def path_of_examples(examples: Any, argument: str) -> str:
     if package == "datasets":
         return hub_datasets.store(examples, argument)
     if package == "pandas" and hasattr(examples, "columns"):
-        text = examples.to_json(orient="records", lines=True, force_ascii=False)
-        lines = text.splitlines()
+        text = examples.to_json(
+            orient="records",
+            lines=True,
+            force_ascii=False,
+            double_precision=15,
+            date_format="iso",
+        )
+        lines = [line for line in text.split("\n") if line]  # not at the other ends of lines
     elif isinstance(examples, Sequence):
         write_line = _line_of_pair if is_pairs(examples) else _line_of_row
         lines = [write_line(example, i, argument) for i, example in enumerate(examples)]
@@ -171,7 +179,7 @@ def path_of_examples(examples: Any, argument: str) -> str:
             "or a Dataset or DatasetDict of datasets."
         )
     if not lines:
-        if argument != "path":
+        if argument in ("validation", "test"):
             return ""
         raise ValueError("there are no examples; give at least one, as an (input, target) pair.")
     text = "\n".join(lines) + "\n"
@@ -194,10 +202,24 @@ def _line_of_pair(pair: Any, place: int, argument: str) -> str:
 def _line_of_row(row: Any, place: int, argument: str) -> str:
     try:
         if isinstance(row, Mapping):
-            return json.dumps(dict(row), ensure_ascii=False)
-    except TypeError:  # something that JSON has no form for
-        pass
+            return json.dumps(dict(row), ensure_ascii=False, allow_nan=False, default=_plain)
+    except (TypeError, ValueError) as error:  # something that JSON has no form for
+        raise ValueError(
+            f"item {place} of {argument} is {row!r}: {error}. Columns are texts, numbers, True or "
+            "False, None for nothing, and lists or mappings of these."
+        ) from error
     raise ValueError(
         f"item {place} of {argument} is {row!r}; every item must be a mapping from the names of "
-        "columns to texts, numbers, True or False, as the first one is."
+        "columns to values, as the first one is."
     )
+
+
+def _plain(value: Any) -> Any:
+    """Returns an array or a number of NumPy as Python has it.
+
+    Raises:
+      TypeError: it is something else.
+    """
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(f"{value!r} is a {type(value).__name__}")

@@ -342,6 +342,7 @@ class TunedModel:
         facts = {
             "model": self.model.name,
             "base_sha256": self.model.digest,
+            "vocabulary_sha256": self.model.vocabulary.fingerprint,
             **result.prompt_facts(self.method, soft, self._data.fields if self._data else ()),
             "task": self.task.name if self.task else None,
         }

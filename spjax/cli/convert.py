@@ -59,7 +59,7 @@ def convert(args: argparse.Namespace) -> int:
       spjax convert hf://google/flan-t5-base flan.safetensors --format=safetensors
     """
     from spjax.api import run_folders
-    from spjax.checkpoints.prompts import peft, prompt_files
+    from spjax.checkpoints.prompts import prompt_files
     from spjax.checkpoints.weights import convert as weights_convert
 
     if args.vocabulary and args.format != "huggingface":
@@ -68,7 +68,7 @@ def convert(args: argparse.Namespace) -> int:
             f"{args.format!r}; leave it out."
         )
     wanted = args.dtype or args.format not in prompt_files.FORMATS
-    if wanted and (Path(args.source) / peft.CONFIG).is_file():
+    if wanted and _is_adapter(args.source):
         raise ValueError(
             f"{args.source} is an adapter of PEFT, and only runs can be merged into the frozen "
             "weights: give the folder of a run, or write the adapter itself with "
@@ -86,6 +86,17 @@ def convert(args: argparse.Namespace) -> int:
     else:
         print(prompt_files.convert(args.source, args.out, args.format, args.base_model))
     return 0
+
+
+def _is_adapter(source: str) -> bool:
+    """Whether a folder or a repository of the hub has an adapter of PEFT."""
+    from spjax import hub
+    from spjax.checkpoints.prompts import peft
+    from spjax.checkpoints.weights import convert as weights_convert
+
+    if hub.is_url(source) and weights_convert.is_weights(source):
+        return False
+    return (hub.prompt_path(source) / peft.CONFIG).is_file()
 
 
 def _run_with_weights(source: str, wanted: Any) -> Path | None:

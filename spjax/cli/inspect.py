@@ -86,16 +86,27 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
         data["drift"] = drift
     text = prompt_page.page(data)
     if not has_model:
-        size = prompt.provenance.get("model", "SIZE")
-        text += f"\n\nGive --model={size} for the nearest words of each row."
+        text += f"\n\nGive {_flag_of_model(prompt)} for the nearest words of each row."
     if args.discretise:
         if not has_model:
-            raise ValueError("--discretise needs the words: give the model with --model=SIZE.")
+            raise ValueError(
+                f"--discretise needs the words: give the model with {_flag_of_model(prompt)}."
+            )
         discretised = interpretation.discretised(prompt, embedding, vocabulary, args.metric)
         data["discretised"] = str(prompt_files.write(args.discretise, discretised))
         data["words"] = discretised.provenance["words"]
         text += f"\n\n{data['discretised']} holds the nearest words: {data['words']}"
     return text, data
+
+
+def _flag_of_model(prompt: Any) -> str:
+    """The flag that names the model of a prompt: a size whose weights ship, or a checkpoint."""
+    from spjax.checkpoints.weights import weights
+
+    size, base = (prompt.provenance.get(name, "") for name in ("model", "base_model"))
+    if not base and weights.ships(size):
+        return f"--model={size}"
+    return "--checkpoint=PATH" if size or base else "--model=SIZE or --checkpoint=PATH"
 
 
 def _take_model_of_run(args: argparse.Namespace) -> None:

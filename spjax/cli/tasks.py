@@ -104,6 +104,11 @@ def _file_task(args: argparse.Namespace, options: dict[str, Any]) -> Any:
             f"--{next(iter(options))} is given, which says how the rows of a file are read; give "
             "the path of a file or dataset with it, and no gin files."
         )
+    if options and args.gin_bindings:
+        raise ValueError(
+            f"the binding {args.gin_bindings[0]!r} is given and no gin file that uses it; leave it "
+            f"out, or write --{next(iter(options))} as a binding too."
+        )
     if options:
         return FileTask(args.name, **options)
     if args.name:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spjax import partitioning
+from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.checkpoints.prompts.prompt import SOFT_TOKENS, Prompt
 from spjax.checkpoints.weights import weights
 from spjax.data.batching import batching, slots
@@ -309,27 +310,25 @@ def task_of(prompt: Prompt) -> TaskInfo | None:
     return registry.get(name) if registry.is_task(name) else None
 
 
-def doubts(prompt: Prompt, model: str, base_sha256: str) -> list[str]:
-    """Returns reasons not to use a prompt with some weights.
-
-    Args:
-      prompt: from a file.
-      model: name of the model's size.
-      base_sha256: digest of its weights.
-    """
-    trained = prompt.provenance.get("model", model)
-    if prompt.provenance.get("base_sha256") == base_sha256:
-        return []
-    if trained != model and weights.AUTO not in (trained, model):
-        return [f"the prompt from {prompt.origin} was trained with {trained}, not with {model}"]
-    if "base_sha256" in prompt.provenance:
-        return [
-            (
-                f"the prompt from {prompt.origin} was trained with other weights of {model} than "
-                "these (or the same in another dtype); its answers may be worthless"
+def doubts(prompt: Prompt, model: FrozenModel) -> list[str]:
+    """Returns reasons not to use a prompt with a model: other weights, another vocabulary."""
+    facts, origin = prompt.provenance, f"the prompt from {prompt.origin}"
+    trained, reasons = facts.get("model", model.name), []
+    if facts.get("base_sha256") != model.digest:
+        if trained != model.name and weights.AUTO not in (trained, model.name):
+            reasons.append(f"{origin} was trained with {trained}, not with {model.name}")
+        elif "base_sha256" in facts:
+            reasons.append(
+                f"{origin} was trained with other weights of {model.name} than these (or the same "
+                "in another dtype); its answers may be worthless"
             )
-        ]
-    return []
+    vocabulary = facts.get("vocabulary_sha256", model.vocabulary.fingerprint)
+    if vocabulary != model.vocabulary.fingerprint:
+        reasons.append(
+            f"{origin} was trained with another vocabulary than {model.vocabulary.path}; if its "
+            "ids differ, its answers are worthless. Give the right one with --vocabulary=PATH"
+        )
+    return reasons
 
 
 @functools.lru_cache(maxsize=8)

@@ -49,6 +49,7 @@ def facts(member: Member, model: FrozenModel) -> dict[str, Any]:
         # Without arrays of its own a method keeps all it has trained, in the checkpoint.
         "stored_parameters": trees.count(stored) or trees.count(trained),
         "base_sha256": model.digest,
+        "vocabulary_sha256": model.vocabulary.fingerprint,
         "code_sha256": standing.code,
         "steps": standing.step,
         "best_step": standing.best_step,

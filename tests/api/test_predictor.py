@@ -9,6 +9,7 @@ import pytest
 
 import spjax
 from spjax import hub
+from spjax.checkpoints import array_files
 from spjax.checkpoints.prompts import peft
 from spjax.checkpoints.weights import convert, weights
 from spjax.cli import main
@@ -112,6 +113,7 @@ def test_an_adapter(model, task, tmp_path):
         (lambda p: p.score(TEXTS, ["a"]), "3 texts and the answers are .*one answer for each"),
         (lambda p: p.evaluate("pocket_bc"), "unknown task 'pocket_bc'"),
         (lambda p: p.evaluate([("a", 1)]), "item 0 of task is"),
+        (lambda p: p.evaluate([]), "there are no examples"),
         (lambda p: p.evaluate(split="dev"), "dev"),
     ],
 )
@@ -202,8 +204,50 @@ def test_an_adapter_opens_its_base_model(trained, predictor, base, tmp_path, cap
     assert {*urls} == {"hf://org/frozen@v1"}
 
 
+def test_a_folder_is_not_taken_for_a_repository(trained, base, tmp_path, monkeypatch):
+    """Nor the other way round: paths are kept as absolute ones, revisions are of repositories."""
+    urls, uploads = [], []
+    monkeypatch.setattr(hub, "model_folder", lambda url: urls.append(url) or base)
+    monkeypatch.setattr(hub, "upload", lambda folder, *_, **__: uploads.append(peft.read(folder)))
+    monkeypatch.setattr(hub, "license_of", lambda name: "")
+    (tmp_path / "org").mkdir()
+    shutil.copytree(base, tmp_path / "org" / "frozen")
+    monkeypatch.chdir(tmp_path)
+    local = adapter(trained.prompt, tmp_path, "org/frozen")
+    folder = str(tmp_path / "org" / "frozen")
+    assert peft.config_of(local)["base_model_name_or_path"] == folder
+    spjax.push_prompt(str(local), "hf://me/q")
+    assert "base_model" not in uploads.pop()[1]
+    spjax.push_prompt(str(local), "hf://me/q", base_model="org/frozen")
+    assert uploads.pop()[1]["base_model"] == "org/frozen"
+    config = peft.config_of(local)
+    for revision, loaded in ((None, "org/frozen"), ("v1", "hf://org/frozen@v1")):
+        shutil.rmtree(tmp_path / "other", ignore_errors=True)
+        shutil.copytree(local, tmp_path / "other")
+        changed = {**config, "base_model_name_or_path": "org/frozen", "revision": revision}
+        tensors, header = array_files.read_safetensors(peft.weights_of(local))
+        (tmp_path / "other" / peft.CONFIG).write_text(json.dumps(changed))
+        array_files.write_safetensors(
+            peft.weights_of(tmp_path / "other"), tensors, {"format": "pt"}
+        )
+        opened = spjax.load_predictor(tmp_path / "other").stored._open_model()
+        assert opened.checkpoint == loaded
+    spjax.push_prompt(tmp_path / "other", "hf://me/q")
+    facts = uploads.pop()[1]
+    assert (facts["base_model"], facts["base_revision"]) == ("org/frozen", "v1")
+
+
+@pytest.mark.parametrize("name", ["/etc", "gs://inner/model", "http://10.0.0.1/model"])
+def test_a_prompt_from_the_hub_names_no_path(trained, base, tmp_path, monkeypatch, name):
+    local = adapter(trained.prompt, tmp_path, name)
+    monkeypatch.setattr(hub, "prompt_folder", lambda url: str(local))
+    with pytest.raises(ValueError, match="a prompt from the hub can name a repository of the hub "):
+        spjax.load_predictor("hf://me/q")
+    assert spjax.load_predictor("hf://me/q", model=base).predict(TEXTS[:1])
+
+
 def test_an_adapter_of_a_shipped_size(trained, predictor, tmp_path):
-    """A base model is not needed beside a size whose weights ship, unless it is a path."""
+    """A base model is not needed beside a size whose weights ship, if these are its weights."""
     folder = spjax.save_prompt(trained.prompt, tmp_path / "a", "peft", base_model="org/frozen")
     assert spjax.load_predictor(folder, decoding="rank").predict(TEXTS) == predictor.predict(TEXTS)
     other = tmp_path / "other.safetensors"
@@ -215,12 +259,38 @@ def test_an_adapter_of_a_shipped_size(trained, predictor, tmp_path):
     assert loaded.predictor is not None and loaded.stored._model.checkpoint == str(other)
 
 
+def test_other_weights_of_a_shipped_size(task, method, tmp_path, monkeypatch):
+    """Those that ship do not stand for them, here or elsewhere."""
+    other = tmp_path / "other.safetensors"
+    frozen = weights.load("pocket_50k")
+    weights.save(other, jax.tree.map(lambda x: x * 1.5, frozen), {}, "float32")
+    model = spjax.load_model("pocket_50k", checkpoint=str(other))
+    run = spjax.train(model, task, method, output_dir=tmp_path / "run", **SETTINGS)
+    local = spjax.save_prompt(run.prompt, tmp_path / "local", "peft")
+    uploads = []
+
+    def upload(folder, *_, **__):
+        uploads.append(shutil.copytree(folder, tmp_path / "pushed"))
+
+    monkeypatch.setattr(hub, "upload", upload)
+    spjax.push_prompt(run.prompt, "hf://me/q")
+    assert "load_predictor('hf://me/q', model=\"BASE\")" in (uploads[0] / peft.README).read_text()
+    assert "load_predictor('local')" in (local / peft.README).read_text()
+    with pytest.raises(
+        ValueError, match="a checkpoint, which it does not name; give the model, wi"
+    ):
+        spjax.load_predictor(uploads[0])
+    other.rename(tmp_path / "moved.safetensors")
+    with pytest.raises(ValueError, match="other.safetensors', which cannot be opened: there is no"):
+        spjax.load_predictor(local)
+
+
 @pytest.mark.parametrize(
     "base_model, message",
     [
         ("t5", "names the frozen model 't5', which cannot be opened: there is no file or folder"),
-        ("/no/t5", "no file or folder '/no/t5', and a repository .* is written ORGANIZATION/NAME"),
-        ("org/t5", "'org/t5', which cannot be opened: hf://org/t5 is not there. Give the model, a"),
+        ("/no/t5", "'/no/t5', which cannot be opened: there is no .* is written ORGANIZATION/NAME"),
+        ("org/t5", "'hf://org/t5', which cannot be opened: hf://org/t5 is not there. Give the mo"),
     ],
 )
 def test_a_base_model_that_cannot_be_opened(trained, tmp_path, monkeypatch, base_model, message):
@@ -253,4 +323,4 @@ def test_the_checkpoint_of_a_run_is_its_base_model(base, task, method, tmp_path,
 def test_a_prompt_without_a_model_names_both_flags(trained, tmp_path, capsys):
     path = save(trained.prompt, tmp_path)
     assert main.main(["predict", f"--prompt={path}"]) == 2
-    assert "Give the model, with --model=SIZE or --checkpoint=PATH." in capsys.readouterr().err
+    assert "Give the model, with --checkpoint=PATH, or --model=SIZE" in capsys.readouterr().err

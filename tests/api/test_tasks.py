@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import spjax
@@ -61,6 +62,24 @@ def test_rows_in_memory(shared_cache):
     ]
 
 
+def test_values_of_rows_are_kept(shared_cache):
+    """Ends of lines that only Unicode has, all digits, numbers and arrays of NumPy, dates."""
+    text, number, day = "one\u2028two\x85three", 0.123456789012345, "2026-01-02T00:00:00.000"
+    wanted = {"text": text, "number": number, "label": 1, "more": [1.0, 2.0], "day": day}
+    columns = {"template": "{text}", "target": "{label}", "labels": ["no", "yes"]}
+    row = {**wanted, "number": np.float64(number), "label": np.int64(1), "more": np.arange(1.0, 3)}
+    examples = [[row] * 20]
+    pandas = pytest.importorskip("pandas")
+    examples.append(pandas.DataFrame([{**row, "day": pandas.Timestamp("2026-01-02")}] * 20))
+    with pytest.raises(ValueError, match="there are no examples"):
+        spjax.load_task(examples[1][:0])
+    for rows in examples:
+        task = spjax.load_task(rows, validation=rows, test=rows, **columns)
+        lines = Path(task.source.path).read_text().split("\n")[:-1]
+        assert [json.loads(line) for line in lines] == [wanted] * 20
+        assert task.examples() == [(text, "yes")] * 20
+
+
 def test_a_dataset_in_memory(shared_cache, tmp_path):
     """Classes, splits and other words for classes are those of the same dataset in a folder."""
     datasets = pytest.importorskip("datasets", reason="the extra hf is not installed")
@@ -104,7 +123,8 @@ FEW = pairs(3)
         ([("a", "b", "c")], {}, "item 0 of path is"),
         (7, {}, "path is a int; give the name of a task, the path of a file, a list of"),
         ([{"text": "a"}, "b"], {}, "item 1 of path is 'b'; every item must be a mapping from"),
-        ([{"input": {1}}], {}, r"item 0 of path is .*\{1\}.*must be a mapping from"),
+        ([{"input": {1}}], {}, r"item 0 of path is .*\{1\} is a set. Columns are texts, numbers"),
+        ([{"input": float("nan")}], {}, "item 0 of path is .*nan.*not JSON compliant.*None for"),
         ({"a": "b"}, {}, "path is a dict; give the name"),
         (FEW, {"test": 3.5}, "test is a float"),
         (FEW, {"validation": FEW, "test": FEW, "labels": ["god", "bad"]}, "must be god, bad"),

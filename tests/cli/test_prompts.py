@@ -1,5 +1,6 @@
 """`spjax inspect` and `spjax convert`."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -87,7 +88,7 @@ def test_inspect_a_run_shows_its_drift(capsys, tmp_path, prompt):
 
 def test_inspect_without_weights(capsys, prompt):
     code, out, _ = call(capsys, "inspect", prompt)
-    assert code == 0 and "row norm" in out and "Give --model=SIZE for the nearest words" in out
+    assert code == 0 and "row norm" in out and "Give --model=SIZE or --checkpoint=PATH for" in out
 
 
 def test_inspect_takes_the_model_of_a_run(capsys, monkeypatch, prompt, tmp_path):
@@ -99,7 +100,17 @@ def test_inspect_takes_the_model_of_a_run(capsys, monkeypatch, prompt, tmp_path)
     assert out == call(capsys, "inspect", prompt, "--model=pocket_50k")[1]
     run.checkpoint = str(tmp_path / "moved.safetensors")
     code, out, _ = call(capsys, "inspect", prompt)
-    assert code == 0 and "Give --model=SIZE" in out
+    assert code == 0 and "Give --model=SIZE or --checkpoint=PATH for the nearest words" in out
+    stored = prompt_files.read_soft_tokens(prompt)
+    for facts, flag in [
+        ({"model": "pocket_50k"}, "--model=pocket_50k"),
+        ({"model": "auto"}, "--checkpoint=PATH"),
+        ({"model": "t5_1_1_small"}, "--checkpoint=PATH"),
+        ({"model": "pocket_50k", "base_model": "/weights"}, "--checkpoint=PATH"),
+    ]:
+        other = dataclasses.replace(stored, provenance=facts)
+        path = prompt_files.write(tmp_path / f"{len(facts)}{facts['model']}.npy", other, "npy")
+        assert f"Give {flag} for the nearest words" in call(capsys, "inspect", str(path))[1]
 
 
 @pytest.mark.parametrize("format", prompt_files.FORMATS)
@@ -128,7 +139,7 @@ def test_mistakes(capsys, tmp_path, prompt):
         (("inspect", f"{prompt}z"), f"Check the path. Did you mean '{prompt}'?"),
         (("inspect", prompt, prompt, "--discretise=x"), "--discretise takes one prompt and --fig"),
         (("inspect", prompt, "--figure=x.png"), "--figure several; 1 are given"),
-        (("inspect", prompt, "--discretise=x"), "give the model with --model=SIZE"),
+        (("inspect", prompt, "--discretise=x"), "give the model with --model=SIZE or"),
         (("inspect", prompt, "--model=pocket_50k", weights), "has no embedding table"),
         (("convert", prompt, prompt + "/x", "--format=npy"), "cannot write the prompt"),
     ]:

@@ -2,10 +2,12 @@
 
 import dataclasses
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.checkpoints.weights import weights
 from spjax.inference import prediction
@@ -96,21 +98,24 @@ def test_fields_without_a_template_are_refused(base):
         plain.encode({"word": "bird"})
 
 
-def test_doubts(base):
-    rows, digest = np.ones((2, 16), np.float32), weights.digest(base)
-    trained = {"model": "pocket_50k", "base_sha256": digest}
-    assert not prediction.doubts(Prompt.from_array(rows, trained), "pocket_50k", digest)
-    assert not prediction.doubts(Prompt.from_array(rows), "pocket_50k", digest)
-    other = Prompt.from_array(rows, {**trained, "base_sha256": "0"})
-    (doubt,) = prediction.doubts(other, "pocket_50k", digest)
+def test_doubts():
+    model = FrozenModel.open("pocket_50k")
+    rows, words = np.ones((2, 16), np.float32), model.vocabulary.fingerprint
+    trained = {"model": "pocket_50k", "base_sha256": model.digest, "vocabulary_sha256": words}
+
+    def doubts(facts, model=model):
+        return prediction.doubts(Prompt.from_array(rows, facts), model)
+
+    assert not doubts(trained) and not doubts({}) and not doubts({"model": "auto"})
+    (doubt,) = doubts({**trained, "base_sha256": "0"})
     assert "trained with other weights of pocket_50k" in doubt
-    (doubt,) = prediction.doubts(
-        Prompt.from_array(rows, {"model": "pocket_3m"}), "pocket_50k", digest
-    )
+    (doubt,) = doubts({"model": "pocket_3m"})
     assert "trained with pocket_3m, not with pocket_50k" in doubt
-    assert not prediction.doubts(Prompt.from_array(rows, {"model": "auto"}), "pocket_50k", digest)
-    known = Prompt.from_array(rows, {"model": "pocket_3m", "base_sha256": digest})
-    assert not prediction.doubts(known, "auto", digest)
+    (doubt,) = doubts({**trained, "vocabulary_sha256": "0"})
+    assert "another vocabulary than" in doubt and "vocabulary.model" in doubt
+    assert len(doubts({"model": "pocket_3m", "vocabulary_sha256": "0"})) == 2
+    auto = SimpleNamespace(name="auto", digest=model.digest, vocabulary=model.vocabulary)
+    assert not doubts({**trained, "model": "pocket_3m"}, auto)
 
 
 def test_what_a_prompt_says_of_itself():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spjax import hub
+from spjax.checkpoints.weights import weights
 
 _FILES = ("path", "validation", "test")
 # Names of facts in the table, and their keys in the provenance, in order.
@@ -40,7 +41,8 @@ the frozen model does. The logits of a forward pass have it, hence the loop."""
 def public(provenance: Mapping[str, str]) -> dict[str, str]:
     """Returns a provenance without folders of the user's: data files keep their names alone.
 
-    A base model is left out if it is a path, and not the name of a repository of the hub.
+    A base model is left out if it is a path, and not the name of a repository of the hub. The size
+    of the model is then not said either, where other weights of that size ship with spjax.
     """
     facts = dict(provenance)
     if "task_file" in facts:
@@ -49,8 +51,11 @@ def public(provenance: Mapping[str, str]) -> dict[str, str]:
         text = json.dumps(fields, ensure_ascii=False, sort_keys=True)
         facts["task_file"] = f"{facts['task_file'].partition(':')[0]}:{text}"
     base = facts.get("base_model", "")
-    if base and (not hub.is_name(base) or Path(base).exists()):
+    if base and not hub.is_name(base):
         del facts["base_model"]
+        facts.pop("base_revision", None)
+        if weights.ships(facts.get("model", "")):
+            facts["model"] = weights.AUTO
     return facts
 
 
@@ -71,7 +76,7 @@ def text(
       license: identifier of the prompt's own license, "" to state none.
       base_license: that of the frozen model, "" for unknown.
     """
-    opens_alone = "base_model" in provenance or provenance.get("model", "").startswith("pocket_")
+    opens_alone = "base_model" in provenance or weights.ships(provenance.get("model", ""))
     model = "" if opens_alone else ', model="BASE"'
     provenance = public(provenance)
     name = hub.parse(source).name if hub.is_url(source) else source
@@ -177,12 +182,17 @@ def _licenses(provenance: Mapping[str, str], license: str, base_license: str) ->
 
 
 def _task_fields(provenance: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the fields of a task of files, {} for another task or what is none."""
+    """Returns the fields of a task of files, {} for another task or what is none.
+
+    The header of a stranger's file may have anything in their place, which is left out.
+    """
     try:
         fields = json.loads(provenance.get("task_file", "").partition(":")[2] or "{}")
     except ValueError:
         return {}
-    return fields if isinstance(fields, dict) else {}
+    kinds = {**dict.fromkeys((*_FILES, "template"), str), "labels": list}
+    fields = fields if isinstance(fields, dict) else {}
+    return {key: x for key, x in fields.items() if isinstance(x, kinds.get(key, object))}
 
 
 def _public_path(path: str) -> str:

@@ -83,14 +83,18 @@ def find(model: str, checkpoint: str = "") -> str:
         kind(checkpoint)
         return remote.local(checkpoint)
     check_model(model)  # a misspelt name is not a size without weights
-    path = SHIPPED / f"{model}.safetensors"
-    if not path.is_file():
+    if not ships(model):
         shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors"))) or "none"
         raise ValueError(
             f"no weights ship for {model!r} (shipped: {shipped}). Set INITIAL_CHECKPOINT_PATH, "
             "or make them with `spjax pretrain`."
         )
-    return str(path)
+    return str(SHIPPED / f"{model}.safetensors")
+
+
+def ships(model: str) -> bool:
+    """Returns whether weights of a size ship with spjax."""
+    return bool(model) and (SHIPPED / f"{model}.safetensors").is_file()
 
 
 def kind(checkpoint: str) -> str:
