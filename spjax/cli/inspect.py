@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,11 @@ def inspect(args: argparse.Namespace) -> int:
       spjax inspect boolq.npy --model=pocket_800k
       spjax inspect boolq.npy wic.npy
     """
+    from spjax import hub
     from spjax.checkpoints.prompts import prompt_files
     from spjax.studies.copies import local_copy
 
+    of_hub = hub.is_url(args.prompt[0])
     args.prompt = [local_copy(path) for path in args.prompt]
     loaded = [prompt_files.read_soft_tokens(path) for path in args.prompt]
     several = len(loaded) > 1
@@ -57,6 +59,8 @@ def inspect(args: argparse.Namespace) -> int:
         raise ValueError(
             f"--discretise takes one prompt and --figure several; {len(loaded)} are given."
         )
+    if not several:
+        _take_model(args, {} if of_hub else loaded[0].provenance)
     text, data = _compare(args, loaded) if several else _look(args, loaded[0])
     print(json.dumps(data, indent=2) if args.json else text)
     return 0
@@ -69,7 +73,6 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
     from spjax.checkpoints import model_vocabulary
     from spjax.checkpoints.prompts import prompt_files
 
-    _take_model_of_run(args)
     options: dict[str, Any] = {"neighbours": args.neighbours, "metric": args.metric}
     if has_model := args.model or args.checkpoint:
         embedding = _embedding(args.model, args.checkpoint)
@@ -109,21 +112,31 @@ def _flag_of_model(prompt: Any) -> str:
     return "--checkpoint=PATH" if size or base else "--model=SIZE or --checkpoint=PATH"
 
 
-def _take_model_of_run(args: argparse.Namespace) -> None:
-    """Fills in the model of the run that a prompt is from, if its weights are on this machine."""
+def _take_model(args: argparse.Namespace, provenance: Mapping[str, str]) -> None:
+    """Fills in the model of a prompt's run, or that it names, if its weights are on this machine.
+
+    Args:
+      args: the flags, which change.
+      provenance: of the prompt, {} for one that was downloaded.
+    """
     from spjax.api import run_folders
     from spjax.checkpoints import remote
     from spjax.checkpoints.weights import weights
 
-    folder = run_folders.find_run_folder(args.prompt[0])
-    if args.model or args.checkpoint or folder is None:
+    if args.model or args.checkpoint:
         return
+    model, checkpoint = provenance.get("model", ""), provenance.get("base_model", "")
+    vocabulary = ""
     try:
-        run = run_folders.load_run_config(folder)
-        if not remote.is_url(run.checkpoint):
-            weights.find(run.model, run.checkpoint)
-            args.model, args.checkpoint = run.model, run.checkpoint
-            args.vocabulary = args.vocabulary or run.vocabulary
+        if folder := run_folders.find_run_folder(args.prompt[0]):
+            run = run_folders.load_run_config(folder)
+            model, checkpoint, vocabulary = run.model, run.checkpoint, run.vocabulary
+        elif not checkpoint:  # shipped weights may not be those of training
+            return
+        if not remote.is_url(checkpoint):
+            weights.find(model, checkpoint)
+            args.model, args.checkpoint = model, checkpoint
+            args.vocabulary = args.vocabulary or vocabulary
     except ValueError:  # changed or moved files: the prompt is shown without words
         return
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from spjax import hub
 from spjax.api import run_folders
 from spjax.checkpoints.prompts import prompt_files
 from spjax.checkpoints.prompts.prompt import Prompt
+from spjax.checkpoints.weights import weights as checkpoints
 from spjax.cli import main
 from spjax.vocabularies import vocabulary
 
@@ -111,6 +113,19 @@ def test_inspect_takes_the_model_of_a_run(capsys, monkeypatch, prompt, tmp_path)
         other = dataclasses.replace(stored, provenance=facts)
         path = prompt_files.write(tmp_path / f"{len(facts)}{facts['model']}.npy", other, "npy")
         assert f"Give {flag} for the nearest words" in call(capsys, "inspect", str(path))[1]
+
+
+def test_inspect_takes_the_base_model_of_an_adapter(capsys, monkeypatch, prompt, tmp_path):
+    """A path on this machine, but for an adapter from the hub."""
+    weights = str(checkpoints.SHIPPED / "pocket_50k.safetensors")
+    folder = str(tmp_path / "adapter")
+    call(capsys, "convert", prompt, folder, "--format=peft", f"--base_model={weights}")
+    code, out, _ = call(capsys, "inspect", folder)
+    assert code == 0 and "nearest words of each row." not in out
+    assert out == call(capsys, "inspect", folder, f"--checkpoint={weights}")[1]
+    monkeypatch.setattr(hub, "prompt_folder", lambda url: folder)
+    code, out, _ = call(capsys, "inspect", "hf://me/q")
+    assert code == 0 and "Give --checkpoint=PATH for the nearest words" in out
 
 
 @pytest.mark.parametrize("format", prompt_files.FORMATS)
