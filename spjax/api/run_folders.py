@@ -94,7 +94,8 @@ def train_in_folder(
     Args:
       run: a `spjax.training.run.Run`.
       folder: holds nothing, or this run, or the same run with fewer steps.
-      on_progress: called with a `spjax.training.loop.Progress` a few times a second.
+      on_progress: called with a `spjax.training.loop.Progress` a few times a second, in each
+        process.
 
     Returns:
       The content of `result.json`, and whether anything was left to train.
@@ -102,6 +103,7 @@ def train_in_folder(
     Raises:
       ValueError: the folder holds another run, data or weights cannot be used, or the package of a
         tracker is not installed.
+      StopRequested: by `on_progress`, once a checkpoint of the present step is on disk.
     """
     from spjax import config, multihost
     from spjax.checkpoints.weights import weights
@@ -124,7 +126,7 @@ def train_in_folder(
         name = run_folder.LONGER if longer and result is not None else "config.gin"
         if is_primary:
             run = write_config("Run", folder, text, name)
-        (result,) = loop.train([run], [folder], on_progress if is_primary else None)
+        (result,) = loop.train([run], [folder], on_progress)
         if is_primary and name == run_folder.LONGER:
             (folder / name).replace(folder / "config.gin")
     return result, True

@@ -280,7 +280,7 @@ class StoredPrompts:
         return bases.pop() if len(bases) == 1 else ""
 
     def _is_shipped(self, name: str) -> bool:
-        """Whether the weights that ship are meant.
+        """Returns whether the weights that ship are meant.
 
         No others are named, or others that are not on this machine and are the same.
         """

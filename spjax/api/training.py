@@ -177,7 +177,8 @@ def train(
             **run_settings(model),
             **settings,
         )
-        result, _ = run_folders.train_in_folder(run, folder, on_progress)
+        reports = on_progress if multihost.is_primary() else None
+        result, _ = run_folders.train_in_folder(run, folder, reports)
     # The other processes of a multi-host run may be ahead of the one that writes the files.
     return load_run(folder) if multihost.is_primary() else TrainedRun(folder, run, result)
 

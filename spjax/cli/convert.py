@@ -89,7 +89,7 @@ def convert(args: argparse.Namespace) -> int:
 
 
 def _is_adapter(source: str) -> bool:
-    """Whether a folder or a repository of the hub has an adapter of PEFT."""
+    """Returns whether a folder or a repository of the hub has an adapter of PEFT."""
     from spjax import hub
     from spjax.checkpoints.prompts import peft
     from spjax.checkpoints.weights import convert as weights_convert

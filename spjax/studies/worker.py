@@ -34,6 +34,7 @@ from spjax import locks
 from spjax.studies import devices
 from spjax.studies.executor import TRAIN
 from spjax.studies.worker_process import STOPPED
+from spjax.training.stop import STOP_SIGNALS
 
 _PROGRESS_SECONDS = 0.5
 # A worker on a lost machine, or of a driver that was killed, may need that long to end.
@@ -105,7 +106,7 @@ class _Stop:
 
     def listen(self) -> None:
         """Handles the signals from now on."""
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        for number in STOP_SIGNALS:
             signal.signal(number, self._handle)
 
     @contextlib.contextmanager
