@@ -14,7 +14,8 @@ from gin import config_parser
 from spjax.config.messages import explanation
 
 _BARE = re.compile(r"[\w./~:+-][\w./~:+@#-]*")
-_TEMPLATE = re.compile(r"""(?![@%'"]).*\{[^\W\d][\w ]*\}.*""")  # a text with columns in braces
+# A text with columns in braces; a list, tuple or mapping of gin has its bracket at both ends.
+_TEMPLATE = re.compile(r"""(?![@%'"]|\[[^\]]*\]?$|\([^)]*\)?$|\{\s*['"]).*\{[^\W\d][\w ]*\}.*""")
 _ENDS = (tokenize.NEWLINE, tokenize.ENDMARKER, tokenize.COMMENT, tokenize.NL)
 _OPENING = tuple("@%'\"([{")
 
@@ -32,9 +33,15 @@ def split(text: str) -> tuple[str, str]:
         if not _BARE.fullmatch(value) and not _TEMPLATE.fullmatch(value):
             if "No configurable matching" in str(error):
                 raise ValueError(explanation(str(error))) from error
+            is_group = value.startswith(("[", "(", "{"))
+            advice = (
+                "put quotes around each text in it, and around the whole for the shell"
+                if is_group
+                else f"write a text as --gin.{name}={_for_shell(repr(value))}"
+            )
             raise ValueError(
                 f"the value {value!r} of {name} is neither a Python literal nor a gin reference; "
-                f"write a text as --gin.{name}={_for_shell(repr(value))}."
+                f"{advice}."
             ) from None
         value = repr(value)
     return name, value

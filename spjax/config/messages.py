@@ -26,7 +26,7 @@ _BINDERS: dict[str, dict[str, tuple[str, ...]]] = {  # what binds a parameter, a
         "method": ("--gin_file=gin_configs/methods/prompt_tuning.gin",),
         "optimizer": (_PRESET,),
     },
-    "Study": {"name": (_STUDY,), "arms": (_STUDY,)},
+    "Study": {"name": ("--gin.Study.name=NAME",), "arms": (_STUDY,)},
 }
 _TABLE = (
     "Gin files of T5X and google-research/prompt-tuning bind the functions of those programs; "
@@ -40,6 +40,7 @@ def _binders(owner: str, missing: str) -> str:
     names = re.findall(r"'(\w+)'", missing)
     if not names or not {*names} <= flags.keys():
         return f"bind {owner}.<name> in a gin file"
+    names = ["arms"] if "arms" in names else names  # a study's file has its name too
     wanted = dict.fromkeys(flag for name in names for flag in flags[name])
     return f"give {', '.join(wanted)}, or the like (`spjax configs` lists the gin files)"
 

@@ -54,15 +54,15 @@ def find_file(name: str | Path, search_paths: Iterable[str | Path] = ()) -> Path
       ValueError: no such file in any search path.
     """
     folders = [Path(p).expanduser() for p in search_paths] + default_search_paths()
-    folders = list({os.path.realpath(folder): folder for folder in reversed(folders)}.values())[
-        ::-1
-    ]
+    once: dict[str, Path] = {}
     for folder in folders:
+        once.setdefault(os.path.realpath(folder), folder)
+    for folder in once.values():
         path = folder / Path(name).expanduser()
         if os.path.isfile(path):  # False for a name that is too long, where pathlib raises
             return path
     raise ValueError(
-        f"gin file {str(name)!r} was not found in {', '.join(map(str, folders))}"
+        f"gin file {str(name)!r} was not found in {', '.join(map(str, once.values()))}"
         f"{guess(str(name), shipped_files())} Check the name (`spjax configs` lists the files that "
         "ship) or add a folder with --gin_search_paths."
     )
@@ -282,7 +282,7 @@ def check_used(
         first = sorted(set(of_study) - set(names))
         known = sorted((set(known) | used()) - {*names, *first})
         likely = [name for name in first if guesses.closest(names[0], [name], 0.75)]
-        files = [] if likely else _files_with(names[0])
+        files = [] if likely or of_study else _files_with(names[0])  # an arm names its files
         meant = guess(names[0], likely or known)
         hint = f"; {' and '.join(files[:3])} would use it." if files else meant
         studys, others = (
@@ -290,7 +290,8 @@ def check_used(
             for group in (first, known)
         )
         listed = f"{studys} in the study; {others} in its runs" if studys else others
-        raise ValueError(f"nothing uses the binding {names[0]!r}{hint} In use are: {listed}.")
+        listed = f" In use are: {listed}." if listed else ""
+        raise ValueError(f"nothing uses the binding {names[0]!r}{hint}{listed}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,8 @@ def show(**options: Any) -> Iterator[Any]:
     from rich.live import Live
 
     before = sys.stderr
-    with Live(transient=True, **options) as live:
+    # A standard error that goes to a file keeps its warnings.
+    with Live(transient=True, redirect_stderr=before.isatty(), **options) as live:
         handlers = [
             handler
             for handler in logging.getLogger().handlers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -90,7 +91,7 @@ def expand(
             else:
                 table = _searched(arm, arm.search, overrides, search_paths, folder)
         except ValueError as error:
-            raise ValueError(f"arm {arm.name!r}: {error}") from error
+            raise ValueError(f"arm {arm.name!r}: {_for_arm(str(error))}") from error
         left &= table.unused
         known |= table.known
         keys = [config.run_key(run) for run in table.runs]
@@ -198,6 +199,21 @@ def _check_told_apart(
             f"arm {arm.name!r}: the runs of a trial differ in a setting that results.csv has no "
             f"column for ({texts[0]}); put it into Search.space instead of Arm.axes."
         )
+
+
+def _for_arm(message: str) -> str:
+    """Returns a message in which an arm's fields stand for the flags of a run."""
+    advice = re.search(r"give ((?:--gin\S+, )+)or the like", message)
+    if not advice:
+        return message
+    flags = advice[1].removesuffix(", ").split(", ")
+    places = [
+        f"{flag.removeprefix('--gin_file=')} to Arm.gin_files"
+        if flag.startswith("--gin_file=")
+        else f"{flag.removeprefix('--gin.').partition('=')[0]} to Arm.axes or Arm.bindings"
+        for flag in flags
+    ]
+    return message.replace(advice[0], f"add {', '.join(places)}, or the like")
 
 
 def _last(name: str) -> str:

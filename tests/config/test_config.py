@@ -196,6 +196,18 @@ def test_search_paths_come_first(tmp_path):
     assert config.load("Run", [*FILES, "some.gin"], NEEDED, [tmp_path]).seed == 4
 
 
+def test_search_paths_keep_their_order(tmp_path, monkeypatch):
+    """Also where one of them is the working directory, which is searched anyway."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+        gin_file(folder, "SEED = 4")
+    monkeypatch.chdir(second)
+    for paths in ([first, second], [second, first], [second, second, first], [".", first]):
+        wanted = Path(paths[0]).resolve() / "some.gin"
+        assert config.find_file("some.gin", paths).resolve() == wanted
+
+
 def test_the_folder_is_no_part_of_the_run():
     run, folder = config.load_with_folder("Run", FILES, [*NEEDED, "MODEL_DIR = /tmp/x"])
     assert folder == "/tmp/x" and config.run_key(run) == config.run_key(load())

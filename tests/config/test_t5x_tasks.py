@@ -1,10 +1,12 @@
 """Tasks of T5X with another vocabulary than T5's, and those of a user's own module."""
 
+import re
+
 import pytest
 
 from spjax import config
 from spjax.config.t5x import translation
-from spjax.config.t5x.draft import DIFFERS, TRANSLATED
+from spjax.config.t5x.draft import DIFFERS, LEFT, NOT_NEEDED, TRANSLATED
 from spjax.data.token_cache import seqio_source
 from tests.config import t5x_flags
 
@@ -51,9 +53,17 @@ def test_a_seqio_task_of_a_users_module(tmp_path, monkeypatch):
     draft = translated(
         (MODEL, f"{PROMPTS}/prompts/from_class_labels.gin", RUN), **own, CLASS_LABELS="['a']"
     )
-    (text,) = texts(draft, DIFFERS)
-    assert text.startswith("the metric_fns of my_task -> answers are scored as text; for others")
-    assert "spjax has the tasks" not in draft.table()
+    assert texts(draft, DIFFERS) == [
+        f"{binding} -> {text}"
+        for binding, text in {
+            "the metric_fns of my_task": "answers are scored as text; for others bind TASK_LABELS "
+            "or seqio_task.metrics",
+            "the splits of my_task": "a task without validation or test split has 10 % of train "
+            "held out for each",
+            "my_task, if it is a mixture": "name one task; mixtures are not read",
+        }.items()
+    ]
+    assert "spjax imports no module" not in draft.table()
     rows = [f'{{"input": "x {i}", "target": "a"}}\n' for i in range(40)]
     (tmp_path / "train.jsonl").write_text("".join(rows))
     exported = {}
@@ -68,6 +78,23 @@ def test_a_seqio_task_of_a_users_module(tmp_path, monkeypatch):
     assert run.method.initializer.labels == ("a",)
     with pytest.raises(ValueError, match="no task 'my_task'.*if MIXTURE_OR_TASK_MODULE names"):
         translated(MIXTURE_OR_TASK_NAME="'my_task'")
+    known = {"MIXTURE_OR_TASK_NAME": "'taskless_glue_sst2_v200'"}
+    (text,) = texts(translated(**own | known), DIFFERS)
+    assert text.startswith(
+        "MIXTURE_OR_TASK_NAME = 'taskless_glue_sst2_v200' of my_project.tasks ->"
+    )
+    with pytest.raises(ValueError, match="is 'a b', which seqio takes for no name"):
+        translated(**own | {"MIXTURE_OR_TASK_NAME": "'a b'"})
     own["MIXTURE_OR_TASK_MODULE"] = "'prompt_tuning.data.glue'"  # which has no such task
     with pytest.raises(ValueError, match="no task 'my_task'"):
         translated(**own)
+
+
+def test_a_text_with_line_breaks_stays_a_comment():
+    """What a script says is no line of the gin file."""
+    draft = translated()
+    for kind in (DIFFERS, LEFT, NOT_NEEDED, TRANSLATED):
+        draft.note(kind, "a\nimport evil", "b\rimport evil\u2028import evil")
+    draft.set("SEED", 1, "x", "a\nimport evil")
+    lines = re.split(r"[\n\r]", draft.gin_text("a\nimport evil", "x.gin"))
+    assert not [line for line in lines if line.startswith("import")]

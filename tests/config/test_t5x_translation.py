@@ -165,7 +165,7 @@ def test_bindings_that_have_a_counterpart(tmp_path, binding, setting, value):
     [
         ("EVAL_STEPS=5", "train.eval_steps -> T5X's loss"),
         ("USE_CACHED_TASKS=False", "train/utils.DatasetConfig.use_cached -> spjax tokenizes"),
-        ("MIXTURE_OR_TASK_MODULE='some.tasks'", "train/utils.DatasetConfig.module -> spjax has"),
+        ("MIXTURE_OR_TASK_MODULE='t5.data.glue'", "train/utils.DatasetConfig.module -> spjax imp"),
         ("SCALE=2.0", "initializers.variance_scaling.scale -> initial weights come from"),
         ("train_script.train.gc_period=100", "train.gc_period -> how T5X's program does"),
         ("train_script.train.concurrent_metrics=False", "train.concurrent_metrics -> how T5X's"),

@@ -57,6 +57,14 @@ def test_a_template_needs_no_quotes(text):
     assert config.split_binding("X={'a': 1}") == ("X", "{'a': 1}")
 
 
+@pytest.mark.parametrize(
+    "value", ["[{positive}, 'b']", "[1, {a}", "({a}, 1)", "{'a': {high}}", '{"a": foo}']
+)
+def test_a_list_or_mapping_with_a_bare_word_is_no_template(value):
+    with pytest.raises(ValueError, match="put quotes around each text in it, and around the whole"):
+        config.split_binding(f"X={value}")
+
+
 def test_the_flag_of_a_text_is_shown():
     with pytest.raises(ValueError, match="""write a text as --gin.A="'one two three'"\\.$"""):
         config.split_binding("A=one two three")

@@ -92,6 +92,26 @@ def test_files_without_a_study_are_told_from_one():
         load_study(FILES[:1], ["MODEL_SIZE = pocket_50k"])
 
 
+def test_what_a_study_lacks(tmp_path):
+    """The advice is what mends it: a name, or files of an arm."""
+    path = tmp_path / "study.gin"
+    text = "a/Arm.name = 'a'\na/Arm.gin_files = ['gin_configs/models/pocket.gin']\n"
+    text += "a/Arm.axes = {'MODEL_SIZE': ['pocket_50k']}\nStudy.arms = [@a/Arm()]\n"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="Study needs a value for 'name'; give --gin.Study.name"):
+        studies.plan_study([path], [], [], "results")
+    wanted = (
+        r"arm 'a': Run needs a value for .*; add gin_configs/runs/pocket.gin to Arm.gin_files, "
+        r"MIXTURE_OR_TASK_NAME to Arm.axes or Arm.bindings, gin_configs/methods/prompt_tuning.gin "
+        r"to Arm.gin_files, or the like"
+    )
+    with pytest.raises(ValueError, match=wanted):
+        studies.plan_study([path], ["Study.name = s"], [], "results")
+    with pytest.raises(ValueError, match="nothing uses the binding 'TASK_FILE'") as raised:
+        studies.plan_study([STUDY], ["TASK_FILE = a.jsonl"], [], "results")
+    assert "file.gin" not in str(raised.value)  # which an arm would have to name
+
+
 def test_the_macros_of_the_study_come_before_those_of_its_runs():
     with pytest.raises(ValueError, match="did you mean 'SEEDS'. In use are: SEEDS, .* in the st"):
         studies.plan_study([STUDY], ["SEEDZ = [0]"], [], "results")

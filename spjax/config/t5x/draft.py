@@ -130,8 +130,8 @@ class Draft:
         lines += [*(f"include {name!r}" for name in self.includes), ""]
         for name, value in self.settings.items():
             if not _stays_in_the_shell(value):
-                comment = f"  # {self.comments[name]}" if name in self.comments else ""
-                lines.append(f"{name} = {value!r}{comment}")
+                comment = " ".join(self.comments.get(name, "").split())
+                lines.append(f"{name} = {value!r}" + (f"  # {comment}" if comment else ""))
         return "\n".join([*lines, "", *_commented(self.table().splitlines())]) + "\n"
 
     def _block(self, kind: str) -> list[str]:
@@ -170,7 +170,8 @@ def check_values(settings: Mapping[str, Any]) -> None:
 
 
 def _commented(lines: Sequence[str]) -> list[str]:
-    return [f"# {line}".rstrip() for line in lines]
+    """Returns lines as comments, also where a text of a script has line breaks in it."""
+    return [f"# {part}".rstrip() for line in lines for part in line.splitlines() or [""]]
 
 
 def _stays_in_the_shell(value: Any) -> bool:

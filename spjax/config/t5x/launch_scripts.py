@@ -174,7 +174,7 @@ def _launch(words: list[str]) -> Launch:
     ]
     paths = ",".join(value for name, value in flags if name == "gin_search_paths").split(",")
     known = ("gin_bindings", "gin_file", "gin_search_paths", "run_mode")
-    program = match[1] if match[1] != "main" else dict(flags).get("run_mode", "")
+    program = match[1] if match[1] != "main" else dict(flags).get("run_mode", "").lower()
     if program not in PROGRAMS:
         raise ValueError(
             f"t5x.main is started with --run_mode={program}; translated are {', '.join(PROGRAMS)}."

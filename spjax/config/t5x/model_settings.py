@@ -36,7 +36,9 @@ SHAPE = {
     "vocab_size": "NUM_EMBEDDINGS",
 }
 _BYTES = "seqio.ByteVocabulary"
+KNOWN_TASKS = "spjax imports no module for tasks of its own"
 _PUBLISHED_MODULES = ("prompt_tuning.", "t5.")  # their tasks are spjax's, or have no counterpart
+_SEQIO_NAME = re.compile(r"[\w:.-]+")  # of a task
 _T5_VOCABULARY = re.compile(r"cc_all\.32000(\.100extra)?/sentencepiece\.model$")
 
 
@@ -138,14 +140,30 @@ def set_model(draft: Draft, script: str, checkpoint: str) -> tuple[str, str]:
     return size, own
 
 
-def task_module(bindings: Bindings, scope: str, name: Any) -> str:
-    """Returns the module of a user's own seqio task, "" for a task of spjax or of T5's packages."""
-    if not isinstance(name, str) or _is_known(name):
+def task_module(draft: Draft, scope: str, name: Any) -> str:
+    """Returns the module of a user's own seqio task, "" for a task of spjax or of T5's packages.
+
+    Raises:
+      ValueError: the name is none that seqio takes.
+    """
+    if not isinstance(name, str):
         return ""
-    if (module := bindings.get(DATASET, "module", scope, None)) is None:
+    if (module := draft.bindings.get(DATASET, "module", scope, None)) is None:
         return ""
     kinds.given("MIXTURE_OR_TASK_MODULE", kinds.text("MIXTURE_OR_TASK_MODULE", module))
-    return "" if module.startswith(_PUBLISHED_MODULES) else str(module)
+    if module.startswith(_PUBLISHED_MODULES):
+        draft.note(NOT_NEEDED, f"{scope}/utils.DatasetConfig.module", KNOWN_TASKS)
+        return ""
+    if _is_known(name):
+        text = (
+            f"spjax's own task; if {module} has another one of this name, include "
+            "gin_configs/tasks/seqio.gin and bind MIXTURE_OR_TASK_MODULE"
+        )
+        draft.note(DIFFERS, f"MIXTURE_OR_TASK_NAME = {name!r} of {module}", text)
+        return ""
+    if not _SEQIO_NAME.fullmatch(name):
+        raise ValueError(f"MIXTURE_OR_TASK_NAME is {name!r}, which seqio takes for no name.")
+    return str(module)
 
 
 def _known_name(name: str) -> str:

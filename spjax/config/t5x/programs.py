@@ -11,6 +11,7 @@ from spjax.config.t5x.draft import DIFFERS, INPUT, LEFT, NOT_NEEDED, TRANSLATED,
 from spjax.config.t5x.gin_files import Key, Reference
 from spjax.config.t5x.launch_scripts import literal, missing_variables, unset_variables
 from spjax.config.t5x.model_settings import DATASET, RESTORE, required
+from spjax.data.tasks.file_task import HELD_OUT
 from spjax.training.losses import NORMALIZERS
 
 _TRAIN = "__main__.train"
@@ -108,7 +109,7 @@ def _set_data(draft: Draft, vocabulary: str) -> None:
     bindings = draft.bindings
     scope = _data_scope(draft, _TRAIN, "train_dataset_cfg")
     name = required(bindings, DATASET, "mixture_or_task_name", scope)
-    if module := model_settings.task_module(bindings, scope, name):
+    if module := model_settings.task_module(draft, scope, name):
         _set_seqio_task(draft, module, name)
     else:
         task = model_settings.spjax_task(name, vocabulary)
@@ -151,6 +152,10 @@ def _set_seqio_task(draft: Draft, module: str, name: str) -> None:
     draft.bindings.get(DATASET, "module", "infer_eval", None)
     text = "answers are scored as text; for others bind TASK_LABELS or seqio_task.metrics"
     draft.note(DIFFERS, f"the metric_fns of {name}", text)
+    share = f"{100 * HELD_OUT:.0f} %"
+    text = f"a task without validation or test split has {share} of train held out for each"
+    draft.note(DIFFERS, f"the splits of {name}", text)
+    draft.note(DIFFERS, f"{name}, if it is a mixture", "name one task; mixtures are not read")
 
 
 def _set_lengths(draft: Draft, prompt_length: int) -> None:
@@ -402,6 +407,7 @@ def _prompt_settings(draft: Draft, model: str, vocabulary: str) -> dict[str, Any
 
 
 def _set_scored_task(draft: Draft, task: Any, vocabulary: str, scope: str) -> None:
+    model_settings.task_module(draft, scope, task)  # says if it may be another task
     name = model_settings.spjax_task(task, vocabulary)
     draft.flag("task", name, "MIXTURE_OR_TASK_NAME")
     split = draft.bindings.get(DATASET, "split", scope, "test")

@@ -14,6 +14,7 @@ from spjax.config.t5x import published
 from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, TRANSLATED, Draft
 from spjax.config.t5x.gin_files import Bindings, Key, Macro, Reference, short
 from spjax.config.t5x.launch_scripts import Launch, literal
+from spjax.config.t5x.model_settings import KNOWN_TASKS
 
 _NETWORK = "the network is T5's in spjax too"
 _START = "initial weights come from the checkpoint"
@@ -28,7 +29,6 @@ _SAVED = "spjax keeps the last state for resuming and the best step, of what is 
 _PROGRAM = "how T5X's program does its work, not what it computes"
 _RESTORED = "the checkpoint's weights"
 _CACHE = "spjax tokenizes a task once, and keeps that"
-_KNOWN_TASKS = "spjax has the tasks"
 
 _PARTS = (
     *("t5_architecture.Encoder", "t5_architecture.Decoder", "t5_architecture.EncoderLayer"),
@@ -72,7 +72,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("seqio.Evaluator.*", _any, _LOGS),
     ("train_eval/*DatasetConfig.*", _any, _VALIDATION_LOSS),
     ("*DatasetConfig.use_cached", _any, _CACHE),
-    ("*DatasetConfig.module", _any, _KNOWN_TASKS),
+    ("*DatasetConfig.module", _any, KNOWN_TASKS),
     ("infer_eval/*DatasetConfig.seed", _any, "evaluations are not shuffled"),
     ("*DatasetConfig.use_custom_packing_ops", _any, "spjax packs rows itself"),
     ("train/*DatasetConfig.seed", _any, "SEED decides it too"),
@@ -97,7 +97,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("*.learning_rate_fn", _refers("utils.create_learning_rate_scheduler"), "LEARNING_RATE"),
     ("*.checkpoint_cfg", _refers("utils.CheckpointConfig"), _SAVED),
     ("*.partitioner", _refers("partitioning.PjitPartitioner"), _MESH),
-    ("*.dataset_cfg", _refers("utils.DatasetConfig"), _KNOWN_TASKS),
+    ("*.dataset_cfg", _refers("utils.DatasetConfig"), KNOWN_TASKS),
     ("*.restore_checkpoint_cfg", _refers("utils.RestoreCheckpointConfig"), _RESTORED),
     ("*.fallback_init_rng", _any, "weights and prompt are both read"),
     ("*infer.mode", _is("predict"), "`spjax predict` answers"),
