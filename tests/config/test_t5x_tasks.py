@@ -91,7 +91,7 @@ def test_a_seqio_task_of_a_users_module(tmp_path, monkeypatch):
 
 
 def test_a_text_with_line_breaks_stays_a_comment():
-    """What a script says is no line of the gin file."""
+    """No text of a script is a line of the gin file."""
     draft = translated()
     for kind in (DIFFERS, LEFT, NOT_NEEDED, TRANSLATED):
         draft.note(kind, "a\nimport evil", "b\rimport evil\u2028import evil")
