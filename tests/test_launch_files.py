@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import yaml
 
 from spjax import config
 from spjax.api import studies
+from spjax.cli import gin_flags, main
 
 ROOT = Path(__file__).parents[1]
 LAUNCH = ROOT / "scripts" / "launch"
@@ -142,6 +144,31 @@ def test_job_of_the_jobset_fits_kubernetes_schema():
     spec = jobset()["spec"]["replicatedJobs"][0]["template"]["spec"]
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "train"}, "spec": spec}
     kubernetes_validate.validate(job, "1.33", strict=True)
+
+
+def test_pods_of_the_ray_cluster_fit_kubernetes_schema():
+    if importlib.util.find_spec("kubernetes_validate") is None:
+        pytest.skip("kubernetes-validate (extra `dev`) is not installed")
+    import kubernetes_validate
+
+    spec = yaml.safe_load(TEXTS["kuberay.yaml"])["spec"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        pod = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "pod"}}
+        kubernetes_validate.validate({**pod, "template": group["template"]}, "1.33", strict=True)
+
+
+def test_the_ray_cluster_has_room_for_the_workers_in_its_head():
+    text = TEXTS["kuberay.yaml"]
+    command = re.search(r"^#     spjax (.+?)\n#   kubectl delete", text, re.M | re.S)[1]
+    words = shlex.split(command.replace("\n#", " ").replace("\\", ""))
+    args = main.make_parser().parse_args(gin_flags.rewrite_gin_flags(words))
+    assert studies.load_study(args.gin_file, [], [])[0].arms
+    cluster = yaml.safe_load(text)
+    (workers,) = cluster["spec"]["workerGroupSpecs"]
+    (container,) = workers["template"]["spec"]["containers"]
+    gpus = workers["maxReplicas"] * container["resources"]["limits"]["nvidia.com/gpu"]
+    assert args.workers * int(args.gpus) == gpus and args.executor == "ray"
+    assert f"ray.io/cluster={cluster['metadata']['name']}," in text
 
 
 def test_jobset_tells_jax_of_all_its_processes():
