@@ -21,6 +21,9 @@ _REPLACEMENTS: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"Give the model, with --checkpoint=PATH, or --model=SIZE for one that ships": (
         "Give the model, a path or a size that ships, with model="
     ),
+    r"Give the right one, with --vocabulary=PATH": (
+        "Give the model as spjax.load_model(..., vocabulary=PATH)"
+    ),
     r"\bTRAIN_STEPS\b": "steps",
     r"\bBATCH_SIZE\b": "batch_size",
     r"\bDROPOUT_RATE\b": "dropout_rate",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spjax.api.messages import python_messages
+from spjax.api.messages import python_messages, reword
 from spjax.api.models import load_model
 from spjax.api.stored_prompts import AnswerOptions, StoredPrompts
 from spjax.api.tasks import Task, is_pairs, path_of_examples
@@ -305,10 +306,14 @@ def load_predictor(
         )
         folders = [x.folder if isinstance(x, TrainedRun) else x for x in sources]
         paths = [Path(x) if isinstance(x, os.PathLike) else x for x in folders]
-        stored = StoredPrompts(paths, model=model)
+        stored = StoredPrompts(paths, model=model, note=_warn)
         loaded = TextPredictor(stored, options, list(named))
         loaded.predictor  # noqa: B018  fails here, not at the first answer
     return loaded
+
+
+def _warn(note: str) -> None:
+    warnings.warn(reword(note), stacklevel=2)
 
 
 def _positions(names: Sequence[str]) -> dict[Any, int]:

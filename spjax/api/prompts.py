@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from spjax import hub
-from spjax.checkpoints.prompts import model_card, peft, prompt_files, run_prompts
+from spjax.checkpoints.prompts import model_card, peft, prompt_files, public_facts, run_prompts
 from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.files import write_text
 from spjax.studies.copies import local_copy
 
 _LICENSE = re.compile(r"[A-Za-z0-9][\w.+-]{0,60}")
-_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def load_prompt(path: str | os.PathLike[str]) -> Prompt:
@@ -96,9 +95,10 @@ def push_prompt(
     hub.parse(repository)
     if license and not _LICENSE.fullmatch(license):
         raise ValueError(f"license is {license!r}; give an identifier of the hub, as apache-2.0.")
-    if base_model and not _NAME.fullmatch(base_model):
+    if base_model and not hub.is_name(base_model):
         raise ValueError(
-            f"base_model is {base_model!r}; give the frozen model's name on the hub, ORG/NAME."
+            f"base_model is {base_model!r}; give the frozen model's name on the hub, ORG/NAME, for "
+            "example google-t5/t5-small."
         )
     stored = _public_prompt(prompt, base_model)
     with tempfile.TemporaryDirectory() as parent:
@@ -127,11 +127,11 @@ def _public_prompt(prompt: Any, base_model: str) -> Prompt:
     """Returns a prompt as it is uploaded."""
     stored = _as_prompt(load_prompt(prompt) if isinstance(prompt, (str, os.PathLike)) else prompt)
     facts = stored.provenance
-    if "base_revision" not in facts:  # PEFT and transformers take a folder before a repository
+    if not {"base_revision", "base_sha256"} & facts.keys():
+        # PEFT and transformers, who say no digest, take a folder before a repository.
         facts = run_prompts.with_base_model(facts, facts.get("base_model", ""))
-    public = dataclasses.replace(stored, provenance=model_card.public(facts))
-    is_name = hub.is_name(base_model)  # of a repository, also where a folder is called so
-    return public.with_base_model(f"{hub.PREFIX}{base_model}" if is_name else base_model)
+    public = dataclasses.replace(stored, provenance=public_facts.public(facts))
+    return public.with_base_model(f"{hub.PREFIX}{base_model}" if base_model else "")
 
 
 def _license(prompt: Prompt) -> str:

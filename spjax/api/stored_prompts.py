@@ -23,6 +23,7 @@ from spjax.data.tasks import file_task, registry, scored_files
 from spjax.data.tasks.info import TaskInfo
 from spjax.inference import prediction, weight_changes
 from spjax.inference.prediction import Predictor, PreparedPrompt
+from spjax.methods import PAPER_FULL
 from spjax.models.decoding import Decoding
 from spjax.studies import run_folder
 from spjax.studies.copies import local_copy
@@ -112,7 +113,6 @@ class StoredPrompts:
           ValueError: something cannot be read, or cannot share a forward pass with the others.
         """
         self.options, self._model, self._note = options, model, note
-        self._of_hub = [not isinstance(x, Prompt) and hub.is_url(x) for x in sources]
         self._sources = [check_source(source) for source in sources]
         self.names = [x if isinstance(x, str) else x.origin for x in self._sources]
         self._runs = [self._run_of(source) for source in self._sources]
@@ -233,6 +233,9 @@ class StoredPrompts:
         if self._model is None:
             name = self._model_name()
             checkpoint = self.options.checkpoint or self._run_setting("checkpoint", name)
+            if checkpoint and not (self.options.checkpoint or _is_there(checkpoint)):
+                # A run's relative path counts from where it was started; its prompt has it whole.
+                checkpoint = self._base_model() or checkpoint
             base = "" if checkpoint or self._is_shipped(name) else self._base_model()
             if name == AUTO and not (checkpoint or base):
                 raise ValueError(
@@ -272,12 +275,18 @@ class StoredPrompts:
         return name
 
     def _base_model(self) -> str:
-        """The path or URL of the base model that all adapters name, "" where they do not."""
-        bases = {
-            _base_of(name, facts, of_hub)
-            for name, facts, of_hub in zip(self.names, self.provenance, self._of_hub)
-        }
-        return bases.pop() if len(bases) == 1 else ""
+        """The path or URL of the base model that all prompts name, "" where none does.
+
+        Raises:
+          ValueError: they name several, or one that cannot be.
+        """
+        bases = dict.fromkeys(map(base_model_of, self.names, self.provenance))
+        named = [base for base in bases if base]
+        if len(named) > 1:
+            raise ValueError(
+                f"the prompts name different frozen models: {', '.join(named)}. {_GIVE_MODEL}"
+            )
+        return named[0] if len(bases) == 1 and named else ""
 
     def _is_shipped(self, name: str) -> bool:
         """Returns whether the weights that ship are meant.
@@ -287,10 +296,10 @@ class StoredPrompts:
         bases = [facts.get("base_model", "") for facts in self.provenance]
         if not weights.ships(name) or self.options.model or not any(bases):
             return weights.ships(name)
-        if any(map(os.path.exists, bases)):
+        if any(map(_is_local, self.provenance)):
             return False
-        digests = {facts.get("base_sha256") for facts in self.provenance}
-        return digests == {self._open(name, "").digest}
+        digests = {facts.get("base_sha256", "") for facts in self.provenance}
+        return digests <= weights.shipped_digests(name)
 
     def _run_setting(self, name: str, model: str) -> str:
         """The value of a setting in the runs with this model, "" where there is none.
@@ -322,13 +331,14 @@ class StoredPrompts:
 
     def _load_weights(self, model: FrozenModel) -> Tree:
         """The weights to run with: the frozen ones, or those that a run or an adapter changes."""
+        for stored in self._stored:
+            for doubt in prediction.doubts(stored, model):
+                self._note(doubt)
         if self._changing:
             run = dataclasses.replace(self._changing, **run_settings(model))
             return stored_run.weights_of(run, Path(self.names[0]), model)
         base = model.weights
         for stored in self._stored:
-            for doubt in prediction.doubts(stored, model):
-                self._note(doubt)
             if stored.weight_changes:
                 base = weight_changes.apply(base, stored.weight_changes, stored.origin)
         return base
@@ -367,35 +377,40 @@ def check_source(source: Any) -> str | Prompt:
     )
 
 
-def _base_of(prompt: str, provenance: Mapping[str, str], of_hub: bool) -> str:
-    """Returns the path or URL of the base model that an adapter names, "" for none.
+def base_model_of(prompt: str, provenance: Mapping[str, str]) -> str:
+    """Returns the path or URL of the frozen model that a prompt names, "" for none.
 
     A name like `google/flan-t5-base` is that of a folder, if there is one and no revision is named,
     as for transformers, and else of a repository of the hub.
 
     Args:
-      prompt: the adapter's name in messages.
-      provenance: of the adapter.
-      of_hub: whether it was downloaded. It then chooses no path and no URL on this machine.
+      prompt: its name in messages.
+      provenance: of the prompt.
 
     Raises:
       ValueError: the base is neither there nor the name of a repository of the hub.
     """
     base, revision = provenance.get("base_model", ""), provenance.get("base_revision", "")
-    is_local = not revision and (os.path.exists(base) or remote.is_url(base))
-    if not base or is_local and not of_hub:
+    if not base or _is_local(provenance) or remote.is_url(base):
         return base
     if hub.is_name(base):
         return f"{hub.PREFIX}{base}" + (f"@{revision}" if revision else "")
-    problem = (
-        "a prompt from the hub can name a repository of the hub alone"
-        if of_hub
-        else "there is no file or folder of this name"
-    )
     raise ValueError(
-        f"{prompt} names the frozen model {base!r}, which cannot be opened: {problem}, and such a "
-        f"repository is written ORGANIZATION/NAME. {_GIVE_MODEL}"
+        f"{prompt} names the frozen model {base!r}, which cannot be opened: there is no file or "
+        "folder of this name, and a repository of the hub is written ORGANIZATION/NAME. "
+        f"{_GIVE_MODEL}"
     )
+
+
+def _is_local(provenance: Mapping[str, str]) -> bool:
+    """Returns whether the base model of a prompt is a file or folder on this machine."""
+    base = provenance.get("base_model", "")
+    is_pinned = hub.is_name(base) and bool(provenance.get("base_revision"))
+    return os.path.exists(base) and not is_pinned
+
+
+def _is_there(checkpoint: str) -> bool:
+    return remote.is_url(checkpoint) or os.path.exists(checkpoint)
 
 
 def _weight_changing_run(name: str, run: Run | None) -> Run | None:
@@ -411,5 +426,8 @@ def _weight_changing_run(name: str, run: Run | None) -> Run | None:
 
 
 def _run_provenance(folder: str) -> dict[str, str]:
-    """Returns the provenance of a run's prompt."""
-    return run_prompts.provenance(run_folder.result(Path(folder)) or {}, "")
+    """Returns the provenance of a run; that of full fine-tuning without frozen weights."""
+    facts = run_prompts.provenance(run_folder.result(Path(folder)) or {}, "")
+    if facts.get("method") == PAPER_FULL:
+        facts.pop("base_sha256", None)
+    return facts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 import hashlib
 import json
@@ -161,15 +162,8 @@ def path_of_examples(examples: Any, argument: str) -> str:
     if package == "datasets":
         return hub_datasets.store(examples, argument)
     if package == "pandas" and hasattr(examples, "columns"):
-        text = examples.to_json(
-            orient="records",
-            lines=True,
-            force_ascii=False,
-            double_precision=15,
-            date_format="iso",
-        )
-        lines = [line for line in text.split("\n") if line]  # not at the other ends of lines
-    elif isinstance(examples, Sequence):
+        examples = _rows_of_frame(examples, argument)
+    if isinstance(examples, Sequence):
         write_line = _line_of_pair if is_pairs(examples) else _line_of_row
         lines = [write_line(example, i, argument) for i, example in enumerate(examples)]
     else:
@@ -205,8 +199,8 @@ def _line_of_row(row: Any, place: int, argument: str) -> str:
             return json.dumps(dict(row), ensure_ascii=False, allow_nan=False, default=_plain)
     except (TypeError, ValueError) as error:  # something that JSON has no form for
         raise ValueError(
-            f"item {place} of {argument} is {row!r}: {error}. Columns are texts, numbers, True or "
-            "False, None for nothing, and lists or mappings of these."
+            f"item {place} of {argument} is {row!r}: {error}. A value is a text, a number, True or "
+            "False, a date, None for nothing, or a list or mapping of these."
         ) from error
     raise ValueError(
         f"item {place} of {argument} is {row!r}; every item must be a mapping from the names of "
@@ -214,12 +208,28 @@ def _line_of_row(row: Any, place: int, argument: str) -> str:
     )
 
 
+def _rows_of_frame(frame: Any, argument: str) -> list[dict[str, Any]]:
+    """Returns the rows of a DataFrame; what is missing is None.
+
+    Raises:
+      ValueError: two columns have one name.
+    """
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise ValueError(f"{argument} has two columns {twice!r}; rename or drop one.")
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
 def _plain(value: Any) -> Any:
-    """Returns an array or a number of NumPy as Python has it.
+    """Returns a number or array of NumPy as Python has it, and a date as ISO 8601 writes it.
 
     Raises:
       TypeError: it is something else.
     """
-    if isinstance(value, (np.generic, np.ndarray)):
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufU":
         return value.tolist()
+    if isinstance(value, (np.bool_, np.integer, np.floating)):
+        return float(value) if isinstance(value, np.floating) else value.item()
+    if isinstance(value, datetime.date):
+        return value.isoformat()
     raise TypeError(f"{value!r} is a {type(value).__name__}")

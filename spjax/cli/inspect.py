@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,9 @@ def inspect(args: argparse.Namespace) -> int:
       spjax inspect boolq.npy --model=pocket_800k
       spjax inspect boolq.npy wic.npy
     """
-    from spjax import hub
     from spjax.checkpoints.prompts import prompt_files
     from spjax.studies.copies import local_copy
 
-    of_hub = hub.is_url(args.prompt[0])
     args.prompt = [local_copy(path) for path in args.prompt]
     loaded = [prompt_files.read_soft_tokens(path) for path in args.prompt]
     several = len(loaded) > 1
@@ -60,7 +58,7 @@ def inspect(args: argparse.Namespace) -> int:
             f"--discretise takes one prompt and --figure several; {len(loaded)} are given."
         )
     if not several:
-        _take_model(args, {} if of_hub else loaded[0].provenance)
+        _take_model(args, loaded[0])
     text, data = _compare(args, loaded) if several else _look(args, loaded[0])
     print(json.dumps(data, indent=2) if args.json else text)
     return 0
@@ -104,39 +102,47 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
 
 def _flag_of_model(prompt: Any) -> str:
     """The flag that names the model of a prompt: a size whose weights ship, or a checkpoint."""
+    from spjax import hub
     from spjax.checkpoints.weights import weights
 
     size, base = (prompt.provenance.get(name, "") for name in ("model", "base_model"))
     if not base and weights.ships(size):
         return f"--model={size}"
+    if hub.is_name(base):
+        revision = prompt.provenance.get("base_revision", "")
+        return f"--checkpoint={hub.Repository(base, revision)}"
     return "--checkpoint=PATH" if size or base else "--model=SIZE or --checkpoint=PATH"
 
 
-def _take_model(args: argparse.Namespace, provenance: Mapping[str, str]) -> None:
+def _take_model(args: argparse.Namespace, prompt: Any) -> None:
     """Fills in the model of a prompt's run, or that it names, if its weights are on this machine.
 
     Args:
       args: the flags, which change.
-      provenance: of the prompt, {} for one that was downloaded.
+      prompt: what was read.
     """
     from spjax.api import run_folders
+    from spjax.api.models import find_vocabulary
+    from spjax.api.stored_prompts import base_model_of
     from spjax.checkpoints import remote
-    from spjax.checkpoints.weights import weights
 
     if args.model or args.checkpoint:
         return
-    model, checkpoint = provenance.get("model", ""), provenance.get("base_model", "")
-    vocabulary = ""
+    provenance, width = prompt.provenance, prompt.soft_tokens_PD.shape[1]
+    model, vocabulary = provenance.get("model", ""), args.vocabulary
     try:
         if folder := run_folders.find_run_folder(args.prompt[0]):
             run = run_folders.load_run_config(folder)
-            model, checkpoint, vocabulary = run.model, run.checkpoint, run.vocabulary
-        elif not checkpoint:  # shipped weights may not be those of training
+            model, checkpoint = run.model, run.checkpoint
+            vocabulary = vocabulary or run.vocabulary
+        elif not (checkpoint := base_model_of(args.prompt[0], provenance)):
+            return  # the weights that ship may not be those of training
+        if remote.is_url(checkpoint):
             return
-        if not remote.is_url(checkpoint):
-            weights.find(model, checkpoint)
-            args.model, args.checkpoint = model, checkpoint
-            args.vocabulary = args.vocabulary or vocabulary
+        words = find_vocabulary(vocabulary, model, checkpoint)
+        is_same = provenance.get("vocabulary_sha256", words.fingerprint) == words.fingerprint
+        if is_same and _embedding(model, checkpoint).shape[1] == width:
+            args.model, args.checkpoint, args.vocabulary = model, checkpoint, vocabulary
     except ValueError:  # changed or moved files: the prompt is shown without words
         return
 

@@ -106,8 +106,9 @@ def _file_task(args: argparse.Namespace, options: dict[str, Any]) -> Any:
         )
     if options and args.gin_bindings:
         raise ValueError(
-            f"the binding {args.gin_bindings[0]!r} is given and no gin file that uses it; leave it "
-            f"out, or write --{next(iter(options))} as a binding too."
+            f"the binding {args.gin_bindings[0]!r} is given with --{next(iter(options))}; leave "
+            "one of them out. Bindings belong to --gin_file=gin_configs/tasks/file.gin, which has "
+            "TASK_FILE, TASK_TEMPLATE, TASK_TARGET and TASK_LABELS."
         )
     if options:
         return FileTask(args.name, **options)

@@ -326,7 +326,7 @@ def doubts(prompt: Prompt, model: FrozenModel) -> list[str]:
     if vocabulary != model.vocabulary.fingerprint:
         reasons.append(
             f"{origin} was trained with another vocabulary than {model.vocabulary.path}; if its "
-            "ids differ, its answers are worthless. Give the right one with --vocabulary=PATH"
+            "ids differ, its answers are worthless. Give the right one, with --vocabulary=PATH"
         )
     return reasons
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,18 @@ from typing import Any
 import jax
 
 from spjax.checkpoints.frozen_model import FrozenModel
+from spjax.checkpoints.prompts import run_prompts
 from spjax.data.token_cache.cache import CachedSplit
+from spjax.files import read_json
 from spjax.inference import evaluation
+from spjax.methods import PAPER_FULL
 from spjax.methods.base import Method, apply_gang
 from spjax.training import run_files, trainer, untrained
 from spjax.training.run import Run
 from spjax.training.run_data import RunData
 from spjax.types import Tree
+
+_log = logging.getLogger(__name__)
 
 
 def score_folder(
@@ -50,6 +56,7 @@ def score_folder(
         logical_axis_rules=logical_axis_rules,
     )
     data, model = RunData(run), run.open_model()
+    _check_weights(run, folder, model)
     split = split or data.final
     answer: Callable[[CachedSplit], list[str]]
     if run.method.trained:
@@ -70,6 +77,18 @@ def score_folder(
         step, answer = 0, untrained.Untrained(run, data).answers(model.weights)
     scores = data.score(split, answer)
     return {"split": split, "examples": data.examples(split), "step": step, **scores}
+
+
+def _check_weights(run: Run, folder: Path, model: FrozenModel) -> None:
+    """Warns of frozen weights that are not those of training; full fine-tuning keeps none."""
+    path = folder / run_prompts.RESULT_FILE
+    known = read_json(path).get("base_sha256", model.digest) if path.is_file() else model.digest
+    if known != model.digest and run.method_name != PAPER_FULL:
+        _log.warning(
+            "%s was trained with other weights than those in %s; its scores may be worthless",
+            folder,
+            run.checkpoint or run.model,
+        )
 
 
 def weights_of(run: Run, folder: Path, model: FrozenModel) -> Tree:

@@ -1,9 +1,11 @@
 """Answers of stored prompts from Python, which are those of the command line."""
 
+import dataclasses
 import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -239,11 +241,87 @@ def test_a_folder_is_not_taken_for_a_repository(trained, base, tmp_path, monkeyp
 
 @pytest.mark.parametrize("name", ["/etc", "gs://inner/model", "http://10.0.0.1/model"])
 def test_a_prompt_from_the_hub_names_no_path(trained, base, tmp_path, monkeypatch, name):
+    """However it is read, and what is made of it does not either."""
     local = adapter(trained.prompt, tmp_path, name)
     monkeypatch.setattr(hub, "prompt_folder", lambda url: str(local))
-    with pytest.raises(ValueError, match="a prompt from the hub can name a repository of the hub "):
-        spjax.load_predictor("hf://me/q")
+    read = spjax.load_prompt("hf://me/q")
+    assert main.main(["convert", "hf://me/q", str(tmp_path / "p.npy"), "--format=npy"]) == 0
+    for source in ("hf://me/q", read, str(tmp_path / "p.npy")):
+        with pytest.raises(ValueError, match="prompts do not say one model"):
+            spjax.load_predictor(source)
     assert spjax.load_predictor("hf://me/q", model=base).predict(TEXTS[:1])
+
+
+def test_a_prompt_from_the_hub_has_no_files_of_its_task(trained, tmp_path, monkeypatch):
+    secret = tmp_path / "secret.jsonl"
+    secret.write_text('{"input": "a", "target": "b"}\n' * 40)
+    stored = spjax.load_prompt(save(trained.prompt, tmp_path))
+    task = f'files:{{"path": "{secret}", "labels": 7}}'
+    facts = {**stored.provenance, "model": "pocket_50k", "task_file": task}
+    stored = dataclasses.replace(stored, provenance=facts)
+    local = spjax.save_prompt(stored, tmp_path / "adapter", "peft")
+    monkeypatch.setattr(hub, "prompt_folder", lambda url: str(local))
+    monkeypatch.chdir(tmp_path / "adapter")
+    with pytest.raises(ValueError, match="cannot read 'secret.jsonl'"):
+        spjax.load_predictor("hf://me/q").evaluate()
+
+
+def test_prompts_that_name_different_base_models(trained, base, tmp_path):
+    other = shutil.copytree(base, tmp_path / "other")
+    folders = []
+    for i, name in enumerate((base, str(other))):
+        (tmp_path / str(i)).mkdir()
+        folders.append(adapter(trained.prompt, tmp_path / str(i), name))
+    with pytest.raises(ValueError, match=f"different frozen models: {base}, {other}. Give the mo"):
+        spjax.load_predictor(folders)
+    assert spjax.load_predictor(folders, base).predict(TEXTS[:1], 0)
+
+
+def test_a_revision_beside_a_path_means_nothing(trained, base, tmp_path):
+    local = adapter(trained.prompt, tmp_path, base)
+    config = {**peft.config_of(local), "revision": "main"}
+    tensors, _ = array_files.read_safetensors(peft.weights_of(local))
+    array_files.write_safetensors(peft.weights_of(local), tensors, {"format": "pt"})
+    (local / peft.CONFIG).write_text(json.dumps(config))
+    assert spjax.load_predictor(local).stored._open_model().checkpoint == base
+
+
+def test_other_weights_than_those_of_training_are_said(task, tmp_path, caplog):
+    """Also of a method that changes weights, and where a run is scored again."""
+    path = tmp_path / "weights.safetensors"
+    frozen = weights.load("pocket_50k")
+    weights.save(path, frozen, {}, "float32")
+    model = spjax.load_model("pocket_50k", checkpoint=str(path))
+    folder = tmp_path / "run"
+    settings = {**SETTINGS, "steps": 2}
+    spjax.train(model, task, spjax.LoRA(rank=2), output_dir=folder, **settings)
+    assert main.main(["eval", str(folder)]) == 0 and "other weights" not in caplog.text
+    with pytest.warns(UserWarning, match="trained with other weights of pocket_50k"):
+        weights.save(tmp_path / "b.safetensors", jax.tree.map(jnp.negative, frozen), {}, "float32")
+        other = spjax.load_model("pocket_50k", checkpoint=str(tmp_path / "b.safetensors"))
+        spjax.load_predictor(folder, other)
+    shutil.copy(tmp_path / "b.safetensors", path)
+    assert main.main(["eval", str(folder)]) == 0
+    assert "was trained with other weights than those in" in caplog.text
+
+
+def test_another_vocabulary_is_said_in_words_of_python(trained, base, tmp_path):
+    stored = spjax.load_prompt(save(trained.prompt, tmp_path))
+    facts = {**stored.provenance, "vocabulary_sha256": "0" * 64}
+    with pytest.warns(UserWarning, match=r"Give the model as spjax.load_model\(..., vocabulary=P"):
+        spjax.load_predictor(dataclasses.replace(stored, provenance=facts), base)
+
+
+def test_a_run_over_a_relative_checkpoint_opens_elsewhere(task, method, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "base.safetensors"
+    weights.save(path, weights.load("pocket_50k"), {}, "float32")
+    model = spjax.load_model("pocket_50k", checkpoint="base.safetensors")
+    run = spjax.train(model, task, method, output_dir=tmp_path / "run", **SETTINGS)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    opened = spjax.load_predictor(run.folder).stored._open_model()
+    assert opened.checkpoint == str(path)
 
 
 def test_an_adapter_of_a_shipped_size(trained, predictor, tmp_path):

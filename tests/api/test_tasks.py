@@ -64,7 +64,7 @@ def test_rows_in_memory(shared_cache):
 
 def test_values_of_rows_are_kept(shared_cache):
     """Ends of lines that only Unicode has, all digits, numbers and arrays of NumPy, dates."""
-    text, number, day = "one\u2028two\x85three", 0.123456789012345, "2026-01-02T00:00:00.000"
+    text, number, day = "one\u2028two\x85three", 1 / 3, "2026-01-02T00:00:00"
     wanted = {"text": text, "number": number, "label": 1, "more": [1.0, 2.0], "day": day}
     columns = {"template": "{text}", "target": "{label}", "labels": ["no", "yes"]}
     row = {**wanted, "number": np.float64(number), "label": np.int64(1), "more": np.arange(1.0, 3)}
@@ -73,6 +73,14 @@ def test_values_of_rows_are_kept(shared_cache):
     examples.append(pandas.DataFrame([{**row, "day": pandas.Timestamp("2026-01-02")}] * 20))
     with pytest.raises(ValueError, match="there are no examples"):
         spjax.load_task(examples[1][:0])
+    with pytest.raises(ValueError, match="path has two columns 'a'; rename or drop one"):
+        spjax.load_task(pandas.DataFrame([[1, 2]], columns=["a", "a"]))
+    with pytest.raises(ValueError, match="item 0 of path is .*inf.* JSON compliant"):
+        spjax.load_task(pandas.DataFrame({"a": [np.inf]}))
+    holes = [{"input": "a", "target": "b", "n": n} for n in (1.5, np.nan, None, pandas.NA)]
+    task = spjax.load_task(pandas.DataFrame(holes), validation=holes[:1], test=holes[:1])
+    lines = Path(task.source.path).read_text().splitlines()
+    assert [json.loads(line)["n"] for line in lines[:4]] == [1.5, None, None, None]
     for rows in examples:
         task = spjax.load_task(rows, validation=rows, test=rows, **columns)
         lines = Path(task.source.path).read_text().split("\n")[:-1]
@@ -123,7 +131,8 @@ FEW = pairs(3)
         ([("a", "b", "c")], {}, "item 0 of path is"),
         (7, {}, "path is a int; give the name of a task, the path of a file, a list of"),
         ([{"text": "a"}, "b"], {}, "item 1 of path is 'b'; every item must be a mapping from"),
-        ([{"input": {1}}], {}, r"item 0 of path is .*\{1\} is a set. Columns are texts, numbers"),
+        ([{"input": {1}}], {}, r"item 0 of path is .*\{1\} is a set. A value is a text, a number"),
+        ([{"input": np.datetime64("2026-01-01", "ns")}], {}, "is a datetime64. A value is a text"),
         ([{"input": float("nan")}], {}, "item 0 of path is .*nan.*not JSON compliant.*None for"),
         ({"a": "b"}, {}, "path is a dict; give the name"),
         (FEW, {"test": 3.5}, "test is a float"),

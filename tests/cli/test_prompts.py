@@ -116,16 +116,28 @@ def test_inspect_takes_the_model_of_a_run(capsys, monkeypatch, prompt, tmp_path)
 
 
 def test_inspect_takes_the_base_model_of_an_adapter(capsys, monkeypatch, prompt, tmp_path):
-    """A path on this machine, but for an adapter from the hub."""
+    """A path on this machine that fits, but for an adapter from the hub."""
     weights = str(checkpoints.SHIPPED / "pocket_50k.safetensors")
-    folder = str(tmp_path / "adapter")
-    call(capsys, "convert", prompt, folder, "--format=peft", f"--base_model={weights}")
-    code, out, _ = call(capsys, "inspect", folder)
-    assert code == 0 and "nearest words of each row." not in out
-    assert out == call(capsys, "inspect", folder, f"--checkpoint={weights}")[1]
-    monkeypatch.setattr(hub, "prompt_folder", lambda url: folder)
-    code, out, _ = call(capsys, "inspect", "hf://me/q")
-    assert code == 0 and "Give --checkpoint=PATH for the nearest words" in out
+    stored = prompt_files.read_soft_tokens(prompt)
+
+    def shown(source, **facts):
+        folder = tmp_path / f"adapter{len(list(tmp_path.iterdir()))}"
+        facts = {"base_model": weights, **facts}
+        prompt_files.write(folder, dataclasses.replace(stored, provenance=facts), "peft")
+        monkeypatch.setattr(hub, "prompt_folder", lambda url: str(folder))
+        code, out, _ = call(capsys, "inspect", source or str(folder))
+        assert code == 0
+        return out, folder
+
+    out, folder = shown("")
+    assert "nearest words of each row." not in out
+    assert out == call(capsys, "inspect", str(folder), f"--checkpoint={weights}")[1]
+    hint = "Give --checkpoint=PATH for the nearest words"
+    assert "for the nearest words" in shown("hf://me/q")[0]
+    assert hint in shown("", vocabulary_sha256="0" * 64)[0]
+    assert hint in shown("", base_model=str(checkpoints.SHIPPED / "pocket_3m.safetensors"))[0]
+    pinned = {"base_model": "me/x", "base_revision": "v1"}
+    assert "Give --checkpoint=hf://me/x@v1 for the nearest" in shown("", **pinned)[0]
 
 
 @pytest.mark.parametrize("format", prompt_files.FORMATS)

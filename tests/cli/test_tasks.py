@@ -163,7 +163,10 @@ def test_a_task_without_records_says_what_to_do(call, monkeypatch: pytest.Monkey
     [
         (["pocket_cb", "--gin_file=gin_configs/tasks/file.gin"], "both 'pocket_cb' and gin files"),
         (["--gin_file=gin_configs/tasks/file.gin", "--gin.TASK_FILE=a.csv"], "cannot read 'a.csv'"),
-        (["a.csv", "--target={y}", "--gin.TASK_LABELS=('a',)"], "or write --target as a binding"),
+        (
+            ["a.csv", "--target={y}", "--gin.TASK_LABELS=('a',)"],
+            "is given with --target; leave one",
+        ),
         (["--gin.TASK_FILE=a.jsonl"], "'TASK_FILE=a.jsonl' is given and no gin file"),
         (["a.jsonl", "--gin.TASK_LABELS=('a',)"], "add --gin_file=gin_configs/tasks/file.gin"),
         (["--leaks"], "--leaks looks into one task, and '' is none"),

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from spjax import hub
-from spjax.checkpoints.weights import weights
+from spjax.checkpoints.prompts.public_facts import FILES, public, task_fields
 
-_FILES = ("path", "validation", "test")
 # Names of facts in the table, and their keys in the provenance, in order.
 _FACTS = {
     "task": "task",
@@ -38,27 +36,6 @@ With transformers 5.24 and PEFT 0.21.2 `model.generate` leaves the prefix of a T
 the frozen model does. The logits of a forward pass have it, hence the loop."""
 
 
-def public(provenance: Mapping[str, str]) -> dict[str, str]:
-    """Returns a provenance without folders of the user's: data files keep their names alone.
-
-    A base model is left out if it is a path, and not the name of a repository of the hub. The size
-    of the model is then not said either, where other weights of that size ship with spjax.
-    """
-    facts = dict(provenance)
-    if "task_file" in facts:
-        fields = _task_fields(facts)
-        fields |= {key: _public_path(fields.get(key, "")) for key in _FILES}
-        text = json.dumps(fields, ensure_ascii=False, sort_keys=True)
-        facts["task_file"] = f"{facts['task_file'].partition(':')[0]}:{text}"
-    base = facts.get("base_model", "")
-    if base and not hub.is_name(base):
-        del facts["base_model"]
-        facts.pop("base_revision", None)
-        if weights.ships(facts.get("model", "")):
-            facts["model"] = weights.AUTO
-    return facts
-
-
 def text(
     source: str,
     provenance: Mapping[str, str],
@@ -76,11 +53,13 @@ def text(
       license: identifier of the prompt's own license, "" to state none.
       base_license: that of the frozen model, "" for unknown.
     """
+    from spjax.checkpoints.weights import weights  # it imports JAX
+
     opens_alone = "base_model" in provenance or weights.ships(provenance.get("model", ""))
     model = "" if opens_alone else ', model="BASE"'
     provenance = public(provenance)
     name = hub.parse(source).name if hub.is_url(source) else source
-    task = _task_fields(provenance)
+    task = task_fields(provenance)
     example = task.get("template") or "the text"
     head = _metadata(provenance, task, license, kind)
     parts = [
@@ -100,7 +79,7 @@ def _metadata(
 ) -> list[str]:
     datasets = {
         path.removeprefix(hub.DATASETS).partition("@")[0].partition(":")[0]
-        for path in (task.get(key, "") for key in _FILES)
+        for path in (task.get(key, "") for key in FILES)
         if path.startswith(hub.DATASETS)
     }
     base = provenance.get("base_model", "")
@@ -179,21 +158,3 @@ def _licenses(provenance: Mapping[str, str], license: str, base_license: str) ->
     known = f"{base_license}" if base_license else "not known; see its own page"
     own = f"License of this prompt: {license}." if license else ""
     return " ".join(filter(None, (own, f"License of {base}: {known}." if base else "")))
-
-
-def _task_fields(provenance: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the fields of a task of files, {} for another task or what is none.
-
-    The header of a stranger's file may have anything in their place, which is left out.
-    """
-    try:
-        fields = json.loads(provenance.get("task_file", "").partition(":")[2] or "{}")
-    except ValueError:
-        return {}
-    kinds = {**dict.fromkeys((*_FILES, "template"), str), "labels": list}
-    fields = fields if isinstance(fields, dict) else {}
-    return {key: x for key, x in fields.items() if isinstance(x, kinds.get(key, object))}
-
-
-def _public_path(path: str) -> str:
-    return path if path.startswith(hub.DATASETS) or not path else Path(path).name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ import numpy as np
 
 from spjax import hub
 from spjax.checkpoints import array_files
-from spjax.checkpoints.prompts import peft, run_prompts
+from spjax.checkpoints.prompts import peft, public_facts, run_prompts
 from spjax.checkpoints.prompts.prompt import (
     MULTITASK_PARTS,
     SOFT_TOKENS,
@@ -47,7 +48,9 @@ def read(path: Path | str) -> Prompt:
     Raises:
       ValueError: nothing there is a prompt, it is damaged, or it has prompts of several tasks.
     """
-    path = hub.prompt_path(path)
+    if hub.is_url(path):
+        return _of_stranger(read(hub.prompt_path(path)))
+    path = Path(path)
     if not peft.is_adapter(path) and (path / run_prompts.PROMPTS_FOLDER).is_dir():
         folder = path / run_prompts.PROMPTS_FOLDER
         files = ", ".join(sorted(str(file) for file in folder.glob("*.npy")))
@@ -91,7 +94,10 @@ def read_soft_tokens(
     Raises:
       ValueError: nothing there is a prompt, it is damaged, or it has another shape.
     """
-    path = hub.prompt_path(path)
+    if hub.is_url(path):
+        prompt = read_soft_tokens(hub.prompt_path(path), width=width, length=length)
+        return _of_stranger(prompt)
+    path = Path(path)
     if path.is_dir():
         prompt = _read_folder(path)
     elif path.name == peft.WEIGHTS and (path.parent / peft.CONFIG).is_file():
@@ -106,6 +112,12 @@ def read_soft_tokens(
             "needed. A prompt fits only the model it was trained with; check model and length."
         )
     return prompt
+
+
+def _of_stranger(prompt: Prompt) -> Prompt:
+    """Returns a downloaded prompt without paths and URLs of its author's choice."""
+    facts = public_facts.public(prompt.provenance)
+    return dataclasses.replace(prompt, provenance=facts)
 
 
 def digest(path: Path | str) -> str:
@@ -178,12 +190,13 @@ def convert(source: Path | str, out: Path | str, format: str, base_model: str = 
         from spjax.checkpoints.prompts import adapters  # it imports JAX
 
         tensors, provenance = _read_tensors(tensors_source)
+        provenance = public_facts.public(provenance) if hub.is_url(source) else provenance
         provenance = run_prompts.with_base_model(provenance, base_model)
         if format in _TABLES and _is_table(tensors):
             return write(out, Prompt(tensors, provenance, str(source)), format)
         adapters.save(Path(out), tensors, provenance, format, str(source))
         return Path(out)
-    return write(out, read_soft_tokens(path).with_base_model(base_model), format)
+    return write(out, read_soft_tokens(source).with_base_model(base_model), format)
 
 
 def _is_table(tensors: Mapping[str, np.ndarray]) -> bool:

@@ -97,6 +97,13 @@ def ships(model: str) -> bool:
     return bool(model) and (SHIPPED / f"{model}.safetensors").is_file()
 
 
+@functools.cache
+def shipped_digests(model: str) -> frozenset[str]:
+    """Returns the digests of the weights of a size that ships, in each dtype; none for another."""
+    dtypes = ("float32", "bfloat16", "int8") if ships(model) else ()
+    return frozenset(digest(load(model, dtype=dtype)) for dtype in dtypes)
+
+
 def kind(checkpoint: str) -> str:
     """Returns the format of a checkpoint, by the files in the folder.
 

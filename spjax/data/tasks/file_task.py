@@ -207,7 +207,8 @@ def template(info: TaskInfo) -> str:
 
 
 def _fields(source: str) -> dict[str, Any]:
-    return json.loads(source.removeprefix(SOURCE))
+    defaults = {field.name: field.default for field in dataclasses.fields(FileTask)}
+    return defaults | json.loads(source.removeprefix(SOURCE))
 
 
 def paths(source: str) -> tuple[str, ...]:

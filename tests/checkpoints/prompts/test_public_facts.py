@@ -1,0 +1,41 @@
+"""Facts of a prompt that are shared."""
+
+import json
+
+import pytest
+
+from spjax.checkpoints.prompts.public_facts import public, task_fields
+from spjax.checkpoints.weights import weights
+
+DIGEST = weights.digest(weights.load("pocket_50k"))
+
+
+@pytest.mark.parametrize(
+    "facts, model",
+    [
+        ({"base_sha256": DIGEST}, "pocket_50k"),  # the same weights in a file of the user's
+        ({"base_sha256": "0"}, "auto"),
+        ({}, "auto"),
+        ({"model": "t5_1_1_small"}, "t5_1_1_small"),  # for which no weights ship
+    ],
+)
+def test_a_size_is_said_where_it_says_the_weights(facts, model):
+    facts = {"model": "pocket_50k", "base_model": "/my/weights", "base_revision": "a", **facts}
+    expected = {**facts, "model": model}
+    del expected["base_model"], expected["base_revision"]
+    assert public(facts) == expected
+    named = {**facts, "base_model": "org/name"}
+    assert public(named) == named
+
+
+def test_digests_are_of_each_dtype():
+    digests = weights.shipped_digests("pocket_50k")
+    assert DIGEST in digests and len(digests) == 3 and not weights.shipped_digests("t5_1_1_small")
+    assert weights.digest(weights.load("pocket_50k", dtype="bfloat16")) in digests
+
+
+@pytest.mark.parametrize("text", ["files:7", "files:[1]", "files:{", "", 'files:{"labels": 3}'])
+def test_what_is_no_task_of_files(text):
+    facts = {"task_file": text}
+    assert task_fields(facts) == {}
+    assert json.loads(public(facts)["task_file"].partition(":")[2])["path"] == ""
