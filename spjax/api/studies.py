@@ -51,8 +51,7 @@ class PlannedStudy:
 
     def estimate(self) -> str:
         """Returns the runs that are left and their time, as a table."""
-        workers = self.executor.expected_workers()
-        text = runner.estimate(self.specs, self.folder, workers, self.reused)
+        text = runner.estimate(self.specs, self.folder, self.executor, self.reused)
         for arm in self.study.arms:
             if arm.search:
                 text += (

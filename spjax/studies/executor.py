@@ -118,7 +118,7 @@ class Executor(abc.ABC):
           "ready": it can take a gang;
           "progress": with step, steps, stage and scores;
           "done", "failed": the gang has ended, and the worker can take another one; a failure has
-            a message, and disk if the disk is why;
+            a message, disk if the disk is why, and restarts if it is "ready" after that alone;
           "died": with a message, and lost if its machine is why; nothing of the worker is left;
           "left": the gang will be trained without this process.
         """

@@ -242,6 +242,8 @@ class _Loop:
     def handle(self, worker: int, event: Event) -> None:
         """Acts on one event of a worker."""
         kind = event["type"]
+        if event.get("restarts"):
+            self.ready.discard(worker)
         if kind == "progress":
             self.progress.update(worker, event)
         elif kind == "ready":
@@ -259,7 +261,8 @@ class _Loop:
             if event["disk"]:
                 self.outcome.stopped = run_folder.disk_message(event["disk"], self.folder)
             self.fail(worker, event["message"])
-            self.give(worker)
+            if worker in self.ready:
+                self.give(worker)
         elif kind == "left":
             state = event.get("state", "")
             self.outcome.left |= {spec.key: state for spec in self.end(worker, "left")}
@@ -359,13 +362,17 @@ def report(outcome: Outcome, specs: Sequence[RunSpec], folder: Path) -> str:
 
 
 def estimate(
-    specs: Sequence[RunSpec], folder: Path, workers: int, reused: Sequence[Path] = ()
+    specs: Sequence[RunSpec],
+    folder: Path,
+    executor: Executor,
+    reused: Sequence[Path] = (),
 ) -> str:
     """Returns the plan of a sweep as a table, with its estimated time.
 
     Finished runs of the folder correct the estimate of the rest. Those that would be copied from
     other study folders need no time.
     """
+    workers = executor.expected_workers()
     done = finished_keys(specs, folder)
     measured = expected = 0.0
     for spec in specs:
@@ -383,13 +390,14 @@ def estimate(
         f"step for each core, {cost.RUN_SECONDS:.0f} s a run, {cost.COMPILE_SECONDS:.0f} s to "
         "compile each shape"
     )
-    elsewhere = (
-        " That is long for this machine: `spjax plan STUDY.gin --topology=gpu:h100:8` says what "
-        "accelerators would need."
-    )
+    planned = "`spjax plan STUDY.gin --topology=gpu:h100:8` says what accelerators would need."
+    if not executor.measures and not expected:
+        elsewhere = f" That is of CPU cores: {planned}"
+    else:
+        elsewhere = f" That is long for this machine: {planned}" if left > _LONG else ""
     taken = f", {len(copied)} to be copied from other studies" if copied else ""
     return (
         f"{plan.table(specs, done)}\n\n{len(specs)} runs, {len(done)} finished{taken}; about "
         f"{cost.duration(left)} left with {workers} worker{'s' * (workers > 1)} ({basis})."
-        f"{elsewhere * (left > _LONG)}"
+        f"{elsewhere}"
     )

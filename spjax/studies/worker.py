@@ -164,7 +164,7 @@ def _work(
 
     try:
         if is_distributed:
-            _train_together(train, folders, on_progress)
+            _train_together(train, folders, on_progress, stop)
         else:
             _train_alone(train, folders, on_progress)
     except StopRequested:
@@ -214,16 +214,23 @@ def _train_alone(
 
 
 def _train_together(
-    train: Callable[..., Any], folders: Sequence[Path], on_progress: Callable[[Any], None]
+    train: Callable[..., Any],
+    folders: Sequence[Path],
+    on_progress: Callable[[Any], None],
+    stop: _Stop,
 ) -> None:
-    """Trains in all processes; returns when all have ended, in each."""
+    """Trains in all processes; returns when all have ended, in each.
+
+    A request to stop that one of them has had by then is one of all.
+    """
     from spjax import multihost
 
     if multihost.is_primary():
         _train_alone(train, folders, on_progress)
     else:
         train(folders, on_progress)
-    multihost.barrier("gang")
+    if not multihost.all_agree(not stop.requested):
+        stop.requested = True
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ import signal
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from spjax import config
+from spjax import config, multihost
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.studies import run_folder, worker
 from spjax.studies.executor import TRAIN
@@ -200,6 +201,21 @@ def test_a_signal_to_one_process_saves_the_step_of_both(pair, run, tmp_path):
     assert [end["code"] for end in ends] == [STOPPED, STOPPED], ends
     (step,) = checkpoints(folder)
     assert 0 < step < run.steps and not run_folder.result(folder)
+
+
+@pytest.mark.parametrize("others_stop", [False, True])
+def test_a_signal_at_the_end_of_a_gang_ends_all_or_none(monkeypatch, tmp_path, others_stop):
+    """Those that are not told would take a next gang, and wait for the one that was."""
+    agreed = []
+    monkeypatch.setattr(multihost, "is_primary", lambda: False)
+    monkeypatch.setattr(
+        multihost, "all_agree", lambda flag: agreed.append(flag) or (flag and not others_stop)
+    )
+    for is_told in (False, True):
+        stop = SimpleNamespace(requested=is_told)
+        worker._train_together(lambda folders, on_progress: None, [tmp_path], print, stop)
+        assert stop.requested == (is_told or others_stop)
+    assert agreed == [True, False]
 
 
 def test_errors_that_say_that_another_process_has_ended():

@@ -15,7 +15,7 @@ from spjax.studies.executors.ray import Ray
 from spjax.studies.executors.slurm import Slurm
 from spjax.studies.study import load_executor, load_study
 from spjax.studies.worker_process import STOPPED, WorkerProcess
-from tests.studies import executor_battery
+from tests.studies import executor_battery, fake_train
 from tests.studies.executor_battery import *  # noqa: F403
 from tests.studies.fake_sweep import TRAIN, specs
 
@@ -270,3 +270,42 @@ def test_jobs_of_no_run_may_end_and_those_that_go_on_are_counted(tmp_path):
     assert "2 runs wait or are trained without this process" in runner.report(
         outcome, plan, tmp_path
     )
+
+
+class Restarting(Jobs):
+    """A worker whose first gang fails, and which needs some time to take another one."""
+
+    outlives_driver = False
+
+    def open(self, site):
+        self.sent, self.submitted, self.is_ready = [], 0, False
+
+    def running(self):
+        return []
+
+    def start(self, worker):
+        self.is_ready = True
+        super().start(worker)
+
+    def submit(self, worker, folders):
+        assert self.is_ready
+        self.submitted += 1
+        if self.submitted == 1:
+            self.is_ready = False
+            failed = {"type": "failed", "message": "no data", "disk": "", "restarts": True}
+            self.sent.append((worker, failed))
+        else:
+            fake_train.train(folders, lambda progress: None)
+            self.sent.append((worker, {"type": "done"}))
+
+    def events(self, timeout):
+        sent, self.sent = self.sent, []
+        if not sent:
+            self.start(0)
+        return sent
+
+
+def test_a_worker_that_restarts_is_waited_for(tmp_path):
+    plan = specs(3)
+    outcome = runner.sweep("fake", plan, tmp_path, executor=Restarting(), train=TRAIN, gang_width=1)
+    assert len(outcome.failed) == 1 and outcome.finished == 2 and not outcome.stopped

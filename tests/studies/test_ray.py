@@ -142,18 +142,18 @@ def test_processes_on_two_machines_are_one_worker(cluster, pair, tmp_path):
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_failure_in_any_process_replaces_all(cluster, pair, tmp_path, rank):
-    """The others may wait for it. The caller takes the new processes for ready."""
+    """The others may wait for it. The new processes take a gang when they have said so."""
     executor, *actors = pair
     failed = {"type": "failed", "message": "no data", "disk": ""}
     actors[rank].sent = [failed]
-    assert executor.events(0) == [(0, failed)]
+    assert executor.events(0) == [(0, {**failed, "restarts": True})]
     assert all(actor.is_killed for actor in actors)
     _, _, *others = cluster.actors
-    executor.submit(0, [tmp_path])
-    assert [actor.orders for actor in others] == [[[str(tmp_path)]]] * 2
     actors[1 - rank].sent = [DIED]
     others[0].sent = [READY]
-    assert executor.events(0) == []
+    assert executor.events(0) == [(0, READY)]
+    executor.submit(0, [tmp_path])
+    assert [actor.orders for actor in others] == [[[str(tmp_path)]]] * 2
     others[0].sent = [DONE]
     assert executor.events(0) == [(0, DONE)]
     assert len(cluster.placements) == 1

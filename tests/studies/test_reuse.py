@@ -45,7 +45,7 @@ def change(folder, **values):
 
 def test_equal_runs_are_copied_and_the_others_trained(other, tmp_path):
     plan = specs(6, steps=6)
-    text = runner.estimate(plan, tmp_path / "new", 1, [other])
+    text = runner.estimate(plan, tmp_path / "new", Local(1), [other])
     assert "6 runs, 0 finished, 4 to be copied from other studies" in text
     outcome = sweep(tmp_path / "new", plan, other)
     assert (outcome.finished, outcome.new, len(outcome.reused)) == (6, 2, 4)

@@ -16,6 +16,7 @@ import pytest
 from spjax.analysis import statistics
 from spjax.studies import results, run_folder, runner
 from spjax.studies.executors.local import Local
+from spjax.studies.executors.slurm import Slurm
 from spjax.training import item_files
 from tests.studies.fake_sweep import TRAIN, specs
 
@@ -321,20 +322,24 @@ def test_finished_runs_correct_the_estimate(tmp_path):
     for spec in plan[:4]:
         run_folder.prepare(spec.folder(tmp_path), spec.text)
         (spec.folder(tmp_path) / "result.json").write_text('{"seconds": 8.0}')
-    assert "scaled by 8.00 from 4 finished" in runner.estimate(plan, tmp_path, 1)
+    assert "scaled by 8.00 from 4 finished" in runner.estimate(plan, tmp_path, Local(1))
 
 
 def test_dry_run_shows_counts_and_time(tmp_path):
     plan = specs(5)
-    text = runner.estimate(plan, tmp_path, 2)
+    text = runner.estimate(plan, tmp_path, Local(2))
     assert "5 runs, 0 finished; about 2 s left with 2 workers (30 GFLOP/s" in text
     assert not list(tmp_path.iterdir())
     sweep(tmp_path, plan)
-    assert "5 runs, 5 finished; about 0 s left" in runner.estimate(plan, tmp_path, 2)
+    assert "5 runs, 5 finished; about 0 s left" in runner.estimate(plan, tmp_path, Local(2))
 
 
 def test_an_absurd_estimate_points_to_the_plan_for_accelerators(tmp_path):
     month = [dataclasses.replace(spec, seconds=20 * 86400.0) for spec in specs(2)]
-    assert "about 20 days left with 2 workers" in (text := runner.estimate(month, tmp_path, 2))
+    assert "about 20 days left with 2 workers" in (
+        text := runner.estimate(month, tmp_path, Local(2))
+    )
     assert "spjax plan" not in text
-    assert "`spjax plan STUDY.gin --topology=" in runner.estimate(month, tmp_path, 1)
+    assert "`spjax plan STUDY.gin --topology=" in runner.estimate(month, tmp_path, Local(1))
+    text = runner.estimate(month, tmp_path, Slurm(workers=1))
+    assert "That is of CPU cores: `spjax plan" in text and "this machine" not in text

@@ -104,13 +104,49 @@ def sweep(folder, plan):
 
 def test_events_of_a_job_are_read_once_and_without_what_was_cut_off(tmp_path):
     job = slurm._Job(tmp_path, 3)
-    assert job.events() == []
+    assert job.read() == []
     file = tmp_path / "events_3.jsonl"
     file.write_text('{"type": "progress"}\n{"type": "pro{"type": "done"}\n{"type"')
-    assert job.events() == [{"type": "progress"}]
+    assert job.read() == [{"type": "progress"}] and job.told == []
     with open(file, "a") as more:
         more.write(': "failed", "message": "no memory"}\n')
-    assert [event["type"] for event in job.events()] == ["failed"] and job.events() == []
+    assert [event["type"] for event in job.read()] == ["failed"] and job.read() == []
+    assert [event["type"] for event in job.told] == ["failed"]
+
+
+def test_events_of_an_earlier_attempt_do_not_count(tmp_path):
+    """Each process of a job has a file of its own, and begins it anew for what counts."""
+    (tmp_path / "gangs.json").write_text('{"gangs": [["run"]]}')
+    first, second = tmp_path / "events_0.jsonl", tmp_path / "events_0.1.jsonl"
+    attempt, died = json.dumps(slurm._ATTEMPT), '{"type": "died", "message": "ended"}'
+    first.write_text(f"{attempt}\n")
+    second.write_text(f"{attempt}\n{died}\n")
+    (tmp_path / "events_00.jsonl").write_text(f"{died}\n")  # of another job
+    job = slurm._Job(tmp_path, 0)
+    assert job.failure(tmp_path) == "ended"
+    with open(second, "a") as more:
+        more.write(f"{attempt}\n")
+    assert job.failure(tmp_path) == "" and slurm._Job(tmp_path, 0).failure(tmp_path) == ""
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_job_that_lost_a_machine_is_waited_for_while_it_is_in_the_queue(tmp_path, nodes):
+    """Slurm may put it back; its gang would then be in two jobs."""
+    executor, job = Slurm(nodes=nodes), slurm._Job(tmp_path, 0)
+    executor._jobs[0] = job
+    (tmp_path / "gangs.json").write_text('{"gangs": [["run"]]}')
+    job.write({"type": "died", "message": "ended"})
+    events = executor._look(0, {job.name: "RUNNING"})
+    if nodes == 1:
+        assert [event["type"] for event in events] == ["died"]
+        return
+    assert events == [] and executor._look(0, {job.name: "PENDING"}) == []
+    job.write(slurm._ATTEMPT)
+    job.write({"type": "progress", "step": 1})
+    assert [event["type"] for event in executor._look(0, {job.name: "RUNNING"})] == ["progress"]
+    job.write({"type": "died", "message": "again"})
+    assert executor._look(0, {job.name: "COMPLETING"}) == []
+    assert executor._look(0, {}) == [{"type": "died", "message": "again"}] and not executor._jobs
 
 
 def test_jobs_beyond_the_limit_of_a_user_wait_for_room(cluster, tmp_path):
@@ -278,9 +314,10 @@ def task(tmp_path, monkeypatch):
             slurm._Train(str(jobs), TRAIN, 60.0, nodes=2)(0, ["run"])
         except SystemExit as end:
             status = end.code
-        file = jobs / "events_0.jsonl"
-        lines = file.read_text().splitlines() if file.exists() else []
-        return status, [json.loads(line) for line in lines]
+        lines = (jobs / ("events_0.jsonl", "events_0.1.jsonl")[rank]).read_text().splitlines()
+        events = [json.loads(line) for line in lines]
+        assert events[0] == slurm._ATTEMPT
+        return status, [event for event in events if event != slurm._ATTEMPT]
 
     run.job = slurm._Job(jobs, 0)
     return run
@@ -295,7 +332,7 @@ def test_a_problem_of_any_task_ends_the_job_and_is_told_once(task, tmp_path):
     status, (event,) = task(1, {"type": "died", "message": "ended", "code": -9})
     assert status == 1 and event["message"] == "process 1 of 2: ended"
     status, events = task(0, {"type": "failed", "message": "no data", "disk": ""})
-    assert status == 1 and len(events) == 2
+    assert status == 1 and len(events) == 1
     assert task.job.failure(tmp_path) == "process 0 of 2: no data"  # why the other one has ended
     task.job.write(slurm._REPORTED)
     task(1, {"type": "died", "message": "ended", "code": 1})

@@ -179,7 +179,6 @@ class Ray(Executor):
         self._ray: Any = None
         self._shuts_down = False
         self._groups: dict[int, _Group] = {}
-        self._restarted: set[int] = set()  # workers that the caller takes for ready
 
     def open(self, site: Site) -> None:
         """Connects to the cluster, or starts Ray on this machine."""
@@ -273,11 +272,8 @@ class Ray(Executor):
             return False
         if event["type"] == "failed" and self.nodes > 1:  # the others may wait for that process
             self.start(worker)
-            self._restarted.add(worker)
+            event["restarts"] = True
             return True
-        if event["type"] == "ready" and worker in self._restarted and not rank:
-            self._restarted.remove(worker)
-            return False
         return not rank
 
     def close(self) -> None:
@@ -301,7 +297,6 @@ class Ray(Executor):
             return [{"type": "died", "message": str(error), "lost": is_lost}]
 
     def _drop(self, worker: int) -> None:
-        self._restarted.discard(worker)
         if (group := self._groups.pop(worker, None)) is None:
             return
         for actor in group.actors:

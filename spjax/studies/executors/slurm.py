@@ -14,6 +14,7 @@ import signal
 import subprocess
 import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,6 +39,7 @@ _SIGNALS = (-signal.SIGUSR1, -signal.SIGUSR2, -signal.SIGTERM)  # before the wor
 # QOSMaxSubmitJobPerUserLimit and AssocGrpSubmitJobsLimit.
 _LIMIT = "SubmitJob"
 _REPORTED: Event = {"type": "reported"}  # after a failure
+_ATTEMPT: Event = {"type": "attempt"}  # before all other events each time that a job is started
 _ENDED = "ENDED"  # in place of a state in the queue
 _MISSES = 2  # times in a row that a job is not in the queue, before it counts as gone
 
@@ -178,10 +180,12 @@ class Slurm(Executor):
 
     def _look(self, worker: int, queue: Mapping[str, str]) -> list[Event]:
         job = self._jobs[worker]
-        events = job.events()
+        events = [event for event in job.read() if event["type"] == "progress"]
         job.misses = 0 if job.name in queue else job.misses + 1
-        if end := _end(events):
-            events = [*(event for event in events if event["type"] == "progress"), end]
+        end = _end(job.told)
+        # A job of several machines that has lost one may be put back into the queue by Slurm.
+        if end and (end["type"] == "done" or self.nodes == 1 or job.misses):
+            events.append(end)
             del self._jobs[worker]
             if end["type"] != "done":
                 job.write(_REPORTED)
@@ -298,31 +302,44 @@ def _withdraw_proposed(jobs: Path) -> None:
 
 
 class _Job:
-    """A job, as the process that waits for it sees it."""
+    """A job, as the process that waits for it sees it.
+
+    Attributes:
+      misses: times in a row that it was not in the queue.
+    """
 
     def __init__(self, folder: Path, index: int) -> None:
-        self.folder, self.index, self.misses, self._read = folder, index, 0, 0
+        self.folder, self.index, self.misses = folder, index, 0
         self.name = f"{_NAME}{folder.name}_{index}"
+        self._of_files: dict[Path, list[Event]] = {}  # of the present attempt, by process
+        self._read: Counter[Path] = Counter()
+
+    @property
+    def told(self) -> list[Event]:
+        """What was read of its present attempt, of all its processes."""
+        return [event for events in self._of_files.values() for event in events]
 
     def gang(self) -> list[str]:
         """Returns the names of the run folders."""
         return [Path(path).name for path in _read_gangs(self.folder / _GANGS)[self.index]]
 
-    def events(self) -> list[Event]:
-        """Returns what the job has written since the last call."""
-        try:
-            with open(_events_file(self.folder, self.index), "rb") as file:
-                file.seek(self._read)
+    def read(self) -> list[Event]:
+        """Returns what its processes have written since the last call."""
+        new: list[Event] = []
+        for path in sorted(self.folder.glob(f"events_{self.index}.*")):
+            with open(path, "rb") as file:
+                file.seek(self._read[path])
                 text = file.read()
-        except FileNotFoundError:
-            return []
-        lines = text[: text.rfind(b"\n") + 1]  # the last may be cut off
-        self._read += len(lines)
-        events = []
-        for line in lines.splitlines():
-            with contextlib.suppress(ValueError):  # a line that a killed job has cut off
-                events.append(json.loads(line))
-        return events
+            lines = text[: text.rfind(b"\n") + 1]  # the last may be cut off
+            self._read[path] += len(lines)
+            for line in lines.splitlines():
+                with contextlib.suppress(ValueError):  # a line that a killed job has cut off
+                    new.append(event := json.loads(line))
+                    if event == _ATTEMPT:
+                        self._of_files[path] = []
+                    elif event["type"] != "progress":
+                        self._of_files.setdefault(path, []).append(event)
+        return new
 
     def write(self, event: Event) -> None:
         """Adds an event to what the job has written."""
@@ -333,9 +350,9 @@ class _Job:
         folders = (study_folder / "runs" / key for key in self.gang())
         if all((folder / "result.json").exists() for folder in folders):
             return ""
-        events = self.events()
-        end = _end(events)
-        is_new = end is not None and end["type"] != "done" and _REPORTED not in events
+        self.read()
+        end = _end(self.told)
+        is_new = end is not None and end["type"] != "done" and _REPORTED not in self.told
         return end["message"] if end and is_new else ""
 
 
@@ -352,12 +369,13 @@ class _Train:
         self._process: WorkerProcess | None = None
 
     def __call__(self, index: int, folders: Sequence[str]) -> None:
-        """Trains a gang, and writes its events to a file in the study's folder."""
+        """Trains a gang, and writes its events to a file of this process in the study's folder."""
         if not _accept(Path(self.folder)):
             print("The driver ended while it submitted this job; another one has its runs.")
             return
-        events = _events_file(Path(self.folder), index)
         rank = int(os.environ["SLURM_PROCID"]) if self.nodes > 1 else 0
+        events = _events_file(Path(self.folder), index, rank)
+        append_line(events, json.dumps(_ATTEMPT))
         name = f"worker_{index}.{rank}.log" if rank else f"worker_{index}.log"
         process = self._process = WorkerProcess(
             Path(self.folder) / name, self.train, is_distributed=self.nodes > 1
@@ -400,8 +418,8 @@ class _Train:
         return DelayedSubmission(train, index, folders)
 
 
-def _events_file(folder: Path, index: int) -> Path:
-    return folder / f"events_{index}.jsonl"
+def _events_file(folder: Path, index: int, rank: int = 0) -> Path:
+    return folder / (f"events_{index}.{rank}.jsonl" if rank else f"events_{index}.jsonl")
 
 
 def _read_gangs(path: Path) -> list[list[str]]:
