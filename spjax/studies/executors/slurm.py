@@ -316,7 +316,7 @@ class _Job:
 
     @property
     def told(self) -> list[Event]:
-        """What was read of its present attempt, of all its processes."""
+        """Events but progress of its present attempt, of all its processes."""
         return [event for events in self._of_files.values() for event in events]
 
     def gang(self) -> list[str]:
