@@ -303,7 +303,10 @@ class _Loop:
                     self.outcome.stopped = problem
                 return
         self.ready.discard(worker)
-        if gang := self.gangs.get(worker):
+        gang = self.gangs.get(worker, [])
+        if gang and not _unfinished(gang, finished_keys(gang, self.folder)):
+            self.end(worker, "done")  # it was told to stop, and had nothing left to save
+        elif gang:
             key = gang[0].key
             counts, most = (self.losses, _LOSSES) if is_lost else (self.attempts, _ATTEMPTS)
             counts[key] += 1

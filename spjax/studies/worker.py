@@ -34,7 +34,7 @@ from spjax import locks
 from spjax.studies import devices
 from spjax.studies.executor import TRAIN
 from spjax.studies.worker_process import STOPPED
-from spjax.training.stop import STOP_SIGNALS
+from spjax.training.stop import STOP_SIGNALS, StopRequested
 
 _PROGRESS_SECONDS = 0.5
 # A worker on a lost machine, or of a driver that was killed, may need that long to end.
@@ -111,17 +111,20 @@ class _Stop:
 
     @contextlib.contextmanager
     def after_gang(self, is_distributed: bool) -> Iterator[None]:
-        """Puts the end off until the block has ended, in the other processes too."""
+        """Puts the end off until the block has ended; StopRequested ends all processes with it."""
         self._is_busy = True
-        yield
-        self._is_busy = False
-        if self.requested:
+        try:
+            yield
+        except StopRequested:
             if is_distributed:
                 import jax
 
                 with contextlib.suppress(RuntimeError):  # another one has ended already
                     jax.distributed.shutdown()  # waits for the others, which die with the first
             os._exit(STOPPED)  # Python's own end may abort while a thread reads standard input
+        self._is_busy = False
+        if self.requested:  # since the end of the gang; the others may have the next one already
+            os._exit(STOPPED)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
@@ -142,8 +145,12 @@ def _work(
     stop: _Stop,
     is_distributed: bool = False,
 ) -> None:
+    """Trains a gang and tells of its end, unless this process ends with it.
+
+    Raises:
+      StopRequested: the process is to end, and takes no other gang.
+    """
     from spjax.studies import run_folder
-    from spjax.training.stop import StopRequested
 
     last = 0.0
 
@@ -167,9 +174,10 @@ def _work(
             _train_together(train, folders, on_progress, stop)
         else:
             _train_alone(train, folders, on_progress)
+            if stop.requested:
+                raise StopRequested
     except StopRequested:
-        stop.requested = True  # by another process, perhaps
-        return
+        raise
     except locks.HeldError as error:
         message = f"a run of the gang is being trained elsewhere ({error})"
         send(type="failed", message=message, disk="")
@@ -229,8 +237,9 @@ def _train_together(
         _train_alone(train, folders, on_progress)
     else:
         train(folders, on_progress)
+    multihost.barrier("gang")  # the first one may still write files, and a signal come meanwhile
     if not multihost.all_agree(not stop.requested):
-        stop.requested = True
+        raise StopRequested
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ import signal
 import socket
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
-from spjax import config, multihost
+from spjax import config
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.studies import run_folder, worker
 from spjax.studies.executor import TRAIN
@@ -203,19 +203,36 @@ def test_a_signal_to_one_process_saves_the_step_of_both(pair, run, tmp_path):
     assert 0 < step < run.steps and not run_folder.result(folder)
 
 
-@pytest.mark.parametrize("others_stop", [False, True])
-def test_a_signal_at_the_end_of_a_gang_ends_all_or_none(monkeypatch, tmp_path, others_stop):
-    """Those that are not told would take a next gang, and wait for the one that was."""
-    agreed = []
-    monkeypatch.setattr(multihost, "is_primary", lambda: False)
-    monkeypatch.setattr(
-        multihost, "all_agree", lambda flag: agreed.append(flag) or (flag and not others_stop)
-    )
-    for is_told in (False, True):
-        stop = SimpleNamespace(requested=is_told)
-        worker._train_together(lambda folders, on_progress: None, [tmp_path], print, stop)
-        assert stop.requested == (is_told or others_stop)
-    assert agreed == [True, False]
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_at_the_end_of_a_gang_ends_both(pair, fake, rank):
+    """The second process waits there for the first one. Neither takes a next gang."""
+    pair = pair(FAKE)
+    (folder,) = fake("told" if rank == 0 else "none", steps=1000)
+    pair.submit([folder])
+    if rank:
+        pair.wait_for("progress", 0)
+        pair.signal(rank, signal.SIGUSR2)
+    ends = pair.wait_for("died")
+    assert [end["code"] for end in ends] == [STOPPED, STOPPED], ends
+    assert run_folder.result(folder)
+    assert not pair.sent(0, "done") and not pair.sent(1, "done")
+
+
+def test_a_signal_after_the_end_of_a_gang_does_not_wait_for_the_others(monkeypatch):
+    """They may be at the next gang already."""
+
+    class ExitError(Exception):
+        pass
+
+    def end(status):
+        raise ExitError(status)
+
+    monkeypatch.setattr(worker._Stop, "listen", lambda stop: None)
+    monkeypatch.setattr(worker.os, "_exit", end)
+    monkeypatch.setattr(jax.distributed, "shutdown", pytest.fail)
+    stop = worker._Stop()
+    with pytest.raises(ExitError, match=str(STOPPED)), stop.after_gang(True):
+        stop._handle(signal.SIGTERM, None)
 
 
 def test_errors_that_say_that_another_process_has_ended():

@@ -173,6 +173,15 @@ def test_a_worker_that_is_told_to_end_saves_its_runs_first(tmp_path):
     assert not (folder / "result.json").exists() and (tmp_path / "log").read_text() == ""
 
 
+def test_a_worker_that_is_told_to_end_as_a_gang_ends_takes_no_other(tmp_path):
+    """The next gang would die with it, and have one try less."""
+    plan = specs(3, fail={0: "told", 1: "crash_once", 2: "told"})
+    outcome = executor_battery.sweep(tmp_path, plan, Local(1), gang_width=1)
+    assert (outcome.finished, outcome.failed, outcome.stopped) == (3, {}, "")
+    tries = [len(list(spec.folder(tmp_path).glob("try*"))) for spec in plan]
+    assert tries == [1, 2, 1]
+
+
 def test_a_run_is_trained_by_one_worker_at_a_time(tmp_path, monkeypatch):
     """A machine may have been taken for lost, or jobs of Slurm and local workers meet."""
     monkeypatch.setattr(worker, "_PATIENCE_SECONDS", 0.1)
