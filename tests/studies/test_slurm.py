@@ -122,19 +122,19 @@ def test_events_of_an_earlier_attempt_do_not_count(tmp_path):
     first.write_text(f"{attempt}\n")
     second.write_text(f"{attempt}\n{died}\n")
     (tmp_path / "events_00.jsonl").write_text(f"{died}\n")  # of another job
-    job = slurm._Job(tmp_path, 0)
+    job = slurm._Job(tmp_path, 0, 2)
     assert job.failure(tmp_path) == "ended"
     with open(second, "a") as more:
         more.write(f"{attempt}\n")
-    assert job.failure(tmp_path) == "" and slurm._Job(tmp_path, 0).failure(tmp_path) == ""
+    assert job.failure(tmp_path) == "" and slurm._Job(tmp_path, 0, 2).failure(tmp_path) == ""
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_a_job_that_lost_a_machine_is_waited_for_while_it_is_in_the_queue(tmp_path, nodes):
-    """Slurm may put it back; its gang would then be in two jobs."""
-    executor, job = Slurm(nodes=nodes), slurm._Job(tmp_path, 0)
+    """Slurm may put it back; its gang would then be in two jobs. An earlier call submitted it."""
+    (tmp_path / "gangs.json").write_text(json.dumps({"gangs": [["run"]], "nodes": nodes}))
+    executor, (job,) = Slurm(), slurm._read_jobs(tmp_path)
     executor._jobs[0] = job
-    (tmp_path / "gangs.json").write_text('{"gangs": [["run"]]}')
     job.write({"type": "died", "message": "ended"})
     events = executor._look(0, {job.name: "RUNNING"})
     if nodes == 1:
@@ -147,6 +147,17 @@ def test_a_job_that_lost_a_machine_is_waited_for_while_it_is_in_the_queue(tmp_pa
     job.write({"type": "died", "message": "again"})
     assert executor._look(0, {job.name: "COMPLETING"}) == []
     assert executor._look(0, {}) == [{"type": "died", "message": "again"}] and not executor._jobs
+
+
+def test_a_look_at_a_job_does_not_list_the_folder_of_all(tmp_path, monkeypatch):
+    """It has some files of each of a thousand jobs."""
+    monkeypatch.setattr(Path, "glob", pytest.fail)
+    monkeypatch.setattr(Path, "iterdir", pytest.fail)
+    executor, job = Slurm(), slurm._Job(tmp_path, 0, 2)
+    executor._jobs[0] = job
+    (tmp_path / "events_0.1.jsonl").write_text('{"type": "died", "message": "ended"}\n')
+    (event,) = executor._look(0, {})
+    assert event["message"] == "ended"
 
 
 def test_jobs_beyond_the_limit_of_a_user_wait_for_room(cluster, tmp_path):
@@ -319,7 +330,7 @@ def task(tmp_path, monkeypatch):
         assert events[0] == slurm._ATTEMPT
         return status, [event for event in events if event != slurm._ATTEMPT]
 
-    run.job = slurm._Job(jobs, 0)
+    run.job = slurm._Job(jobs, 0, 2)
     return run
 
 
@@ -336,7 +347,7 @@ def test_a_problem_of_any_task_ends_the_job_and_is_told_once(task, tmp_path):
     assert task.job.failure(tmp_path) == "process 0 of 2: no data"  # why the other one has ended
     task.job.write(slurm._REPORTED)
     task(1, {"type": "died", "message": "ended", "code": 1})
-    assert slurm._Job(task.job.folder, 0).failure(tmp_path) == ""
+    assert slurm._Job(task.job.folder, 0, 2).failure(tmp_path) == ""
 
 
 def test_tasks_that_were_told_to_stop_leave_the_queue_to_the_first(task):

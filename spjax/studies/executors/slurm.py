@@ -97,7 +97,7 @@ class Slurm(Executor):
         _withdraw_proposed(self._folder)  # before the queue, in which those that have begun are
         queue = _queue()
         earlier = sorted(self._folder.glob(f"*/{_GANGS}"))
-        jobs = [_Job(path.parent, i) for path in earlier for i in range(len(_read_gangs(path)))]
+        jobs = [job for path in earlier for job in _read_jobs(path.parent)]
         queued = [job for job in jobs if job.name in queue]
         self._jobs = dict(enumerate(queued))
         busy = {key for job in queued for key in job.gang()}
@@ -184,7 +184,7 @@ class Slurm(Executor):
         job.misses = 0 if job.name in queue else job.misses + 1
         end = _end(job.told)
         # A job of several machines that has lost one may be put back into the queue by Slurm.
-        if end and (end["type"] == "done" or self.nodes == 1 or job.misses):
+        if end and (end["type"] == "done" or job.nodes == 1 or job.misses):
             events.append(end)
             del self._jobs[worker]
             if end["type"] != "done":
@@ -229,7 +229,7 @@ class Slurm(Executor):
         folder = self._folder / uuid.uuid4().hex[:12]
         folder.mkdir(parents=True)
         gangs = [[str(path.absolute()) for path in folders] for _, folders in batch]
-        write_json(folder / _PROPOSED, {"gangs": gangs})
+        write_json(folder / _PROPOSED, {"gangs": gangs, "nodes": self.nodes})
         executor = self._submitit.SlurmExecutor(folder, max_num_timeout=_MOST_TIMEOUTS)
         signal_seconds = min(_SIGNAL_SECONDS, 15 * self._minutes)
         srun = [f"--cpus-per-task={self.cpus}"] if self.cpus else []
@@ -263,7 +263,7 @@ class Slurm(Executor):
             raise ValueError(problem) from error
         _accept(folder)
         for i, (worker, _) in enumerate(batch):
-            self._jobs[worker] = _Job(folder, i)
+            self._jobs[worker] = _Job(folder, i, self.nodes)
 
 
 def _end(events: Sequence[Event]) -> Event | None:
@@ -308,8 +308,8 @@ class _Job:
       misses: times in a row that it was not in the queue.
     """
 
-    def __init__(self, folder: Path, index: int) -> None:
-        self.folder, self.index, self.misses = folder, index, 0
+    def __init__(self, folder: Path, index: int, nodes: int = 1) -> None:
+        self.folder, self.index, self.nodes, self.misses = folder, index, nodes, 0
         self.name = f"{_NAME}{folder.name}_{index}"
         self._of_files: dict[Path, list[Event]] = {}  # of the present attempt, by process
         self._read: Counter[Path] = Counter()
@@ -321,15 +321,20 @@ class _Job:
 
     def gang(self) -> list[str]:
         """Returns the names of the run folders."""
-        return [Path(path).name for path in _read_gangs(self.folder / _GANGS)[self.index]]
+        gangs = read_json(self.folder / _GANGS)["gangs"]
+        return [Path(path).name for path in gangs[self.index]]
 
     def read(self) -> list[Event]:
         """Returns what its processes have written since the last call."""
         new: list[Event] = []
-        for path in sorted(self.folder.glob(f"events_{self.index}.*")):
-            with open(path, "rb") as file:
-                file.seek(self._read[path])
-                text = file.read()
+        for rank in range(self.nodes):
+            path = _events_file(self.folder, self.index, rank)
+            try:
+                with open(path, "rb") as file:
+                    file.seek(self._read[path])
+                    text = file.read()
+            except FileNotFoundError:
+                continue
             lines = text[: text.rfind(b"\n") + 1]  # the last may be cut off
             self._read[path] += len(lines)
             for line in lines.splitlines():
@@ -422,9 +427,11 @@ def _events_file(folder: Path, index: int, rank: int = 0) -> Path:
     return folder / (f"events_{index}.{rank}.jsonl" if rank else f"events_{index}.jsonl")
 
 
-def _read_gangs(path: Path) -> list[list[str]]:
-    gangs: list[list[str]] = read_json(path)["gangs"]
-    return gangs
+def _read_jobs(folder: Path) -> list[_Job]:
+    """Returns the jobs of an array that an earlier call has submitted, with settings of its own."""
+    content = read_json(folder / _GANGS)
+    nodes = content.get("nodes", 1)  # which was not written before there were several
+    return [_Job(folder, i, nodes) for i in range(len(content["gangs"]))]
 
 
 def _queue() -> dict[str, str]:
