@@ -394,13 +394,14 @@ def estimate(
         "compile each shape"
     )
     planned = "`spjax plan STUDY.gin --topology=gpu:h100:8` says what accelerators would need."
-    if not executor.measures and not expected:
-        elsewhere = f" That is of CPU cores: {planned}"
-    else:
-        elsewhere = f" That is long for this machine: {planned}" if left > _LONG else ""
+    note = ""
+    if executor.measures and left > _LONG:
+        note = f" That is long for this machine: {planned}"
+    elif not (executor.measures or expected):
+        note = f" That is the time on CPU cores: {planned}"
     taken = f", {len(copied)} to be copied from other studies" if copied else ""
     return (
         f"{plan.table(specs, done)}\n\n{len(specs)} runs, {len(done)} finished{taken}; about "
         f"{cost.duration(left)} left with {workers} worker{'s' * (workers > 1)} ({basis})."
-        f"{elsewhere}"
+        f"{note}"
     )

@@ -342,4 +342,9 @@ def test_an_absurd_estimate_points_to_the_plan_for_accelerators(tmp_path):
     assert "spjax plan" not in text
     assert "`spjax plan STUDY.gin --topology=" in runner.estimate(month, tmp_path, Local(1))
     text = runner.estimate(month, tmp_path, Slurm(workers=1))
-    assert "That is of CPU cores: `spjax plan" in text and "this machine" not in text
+    assert "That is the time on CPU cores: `spjax plan" in text and "this machine" not in text
+    run_folder.prepare(month[0].folder(tmp_path), month[0].text)
+    took = json.dumps({"seconds": 60 * 86400.0})  # there, whatever its devices are
+    (month[0].folder(tmp_path) / "result.json").write_text(took)
+    text = runner.estimate(month, tmp_path, Slurm(workers=1))
+    assert "about 60 days left" in text and "CPU" not in text and "this machine" not in text
