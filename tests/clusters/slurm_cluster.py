@@ -102,17 +102,23 @@ def cluster(folder: Path):
 
 @contextlib.contextmanager
 def without_delays():
-    """Starts jobs that were put back into the queue at once, where Slurm waits two minutes."""
+    """Starts jobs that were put back into the queue after a second, where Slurm waits two minutes.
+
+    In the second in which it ends a job Slurm refuses to start it ("Job credential revoked").
+    """
     over = threading.Event()
 
     def release():
+        before = set()
         while not over.wait(1):
             waiting = ["squeue", "--noheader", "--states=PENDING", "--format=%i %r"]
             output = subprocess.run(waiting, capture_output=True, text=True).stdout
-            for job, _, reason in (line.partition(" ") for line in output.splitlines()):
-                if reason == "BeginTime":
-                    change = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
-                    subprocess.run(change, capture_output=True)
+            lines = (line.partition(" ") for line in output.splitlines())
+            jobs = {job for job, _, reason in lines if reason == "BeginTime"}
+            for job in jobs & before:
+                change = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
+                subprocess.run(change, capture_output=True)
+            before = jobs
 
     thread = threading.Thread(target=release, daemon=True)
     thread.start()
