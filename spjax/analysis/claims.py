@@ -1,5 +1,6 @@
 """Claims of Lester et al. 2021, judged on a study's results by criteria stated beforehand."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -49,20 +50,38 @@ class Judgment:
       claim: what is judged.
       outcome: verdict, p-values, and numbers of units that would settle it.
       parts: estimates and their bounds; texts name what the study lacks.
-      without: the other verdicts that come out when one task is left out, by task.
+      without: the judgments that come out when one task is left out, by task; none of fewer than
+        three tasks.
       notes: on what is left out of the results.
     """
 
     claim: Claim
     outcome: Outcome
     parts: Sequence[Part | str]
-    without: Mapping[str, str] = field(default_factory=dict)
+    without: Mapping[str, "Judgment"] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     @property
     def verdict(self) -> str:
         """Returns one of `criteria.VERDICTS`."""
         return self.outcome.verdict
+
+    @property
+    def of_tasks(self) -> bool:
+        """Returns whether the verdict rests on scores of tasks, and not on counts or on nothing."""
+        known = [part for part in self.parts if isinstance(part, Part)]
+        return self.verdict != NOT_MEASURED and any(not part.estimate.exact for part in known)
+
+    @property
+    def changes(self) -> str:
+        """Returns in words which verdicts come out when one task is left out, "" of no tasks."""
+        if not self.of_tasks:
+            return ""
+        if not self.without:
+            return "not judged: fewer than three tasks"
+        others = {task: each.verdict for task, each in self.without.items()}
+        changed = [f"{v} (without {task})" for task, v in others.items() if v != self.verdict]
+        return ", ".join(changed) or f"the same without any one of the {len(others)}"
 
     @property
     def explanation(self) -> str:
@@ -266,22 +285,13 @@ def check(
     judgments = judge(whole)
     if len(whole.tasks) < 3:  # no variance over tasks without one of two
         return judgments
-    others: dict[str, dict[str, str]] = {}
+    others: dict[str, dict[str, Judgment]] = {}
     of_task = results["task"].str.removesuffix(":sentinel")
     for task in whole.tasks:
         remaining = of_results(results[of_task != task], facts.without(task))
         for judgment in judge(remaining):
-            others.setdefault(judgment.claim.id, {})[task] = judgment.verdict
-    return [
-        Judgment(
-            judgment.claim,
-            judgment.outcome,
-            judgment.parts,
-            {t: v for t, v in others[judgment.claim.id].items() if v != judgment.verdict},
-            judgment.notes,
-        )
-        for judgment in judgments
-    ]
+            others.setdefault(judgment.claim.id, {})[task] = judgment
+    return [dataclasses.replace(each, without=others[each.claim.id]) for each in judgments]
 
 
 def judge(evidence: Evidence) -> list[Judgment]:
@@ -302,10 +312,8 @@ def markdown(judgments: Sequence[Judgment]) -> str:
     ]
     for judgment in judgments:
         verdict = f"**{judgment.verdict}**"
-        changes = ", ".join(f"{other} (without {task})" for task, other in judgment.without.items())
-        lines.append(
-            f"| {judgment.claim.id} | {judgment.claim.statement} | {verdict} | {changes} |"
-        )
+        cells = [judgment.claim.id, judgment.claim.statement, verdict, judgment.changes]
+        lines.append(f"| {' | '.join(cells)} |")
     lines += ["", _legend(judgments)]
     for judgment in judgments:
         if judgment.verdict == NOT_MEASURED:

@@ -17,6 +17,7 @@ from spjax.analysis import (
     convergence,
     figures,
     joined,
+    left_out,
     prompt_claims,
     rates,
     saturation,
@@ -131,7 +132,8 @@ def _finish(
     noted = [f"Note: {note}\n" for note in notes]
     with writing(folder):
         _write(folder / "table.md", title, "\n".join([*filter(None, parts), *noted]))
-        text = "\n".join([*filter(None, [claims.markdown(judged), saturated]), *noted])
+        judged_parts = [claims.markdown(judged), saturated, left_out.markdown(judged, results)]
+        text = "\n".join([*filter(None, judged_parts), *noted])
         _write(folder / "claims.md", f"{title}: claims", text)
         timed = _write_times(folder, title, results, study_folders)
     shown += [f"scores on other tasks: {folder / 'table.md'}"] if transferred else []

@@ -111,11 +111,12 @@ def interval(
     return first(lower), first(upper)
 
 
-def of_results(results: pd.DataFrame) -> pd.DataFrame:
+def of_results(results: pd.DataFrame, each_task: bool = True) -> pd.DataFrame:
     """Returns the saturation of every variant and model, over tasks and for each task.
 
     Args:
       results: rows of results.csv.
+      each_task: also for each task alone.
 
     Returns:
       Columns variant, model, model_parameters, task ("" for the mean over tasks), those of
@@ -128,7 +129,7 @@ def of_results(results: pd.DataFrame) -> pd.DataFrame:
     runs = statistics.main_runs(results)
     suite = statistics.suite(runs)
     suites = {"": suite}
-    if len(suite.tasks) > 1:
+    if each_task and len(suite.tasks) > 1:
         parts = ((task, runs[runs["task"] == task]) for task in suite.tasks)
         suites |= {task: statistics.suite(part) for task, part in parts}
     rows = []

@@ -79,8 +79,20 @@ def test_a_gain_of_one_task_is_not_one_of_all(results):
     rows = flat.query("model == 'pocket_3m' and prompt_length == 1 and task == 'pocket_cb'").index
     flat.loc[rows, "test_score"] -= 60
     assert verdicts(flat)["C4"] == CANNOT_TELL
-    changes = {each.claim.id: each.without for each in claims.check(flat)}
-    assert changes["C4"] == {"pocket_cb": HOLDS}
+    judged = {each.claim.id: each for each in claims.check(flat)}
+    verdicts_without = {task: each.verdict for task, each in judged["C4"].without.items()}
+    assert verdicts_without.pop("pocket_cb") == HOLDS
+    assert len(verdicts_without) == 8 and {*verdicts_without.values()} == {CANNOT_TELL}
+    assert judged["C4"].changes == "holds (without pocket_cb)"
+
+
+def test_the_table_says_that_no_verdict_changes_or_that_none_was_judged(results):
+    table = claims.markdown(claims.check(results)).split("\n\n")[0].splitlines()
+    ends = {row.split(" | ")[0].strip("| "): row.rstrip(" |").split(" | ")[-1] for row in table}
+    assert ends["C4"] == "the same without any one of the 9"
+    assert ends["C9"] == "**holds**" and ends["C2"] == "**not measured**"  # no word on tasks
+    two = claims.check(results.query("task in ('pocket_cb', 'pocket_wsc')"))
+    assert {each.changes for each in two if each.of_tasks} == {"not judged: fewer than three tasks"}
 
 
 def test_one_seed_tells_nothing():

@@ -126,9 +126,8 @@ def _detail(judgment: Judgment) -> Markup:
         f"Criterion: {claim.criterion} Margin: {claim.margin}. Source: {claim.source}.",
         f"Corrected {p_values}. {judgment.explanation}",
     ]
-    if judgment.without:
-        changes = (f"{verdict} without {task}" for task, verdict in judgment.without.items())
-        texts.append(f"With one task left out: {', '.join(changes)}.")
+    if judgment.changes:
+        texts.append(f"With one task left out: {judgment.changes}.")
     heading = element("h3", f"{claim.id}: ", _verdict(judgment.verdict), id=claim.id)
     return Markup(heading + paragraphs(texts) + table(f"Parts of {claim.id}", _PARTS_HEAD, rows))
 

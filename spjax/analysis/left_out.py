@@ -1,0 +1,77 @@
+"""Verdicts, estimates and saturation lengths of a study without each of its tasks in turn."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeGuard
+
+import pandas as pd
+
+from spjax.analysis import criteria, saturation
+from spjax.analysis.claims import Judgment
+from spjax.analysis.criteria import Part
+
+_TEXT = (
+    "The same criteria on the other tasks, each task left out in turn. A verdict that stays "
+    '"cannot tell" says that the intervals stay wide, not that the tasks agree.'
+)
+
+
+def markdown(judgments: Sequence[Judgment], results: pd.DataFrame) -> str:
+    """Formats the section, "" where no claim is judged without a task.
+
+    Args:
+      judgments: of `claims.check`.
+      results: rows of results.csv, the same as were judged.
+
+    Raises:
+      ValueError: as `statistics.main_runs`.
+    """
+    judged = [each for each in judgments if each.of_tasks and each.without]  # not counts
+    if not judged:
+        return ""
+    tasks = list(judged[0].without)
+    rows = [row for judgment in judged for row in _rows(judgment)]
+    rows += sorted(_saturation_rows(results, tasks), key=lambda row: row[0])
+    head = ["", "", "all tasks", *(f"without {task}" for task in tasks)]
+    rule = ["---", "---", *["---:"] * (len(head) - 2)]
+    lines = ["## Without one task", "", _TEXT, ""]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in [head, rule, *rows])]) + "\n"
+
+
+def _rows(judgment: Judgment) -> list[list[str]]:
+    """Returns the verdicts on a claim and the estimates of its parts, on all tasks and without."""
+    versions = [judgment, *judgment.without.values()]
+    parts = [
+        {part.text: criteria.interval_text(part.estimate) for part in each.parts if _tested(part)}
+        for each in versions
+    ]
+    rows = [[judgment.claim.id, "verdict", *(each.verdict for each in versions)]]
+    texts = list(dict.fromkeys(text for known in parts for text in known))
+    rows += [
+        [judgment.claim.id, text, *(known.get(text, "-") for known in parts)] for text in texts
+    ]
+    return rows
+
+
+def _tested(part: Part | str) -> TypeGuard[Part]:
+    return isinstance(part, Part) and not part.estimate.exact
+
+
+def _saturation_rows(results: pd.DataFrame, tasks: Sequence[str]) -> list[list[str]]:
+    """Returns P* of each variant and model, over all tasks and without each."""
+    of_task = results["task"].str.removesuffix(":sentinel")
+    versions = [_saturated(results)]
+    versions += [_saturated(results[of_task != task]) for task in tasks]
+    return [[*name, *(version.get(name, "-") for version in versions)] for name in versions[0]]
+
+
+def _saturated(results: pd.DataFrame) -> Mapping[tuple[str, str], str]:
+    """Returns P* with its interval by kind and model, over tasks and of these tasks alone."""
+    table = saturation.of_results(results, each_task=False)
+    several = not table.empty and table["variant"].nunique() > 1
+    cells = {}
+    for row in table.itertuples():
+        star, ends, these_star, these_ends, _ = saturation.shown(row).values()
+        model = f"{row.variant}, {row.model}" if several else row.model
+        cells["P*", model] = f"{star} [{ends}]"
+        cells["P* of these tasks", model] = f"{these_star} [{these_ends}]"
+    return cells
