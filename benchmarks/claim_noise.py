@@ -30,14 +30,19 @@ def measure(results: pd.DataFrame) -> dict[str, float]:
     """Returns standard deviations in points, the share of runs that are lost with one soft token,
     by how many points, and the spread of the gain over tasks.
 
+    Models with a single draw are left out.
+
     Args:
       results: rows of results.csv; every draw of a model has all tasks and lengths, once.
 
     Raises:
-      ValueError: some model has a single draw.
+      ValueError: every model has a single draw.
     """
     prompts = results[results["method"] == statistics.PROMPT_TUNING]
-    tables = {name: _table(runs) for name, runs in prompts.groupby("model")}
+    draws = prompts.groupby("model")[statistics.PRETRAINING_SEED].transform("nunique")
+    if not (draws > 1).any():
+        raise ValueError("one pre-training draw of a model tells nothing of noise; give several")
+    tables = {name: _table(runs) for name, runs in prompts[draws > 1].groupby("model")}
     steady = pd.DataFrame([_components(s[:, :, n >= STEADY]) for s, n in tables.values()]).mean()
     flat = pd.DataFrame([_components(s[:, :, n >= FLAT]) for s, n in tables.values()]).mean()
     steady["line_of_task"] = flat["line_of_task"]
@@ -62,8 +67,6 @@ def _table(runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         columns=["task", "prompt_length"],
         values=statistics.SCORE,
     ).sort_index(axis=1)
-    if len(table) < 2:
-        raise ValueError("one pre-training draw of a model tells nothing of noise; give several")
     lengths = np.array(sorted(runs["prompt_length"].unique()))
     return table.to_numpy().reshape(len(table), -1, len(lengths)), lengths
 

@@ -466,6 +466,26 @@ def test_in_a_browser(study, tmp_path):
         assert {request.partition(":")[0] for request in page.requests} <= {"file", "data", "blob"}
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not browser.program(), reason="no Chromium is installed")
+def test_the_main_study_in_a_browser(tmp_path):
+    """The kept study on the graded ladder, joined of its parts."""
+    kept = Path(__file__).parents[2] / "experiments" / "pocket" / "results"
+    folders = sorted(kept.glob("graded_*k_[0-9]"))
+    output = tmp_path / "main.html"
+    spjax.write_report(folders, output)
+    assert len(folders) > 6 and output.stat().st_size < 5e6
+    with browser.opened(output, tmp_path) as page:
+        page.wait("document.documentElement.dataset.charts === '3'")
+        marks = "f => f.querySelectorAll('svg .mark-symbol.role-mark path').length"
+        drawn = page.evaluate(f"[...document.querySelectorAll('figure')].map({marks})")
+        assert len(drawn) == 3 and min(drawn) >= 2
+        text = page.evaluate("document.body.innerText")
+        assert "With one task left out:" in text and "graded_130k" in text
+        assert page.problems == []
+        assert {request.partition(":")[0] for request in page.requests} <= {"file", "data", "blob"}
+
+
 def check_sorting(page):
     table = "#cells > div.scroll"
     texts = "[...document.querySelectorAll({})].map(cell => cell.textContent)"
