@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from spjax.analysis import claims, joined, rates, saturation, statistics, tables
+from spjax.analysis import (
+    claims,
+    joined,
+    left_out,
+    prompt_claims,
+    rates,
+    saturation,
+    statistics,
+    tables,
+)
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(path.parent for path in ROOT.glob("experiments/*/results/*/results.csv"))
@@ -22,9 +31,10 @@ def test_tables_are_those_of_the_results(folder):
         written = (folder / "table.md").read_text()
         assert tables.markdown(results) in written and rates.markdown(results) in written
     if (folder / "claims.md").is_file():
-        judged = claims.markdown(claims.check(results))
+        judged = claims.check(results, prompt_claims.read([folder], results))
         saturated = saturation.markdown(saturation.of_results(results))
-        assert (folder / "claims.md").read_text().endswith(f"{judged}\n{saturated}")
+        parts = (claims.markdown(judged), saturated, left_out.markdown(judged, results))
+        assert (folder / "claims.md").read_text().endswith("\n".join(filter(None, parts)))
 
 
 def test_kept_studies_are_joined_unless_their_runs_have_other_scores():
