@@ -366,10 +366,16 @@ def scope(judgments: Sequence[Judgment]) -> str:
     sentences = [f"{text}; not {', '.join(absent)}." if absent else f"{text}."]
     if any(estimate.units[TASKS] == 1 for estimate in measured):
         sentences.append("Verdicts from one task are about it alone.")
-    if any(estimate.trained_once for estimate in measured):
+    once = [estimate.trained_once for estimate in measured]
+    if all(once):
         sentences.append(
             "Nothing was trained twice, so the variance over training is unknown: no verdict "
             "rests on runs of one seed."
+        )
+    elif any(once):
+        sentences.append(
+            "Some models have one run for each cell, without a second seed or draw: the variance "
+            "over training is unknown there, so no verdict rests on them."
         )
     return " ".join(sentences)
 

@@ -101,6 +101,11 @@ def test_one_seed_tells_nothing():
     assert {name for name, each in known.items() if each.verdict == CANNOT_TELL} == {*SCALING}
     assert "A second seed would tell" in known["C1"].explanation
     assert "Nothing was trained twice" in claims.markdown(judged)
+    results = synthetic.study(seeds=3)
+    largest = results.model_parameters.max()
+    mixed = results[(results.model_parameters < largest) | (results.seed == 0)]
+    text = claims.scope(claims.check(mixed))
+    assert "Nothing was trained twice" not in text and "Some models have one run for each" in text
 
 
 @pytest.mark.parametrize("query", ["method == 'full_fine_tuning'", "model == 'pocket_3m'"])
