@@ -86,7 +86,7 @@ def predictor(run: Run, stored_prompts: Sequence[Prompt], kind: str = "greedy") 
     """
     frozen = run.open_model()
     for prompt in stored_prompts:
-        for doubt in prediction.doubts(prompt, run.model, frozen.digest):
+        for doubt in prediction.doubts(prompt, frozen):
             raise ValueError(f"{doubt}; sweep the study again with the weights it is to have")
     info = registry.get(run.task)
     placed = [prediction.prepare(prompt, labels=info.labels) for prompt in stored_prompts]

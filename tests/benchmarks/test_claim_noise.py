@@ -44,9 +44,10 @@ def test_one_draw_tells_nothing():
         claim_noise.measure(study(draws=1))
 
 
-def test_the_simulated_noise_is_that_of_the_kept_study(capsys):
-    folders = claim_rates.machine.ROOT.glob("experiments/pocket/results/graded_*k_[0-9]")
-    claim_noise.main([str(folder) for folder in sorted(folders)])
+def test_the_simulated_noise_is_that_of_the_draws_in_the_docs(capsys):
+    parts = [f"graded_50k_{i}" for i in (0, 1, 3, 4)] + [f"graded_130k_{i}" for i in range(3)]
+    results = claim_rates.machine.ROOT / "experiments" / "pocket" / "results"
+    claim_noise.main([str(results / part) for part in parts])
     lines = (line.split() for line in capsys.readouterr().out.splitlines())
     measured = {name: float(value) for name, value in lines}
     simulated = claim_rates.NOISES[claim_rates.GRADED]
