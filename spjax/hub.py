@@ -37,7 +37,7 @@ _BESIDE = (
 )
 # What a prompt may consist of: an adapter of PEFT, a prompt file with its provenance.
 _PROMPT_FILES = ("*.safetensors", "*.npy", "*.npy.json", "adapter_config.json")
-_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # "../x" is a path
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 

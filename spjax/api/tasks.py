@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import decimal
 import functools
 import hashlib
 import json
@@ -226,10 +227,14 @@ def _plain(value: Any) -> Any:
     Raises:
       TypeError: it is something else.
     """
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufU":
-        return value.tolist()
-    if isinstance(value, (np.bool_, np.integer, np.floating)):
-        return float(value) if isinstance(value, np.floating) else value.item()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufUO":
+        return value.tolist()  # objects in it are looked at one by one
+    if isinstance(value, np.floating):
+        return float(str(value))  # the digits of its own precision
+    if isinstance(value, (np.bool_, np.integer)):
+        return value.item()
+    if isinstance(value, decimal.Decimal):
+        return str(value)
     if isinstance(value, datetime.date):
         return value.isoformat()
     raise TypeError(f"{value!r} is a {type(value).__name__}")

@@ -32,6 +32,9 @@ class StopSignals:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
 
@@ -42,3 +45,4 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
+        self._restore()  # a second one ends the process at once

@@ -239,7 +239,7 @@ def test_a_folder_is_not_taken_for_a_repository(trained, base, tmp_path, monkeyp
     assert (facts["base_model"], facts["base_revision"]) == ("org/frozen", "v1")
 
 
-@pytest.mark.parametrize("name", ["/etc", "gs://inner/model", "http://10.0.0.1/model"])
+@pytest.mark.parametrize("name", ["/etc", "../other", "gs://inner/model", "http://10.0.0.1/model"])
 def test_a_prompt_from_the_hub_names_no_path(trained, base, tmp_path, monkeypatch, name):
     """However it is read, and what is made of it does not either."""
     local = adapter(trained.prompt, tmp_path, name)

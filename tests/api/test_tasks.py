@@ -1,5 +1,6 @@
 """Tasks by name, from files and from pairs."""
 
+import decimal
 import json
 from pathlib import Path
 
@@ -66,10 +67,14 @@ def test_values_of_rows_are_kept(shared_cache):
     """Ends of lines that only Unicode has, all digits, numbers and arrays of NumPy, dates."""
     text, number, day = "one\u2028two\x85three", 1 / 3, "2026-01-02T00:00:00"
     wanted = {"text": text, "number": number, "label": 1, "more": [1.0, 2.0], "day": day}
+    wanted |= {"price": "1.50", "single": 3.8, "words": ["a", "b"]}
     columns = {"template": "{text}", "target": "{label}", "labels": ["no", "yes"]}
     row = {**wanted, "number": np.float64(number), "label": np.int64(1), "more": np.arange(1.0, 3)}
-    examples = [[row] * 20]
+    row |= {"price": decimal.Decimal("1.50"), "single": np.float32(3.8)}
+    row["words"] = np.array(["a", "b"], object)  # as pandas reads a list of Parquet
+    examples = [[dict(row)] * 20]
     pandas = pytest.importorskip("pandas")
+    row["single"] = 3.8  # a frame has its own digits
     examples.append(pandas.DataFrame([{**row, "day": pandas.Timestamp("2026-01-02")}] * 20))
     with pytest.raises(ValueError, match="there are no examples"):
         spjax.load_task(examples[1][:0])

@@ -27,6 +27,10 @@ def public(provenance: Mapping[str, str]) -> dict[str, str]:
         fields |= {key: _public_path(fields.get(key, "")) for key in FILES}
         text = json.dumps(fields, ensure_ascii=False, sort_keys=True)
         facts["task_file"] = f"{facts['task_file'].partition(':')[0]}:{text}"
+    if _is_file(task := facts.get("task", "")):
+        del facts["task"]
+        if "task_file" in facts and ":{" not in task:
+            facts["task"] = Path(task).name
     base = facts.get("base_model", "")
     if base and not hub.is_name(base):
         from spjax.checkpoints.weights import weights  # it imports JAX
@@ -54,4 +58,10 @@ def task_fields(provenance: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _public_path(path: str) -> str:
-    return path if path.startswith(hub.DATASETS) or not path else Path(path).name
+    name = path if path.startswith(hub.DATASETS) or not path else Path(path).name
+    return "" if name == ".." else name
+
+
+def _is_file(task: str) -> bool:
+    """Returns whether a task is one of files, and not the name of one that spjax has."""
+    return bool(set(task) & set("{/\\."))

@@ -7,7 +7,7 @@ import math
 import re
 from typing import Any
 
-from spjax.config.t5x import kinds
+from spjax.config.t5x import kinds, launch_scripts
 from spjax.config.t5x.draft import DIFFERS, NOT_NEEDED, Draft
 from spjax.config.t5x.gin_files import Bindings, Reference, short
 from spjax.data.tasks import registry
@@ -148,7 +148,7 @@ def task_module(draft: Draft, scope: str, name: Any) -> str:
     """
     if not isinstance(name, str):
         return ""
-    if (module := draft.bindings.get(DATASET, "module", scope, None)) is None:
+    if not (module := draft.bindings.get(DATASET, "module", scope, None)):
         return ""
     kinds.given("MIXTURE_OR_TASK_MODULE", kinds.text("MIXTURE_OR_TASK_MODULE", module))
     if module.startswith(_PUBLISHED_MODULES):
@@ -161,7 +161,7 @@ def task_module(draft: Draft, scope: str, name: Any) -> str:
         )
         draft.note(DIFFERS, f"MIXTURE_OR_TASK_NAME = {name!r} of {module}", text)
         return ""
-    if not _SEQIO_NAME.fullmatch(name):
+    if not (launch_scripts.has_variables(name) or _SEQIO_NAME.fullmatch(name)):
         raise ValueError(f"MIXTURE_OR_TASK_NAME is {name!r}, which seqio takes for no name.")
     return str(module)
 

@@ -28,6 +28,16 @@ def test_a_size_is_said_where_it_says_the_weights(facts, model):
     assert public(named) == named
 
 
+@pytest.mark.parametrize(
+    "task", ["/home/me/x.jsonl", "../x.csv", "x.csv", 'files:{"path": "/x.jsonl"}']
+)
+def test_a_task_that_is_a_file_is_left_out(task):
+    assert public({"task": task, "seed": "1"}) == {"seed": "1"}
+    facts = public({"task": task, "task_file": 'files:{"path": "/x.jsonl"}'})
+    assert facts.get("task", "x") in ("x", "x.jsonl", "x.csv")
+    assert public({"task": "pocket_boolq:n100"}) == {"task": "pocket_boolq:n100"}
+
+
 def test_digests_are_of_each_dtype():
     digests = weights.shipped_digests("pocket_50k")
     assert DIGEST in digests and len(digests) == 3 and not weights.shipped_digests("t5_1_1_small")
