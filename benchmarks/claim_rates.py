@@ -371,8 +371,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out")
     flags = parser.parse_args(arguments)
     start = time.monotonic()
-    given = (flags.tasks, flags.draws, flags.seeds)
-    units = [number or usual for number, usual in zip(given, UNITS[flags.study])]
+    numbers = (flags.tasks, flags.draws, flags.seeds)
+    units = [number or usual for number, usual in zip(numbers, UNITS[flags.study])]
     design = Design(*units, flags.shape, flags.study)
     facts = {"studies": flags.studies, **dataclasses.asdict(design), "alpha": criteria.ALPHA}
     facts["rows"] = table(design, flags.studies)

@@ -5,7 +5,7 @@ from typing import TypeGuard
 
 import pandas as pd
 
-from spjax.analysis import criteria, saturation
+from spjax.analysis import criteria, saturation, statistics
 from spjax.analysis.claims import Judgment
 from spjax.analysis.criteria import Part
 
@@ -15,12 +15,13 @@ _TEXT = (
 )
 
 
-def markdown(judgments: Sequence[Judgment], results: pd.DataFrame) -> str:
+def markdown(judgments: Sequence[Judgment], results: pd.DataFrame, saturated: pd.DataFrame) -> str:
     """Formats the section, "" where no claim is judged without a task.
 
     Args:
       judgments: of `claims.check`.
       results: rows of results.csv, the same as were judged.
+      saturated: of `saturation.of_results`, of the same.
 
     Raises:
       ValueError: as `statistics.main_runs`.
@@ -30,7 +31,7 @@ def markdown(judgments: Sequence[Judgment], results: pd.DataFrame) -> str:
         return ""
     tasks = list(judged[0].without)
     rows = [row for judgment in judged for row in _rows(judgment)]
-    rows += sorted(_saturation_rows(results, tasks), key=lambda row: row[0])
+    rows += sorted(_saturation_rows(results, saturated, tasks), key=lambda row: row[0])
     head = ["", "", "all tasks", *(f"without {task}" for task in tasks)]
     rule = ["---", "---", *["---:"] * (len(head) - 2)]
     lines = ["## Without one task", "", _TEXT, ""]
@@ -56,17 +57,19 @@ def _tested(part: Part | str) -> TypeGuard[Part]:
     return isinstance(part, Part) and not part.estimate.exact
 
 
-def _saturation_rows(results: pd.DataFrame, tasks: Sequence[str]) -> list[list[str]]:
+def _saturation_rows(
+    results: pd.DataFrame, saturated: pd.DataFrame, tasks: Sequence[str]
+) -> list[list[str]]:
     """Returns P* of each variant and model, over all tasks and without each."""
-    of_task = results["task"].str.removesuffix(":sentinel")
-    versions = [_saturated(results)]
-    versions += [_saturated(results[of_task != task]) for task in tasks]
+    remaining = (statistics.without_task(results, task) for task in tasks)
+    tables = [saturation.of_results(rows, each_task=False) for rows in remaining]
+    over_tasks = saturated if saturated.empty else saturated[saturated["task"] == ""]
+    versions = [_cells(table) for table in (over_tasks, *tables)]
     return [[*name, *(version.get(name, "-") for version in versions)] for name in versions[0]]
 
 
-def _saturated(results: pd.DataFrame) -> Mapping[tuple[str, str], str]:
+def _cells(table: pd.DataFrame) -> Mapping[tuple[str, str], str]:
     """Returns P* with its interval by kind and model, over tasks and of these tasks alone."""
-    table = saturation.of_results(results, each_task=False)
     several = not table.empty and table["variant"].nunique() > 1
     cells = {}
     for row in table.itertuples():

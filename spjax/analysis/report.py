@@ -125,14 +125,15 @@ def _finish(
         shown += [told]
     facts = prompt_claims.read(study_folders, results)
     judged = claims.check(results, facts)
-    saturated = saturation.markdown(saturation.of_results(results))
+    saturated = saturation.of_results(results)
     transferred = transfer.markdown(results)
     parts = [tables.markdown(results), transferred, rates.markdown(results)]
     parts += [settings.markdown(results), trials.markdown(results)]
     noted = [f"Note: {note}\n" for note in notes]
     with writing(folder):
         _write(folder / "table.md", title, "\n".join([*filter(None, parts), *noted]))
-        judged_parts = [claims.markdown(judged), saturated, left_out.markdown(judged, results)]
+        judged_parts = [claims.markdown(judged), saturation.markdown(saturated)]
+        judged_parts.append(left_out.markdown(judged, results, saturated))
         text = "\n".join([*filter(None, judged_parts), *noted])
         _write(folder / "claims.md", f"{title}: claims", text)
         timed = _write_times(folder, title, results, study_folders)

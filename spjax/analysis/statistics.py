@@ -233,6 +233,11 @@ def default_length(results: pd.DataFrame) -> int:
     return int(min(lengths, key=lambda length: abs(math.log(max(length, 1) / PAPER_LENGTH))))
 
 
+def without_task(results: pd.DataFrame, task: str) -> pd.DataFrame:
+    """Returns the rows of all tasks but one, whose variant with a sentinel goes with it."""
+    return results[results["task"].str.removesuffix(":sentinel") != task]
+
+
 def main_runs(results: pd.DataFrame) -> pd.DataFrame:
     """Returns the runs of the lines, without initialization ablations, with `variant` and `line`.
 

@@ -394,7 +394,7 @@ def base_model_of(prompt: str, provenance: Mapping[str, str]) -> str:
     if not base or _is_local(provenance) or remote.is_url(base):
         return base
     if hub.is_name(base):
-        return f"{hub.PREFIX}{base}" + (f"@{revision}" if revision else "")
+        return str(hub.Repository(base, revision))
     raise ValueError(
         f"{prompt} names the frozen model {base!r}, which cannot be opened: there is no file or "
         "folder of this name, and a repository of the hub is written ORGANIZATION/NAME. "

@@ -222,7 +222,7 @@ def _rows_of_frame(frame: Any, argument: str) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Returns a number or array of NumPy as Python has it, and a date as ISO 8601 writes it.
+    """Returns numbers and arrays of NumPy as Python has them, a date and a Decimal as text.
 
     Raises:
       TypeError: it is something else.

@@ -57,8 +57,6 @@ def inspect(args: argparse.Namespace) -> int:
         raise ValueError(
             f"--discretise takes one prompt and --figure several; {len(loaded)} are given."
         )
-    if not several:
-        _take_model(args, loaded[0])
     text, data = _compare(args, loaded) if several else _look(args, loaded[0])
     print(json.dumps(data, indent=2) if args.json else text)
     return 0
@@ -72,8 +70,9 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
     from spjax.checkpoints.prompts import prompt_files
 
     options: dict[str, Any] = {"neighbours": args.neighbours, "metric": args.metric}
+    embedding = _take_model(args, prompt)
     if has_model := args.model or args.checkpoint:
-        embedding = _embedding(args.model, args.checkpoint)
+        embedding = _embedding(args.model, args.checkpoint) if embedding is None else embedding
         vocabulary = find_vocabulary(args.vocabulary, args.model, args.checkpoint)
         model_vocabulary.check_rows(vocabulary, len(embedding), args.checkpoint or args.model)
         options |= {
@@ -114,12 +113,15 @@ def _flag_of_model(prompt: Any) -> str:
     return "--checkpoint=PATH" if size or base else "--model=SIZE or --checkpoint=PATH"
 
 
-def _take_model(args: argparse.Namespace, prompt: Any) -> None:
+def _take_model(args: argparse.Namespace, prompt: Any) -> Any:
     """Fills in the model of a prompt's run, or that it names, if its weights are on this machine.
 
     Args:
       args: the flags, which change.
       prompt: what was read.
+
+    Returns:
+      The embedding table of that model, None where the flags stay as they are.
     """
     from spjax.api import run_folders
     from spjax.api.models import find_vocabulary
@@ -127,7 +129,7 @@ def _take_model(args: argparse.Namespace, prompt: Any) -> None:
     from spjax.checkpoints import remote
 
     if args.model or args.checkpoint:
-        return
+        return None
     provenance, width = prompt.provenance, prompt.soft_tokens_PD.shape[1]
     model, vocabulary = provenance.get("model", ""), args.vocabulary
     try:
@@ -136,15 +138,17 @@ def _take_model(args: argparse.Namespace, prompt: Any) -> None:
             model, checkpoint = run.model, run.checkpoint
             vocabulary = vocabulary or run.vocabulary
         elif not (checkpoint := base_model_of(args.prompt[0], provenance)):
-            return  # the weights that ship may not be those of training
+            return None  # the weights that ship may not be those of training
         if remote.is_url(checkpoint):
-            return
+            return None
         words = find_vocabulary(vocabulary, model, checkpoint)
         is_same = provenance.get("vocabulary_sha256", words.fingerprint) == words.fingerprint
-        if is_same and _embedding(model, checkpoint).shape[1] == width:
+        if is_same and (embedding := _embedding(model, checkpoint)).shape[1] == width:
             args.model, args.checkpoint, args.vocabulary = model, checkpoint, vocabulary
+            return embedding
     except ValueError:  # changed or moved files: the prompt is shown without words
-        return
+        pass
+    return None
 
 
 def _compare(args: argparse.Namespace, compared: list[Any]) -> tuple[str, dict[str, Any]]:

@@ -34,7 +34,7 @@ def cells(text):
 
 
 def test_columns_are_the_judgments_of_the_other_tasks(results, judged):
-    table = cells(left_out.markdown(judged, results))
+    table = cells(left_out.markdown(judged, results, saturation.of_results(results)))
     tasks = list(results["task"].unique())
     model = "pocket_50k"
     part = ("C3", f"gain from P = 1 to 20 at {model}")
@@ -54,13 +54,16 @@ def test_columns_are_the_judgments_of_the_other_tasks(results, judged):
 
 
 def test_counts_are_not_in_it(results, judged):
-    names = {name for name, _ in cells(left_out.markdown(judged, results))}
+    names = {
+        name
+        for name, _ in cells(left_out.markdown(judged, results, saturation.of_results(results)))
+    }
     assert names == {"C1", "C3", "C4", "C5", "P*", "P* of these tasks"}
 
 
 def test_two_tasks_have_none(results):
     two = results[results["task"].isin(results["task"].unique()[:2])]
-    assert left_out.markdown(claims.check(two), two) == ""
+    assert left_out.markdown(claims.check(two), two, saturation.of_results(two)) == ""
 
 
 def test_a_study_writes_it(results, tmp_path):

@@ -32,8 +32,9 @@ def test_tables_are_those_of_the_results(folder):
         assert tables.markdown(results) in written and rates.markdown(results) in written
     if (folder / "claims.md").is_file():
         judged = claims.check(results, prompt_claims.read([folder], results))
-        saturated = saturation.markdown(saturation.of_results(results))
-        parts = (claims.markdown(judged), saturated, left_out.markdown(judged, results))
+        saturated = saturation.of_results(results)
+        parts = [claims.markdown(judged), saturation.markdown(saturated)]
+        parts.append(left_out.markdown(judged, results, saturated))
         assert (folder / "claims.md").read_text().endswith("\n".join(filter(None, parts)))
 
 

@@ -30,8 +30,8 @@ def test_all_claims_are_true_inside(quiet):
 
 
 def test_the_graded_study_has_its_claims_alone(quiet):
-    found = claim_rates.rates(None, "inside", Design(6, 3, 1, study="graded"), studies=2)
-    holding = {name.split()[0] for name, rate in found.items() if name.endswith(HOLDS) and rate}
+    shares = claim_rates.rates(None, "inside", Design(6, 3, 1, study="graded"), studies=2)
+    holding = {name.split()[0] for name, share in shares.items() if name.endswith(HOLDS) and share}
     assert holding == {*claim_rates.MEASURED["graded"], "C9"}  # a count
 
 
