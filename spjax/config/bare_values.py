@@ -33,12 +33,9 @@ def split(text: str) -> tuple[str, str]:
         if not _BARE.fullmatch(value) and not _TEMPLATE.fullmatch(value):
             if "No configurable matching" in str(error):
                 raise ValueError(explanation(str(error))) from error
-            is_group = value.startswith(("[", "(", "{"))
-            advice = (
-                "put quotes around each text in it, and around the whole for the shell"
-                if is_group
-                else f"write a text as --gin.{name}={_for_shell(repr(value))}"
-            )
+            advice = f"write a text as --gin.{name}={_for_shell(repr(value))}"
+            if value.startswith(("[", "(", "{")):
+                advice += "; in a list, tuple or mapping, put quotes around each text"
             raise ValueError(
                 f"the value {value!r} of {name} is neither a Python literal nor a gin reference; "
                 f"{advice}."

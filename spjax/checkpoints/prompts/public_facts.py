@@ -50,7 +50,7 @@ def task_fields(provenance: Mapping[str, str]) -> dict[str, Any]:
     """
     try:
         fields = json.loads(provenance.get("task_file", "").partition(":")[2] or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     kinds = {**dict.fromkeys((*FILES, "template"), str), "labels": list}
     fields = fields if isinstance(fields, dict) else {}

@@ -159,7 +159,8 @@ def task_module(draft: Draft, scope: str, name: Any) -> str:
             f"spjax's own task; if {module} has another one of this name, include "
             "gin_configs/tasks/seqio.gin and bind MIXTURE_OR_TASK_MODULE"
         )
-        draft.note(DIFFERS, f"MIXTURE_OR_TASK_NAME = {name!r} of {module}", text)
+        kind = NOT_NEEDED if launch_scripts.has_variables(module) else DIFFERS
+        draft.note(kind, f"MIXTURE_OR_TASK_NAME = {name!r} of {module}", text)
         return ""
     if not (launch_scripts.has_variables(name) or _SEQIO_NAME.fullmatch(name)):
         raise ValueError(f"MIXTURE_OR_TASK_NAME is {name!r}, which seqio takes for no name.")

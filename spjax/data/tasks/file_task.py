@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spjax import extras, guesses, validation
+from spjax import extras, validation
 from spjax.data.tasks import file_rows, hub_datasets, row_texts
 from spjax.data.tasks.formats import Format
 from spjax.data.tasks.info import TaskInfo, not_drawn
@@ -207,8 +207,31 @@ def template(info: TaskInfo) -> str:
 
 
 def _fields(source: str) -> dict[str, Any]:
+    """Returns the values of `FileTask` in a source.
+
+    Raises:
+      ValueError: it is damaged; one in the header of a stranger's file may be anything.
+    """
     defaults = {field.name: field.default for field in dataclasses.fields(FileTask)}
-    return defaults | json.loads(source.removeprefix(SOURCE))
+    try:
+        fields = defaults | json.loads(source.removeprefix(SOURCE))
+        wrong = [name for name, usual in defaults.items() if not _is_like(fields[name], usual)]
+        wrong += ["metrics"] * (not {*fields["metrics"]} <= _POSTPROCESSORS.keys())
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError(f"{source[:200]!r} is no task of files; name the task.") from None
+    if wrong:
+        raise ValueError(
+            f"a task of files has {wrong[0]} = {fields[wrong[0]]!r}, which FileTask does not take "
+            f"(docs/tasks.md). It is damaged, or another version of spjax wrote it: {source[:200]}"
+        )
+    return fields
+
+
+def _is_like(value: Any, usual: Any) -> bool:
+    """Returns whether a value from JSON has the type of a default."""
+    if isinstance(usual, tuple):
+        return isinstance(value, list | tuple) and all(isinstance(x, str) for x in value)
+    return type(value) is type(usual)
 
 
 def paths(source: str) -> tuple[str, ...]:
@@ -460,7 +483,7 @@ def _example(
             return {"inputs": inputs, "targets": answer, "label": -1}
         (column,) = target.columns
         content = row_texts.value(column, fields)
-        number = _label(column, dict(answers.words).get(str(content), content), labels)
+        number = row_texts.label(column, dict(answers.words).get(str(content), content), labels)
         return {"inputs": inputs, "targets": labels[number], "label": number}
     except BadRow as problem:
         return str(problem)
@@ -471,24 +494,3 @@ def _is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
-
-
-def _label(column: str, content: Any, labels: Sequence[str]) -> int:
-    written = [str(content)]
-    if isinstance(content, bool):
-        written += [str(content).lower(), str(int(content))]
-    elif isinstance(content, float) and content.is_integer():
-        written.append(str(int(content)))  # Pandas makes 1.0 of a 1 in a column with gaps
-    for word in written:  # all before any number, for labels such as "1" and "2"
-        if word in labels:
-            return labels.index(word)
-    digits = any(label.isdecimal() for label in labels)  # then a number is a label or wrong
-    if not digits and re.fullmatch(r"\d{1,9}", written[-1]) and int(written[-1]) < len(labels):
-        return int(written[-1])
-    close = guesses.closest(str(content), labels)
-    guess = f"; did you mean {close!r}?" if close else ""
-    numbers = "" if digits else f" or a number from 0 to {len(labels) - 1}"
-    raise BadRow(
-        f"the field {column!r} is {file_rows.shown(content)}; it must be {', '.join(labels)}"
-        f"{numbers}{guess}"
-    )

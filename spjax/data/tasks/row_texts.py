@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spjax import guesses
 from spjax.data.tasks import file_rows
 
 
@@ -104,3 +106,29 @@ def _text(column: str, content: Any) -> str:
     if not file_rows.is_utf8(content):
         raise BadRow(f"the field {column!r} has half of a surrogate pair")
     return content
+
+
+def label(column: str, content: Any, labels: Sequence[str]) -> int:
+    """Returns the number of the label that a column holds, by word or by number.
+
+    Raises:
+      BadRow: it holds neither.
+    """
+    written = [str(content)]
+    if isinstance(content, bool):
+        written += [str(content).lower(), str(int(content))]
+    elif isinstance(content, float) and content.is_integer():
+        written.append(str(int(content)))  # Pandas makes 1.0 of a 1 in a column with gaps
+    for word in written:  # all before any number, for labels such as "1" and "2"
+        if word in labels:
+            return labels.index(word)
+    digits = any(label.isdecimal() for label in labels)  # then a number is a label or wrong
+    if not digits and re.fullmatch(r"\d{1,9}", written[-1]) and int(written[-1]) < len(labels):
+        return int(written[-1])
+    close = guesses.closest(str(content), labels)
+    guess = f"; did you mean {close!r}?" if close else ""
+    numbers = "" if digits else f" or a number from 0 to {len(labels) - 1}"
+    raise BadRow(
+        f"the field {column!r} is {file_rows.shown(content)}; it must be {', '.join(labels)}"
+        f"{numbers}{guess}"
+    )

@@ -6,6 +6,7 @@ import pytest
 
 from spjax.checkpoints.prompts.public_facts import public, task_fields
 from spjax.checkpoints.weights import weights
+from spjax.data.tasks import registry
 
 DIGEST = weights.digest(weights.load("pocket_50k"))
 
@@ -49,3 +50,14 @@ def test_what_is_no_task_of_files(text):
     facts = {"task_file": text}
     assert task_fields(facts) == {}
     assert json.loads(public(facts)["task_file"].partition(":")[2])["path"] == ""
+
+
+@pytest.mark.parametrize(
+    "fields", [{"metrics": ["zzz"]}, {"input_length": "x"}, {"labels": [1]}, {"name": None}]
+)
+def test_a_task_of_files_that_cannot_be(fields):
+    source = "files:" + json.dumps({"path": "x.jsonl", **fields})
+    with pytest.raises(ValueError, match=f"a task of files has {next(iter(fields))} = "):
+        registry.outline(source)
+    with pytest.raises(ValueError, match="is no task of files"):
+        registry.outline("files:[1]")
