@@ -127,8 +127,7 @@ def _public_prompt(prompt: Any, base_model: str) -> Prompt:
     """Returns a prompt as it is uploaded."""
     stored = _as_prompt(load_prompt(prompt) if isinstance(prompt, (str, os.PathLike)) else prompt)
     facts = stored.provenance
-    if not {"base_revision", "base_sha256"} & facts.keys():
-        # PEFT and transformers, who say no digest, take a folder before a repository.
+    if "base_revision" not in facts:  # as for transformers, a folder comes before a repository
         facts = run_prompts.with_base_model(facts, facts.get("base_model", ""))
     public = dataclasses.replace(stored, provenance=public_facts.public(facts))
     return public.with_base_model(f"{hub.PREFIX}{base_model}" if base_model else "")

@@ -15,7 +15,7 @@ from spjax.api import run_folders
 from spjax.api.models import run_settings
 from spjax.checkpoints import frozen_model, remote
 from spjax.checkpoints.frozen_model import FrozenModel
-from spjax.checkpoints.prompts import prompt_files, run_prompts
+from spjax.checkpoints.prompts import prompt_files
 from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.checkpoints.weights import weights
 from spjax.checkpoints.weights.weights import AUTO
@@ -23,9 +23,7 @@ from spjax.data.tasks import file_task, registry, scored_files
 from spjax.data.tasks.info import TaskInfo
 from spjax.inference import prediction, weight_changes
 from spjax.inference.prediction import Predictor, PreparedPrompt
-from spjax.methods import PAPER_FULL
 from spjax.models.decoding import Decoding
-from spjax.studies import run_folder
 from spjax.studies.copies import local_copy
 from spjax.training import stored_run
 from spjax.training.run import Run
@@ -120,7 +118,8 @@ class StoredPrompts:
             self._check_alone(name, bool(run and run.method.changes_weights))
         self._changing = _weight_changing_run(self.names[0], self._runs[0])
         if self._changing:
-            self._stored = [Prompt({}, _run_provenance(self.names[0]), self.names[0])]
+            facts = stored_run.provenance(self._changing, Path(self.names[0]))
+            self._stored = [Prompt({}, facts, self.names[0])]
         else:
             self._stored = [
                 prompt_files.read(x) if isinstance(x, str) else x for x in self._sources
@@ -233,10 +232,7 @@ class StoredPrompts:
         if self._model is None:
             name = self._model_name()
             checkpoint = self.options.checkpoint or self._run_setting("checkpoint", name)
-            if checkpoint and not (self.options.checkpoint or _is_there(checkpoint)):
-                # A run's relative path counts from where it was started; its prompt has it whole.
-                checkpoint = self._base_model() or checkpoint
-            base = "" if checkpoint or self._is_shipped(name) else self._base_model()
+            base = "" if checkpoint else self._base_model()
             if name == AUTO and not (checkpoint or base):
                 raise ValueError(
                     f"{', '.join(self.names)} was trained over a model from a checkpoint, which it "
@@ -275,31 +271,23 @@ class StoredPrompts:
         return name
 
     def _base_model(self) -> str:
-        """The path or URL of the base model that all prompts name, "" where none does.
+        """The path or URL of the base model that the prompts name, "" for weights that ship.
 
         Raises:
           ValueError: they name several, or one that cannot be.
         """
-        bases = dict.fromkeys(map(base_model_of, self.names, self.provenance))
-        named = [base for base in bases if base]
-        if len(named) > 1:
-            raise ValueError(
-                f"the prompts name different frozen models: {', '.join(named)}. {_GIVE_MODEL}"
-            )
-        return named[0] if len(bases) == 1 and named else ""
-
-    def _is_shipped(self, name: str) -> bool:
-        """Returns whether the weights that ship are meant.
-
-        No others are named, or others that are not on this machine and are the same.
-        """
-        bases = [facts.get("base_model", "") for facts in self.provenance]
-        if not weights.ships(name) or self.options.model or not any(bases):
-            return weights.ships(name)
-        if any(map(_is_local, self.provenance)):
-            return False
-        digests = {facts.get("base_sha256", "") for facts in self.provenance}
-        return digests <= weights.shipped_digests(name)
+        if weights.ships(self.options.model):
+            return ""
+        known = [
+            (name, facts)
+            for name, facts in zip(self.names, self.provenance)
+            if facts.get("model") or facts.get("base_model")
+        ]
+        bases = {"" if _is_shipped(facts) else base_model_of(name, facts) for name, facts in known}
+        if len(bases) > 1:
+            listed = ", ".join(sorted(base or "that of their size" for base in bases))
+            raise ValueError(f"the prompts name different frozen models: {listed}. {_GIVE_MODEL}")
+        return max(bases, default="")
 
     def _run_setting(self, name: str, model: str) -> str:
         """The value of a setting in the runs with this model, "" where there is none.
@@ -402,15 +390,23 @@ def base_model_of(prompt: str, provenance: Mapping[str, str]) -> str:
     )
 
 
+def _is_shipped(provenance: Mapping[str, str]) -> bool:
+    """Returns whether a prompt was trained over weights that ship with spjax.
+
+    It names no others, or others that are not on this machine and are the same.
+    """
+    size = provenance.get("model", "")
+    if not weights.ships(size) or not provenance.get("base_model"):
+        return weights.ships(size)
+    digests = weights.shipped_digests(size)
+    return not _is_local(provenance) and provenance.get("base_sha256") in digests
+
+
 def _is_local(provenance: Mapping[str, str]) -> bool:
     """Returns whether the base model of a prompt is a file or folder on this machine."""
     base = provenance.get("base_model", "")
     is_pinned = hub.is_name(base) and bool(provenance.get("base_revision"))
     return os.path.exists(base) and not is_pinned
-
-
-def _is_there(checkpoint: str) -> bool:
-    return remote.is_url(checkpoint) or os.path.exists(checkpoint)
 
 
 def _weight_changing_run(name: str, run: Run | None) -> Run | None:
@@ -423,11 +419,3 @@ def _weight_changing_run(name: str, run: Run | None) -> Run | None:
             "with `spjax eval` and its folder, without --prompt."
         )
     return run if run.method.changes_weights else None
-
-
-def _run_provenance(folder: str) -> dict[str, str]:
-    """Returns the provenance of a run; that of full fine-tuning without frozen weights."""
-    facts = run_prompts.provenance(run_folder.result(Path(folder)) or {}, "")
-    if facts.get("method") == PAPER_FULL:
-        facts.pop("base_sha256", None)
-    return facts

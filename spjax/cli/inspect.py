@@ -70,9 +70,9 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
     from spjax.checkpoints.prompts import prompt_files
 
     options: dict[str, Any] = {"neighbours": args.neighbours, "metric": args.metric}
-    embedding = _take_model(args, prompt)
+    problem = _take_model(args, prompt)
     if has_model := args.model or args.checkpoint:
-        embedding = _embedding(args.model, args.checkpoint) if embedding is None else embedding
+        embedding = _embedding(args.model, args.checkpoint)
         vocabulary = find_vocabulary(args.vocabulary, args.model, args.checkpoint)
         model_vocabulary.check_rows(vocabulary, len(embedding), args.checkpoint or args.model)
         options |= {
@@ -86,6 +86,7 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
         data["drift"] = drift
     text = prompt_page.page(data)
     if not has_model:
+        text += f"\n\n{problem}" if problem else ""
         text += f"\n\nGive {_flag_of_model(prompt)} for the nearest words of each row."
     if args.discretise:
         if not has_model:
@@ -113,7 +114,7 @@ def _flag_of_model(prompt: Any) -> str:
     return "--checkpoint=PATH" if size or base else "--model=SIZE or --checkpoint=PATH"
 
 
-def _take_model(args: argparse.Namespace, prompt: Any) -> Any:
+def _take_model(args: argparse.Namespace, prompt: Any) -> str:
     """Fills in the model of a prompt's run, or that it names, if its weights are on this machine.
 
     Args:
@@ -121,34 +122,38 @@ def _take_model(args: argparse.Namespace, prompt: Any) -> Any:
       prompt: what was read.
 
     Returns:
-      The embedding table of that model, None where the flags stay as they are.
+      Why the model was not taken, "" where there is none or it was.
     """
     from spjax.api import run_folders
-    from spjax.api.models import find_vocabulary
     from spjax.api.stored_prompts import base_model_of
-    from spjax.checkpoints import remote
+    from spjax.checkpoints import frozen_model, remote
+    from spjax.checkpoints.weights import weights
+    from spjax.inference import prediction
 
     if args.model or args.checkpoint:
-        return None
-    provenance, width = prompt.provenance, prompt.soft_tokens_PD.shape[1]
-    model, vocabulary = provenance.get("model", ""), args.vocabulary
+        return ""
+    facts, vocabulary, dtype = prompt.provenance, args.vocabulary, "float32"
+    model = facts.get("model", weights.AUTO)
     try:
         if folder := run_folders.find_run_folder(args.prompt[0]):
             run = run_folders.load_run_config(folder)
-            model, checkpoint = run.model, run.checkpoint
+            model, checkpoint, dtype = run.model, run.checkpoint, run.weights_dtype
             vocabulary = vocabulary or run.vocabulary
-        elif not (checkpoint := base_model_of(args.prompt[0], provenance)):
-            return None  # the weights that ship may not be those of training
+        elif not (checkpoint := base_model_of(args.prompt[0], facts)):
+            return ""  # the weights that ship may not be those of training
         if remote.is_url(checkpoint):
-            return None
-        words = find_vocabulary(vocabulary, model, checkpoint)
-        is_same = provenance.get("vocabulary_sha256", words.fingerprint) == words.fingerprint
-        if is_same and (embedding := _embedding(model, checkpoint)).shape[1] == width:
-            args.model, args.checkpoint, args.vocabulary = model, checkpoint, vocabulary
-            return embedding
-    except ValueError:  # changed or moved files: the prompt is shown without words
-        pass
-    return None
+            return ""
+        weights.find(model, checkpoint)
+        found = frozen_model.open_shared(model, checkpoint, vocabulary=vocabulary, dtype=dtype)
+        width = prompt.soft_tokens_PD.shape[1]
+        if found.config.emb_dim != width:
+            return f"No words: {checkpoint or model} has width {found.config.emb_dim}, not {width}."
+        if reasons := prediction.doubts(prompt, found):
+            return f"No words: {reasons[0]}."
+    except ValueError as error:  # changed or moved files: the prompt is shown without words
+        return f"No words: {error}"
+    args.model, args.checkpoint, args.vocabulary = model, checkpoint, vocabulary
+    return ""
 
 
 def _compare(args: argparse.Namespace, compared: list[Any]) -> tuple[str, dict[str, Any]]:

@@ -314,7 +314,7 @@ def doubts(prompt: Prompt, model: FrozenModel) -> list[str]:
     """Returns reasons not to use a prompt with a model: other weights, another vocabulary."""
     facts, origin = prompt.provenance, f"the prompt from {prompt.origin}"
     trained, reasons = facts.get("model", model.name), []
-    if facts.get("base_sha256") != model.digest:
+    if "base_sha256" not in facts or facts["base_sha256"] != model.digest:
         if trained != model.name and weights.AUTO not in (trained, model.name):
             reasons.append(f"{origin} was trained with {trained}, not with {model.name}")
         elif "base_sha256" in facts:

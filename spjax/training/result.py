@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def facts(member: Member, model: FrozenModel) -> dict[str, Any]:
         "stored_parameters": trees.count(stored) or trees.count(trained),
         "base_sha256": model.digest,
         "vocabulary_sha256": model.vocabulary.fingerprint,
+        "directory": os.getcwd(),  # relative paths in config.gin count from there
         "code_sha256": standing.code,
         "steps": standing.step,
         "best_step": standing.best_step,

@@ -13,9 +13,10 @@ import jax
 
 from spjax.checkpoints.frozen_model import FrozenModel
 from spjax.checkpoints.prompts import run_prompts
+from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.data.token_cache.cache import CachedSplit
 from spjax.files import read_json
-from spjax.inference import evaluation
+from spjax.inference import evaluation, prediction
 from spjax.methods import PAPER_FULL
 from spjax.methods.base import Method, apply_gang
 from spjax.training import run_files, trainer, untrained
@@ -56,7 +57,8 @@ def score_folder(
         logical_axis_rules=logical_axis_rules,
     )
     data, model = RunData(run), run.open_model()
-    _check_weights(run, folder, model)
+    for doubt in prediction.doubts(Prompt({}, provenance(run, folder), str(folder)), model):
+        _log.warning("%s", doubt)
     split = split or data.final
     answer: Callable[[CachedSplit], list[str]]
     if run.method.trained:
@@ -79,16 +81,19 @@ def score_folder(
     return {"split": split, "examples": data.examples(split), "step": step, **scores}
 
 
-def _check_weights(run: Run, folder: Path, model: FrozenModel) -> None:
-    """Warns of frozen weights that are not those of training; full fine-tuning keeps none."""
+def provenance(run: Run, folder: Path) -> dict[str, str]:
+    """Returns the provenance of a run; that of full fine-tuning without frozen weights.
+
+    Args:
+      run: the configuration in the folder's `config.gin`.
+      folder: of the run.
+    """
     path = folder / run_prompts.RESULT_FILE
-    known = read_json(path).get("base_sha256", model.digest) if path.is_file() else model.digest
-    if known != model.digest and run.method_name != PAPER_FULL:
-        _log.warning(
-            "%s was trained with other weights than those in %s; its scores may be worthless",
-            folder,
-            run.checkpoint or run.model,
-        )
+    result = read_json(path) if path.is_file() else {}
+    facts = run_prompts.provenance(result, "", run.checkpoint)
+    if run.method_name == PAPER_FULL:
+        facts.pop("base_sha256", None)
+    return facts
 
 
 def weights_of(run: Run, folder: Path, model: FrozenModel) -> Tree:

@@ -234,9 +234,13 @@ def test_a_folder_is_not_taken_for_a_repository(trained, base, tmp_path, monkeyp
         )
         opened = spjax.load_predictor(tmp_path / "other").stored._open_model()
         assert opened.checkpoint == loaded
-    spjax.push_prompt(tmp_path / "other", "hf://me/q")
-    facts = uploads.pop()[1]
-    assert (facts["base_model"], facts["base_revision"]) == ("org/frozen", "v1")
+        for known in ({}, {"base_sha256": "0"}):  # of PEFT, and of spjax
+            stored = spjax.load_prompt(tmp_path / "other")
+            facts = {**stored.provenance, **known}
+            spjax.push_prompt(dataclasses.replace(stored, provenance=facts), "hf://me/q")
+            facts = uploads.pop()[1]
+            pinned = "org/frozen" if revision else None
+            assert (facts.get("base_model"), facts.get("base_revision")) == (pinned, revision)
 
 
 @pytest.mark.parametrize("name", ["/etc", "../other", "gs://inner/model", "http://10.0.0.1/model"])
@@ -275,6 +279,9 @@ def test_prompts_that_name_different_base_models(trained, base, tmp_path):
     with pytest.raises(ValueError, match=f"different frozen models: {base}, {other}. Give the mo"):
         spjax.load_predictor(folders)
     assert spjax.load_predictor(folders, base).predict(TEXTS[:1], 0)
+    shipped = spjax.save_prompt(trained.prompt, tmp_path / "shipped.npy")
+    with pytest.raises(ValueError, match=f"frozen models: {base}, that of their size. Give the mo"):
+        spjax.load_predictor([folders[0], shipped])
 
 
 def test_a_revision_beside_a_path_means_nothing(trained, base, tmp_path):
@@ -302,7 +309,7 @@ def test_other_weights_than_those_of_training_are_said(task, tmp_path, caplog):
         spjax.load_predictor(folder, other)
     shutil.copy(tmp_path / "b.safetensors", path)
     assert main.main(["eval", str(folder)]) == 0
-    assert "was trained with other weights than those in" in caplog.text
+    assert "was trained with other weights of pocket_50k than these" in caplog.text
 
 
 def test_another_vocabulary_is_said_in_words_of_python(trained, base, tmp_path):
@@ -312,8 +319,13 @@ def test_another_vocabulary_is_said_in_words_of_python(trained, base, tmp_path):
         spjax.load_predictor(dataclasses.replace(stored, provenance=facts), base)
 
 
-def test_a_run_over_a_relative_checkpoint_opens_elsewhere(task, method, tmp_path, monkeypatch):
+@pytest.mark.parametrize("change", [False, True])
+def test_a_run_over_a_relative_checkpoint_opens_elsewhere(
+    task, method, tmp_path, monkeypatch, capsys, change
+):
+    """Also one whose method changes weights, in Python and on the command line."""
     monkeypatch.chdir(tmp_path)
+    method = spjax.LoRA(rank=2) if change else method
     path = tmp_path / "base.safetensors"
     weights.save(path, weights.load("pocket_50k"), {}, "float32")
     model = spjax.load_model("pocket_50k", checkpoint="base.safetensors")
@@ -322,6 +334,10 @@ def test_a_run_over_a_relative_checkpoint_opens_elsewhere(task, method, tmp_path
     monkeypatch.chdir(tmp_path / "elsewhere")
     opened = spjax.load_predictor(run.folder).stored._open_model()
     assert opened.checkpoint == str(path)
+    assert main.main(["eval", str(run.folder)]) == 0
+    if not change:
+        assert main.main(["inspect", str(run.folder)]) == 0
+        assert "No words" not in capsys.readouterr().out
 
 
 def test_an_adapter_of_a_shipped_size(trained, predictor, tmp_path):

@@ -94,7 +94,7 @@ def test_inspect_without_weights(capsys, prompt):
 
 
 def test_inspect_takes_the_model_of_a_run(capsys, monkeypatch, prompt, tmp_path):
-    run = SimpleNamespace(model="pocket_50k", checkpoint="", vocabulary="")
+    run = SimpleNamespace(model="pocket_50k", checkpoint="", vocabulary="", weights_dtype="float32")
     monkeypatch.setattr(run_folders, "find_run_folder", lambda path: tmp_path)
     monkeypatch.setattr(run_folders, "load_run_config", lambda folder: run)
     code, out, _ = call(capsys, "inspect", prompt)
@@ -133,9 +133,11 @@ def test_inspect_takes_the_base_model_of_an_adapter(capsys, monkeypatch, prompt,
     assert "nearest words of each row." not in out
     assert out == call(capsys, "inspect", str(folder), f"--checkpoint={weights}")[1]
     hint = "Give --checkpoint=PATH for the nearest words"
+    assert hint in (text := shown("", base_sha256="0" * 64)[0]) and "with other weights" in text
     assert "for the nearest words" in shown("hf://me/q")[0]
     assert hint in shown("", vocabulary_sha256="0" * 64)[0]
-    assert hint in shown("", base_model=str(checkpoints.SHIPPED / "pocket_3m.safetensors"))[0]
+    large = str(checkpoints.SHIPPED / "pocket_3m.safetensors")
+    assert f"No words: {large} has width 160, not 16." in shown("", base_model=large)[0]
     pinned = {"base_model": "me/x", "base_revision": "v1"}
     assert "Give --checkpoint=hf://me/x@v1 for the nearest" in shown("", **pinned)[0]
 
