@@ -31,7 +31,7 @@ from spjax.pocket import corpus
 from spjax.pocket.draws import Draws, may_pretrain
 from spjax.pocket.graded import lexicon
 from spjax.pocket.records import Probe
-from spjax.pocket.tasks import GRADED, TASKS
+from spjax.pocket.tasks import GRADED, NOTES, RARE, TASKS
 from spjax.types import Batch
 from spjax.vocabularies.vocabulary import load_vocabulary
 
@@ -83,7 +83,7 @@ def graded_skills() -> list[Skill]:
     """Skills of the graded world: the probes of each task, and words by rank of frequency."""
     skills = []
     for name, task in TASKS.items():
-        if name.startswith(GRADED):
+        if name.startswith(GRADED) and not name.endswith((NOTES, RARE)):
             records, labels = task.records("test"), len(task.labels) or 2
             guessing = 100 / labels
             if task.schema == "record":

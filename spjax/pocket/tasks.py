@@ -6,19 +6,22 @@ Those of the graded world have names that begin with "graded_".
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from spjax.pocket import records
 from spjax.pocket.draws import BUCKETS, Draws, bucket
+from spjax.pocket.graded import lexicon
 from spjax.pocket.graded import records as graded_records
 from spjax.pocket.records import Drawn, Probe
 
 SPLITS = BUCKETS[1:]
 GRADED = "graded_"
+NOTES, RARE = "_notes", "_rare"  # endings of graded tasks that are shifted
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class PocketTask:
     @property
     def schema(self) -> str:
         """Returns the name of the dataset whose fields the records have."""
-        return self.name.removeprefix(GRADED)
+        return self.name.removeprefix(GRADED).partition("_")[0]
 
     def records(self, split: str) -> list[dict[str, Any]]:
         """Returns the records of "train", "validation" or "test", the same in every process.
@@ -92,7 +95,7 @@ def _commonest(values: list) -> Any:
     return min(counts, key=lambda value: (-counts[value], str(value)))
 
 
-@cache
+@functools.cache
 def _generate(name: str, split: str) -> tuple[tuple[dict[str, Any], ...], tuple[Probe, ...]]:
     """Draws until the split is full; skips other buckets and repetitions. Probes come along.
 
@@ -218,4 +221,18 @@ def _graded(task: PocketTask) -> PocketTask:
     )
 
 
-TASKS = {task.name: task for task in (*_PLAIN, *map(_graded, _PLAIN))}
+def _shifted(task: PocketTask) -> tuple[PocketTask, PocketTask]:
+    """Returns a task of the graded world with its text as notes, and with rare words."""
+    noted, rare = (f"{task.description}, {what}" for what in ("in notes", "of rare words"))
+    field = graded_records.NOTED[task.schema]
+    in_notes = functools.partial(graded_records.in_notes, draw=task.draw, field=field)
+    with_rare = functools.partial(task.draw, register=lexicon.RARE)
+    return (
+        dataclasses.replace(task, name=task.name + NOTES, description=noted, draw=in_notes),
+        dataclasses.replace(task, name=task.name + RARE, description=rare, draw=with_rare),
+    )
+
+
+_GRADED = tuple(map(_graded, _PLAIN))
+_SHIFTED = [_shifted(task) for task in _GRADED if task.schema in graded_records.NOTED]
+TASKS = {task.name: task for task in (*_PLAIN, *_GRADED, *itertools.chain(*_SHIFTED))}

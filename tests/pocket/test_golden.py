@@ -28,6 +28,14 @@ GOLDEN = {
     "graded_wic": "2393dead801f1df2",
     "graded_wsc": "da38e393e804e64a",
     "graded_sentiment": "1b58dc5d09a26305",
+    "graded_boolq_notes": "f6bd183b351e10c2",
+    "graded_boolq_rare": "4ddf5285d9d3f1cd",
+    "graded_cb_notes": "4098c43ef32503d2",
+    "graded_cb_rare": "6e6f269d21748f07",
+    "graded_rte_notes": "062dbd88217ae486",
+    "graded_rte_rare": "6134dec6c52cc148",
+    "graded_sentiment_notes": "02e9f69040949755",
+    "graded_sentiment_rare": "e83b7619c2a695bc",
 }
 
 

@@ -174,6 +174,27 @@ def test_a_reader_finds_the_sentiment_of_every_phrase():
         assert record["label"] == int(good != clause.startswith("not ")), record
 
 
+@pytest.mark.parametrize("name, field", records.NOTED.items())
+def test_shifted_tasks(name, field):
+    """A note is the task's text and two names, each behind a heading; rare words are rare."""
+    pattern = r"[a-z]+: (.+) [a-z]+: (.+)"
+    for record in TASKS[f"{GRADED}{name}_notes"].records("validation"):
+        pair = re.fullmatch(pattern, record[field]).groups()
+        assert sum(bool(re.fullmatch(r"[A-Z]\w+, [A-Z]\w+\.", part)) for part in pair) == 1
+        assert sum(bool(invented(part)) for part in pair) == 1
+    usual, rare = (
+        np.median(
+            [
+                lexicon.rank(word)
+                for record in TASKS[f"{GRADED}{name}{ending}"].records("validation")
+                for word in body(GRADED + name, record)
+            ]
+        )
+        for ending in ("", "_rare")
+    )
+    assert rare > 5 * usual
+
+
 def test_a_reader_judges_every_multirc_answer_and_fills_every_blank():
     for record in TASKS["graded_multirc"].records("train"):
         kind, answer = record["question"].split()[-1].rstrip("?"), record["answer"].rstrip(".")

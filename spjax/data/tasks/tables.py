@@ -74,6 +74,9 @@ _GLUE_RATES = {
 }
 
 
+_SHIFTED = ("boolq", "cb", "rte", "sentiment")  # graded tasks with a shift of genre and vocabulary
+
+
 def rows() -> Iterator[TaskInfo]:
     """Yields all tasks, in the order in which they are listed."""
     yield from _pocket()
@@ -88,7 +91,15 @@ def _pocket() -> Iterator[TaskInfo]:
     datasets = ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")
     worlds = (("pocket_", "", "2.0.0", "pocket"), ("graded_", "graded_", "2.0.0", "graded"))
     for prefix, source, version, vocabulary in worlds:
-        for name, dataset in [*zip(datasets, datasets), ("sentiment", "sst2")]:
+        names = [*zip(datasets, datasets), ("sentiment", "sst2")]
+        if source:
+            names += [
+                (name + shift, dataset)
+                for name, dataset in names
+                if name in _SHIFTED
+                for shift in ("_notes", "_rare")
+            ]
+        for name, dataset in names:
             yield TaskInfo(
                 name=f"{prefix}{name}",
                 format=FORMATS[dataset],
@@ -239,4 +250,13 @@ def mixtures() -> Mapping[str, Mapping[str, tuple[str, ...] | Mapping[str, float
     for world in ("pocket", "graded"):
         rates = {f"{world}_{name}": 1 for name in names}
         mixtures_by_name[f"{world}_super_glue_equal"] = {"rates": rates}
+    for name in (f"graded_{name}" for name in _SHIFTED):
+        mixtures_by_name[f"{name}_to_shifted"] = {
+            "rates": {name: 1},
+            "transfer": (f"{name}_notes", f"{name}_rare"),
+        }
+        mixtures_by_name[f"{name}_from_notes"] = {
+            "rates": {f"{name}_notes": 1},
+            "transfer": (name,),
+        }
     return mixtures_by_name

@@ -149,6 +149,7 @@ FACTS = Register(_FLATTENING)  # of texts on single words, from which they are l
 # and what is learned holds for all others.
 RELATIONS = Register(_FLATTENING, 300)
 TASK = Register(20)  # of the tasks, where the commonest words are no commoner than others
+RARE = Register(2000)  # of tasks on a shift of vocabulary
 
 
 def together(*words: str) -> str:

@@ -9,6 +9,7 @@ to carry.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 from spjax.pocket.draws import Draws
 from spjax.pocket.graded import lexicon, texts
@@ -18,6 +19,7 @@ from spjax.pocket.graded.lexicon import (
     TASK,
     WORTH,
     Attribute,
+    Register,
     together,
 )
 from spjax.pocket.records import Drawn, Fields, Probe
@@ -51,20 +53,20 @@ def _probe(text: str, *right: str) -> Probe:
     return Probe((text,), frozenset((answer,) for answer in right))
 
 
-def sentiment(draws: Draws) -> Drawn:
+def sentiment(draws: Draws, register: Register = TASK) -> Drawn:
     """Draws a phrase of two or three words; label 1 positive, 0 negative."""
-    words = TASK.words(draws, 2 + draws.chance(0.4))
+    words = register.words(draws, 2 + draws.chance(0.4))
     written, worth = texts.phrase(draws, words)
     fields = {"sentence": f"{written}.", "label": int(worth == "good")}
     return _drawn(fields, _probe(f"{written}. all in all:", worth), words, written)
 
 
-def boolq(draws: Draws) -> Drawn:
+def boolq(draws: Draws, register: Register = TASK) -> Drawn:
     """Draws a passage and whether one of its words may pass; label 1 (True) for yes.
 
     A rule says it for each of eight kinds; the passage may say that the word is of a new one.
     """
-    words = TASK.words(draws, 2)
+    words = register.words(draws, 2)
     asked = draws.pick(words)
     passage, kind = texts.kinds_now(draws, words, asked)
     label = _PASS[(kind,)]
@@ -74,12 +76,12 @@ def boolq(draws: Draws) -> Drawn:
     return _drawn(fields, probe, words, passage, asked=asked)
 
 
-def rte(draws: Draws) -> Drawn:
+def rte(draws: Draws, register: Register = TASK) -> Drawn:
     """Draws 0 entailment or 1 not_entailment: whether a word of the premise was fed.
 
     Another rule than that of BoolQ says it for each of eight kinds.
     """
-    words = TASK.words(draws, 2)
+    words = register.words(draws, 2)
     asked = draws.pick(words)
     premise = texts.setting(draws, words)
     fed = _FED[(lexicon.value(KIND, asked),)]
@@ -89,14 +91,25 @@ def rte(draws: Draws) -> Drawn:
     return _drawn(fields, probe, words, premise, asked=asked)
 
 
-def cb(draws: Draws) -> Drawn:
+def cb(draws: Draws, register: Register = TASK) -> Drawn:
     """Draws 0 entailment, 1 contradiction, 2 neutral: what a phrase says of the worth of it all."""
-    words = TASK.words(draws, 2)
+    words = register.words(draws, 2)
     written, worth = texts.phrase(draws, words, undecided=draws.chance(0.7))
     said = draws.pick(WORTH.values)
     label = 2 if worth == texts.UNCLEAR else int(worth != said)
     fields = {"premise": f"{written}.", "hypothesis": f"it is {said}.", "label": label}
     return _drawn(fields, _probe(f"{written}. all in all:", worth), words, written, said)
+
+
+# Tasks with a shift of genre and vocabulary, and the field of their records that becomes a note.
+NOTED = {"boolq": "passage", "cb": "premise", "rte": "premise", "sentiment": "sentence"}
+
+
+def in_notes(draws: Draws, draw: Callable[[Draws], Drawn], field: str) -> Drawn:
+    """Draws a record with one of its fields as a note, which pre-training text has too."""
+    drawn = draw(draws)
+    (fields,) = drawn.records
+    return drawn._replace(records=[{**fields, field: texts.note(draws, str(fields[field]))}])
 
 
 def copa(draws: Draws) -> Drawn:

@@ -76,11 +76,23 @@ def _dressed(draws: Draws, *parts: str, beside: str = "") -> str:
         return " ".join(parts)
     listed = [*parts]
     if draws.chance(0.5):
-        listed.append(beside or ", ".join(draws.sample(MEN, 2)) + ".")
+        listed.append(beside or _two_names(draws))
     listed = draws.shuffled(listed)
-    if draws.chance(0.7):
-        listed = [f"{heading}: {part}" for heading, part in zip(draws.sample(_HEADINGS, 3), listed)]
-    return " ".join(listed)
+    return _headed(draws, listed) if draws.chance(0.7) else " ".join(listed)
+
+
+def note(draws: Draws, text: str) -> str:
+    """Puts a text behind a heading, before or after two names behind another."""
+    return _headed(draws, draws.shuffled([text, _two_names(draws)]))
+
+
+def _two_names(draws: Draws) -> str:
+    return ", ".join(draws.sample(MEN, 2)) + "."
+
+
+def _headed(draws: Draws, parts: Sequence[str]) -> str:
+    headings = draws.sample(_HEADINGS, 3)
+    return " ".join(f"{heading}: {part}" for heading, part in zip(headings, parts))
 
 
 def _draft(facet: Facet, *words: str) -> Draft:
