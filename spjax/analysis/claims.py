@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from spjax.analysis import claim_parts, criteria, statistics
+from spjax.analysis import claim_parts, criteria
 from spjax.analysis.claim_parts import Parts
 from spjax.analysis.criteria import CANNOT_TELL, MARGIN, MILD, NOT_MEASURED, Outcome, Part
 from spjax.analysis.evidence import Evidence, of_results
@@ -287,7 +287,7 @@ def check(
         return judgments
     others: dict[str, dict[str, Judgment]] = {}
     for task in whole.tasks:
-        remaining = of_results(statistics.without_task(results, task), facts.without(task))
+        remaining = of_results(results, facts.without(task), left_out=task)
         for judgment in judge(remaining):
             others.setdefault(judgment.claim.id, {})[task] = judgment
     return [dataclasses.replace(each, without=others[each.claim.id]) for each in judgments]

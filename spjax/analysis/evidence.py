@@ -1,6 +1,6 @@
 """Estimates that claims are judged by, looked up by prompt length, initialization, arm and size."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -67,18 +67,21 @@ class Evidence:
 def of_results(
     results: pd.DataFrame,
     prompt_facts: prompt_claims.PromptFacts | None = None,
+    left_out: str = "",
 ) -> Evidence:
     """Returns the estimates of a study.
 
     Args:
       results: rows of results.csv.
       prompt_facts: of `prompt_claims.read`.
+      left_out: a task; the others are then those of the study with it.
 
     Raises:
       ValueError: as `statistics.main_runs`.
     """
+    whole, results = results, statistics.without_task(results, left_out)
     runs = statistics.main_runs(results)
-    suite = statistics.suite(runs)
+    suite = statistics.suite(runs, _others(statistics.main_runs, whole, left_out))
     counts = statistics.checked(results).groupby("model")["model_parameters"].max()
     sizes = {str(name): int(count) for name, count in counts.sort_values(kind="stable").items()}
     roles = arms.roles(runs)
@@ -97,7 +100,9 @@ def of_results(
             of_arms[role, row.model] = estimate
     inits, notes = {}, [*suite.notes, *_unjudged(runs, roles)]
     if prompting:
-        of_inits = statistics.suite(default_arm(statistics.initialisation_runs(results)))
+        of_inits = statistics.suite(
+            _default_inits(results), _others(_default_inits, whole, left_out)
+        )
         inits = dict(of_inits.estimates)
         notes += [note for note in of_inits.notes if note not in notes]
     of_spans = runs["variant"].map(roles) == arms.SPAN_CORRUPTION
@@ -116,6 +121,19 @@ def of_results(
         tasks=suite.tasks,
         notes=(*notes, *(prompt_facts.lacking.values() if prompt_facts else ())),
     )
+
+
+def _default_inits(results: pd.DataFrame) -> pd.DataFrame:
+    return default_arm(statistics.initialisation_runs(results))
+
+
+def _others(
+    runs_of: Callable[[pd.DataFrame], pd.DataFrame], results: pd.DataFrame, left_out: str
+) -> tuple[str, ...] | None:
+    """Returns the tasks that a study averages over but one, None where none is left out."""
+    if not left_out:
+        return None
+    return tuple(task for task in statistics.shared_tasks(runs_of(results)) if task != left_out)
 
 
 def _unjudged(runs: pd.DataFrame, roles: Mapping[str, str]) -> list[str]:

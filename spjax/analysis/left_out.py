@@ -61,20 +61,25 @@ def _saturation_rows(
     results: pd.DataFrame, saturated: pd.DataFrame, tasks: Sequence[str]
 ) -> list[list[str]]:
     """Returns P* of each variant and model, over all tasks and without each."""
-    remaining = (statistics.without_task(results, task) for task in tasks)
-    tables = [saturation.of_results(rows, each_task=False) for rows in remaining]
     over_tasks = saturated if saturated.empty else saturated[saturated["task"] == ""]
-    versions = [_cells(table) for table in (over_tasks, *tables)]
-    return [[*name, *(version.get(name, "-") for version in versions)] for name in versions[0]]
+    tables = [over_tasks]
+    for task in tasks:
+        rows, others = statistics.without_task(results, task), tuple(t for t in tasks if t != task)
+        tables.append(saturation.of_results(rows, each_task=False, tasks=others))
+    versions = list(map(_cells, tables))
+    several = len({variant for _, variant, _ in versions[0]}) > 1
+    return [
+        [kind, f"{variant}, {model}" if several else model, *(x.get(name, "-") for x in versions)]
+        for name in versions[0]
+        for kind, variant, model in [name]
+    ]
 
 
-def _cells(table: pd.DataFrame) -> Mapping[tuple[str, str], str]:
-    """Returns P* with its interval by kind and model, over tasks and of these tasks alone."""
-    several = not table.empty and table["variant"].nunique() > 1
+def _cells(table: pd.DataFrame) -> Mapping[tuple[str, str, str], str]:
+    """Returns P* by kind, variant and model, over tasks and of these tasks alone."""
     cells = {}
     for row in table.itertuples():
         star, ends, these_star, these_ends, _ = saturation.shown(row).values()
-        model = f"{row.variant}, {row.model}" if several else row.model
-        cells["P*", model] = f"{star} [{ends}]"
-        cells["P* of these tasks", model] = f"{these_star} [{these_ends}]"
+        cells["P*", row.variant, row.model] = f"{star} [{ends}]"
+        cells["P* of these tasks", row.variant, row.model] = f"{these_star} [{these_ends}]"
     return cells

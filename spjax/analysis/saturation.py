@@ -111,12 +111,15 @@ def interval(
     return first(lower), first(upper)
 
 
-def of_results(results: pd.DataFrame, each_task: bool = True) -> pd.DataFrame:
+def of_results(
+    results: pd.DataFrame, each_task: bool = True, tasks: tuple[str, ...] | None = None
+) -> pd.DataFrame:
     """Returns the saturation of every variant and model, over tasks and for each task.
 
     Args:
       results: rows of results.csv.
       each_task: also for each task alone.
+      tasks: to average over, as of `statistics.suite`.
 
     Returns:
       Columns variant, model, model_parameters, task ("" for the mean over tasks), those of
@@ -127,7 +130,7 @@ def of_results(results: pd.DataFrame, each_task: bool = True) -> pd.DataFrame:
       ValueError: as `statistics.main_runs`.
     """
     runs = statistics.main_runs(results)
-    suite = statistics.suite(runs)
+    suite = statistics.suite(runs, tasks)
     suites = {"": suite}
     if each_task and len(suite.tasks) > 1:
         parts = ((task, runs[runs["task"] == task]) for task in suite.tasks)

@@ -289,14 +289,14 @@ def suite(
     """Averages over tasks for each suite run, then computes means, deviations and intervals.
 
     The tasks are those for which the most (suite run, task) scores can be compared, see
-    `_shared_tasks`; a suite run that lacks one of them has no suite score. The standard deviation
+    `shared_tasks`; a suite run that lacks one of them has no suite score. The standard deviation
     is the sample one (ddof=1), as in the plots of the paper (seaborn, Appendix A.2).
 
     Args:
       runs: of `main_runs` or `initialisation_runs`.
       tasks: to average over instead.
     """
-    tasks = _shared_tasks(runs) if tasks is None else tasks
+    tasks = shared_tasks(runs) if tasks is None else tasks
     unit = [*_CELL, *_RUN]
     scores = runs.set_index([*unit, "task"])[SCORE].unstack("task")
     scores = scores.reindex(columns=list(tasks))
@@ -391,7 +391,7 @@ def _label(variant: str, length: int, silent: str) -> str:
     return ", ".join(part for part in (name, f"P = {length}" if length else "") if part)
 
 
-def _shared_tasks(runs: pd.DataFrame) -> tuple[str, ...]:
+def shared_tasks(runs: pd.DataFrame) -> tuple[str, ...]:
     """Returns the task set that keeps the most scores: (tasks) x (suite runs with all of them).
 
     In a finished study these are all tasks. In one still running a cell just begun does not

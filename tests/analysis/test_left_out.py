@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from spjax.analysis import claims, evidence, left_out, report, saturation
@@ -51,6 +52,21 @@ def test_columns_are_the_judgments_of_the_other_tasks(results, judged):
         assert table["P*", model][f"without {task}"] == star
     gains = [float(text.split()[0]) for text in table[part].values()]
     assert min(gains[1:]) < gains[0] - 3  # the task with most of the gain
+
+
+def test_an_arm_on_some_of_the_tasks_leaves_out_no_others(results):
+    """The tasks of a column are those of the study but one, whatever other arms have."""
+    tasks = sorted(results["task"].unique())
+    few = results[results["task"].isin(tasks[:2]) & (results["arm"] == results["arm"].iloc[0])]
+    few = few.assign(arm="other", key=few["key"] + "o")
+    both = pd.concat([results, few])
+    (judgment,) = (each for each in claims.check(both) if each.claim.id == "C3")
+    for task in evidence.of_results(both).tasks:
+        others = evidence.of_results(both, left_out=task).tasks
+        assert set(others) == set(evidence.of_results(both).tasks) - {task}
+    table = cells(left_out.markdown([judgment], both, saturation.of_results(both)))
+    stars = [row for (kind, _), row in table.items() if kind == "P*"]
+    assert stars and all("-" not in row.values() for row in stars)
 
 
 def test_counts_are_not_in_it(results, judged):
