@@ -35,7 +35,7 @@ def split(text: str) -> tuple[str, str]:
                 raise ValueError(explanation(str(error))) from error
             advice = f"write a text as --gin.{name}={_for_shell(repr(value))}"
             if value.startswith(("[", "(", "{")):
-                advice += "; in a list, tuple or mapping, put quotes around each text"
+                advice = f"put quotes around each text in it; or, if all of it is one, {advice}"
             raise ValueError(
                 f"the value {value!r} of {name} is neither a Python literal nor a gin reference; "
                 f"{advice}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -71,7 +72,7 @@ class Executor(abc.ABC):
             "memory_gb",
             "poll_seconds",
         ):
-            if (value := getattr(self, name, 0)) < 0:
+            if not 0 <= (value := getattr(self, name, 0)) < math.inf:
                 raise ValueError(f"{type(self).__name__}.{name} is {value}; it must be 0 or more.")
         if self.workers > MOST_WORKERS:
             raise ValueError(

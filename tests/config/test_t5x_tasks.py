@@ -5,7 +5,7 @@ import re
 import pytest
 
 from spjax import config
-from spjax.config.t5x import translation
+from spjax.config.t5x import shell, translation
 from spjax.config.t5x.draft import DIFFERS, LEFT, NOT_NEEDED, TRANSLATED
 from spjax.data.token_cache import seqio_source
 from tests.config import t5x_flags
@@ -88,6 +88,13 @@ def test_a_seqio_task_of_a_users_module(tmp_path, monkeypatch):
     own["MIXTURE_OR_TASK_MODULE"] = "'prompt_tuning.data.glue'"  # which has no such task
     with pytest.raises(ValueError, match="no task 'my_task'"):
         translated(**own)
+
+
+def test_a_variable_of_a_script_stands_as_in_it():
+    draft = translated()
+    mark = shell.OPEN["$"]
+    draft.note(DIFFERS, f"split = {mark + '{V}'!r}", f"the metrics of {mark}{{TASK}}")
+    assert "split = '${V}' -> the metrics of ${TASK}" in texts(draft, DIFFERS)
 
 
 def test_a_text_with_line_breaks_stays_a_comment():

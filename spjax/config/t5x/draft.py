@@ -86,8 +86,9 @@ class Draft:
         self.rows.append(Row(TRANSLATED, binding, f"--{name}={shown}"))
 
     def note(self, kind: str, binding: str, text: str) -> None:
-        """Adds a line of the table, once."""
-        if (row := Row(kind, binding, text)) not in self.rows:
+        """Adds a line of the table, once; variables of a script stand as in it."""
+        row = Row(kind, launch_scripts.shown(binding), launch_scripts.shown(text))
+        if row not in self.rows:
             self.rows.append(row)
 
     @property

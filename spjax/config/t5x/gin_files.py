@@ -106,6 +106,8 @@ class Bindings:
             self._open.pop()
             return
         if str(name) not in published.FILES:
+            if variables := unset_variables(str(name)):
+                raise ValueError(missing_variables("--gin_file", variables))
             looked = ", ".join([f"{Path.cwd()} (the working folder)", *map(str, folders)])
             raise ValueError(
                 f"the gin file {str(name)!r} was not found in {looked}; add the folder of the "

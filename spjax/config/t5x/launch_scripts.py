@@ -62,7 +62,11 @@ def has_variables(text: str) -> bool:
 
 def literal(value: Any) -> str:
     """Returns the Python literal of a value, with what only a shell can replace as it was."""
-    text = repr(value)
+    return shown(repr(value))
+
+
+def shown(text: str) -> str:
+    """Returns a text, or the literal of one, with what only a shell can replace as it was."""
     for char, mark in OPEN.items():
         text = text.replace(mark.encode("unicode_escape").decode(), char).replace(mark, char)
     return text

@@ -154,13 +154,11 @@ def task_module(draft: Draft, scope: str, name: Any) -> str:
     if module.startswith(_PUBLISHED_MODULES):
         draft.note(NOT_NEEDED, f"{scope}/utils.DatasetConfig.module", KNOWN_TASKS)
         return ""
-    if _is_known(name):
-        text = (
-            f"spjax's own task; if {module} has another one of this name, include "
-            "gin_configs/tasks/seqio.gin and bind MIXTURE_OR_TASK_MODULE"
-        )
-        kind = NOT_NEEDED if launch_scripts.has_variables(module) else DIFFERS
-        draft.note(kind, f"MIXTURE_OR_TASK_NAME = {name!r} of {module}", text)
+    if is_known(name):
+        text = f"spjax's own task, whatever {module} has under this name"
+        if draft.program == "train":
+            text += "; for that include gin_configs/tasks/seqio.gin and bind MIXTURE_OR_TASK_MODULE"
+        draft.note(DIFFERS, f"MIXTURE_OR_TASK_NAME = {name!r} of {module}", text)
         return ""
     if not (launch_scripts.has_variables(name) or _SEQIO_NAME.fullmatch(name)):
         raise ValueError(f"MIXTURE_OR_TASK_NAME is {name!r}, which seqio takes for no name.")
@@ -171,7 +169,8 @@ def _known_name(name: str) -> str:
     return name.removeprefix("mt5_").removeprefix("byt5_").replace("_examples", "")
 
 
-def _is_known(name: str) -> bool:
+def is_known(name: str) -> bool:
+    """Returns whether spjax has a task or mixture of T5X's name."""
     return registry.is_task(_known_name(name)) or registry.is_mixture(_known_name(name))
 
 
@@ -203,7 +202,7 @@ def spjax_task(name: Any, own_vocabulary: str) -> str:
             "other words. Choose a model file mt5_..., or the task without mt5_."
         )
     known = _known_name(name)
-    if _is_known(name):
+    if is_known(name):
         return known
     names = [*registry.names(), *registry.mixture_names()]
     close = difflib.get_close_matches(known, names, 1, 0.6)

@@ -121,9 +121,9 @@ def _set_data(draft: Draft, vocabulary: str) -> None:
     split = bindings.get(DATASET, "split", scope, "train")
     if split != "train":
         draft.note(DIFFERS, f"{scope}/DatasetConfig.split = {split!r}", "all of train is used")
-    if bindings.get(DATASET, "shuffle", scope, True) is not True:
+    if not kinds.flag("DatasetConfig.shuffle", bindings.get(DATASET, "shuffle", scope, True)):
         draft.note(DIFFERS, f"{scope}/DatasetConfig.shuffle = False", "examples are shuffled")
-    if bindings.get(DATASET, "pack", scope, False):
+    if kinds.flag("DatasetConfig.pack", bindings.get(DATASET, "pack", scope, False)):
         text = "a batch is so many examples in spjax, and as many packed rows in T5X"
         draft.note(DIFFERS, f"{scope}/DatasetConfig.pack = True", text)
     seeds = [
@@ -283,9 +283,10 @@ def _set_eval_data(draft: Draft, scope: str) -> None:
         draft.note(DIFFERS, f"{name}.task_feature_lengths = {lengths}", text)
     task = bindings.get(DATASET, "mixture_or_task_name", scope, None)
     if task != bindings.get(DATASET, "mixture_or_task_name", train, None):
-        draft.note(
-            DIFFERS, f"{name}.mixture_or_task_name = {task}", "`spjax eval --task` scores it"
-        )
+        text = "training scores the task that it trains on"
+        if isinstance(task, str) and model_settings.is_known(task):
+            text += "; `spjax eval --task` scores this one"
+        draft.note(DIFFERS, f"{name}.mixture_or_task_name = {task}", text)
     split = bindings.get(DATASET, "split", scope, "validation")
     if split != "validation":
         text = "the best step is that of the validation split; test is scored at the end"
