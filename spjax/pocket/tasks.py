@@ -226,7 +226,7 @@ def _shifted(task: PocketTask) -> tuple[PocketTask, PocketTask]:
     noted, rare = (f"{task.description}, {what}" for what in ("in notes", "of rare words"))
     field = graded_records.NOTED[task.schema]
     in_notes = functools.partial(graded_records.in_notes, draw=task.draw, field=field)
-    with_rare = functools.partial(task.draw, register=lexicon.RARE)
+    with_rare = functools.partial(getattr(graded_records, task.schema), register=lexicon.RARE)
     return (
         dataclasses.replace(task, name=task.name + NOTES, description=noted, draw=in_notes),
         dataclasses.replace(task, name=task.name + RARE, description=rare, draw=with_rare),
