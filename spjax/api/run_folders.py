@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,8 +37,7 @@ def find_run_folder(path: str | Path) -> Path | None:
 def load_run_config(folder: Path) -> Any:
     """Returns the `Run` that the `config.gin` of a folder describes.
 
-    Relative paths of its checkpoint and vocabulary count from where it was trained, if they are
-    still there.
+    Relative paths count from where it was trained, if they are still there.
 
     Raises:
       ValueError: the file cannot be used, is not the one that the result was written with, or the
@@ -55,24 +52,7 @@ def load_run_config(folder: Path) -> Any:
             f"{problem}. Put the old content back; or train it as another run, with "
             f"`spjax train --gin_file={folder / 'config.gin'}` and another MODEL_DIR."
         )
-    run = config.load_stored("Run", folder / "config.gin")
-    return _with_paths_from(run, str(result.get("directory", "")))
-
-
-def _with_paths_from(run: Any, directory: str) -> Any:
-    """Returns a run with the paths that are relative to another directory as absolute ones."""
-    if not directory or directory == os.getcwd():
-        return run
-    moved = {}
-    for path in filter(None, (run.checkpoint, run.vocabulary)):
-        if os.path.exists(whole := os.path.join(directory, path)):  # not of a URL or a name
-            moved[path] = whole
-    return dataclasses.replace(
-        run,
-        checkpoint=moved.get(run.checkpoint, run.checkpoint),
-        vocabulary=moved.get(run.vocabulary, run.vocabulary),
-        contents=tuple((moved.get(path, path), digest) for path, digest in run.contents),
-    )
+    return config.load_stored("Run", folder / "config.gin", str(result.get("directory", "")))
 
 
 def method_class_of(folder: Path) -> Any:

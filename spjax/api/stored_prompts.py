@@ -231,7 +231,14 @@ class StoredPrompts:
         """The model that was given, that the options name, or that the prompts name."""
         if self._model is None:
             name = self._model_name()
-            checkpoint = self.options.checkpoint or self._run_setting("checkpoint", name)
+            if len(self.names) > 1 and not self.options.checkpoint:
+                self._base_model()  # all have to name the same
+            checkpoint = self.options.checkpoint
+            if not (checkpoint or weights.ships(self.options.model)):
+                checkpoint = self._run_setting("checkpoint", name)
+            if checkpoint and not (remote.is_url(checkpoint) or os.path.exists(checkpoint)):
+                # The prompt has the whole path, which runs of earlier versions do not say.
+                checkpoint = self.options.checkpoint or self._base_model() or checkpoint
             base = "" if checkpoint else self._base_model()
             if name == AUTO and not (checkpoint or base):
                 raise ValueError(

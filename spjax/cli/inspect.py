@@ -137,6 +137,7 @@ def _take_model(args: argparse.Namespace, prompt: Any) -> str:
     try:
         if folder := run_folders.find_run_folder(args.prompt[0]):
             run = run_folders.load_run_config(folder)
+            run.check_contents()
             model, checkpoint, dtype = run.model, run.checkpoint, run.weights_dtype
             vocabulary = vocabulary or run.vocabulary
         elif not (checkpoint := base_model_of(args.prompt[0], facts)):
@@ -148,7 +149,8 @@ def _take_model(args: argparse.Namespace, prompt: Any) -> str:
         width = prompt.soft_tokens_PD.shape[1]
         if found.config.emb_dim != width:
             return f"No words: {checkpoint or model} has width {found.config.emb_dim}, not {width}."
-        if reasons := prediction.doubts(prompt, found):
+        # The weights of a run are known by their files, those of a prompt alone are all read.
+        if not (folder and checkpoint) and (reasons := prediction.doubts(prompt, found)):
             return f"No words: {reasons[0]}."
     except ValueError as error:  # changed or moved files: the prompt is shown without words
         return f"No words: {error}"

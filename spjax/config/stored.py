@@ -7,27 +7,35 @@ and no calls except of the classes of a configuration, which is all that `config
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 import tokenize
 from pathlib import Path
 from typing import Any
 
 from gin import config_parser
 
+from spjax.checkpoints import remote
 from spjax.config import kinds
 from spjax.config.identity import parameters
 from spjax.config.messages import guess
 from spjax.config.registry import REGISTERED, register_all
+from spjax.vocabularies.vocabulary import NAMES
 
 _Bindings = dict[tuple[str, str], dict[str, Any]]
 _MOST_BYTES = 1 << 24
+_PATHS = {"Run": ("checkpoint", "vocabulary"), "FileTask": ("path", "validation", "test")}
+_VARIANTS = re.compile(r"(:\w+)+$")  # of a task of files
 
 
-def load_stored(name: str, path: str | Path) -> Any:
+def load_stored(name: str, path: str | Path, directory: str = "") -> Any:
     """Builds the configurable `name` ("Run", "Study", "Pretrain") from a file inside a folder.
 
     Args:
       name: of a registered class.
       path: a file that `config_str` has written.
+      directory: what relative paths of checkpoints, vocabularies and data count from, where they
+        are there; "" for the working directory.
 
     Raises:
       ValueError: the file cannot be read, has more than bindings of known classes, a value is
@@ -36,12 +44,31 @@ def load_stored(name: str, path: str | Path) -> Any:
     register_all()
     path = Path(path)
     try:
-        return _Builder(_bindings(path)).build(name)
+        bindings = _bindings(path)
+        if directory and directory != os.getcwd():
+            _move(bindings, directory)
+        return _Builder(bindings).build(name)
     except RecursionError as error:
         raise ValueError(f"{path} is nested too deeply to be a configuration.") from error
     except (ValueError, TypeError) as error:
         text = str(error)
         raise ValueError(text if str(path) in text else f"{path}: {text}") from error
+
+
+def _move(bindings: _Bindings, directory: str) -> None:
+    """Makes paths absolute that are relative to a directory."""
+    moved = {}
+    for (_, name), values in bindings.items():
+        for parameter in _PATHS.get(name.rpartition(".")[2], ()):
+            path = values.get(parameter)
+            if not isinstance(path, str) or path in ("", *NAMES) or remote.is_url(path):
+                continue
+            whole = os.path.join(directory, os.path.expanduser(path))
+            if os.path.exists(_VARIANTS.sub("", whole)):
+                values[parameter] = moved[path] = whole
+    for values in bindings.values():
+        if contents := values.get("contents"):
+            values["contents"] = [(moved.get(path, path), digest) for path, digest in contents]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,11 +32,12 @@ class StopSignals:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._restore()
+        for number in self._before:
+            self._restore(number)
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
+    def _restore(self, number: int) -> None:
+        handler = self._before[signal.Signals(number)]
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
 
     def check(self) -> None:
         """Raises `StopRequested` once a signal has come."""
@@ -45,4 +46,5 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
-        self._restore()  # a second one ends the process at once
+        # A second one of its kind ends the process at once; Slurm sends SIGTERM after SIGUSR2.
+        self._restore(number)

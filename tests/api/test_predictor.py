@@ -11,10 +11,12 @@ import pytest
 
 import spjax
 from spjax import hub
+from spjax.api import run_folders
 from spjax.checkpoints import array_files
 from spjax.checkpoints.prompts import peft
 from spjax.checkpoints.weights import convert, weights
 from spjax.cli import main
+from spjax.files import write_json
 from spjax.vocabularies.vocabulary import load_vocabulary
 from tests.api.conftest import SETTINGS, pairs
 
@@ -270,7 +272,7 @@ def test_a_prompt_from_the_hub_has_no_files_of_its_task(trained, tmp_path, monke
         spjax.load_predictor("hf://me/q").evaluate()
 
 
-def test_prompts_that_name_different_base_models(trained, base, tmp_path):
+def test_prompts_that_name_different_base_models(trained, base, task, method, tmp_path):
     other = shutil.copytree(base, tmp_path / "other")
     folders = []
     for i, name in enumerate((base, str(other))):
@@ -282,6 +284,9 @@ def test_prompts_that_name_different_base_models(trained, base, tmp_path):
     shipped = spjax.save_prompt(trained.prompt, tmp_path / "shipped.npy")
     with pytest.raises(ValueError, match=f"frozen models: {base}, that of their size. Give the mo"):
         spjax.load_predictor([folders[0], shipped])
+    run = spjax.train(base, task, method, output_dir=tmp_path / "run", **SETTINGS)
+    with pytest.raises(ValueError, match=f"frozen models: {base}, that of their size. Give the mo"):
+        spjax.load_predictor([run.folder, shipped])
 
 
 def test_a_revision_beside_a_path_means_nothing(trained, base, tmp_path):
@@ -335,9 +340,36 @@ def test_a_run_over_a_relative_checkpoint_opens_elsewhere(
     opened = spjax.load_predictor(run.folder).stored._open_model()
     assert opened.checkpoint == str(path)
     assert main.main(["eval", str(run.folder)]) == 0
+    result = json.loads((run.folder / "result.json").read_text())
+    assert result.pop("directory") == str(tmp_path)
+    (tmp_path / "pocket").mkdir()  # what "pocket" names is the vocabulary all the same
     if not change:
         assert main.main(["inspect", str(run.folder)]) == 0
         assert "No words" not in capsys.readouterr().out
+        write_json(run.folder / "result.json", result)  # as of an earlier version
+        assert spjax.load_predictor(run.folder).stored._open_model().checkpoint == str(path)
+
+
+def test_relative_paths_of_a_run_count_from_where_it_was_trained(tmp_path, monkeypatch):
+    (tmp_path / "pocket").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    rows = [{"input": f"row {i}", "target": "ab"[i % 2]} for i in range(60)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    monkeypatch.chdir(tmp_path)
+    files = [f"gin_configs/{name}.gin" for name in ("models/pocket", "runs/pocket", "tasks/file")]
+    bindings = [
+        "MODEL_SIZE=pocket_50k",
+        "TASK_FILE=rows.jsonl:n20",
+        "Run.vocabulary=pocket",
+        "TASK_LABELS=('a', 'b')",
+    ]
+    bindings += ["TRAIN_STEPS=2", "EVAL_PERIOD=2", "MODEL_DIR=run", "PROMPT_LENGTH=2"]
+    flags = [f"--gin_file={name}" for name in (*files, "gin_configs/methods/prompt_tuning.gin")]
+    assert main.main(["train", *flags, *(f"--gin.{text}" for text in bindings)]) == 0
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = run_folders.load_run_config(tmp_path / "run")
+    assert run.vocabulary == "pocket" and run.task.path == str(tmp_path / "rows.jsonl:n20")
+    assert main.main(["eval", "../run"]) == 0
 
 
 def test_an_adapter_of_a_shipped_size(trained, predictor, tmp_path):

@@ -95,6 +95,7 @@ def test_inspect_without_weights(capsys, prompt):
 
 def test_inspect_takes_the_model_of_a_run(capsys, monkeypatch, prompt, tmp_path):
     run = SimpleNamespace(model="pocket_50k", checkpoint="", vocabulary="", weights_dtype="float32")
+    run.check_contents = lambda: None
     monkeypatch.setattr(run_folders, "find_run_folder", lambda path: tmp_path)
     monkeypatch.setattr(run_folders, "load_run_config", lambda folder: run)
     code, out, _ = call(capsys, "inspect", prompt)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from spjax import hub
 
+_DATASET = re.compile(rf"{hub.DATASETS}\w[\w.-]*/\w[\w.-]*(?=[@:#]|$)")
 FILES = ("path", "validation", "test")  # fields of a task of files that are paths
 
 
@@ -58,8 +60,10 @@ def task_fields(provenance: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _public_path(path: str) -> str:
-    name = path if path.startswith(hub.DATASETS) or not path else Path(path).name
-    return "" if name == ".." else name
+    if _DATASET.match(path):
+        return path
+    name = Path(path).name
+    return "" if name.startswith(("..", "~")) else name
 
 
 def _is_file(task: str) -> bool:

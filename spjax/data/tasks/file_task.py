@@ -217,8 +217,11 @@ def _fields(source: str) -> dict[str, Any]:
         fields = defaults | json.loads(source.removeprefix(SOURCE))
         wrong = [name for name, usual in defaults.items() if not _is_like(fields[name], usual)]
         wrong += ["metrics"] * (not {*fields["metrics"]} <= _POSTPROCESSORS.keys())
+        wrong += fields.keys() - defaults.keys()
     except (ValueError, TypeError, RecursionError):
-        raise ValueError(f"{source[:200]!r} is no task of files; name the task.") from None
+        raise ValueError(
+            f"{source[:200]!r} is no task of files; take it out of the header that has it."
+        ) from None
     if wrong:
         raise ValueError(
             f"a task of files has {wrong[0]} = {fields[wrong[0]]!r}, which FileTask does not take "
@@ -230,8 +233,9 @@ def _fields(source: str) -> dict[str, Any]:
 def _is_like(value: Any, usual: Any) -> bool:
     """Returns whether a value from JSON has the type of a default."""
     if isinstance(usual, tuple):
-        return isinstance(value, list | tuple) and all(isinstance(x, str) for x in value)
-    return type(value) is type(usual)
+        return isinstance(value, list | tuple) and all(_is_like(x, "") for x in value)
+    is_text = isinstance(value, str)
+    return type(value) is type(usual) and not (is_text and not file_rows.is_utf8(value))
 
 
 def paths(source: str) -> tuple[str, ...]:

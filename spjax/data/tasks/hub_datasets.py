@@ -25,7 +25,7 @@ FORM = "hf://datasets/ORGANIZATION/NAME[@REVISION][:CONFIG][#SPLIT]"
 _VARIANT = r":(?:sentinel|halves|balanced|n\d+|seed\d+)"
 _END = rf"(?:#(?P<split>[^:#]+))?(?P<variants>(?:{_VARIANT})*)"
 _HUB = re.compile(
-    rf"(?P<base>{PREFIX}(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^:#]+))?"
+    rf"(?P<base>{PREFIX}(?P<name>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[^:#]+))?"
     rf"(?:(?!{_VARIANT}(?:[:#]|$)):(?P<config>[^:#]+))?){_END}"
 )
 _FOLDER = re.compile(rf"(?P<base>[^#]*?){_END}")
@@ -207,7 +207,7 @@ def streamed(path: str, split: str, most: int) -> Any:
     base = match["base"]
     try:
         if path.startswith(PREFIX):
-            name, config, revision = match["name"], match["config"], match["revision"]
+            name, config, revision = _name(match), match["config"], match["revision"]
             return library.load_dataset(
                 name, config, revision=revision, split=split, streaming=True
             )
@@ -357,9 +357,7 @@ def _opened(path: str, folder: Path) -> Mapping[str, Any]:
     base = match["base"]
     try:
         if path.startswith(PREFIX):
-            loaded = library.load_dataset(
-                match["name"], match["config"], revision=match["revision"]
-            )
+            loaded = library.load_dataset(_name(match), match["config"], revision=match["revision"])
         elif any((Path(base) / name).is_file() for name in (_SAVED_ONE, _SAVED_SEVERAL)):
             loaded = library.load_from_disk(base)
         else:
@@ -371,6 +369,21 @@ def _opened(path: str, folder: Path) -> Mapping[str, Any]:
             f"and the files; a dataset of the hub is written {FORM}."
         ) from error
     return {"train": loaded} if isinstance(loaded, library.Dataset) else dict(loaded)
+
+
+def _name(match: re.Match[str]) -> str:
+    """Returns the name of a dataset of the hub, which `datasets` takes for a folder's first.
+
+    Raises:
+      ValueError: there is such a folder.
+    """
+    name = match["name"]
+    if os.path.exists(name):
+        raise ValueError(
+            f"{os.path.abspath(name)} is there, which `datasets` would read in its place. Write "
+            f"./{name} for it, or start from another folder."
+        )
+    return name
 
 
 def _text_columns(dataset: Any) -> list[str]:

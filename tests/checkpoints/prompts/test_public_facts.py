@@ -53,7 +53,15 @@ def test_what_is_no_task_of_files(text):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"metrics": ["zzz"]}, {"input_length": "x"}, {"labels": [1]}, {"name": None}]
+    "fields",
+    [
+        {"metrics": ["zzz"]},
+        {"input_length": "x"},
+        {"labels": [1]},
+        {"labels": ["\ud800"]},
+        {"name": None},
+        {"evil": 1},
+    ],
 )
 def test_a_task_of_files_that_cannot_be(fields):
     source = "files:" + json.dumps({"path": "x.jsonl", **fields})
@@ -61,3 +69,13 @@ def test_a_task_of_files_that_cannot_be(fields):
         registry.outline(source)
     with pytest.raises(ValueError, match="is no task of files"):
         registry.outline("files:[1]")
+
+
+@pytest.mark.parametrize("path", ["~", "hf://datasets/../secret@" + "a" * 40, "hf://datasets/x"])
+def test_paths_of_datasets_are_no_way_out(path):
+    facts = public({"task_file": "files:" + json.dumps({"path": path})})
+    kept = json.loads(facts["task_file"].partition(":")[2])["path"]
+    assert kept in ("", "x", path.rpartition("/")[2])
+    of_hub = "hf://datasets/org/name@v1:en#train"
+    facts = public({"task_file": "files:" + json.dumps({"path": of_hub})})
+    assert json.loads(facts["task_file"].partition(":")[2])["path"] == of_hub
