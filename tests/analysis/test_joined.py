@@ -345,7 +345,8 @@ def test_plot_of_several_studies(folders, tmp_path):
     assert result.folder == tmp_path / "scaling+together"
     assert [path.name for path in result.figures] == ["score_over_size_by_method.png"]
     table = pd.read_csv(result.folder / "figures" / "score_over_size_by_method.csv")
-    assert set(table["line"]) == {"prompt tuning", "model tuning", "model tuning, multi-task"}
+    several = "full fine-tuning, multi-task"
+    assert set(table["line"]) == {"prompt tuning", "full fine-tuning", several}
     assert len(table) == 3 * len(synthetic.SIZES)
     assert (result.folder / "table.md").read_text().startswith("# scaling + together\n")
     assert "## C2: holds" in (result.folder / "claims.md").read_text()

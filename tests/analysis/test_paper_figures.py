@@ -37,12 +37,12 @@ def test_methods(results, tmp_path):
     results = pd.concat([results, shared], ignore_index=True)
     table = drawn("score_over_size_by_method", results, tmp_path)
     assert list(dict.fromkeys(table["line"])) == [
-        *("prompt tuning", "model tuning", "model tuning, multi-task")
+        *("prompt tuning", "full fine-tuning", "full fine-tuning, multi-task")
     ]
     for line, query in (
         ("prompt tuning", "arm == 'prompts' and prompt_length == 100"),
-        ("model tuning", "arm == 'full'"),
-        ("model tuning, multi-task", "arm == 'multitask'"),
+        ("full fine-tuning", "arm == 'full'"),
+        ("full fine-tuning, multi-task", "arm == 'multitask'"),
     ):
         expected = mean(results, query)
         np.testing.assert_allclose(of_line(table, line)[expected.index], expected)

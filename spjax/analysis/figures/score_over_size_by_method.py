@@ -16,8 +16,8 @@ from spjax.analysis.figures import _by_role, _style, score_over_size
 
 LINES = {
     (statistics.PROMPT_TUNING, ""): "prompt tuning",
-    (statistics.FULL_FINE_TUNING, ""): "model tuning",
-    (statistics.FULL_FINE_TUNING, arms.MULTITASK): "model tuning, multi-task",
+    (statistics.FULL_FINE_TUNING, ""): "full fine-tuning",
+    (statistics.FULL_FINE_TUNING, arms.MULTITASK): "full fine-tuning, multi-task",
 }
 
 

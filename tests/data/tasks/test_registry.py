@@ -1,5 +1,8 @@
 """Every row of the task table holds together and agrees with the world it comes from."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from spjax import metrics
@@ -119,3 +122,14 @@ def test_tasks_are_mixed_by_a_plus() -> None:
             registry.mixture(name)
     with pytest.raises(ValueError, match="is a mixture, and one task is wanted: pocket_cb, pock"):
         registry.get("pocket_cb+pocket_wic")
+
+
+def test_dataset_sizes_in_the_docs_are_those_of_the_tasks() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text()
+    rows = re.findall(r"^\| [\w ]+ \| [\d,/-]+ \| `(\w+)` \| ([\d,/-]+) \|$", text, re.M)
+    assert len(rows) == 17
+    for name, shown in rows:
+        info = registry.get(name)
+        sizes = dict(zip(info.splits, info.sizes, strict=True))
+        counts = [sizes.get(split, 0) for split in ("train", "validation", "test")]
+        assert shown == "/".join(f"{count:,}" if count else "-" for count in counts)
