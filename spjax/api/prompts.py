@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import re
 import tempfile
@@ -17,6 +18,7 @@ from spjax.checkpoints.prompts.prompt import Prompt
 from spjax.files import write_text
 from spjax.studies.copies import local_copy
 
+_log = logging.getLogger(__name__)
 _LICENSE = re.compile(r"[A-Za-z0-9][\w.+-]{0,60}")
 
 
@@ -130,6 +132,12 @@ def _public_prompt(prompt: Any, base_model: str) -> Prompt:
     if "base_revision" not in facts:  # as for transformers, a folder comes before a repository
         facts = run_prompts.with_base_model(facts, facts.get("base_model", ""))
     public = dataclasses.replace(stored, provenance=public_facts.public(facts))
+    if "base_model" in facts and not (base_model or "base_model" in public.provenance):
+        _log.warning(
+            "%s is on this machine alone, so no frozen model is named; give its name on the hub "
+            "as base_model, if it has one",
+            facts["base_model"],
+        )
     return public.with_base_model(f"{hub.PREFIX}{base_model}" if base_model else "")
 
 

@@ -292,7 +292,7 @@ class StoredPrompts:
         ]
         bases = {"" if _is_shipped(facts) else base_model_of(name, facts) for name, facts in known}
         if len(bases) > 1:
-            listed = ", ".join(sorted(base or "that of their size" for base in bases))
+            listed = ", ".join(sorted(base or "none" for base in bases))
             raise ValueError(f"the prompts name different frozen models: {listed}. {_GIVE_MODEL}")
         return max(bases, default="")
 

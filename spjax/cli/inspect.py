@@ -85,8 +85,8 @@ def _look(args: argparse.Namespace, prompt: Any) -> tuple[str, dict[str, Any]]:
     if drift := _drift(Path(args.prompt[0])):
         data["drift"] = drift
     text = prompt_page.page(data)
+    text += f"\n\n{problem}" if problem else ""
     if not has_model:
-        text += f"\n\n{problem}" if problem else ""
         text += f"\n\nGive {_flag_of_model(prompt)} for the nearest words of each row."
     if args.discretise:
         if not has_model:
@@ -122,7 +122,7 @@ def _take_model(args: argparse.Namespace, prompt: Any) -> str:
       prompt: what was read.
 
     Returns:
-      Why the model was not taken, "" where there is none or it was.
+      Why the model was not taken or may be the wrong one, else "".
     """
     from spjax.api import run_folders
     from spjax.api.stored_prompts import base_model_of
@@ -130,9 +130,12 @@ def _take_model(args: argparse.Namespace, prompt: Any) -> str:
     from spjax.checkpoints.weights import weights
     from spjax.inference import prediction
 
-    if args.model or args.checkpoint:
-        return ""
     facts, vocabulary, dtype = prompt.provenance, args.vocabulary, "float32"
+    if args.model or args.checkpoint:
+        known = {} if args.checkpoint else weights.shipped_digests(args.model)
+        if known and facts.get("base_sha256", min(known)) not in known:
+            return f"The prompt was trained with other weights than those of {args.model} here."
+        return ""
     model = facts.get("model", weights.AUTO)
     try:
         if folder := run_folders.find_run_folder(args.prompt[0]):

@@ -282,10 +282,10 @@ def test_prompts_that_name_different_base_models(trained, base, task, method, tm
         spjax.load_predictor(folders)
     assert spjax.load_predictor(folders, base).predict(TEXTS[:1], 0)
     shipped = spjax.save_prompt(trained.prompt, tmp_path / "shipped.npy")
-    with pytest.raises(ValueError, match=f"frozen models: {base}, that of their size. Give the mo"):
+    with pytest.raises(ValueError, match=f"frozen models: {base}, none. Give the mo"):
         spjax.load_predictor([folders[0], shipped])
     run = spjax.train(base, task, method, output_dir=tmp_path / "run", **SETTINGS)
-    with pytest.raises(ValueError, match=f"frozen models: {base}, that of their size. Give the mo"):
+    with pytest.raises(ValueError, match=f"frozen models: {base}, none. Give the mo"):
         spjax.load_predictor([run.folder, shipped])
 
 
@@ -430,7 +430,9 @@ def test_a_base_model_that_cannot_be_opened(trained, tmp_path, monkeypatch, base
     assert main.main(["predict", f"--prompt={folder}"]) == 2
 
 
-def test_the_checkpoint_of_a_run_is_its_base_model(base, task, method, tmp_path, monkeypatch):
+def test_the_checkpoint_of_a_run_is_its_base_model(
+    base, task, method, tmp_path, monkeypatch, caplog
+):
     run = spjax.train(base, task, method, output_dir=tmp_path / "run", **SETTINGS)
     assert spjax.load_prompt(run.folder).provenance["base_model"] == base
     saved = spjax.save_prompt(run.prompt, tmp_path / "saved", "peft")
@@ -442,6 +444,7 @@ def test_the_checkpoint_of_a_run_is_its_base_model(base, task, method, tmp_path,
     monkeypatch.setattr(hub, "upload", lambda folder, *_, **__: uploads.append(peft.read(folder)))
     spjax.push_prompt(run.prompt, "hf://me/q")  # nobody else has that folder
     assert "base_model" not in uploads[0][1]
+    assert f"{base} is on this machine alone" in caplog.text
     tuned = spjax.TunedModel(spjax.load_model(base), method, task)
     assert tuned.prompt(tuned.init(seed=0)).provenance["base_model"] == base
 

@@ -137,6 +137,11 @@ def test_inspect_takes_the_base_model_of_an_adapter(capsys, monkeypatch, prompt,
     assert hint in (text := shown("", base_sha256="0" * 64)[0]) and "with other weights" in text
     assert "for the nearest words" in shown("hf://me/q")[0]
     assert hint in shown("", vocabulary_sha256="0" * 64)[0]
+    path = prompt_files.write(
+        tmp_path / "b.npy", dataclasses.replace(stored, provenance={"base_sha256": "0"}), "npy"
+    )
+    note = "trained with other weights than those of pocket_50k here."
+    assert note in call(capsys, "inspect", str(path), "--model=pocket_50k")[1]
     large = str(checkpoints.SHIPPED / "pocket_3m.safetensors")
     assert f"No words: {large} has width 160, not 16." in shown("", base_model=large)[0]
     pinned = {"base_model": "me/x", "base_revision": "v1"}
