@@ -64,15 +64,16 @@ def _saturation_rows(
     over_tasks = saturated if saturated.empty else saturated[saturated["task"] == ""]
     tables = [over_tasks]
     for task in tasks:
-        rows, others = statistics.without_task(results, task), tuple(t for t in tasks if t != task)
-        tables.append(saturation.of_results(rows, each_task=False, tasks=others))
+        remaining = statistics.without_task(results, task)
+        others = tuple(other for other in tasks if other != task)
+        tables.append(saturation.of_results(remaining, each_task=False, tasks=others))
     versions = list(map(_cells, tables))
     several = len({variant for _, variant, _ in versions[0]}) > 1
-    return [
-        [kind, f"{variant}, {model}" if several else model, *(x.get(name, "-") for x in versions)]
-        for name in versions[0]
-        for kind, variant, model in [name]
-    ]
+    rows = []
+    for kind, variant, model in versions[0]:
+        name = f"{variant}, {model}" if several else model
+        rows.append([kind, name, *(x.get((kind, variant, model), "-") for x in versions)])
+    return rows
 
 
 def _cells(table: pd.DataFrame) -> Mapping[tuple[str, str, str], str]:
