@@ -14,8 +14,8 @@ without the task's name (`taskless_super_glue_*_v102`), with T5's SentencePiece 
 Lengths between two quantiles are drawn evenly. Targets are the tasks' own labels: `True` (2
 tokens) or `False` (4), `entailment` (5) or `not_entailment` (6), as often as in training.
 
-A name that begins with `pocket_` gives examples of that task's training split, text and all; one
-such as `equal_40` gives inputs of 40 tokens and targets of 2.
+A name that begins with `pocket_` or `graded_` gives examples of that task's training split, text
+and all; one such as `equal_40` gives inputs of 40 tokens and targets of 2.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def draw(name: str, count: int, seed: int = 0) -> Examples:
     """Inputs and targets of some examples: int32 ids, EOS last, unpadded.
 
     Raises:
-      ValueError: the name is neither in `QUANTILES` nor that of a pocket task.
+      ValueError: the name is neither in `QUANTILES` nor that of a pocket or graded task.
     """
     rng = np.random.default_rng(seed)
-    if name.startswith("pocket_"):
+    if name.startswith(("pocket_", "graded_")):
         return _pocket(name, count, rng)
     if length := _equal_length(name):
         inputs_NL = rng.integers(_FIRST, _FEWEST_PIECES, (count, length), np.int32)

@@ -86,6 +86,13 @@ def averaged(results: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return means.assign(**counts).reset_index()
 
 
+def in_order(column: pd.Series) -> pd.Series:
+    """Returns keys to sort a column by, in which numbers in texts count as such: 32 before 128."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    return column.str.replace(r"(?<![.\d])\d+", lambda match: match[0].zfill(20), regex=True)
+
+
 def best(means: pd.DataFrame, choice: Sequence[str]) -> pd.Series:
     """Returns whether each row has the first best mean validation score of those alike.
 

@@ -457,7 +457,8 @@ def _spread(
     cells["expected"] = cells["variant"].map(counts.groupby("variant").max())
     last = cells["method"] == FULL_FINE_TUNING
     order = ["last", "variant", "prompt_length", "line", "model_parameters", "model"]
-    cells = cells.assign(last=last).sort_values(order, ignore_index=True).drop(columns="last")
+    cells = cells.assign(last=last).sort_values(order, key=rates.in_order, ignore_index=True)
+    cells = cells.drop(columns="last")
     bounds, items, draws = np.full((len(cells), 2), np.nan), *np.ones((2, len(cells)), int)
     for place, name in enumerate(zip(cells["line"], cells["model"])):
         if name in estimates:

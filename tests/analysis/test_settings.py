@@ -53,6 +53,17 @@ def test_settings_are_lines_of_their_own(search):
     assert "WARMUP=9" in tables.markdown(search)
 
 
+def test_settings_are_in_the_order_of_their_numbers(search):
+    """Of equal scores the first one is chosen: the smallest value, not the first in the alphabet."""
+    names = {"WARMUP=0": "BATCH=128", "WARMUP=5": "BATCH=32", "WARMUP=9": "RATE=0.5, BATCH=4"}
+    rows = search.assign(settings=search["settings"].map(names), validation_score=70.0)
+    compared = settings.compared(statistics.checked(rows))
+    assert compared["settings"].tolist() == ["BATCH=32", "BATCH=128", "RATE=0.5, BATCH=4"]
+    assert compared["chosen"].tolist() == [True, False, False]
+    lines = statistics.suite(statistics.main_runs(rows)).cells["line"]
+    assert [line.split("=")[1].split(",")[0] for line in lines] == ["32", "128", "0.5"]
+
+
 def test_the_best_on_validation_is_chosen(search):
     text = settings.markdown(statistics.checked(search))
     assert "| warmup | prompt_tuning | pocket_3m | **WARMUP=5** | 6 | 74.0 | 56.0 |" in text
