@@ -3,10 +3,11 @@
   python -m benchmarks.commits 8437c7d HEAD -- -m benchmarks.speed --only=pocket_800k --rounds=1
   python -m benchmarks.commits 8437c7d HEAD --gin_file=quickstart.gin
 
-Everything after `--` are arguments of Python, run in a checkout of each commit. Numbers in the JSON
-files that the command writes to `benchmarks/results/` are compared, as are its seconds. With
-`--gin_file` a sweep is timed in place of a command: each round begins without a cache, the file is
-the same for both commits.
+What follows `--` are arguments of Python, run in a checkout of each commit, in every second round
+of the later one first. Its seconds are compared, and the numbers that it writes to JSON files in
+`benchmarks/results/`. A commit keeps its cache over the rounds, so that the first one compiles.
+With `--gin_file` a sweep of that file is timed in place of a command, and each round begins without
+a cache.
 
 Prints each number before and after, and the ratio: medians of the rounds.
 """
@@ -43,28 +44,19 @@ def checkout(commit: str, folder: Path) -> Iterator[Path]:
         subprocess.run([*git, "remove", "--force", str(folder)], check=True)
 
 
-def numbers(value: Any, name: str = "") -> dict[str, float]:
-    """The numbers of a JSON value, by their path."""
+def numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
+    """Yields the numbers of a JSON value with their path, but for those of the machine."""
     if isinstance(value, dict):
-        parts = value.items()
+        for key, part in value.items():
+            if key != "machine":
+                yield from numbers(part, f"{name}/{key}")
     elif isinstance(value, list):
-        parts = ((_case(part, i), part) for i, part in enumerate(value))
-    else:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return {name: value} if is_number else {}
-    return {
-        path: number
-        for key, part in parts
-        for path, number in numbers(part, f"{name}/{key}".lstrip("/")).items()
-    }
-
-
-def _case(part: Any, number: int) -> str:
-    """Names an item of a list: by its texts and whole numbers of a case, else by its place."""
-    if not isinstance(part, dict):
-        return str(number)
-    names = [str(part[key]) for key in ("model", "task", "prompt", "P") if key in part]
-    return " ".join(names) or str(number)
+        for place, part in enumerate(value):
+            facts = part if isinstance(part, dict) else {}
+            case = [str(facts[key]) for key in ("model", "task", "prompt") if key in facts]
+            yield from numbers(part, f"{name}/{' '.join(case) or place}")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield name, value
 
 
 def measure(arguments: Sequence[str], root: Path, cache: Path) -> dict[str, float]:
@@ -81,7 +73,10 @@ def measure(arguments: Sequence[str], root: Path, cache: Path) -> dict[str, floa
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)} failed in {root}:\n{done.stdout}{done.stderr}")
     for file in sorted(results.glob("*.json")):
-        measured |= numbers(json.loads(file.read_text()))
+        for name, number in numbers(json.loads(file.read_text()), file.stem):
+            if name in measured:
+                raise ValueError(f"{file} has two numbers called {name}")
+            measured[name] = number
     return measured
 
 
@@ -91,15 +86,14 @@ def sweep(gin_file: Path, root: Path, folder: Path) -> dict[str, float]:
     return measure([*arguments, f"--output_dir={folder / 'study'}"], root, folder / "cache")
 
 
-def table(rounds: Sequence[tuple[dict[str, float], dict[str, float]]]) -> list[tuple[str, ...]]:
-    """Rows of medians: name, before, after, before over after."""
+def table(rounds: Sequence[Sequence[dict[str, float]]]) -> list[tuple[str, ...]]:
+    """Rows of medians, name, before, after, before over after; "-" for what a commit lacks."""
     rows = []
-    for name in rounds[0][0]:
-        pairs = [(a[name], b[name]) for a, b in rounds if name in a and name in b]
-        if len(pairs) == len(rounds) and all(a and b for a, b in pairs):
-            before, after = (statistics.median(values) for values in zip(*pairs))
-            ratio = statistics.median(a / b for a, b in pairs)
-            rows.append((name, f"{before:.4g}", f"{after:.4g}", f"{ratio:.2f}"))
+    for name in dict.fromkeys(name for pair in rounds for side in pair for name in side):
+        sides = [[side[name] for side in of_commit if name in side] for of_commit in zip(*rounds)]
+        cells = [f"{statistics.median(side):.4g}" if side else "-" for side in sides]
+        ratios = [a / b for a, b in zip(*sides) if b] if all(sides) else []
+        rows.append((name, *cells, f"{statistics.median(ratios):.2f}" if ratios else "-"))
     return rows
 
 
@@ -124,18 +118,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             for name, commit in (("before", options.before), ("after", options.after))
         ]
         for number in range(options.rounds):
-            pair = []
-            for root in roots:
-                own = folder / f"{root.name}{number}"
+            sides = {}
+            for root in roots if number % 2 == 0 else reversed(roots):
                 if options.gin_file:
-                    pair.append(sweep(options.gin_file.resolve(), root, own))
+                    study = folder / f"{root.name}{number}"
+                    sides[root] = sweep(options.gin_file.resolve(), root, study)
                 else:
-                    pair.append(measure(command, root, folder / f"cache_{root.name}"))
-            rounds.append(tuple(pair))
-            print(
-                f"round {number + 1}: {pair[0][SECONDS]:.1f} s, {pair[1][SECONDS]:.1f} s",
-                flush=True,
-            )
+                    sides[root] = measure(command, root, folder / f"cache_{root.name}")
+            rounds.append([sides[root] for root in roots])
+            took = ", ".join(f"{sides[root][SECONDS]:.1f} s" for root in roots)
+            print(f"round {number + 1}: {took}", flush=True)
     head = ("", options.before, options.after, "ratio")
     print(text_tables.render([head, *table(rounds)], right=(1, 2, 3)))
 

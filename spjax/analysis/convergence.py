@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from spjax.analysis import statistics
+from spjax.analysis import rates, statistics
 from spjax.files import DamagedFile, read_json_lines
 
 SHARE = 0.99  # of the mean of the best scores
@@ -144,7 +144,7 @@ def markdown(times: pd.DataFrame) -> str:
         f"| task | line | {' | '.join(models)} |",
         f"| --- | --- |{' ---: |' * len(models)}",
     ]
-    rows = times.sort_values(["task", "method", "prompt_length", "line"])
+    rows = times.sort_values(["task", "method", "prompt_length", "line"], key=rates.in_order)
     for (task, line), part in rows.groupby(["task", "line"], sort=False):
         cells = [_cell(part[part["model"] == model]) for model in models]
         lines.append(f"| {task} | {line} | {' | '.join(cells)} |")

@@ -74,7 +74,8 @@ def of_results(
     Args:
       results: rows of results.csv.
       prompt_facts: of `prompt_claims.read`.
-      left_out: a task; the others are then those of the study with it.
+      left_out: a task without which to estimate, over the other tasks that all lines of the study
+        have; "" for none.
 
     Raises:
       ValueError: as `statistics.main_runs`.

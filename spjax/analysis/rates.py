@@ -5,6 +5,7 @@ with the best validation score, averaged over tasks and seeds. Test scores have 
 those of the other rates are not shown. A run that diverged before it was ever scored counts as 0.
 """
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -13,6 +14,7 @@ CHOICE = ["arm", "method", "prompt_length", "init", "settings", "model", "model_
 _RATE, _VALIDATION = "learning_rate", "validation_score"
 SEARCHED = ["arm", "method", "model", "model_parameters"]  # each has one best trial
 TRIAL_COLUMNS = [*SEARCHED, "settings"]
+_NUMBER = re.compile(r"((?:(?<![\w.])[-+])?\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 
 
 def chosen(results: pd.DataFrame) -> pd.DataFrame:
@@ -74,7 +76,7 @@ def averaged(results: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
     The column `runs` counts all of them, `validated` those with a validation score. A run that
     diverged before it was scored has the score 0, and one that a search pruned counts as not
-    validated, so that its setting cannot be chosen.
+    validated, so that its setting cannot be chosen. Rows are in order of the columns (`in_order`).
     """
     scores = results[_VALIDATION].mask(
         results[_VALIDATION].isna() & (results["status"] == "diverged"), 0.0
@@ -83,14 +85,21 @@ def averaged(results: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     groups = results.assign(**{_VALIDATION: scores}).groupby(list(columns), dropna=False)
     means = groups[[_VALIDATION, "test_score"]].mean()
     counts = {"runs": groups.size(), "validated": groups[_VALIDATION].count()}
-    return means.assign(**counts).reset_index()
+    means = means.assign(**counts).reset_index()
+    return means.sort_values(list(columns), key=in_order, ignore_index=True)
 
 
 def in_order(column: pd.Series) -> pd.Series:
     """Returns keys to sort a column by, in which numbers in texts count as such: 32 before 128."""
     if pd.api.types.is_numeric_dtype(column):
         return column
-    return column.str.replace(r"(?<![.\d])\d+", lambda match: match[0].zfill(20), regex=True)
+    texts = sorted(set(column.astype(str)), key=_by_numbers)
+    return column.astype(str).map({text: place for place, text in enumerate(texts)})
+
+
+def _by_numbers(text: str) -> tuple[str | float, ...]:
+    parts = _NUMBER.split(text)  # every second one is a number
+    return tuple(float(part) if i % 2 else part for i, part in enumerate(parts))
 
 
 def best(means: pd.DataFrame, choice: Sequence[str]) -> pd.Series:

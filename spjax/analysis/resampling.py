@@ -235,8 +235,9 @@ class Sample:
     """Scores of cells by task, pre-training draw and seed, to take estimates from.
 
     scores_CTMS: in points, NaN where there is no run: cells, tasks, pre-training draws, seeds.
-    items: for each task None or scores of its items in points, (cells, items): means over runs.
-      They count by their deviations only, so a score need not be a mean of items.
+    items: for each task None or scores of its items in points, (cells, items): means over runs,
+      NaN for a cell without. They count by their deviations only, so a score need not be a mean of
+      items.
     """
 
     def __init__(
@@ -267,13 +268,15 @@ class Sample:
         weights_TM = np.sqrt(np.maximum(seeds_TM * (seeds_TM - 1), 1)) * present_TM.sum(-1)[:, None]
         within_TMS /= weights_TM[..., None] * tasks
         degrees_T = np.maximum(seeds_TM - 1, 0).sum(-1)
-        for task in range(tasks):
+        known = []
+        for task, scores in enumerate(self.items):
             parts[SEEDS, task] = Component(within_TMS[task].ravel(), int(degrees_T[task]))
-            scores = self.items[task]
-            if scores is not None:
-                part = _component(scores[cell])
-                parts[ITEMS, task] = Component(part.deviations_U / tasks, part.degrees)
-        known = [len(scores[cell]) if scores is not None else 1 for scores in self.items]
+            if scores is None or np.isnan(scores[cell]).all():
+                known.append(1)
+                continue
+            part = _component(scores[cell])
+            parts[ITEMS, task] = Component(part.deviations_U / tasks, part.degrees)
+            known.append(len(scores[cell]))
         units = {TASKS: tasks, PRETRAINING: max(int(drawn_M.sum()), 1)}
         units |= {SEEDS: int(seeds_TM.max(-1).min()), ITEMS: min(known)}
         parts = {key: part for key, part in parts.items() if part.degrees > 0}

@@ -32,7 +32,6 @@ def compared(results: pd.DataFrame) -> pd.DataFrame:
     if _VALIDATION not in rows.columns:
         rows = rows.assign(**{_VALIDATION: math.nan})
     means = rates.averaged(rates.chosen(rows), [*CHOICE, "settings"])
-    means = means.sort_values([*CHOICE, "settings"], key=rates.in_order, ignore_index=True)
     complete = means["validated"] == means.groupby(CHOICE)["validated"].transform("max")
     return means.assign(chosen=rates.best(means, CHOICE), complete=complete)
 

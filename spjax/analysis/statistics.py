@@ -432,7 +432,7 @@ def _estimates(runs: pd.DataFrame, scores: pd.DataFrame) -> dict[tuple[str, str]
 def _items(
     runs: pd.DataFrame, task: str, places: Mapping[tuple[str, str], int]
 ) -> np.ndarray | None:
-    """Returns mean item scores of a task by cell; None where a cell's runs lack them."""
+    """Returns mean item scores of a task by cell, NaN of a cell without; None if there are none."""
     if ITEM_SCORES not in runs.columns:
         return None
     part = runs[runs["task"] == task]
@@ -441,9 +441,10 @@ def _items(
         if (line, model) in places and isinstance(of_run, np.ndarray):
             scores[places[line, model]].append(of_run)
     lengths = {len(values) for of_cell in scores for values in of_cell}
-    if not all(scores) or len(lengths) != 1:
+    if len(lengths) != 1:
         return None
-    return np.stack([np.mean(of_cell, axis=0) for of_cell in scores])
+    unknown = np.full(lengths.pop(), np.nan)  # as of runs on a mixture
+    return np.stack([np.mean(of_cell, axis=0) if of_cell else unknown for of_cell in scores])
 
 
 def _spread(

@@ -23,6 +23,14 @@ def notes(runs: pd.DataFrame, cells: pd.DataFrame, tasks: tuple[str, ...]) -> li
     partial = cells[(cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])]
     if len(partial):
         lines.append(f"* Fewer runs than elsewhere: {listed(_counted(partial, cells))}.")
+    most = cells["expected"].max()
+    few = cells[cells["expected"] < most].drop_duplicates(["variant", "line"])
+    if len(few):
+        names = []
+        for variant, part in few.groupby("variant", sort=False):
+            name = part["line"].iloc[0] if len(part) == 1 else variant
+            names.append(f"{name} ({part['expected'].iloc[0]:.0f} of {most:.0f})")
+        lines.append(f"Fewer draws or seeds in all: {listed(names)}.")
     empty = cells[cells["seeds"] == 0]
     if len(empty):
         names = [cell_name(row) for row in empty.itertuples()]
@@ -35,7 +43,8 @@ def _counted(partial: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     names = []
     for model, part in partial.groupby("model", sort=False):
         counts = [f"({row.seeds} of {row.expected})" for row in part.itertuples()]
-        if len(part) == (cells["model"] == model).sum() and len(set(counts)) == 1 < len(part):
+        alike = cells["expected"].isin(set(part["expected"])) & (cells["model"] == model)
+        if len(part) == alike.sum() and len(set(counts)) == 1 < len(part):
             names.append(f"{model} {counts[0]}")
         else:
             names += [f"{cell_name(row)} {x}" for row, x in zip(part.itertuples(), counts)]

@@ -88,8 +88,9 @@ class TrainDisplay:
         """Returns whether a line is due: at the first stages, every tenth of the steps, in time."""
         progress = self._last
         assert progress is not None  # since `__call__`
-        if not progress.step:
-            return last is None or last.stage != progress.stage
+        begins = last is None or last.stage != progress.stage
+        if not progress.step or (begins and progress.step == self._first_step):
+            return begins
         if now - self._shown > _LINE_SECONDS:
             return True
         if progress.stage != "training":

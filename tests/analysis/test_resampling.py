@@ -83,6 +83,18 @@ def test_items_of_one_task_are_drawn_too():
     assert seeds.spread()[0] > found.spread()[0]
 
 
+def test_a_cell_without_items_takes_none_from_the_others():
+    random = np.random.default_rng(3)
+    items = random.integers(0, 2, (2, 500)) * 100.0
+    values = scores(cells=2, tasks=1, seeds=3)
+    alone = Sample(values[:1], [items[:1]]).estimate(0)
+    items[1] = np.nan
+    known, unknown = map(Sample(values, [items]).estimate, (0, 1))
+    assert known.units == alone.units and known.spread() == alone.spread()
+    assert known.resampled() == (SEEDS, ITEMS) and unknown.resampled() == (SEEDS,)
+    assert unknown.units[ITEMS] == (known - unknown).units[ITEMS] == 1
+
+
 def test_units_that_are_missing_contribute_nothing():
     values = scores(cells=1, tasks=2, draws=2, seeds=3)
     values[0, 1, 1, 2] = np.nan

@@ -54,7 +54,7 @@ def test_settings_are_lines_of_their_own(search):
 
 
 def test_settings_are_in_the_order_of_their_numbers(search):
-    """Of equal scores the first one is chosen: the smallest value, not the first in the alphabet."""
+    """Of equal scores the smallest value is chosen, not the first in the alphabet."""
     names = {"WARMUP=0": "BATCH=128", "WARMUP=5": "BATCH=32", "WARMUP=9": "RATE=0.5, BATCH=4"}
     rows = search.assign(settings=search["settings"].map(names), validation_score=70.0)
     compared = settings.compared(statistics.checked(rows))
@@ -62,6 +62,19 @@ def test_settings_are_in_the_order_of_their_numbers(search):
     assert compared["chosen"].tolist() == [True, False, False]
     lines = statistics.suite(statistics.main_runs(rows)).cells["line"]
     assert [line.split("=")[1].split(",")[0] for line in lines] == ["32", "128", "0.5"]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["x=-1100000", "x=-5", "x=0", "x=1e-05", "x=0.0001", "x=0.5", "x=1.5e3", "x=20000"],
+        ["lm-2k", "lm-10k", "lm-100k"],
+        ["a", "a2", "a10", "b1", "nan"],
+    ],
+)
+def test_numbers_in_texts_are_in_order(texts):
+    column = pd.Series(texts[::-1])
+    assert column.sort_values(key=rates.in_order).tolist() == texts
 
 
 def test_the_best_on_validation_is_chosen(search):

@@ -139,6 +139,14 @@ def test_missing_seed_is_marked():
     assert found.notes == ("* Fewer runs than elsewhere: m P = 50 (1 of 2).",)
 
 
+def test_a_line_with_one_seed_beside_lines_with_several_is_named():
+    """Also where its arm has no more anywhere, so that nothing of it is missing."""
+    once = [row(task, 0, 80.0, arm="multitask") for task in ("a", "b")]
+    found = suite(hand(*once))
+    assert found.cells["seeds"].to_list() == [2, 1]
+    assert found.notes == ("Fewer draws or seeds in all: prompt tuning multitask, P = 20 (1 of 2).",)
+
+
 def test_a_model_that_lacks_a_run_everywhere_is_named_once():
     rows = [
         row(task, seed, score, prompt_length=length, model=model)

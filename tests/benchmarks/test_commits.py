@@ -1,5 +1,6 @@
 """A command with the code of two commits: what is compared, and what is left behind."""
 
+import contextlib
 import subprocess
 
 import pytest
@@ -26,27 +27,76 @@ def repository():
         pytest.skip("not a clone")
 
 
-def test_numbers_are_named_by_their_case():
-    value = {
-        "cases": [{"task": "rte", "prompt": 5, "rate": 2}],
-        "sizes": [3],
-        "name": "x",
-        "ok": True,
-    }
-    assert commits.numbers(value) == {
-        "cases/rte 5/prompt": 5,
-        "cases/rte 5/rate": 2,
-        "sizes/0": 3,
+def test_numbers_are_named_by_their_file_and_case():
+    case = {"task": "rte", "prompt": 5, "rate": 2}
+    value = {"cases": [case], "sizes": [3], "name": "x", "ok": True, "machine": {"load": 1.5}}
+    assert dict(commits.numbers(value, "speed")) == {
+        "speed/cases/rte 5/prompt": 5,
+        "speed/cases/rte 5/rate": 2,
+        "speed/sizes/0": 3,
     }
 
 
-def test_ratios_are_medians_of_rounds_that_took_turns():
+def test_ratios_are_medians_of_rounds():
     rounds = [
-        ({"seconds": 4.0, "only": 1.0}, {"seconds": 2.0}),
-        ({"seconds": 9.0, "only": 1.0}, {"seconds": 3.0}),
-        ({"seconds": 5.0, "only": 1.0}, {"seconds": 5.0}),
+        ({"seconds": 4.0, "only": 1.0}, {"seconds": 2.0, "none": 0.0}),
+        ({"seconds": 9.0, "only": 1.0}, {"seconds": 3.0, "none": 0.0}),
+        ({"seconds": 5.0, "only": 1.0}, {"seconds": 5.0, "none": 0.0}),
     ]
-    assert commits.table(rounds) == [("seconds", "5", "3", "2.00")]
+    assert commits.table(rounds) == [
+        ("seconds", "5", "3", "2.00"),
+        ("only", "1", "-", "-"),
+        ("none", "-", "0", "-"),
+    ]
+
+
+def written(tmp_path, *texts):
+    """Returns what `measure` says of a command that writes these JSON files."""
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    (tmp_path / "benchmarks" / "results" / "old.json").write_text("{}")
+    lines = [f"open('benchmarks/results/{i}.json', 'w').write('{x}')" for i, x in enumerate(texts)]
+    return commits.measure(["-c", "; ".join(lines)], tmp_path, tmp_path / "cache")
+
+
+def test_numbers_of_equal_names_in_two_files_stay_apart(tmp_path):
+    measured = written(tmp_path, '{"seconds": 7}', '{"seconds": 8}')
+    assert measured.pop("seconds") < 5 and measured == {"0/seconds": 7, "1/seconds": 8}
+
+
+def test_two_cases_of_one_name_are_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"0.json has two numbers called 0/m/rate"):
+        written(tmp_path, '[{"model": "m", "rate": 1}, {"model": "m", "rate": 2}]')
+
+
+def test_a_study_is_swept_with_the_code_of_each_commit_without_a_cache(monkeypatch, tmp_path):
+    """A package of the name stands in for spjax in each checkout, and says what it was given."""
+    program = """
+import json, os, pathlib, sys
+cache = pathlib.Path(os.environ["SPJAX_CACHE"])
+facts = {"new": int(not cache.exists()), "arguments": len(sys.argv), "commit": COMMIT}
+cache.mkdir(parents=True)
+pathlib.Path("benchmarks/results/sweep.json").write_text(json.dumps(facts))
+"""
+    roots = []
+
+    @contextlib.contextmanager
+    def checkout(commit, folder):
+        (folder / "spjax").mkdir(parents=True)
+        (folder / "benchmarks" / "results").mkdir(parents=True)
+        text = program.replace("COMMIT", commit)
+        (folder / "spjax" / "__main__.py").write_text(text)
+        (folder / "spjax" / "__init__.py").touch()
+        roots.append(folder)
+        yield folder
+
+    monkeypatch.setattr(commits, "checkout", checkout)
+    shown = []
+    monkeypatch.setattr(commits, "table", lambda rounds: shown.extend(rounds) or [("", "", "", "")])
+    commits.main(["1", "2", "--rounds=2", f"--gin_file={tmp_path / 'x.gin'}"])
+    facts = [[{**side, "seconds": 0} for side in pair] for pair in shown]
+    side = {"seconds": 0, "sweep/new": 1, "sweep/arguments": 4}
+    assert facts == [[side | {"sweep/commit": 1}, side | {"sweep/commit": 2}]] * 2
+    assert len(set(roots)) == 2
 
 
 @pytest.mark.slow
@@ -55,7 +105,7 @@ def test_a_command_runs_in_a_checkout_of_each_commit(repository, capsys):
     commits.main(["HEAD", "HEAD", "--rounds=1", "--", "-c", SCRIPT])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("round 1: ") and lines[1].split() == ["HEAD", "HEAD", "ratio"]
-    assert ["cases/m", "20/rate", "2", "2", "1.00"] in [line.split() for line in lines]
+    assert ["speed/cases/m", "20/rate", "2", "2", "1.00"] in [line.split() for line in lines]
     assert worktrees() == before
 
 
@@ -63,7 +113,7 @@ def test_a_command_runs_in_a_checkout_of_each_commit(repository, capsys):
 def test_a_command_that_fails_says_what_it_printed_and_leaves_no_checkout(repository):
     before = worktrees()
     with pytest.raises(RuntimeError, match="sorry"):
-        commits.main(["HEAD", "HEAD", "--rounds=1", "--", "-c", "raise SystemExit('sorry')"])
+        commits.main(["HEAD", "HEAD", "--rounds=1", "--", "-c", "raise SystemExit('so' + 'rry')"])
     assert worktrees() == before
 
 

@@ -37,12 +37,13 @@ def reports(clock, display, steps, seconds, every=1):
         clock[0] += seconds * every
 
 
-def test_at_most_a_dozen_lines(clock):
+def test_a_dozen_lines_and_the_first_step(clock):
     out = io.StringIO()
     with TrainDisplay(out) as display:
         reports(clock, display, 200, 0.1)
     lines = out.getvalue().splitlines()
-    assert lines[:3] == ["loading", "compiling", "training 20/200"] and len(lines) == 12
+    assert lines[:3] == ["loading", "compiling", "training 1/200"] and len(lines) == 13
+    assert lines[3].startswith("training 20/200")
     assert lines[-1] == "training 200/200, 9.6 steps/s, validation score 51.0"
     assert lines[3] == "training 40/200, 9.8 steps/s, 16 s left, validation score 50.2"
 
@@ -71,7 +72,7 @@ def test_a_slow_run_has_a_line_every_five_minutes(clock):
     with TrainDisplay(out) as display:
         reports(clock, display, 20, 200.0)
     lines = out.getvalue().splitlines()
-    assert len(lines) == 12 and lines[-2].startswith("evaluating 18/20, 200.0 s a step, 7 min left")
+    assert len(lines) == 13 and lines[-2].startswith("evaluating 18/20, 200.0 s a step, 7 min left")
 
 
 def test_no_time_left_without_a_basis(clock):
