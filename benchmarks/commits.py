@@ -1,7 +1,7 @@
 """The same command with the code of two commits, in turns: `python -m benchmarks.commits`.
 
   python -m benchmarks.commits 8437c7d HEAD -- -m benchmarks.speed --only=pocket_800k --rounds=1
-  python -m benchmarks.commits 8437c7d HEAD --gin_file=quickstart.gin
+  python -m benchmarks.commits 8437c7d HEAD --gin_file=experiments/pocket/quickstart.gin
 
 What follows `--` are arguments of Python, run in a checkout of each commit, in every second round
 of the later one first. Its seconds are compared, and the numbers that it writes to JSON files in
@@ -52,11 +52,17 @@ def numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
                 yield from numbers(part, f"{name}/{key}")
     elif isinstance(value, list):
         for place, part in enumerate(value):
-            facts = part if isinstance(part, dict) else {}
-            case = [str(facts[key]) for key in ("model", "task", "prompt") if key in facts]
-            yield from numbers(part, f"{name}/{' '.join(case) or place}")
+            case = _case(part)
+            is_one = case and sum(_case(other) == case for other in value) == 1
+            yield from numbers(part, f"{name}/{case if is_one else f'{case} {place}'.strip()}")
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield name, value
+
+
+def _case(part: Any) -> str:
+    """Names an item of a list by what it is measured of, "" if it does not say."""
+    facts = part if isinstance(part, dict) else {}
+    return " ".join(str(facts[key]) for key in ("model", "task", "prompt") if key in facts)
 
 
 def measure(arguments: Sequence[str], root: Path, cache: Path) -> dict[str, float]:
@@ -73,10 +79,7 @@ def measure(arguments: Sequence[str], root: Path, cache: Path) -> dict[str, floa
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)} failed in {root}:\n{done.stdout}{done.stderr}")
     for file in sorted(results.glob("*.json")):
-        for name, number in numbers(json.loads(file.read_text()), file.stem):
-            if name in measured:
-                raise ValueError(f"{file} has two numbers called {name}")
-            measured[name] = number
+        measured |= dict(numbers(json.loads(file.read_text()), file.stem))
     return measured
 
 
@@ -110,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = argv[place + 1 :]
     if bool(command) == bool(options.gin_file):
         parser.error("give either --gin_file or a command after --")
+    if options.gin_file and not options.gin_file.is_file():
+        parser.error(f"there is no file {options.gin_file}")
     rounds = []
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from spjax import methods
-from spjax.analysis import arms, prompt_claims, statistics, transfer
+from spjax.analysis import arms, prompt_claims, statistics, suite_notes, transfer
 from spjax.analysis.resampling import Estimate
 
 ZERO = 1.0  # percent: a lower score counts as none
@@ -144,7 +144,9 @@ def _unjudged(runs: pd.DataFrame, roles: Mapping[str, str]) -> list[str]:
     if not (others := sorted(variants - set(roles))):
         return []
     judged = sorted(variants & set(roles))
-    return [f"Claims are about {', '.join(judged)}; not about {', '.join(others)}."]
+    return [
+        f"Claims are about {suite_notes.listed(judged)}; not about {suite_notes.listed(others)}."
+    ]
 
 
 def default_arm(runs: pd.DataFrame) -> pd.DataFrame:

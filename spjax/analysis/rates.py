@@ -93,7 +93,7 @@ def in_order(column: pd.Series) -> pd.Series:
     """Returns keys to sort a column by, in which numbers in texts count as such: 32 before 128."""
     if pd.api.types.is_numeric_dtype(column):
         return column
-    texts = sorted(set(column.astype(str)), key=_by_numbers)
+    texts = sorted(set(column.astype(str)), key=lambda text: (_by_numbers(text), text))
     return column.astype(str).map({text: place for place, text in enumerate(texts)})
 
 
@@ -143,7 +143,8 @@ def markdown(results: pd.DataFrame) -> str:
     if not {_RATE, _VALIDATION} <= set(results.columns):
         return ""
     means = compared(results)
-    means = means[means["rates"] > 1].sort_values([*CHOICE[:5], "model_parameters", _RATE])
+    order = [*CHOICE[:5], "model_parameters", _RATE]
+    means = means[means["rates"] > 1].sort_values(order, key=in_order)
     if means.empty:
         return ""
     head = "Learning rates: the mean validation score of each, and the test score of the **best**."

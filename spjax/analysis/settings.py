@@ -71,7 +71,8 @@ def markdown(results: pd.DataFrame) -> str:
         "| arm | method | model | setting | runs | validation | test |",
         "| --- | --- | --- | --- | ---: | ---: | ---: |",
     ]
-    for row in means.sort_values([*CHOICE[:4], "model_parameters"], kind="stable").itertuples():
+    order = [*CHOICE[:4], "model_parameters"]
+    for row in means.sort_values(order, key=rates.in_order, kind="stable").itertuples():
         shown = f"**{row.settings}**" if row.chosen else row.settings
         runs = f"{row.runs}" if row.complete else f"{row.runs}*"
         scores = [

@@ -144,7 +144,8 @@ def test_a_line_with_one_seed_beside_lines_with_several_is_named():
     once = [row(task, 0, 80.0, arm="multitask") for task in ("a", "b")]
     found = suite(hand(*once))
     assert found.cells["seeds"].to_list() == [2, 1]
-    assert found.notes == ("Fewer draws or seeds in all: prompt tuning multitask, P = 20 (1 of 2).",)
+    (note,) = found.notes
+    assert note == "Fewer draws or seeds in all: prompt tuning multitask, P = 20 (1 of 2)."
 
 
 def test_a_model_that_lacks_a_run_everywhere_is_named_once():

@@ -63,9 +63,11 @@ def test_numbers_of_equal_names_in_two_files_stay_apart(tmp_path):
     assert measured.pop("seconds") < 5 and measured == {"0/seconds": 7, "1/seconds": 8}
 
 
-def test_two_cases_of_one_name_are_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"0.json has two numbers called 0/m/rate"):
-        written(tmp_path, '[{"model": "m", "rate": 1}, {"model": "m", "rate": 2}]')
+def test_cases_of_one_name_are_told_apart_by_their_places(tmp_path):
+    cases = '[{"model": "m", "rate": 1}, {"model": "m", "rate": 2}, {"model": "n", "rate": 3}]'
+    measured = written(tmp_path, cases)
+    assert measured.pop("seconds") < 5
+    assert measured == {"0/m 0/rate": 1, "0/m 1/rate": 2, "0/n/rate": 3}
 
 
 def test_a_study_is_swept_with_the_code_of_each_commit_without_a_cache(monkeypatch, tmp_path):
@@ -92,7 +94,11 @@ pathlib.Path("benchmarks/results/sweep.json").write_text(json.dumps(facts))
     monkeypatch.setattr(commits, "checkout", checkout)
     shown = []
     monkeypatch.setattr(commits, "table", lambda rounds: shown.extend(rounds) or [("", "", "", "")])
-    commits.main(["1", "2", "--rounds=2", f"--gin_file={tmp_path / 'x.gin'}"])
+    study = tmp_path / "x.gin"
+    with pytest.raises(SystemExit):
+        commits.main(["1", "2", f"--gin_file={study}"])
+    study.touch()
+    commits.main(["1", "2", "--rounds=2", f"--gin_file={study}"])
     facts = [[{**side, "seconds": 0} for side in pair] for pair in shown]
     side = {"seconds": 0, "sweep/new": 1, "sweep/arguments": 4}
     assert facts == [[side | {"sweep/commit": 1}, side | {"sweep/commit": 2}]] * 2

@@ -45,7 +45,7 @@ def test_a_dozen_lines_and_the_first_step(clock):
     assert lines[:3] == ["loading", "compiling", "training 1/200"] and len(lines) == 13
     assert lines[3].startswith("training 20/200")
     assert lines[-1] == "training 200/200, 9.6 steps/s, validation score 51.0"
-    assert lines[3] == "training 40/200, 9.8 steps/s, 16 s left, validation score 50.2"
+    assert lines[4] == "training 40/200, 9.8 steps/s, 16 s left, validation score 50.2"
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])

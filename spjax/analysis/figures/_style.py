@@ -218,7 +218,9 @@ def bars_note(cells: pd.DataFrame) -> str:
     if cells["seeds"].max() < 2:
         return "One seed, so there are no bars."
     over = resampling.repeats(cells["seeds"].max(), cells["draws"].max())
-    over += " and test items" if cells["items"].max() > 1 else ""
+    items = cells.loc[cells["low"].notna(), "items"]  # of the bars
+    if (items > 1).any():
+        over += " and test items" if (items > 1).all() else " and test items, where known"
     bars = f"Bars: 95 % interval of the mean for these tasks, over {over}."
     partial = (cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])
     return bars + (" Hollow markers: runs are missing (*)." if partial.any() else "")
