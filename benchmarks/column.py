@@ -54,11 +54,11 @@ def study(folder: Path) -> Path:
     return path
 
 
-def timed(command: list[str], cache: Path) -> float:
-    """Seconds of a command that keeps its caches in a folder."""
-    environment = os.environ | {"SPJAX_CACHE": str(cache)}
+def timed(command: list[str], cache: Path, root: Path = ROOT) -> float:
+    """Seconds of a command with the code of a checkout, which keeps its caches in a folder."""
+    environment = os.environ | {"SPJAX_CACHE": str(cache), "PYTHONPATH": str(root)}
     start = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
     return time.perf_counter() - start

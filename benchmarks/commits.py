@@ -17,17 +17,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
+from benchmarks.column import timed
 from spjax import text_tables
 
 SECONDS = "seconds"
@@ -51,9 +50,9 @@ def numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
             if key != "machine":
                 yield from numbers(part, f"{name}/{key}")
     elif isinstance(value, list):
-        for place, part in enumerate(value):
-            case = _case(part)
-            is_one = case and sum(_case(other) == case for other in value) == 1
+        cases = list(map(_case, value))
+        for place, (case, part) in enumerate(zip(cases, value)):
+            is_one = case and cases.count(case) == 1
             yield from numbers(part, f"{name}/{case if is_one else f'{case} {place}'.strip()}")
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield name, value
@@ -70,14 +69,7 @@ def measure(arguments: Sequence[str], root: Path, cache: Path) -> dict[str, floa
     results = root / "benchmarks" / "results"
     for file in results.glob("*.json"):
         file.unlink()
-    environment = os.environ | {"PYTHONPATH": str(root), "SPJAX_CACHE": str(cache)}
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=root, env=environment, capture_output=True, text=True
-    )
-    measured = {SECONDS: time.perf_counter() - start}
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(arguments)} failed in {root}:\n{done.stdout}{done.stderr}")
+    measured = {SECONDS: timed([sys.executable, *arguments], cache, root)}
     for file in sorted(results.glob("*.json")):
         measured |= dict(numbers(json.loads(file.read_text()), file.stem))
     return measured

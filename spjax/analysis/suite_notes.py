@@ -23,14 +23,8 @@ def notes(runs: pd.DataFrame, cells: pd.DataFrame, tasks: tuple[str, ...]) -> li
     partial = cells[(cells["seeds"] > 0) & (cells["seeds"] < cells["expected"])]
     if len(partial):
         lines.append(f"* Fewer runs than elsewhere: {listed(_counted(partial, cells))}.")
-    most = cells["expected"].max()
-    few = cells[cells["expected"] < most].drop_duplicates(["variant", "line"])
-    if len(few):
-        names = []
-        for variant, part in few.groupby("variant", sort=False):
-            name = part["line"].iloc[0] if len(part) == 1 else variant
-            names.append(f"{name} ({part['expected'].iloc[0]:.0f} of {most:.0f})")
-        lines.append(f"Fewer draws or seeds in all: {listed(names)}.")
+    if few := _trained_less(cells):
+        lines.append(f"Fewer draws or seeds in all: {listed(few)}.")
     empty = cells[cells["seeds"] == 0]
     if len(empty):
         names = [cell_name(row) for row in empty.itertuples()]
@@ -48,6 +42,16 @@ def _counted(partial: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
             names.append(f"{model} {counts[0]}")
         else:
             names += [f"{cell_name(row)} {x}" for row, x in zip(part.itertuples(), counts)]
+    return names
+
+
+def _trained_less(cells: pd.DataFrame) -> list[str]:
+    """Returns names of variants with fewer runs a cell than another; of their line if it is one."""
+    most, names = cells["expected"].max(), []
+    few = cells[cells["expected"] < most].drop_duplicates(["variant", "line"])
+    for variant, part in few.groupby("variant", sort=False):
+        name = part["line"].iloc[0] if len(part) == 1 else variant
+        names.append(f"{name} ({part['expected'].iloc[0]:.0f} of {most:.0f})")
     return names
 
 

@@ -142,9 +142,9 @@ def test_missing_seed_is_marked():
 def test_a_line_with_one_seed_beside_lines_with_several_is_named():
     """Also where its arm has no more anywhere, so that nothing of it is missing."""
     once = [row(task, 0, 80.0, arm="multitask") for task in ("a", "b")]
-    found = suite(hand(*once))
-    assert found.cells["seeds"].to_list() == [2, 1]
-    (note,) = found.notes
+    both = suite(hand(*once))
+    assert both.cells["seeds"].to_list() == [2, 1]
+    (note,) = both.notes
     assert note == "Fewer draws or seeds in all: prompt tuning multitask, P = 20 (1 of 2)."
 
 
