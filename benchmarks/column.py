@@ -56,7 +56,8 @@ def study(folder: Path) -> Path:
 
 def timed(command: list[str], cache: Path, root: Path = ROOT) -> float:
     """Seconds of a command with the code of a checkout, which keeps its caches in a folder."""
-    environment = os.environ | {"SPJAX_CACHE": str(cache), "PYTHONPATH": str(root)}
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"SPJAX_CACHE": str(cache), "PYTHONPATH": path}
     start = time.perf_counter()
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     if done.returncode:

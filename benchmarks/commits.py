@@ -3,13 +3,15 @@
   python -m benchmarks.commits 8437c7d HEAD -- -m benchmarks.speed --only=pocket_800k --rounds=1
   python -m benchmarks.commits 8437c7d HEAD --gin_file=experiments/pocket/quickstart.gin
 
-What follows `--` are arguments of Python, run in a checkout of each commit, in every second round
-of the later one first. Its seconds are compared, and the numbers that it writes to JSON files in
-`benchmarks/results/`. A commit keeps its cache over the rounds, so that the first one compiles.
-With `--gin_file` a sweep of that file is timed in place of a command, and each round begins without
-a cache.
+What follows `--` is passed to `python` in a git worktree of each commit. The commits take turns;
+every second round starts with AFTER. Compared are the seconds of the command and the numbers that
+it writes to JSON files in `benchmarks/results/`. A commit keeps its cache over the rounds, so that
+only the first round compiles. With `--gin_file` a sweep of that file takes the place of the
+command, and each round starts without a cache.
 
-Prints each number before and after, and the ratio: medians of the rounds.
+Prints medians of the rounds for each number: before, after, and the ratio before / after. Above 1
+is better for seconds and bytes, worse for rates. The ratio is the median of the rounds' ratios, so
+it can differ from the ratio of the medians beside it.
 """
 
 from __future__ import annotations
@@ -30,13 +32,18 @@ from benchmarks.column import timed
 from spjax import text_tables
 
 SECONDS = "seconds"
+# With all texts, the settings by which a case of a list is known in both commits.
+_SETTINGS = ("prompt", "batch_size", "value", "runs", "tasks", "draws", "seeds")
 
 
 @contextlib.contextmanager
 def checkout(commit: str, folder: Path) -> Iterator[Path]:
     """A folder with the files of a commit."""
     git = ["git", "-C", str(machine.ROOT), "worktree"]
-    subprocess.run([*git, "add", "--detach", "-q", str(folder), commit], check=True)
+    command = [*git, "add", "--detach", "-q", str(folder), commit]
+    added = subprocess.run(command, capture_output=True, text=True)
+    if added.returncode:
+        raise SystemExit(f"cannot check out {commit}: {added.stderr.strip()}")
     try:
         yield folder
     finally:
@@ -44,7 +51,7 @@ def checkout(commit: str, folder: Path) -> Iterator[Path]:
 
 
 def numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
-    """Yields the numbers of a JSON value with their path, but for those of the machine."""
+    """Yields the measured numbers in a JSON value with their path, none of the key `machine`."""
     if isinstance(value, dict):
         for key, part in value.items():
             if key != "machine":
@@ -53,15 +60,16 @@ def numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
         cases = list(map(_case, value))
         for place, (case, part) in enumerate(zip(cases, value)):
             is_one = case and cases.count(case) == 1
-            yield from numbers(part, f"{name}/{case if is_one else f'{case} {place}'.strip()}")
+            measured = {k: x for k, x in part.items() if k not in _SETTINGS} if case else part
+            yield from numbers(measured, f"{name}/{case if is_one else f'{case} {place}'.strip()}")
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield name, value
 
 
 def _case(part: Any) -> str:
-    """Names an item of a list by what it is measured of, "" if it does not say."""
-    facts = part if isinstance(part, dict) else {}
-    return " ".join(str(facts[key]) for key in ("model", "task", "prompt") if key in facts)
+    """Names an item of a list by its texts and settings, "" if it has none."""
+    facts = part.items() if isinstance(part, dict) else ()
+    return " ".join(str(fact) for key, fact in facts if isinstance(fact, str) or key in _SETTINGS)
 
 
 def measure(arguments: Sequence[str], root: Path, cache: Path) -> dict[str, float]:
@@ -125,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             rounds.append([sides[root] for root in roots])
             took = ", ".join(f"{sides[root][SECONDS]:.1f} s" for root in roots)
             print(f"round {number + 1}: {took}", flush=True)
-    head = ("", options.before, options.after, "ratio")
+    head = ("", options.before, options.after, "before / after")
     print(text_tables.render([head, *table(rounds)], right=(1, 2, 3)))
 
 

@@ -59,7 +59,7 @@ def draw(name: str, count: int, seed: int = 0) -> Examples:
     if name not in QUANTILES:
         raise ValueError(
             f"no lengths are known for {name!r}; use one of {', '.join(QUANTILES)}, or a pocket "
-            "task such as pocket_boolq"
+            "or graded task such as pocket_boolq"
         )
     lengths = np.interp(rng.random(count), LEVELS, QUANTILES[name]).round().astype(int)
     inputs = [
@@ -91,7 +91,7 @@ def _equal_length(name: str) -> int:
 
 
 def _pocket(name: str, count: int, rng: np.random.Generator) -> Examples:
-    """Examples of a pocket task in random order, over again where there are too few."""
+    """Examples of a pocket or graded task in random order, over again where there are too few."""
     from spjax.data.token_cache import cache
 
     split = cache.load(name, "train")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from spjax import methods
-from spjax.analysis import arms, prompt_claims, statistics, suite_notes, transfer
+from spjax.analysis import arms, prompt_claims, rates, statistics, suite_notes, transfer
 from spjax.analysis.resampling import Estimate
 
 ZERO = 1.0  # percent: a lower score counts as none
@@ -141,7 +141,7 @@ def _unjudged(runs: pd.DataFrame, roles: Mapping[str, str]) -> list[str]:
     """Returns a note on variants of the paper's methods that no claim looks at."""
     methods = [statistics.PROMPT_TUNING, statistics.FULL_FINE_TUNING]
     variants = set(runs.loc[runs["method"].isin(methods), "variant"])
-    if not (others := sorted(variants - set(roles))):
+    if not (others := sorted(variants - set(roles), key=rates.by_numbers)):
         return []
     judged = sorted(variants & set(roles))
     return [

@@ -93,11 +93,12 @@ def in_order(column: pd.Series) -> pd.Series:
     """Returns keys to sort a column by, in which numbers in texts count as such: 32 before 128."""
     if pd.api.types.is_numeric_dtype(column):
         return column
-    texts = sorted(set(column.astype(str)), key=lambda text: (_by_numbers(text), text))
+    texts = sorted(set(column.astype(str)), key=lambda text: (by_numbers(text), text))
     return column.astype(str).map({text: place for place, text in enumerate(texts)})
 
 
-def _by_numbers(text: str) -> tuple[str | float, ...]:
+def by_numbers(text: str) -> tuple[str | float, ...]:
+    """Returns a key to sort texts by, in which the numbers in them count as such."""
     parts = _NUMBER.split(text)  # every second one is a number
     return tuple(float(part) if i % 2 else part for i, part in enumerate(parts))
 

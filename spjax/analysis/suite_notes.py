@@ -11,12 +11,7 @@ LISTED = 6  # cells a note names before it only counts the rest
 
 def notes(runs: pd.DataFrame, cells: pd.DataFrame, tasks: tuple[str, ...]) -> list[str]:
     """Returns what a reader of a suite's cells has to know of them: rates, and what is missing."""
-    lines: list[str] = []
-    tried = int(runs["rates"].max()) if "rates" in runs.columns else 1
-    if tried > 1:
-        lines.append(
-            f"Learning rates: each line's and size's best of {tried} by mean validation score."
-        )
+    lines = _chosen_rates(runs) if "rates" in runs.columns else []
     absent = sorted(set(runs["task"]) - set(tasks))
     if absent:
         lines.append(f"Not averaged, since not measured everywhere: {', '.join(absent)}.")
@@ -24,12 +19,34 @@ def notes(runs: pd.DataFrame, cells: pd.DataFrame, tasks: tuple[str, ...]) -> li
     if len(partial):
         lines.append(f"* Fewer runs than elsewhere: {listed(_counted(partial, cells))}.")
     if few := _trained_less(cells):
-        lines.append(f"Fewer draws or seeds in all: {listed(few)}.")
+        lines.append(f"Fewer draws or seeds than other lines at every size: {listed(few)}.")
     empty = cells[cells["seeds"] == 0]
     if len(empty):
         names = [cell_name(row) for row in empty.itertuples()]
         lines.append(f"Incomplete, not shown (no seed has all tasks): {listed(names)}.")
     return lines
+
+
+def _chosen_rates(runs: pd.DataFrame) -> list[str]:
+    """Returns a note on the learning rates that lines and sizes tried, none if each tried one."""
+    cells = runs.dropna(subset="learning_rate").groupby(["line", "model"], sort=False)["rates"]
+    counts = cells.max().rename("rates").reset_index()
+    several = counts[counts["rates"] > 1]
+    if several.empty:
+        return []
+    if counts["rates"].nunique() == 1:
+        most = counts["rates"].iloc[0]
+        return [
+            f"Learning rates: each line's and size's best of {most:.0f} by mean validation score."
+        ]
+    alike = counts.groupby("line")["rates"].transform("nunique") == 1
+    counts["name"] = (counts["model"] + " ").where(~alike, "") + counts["line"]
+    groups = [
+        f"of {count:.0f} for {listed(list(dict.fromkeys(part['name'])))}"
+        for count, part in counts.loc[several.index].groupby("rates")
+    ][::-1]
+    one = "; one was tried for all others" if len(several) < len(counts) else ""
+    return [f"Learning rates: the best by mean validation score, {', '.join(groups)}{one}."]
 
 
 def _counted(partial: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
@@ -46,7 +63,10 @@ def _counted(partial: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
 
 
 def _trained_less(cells: pd.DataFrame) -> list[str]:
-    """Returns names of variants with fewer runs a cell than another; of their line if it is one."""
+    """Returns names of variants with fewer runs a cell than another has.
+
+    A variant with a single line has the name of that line.
+    """
     most, names = cells["expected"].max(), []
     few = cells[cells["expected"] < most].drop_duplicates(["variant", "line"])
     for variant, part in few.groupby("variant", sort=False):
@@ -62,6 +82,7 @@ def cell_name(row: Any) -> str:
 
 def listed(names: list[str]) -> str:
     """Returns the first names, and how many more there are."""
-    more = len(names) - LISTED
     divider = "; " if any("," in name for name in names) else ", "
-    return divider.join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+    if len(names) <= LISTED + 1:  # one more name takes no more room than "and 1 more"
+        return divider.join(names)
+    return f"{divider.join(names[:LISTED])} and {len(names) - LISTED} more"

@@ -85,7 +85,11 @@ class TrainDisplay:
         return (self._last.steps - self._last.step) / rate
 
     def _is_due(self, now: float, last: Progress | None) -> bool:
-        """Returns whether a line is due: at the first stages, every tenth of the steps, in time."""
+        """Returns whether to print a line.
+
+        One is due when a stage before the first step begins, at the first step, at every tenth of
+        the steps, and after `_LINE_SECONDS` without one.
+        """
         progress = self._last
         assert progress is not None  # since `__call__`
         begins = last is None or last.stage != progress.stage

@@ -43,6 +43,27 @@ def test_validation_chooses_and_test_is_reported():
     assert statistics.initialisation_runs(results)["learning_rate"].unique() == [0.3]
 
 
+def test_lines_that_tried_fewer_rates_are_named():
+    other = {"arm": "full", "method": "full_fine_tuning", "prompt_length": 0}
+    results = pd.DataFrame([*GRID, *rows(0.01, 20, 3.0, **other), *rows(0.001, 30, 4.0, **other)])
+    (note,) = statistics.suite(statistics.main_runs(results)).notes
+    text = "Learning rates: the best by mean validation score, of 3 for P = 20, of 2 for {}."
+    assert note == text.format("full fine-tuning")
+
+
+def test_lines_and_sizes_with_one_rate_are_told_from_those_with_several():
+    other = {"arm": "full", "method": "full_fine_tuning", "prompt_length": 0}
+    larger = {"model": "n", "model_parameters": 2000}
+    words = {"arm": "words", "method": "hard_prompt", "prompt_length": 0}
+    results = pd.DataFrame([*GRID, *rows(0.3, 80, 1.0, **larger), *rows(np.nan, 9, 9.0, **words)])
+    (note,) = statistics.suite(statistics.main_runs(results)).notes
+    text = "Learning rates: the best by mean validation score, of 3 for {}; one was tried for all"
+    assert note.startswith(text.format("m prompt tuning, P = 20"))
+    results = pd.DataFrame([*GRID, *rows(0.01, 20, 3.0, **other)])
+    (note,) = statistics.suite(statistics.main_runs(results)).notes
+    assert note == f"{text.format('P = 20')} others."
+
+
 def test_each_size_and_arm_has_a_choice_of_its_own():
     larger = {"model": "n", "model_parameters": 2000}
     other = {"arm": "full", "method": "full_fine_tuning", "prompt_length": 0}

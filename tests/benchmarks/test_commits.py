@@ -12,7 +12,7 @@ import json, os, pathlib
 case = {"model": "m", "prompt": 20, "rate": 2.0, "name": "x", "whole": True}
 path = pathlib.Path("benchmarks/results/speed.json")
 path.write_text(json.dumps({"cases": [case], "sizes": [3, 5]}))
-assert os.environ["PYTHONPATH"] == os.getcwd()
+assert os.environ["PYTHONPATH"].split(os.pathsep)[0] == os.getcwd()
 """
 
 
@@ -28,11 +28,11 @@ def repository():
 
 
 def test_numbers_are_named_by_their_file_and_case():
-    case = {"task": "rte", "prompt": 5, "rate": 2}
-    value = {"cases": [case], "sizes": [3], "name": "x", "ok": True, "machine": {"load": 1.5}}
+    cases = [{"task": "rte", "prompt": prompt, "rate": 2 * prompt} for prompt in (5, 20)]
+    value = {"cases": cases, "sizes": [3], "name": "x", "ok": True, "machine": {"load": 1.5}}
     assert dict(commits.numbers(value, "speed")) == {
-        "speed/cases/rte 5/prompt": 5,
-        "speed/cases/rte 5/rate": 2,
+        "speed/cases/rte 5/rate": 10,
+        "speed/cases/rte 20/rate": 40,
         "speed/sizes/0": 3,
     }
 
@@ -110,8 +110,14 @@ def test_a_command_runs_in_a_checkout_of_each_commit(repository, capsys):
     before = worktrees()
     commits.main(["HEAD", "HEAD", "--rounds=1", "--", "-c", SCRIPT])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("round 1: ") and lines[1].split() == ["HEAD", "HEAD", "ratio"]
-    assert ["speed/cases/m", "20/rate", "2", "2", "1.00"] in [line.split() for line in lines]
+    assert lines[0].startswith("round 1: ") and lines[1].split() == [
+        "HEAD",
+        "HEAD",
+        "before",
+        "/",
+        "after",
+    ]
+    assert ["speed/cases/m", "20", "x/rate", "2", "2", "1.00"] in [line.split() for line in lines]
     assert worktrees() == before
 
 
@@ -120,6 +126,13 @@ def test_a_command_that_fails_says_what_it_printed_and_leaves_no_checkout(reposi
     before = worktrees()
     with pytest.raises(RuntimeError, match="sorry"):
         commits.main(["HEAD", "HEAD", "--rounds=1", "--", "-c", "raise SystemExit('so' + 'rry')"])
+    assert worktrees() == before
+
+
+def test_a_commit_that_is_none_is_named(repository):
+    before = worktrees()
+    with pytest.raises(SystemExit, match="cannot check out no-such-commit"):
+        commits.main(["HEAD", "no-such-commit", "--", "-c", "1"])
     assert worktrees() == before
 
 
