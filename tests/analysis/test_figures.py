@@ -180,6 +180,20 @@ def test_length_figure_wants_lengths(results, tmp_path):
         figures.get("score_over_length")(full, tmp_path)
 
 
+def test_arms_of_full_fine_tuning_have_places_of_their_own(results, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(_style, "save", lambda figure, *_: drawn.append(figure) or [])
+    shared = results.query("method == 'full_fine_tuning'").assign(arm="multitask")
+    figures.get("score_over_length")(pd.concat([results, shared]), tmp_path)
+    (axes,) = drawn[0].axes
+    places = {
+        tick.get_text(): place for tick, place in zip(axes.get_xticklabels(), axes.get_xticks())
+    }
+    alone, together = places["full\nfine-\ntuning"], places["full\nfine-\ntuning\nmultitask"]
+    points = [x for line in axes.get_lines() for x in line.get_xdata() if x > alone * 0.9]
+    assert any(x < together / 1.5 for x in points) and any(x > together / 1.5 for x in points)
+
+
 def test_no_pyplot_and_no_jax():
     for path in FOLDER.parent.rglob("*.py"):
         tree = ast.parse(path.read_text())

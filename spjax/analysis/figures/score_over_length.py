@@ -1,5 +1,7 @@
 """Score over prompt length, one line a model size; full fine-tuning of the same model at the right.
 
+Each arm of full fine-tuning, as of multi-task tuning, has a place of its own.
+
 The same cells as Figure 3(a) of Lester et al. 2021, seen along the other axis.
 """
 
@@ -14,6 +16,7 @@ from spjax.analysis.figures import NothingToDraw, _style
 
 WIDTH, HEIGHT = 6.4, 3.7  # inches
 SIDEWAYS = 0.05  # full fine-tuning's own sideways room, in decades a line
+APART = 2.2  # ratio of the places of two arms of full fine-tuning
 
 
 def draw(results: pd.DataFrame, folder: Path) -> list[Path]:
@@ -45,9 +48,14 @@ def _draw_cells(axes: Axes, prompts: pd.DataFrame, full: pd.DataFrame) -> None:
     lengths = sorted(set(prompts["prompt_length"]))
     axes.set_xscale("log")
     ticks = {length: str(length) for length in lengths}
-    aside = lengths[-1] * 2.3
-    if (full["seeds"] > 0).any():
-        ticks[aside] = "full\nfine-tuning"
+    full = full[full["seeds"] > 0]
+    lines = list(dict.fromkeys(full.sort_values("variant")["line"]))
+    asides = [lengths[-1] * 2.3 * APART**i for i in range(len(lines))]
+    names = [line.replace(" ", "\n") for line in lines]
+    if len(names) > 1:  # side by side
+        names = [name.replace("-", "-\n") for name in names]
+    ticks |= dict(zip(asides, names))
+    if lines:
         axes.axvline(lengths[-1] * 1.45, color=_style.GREY, linewidth=0.5)
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -62,6 +70,7 @@ def _draw_cells(axes: Axes, prompts: pd.DataFrame, full: pd.DataFrame) -> None:
         label = f"{name}, {variant.replace('_', ' ')}" if variants > 1 else name
         part = part[part["seeds"] > 0]
         _style.draw_line(axes, part, part["prompt_length"], look, label)
-        point = full[(full["model"] == model) & (full["seeds"] > 0)]
         shift = 10 ** (SIDEWAYS * (index - (len(groups) - 1) / 2))
-        _style.draw_line(axes, point, [aside * shift] * len(point), look, "_full fine-tuning")
+        for aside, line in zip(asides, lines):
+            point = full[(full["model"] == model) & (full["line"] == line)]
+            _style.draw_line(axes, point, [aside * shift] * len(point), look, "_full fine-tuning")
