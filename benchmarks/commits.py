@@ -32,6 +32,7 @@ from benchmarks.column import timed
 from spjax import text_tables
 
 SECONDS = "seconds"
+_NOT_MEASURED = ("machine", "chunks", "examples", "size")
 # With all texts, the settings by which a case of a list is known in both commits.
 _SETTINGS = ("prompt", "batch_size", "value", "runs", "tasks", "draws", "seeds")
 
@@ -51,10 +52,10 @@ def checkout(commit: str, folder: Path) -> Iterator[Path]:
 
 
 def numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
-    """Yields the measured numbers in a JSON value with their path, none of the key `machine`."""
+    """Yields the measured numbers in a JSON value with their path, not those of settings."""
     if isinstance(value, dict):
         for key, part in value.items():
-            if key != "machine":
+            if key not in _NOT_MEASURED:
                 yield from numbers(part, f"{name}/{key}")
     elif isinstance(value, list):
         cases = list(map(_case, value))

@@ -8,7 +8,8 @@ PEFT runs in the interpreter `--torch_python`, at the best of the threads that `
 of its dtypes; without one, only our side is measured.
 
 Prints a table and writes `benchmarks/results/speed_{device}.json`. On an accelerator activations
-are bfloat16 and PEFT is left out. `benchmarks.column` measures a whole column of runs.
+are bfloat16; PEFT would run on its CPU, so leave `--torch_python` out there. `benchmarks.column`
+measures a whole column of runs.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def _unjudged(runs: pd.DataFrame, roles: Mapping[str, str]) -> list[str]:
     variants = set(runs.loc[runs["method"].isin(methods), "variant"])
     if not (others := sorted(variants - set(roles), key=rates.by_numbers)):
         return []
-    judged = sorted(variants & set(roles))
+    judged = sorted(variants & set(roles), key=rates.by_numbers)
     return [
         f"Claims are about {suite_notes.listed(judged)}; not about {suite_notes.listed(others)}."
     ]

@@ -93,14 +93,14 @@ def in_order(column: pd.Series) -> pd.Series:
     """Returns keys to sort a column by, in which numbers in texts count as such: 32 before 128."""
     if pd.api.types.is_numeric_dtype(column):
         return column
-    texts = sorted(set(column.astype(str)), key=lambda text: (by_numbers(text), text))
+    texts = sorted(set(column.astype(str)), key=by_numbers)
     return column.astype(str).map({text: place for place, text in enumerate(texts)})
 
 
-def by_numbers(text: str) -> tuple[str | float, ...]:
+def by_numbers(text: str) -> tuple[tuple[str | float, ...], str]:
     """Returns a key to sort texts by, in which the numbers in them count as such."""
     parts = _NUMBER.split(text)  # every second one is a number
-    return tuple(float(part) if i % 2 else part for i, part in enumerate(parts))
+    return tuple(float(part) if i % 2 else part for i, part in enumerate(parts)), text
 
 
 def best(means: pd.DataFrame, choice: Sequence[str]) -> pd.Series:

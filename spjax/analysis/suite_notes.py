@@ -45,8 +45,8 @@ def _chosen_rates(runs: pd.DataFrame) -> list[str]:
         f"of {count:.0f} for {listed(list(dict.fromkeys(part['name'])))}"
         for count, part in counts.loc[several.index].groupby("rates")
     ][::-1]
-    one = "; one was tried for all others" if len(several) < len(counts) else ""
-    return [f"Learning rates: the best by mean validation score, {', '.join(groups)}{one}."]
+    text = f"Learning rates: the best by mean validation score {' and '.join(groups)}."
+    return [f"{text} One was tried for all others." if len(several) < len(counts) else text]
 
 
 def _counted(partial: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
@@ -81,7 +81,7 @@ def cell_name(row: Any) -> str:
 
 
 def listed(names: list[str]) -> str:
-    """Returns the first names, and how many more there are."""
+    """Returns the first names and how many more there are, or one more name in place of that."""
     divider = "; " if any("," in name for name in names) else ", "
     if len(names) <= LISTED + 1:  # one more name takes no more room than "and 1 more"
         return divider.join(names)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spjax.analysis import rates, statistics, tables
+from spjax.analysis import rates, statistics, suite_notes, tables
 
 
 def rows(rate, validation, test, **changes):
@@ -47,7 +47,7 @@ def test_lines_that_tried_fewer_rates_are_named():
     other = {"arm": "full", "method": "full_fine_tuning", "prompt_length": 0}
     results = pd.DataFrame([*GRID, *rows(0.01, 20, 3.0, **other), *rows(0.001, 30, 4.0, **other)])
     (note,) = statistics.suite(statistics.main_runs(results)).notes
-    text = "Learning rates: the best by mean validation score, of 3 for P = 20, of 2 for {}."
+    text = "Learning rates: the best by mean validation score of 3 for P = 20 and of 2 for {}."
     assert note == text.format("full fine-tuning")
 
 
@@ -57,7 +57,7 @@ def test_lines_and_sizes_with_one_rate_are_told_from_those_with_several():
     words = {"arm": "words", "method": "hard_prompt", "prompt_length": 0}
     results = pd.DataFrame([*GRID, *rows(0.3, 80, 1.0, **larger), *rows(np.nan, 9, 9.0, **words)])
     (note,) = statistics.suite(statistics.main_runs(results)).notes
-    text = "Learning rates: the best by mean validation score, of 3 for {}; one was tried for all"
+    text = "Learning rates: the best by mean validation score of 3 for {}. One was tried for all"
     assert note.startswith(text.format("m prompt tuning, P = 20"))
     results = pd.DataFrame([*GRID, *rows(0.01, 20, 3.0, **other)])
     (note,) = statistics.suite(statistics.main_runs(results)).notes
@@ -138,3 +138,12 @@ def test_order_of_rows_decides_nothing(shuffle):
     results = pd.DataFrame(GRID)
     found = rates.chosen(results.sample(frac=1, random_state=shuffle)).sort_index()
     pd.testing.assert_frame_equal(found, rates.chosen(results))
+
+
+def test_names_of_variants_stand_in_order_of_their_numbers_and_one_more_is_shown():
+    names = sorted({f"x SIZE={n}" for n in (128, 32, 256)}, key=rates.by_numbers)
+    assert names == ["x SIZE=32", "x SIZE=128", "x SIZE=256"]
+    assert sorted({"pull 1.0", "pull 1"}, key=rates.by_numbers) == ["pull 1", "pull 1.0"]
+    letters = list("abcdefgh")
+    assert suite_notes.listed(letters[:7]) == "a, b, c, d, e, f, g"
+    assert suite_notes.listed(letters) == "a, b, c, d, e, f and 2 more"

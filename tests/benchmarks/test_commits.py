@@ -28,7 +28,10 @@ def repository():
 
 
 def test_numbers_are_named_by_their_file_and_case():
-    cases = [{"task": "rte", "prompt": prompt, "rate": 2 * prompt} for prompt in (5, 20)]
+    cases = [
+        {"task": "rte", "prompt": prompt, "rate": 2 * prompt, "chunks": [[1, 2]]}
+        for prompt in (5, 20)
+    ]
     value = {"cases": cases, "sizes": [3], "name": "x", "ok": True, "machine": {"load": 1.5}}
     assert dict(commits.numbers(value, "speed")) == {
         "speed/cases/rte 5/rate": 10,
