@@ -31,7 +31,9 @@ def _chosen_rates(runs: pd.DataFrame) -> list[str]:
     """Returns a note on the learning rates that lines and sizes tried, none if each tried one."""
     cells = runs.dropna(subset="learning_rate").groupby(["line", "model"], sort=False)["rates"]
     counts = cells.max().rename("rates").reset_index()
-    several = counts[counts["rates"] > 1]
+    alike = counts.groupby("line")["rates"].transform("nunique") == 1
+    counts["name"] = (counts["model"] + " ").where(~alike, "") + counts["line"]
+    several = counts[counts["rates"] > 1].sort_values("rates", ascending=False, kind="stable")
     if several.empty:
         return []
     if counts["rates"].nunique() == 1:
@@ -39,12 +41,10 @@ def _chosen_rates(runs: pd.DataFrame) -> list[str]:
         return [
             f"Learning rates: each line's and size's best of {most:.0f} by mean validation score."
         ]
-    alike = counts.groupby("line")["rates"].transform("nunique") == 1
-    counts["name"] = (counts["model"] + " ").where(~alike, "") + counts["line"]
     groups = [
-        f"of {count:.0f} for {listed(list(dict.fromkeys(part['name'])))}"
-        for count, part in counts.loc[several.index].groupby("rates")
-    ][::-1]
+        f"of {count:.0f} for {listed(list(part['name'].unique()))}"
+        for count, part in several.groupby("rates", sort=False)
+    ]
     text = f"Learning rates: the best by mean validation score {' and '.join(groups)}."
     return [f"{text} One was tried for all others." if len(several) < len(counts) else text]
 

@@ -145,8 +145,8 @@ def test_a_line_with_one_seed_beside_lines_with_several_is_named():
     both = suite(hand(*once))
     assert both.cells["seeds"].to_list() == [2, 1]
     (note,) = both.notes
-    assert note.startswith("Fewer draws or seeds than other lines at every size: ")
-    assert note.endswith(": prompt tuning multitask, P = 20 (1 of 2).")
+    named = "prompt tuning multitask, P = 20 (1 of 2)"
+    assert note == f"Fewer draws or seeds than other lines at every size: {named}."
 
 
 def test_a_model_that_lacks_a_run_everywhere_is_named_once():

@@ -49,7 +49,7 @@ def _draw_cells(axes: Axes, prompts: pd.DataFrame, full: pd.DataFrame) -> None:
     axes.set_xscale("log")
     ticks = {length: str(length) for length in lengths}
     full = full[full["seeds"] > 0]
-    lines = list(dict.fromkeys(full.sort_values("variant")["line"]))
+    lines = list(full["line"].unique())  # in the order of cells
     asides = [lengths[-1] * 2.3 * APART**i for i in range(len(lines))]
     names = [line.replace(" ", "\n") for line in lines]
     if len(names) > 1:  # side by side
