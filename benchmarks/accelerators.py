@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import machine, speed
+from benchmarks import machine, peft_peer, speed
 from spjax import partitioning, trees
 from spjax.injection import Injection, padded
 from spjax.models import T5Config, fused, get_size, quantization
@@ -86,7 +86,7 @@ def large(model: str, dtype: str, attention: str, rows: int, text: int) -> dict[
         "seconds": seconds,
         "share_of_matmul": useful / seconds / speed.matmul_rate(),
         "weight_bytes": sum(x.nbytes for x in jax.tree.leaves(base)),
-        "peak_bytes": peak or speed.status("VmHWM"),
+        "peak_bytes": peak or peft_peer.status("VmHWM"),
     }
 
 

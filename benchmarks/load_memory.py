@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from benchmarks.peft_peer import reset_peak, status
 
 DTYPES = ("float32", "bfloat16", "int8")
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
@@ -79,19 +80,12 @@ def _write_t5x(folder: Path, leaves: dict[str, Any]) -> None:
     (folder / "checkpoint").write_bytes(flax.serialization.msgpack_serialize(index))
 
 
-def _status(field: str) -> int:
-    """A number of /proc/self/status, in bytes."""
-    text = Path("/proc/self/status").read_text()
-    return int(re.search(rf"{field}:\s+(\d+) kB", text)[1]) * 1024
-
-
 def measured(load: Callable[[], Any]) -> dict[str, float]:
     """Peak resident memory above that at the start, and seconds, of a call."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before, start = _status("VmRSS"), time.perf_counter()
+    before, start = reset_peak(), time.perf_counter()
     kept = load()
     seconds = time.perf_counter() - start
-    peak = _status("VmHWM") - before
+    peak = status("VmHWM") - before
     del kept
     return {"peak_bytes": peak, "seconds": seconds}
 

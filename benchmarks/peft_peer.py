@@ -160,12 +160,21 @@ def train(job: Job) -> dict[str, Any]:
     }
 
 
-def _memory(field: str) -> int:
-    """Bytes of a field of /proc/self/status."""
+def status(field: str) -> int:
+    """Bytes that the kernel reports for this process, such as `VmHWM` (proc(5))."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return 1024 * int(line.split()[1])
     raise OSError(f"/proc/self/status has no {field}")
+
+
+def reset_peak() -> int:
+    """Lets the peak of resident memory, `VmHWM`, begin anew; returns the bytes resident now."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # proc(5)
+    return before
 
 
 def memory(job: Job) -> dict[str, Any]:
@@ -173,13 +182,10 @@ def memory(job: Job) -> dict[str, Any]:
     model, forward, optimizer = _setup(job)
     model.train()
     chunks = list(_chunks(read(job["examples"]), job["batch_size"]))[: job["steps"]]
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    before = _memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (proc(5))
+    before = reset_peak()
     for chunk in chunks:
         _step(forward, optimizer, collate(chunk))
-    peak = _memory("VmHWM")
+    peak = status("VmHWM")
     return {"before": before, "peak": peak, "step": peak - before}
 
 

@@ -7,9 +7,10 @@ pocket model those of its own tasks; packing efficiency is that of 256 batches t
 PEFT runs in the interpreter `--torch_python`, at the best of the threads that `--threads` names and
 of its dtypes; without one, only our side is measured.
 
-Prints a table and writes `benchmarks/results/speed_{device}.json`. On an accelerator activations
-are bfloat16; PEFT would run on its CPU, so leave `--torch_python` out there. `benchmarks.column`
-measures a whole column of runs.
+Prints a table and writes `benchmarks/results/speed_{device}.json`, for a CPU with the widest of its
+instructions in the name, as `speed_cpu_avx2.json`. On an accelerator activations are bfloat16; PEFT
+would run on its CPU, so leave `--torch_python` out there. `benchmarks.column` measures a whole
+column of runs.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import lengths, machine
-from benchmarks.peft_peer import Peer
+from benchmarks.peft_peer import Peer, reset_peak, status
 from spjax import partitioning, text_tables
 from spjax.data.batching import batching, chunk_shapes, packing
 from spjax.data.token_cache.cache import CachedSplit, Ragged
@@ -57,6 +58,7 @@ CASES = [
         for model, tasks in (
             ("t5_1_1_small", ("boolq", "rte", "wic")),
             ("pocket_800k", ("pocket_boolq", "pocket_rte", "pocket_wic")),
+            ("pocket_3m", ("pocket_boolq", "pocket_rte", "pocket_wic")),
         )
         for task in tasks
         for prompt in (20, 100)
@@ -201,13 +203,13 @@ def matmul_rate(size: int = 1024) -> float:
     return 2 * size**3 / min(times)
 
 
-def turns(sides: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Median seconds of each side; their rounds take turns, the first of each not counted."""
+def turns(sides: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each side's rounds, which take turns; the first of each is left out."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds + 1):
         for name, side in sides.items():
             times[name].append(side())
-    return {name: statistics.median(rounds_s[1:]) for name, rounds_s in times.items()}
+    return {name: rounds_s[1:] for name, rounds_s in times.items()}
 
 
 def case(
@@ -242,8 +244,12 @@ def case(
                     sides[f"peft {dtype}, {count} threads"] = functools.partial(
                         _asked, peer, peer_job
                     )
-        trained = turns(training_sides, options.rounds)
-        answered = turns(answering_sides, options.rounds)
+        result["train_seconds"] = turns(training_sides, options.rounds)
+        result["answer_seconds"] = turns(answering_sides, options.rounds)
+    trained, answered = (
+        {name: statistics.median(rounds_s) for name, rounds_s in result[f"{what}_seconds"].items()}
+        for what in ("train", "answer")
+    )
     rate = 1 / trained.pop("matmul")
     result["train_examples_s"] = {name: steps * BATCH / took for name, took in trained.items()}
     count = ANSWERS * steps * BATCH
@@ -271,20 +277,12 @@ def _asked(peer: Peer, job: dict[str, Any]) -> float:
 
 
 def memory(model: str, task: str, prompt: int) -> dict[str, int]:
-    """Peak resident bytes of our training steps, measured in this (fresh) process."""
+    """Peak resident bytes of the first two training steps of this process, compilation included."""
     ours = Ours(model, task, prompt, 2)
-    ours.train()
-    before = status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (proc(5))
+    before = reset_peak()
     ours.train()
     weights = sum(x.nbytes for x in jax.tree.leaves(ours.base))
     return {"before": before, "peak": status("VmHWM"), "weights": weights}
-
-
-def status(field: str) -> int:
-    """Bytes that the kernel reports for this process, such as `VmHWM` (proc(5))."""
-    text = Path("/proc/self/status").read_text()
-    return 1024 * int(text.split(f"{field}:")[1].split()[0])
 
 
 def memories(torch_python: str, task: str, prompt: int) -> dict[str, Any]:
@@ -324,8 +322,10 @@ def main() -> None:
     if options.memory_of:
         print(json.dumps(memory("t5_1_1_small", options.memory_of[0], int(options.memory_of[1]))))
         return
-    device = jax.devices()[0].device_kind.replace(" ", "_").lower()
     facts = machine.describe("jax", "jaxlib", "numpy")
+    device = jax.devices()[0].device_kind.replace(" ", "_").lower()
+    if device == "cpu":  # speeds and ratios depend on its instructions
+        device = "_".join(["cpu", *facts["flags"][-1:]])
     result: dict[str, Any] = {"machine": facts, "device": device, "cases": [], "memory": []}
     peer = Peer(options.torch_python) if options.torch_python else None
     for model, task, prompt in CASES:
@@ -341,7 +341,7 @@ def main() -> None:
             job = {"do": "save", "folder": folder, "model": shape}
             result["versions"] = peer.ask(job)["versions"]
         peer.close()
-    if device == "cpu" and options.only in ("", "t5_1_1_small"):
+    if device.startswith("cpu") and options.only in ("", "t5_1_1_small"):
         result["memory"] = [memories(options.torch_python, task, 20) for task in ("boolq", "wic")]
         for peaks in result["memory"]:
             print(

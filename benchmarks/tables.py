@@ -17,6 +17,7 @@ NAMES = {
     "rte": "RTE",
     "wic": "WiC",
 }
+PROCESSORS = ("avx512_bf16",)
 MODELS = {"t5_1_1_small": "T5 1.1 Small", "pocket_800k": "pocket_800k"}
 
 
@@ -25,8 +26,8 @@ def kept(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-def speed() -> str:
-    """Training and answers beside PEFT, prompts of 20 / 100."""
+def speed(processor: str) -> str:
+    """Training and answers beside PEFT, prompts of 20 / 100, on a CPU with some instructions."""
     lines = [
         (
             "| model, lengths of | training examples/s | over PEFT | over its float32 | packed"
@@ -35,7 +36,7 @@ def speed() -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for model, title in MODELS.items():
-        cases = kept(f"speed_cpu_{model}")["cases"]
+        cases = kept(f"speed_cpu_{processor}_{model}")["cases"]
         for task in dict.fromkeys(case["task"] for case in cases):
             of_task = sorted((c for c in cases if c["task"] == task), key=lambda c: c["prompt"])
 
@@ -65,7 +66,7 @@ def _over_float32(speeds: dict[str, float]) -> float:
 def memory() -> str:
     """Peak memory of a training step of T5 1.1 Small, over PEFT's."""
     lines = ["| lengths of, prompt | peak | PEFT's | ratio |", "| --- | --- | --- | --- |"]
-    for row in kept("speed_cpu_t5_1_1_small")["memory"]:
+    for row in kept(f"speed_cpu_{PROCESSORS[-1]}_t5_1_1_small")["memory"]:
         ours, theirs = (row[side]["peak"] / 1e9 for side in ("ours", "peft"))
         lines.append(
             f"| {NAMES[row['task']]}, {row['prompt']} | {ours:.2f} GB | {theirs:.2f} GB"
@@ -111,7 +112,8 @@ def waiting() -> str:
 def all_tables() -> list[str]:
     """Every table of docs/speed.md that is made of kept figures."""
     grown = growth.tables(kept("growth")["figures"])
-    return [speed(), waiting(), memory(), *(profile(model) for model in MODELS), grown]
+    speeds, profiles = map(speed, PROCESSORS), map(profile, MODELS)
+    return [*speeds, waiting(), memory(), *profiles, grown]
 
 
 if __name__ == "__main__":

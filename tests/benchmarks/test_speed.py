@@ -2,6 +2,7 @@
 
 import argparse
 
+import numpy as np
 import pytest
 
 from benchmarks import speed, step_profile
@@ -11,6 +12,7 @@ def test_a_case_is_measured(monkeypatch):
     monkeypatch.setattr(speed, "matmul_rate", lambda: 1e12)
     options = argparse.Namespace(steps=1, rounds=1)
     result = speed.case("pocket_50k", "pocket_boolq", 3, None, [1], options)
+    assert len(result["train_seconds"]["ours"]) == len(result["answer_seconds"]["ours"]) == 1
     assert result["examples"] == 8 * speed.BATCH  # eight steps for one of T5 Small
     assert result["train_examples_s"]["ours"] > 0 and result["answer_examples_s"]["ours"] > 0
     assert 0 < result["share_of_matmul"] < 1
@@ -28,3 +30,17 @@ def test_a_step_is_profiled():
 def test_both_sides_must_write_as_many_tokens():
     with pytest.raises(RuntimeError, match="has written 3 tokens instead of 4"):
         speed.check_decoded(3)
+
+
+def test_the_peak_of_memory_is_that_of_the_first_steps(monkeypatch):
+    """As PEFT's is; what they need and give back would not show after them."""
+    room, train = [300 << 20], speed.Ours.train
+
+    def train_in_room(ours):
+        np.ones(room.pop(), np.uint8)  # no room is left for a second round
+        return train(ours)
+
+    monkeypatch.setattr(speed.Ours, "train", train_in_room)
+    found = speed.memory("pocket_50k", "pocket_boolq", 3)
+    assert found["peak"] - found["before"] > 290 << 20
+    assert not room
