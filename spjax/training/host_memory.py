@@ -10,6 +10,9 @@ import gc
 # Names of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
+_COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of jax.monitoring
+_LONG = 0.5  # seconds of a compilation that leaves much memory free
+
 # A compiled program takes 10 to 20 memory maps and about half a MiB, and a run has 50 to 200 of
 # them. So many maps are those of some five runs that share no programs; Linux allows 65,530.
 MOST_MAPS = 6000
@@ -21,7 +24,8 @@ def keep_freed_memory() -> bool:
 
     XLA takes the memory of a step anew each time. Blocks of more than 32 MiB are otherwise mapped
     and cleared page by page at every step, which takes as long as the step itself for small models.
-    Has its full effect only before JAX starts its threads.
+    Has its full effect only before JAX starts its threads. What a long compilation frees goes back
+    to the system, since it lies in pieces that no step fits into.
 
     Returns:
       Whether it was done: only where the C library is glibc.
@@ -32,7 +36,21 @@ def keep_freed_memory() -> bool:
         return False
     wanted = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_ARENA_MAX, 1))  # -1: never
     done = [mallopt(name, value) for name, value in wanted]  # all of them, also after a failure
+    import jax  # here, because the settings have to come before its threads
+
+    jax.monitoring.register_event_duration_secs_listener(_trim_after_compilation)
     return all(done)
+
+
+def _trim_after_compilation(event: str, duration_secs: float, **_: object) -> None:
+    if event == _COMPILED and duration_secs > _LONG:
+        _trim()
+
+
+def _trim() -> None:
+    """Gives free memory back to the system."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def memory_maps() -> int:
@@ -59,10 +77,9 @@ def release_programs(most_maps: int = MOST_MAPS) -> bool:
     """
     if memory_maps() <= most_maps:
         return False
-    import jax  # here, because the settings above have to come before its threads
+    import jax  # as above
 
     jax.clear_caches()
     gc.collect()
-    with contextlib.suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)  # what the programs took lies between what stays
+    _trim()  # what the programs took lies between what stays
     return True

@@ -15,6 +15,26 @@ def test_programs_go_when_they_take_too_many_maps(monkeypatch):
     assert host_memory.release_programs(most_maps=maps // 2) and cleared
 
 
+def test_what_a_long_compilation_frees_goes_back(monkeypatch):
+    trimmed, compiled = [], []
+    monkeypatch.setattr(host_memory, "_trim", lambda: trimmed.append(1))
+
+    def listen(event, seconds, **facts):
+        if event == host_memory._COMPILED:
+            compiled.append(seconds)
+            host_memory._trim_after_compilation(event, seconds + added, **facts)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for added, count in ((0, 0), (10, 1)):  # seconds longer than it took; times trimmed
+            jax.jit(lambda x: x + 1 - added)(jax.numpy.ones(3)).block_until_ready()
+            assert compiled and (len(trimmed) > 0) == count, (compiled, trimmed)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    host_memory._trim_after_compilation("/jax/another", 10)
+    assert len(trimmed) < len(compiled)
+
+
 def test_every_training_looks_at_the_maps(run, tmp_path, monkeypatch):
     from spjax.training import loop
 
