@@ -194,6 +194,24 @@ def test_arms_of_full_fine_tuning_have_places_of_their_own(results, tmp_path, mo
     assert any(x < together / 1.5 for x in points) and any(x > together / 1.5 for x in points)
 
 
+def test_full_fine_tuning_is_drawn_once_for_each_model(results, tmp_path, monkeypatch):
+    """Twelve models in two arms, with two variants of the prompt: each point near its arm."""
+    drawn = []
+    monkeypatch.setattr(_style, "save", lambda figure, *_: drawn.append(figure) or [])
+    one = results.query("model == 'pocket_3m'")
+    many = [one.assign(model=f"m{i}", model_parameters=1000 * 2**i) for i in range(12)]
+    prompts = pd.concat(many).query("method == 'prompt_tuning'")
+    full = pd.concat(many).query("method == 'full_fine_tuning'")
+    parts = [prompts, prompts.assign(init="other"), full, full.assign(arm="multitask")]
+    figures.get("score_over_length")(pd.concat(parts), tmp_path)
+    (axes,) = drawn[0].axes
+    arms = [x for x in axes.get_xticks() if x > results["prompt_length"].max()]
+    points = {round(x, 3) for line in axes.get_lines() for x in line.get_xdata()}
+    points = sorted(x for x in points if x > arms[0] * 0.7)
+    nearest = [min(arms, key=lambda arm: abs(np.log(x / arm))) for x in points]
+    assert nearest == [arms[0]] * 12 + [arms[1]] * 12
+
+
 def test_no_pyplot_and_no_jax():
     for path in FOLDER.parent.rglob("*.py"):
         tree = ast.parse(path.read_text())

@@ -1,10 +1,12 @@
 """Score over prompt length, one line a model size; full fine-tuning of the same model at the right.
 
-Each arm of full fine-tuning, as of multi-task tuning, has a place of its own.
+Each arm of full fine-tuning, as of multi-task tuning, has a place of its own. There a model has one
+point, in the look of the first of its lines.
 
 The same cells as Figure 3(a) of Lester et al. 2021, seen along the other axis.
 """
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +17,7 @@ from spjax.analysis import statistics
 from spjax.analysis.figures import NothingToDraw, _style
 
 WIDTH, HEIGHT = 6.4, 3.7  # inches
-SIDEWAYS = 0.05  # full fine-tuning's own sideways room, in decades a line
+SIDEWAYS = 0.05  # between full fine-tuning of two models, in decades at the most
 APART = 2.2  # ratio of the places of two arms of full fine-tuning
 
 
@@ -63,14 +65,18 @@ def _draw_cells(axes: Axes, prompts: pd.DataFrame, full: pd.DataFrame) -> None:
     variants = prompts["variant"].nunique()
     keys = ["variant", "model_parameters", "model"]
     groups = list(prompts.sort_values(keys).groupby(keys))
-    for index, (((variant, count, model), part), look) in enumerate(
-        zip(groups, _style.looks(len(groups)))
-    ):
+    models = list(prompts.sort_values(["model_parameters", "model"])["model"].unique())
+    room = min(SIDEWAYS, 0.7 * math.log10(APART) / len(models))  # an arm keeps to its place
+    is_drawn = set()
+    for ((variant, count, model), part), look in zip(groups, _style.looks(len(groups))):
         name = f"{_style.short_name(model)} ({_style.humanised(count)})"
         label = f"{name}, {variant.replace('_', ' ')}" if variants > 1 else name
         part = part[part["seeds"] > 0]
         _style.draw_line(axes, part, part["prompt_length"], look, label)
-        shift = 10 ** (SIDEWAYS * (index - (len(groups) - 1) / 2))
+        if model in is_drawn:
+            continue  # another variant has drawn the full fine-tuning of its model
+        is_drawn.add(model)
+        shift = 10 ** (room * (models.index(model) - (len(models) - 1) / 2))
         for aside, line in zip(asides, lines):
             point = full[(full["model"] == model) & (full["line"] == line)]
             _style.draw_line(axes, point, [aside * shift] * len(point), look, "_full fine-tuning")
