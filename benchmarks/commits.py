@@ -32,9 +32,17 @@ from benchmarks.column import timed
 from spjax import text_tables
 
 SECONDS = "seconds"
-_NOT_MEASURED = ("machine", "chunks", "examples", "size")
-# With all texts, the settings by which a case of a list is known in both commits.
-_SETTINGS = ("prompt", "batch_size", "value", "runs", "tasks", "draws", "seeds")
+_DESCRIPTIONS = ("machine", "versions", "lengths", "prompt_lengths")
+# Settings, by which a case of a list is known in both commits.
+_NAMES = (
+    *("model", "task", "method", "kind", "command", "reader", "axis", "value", "claim", "part"),
+    *("shape", "prompt", "prompt_length", "batch_size", "runs", "tasks", "draws", "seeds", "name"),
+)
+# Settings that follow from those or are the same in all cases.
+_OTHERS = (
+    *("chunks", "rows", "size", "examples", "inputs", "steps", "rounds", "studies", "alpha"),
+    *("records", "requests", "data_devices", "model_devices", "microbatches", "gang_width"),
+)
 
 
 @contextlib.contextmanager
@@ -55,22 +63,28 @@ def numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
     """Yields the measured numbers in a JSON value with their path, not those of settings."""
     if isinstance(value, dict):
         for key, part in value.items():
-            if key not in _NOT_MEASURED:
+            is_setting = key in (*_NAMES, *_OTHERS) and not _has_cases(part)
+            if not is_setting and key not in _DESCRIPTIONS:
                 yield from numbers(part, f"{name}/{key}")
     elif isinstance(value, list):
         cases = list(map(_case, value))
         for place, (case, part) in enumerate(zip(cases, value)):
             is_one = case and cases.count(case) == 1
-            measured = {k: x for k, x in part.items() if k not in _SETTINGS} if case else part
-            yield from numbers(measured, f"{name}/{case if is_one else f'{case} {place}'.strip()}")
+            yield from numbers(part, f"{name}/{case if is_one else f'{case} {place}'.strip()}")
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield name, value
 
 
+def _has_cases(value: Any) -> bool:
+    """Returns whether a value is more than one setting, as `runs` of some benchmarks is."""
+    parts = value if isinstance(value, list) else [value]
+    return any(isinstance(part, dict) for part in parts)
+
+
 def _case(part: Any) -> str:
-    """Names an item of a list by its texts and settings, "" if it has none."""
-    facts = part.items() if isinstance(part, dict) else ()
-    return " ".join(str(fact) for key, fact in facts if isinstance(fact, str) or key in _SETTINGS)
+    """Names an item of a list by its settings, "" if it has none."""
+    facts = part if isinstance(part, dict) else {}
+    return " ".join(str(facts[key]) for key in _NAMES if key in facts)
 
 
 def measure(arguments: Sequence[str], root: Path, cache: Path) -> dict[str, float]:

@@ -33,11 +33,20 @@ def test_numbers_are_named_by_their_file_and_case():
         for prompt in (5, 20)
     ]
     value = {"cases": cases, "sizes": [3], "name": "x", "ok": True, "machine": {"load": 1.5}}
+    value |= {"studies": 400, "rows": [16, 112], "runs": {"first run": {"seeds": [0, 1]}}}
     assert dict(commits.numbers(value, "speed")) == {
         "speed/cases/rte 5/rate": 10,
         "speed/cases/rte 20/rate": 40,
         "speed/sizes/0": 3,
     }
+
+
+def test_a_case_is_the_same_whatever_else_its_texts_say():
+    names = []
+    for note, first in (("fast", True), ("faster", False)):
+        case = {"prompt": 20, "task": "rte"} if first else {"task": "rte", "prompt": 20}
+        names.append([name for name, _ in commits.numbers([case | {"note": note, "rate": 1}], "x")])
+    assert names[0] == names[1] == ["x/rte 20/rate"]
 
 
 def test_ratios_are_medians_of_rounds():
