@@ -69,9 +69,9 @@ def hf_config(model: Job) -> Any:
     )
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # both dtypes, which take turns
 def _build(source: str, prompt_length: int, dtype: str, compiled: bool) -> Any:
-    """The model with a random prompt and its optimizer; kept until another is asked for."""
+    """The model with a random prompt and its optimizer; kept until two others are asked for."""
     import peft
     import torch
     import transformers

@@ -7,10 +7,12 @@ pocket model those of its own tasks; packing efficiency is that of 256 batches t
 PEFT runs in the interpreter `--torch_python`, at the best of the threads that `--threads` names and
 of its dtypes; without one, only our side is measured.
 
-Prints a table and writes `benchmarks/results/speed_{device}.json`, for a CPU with the widest of its
-instructions in the name, as `speed_cpu_avx2.json`. On an accelerator activations are bfloat16; PEFT
-would run on its CPU, so leave `--torch_python` out there. `benchmarks.column` measures a whole
-column of runs.
+Peak memory is that of the first two training steps of a process, of T5 1.1 Small in float32 on both
+sides; ours includes compilation.
+
+Prints a table and writes `benchmarks/results/speed_{device}.json`. On an accelerator activations
+are bfloat16; PEFT would run on its CPU, so leave `--torch_python` out there. `benchmarks.column`
+measures a whole column of runs.
 """
 
 from __future__ import annotations
@@ -64,6 +66,7 @@ CASES = [
         for prompt in (20, 100)
     ),
 ]
+MEMORY = "memory"
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -250,6 +253,9 @@ def case(
         {name: statistics.median(rounds_s) for name, rounds_s in result[f"{what}_seconds"].items()}
         for what in ("train", "answer")
     )
+    result["matmul_gflop_s_rounds"] = [
+        1e-9 / took for took in result["train_seconds"].pop("matmul")
+    ]
     rate = 1 / trained.pop("matmul")
     result["train_examples_s"] = {name: steps * BATCH / took for name, took in trained.items()}
     count = ANSWERS * steps * BATCH
@@ -293,7 +299,7 @@ def memories(torch_python: str, task: str, prompt: int) -> dict[str, Any]:
     if torch_python:
         with tempfile.TemporaryDirectory() as folder, Peer(torch_python) as peer:
             path = str(Path(folder) / "examples.npz")
-            lengths.save(path, *lengths.draw(task, 2 * BATCH))
+            lengths.save(path, *lengths.draw(task, ANSWERS * 2 * BATCH))  # ours takes these
             result["peft"] = peer.ask(
                 {
                     "do": "memory",
@@ -315,7 +321,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="batches of a round of T5 1.1 Small")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of PyTorch")
-    parser.add_argument("--only", default="", help="model or task")
+    names = {name for model, task, _ in CASES for name in (model, task)} | {MEMORY}
+    parser.add_argument("--only", default="", choices=sorted(names), metavar="MODEL|TASK|memory")
     parser.add_argument("--memory_of", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     keep_freed_memory()
@@ -324,9 +331,7 @@ def main() -> None:
         return
     facts = machine.describe("jax", "jaxlib", "numpy")
     device = jax.devices()[0].device_kind.replace(" ", "_").lower()
-    if device == "cpu":  # speeds and ratios depend on its instructions
-        device = "_".join(["cpu", *facts["flags"][-1:]])
-    result: dict[str, Any] = {"machine": facts, "device": device, "cases": [], "memory": []}
+    result: dict[str, Any] = {"machine": facts, "device": device, "cases": [], "peak_memory": []}
     peer = Peer(options.torch_python) if options.torch_python else None
     for model, task, prompt in CASES:
         if options.only in ("", model, task):
@@ -334,16 +339,18 @@ def main() -> None:
             threads = options.threads if model.startswith("pocket") else options.threads[-1:]
             result["cases"].append(case(model, task, prompt, peer, threads, options))
             print(f"{model}, {task}, a prompt of {prompt}: done", flush=True)
-    print(table(result["cases"]))
+    if result["cases"]:
+        print(table(result["cases"]))
     if peer:
         shape = dataclasses.asdict(get_size("pocket_50k"))
         with tempfile.TemporaryDirectory() as folder:
             job = {"do": "save", "folder": folder, "model": shape}
             result["versions"] = peer.ask(job)["versions"]
         peer.close()
-    if device.startswith("cpu") and options.only in ("", "t5_1_1_small"):
-        result["memory"] = [memories(options.torch_python, task, 20) for task in ("boolq", "wic")]
-        for peaks in result["memory"]:
+    if device == "cpu" and options.only in ("", MEMORY):
+        python = options.torch_python
+        result["peak_memory"] = [memories(python, task, 20) for task in ("boolq", "wic")]
+        for peaks in result["peak_memory"]:
             print(
                 f"peak memory, Small, {peaks['task']}: {peaks['ours']['peak'] / 1e9:.2f} GB, "
                 f"over PEFT's {peaks.get('ratio', float('nan')):.2f}"

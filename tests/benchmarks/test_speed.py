@@ -13,6 +13,7 @@ def test_a_case_is_measured(monkeypatch):
     options = argparse.Namespace(steps=1, rounds=1)
     result = speed.case("pocket_50k", "pocket_boolq", 3, None, [1], options)
     assert len(result["train_seconds"]["ours"]) == len(result["answer_seconds"]["ours"]) == 1
+    assert result["matmul_gflop_s_rounds"] == [pytest.approx(1e3)]
     assert result["examples"] == 8 * speed.BATCH  # eight steps for one of T5 Small
     assert result["train_examples_s"]["ours"] > 0 and result["answer_examples_s"]["ours"] > 0
     assert 0 < result["share_of_matmul"] < 1
@@ -33,7 +34,7 @@ def test_both_sides_must_write_as_many_tokens():
 
 
 def test_the_peak_of_memory_is_that_of_the_first_steps(monkeypatch):
-    """As PEFT's is; what they need and give back would not show after them."""
+    """Memory that they need and give back would not show after them."""
     room, train = [300 << 20], speed.Ours.train
 
     def train_in_room(ours):
