@@ -41,7 +41,15 @@ _NAMES = (
 # Settings that follow from those or are the same in all cases.
 _OTHERS = (
     *("chunks", "rows", "size", "examples", "inputs", "steps", "rounds", "studies", "alpha"),
-    *("records", "requests", "data_devices", "model_devices", "microbatches", "gang_width"),
+    *(
+        "records",
+        "requests",
+        "peft_threads",
+        "data_devices",
+        "model_devices",
+        "microbatches",
+        "gang_width",
+    ),
 )
 
 
@@ -90,10 +98,10 @@ def _case(part: Any) -> str:
 def measure(arguments: Sequence[str], root: Path, cache: Path) -> dict[str, float]:
     """Seconds of Python with some arguments in a checkout, and the numbers that it has written."""
     results = root / "benchmarks" / "results"
-    for file in results.glob("*.json"):
+    for file in results.rglob("*.json"):
         file.unlink()
     measured = {SECONDS: timed([sys.executable, *arguments], cache, root)}
-    for file in sorted(results.glob("*.json")):
+    for file in sorted(results.rglob("*.json")):
         measured |= dict(numbers(json.loads(file.read_text()), file.stem))
     return measured
 

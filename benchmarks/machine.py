@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ def processor(text: str) -> dict[str, str]:
     """The last processor of a /proc/cpuinfo."""
     pairs = (line.partition(":") for line in text.splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def has_bfloat16(flags: Collection[str]) -> bool:
+    """Returns whether a processor with these flags has instructions for bfloat16."""
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags))
 
 
 def describe(*packages: str) -> dict[str, Any]:

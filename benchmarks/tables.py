@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import growth
+from benchmarks import growth, machine
 
 RESULTS = Path(__file__).parent / "results"
 NAMES = {
@@ -31,7 +31,7 @@ def kept(name: str) -> dict[str, Any]:
 def speed(folder: str) -> str:
     """Training and answers beside PEFT, prompts of 20 / 100."""
     found = [kept(f"{folder}speed_cpu_{model}") for model in SPEEDS[folder]]
-    has_bfloat16 = "avx512_bf16" in found[0]["machine"]["flags"]
+    has_bfloat16 = machine.has_bfloat16(found[0]["machine"]["flags"])
     columns = {
         "training examples/s": (".1f", lambda case: case["train_examples_s"]["ours"]),
         "over PEFT": (".1f", lambda case: case["train_ratio"]),

@@ -210,6 +210,7 @@ def test_full_fine_tuning_is_drawn_once_for_each_model(results, tmp_path, monkey
     points = sorted(x for x in points if x > arms[0] * 0.7)
     nearest = [min(arms, key=lambda arm: abs(np.log(x / arm))) for x in points]
     assert nearest == [arms[0]] * 12 + [arms[1]] * 12
+    assert [part.get_label() for part in axes.containers].count("_full fine-tuning") == 24
 
 
 def test_no_pyplot_and_no_jax():

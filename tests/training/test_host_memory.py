@@ -1,5 +1,8 @@
 """Compiled programs do not pile up in a long process."""
 
+import subprocess
+import sys
+
 import jax
 
 from benchmarks import soak
@@ -18,6 +21,7 @@ def test_programs_go_when_they_take_too_many_maps(monkeypatch):
 def test_what_a_long_compilation_frees_goes_back(monkeypatch):
     trimmed, compiled = [], []
     monkeypatch.setattr(host_memory, "_trim", lambda: trimmed.append(1))
+    monkeypatch.setattr(host_memory, "_LONG", 60)
 
     def listen(event, seconds, **facts):
         if event == host_memory._COMPILED:
@@ -26,13 +30,25 @@ def test_what_a_long_compilation_frees_goes_back(monkeypatch):
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        for added, count in ((0, 0), (10, 1)):  # seconds longer than it took; times trimmed
+        for added, count in ((0, 0), (100, 1)):  # seconds longer than it took; times trimmed
             jax.jit(lambda x: x + 1 - added)(jax.numpy.ones(3)).block_until_ready()
             assert compiled and (len(trimmed) > 0) == count, (compiled, trimmed)
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-    host_memory._trim_after_compilation("/jax/another", 10)
-    assert len(trimmed) < len(compiled)
+    count = len(trimmed)
+    host_memory._trim_after_compilation("/jax/another", 100)
+    assert len(trimmed) == count
+
+
+def test_kept_memory_listens_to_compilations():
+    """In a process of its own, since the setting is for good."""
+    program = (
+        "import jax; from spjax.training import host_memory; calls = []\n"
+        "host_memory._trim, host_memory._LONG = lambda: calls.append(1), 0\n"
+        "assert host_memory.keep_freed_memory() and not calls\n"
+        "jax.jit(lambda x: x + 1)(1).block_until_ready(); assert calls\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_every_training_looks_at_the_maps(run, tmp_path, monkeypatch):
