@@ -261,7 +261,7 @@ def case(
     count = ANSWERS * steps * BATCH
     result["answer_examples_s"] = {name: count / took for name, took in answered.items()}
     result["packing_efficiency"] = ours.efficiency
-    result["matmul_gflop_s"] = max(rates) / 1e9  # what the machine can do
+    result["matmul_gflop_s"] = max(rates) / 1e9  # the ceiling while this case was timed
     result["share_of_matmul"] = ours.flops() / trained["ours"] / max(rates)
     for what in ("train", "answer"):
         speeds = result[f"{what}_examples_s"]
@@ -355,12 +355,15 @@ def main() -> None:
                 f"peak memory, Small, {peaks['task']}: {peaks['ours']['peak'] / 1e9:.2f} GB, "
                 f"over PEFT's {peaks.get('ratio', float('nan')):.2f}"
             )
-    folder = (
-        RESULTS / AVX512 if device == "cpu" and machine.has_bfloat16(facts["flags"]) else RESULTS
-    )
+    folder = results_folder(device, facts["flags"])
     folder.mkdir(parents=True, exist_ok=True)
     name = f"speed_{device}{'_' + options.only if options.only else ''}.json"
     (folder / name).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def results_folder(device: str, flags: Sequence[str]) -> Path:
+    """Returns where results of a device, or of a CPU with some flags, are kept."""
+    return RESULTS / AVX512 if device == "cpu" and machine.has_bfloat16(flags) else RESULTS
 
 
 def table(cases: list[dict[str, Any]]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import growth, machine
+from benchmarks.speed import AVX512
 
 RESULTS = Path(__file__).parent / "results"
 NAMES = {
@@ -20,7 +21,7 @@ NAMES = {
 MODELS = {"t5_1_1_small": "T5 1.1 Small", "pocket_800k": "pocket_800k", "pocket_3m": "pocket_3m"}
 PROFILED = ("t5_1_1_small", "pocket_800k")
 # Where a processor's figures lie, and of which models.
-SPEEDS = {"": tuple(MODELS), "avx512/": ("t5_1_1_small",)}
+SPEEDS = {"": tuple(MODELS), f"{AVX512}/": ("t5_1_1_small",)}
 
 
 def kept(name: str) -> dict[str, Any]:

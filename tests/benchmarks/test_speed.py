@@ -22,6 +22,15 @@ def test_a_case_is_measured(monkeypatch):
     assert "pocket_50k" in speed.table([result])
 
 
+def test_results_of_processors_with_bfloat16_have_their_folder():
+    of_cpus = {
+        flag: speed.results_folder("cpu", ["avx2", flag]) for flag in ("avx512f", "amx_bf16")
+    }
+    assert of_cpus == {"avx512f": speed.RESULTS, "amx_bf16": speed.RESULTS / "avx512"}
+    assert speed.results_folder("cpu", ["avx512_bf16"]) == speed.RESULTS / "avx512"
+    assert speed.results_folder("nvidia_h100", ["avx512_bf16"]) == speed.RESULTS
+
+
 def test_a_step_is_profiled():
     profile = step_profile.profile("pocket_50k", "pocket_boolq", 3)
     assert profile["milliseconds"]["products with weights"] > 0

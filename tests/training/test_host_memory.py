@@ -1,9 +1,11 @@
 """Compiled programs do not pile up in a long process."""
 
+import platform
 import subprocess
 import sys
 
 import jax
+import pytest
 
 from benchmarks import soak
 from spjax.training import host_memory
@@ -40,6 +42,7 @@ def test_what_a_long_compilation_frees_goes_back(monkeypatch):
     assert len(trimmed) == count
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_kept_memory_listens_to_compilations():
     """In a process of its own, since the setting is for good."""
     program = (
