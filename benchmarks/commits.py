@@ -38,19 +38,13 @@ _NAMES = (
     *("model", "task", "method", "kind", "command", "reader", "axis", "value", "claim", "part"),
     *("shape", "prompt", "prompt_length", "batch_size", "runs", "tasks", "draws", "seeds", "name"),
 )
-# Settings that follow from those or are the same in all cases.
-_OTHERS = (
+# Those, and settings that follow from them or are the same in all cases.
+_SETTINGS = {
+    *_NAMES,
     *("chunks", "rows", "size", "examples", "inputs", "steps", "rounds", "studies", "alpha"),
-    *(
-        "records",
-        "requests",
-        "peft_threads",
-        "data_devices",
-        "model_devices",
-        "microbatches",
-        "gang_width",
-    ),
-)
+    *("records", "requests", "peft_threads", "data_devices", "model_devices", "microbatches"),
+    "gang_width",
+}
 
 
 @contextlib.contextmanager
@@ -71,7 +65,7 @@ def numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
     """Yields the measured numbers in a JSON value with their path, not those of settings."""
     if isinstance(value, dict):
         for key, part in value.items():
-            is_setting = key in (*_NAMES, *_OTHERS) and not _has_cases(part)
+            is_setting = key in _SETTINGS and not _has_cases(part)
             if not is_setting and key not in _DESCRIPTIONS:
                 yield from numbers(part, f"{name}/{key}")
     elif isinstance(value, list):

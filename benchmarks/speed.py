@@ -10,10 +10,9 @@ of its dtypes; without one, only our side is measured.
 Peak memory is that of the first two training steps of a process, of T5 1.1 Small in float32 on both
 sides; ours includes compilation.
 
-Prints a table and writes `benchmarks/results/speed_{device}.json`, or `results/avx512/` on a CPU
-with bfloat16. On an accelerator activations
-are bfloat16; PEFT would run on its CPU, so leave `--torch_python` out there. `benchmarks.column`
-measures a whole column of runs.
+Prints a table and writes `speed_{device}.json` into `benchmarks/results/`, on a CPU with bfloat16
+into `benchmarks/results/avx512/`. On an accelerator activations are bfloat16; PEFT would run on its
+CPU, so leave `--torch_python` out there. `benchmarks.column` measures a whole column of runs.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ def kept(name: str) -> dict[str, Any]:
 
 def speed(folder: str) -> str:
     """Training and answers beside PEFT, prompts of 20 / 100."""
-    found = [kept(f"{folder}speed_cpu_{model}") for model in SPEEDS[folder]]
-    has_bfloat16 = machine.has_bfloat16(found[0]["machine"]["flags"])
+    files = [kept(f"{folder}speed_cpu_{model}") for model in SPEEDS[folder]]
+    has_bfloat16 = machine.has_bfloat16(files[0]["machine"]["flags"])
     columns = {
         "training examples/s": (".1f", lambda case: case["train_examples_s"]["ours"]),
         "over PEFT": (".1f", lambda case: case["train_ratio"]),
@@ -48,16 +49,17 @@ def speed(folder: str) -> str:
         columns = {name: column for name, column in columns.items() if "float32" not in name}
     processor = "AVX-512 with bfloat16" if has_bfloat16 else "AVX2"
     lines = [f"| {processor} | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
-    for model, figures in zip(SPEEDS[folder], found):
+    for model, figures in zip(SPEEDS[folder], files):
         for task in dict.fromkeys(case["task"] for case in figures["cases"]):
             cases = [case for case in figures["cases"] if case["task"] == task]
             cases.sort(key=lambda case: case["prompt"])
-            cells = [
-                " / ".join(format(of(case), shown) for case in cases)
-                for shown, of in columns.values()
-            ]
+            cells = [_joined(" / ", shown, map(of, cases)) for shown, of in columns.values()]
             lines.append(f"| {MODELS[model]}, {NAMES[task]} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _joined(sign: str, shown: str, values: Iterable[float]) -> str:
+    return sign.join(format(value, shown) for value in values)
 
 
 def _over_float32(speeds: dict[str, float]) -> float:
@@ -95,8 +97,8 @@ def aims() -> str:
     memories = [row["ratio"] for row in kept("speed_cpu_memory")["peak_memory"]]
     runs = f"{len(column['lengths'])} lengths x {len(column['seeds'])} seeds of {column['model']}"
 
-    def span(name: str, *models: str) -> str:
-        values = [case[name] for case in cases if case["model"] in models]
+    def span(name: str, model: str) -> str:
+        values = [case[name] for case in cases if case["model"] == model]
         return f"{min(values):.2f} to {max(values):.2f}"
 
     at_20 = [
@@ -110,7 +112,7 @@ def aims() -> str:
         ("the same, pocket_3m", span("share_of_matmul", "pocket_3m"), "0.45"),
         (
             "training over PEFT, T5 1.1 Small, P = 20: BoolQ, RTE, WiC",
-            ", ".join(f"{ratio:.1f}" for ratio in at_20),
+            _joined(", ", ".1f", at_20),
             "5, 3.5, 2.3",
         ),
         ("training over PEFT, pocket_800k", span("train_ratio", "pocket_800k"), "2.5"),
@@ -118,7 +120,7 @@ def aims() -> str:
         ("answers over PEFT, pocket_800k", span("answer_ratio", "pocket_800k"), "3"),
         (
             "peak memory over PEFT, T5 1.1 Small, P = 20: BoolQ, WiC",
-            ", ".join(f"{ratio:.2f}" for ratio in memories),
+            _joined(", ", ".2f", memories),
             "0.5, 0.6",
         ),
         (f"{runs} run by run, over one sweep: `spjax train`", f"{column['train_ratio']:.1f}", "2"),

@@ -51,6 +51,6 @@ def test_the_peak_of_memory_is_that_of_the_first_steps(monkeypatch):
         return train(ours)
 
     monkeypatch.setattr(speed.Ours, "train", train_in_room)
-    found = speed.memory("pocket_50k", "pocket_boolq", 3)
-    assert found["peak"] - found["before"] > 290 << 20
+    peaks = speed.memory("pocket_50k", "pocket_boolq", 3)
+    assert peaks["peak"] - peaks["before"] > 290 << 20
     assert not room

@@ -18,8 +18,8 @@ def test_the_docs_show_the_kept_figures():
 @pytest.mark.parametrize("folder", tables.SPEEDS)
 def test_every_case_was_measured_beside_the_peer(folder):
     models = tables.SPEEDS[folder]
-    found = [tables.kept(f"{folder}speed_cpu_{model}") for model in models]
-    cases = [case for own in found for case in own["cases"]]
+    files = [tables.kept(f"{folder}speed_cpu_{model}") for model in models]
+    cases = [case for file in files for case in file["cases"]]
     all_cases = {case for case in speed.CASES if case[0] in models}
     assert {(c["model"], c["task"], c["prompt"]) for c in cases} == all_cases
     for case in cases:
@@ -27,4 +27,4 @@ def test_every_case_was_measured_beside_the_peer(folder):
             speeds = dict(case[f"{what}_examples_s"])
             ours = speeds.pop("ours")
             assert case[f"{what}_ratio"] == pytest.approx(ours / max(speeds.values()))
-    assert all(own["machine"]["commit"] and own["versions"]["peft"] for own in found)
+    assert all(file["machine"]["commit"] and file["versions"]["peft"] for file in files)

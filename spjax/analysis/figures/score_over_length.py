@@ -67,16 +67,16 @@ def _draw_cells(axes: Axes, prompts: pd.DataFrame, full: pd.DataFrame) -> None:
     groups = list(prompts.sort_values(keys).groupby(keys))
     models = list(prompts.sort_values(["model_parameters", "model"])["model"].unique())
     room = min(SIDEWAYS, 0.7 * math.log10(APART) / len(models))  # an arm keeps to its place
-    is_drawn = set()
+    look_of: dict[str, _style.Look] = {}
     for ((variant, count, model), part), look in zip(groups, _style.looks(len(groups))):
         name = f"{_style.short_name(model)} ({_style.humanised(count)})"
         label = f"{name}, {variant.replace('_', ' ')}" if variants > 1 else name
         part = part[part["seeds"] > 0]
         _style.draw_line(axes, part, part["prompt_length"], look, label)
-        if model in is_drawn:
-            continue  # another variant has drawn the full fine-tuning of its model
-        is_drawn.add(model)
-        shift = 10 ** (room * (models.index(model) - (len(models) - 1) / 2))
+        look_of.setdefault(model, look)
+    for index, model in enumerate(models):
+        shift = 10 ** (room * (index - (len(models) - 1) / 2))
         for aside, line in zip(asides, lines):
             point = full[(full["model"] == model) & (full["line"] == line)]
-            _style.draw_line(axes, point, [aside * shift] * len(point), look, "_full fine-tuning")
+            places = [aside * shift] * len(point)
+            _style.draw_line(axes, point, places, look_of[model], "_full fine-tuning")
