@@ -24,7 +24,7 @@ INSERTIONS = ("front", "after_first", "end")
 _ENDLESS = 2**31  # batches; Grain wants a length
 # Rows are a little longer than they need to be so that tasks share compiled programs.
 _MULTIPLES = {"inputs": 16, "targets": 4}
-ROW_LENGTHS = (*range(16, 128, 16), *range(128, 320, 32), *range(320, 1025, 64))
+ROW_LENGTHS = (*range(16, 256, 16), *range(256, 320, 32), *range(320, 1025, 64))
 _BEYOND = 256  # a multiple of longer ones
 _MOST_LENGTHS, _SAVING = 4, 13 / 14  # of rows in an evaluation: each is a compilation
 
