@@ -98,7 +98,7 @@ def cores() -> list[int]:
 
 
 def keep_memory() -> None:
-    """Lets training steps reuse memory on CPU; call before JAX starts its threads."""
+    """Lets training steps reuse memory on CPU; call before there is a second thread."""
     from spjax.training.host_memory import keep_freed_memory
 
     if not accelerators().names:

@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     stop = _Stop()
     if args.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core) for core in args.cores.split(",")})
+    devices.keep_memory()  # before there is another thread: its arena would give memory back
     orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
     events = os.fdopen(args.events, "w", buffering=1, encoding="utf-8")
@@ -81,7 +82,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     def send(**event: Any) -> None:
         events.write(json.dumps(event) + "\n")
 
-    devices.keep_memory()
     if args.distributed:
         from spjax import multihost
 

@@ -9,8 +9,10 @@ import errno
 import json
 import os
 import re
+import resource
 import signal
 import sys
+import threading
 import time
 
 from spjax.training import code_version
@@ -106,6 +108,23 @@ def fail(folders, on_progress):
 
 def full(folders, on_progress):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folders[0]))
+
+
+def count_page_faults(folders, on_progress):
+    """Notes the page faults of threads that take and free 40 MiB one after the other."""
+
+    def take():
+        bytearray(b"1") * (40 << 20)
+
+    def faults():
+        thread = threading.Thread(target=take)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        thread.start()
+        thread.join()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    counts = [faults() for _ in range(13)]
+    (folders[0] / "result.json").write_text(json.dumps(counts))
 
 
 def note_devices(folders, on_progress):

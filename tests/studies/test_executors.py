@@ -1,5 +1,7 @@
 """Executors: their names, their settings, and the battery with those that need no cluster."""
 
+import json
+import platform
 import signal
 import types
 from pathlib import Path
@@ -171,6 +173,25 @@ def test_a_worker_that_is_told_to_end_saves_its_runs_first(tmp_path):
         process.close()
     assert events[-1]["code"] == STOPPED and (folder / "checkpoint.json").exists()
     assert not (folder / "result.json").exists() and (tmp_path / "log").read_text() == ""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_what_a_step_of_a_worker_frees_is_there_for_the_next(tmp_path):
+    """The thread that listens for orders must not have an arena of its own to share."""
+    process = WorkerProcess(tmp_path / "log", "tests.studies.fake_train:count_page_faults")
+    try:
+        events = []
+        while not events or events[-1]["type"] not in ("result", "died"):
+            events += process.events(20)
+            if events == [{"type": "ready"}]:
+                process.submit([tmp_path])
+                events.append({"type": "submitted"})
+            if (tmp_path / "result.json").exists():
+                break
+    finally:
+        process.close()
+    first, *later = json.loads((tmp_path / "result.json").read_text())
+    assert first > 10_000 and max(later) < 1_000, (first, later)  # 40 MiB are 10,240 pages
 
 
 def test_a_worker_that_is_told_to_end_as_a_gang_ends_takes_no_other(tmp_path):
