@@ -349,14 +349,12 @@ def saturation_rates(design: Design, studies: int) -> dict[str, float]:
         for length, score in zip(LENGTHS, curve):
             key = ("length", length, list(design.sizes)[-1])
             world.add(key, base_T + world.effect("gain", score - curve[0]))
-        saturated = saturation.locate(LENGTHS, list(world.estimates().values()))
-        assert saturated.length is not None
-        counts["too short"] += (saturated.length < true) / studies
-        counts["exact"] += (saturated.length == true) / studies
-        counts["located"] += saturated.located / studies
-        counts["interval misses"] += (
-            not saturated.shortest_possible <= true <= saturated.length
-        ) / studies
+        shortest, length = saturation.interval(LENGTHS, list(world.estimates().values()))
+        assert length is not None
+        counts["too short"] += (length < true) / studies
+        counts["exact"] += (length == true) / studies
+        counts["located"] += (length < LENGTHS[-1]) / studies
+        counts["interval misses"] += (not shortest <= true <= length) / studies
     return counts | {"true": true}
 
 

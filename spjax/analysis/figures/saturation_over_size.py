@@ -143,10 +143,10 @@ def _draw_bars(
 def _notes(tasks: tuple[str, ...] | list[str]) -> list[str]:
     what = f"mean of {len(tasks)} tasks" if len(tasks) > 1 else tasks[0]
     star = (
-        f"Of the score, {what}. P*: no longer prompt gains more than {MARGIN:g} point "
-        "(simultaneous one-sided 95 % bounds, over tasks or for these tasks alone); bar: from the "
-        "shortest length that no longer one is shown to beat. Hollow: no length of the study is "
-        "shown to be enough."
+        f"Of the score, {what}. P*: from here on no longer prompt gains more than {MARGIN:g} point "
+        "(one-sided 95 % bounds, over tasks or for these tasks alone); bar: from the length after "
+        "the longest that is shown to be beaten. Hollow: no length of the study is shown to be "
+        "enough."
     )
     fit = "P90: where the curve S - a P^-b has 90 % of its rise over P = 1; bar: 95 % interval."
     paper = f"Dashed: {PAPER} soft tokens, beyond which the paper finds gains to be marginal."
