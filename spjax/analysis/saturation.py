@@ -5,11 +5,12 @@ the shortest that suffices together with all longer ones. P*, its upper end, com
 down from the longest length for as long as the one-sided 95 % bounds of score(P') - score(P), for
 every longer P', are at most the margin. Such steps need no correction for their number (Hsu &
 Berger 1999, for doses of a drug): P* is too short only if the step to the longest length that does
-not suffice is taken, which happens in at most 5 % of studies. The lower end is the length after the
-longest that some other is shown to beat by more than the margin, with 95 % confidence for all pairs
-together (their common factor is the quantile of the largest standardized difference in
-replicates). The two ends are a 90 % interval. Where P* is the longest length of a study, the study
-has not located it.
+not suffice is taken, which happens in at most 5 % of studies where Student's bounds hold; with
+skewed effects over few tasks they err more often (docs/claims.md). The lower end is the length
+after the longest that some longer one is shown to beat by more than the margin, with 95 %
+confidence for all pairs together (their common factor is the quantile of the largest standardized
+difference in replicates). The two ends are a 90 % interval. Where P* is the longest length of a
+study, the study has not located it.
 
 Beside it stands the least-squares fit of S - a P^-b, a >= 0, and P90: the length at which 90 % of
 the gain over P = 1 that the curve promises is reached, 10^(1/b).

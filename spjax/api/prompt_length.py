@@ -47,9 +47,9 @@ class PromptLength:
       task: its name.
       model: name of its size.
       tolerance: points that count as no gain.
-      length: the shortest length that no longer one of those tried beats by more than the
+      length: the shortest from which on no length tried is beaten by a longer one by more than the
         tolerance, with 95 % confidence; the longest tried where none is shown to be enough.
-      shortest: lower end of its 90 % interval: each shorter length is shown to lose more.
+      shortest: lower end of its 90 % interval: the length before it is shown to be beaten by more.
       located: whether a length below the longest is enough.
       varies: whether scores differ between seeds; where they do not, as at a ceiling, `length` is
         read off the scores and has no interval.
@@ -243,7 +243,9 @@ def _advice(
         shortest, length, located = saturated.shortest_possible, saturated.length, saturated.located
     else:
         best_after = {x: max(scores[y] for y in scores if y >= x) for x in scores}
-        length = min(x for x in scores if best_after[x] - scores[x] <= tolerance)
+        lengths = sorted(scores)
+        beaten = [i for i, x in enumerate(lengths) if best_after[x] - scores[x] > tolerance]
+        length = lengths[max(beaten, default=-1) + 1]
         shortest, located = length, length < saturated.longest
     width, family = model.config.emb_dim, model.name.rpartition("_")[0]
 

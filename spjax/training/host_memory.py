@@ -24,9 +24,9 @@ def keep_freed_memory() -> bool:
 
     XLA takes the memory of a step anew each time. Blocks of more than 32 MiB are otherwise mapped
     and cleared page by page at every step, which takes as long as the step itself for small models.
-    Call it before any thread is started: one has an arena of its own, which gives its memory back
-    and which threads of JAX may come to share. What a long compilation frees goes back to the
-    system, since it lies in pieces that no step fits into.
+    Call it before any thread is started: a thread that is already running has an arena of its own,
+    which gives memory back to the system and which threads of JAX may come to share. What a long
+    compilation frees goes back to the system, since it lies in pieces that no step fits into.
 
     Returns:
       Whether it was done: only where the C library is glibc.

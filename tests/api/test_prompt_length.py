@@ -13,6 +13,7 @@ from spjax.studies import plan
 from spjax.studies.runner import Outcome
 
 SCORES = {1: 60.0, 5: 90.0, 20: 90.3}
+SPREAD = 0.1  # of seeds, in points
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def trained(monkeypatch):
                     "model_parameters": 50_000,
                     "trainable_parameters": 16 * length,
                     "status": "finished",
-                    "test_score": min(SCORES[length] + 0.1 * seed * (-1) ** length, 100.0),
+                    "test_score": min(SCORES[length] + SPREAD * seed * (-1) ** length, 100.0),
                     "majority_score": 100.0 if "recitation" in spec.labels["task"] else 50.0,
                     "ceiling": 100.0,
                 }
@@ -63,6 +64,18 @@ def test_a_task_with_one_answer_has_a_length(trained, tmp_path):
         "pocket_50k", "recitation:k4", lengths=SCORES, output_dir=tmp_path
     )
     assert advice.length == 5
+
+
+def test_a_length_before_a_dip_is_not_enough_without_an_interval_either(
+    trained, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(globals(), "SPREAD", 0)
+    monkeypatch.setitem(SCORES, 1, 90.0)
+    monkeypatch.setitem(SCORES, 5, 85.0)
+    advice = spjax.recommend_prompt_length(
+        "pocket_50k", "pocket_cb", lengths=SCORES, output_dir=tmp_path
+    )
+    assert (advice.length, advice.varies) == (20, False)
 
 
 def test_equal_scores_of_all_seeds_have_a_length_and_no_interval(trained, tmp_path, monkeypatch):

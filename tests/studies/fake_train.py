@@ -124,7 +124,7 @@ def count_page_faults(folders, on_progress):
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     counts = [faults() for _ in range(13)]
-    (folders[0] / "result.json").write_text(json.dumps(counts))
+    replace(folders[0] / "result.json", {"status": "finished", "faults": counts})
 
 
 def note_devices(folders, on_progress):
