@@ -243,9 +243,8 @@ def _advice(
         shortest, length, located = saturated.shortest_possible, saturated.length, saturated.located
     else:
         best_after = {x: max(scores[y] for y in scores if y >= x) for x in scores}
-        lengths = sorted(scores)
-        beaten = [i for i, x in enumerate(lengths) if best_after[x] - scores[x] > tolerance]
-        length = lengths[max(beaten, default=-1) + 1]
+        beaten = max((x for x in scores if best_after[x] - scores[x] > tolerance), default=0)
+        length = min(x for x in scores if x > beaten)
         shortest, located = length, length < saturated.longest
     width, family = model.config.emb_dim, model.name.rpartition("_")[0]
 

@@ -36,8 +36,8 @@ def test_a_drop_at_the_end_does_not_matter_and_a_late_gain_does():
 
 
 def test_a_length_in_a_dip_does_not_suffice_and_none_before_it_does():
-    found = saturation.locate(LENGTHS, estimates([70, 81, 74, 77, 81, 81, 81, 81], 0.3))
-    assert (found.shortest_possible, found.length) == (20, 20)
+    saturated = saturation.locate(LENGTHS, estimates([70, 81, 74, 77, 81, 81, 81, 81], 0.3))
+    assert (saturated.shortest_possible, saturated.length) == (20, 20)
 
 
 def test_steps_down_from_the_longest_are_those_of_single_comparisons():
@@ -48,9 +48,9 @@ def test_steps_down_from_the_longest_are_those_of_single_comparisons():
         star = len(LENGTHS) - 1
         while star and all((x - scores[star - 1]).p_below(1) <= 0.05 for x in scores[star:]):
             star -= 1
-        found = saturation.interval(LENGTHS, scores)
-        assert found[1] == LENGTHS[star] and found[0] <= found[1]
-        stars.add(found[1])
+        shortest, length = saturation.interval(LENGTHS, scores)
+        assert length == LENGTHS[star] and shortest <= length
+        stars.add(length)
     assert len(stars) > 2
 
 
