@@ -96,9 +96,7 @@ def interval(
       lengths, estimates, margin: as for `locate`.
       these_tasks: take the tasks as fixed.
     """
-    pairs = [(i, j) for j in range(len(lengths)) for i in range(j)]
-    shorter = np.array([i for i, _ in pairs])
-    gains = [estimates[j] - estimates[i] for i, j in pairs]
+    gains = [estimates[j] - estimates[i] for i, j in _pairs(lengths)]
     errors, degrees = np.array([gain.spread(these_tasks) for gain in gains]).T
     if any(gain.trained_once for gain in gains) or np.isnan(errors).all():
         return lengths[0], None
@@ -110,11 +108,30 @@ def interval(
     largest_R = ((drawn_RK - values) / errors).max(axis=1)
     exceeds = values - np.quantile(largest_R, CONFIDENCE) * errors > margin
     may_exceed = values + special.stdtrit(degrees, CONFIDENCE) * errors > margin
+    return _after_last(lengths, exceeds), _after_last(lengths, may_exceed)
 
-    def after_last(beaten: np.ndarray) -> int:
-        return lengths[shorter[beaten].max(initial=-1) + 1]
 
-    return after_last(exceeds), after_last(may_exceed)
+def without_spread(lengths: Sequence[int], scores: Sequence[float], margin: float = MARGIN) -> int:
+    """Returns the saturation length read off scores that are taken as exact.
+
+    Args:
+      lengths: ascending.
+      scores: in percent, at each.
+      margin: points that count as no gain.
+    """
+    gains = np.array([scores[j] - scores[i] for i, j in _pairs(lengths)])
+    return _after_last(lengths, gains > margin)
+
+
+def _pairs(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Returns places of a shorter and a longer length, all of them."""
+    return [(i, j) for j in range(len(lengths)) for i in range(j)]
+
+
+def _after_last(lengths: Sequence[int], beaten: np.ndarray) -> int:
+    """Returns the length after the longest that a longer one beats, by pairs."""
+    shorter = np.array([i for i, _ in _pairs(lengths)])
+    return lengths[shorter[beaten].max(initial=-1) + 1]
 
 
 def of_results(

@@ -239,12 +239,12 @@ def _advice(
     scores: Mapping[int, float],
     folder: Path,
 ) -> PromptLength:
+    from spjax.analysis import saturation
+
     if varies := saturated.length is not None:
         shortest, length, located = saturated.shortest_possible, saturated.length, saturated.located
     else:
-        best_after = {x: max(scores[y] for y in scores if y >= x) for x in scores}
-        beaten = max((x for x in scores if best_after[x] - scores[x] > tolerance), default=0)
-        length = min(x for x in scores if x > beaten)
+        length = saturation.without_spread(list(scores), list(scores.values()), tolerance)
         shortest, located = length, length < saturated.longest
     width, family = model.config.emb_dim, model.name.rpartition("_")[0]
 
