@@ -65,6 +65,19 @@ def test_the_margin_is_a_parameter():
     assert saturation.locate(LENGTHS, estimates(curve, 0.3), margin=5).length == 5
 
 
+@pytest.mark.parametrize(
+    ("scores", "length"),
+    [
+        ([70, 74, 77, 79, 81, 81.9, 82, 60], 20),
+        ([70, 81, 74, 77, 81, 81, 81, 81], 20),
+        ([70, 70, 70, 70, 70, 70, 70, 72], 150),
+        ([70, 70, 70, 70, 70, 70, 70, 71], 1),
+    ],
+)
+def test_exact_scores_have_the_length_that_no_longer_one_beats(scores, length):
+    assert saturation.without_spread(LENGTHS, scores) == length
+
+
 def test_one_run_or_equal_runs_locate_nothing():
     curve = [70, 74, 77, 79, 81, 81, 81, 81]
     found = saturation.locate(LENGTHS, estimates(curve, 0.3, seeds=1))
