@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import grain
 import numpy as np
 
 from spjax import metrics
-from spjax.checkpoints import model_vocabulary
+from spjax.checkpoints import model_vocabulary, remote
 from spjax.data.batching import batching, slots
 from spjax.data.batching.batching import Layout
 from spjax.data.tasks.info import Mixture, TaskInfo
@@ -208,11 +209,17 @@ class RunData:
 
 
 def prepare(runs: Sequence[Run]) -> None:
-    """Finds vocabularies and builds token caches of some runs, before anything is trained.
+    """Finds vocabularies and the files that methods read, and builds token caches of some runs.
+
+    All of it comes before anything is trained.
 
     Raises:
-      ValueError: a vocabulary cannot be told or does not fit its model, or as `cache.ensure_all`.
+      ValueError: a vocabulary cannot be told or does not fit its model, a file that a method reads
+        is not there, or as `cache.ensure_all`.
     """
+    for path in dict.fromkeys(path for run in runs for path in run.method.paths):
+        if not remote.is_url(path) and not Path(path).exists():
+            raise ValueError(f"cannot read {path}: No such file or directory. Check the path.")
     for models in dict.fromkeys((run.vocabulary, run.model, run.checkpoint) for run in runs):
         model_vocabulary.load(*models)
     cache.ensure_all(wanted for run in runs for wanted in needed(run))

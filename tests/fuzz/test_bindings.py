@@ -257,13 +257,10 @@ MACROS = {("DROPOUT_RATE", "0.5"), ("LEARNING_RATE", "0.5"), ("EVAL_PERIOD", HUG
 def may_macro(name, value):
     if name in ("CLASS_LABELS", "TASK_LABELS", "TEACHERS"):
         return value in ("[]", "[1, 'x']")
-    if name in ("VALIDATION_FILE", "TEST_FILE", "INITIAL_CHECKPOINT_PATH"):
+    if name in ("VALIDATION_FILE", "TEST_FILE", "SOURCE", "INITIAL_CHECKPOINT_PATH"):
         return value == ""
-    if name in ("WAYWARD_TEXT", "SOURCE"):
-        # A bare text on the command line is what was written. The folder of SOURCE is read when the
-        # weights are made, after what these commands do; "" is no source.
-        if name == "SOURCE" and value == "":
-            return True
+    if name == "WAYWARD_TEXT":
+        # A bare text on the command line is what was written.
         return value in ("'x'", "'é'") or value != "" and value[0] not in "@%'\"([{"
     if name in NUMBERS:
         return (name, value) in MACROS

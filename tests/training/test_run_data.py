@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from spjax import config, metrics
+from spjax.api import run_folders
 from spjax.data.tasks import registry, tables
 from spjax.data.tasks.file_task import FileTask
 from spjax.data.token_cache import cache
 from spjax.inference import scoring
-from spjax.methods.initializers import ClassLabels
+from spjax.methods.initializers import ClassLabels, FromFile
+from spjax.methods.multitask_prompt_tuning import MultitaskPromptTuning
 from spjax.methods.prompt_tuning import PromptTuning
 from spjax.training import loop, run_data, stored_run
 from spjax.vocabularies import vocabulary
@@ -299,3 +301,19 @@ def test_scores_want_an_answer_for_each_example():
     examples = [{"targets_text": "entailment"}] * 3
     with pytest.raises(ValueError, match="2 predictions for 3 examples"):
         scoring.score(registry.get("pocket_cb"), ["neutral"] * 2, examples)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda path: PromptTuning(3, FromFile(path)),
+        lambda path: MultitaskPromptTuning(3, source=path),
+        lambda path: MultitaskPromptTuning(3, teachers=[path]),
+    ],
+)
+def test_a_file_that_is_not_there_is_refused_before_the_folder_is_claimed(run, tmp_path, method):
+    path = str(tmp_path / "absent.npy")
+    wrong = dataclasses.replace(run, method=method(path))
+    with pytest.raises(ValueError, match="cannot read .*absent.npy: No such file"):
+        run_folders.train_in_folder(wrong, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.gin").exists()
