@@ -1,5 +1,6 @@
 """The order of gin files, and settings of what was not chosen."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -11,9 +12,10 @@ from tests.config.small_run import NEEDED, ROOT
 pytestmark = pytest.mark.usefixtures("in_clone")
 CONFIGS = ROOT / "gin_configs"
 METHODS = sorted((CONFIGS / "methods").glob("*.gin"))
-# prompt_finetune.gin has no numbers of its own; the other files include it.
+# Presets include prompt_finetune.gin, which has no numbers of its own; patient.gin goes beside one.
 RUNS = sorted((CONFIGS / "runs").glob("*.gin"))
-PRESETS = [path for path in RUNS if "TRAIN_STEPS =" in path.read_text()]
+PATIENT = CONFIGS / "runs" / "patient.gin"
+PRESETS = [path for path in RUNS if "TRAIN_STEPS =" in path.read_text() and path != PATIENT]
 PROMPTS = sorted((CONFIGS / "prompts").glob("*.gin"))
 MODEL = CONFIGS / "models" / "pocket.gin"
 
@@ -35,6 +37,19 @@ def test_every_order_of_files_builds_the_same_run(method, preset):
     assert all(run == runs[0] for run in runs)
     by_hand = load(MODEL, method, preset, bindings=["LEARNING_RATE = 0.7"])
     assert by_hand.optimizer.learning_rate == 0.7
+
+
+@pytest.mark.parametrize("preset", ["graded", "graded_full_fine_tuning"])
+def test_more_patience_counts_in_every_order(preset):
+    method = {"graded": "prompt_tuning"}.get(preset, "full_fine_tuning")
+    files = [MODEL, CONFIGS / f"runs/{preset}.gin", CONFIGS / f"methods/{method}.gin"]
+    bindings = ["MODEL_SIZE = 'graded_50k'"]
+    hasty = load(*files, bindings=bindings)
+    assert (hasty.steps, hasty.patience) == (3000, 5)
+    for order in itertools.permutations([*files, PATIENT]):
+        assert load(*order, bindings=bindings) == dataclasses.replace(
+            hasty, steps=10_000, patience=20
+        )
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=lambda path: path.stem)
