@@ -55,6 +55,7 @@ def run(sources):
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_a_new_folder")
 @pytest.mark.parametrize(
     "page", ["README.md", "docs/python.md", "docs/tutorial.md", "docs/peft.md"]
@@ -66,6 +67,7 @@ def test_page(page):
         run(blocks(ROOT / page))  # in the same folder
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_a_new_folder")
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook(notebook):

@@ -213,6 +213,7 @@ def reviews():
 WORDS = ("bad", "good")
 
 
+@pytest.mark.slow
 def test_a_saved_folder_is_trained_on(reviews, run, tmp_path):
     reviews.save_to_disk(str(tmp_path / "reviews"))
     train(run, str(tmp_path / "reviews"), tmp_path / "run")

@@ -38,6 +38,7 @@ def score_of_many():
     return capacity.crossing(LENGTHS, means, capacity.THRESHOLD) * WIDTH
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draws", [3, 5])
 def test_most_intervals_hold_the_need(draws):
     random, true = np.random.default_rng(0), score_of_many()

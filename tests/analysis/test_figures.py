@@ -49,6 +49,7 @@ def test_registry_is_the_folder():
         figures.get("_style")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", figures.names())
 def test_draws_png_svg_csv_with_stable_bytes(name, results_of, tmp_path):
     results = results_of(name)

@@ -127,6 +127,7 @@ def test_an_older_study_has_one_draw_of_pretraining(folders, results, tmp_path):
     assert len(joined.read([folders[0], again])) == len(results)
 
 
+@pytest.mark.slow
 def test_items_of_a_run_on_several_tasks_are_not_those_of_one(folders):
     keys = [pd.read_csv(folder / "results.csv")["key"].iloc[0] for folder in folders]
     for folder, key in zip(folders, keys):
@@ -178,6 +179,7 @@ def test_conflicting_results_of_a_run(folders, results, tmp_path, values, messag
         joined.read([folders[0], other])
 
 
+@pytest.mark.slow
 def test_scores_that_rounding_sets_apart_are_those_of_the_first_folder(folders, results, tmp_path):
     other = write(tmp_path, results[:40].assign(study="other"))
     run = "key == '000000000007'"
@@ -340,6 +342,7 @@ def test_results_without_keys(folders, results, tmp_path):
         joined.read([folders[0], other])
 
 
+@pytest.mark.slow
 def test_plot_of_several_studies(folders, tmp_path):
     result = spjax.plot(*folders)
     assert result.folder == tmp_path / "scaling+together"
@@ -356,6 +359,7 @@ def test_plot_of_several_studies(folders, tmp_path):
         spjax.plot(*folders, output_dir=folders[0])
 
 
+@pytest.mark.slow
 def test_plot_of_one_study(folders, tmp_path):
     result = spjax.plot(folders[0])
     assert result.folder == folders[0]

@@ -48,6 +48,7 @@ def test_markdown_table_is_rectangular(results):
     assert {row.count("|") for row in rows} == {11}
 
 
+@pytest.mark.slow
 def test_finish_writes_and_tells(results, tmp_path):
     results.to_csv(tmp_path / "results.csv", index=False)
     text = report.finish(tmp_path, STUDY)
@@ -71,6 +72,7 @@ def test_finish_writes_and_tells(results, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_figure_asked_for_by_name_is_an_error_without_runs(results, tmp_path):
     results.to_csv(tmp_path / "results.csv", index=False)
     with pytest.raises(ValueError, match="no arm of prompts is called adaptation_<steps>"):

@@ -92,6 +92,7 @@ def test_prompts_by_name(trained, model):
     assert vote["mean_score"] == vote["best_score"] == vote["ensemble"]["score"]
 
 
+@pytest.mark.slow
 def test_an_adapter(model, task, tmp_path):
     run = spjax.train(
         model, task, spjax.LoRA(rank=2), output_dir=tmp_path / "run", **{**SETTINGS, "steps": 2}
@@ -324,6 +325,7 @@ def test_another_vocabulary_is_said_in_words_of_python(trained, base, tmp_path):
         spjax.load_predictor(dataclasses.replace(stored, provenance=facts), base)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [False, True])
 def test_a_run_over_a_relative_checkpoint_opens_elsewhere(
     task, method, tmp_path, monkeypatch, capsys, change

@@ -70,6 +70,7 @@ def test_losses_are_those_of_the_library(tuned, model, task, method, tmp_path):
     np.testing.assert_allclose(losses, logged, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", ["NUM_REAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE"])
 def test_normalized_losses_are_those_of_the_library(model, task, method, tmp_path, factor):
     options = {"z_loss": 1e-3, "label_smoothing": 0.1, "loss_normalizing_factor": factor}
@@ -218,6 +219,7 @@ def test_its_scores_are_those_of_the_run(tuned, trained):
     assert scores == trained.test
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warmup", [0, 2])
 def test_losses_are_those_of_the_same_optimizer(tuned, model, task, method, tmp_path, warmup):
     settings = {**SETTINGS, "steps": 3, "eval_period": 1}

@@ -9,6 +9,7 @@ def test_exponents_are_slopes():
     assert growth.exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
 
 
+@pytest.mark.slow
 def test_points_are_measured_one_axis_at_a_time(monkeypatch):
     monkeypatch.setattr(growth, "MIDDLE", growth.Point(model="pocket_50k", prompt=2, inputs=10))
     monkeypatch.setattr(growth, "STEPS", 1)

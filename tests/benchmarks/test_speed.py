@@ -8,6 +8,7 @@ import pytest
 from benchmarks import speed, step_profile
 
 
+@pytest.mark.slow
 def test_a_case_is_measured(monkeypatch):
     monkeypatch.setattr(speed, "matmul_rate", lambda: 1e12)
     options = argparse.Namespace(steps=1, rounds=1)

@@ -78,6 +78,7 @@ def test_sweep_then_again_then_plot(capsys, tmp_path):
     assert plotted.strip() == again[again.index("Test score") :].strip()
 
 
+@pytest.mark.slow
 def test_data_is_prepared_once_and_only_for_runs_that_are_left(capsys, tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(cache, "ensure_all", lambda wanted: calls.append(list(wanted)))

@@ -232,6 +232,7 @@ def bank(tmp_path):
     return {name: (task, str(tmp_path / name)) for name, (task, *_) in made.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoding", ["greedy", "rank"])
 def test_a_bank_of_all_methods_answers_as_one_at_a_time(call, bank, tmp_path, decoding):
     path, how = tmp_path / "in.jsonl", f"--decoding={decoding}"
@@ -265,6 +266,7 @@ def test_a_bank_of_all_methods_answers_as_one_at_a_time(call, bank, tmp_path, de
     assert ":2: there is no 'premise', which the prompt's template shows" in err
 
 
+@pytest.mark.slow
 def test_a_bank_is_scored_as_one_at_a_time(call, bank):
     # The two tasks of the bank, and rows of all of it in every batch.
     names = ("front", "slots", "prefix", "blind")
@@ -286,6 +288,7 @@ def test_a_bank_is_scored_as_one_at_a_time(call, bank):
     assert [own["score"] for own in together] == [own["score"] for own in found["prompts"][2:0:-1]]
 
 
+@pytest.mark.slow
 def test_what_changes_weights_answers_alone(call, capsys, checkpoint, files, tmp_path):
     run = Run(
         task="pocket_cb",
@@ -345,6 +348,7 @@ def test_prompts_that_say_no_model(capsys, tmp_path):
     assert "the prompts do not say one model" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_prompt_file_scores_as_its_run(capsys, call, checkpoint, tmp_path):
     run = Run(
         task="pocket_cb",

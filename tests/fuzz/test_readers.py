@@ -162,6 +162,7 @@ WRITTEN = ("table.md", "claims.md")
 WRITTEN += tuple(f"figures/score_over_size.{ending}" for ending in ("png", "svg", "csv"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["peft", "t5x_prompt", "run", "huggingface", "study"])
 def test_folders(name, valid, tmp_path):
     """Every file of a folder damaged, empty, missing, a pipe, a folder, and JSON that lies."""

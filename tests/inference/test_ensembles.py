@@ -82,6 +82,7 @@ def test_a_given_answer_has_the_probability_it_is_ranked_by(ask):
     assert [answer.text for answer in best] == [LABELS[i] for i in scores_BC.argmax(axis=1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["greedy", "rank"])
 def test_a_vote_counts_the_answers_that_prompts_give_alone(ask, kind):
     predictor = ask(kind)

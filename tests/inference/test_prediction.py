@@ -43,6 +43,7 @@ def predictor(base, own, how, **lengths):
     return Predictor(get_size("pocket_50k"), base, own, words, how, **lengths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["greedy", "beam", "sample", "rank"])
 def test_a_mixed_batch_answers_as_one_prompt_at_a_time(base, kind):
     how, own = Decoding(kind, num_beams=2), placed()

@@ -22,6 +22,7 @@ def weights(config):
     return init_weights(config, jax.random.key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [LoRA(rank=2, alpha=5.0, kernels=BOTH), IA3()])
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_an_adapter_gives_the_weights_of_its_method(method, scan_layers):

@@ -130,6 +130,7 @@ def test_every_own_parameter_moves_and_nothing_else_and_training_goes_on(name, t
     jax.tree.map(np.testing.assert_array_equal, resumed.trainable, last.trainable)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GANGING)
 def test_gang_and_packed_rows_equal_single_runs(name):
     runs = [alone(name, 2, 0), alone(name, 2, 1), alone(name, 4, 2)]
@@ -158,6 +159,7 @@ def test_packed_rows_equal_single_rows_where_weights_change(name):
     close(one_row, apart[np.asarray(batch.target_segments_BM) > 0])
 
 
+@pytest.mark.slow
 def test_runs_of_all_methods_share_a_batch():
     runs = [alone(name) for name in GANGING]
     batch = rows([method.prompt_length for method, _ in runs])
@@ -243,6 +245,7 @@ def toy(tmp_path, monkeypatch):
     return str(tmp_path / "toy_shift.gin")
 
 
+@pytest.mark.slow
 def test_the_sweep_takes_a_method_from_its_file_alone(toy, tmp_path, monkeypatch, checkpoint):
     monkeypatch.chdir(Path(methods.__file__).parents[2])
     files = ("gin_configs/models/pocket.gin", "gin_configs/runs/pocket.gin", toy)

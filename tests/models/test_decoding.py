@@ -95,6 +95,7 @@ def reference(next_logs, row, beams, exponent, rule):
     return done or live
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rule, beams, exponent, scan",
     [
@@ -122,6 +123,7 @@ def test_cached_beams_equal_an_uncached_search(rule, beams, exponent, scan):
     assert ended and not np.asarray(ids[5]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exponent", [0.0, 0.6, 3.0])
 def test_enough_beams_find_the_best_of_all_sequences(exponent):
     weights, (batch, soft) = weights_of(FEW, sharper=2.0), mixed(FEW)
@@ -217,6 +219,7 @@ def test_samples_belong_to_their_seed_and_row():
         np.testing.assert_array_equal(only, GREEDY(model, weights, batch, soft, LENGTH))
 
 
+@pytest.mark.slow
 def test_decode_takes_each_way():
     weights, (batch, soft) = weights_of(TINY), mixed()
     asked = (T5(TINY), weights, batch, soft)

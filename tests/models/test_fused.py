@@ -91,6 +91,7 @@ def test_it_lowers_to_cudnn_s_kernels(monkeypatch):
     assert "__cudnn$fmhaScaleBiasSoftmaxBackward" in text
 
 
+@pytest.mark.slow
 def test_the_benchmark_sees_what_is_wrong(calls, monkeypatch):
     monkeypatch.setattr(accelerators, "LONGEST", 256)  # two lengths
     assert accelerators.disagreement(8) < 0.05

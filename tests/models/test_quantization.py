@@ -82,6 +82,7 @@ def relative(found, expected):
     return np.linalg.norm(found - expected) / np.linalg.norm(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [CONFIG, TIED, SCANNED], ids=["t5_1_1", "t5_1_0", "scanned"])
 def test_logits_and_prompt_gradient(config):
     weights = random_tree(config)
@@ -117,6 +118,7 @@ def test_memory_is_about_a_quarter():
     }
 
 
+@pytest.mark.slow
 def test_no_float_copy_is_kept_while_computing():
     config = T5Config(64, 64, 2, 32, 512, 4, 4)
     weights = random_tree(config)

@@ -83,6 +83,7 @@ def test_names_are_those_of_t5x():
     assert "decoder/logits_dense/kernel" not in ungated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [TINY, UNGATED])
 def test_padding_changes_nothing(config):
     weights, batch, soft = weights_of(config), make_batch(), prompts()
@@ -120,6 +121,7 @@ def test_rows_of_other_runs_and_tasks():
     assert rows[0, :3].tolist() == [4, 5, -1] and rows[1, :3].tolist() == [0, 1, -1]
 
 
+@pytest.mark.slow
 def test_packed_segments_equal_single_rows():
     weights, soft, model = weights_of(TINY), prompts(runs=2), T5(TINY)
     single = make_batch(rows=2).replace(runs_BG=jnp.array([[0], [1]], jnp.int32))
@@ -160,6 +162,7 @@ def test_scanned_layers_give_the_same_numbers(config):
         np.testing.assert_array_equal(leaf, back[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [TINY, UNGATED, dataclasses.replace(TINY, scan_layers=True)])
 def test_cached_decoding_equals_teacher_forcing(config):
     weights, batch, soft, model = weights_of(config), make_batch(), prompts(), T5(config)

@@ -42,6 +42,7 @@ GOLDEN = {
 NAMES = [name for name in registry.names() if registry.get(name).vocabulary in WORLDS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_records(name):
     info, total = registry.get(name), hashlib.sha256()

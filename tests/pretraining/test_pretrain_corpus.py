@@ -253,6 +253,7 @@ def test_the_last_weights_are_there_before_the_evaluation(adapted, tmp_path, mon
     assert not (tmp_path / "auto.json").exists()  # with which it would be finished
 
 
+@pytest.mark.slow
 def test_any_mesh_gives_the_losses_of_one_device(adapted, tmp_path, monkeypatch):
     """Four simulated devices with data-parallel rows are those of the other tests."""
     recipe, parts, folder, _ = adapted

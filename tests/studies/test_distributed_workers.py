@@ -203,6 +203,7 @@ def test_a_signal_to_one_process_saves_the_step_of_both(pair, run, tmp_path):
     assert 0 < step < run.steps and not run_folder.result(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_at_the_end_of_a_gang_ends_both(pair, fake, rank):
     """The second process waits there for the first one. Neither takes a next gang."""

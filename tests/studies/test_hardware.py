@@ -160,6 +160,7 @@ def test_more_memory_than_there_is_does_not_fit_whatever_the_compiler_accepts(fo
     assert not full.fit(Setting(16)).fits
 
 
+@pytest.mark.slow
 def test_where_nothing_fits_more_devices_are_named(for_tpu):
     study = searched(large(method=FullFineTuning(), batch_size=128), "v5e:2x2")
     assert study.best()[1] is None
@@ -213,6 +214,7 @@ def test_the_command_prints_the_plan_of_a_study(in_process, capsys):
     assert "https://www.nvidia.com" in out and "not measured" in out
 
 
+@pytest.mark.slow
 def test_a_study_that_does_not_fit_is_told_from_python(in_process, tmp_path):
     files = ["gin_configs/models/t5_1_1_lm100k.gin", "gin_configs/runs/paper.gin"]
     files.append("gin_configs/methods/full_fine_tuning.gin")

@@ -42,6 +42,7 @@ def test_a_second_holder_is_refused_and_a_lease_that_was_given_back_is_free(url)
     assert len(Store(url).files(lease.FOLDER)) == 1
 
 
+@pytest.mark.slow
 def test_an_expired_lease_is_taken_over_and_its_holder_notices(url, caplog):
     first = take(url)
     begin = time.monotonic()

@@ -72,6 +72,7 @@ def damage_metrics(folder):
     change(folder, metrics_sha256="0" * 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [

@@ -263,6 +263,7 @@ def test_the_exit_status_of_a_command_that_does_not_wait(cluster, tmp_path, monk
     assert f"FAILED {planned.plan[0].key}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("comes", ["before", "later", "never", "and begins before"])
 def test_a_driver_that_is_killed_while_it_submits(cluster, tmp_path, comes):
     """No run is trained by two jobs, whenever the first array comes to the queue."""

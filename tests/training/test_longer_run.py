@@ -42,6 +42,7 @@ def result(folder):
     return content
 
 
+@pytest.mark.slow
 def test_a_longer_run_names_the_code_of_the_shorter_one_too(tmp_path, monkeypatch):
     with monkeypatch.context() as older:
         older.setattr(code_version, "digest", lambda: "0" * 64)

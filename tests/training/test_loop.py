@@ -264,6 +264,7 @@ def test_patience_stops_early_and_the_earliest_best_step_counts(run, tmp_path, m
     assert result["validation"] == {"score": 30.0}
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_trains_a_copy(run, tmp_path):
     full = dataclasses.replace(run, method=FullFineTuning(), steps=3)
     before = weights.digest(run.open_model().weights)

@@ -18,6 +18,7 @@ from tests.methods.tiny import CONFIG
 SHAPE = ChunkShape(4, 16, 4, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["full", "int8"])
 def test_a_program_lowered_from_shapes_takes_the_arrays_of_training(run, kind):
     if kind == "full":

@@ -33,6 +33,7 @@ def brief(run, monkeypatch):
     return dataclasses.replace(run, steps=2, eval_period=2, eval_examples=8)
 
 
+@pytest.mark.slow
 def test_a_template_in_training_and_scoring_with_the_table_alone(brief, tmp_path):
     method = PTuning(template=TEMPLATE, encoder="mlp", hidden=4)
     run = dataclasses.replace(brief, method=method)
@@ -67,6 +68,7 @@ def test_tasks_of_a_mixture_have_numbers_in_training_and_evaluation(brief):
         run_data.RunData(dataclasses.replace(data.run, method=method.clone(teachers=("a",))))
 
 
+@pytest.mark.slow
 def test_source_and_target_stage_and_transfer(brief, tmp_path):
     rows, teachers = np.random.default_rng(0).normal(size=(2, 3, 16)), []
     for name, own in zip("ab", rows.astype(np.float32)):

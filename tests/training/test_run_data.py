@@ -123,6 +123,7 @@ def test_a_task_without_test_labels_is_scored_on_validation(run, tmp_path, monke
         stored_run.score_folder(run, tmp_path, "test")
 
 
+@pytest.mark.slow
 def test_evaluations_read_whole_texts_where_training_cuts_them(run, tmp_path):
     short = dataclasses.replace(run, input_length=12, target_length=4, row_length=16, steps=2)
     truncated, complete = (

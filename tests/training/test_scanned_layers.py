@@ -57,6 +57,7 @@ def train(method, folder, **settings):
     return [line["train/loss"] for line in lines if "train/loss" in line], result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=() if name == "prefix_tuning" else SLOW) for name in METHODS],

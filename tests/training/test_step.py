@@ -88,6 +88,7 @@ PACKED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shapes", PACKED)
 @pytest.mark.parametrize("normalizer", [None, *losses.NORMALIZERS])
 def test_packed_rows_give_the_gradients_of_single_ones(shapes, normalizer):
@@ -98,6 +99,7 @@ def test_packed_rows_give_the_gradients_of_single_ones(shapes, normalizer):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), alone, packed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_packed_rows_of_every_method(name):
     alone = gradients_of(name, (3,), None, PLAIN)
@@ -151,6 +153,7 @@ def test_prompt_lengths_share_the_program_of_the_model():
     assert short != long and short.of_model == long.of_model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_no_gradient_of_a_frozen_weight_is_computed(name):
     """4 operations for each weight and position; 6 where a weight's own gradient is taken."""
@@ -197,6 +200,7 @@ def test_activations_may_be_bfloat16(name, monkeypatch):
     assert jax.tree.map(lambda x: x.dtype, new) == jax.tree.map(lambda x: x.dtype, state)
 
 
+@pytest.mark.slow
 def test_memory_of_a_step_serves_the_next(tmp_path):
     """Page faults of repeated steps, in a process of its own (the setting is for good)."""
     program = tmp_path / "steps.py"

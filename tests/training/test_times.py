@@ -59,6 +59,7 @@ def test_runs_side_by_side_share_the_time(run, tmp_path, monkeypatch):
     assert second["train_seconds"] == 2 * first["train_seconds"] and second["runs"] == 1
 
 
+@pytest.mark.slow
 def test_what_an_interruption_lost_does_not_count(run, tmp_path, monkeypatch):
     run = dataclasses.replace(run, steps=6, eval_period=2, method=PromptTuning(length=2))
     Clock(monkeypatch, train=3.0)

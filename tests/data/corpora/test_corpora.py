@@ -365,6 +365,7 @@ def test_shards_of_another_number_are_left_behind(tmp_path):
     assert not list(tmp_path.glob("*-of-00003*"))
 
 
+@pytest.mark.slow
 def test_a_model_is_adapted_to_a_corpus(notes, tmp_path, capsys, monkeypatch, checkpoint):
     """The paper's gin file with other numbers, and its weights as the start of another run."""
     monkeypatch.chdir(Path(__file__).parents[3])
@@ -396,6 +397,7 @@ def test_a_model_is_adapted_to_a_corpus(notes, tmp_path, capsys, monkeypatch, ch
     assert adapt(str(folder / "pocket_50k-1.safetensors"))[0] == 0
 
 
+@pytest.mark.slow
 def test_c4_is_read_by_its_name(tmp_path, capsys, monkeypatch):
     texts = [text.strip() for text in TEXTS[:3]] + ["", "the end"]
     write_c4(tmp_path, texts)

@@ -72,6 +72,7 @@ def module(tmp_path, monkeypatch, vocabulary_path):
     seqio_source._exported.cache_clear()
 
 
+@pytest.mark.slow
 def test_its_texts_are_those_of_a_task_of_files(module, tmp_path):
     task = seqio_source.seqio_task(module, "birds", labels=["red", "blue"])
     info = registry.get(task)
@@ -92,6 +93,7 @@ def test_its_texts_are_those_of_a_task_of_files(module, tmp_path):
     assert len(list((tmp_path / "cache" / "seqio").iterdir())) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "name", "message"),
     [
