@@ -400,8 +400,11 @@ def estimate(
     elif not (executor.measures or expected):
         note = f" That is the time on CPU cores: {planned}"
     taken = f", {len(copied)} to be copied from other studies" if copied else ""
+    # Until runs that stop early have shown how early, the estimate takes all of their steps.
+    stops = any(getattr(spec.run, "patience", 0) for spec in rest)
+    about = "at most about" if stops and not expected else "about"
     return (
-        f"{plan.table(specs, done)}\n\n{len(specs)} runs, {len(done)} finished{taken}; about "
+        f"{plan.table(specs, done)}\n\n{len(specs)} runs, {len(done)} finished{taken}; {about} "
         f"{cost.duration(left)} left with {workers} worker{'s' * (workers > 1)} ({basis})."
         f"{note}"
     )

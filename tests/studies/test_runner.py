@@ -334,6 +334,15 @@ def test_dry_run_shows_counts_and_time(tmp_path):
     assert "5 runs, 5 finished; about 0 s left" in runner.estimate(plan, tmp_path, Local(2))
 
 
+def test_the_time_of_runs_that_may_stop_early_is_a_bound_until_some_have_finished(tmp_path, run):
+    patient = dataclasses.replace(run, patience=2)
+    plan = [dataclasses.replace(spec, run=patient) for spec in specs(5)]
+    assert "; at most about 2 s left" in runner.estimate(plan, tmp_path, Local(2))
+    run_folder.prepare(plan[0].folder(tmp_path), plan[0].text)
+    (plan[0].folder(tmp_path) / "result.json").write_text('{"seconds": 0.5}')
+    assert "; about 1 s left" in runner.estimate(plan, tmp_path, Local(2))
+
+
 def test_an_absurd_estimate_points_to_the_plan_for_accelerators(tmp_path):
     month = [dataclasses.replace(spec, seconds=20 * 86400.0) for spec in specs(2)]
     assert "about 20 days left with 2 workers" in (
