@@ -75,6 +75,7 @@ def digest(run, url, code=0):
     return run("-c", program, url, code=code)
 
 
+@pytest.mark.slow
 def test_safetensors_of_a_revision(hub, folder, run):
     hub.add("models", "org/plain", {"config.json": b"{}"})
     hub.add_folder("models", "org/plain", folder[0], "v1")

@@ -54,6 +54,7 @@ def test_columns_are_the_judgments_of_the_other_tasks(results, judged):
     assert min(gains[1:]) < gains[0] - 3  # the task with most of the gain
 
 
+@pytest.mark.slow
 def test_an_arm_on_some_of_the_tasks_leaves_out_no_others(results):
     """The tasks of a column are those of the study but one, whatever other arms have."""
     tasks = sorted(results["task"].unique())

@@ -24,6 +24,7 @@ def test_there_are_results():
     assert FOLDERS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_tables_are_those_of_the_results(folder):
     results = statistics.load(folder)

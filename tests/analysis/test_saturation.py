@@ -87,6 +87,7 @@ def test_one_run_or_equal_runs_locate_nothing():
     assert saturation.locate((1, 5, 20), same).length is None
 
 
+@pytest.mark.slow
 def test_bounds_hold_together():
     """P* is below the true length in at most 5 % of studies at the margin."""
     curve = np.array([70, 79, 79, 79, 79, 79, 79, 80.0])  # 150 gains just the margin: P* is 2
@@ -135,6 +136,7 @@ def test_p90_has_no_interval_where_a_length_was_trained_once():
     assert saturation.markdown(pd.DataFrame([row])).endswith("[no interval] |\n")
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_saturation_length_misses_in_at_most_a_tenth():
     """Both ends are one-sided 95 % bounds: P = 20 gains the margin over 10, and nothing follows."""
     curve = np.array([70, 74, 77, 79, 80 + 1e-6, 80, 80, 80])

@@ -116,6 +116,7 @@ def page(study):
     return Reader(study[1].read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_page_is_one_small_file_with_all_sections(study, page):
     folder, path = study
     assert path == folder / "report.html" and path.stat().st_size < 2_000_000
@@ -148,6 +149,7 @@ def test_claims_are_those_of_the_analysis(study, page):
     assert "C9 holds, by counting parameters alone." in page.text
 
 
+@pytest.mark.slow
 def test_verdicts_on_prompts_are_those_of_plot(tmp_path):
     """The commands that measure prompts leave their numbers beside the results."""
     results = small(synthetic.study(), TASKS[:2])

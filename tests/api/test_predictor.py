@@ -299,6 +299,7 @@ def test_a_revision_beside_a_path_means_nothing(trained, base, tmp_path):
     assert spjax.load_predictor(local).stored._open_model().checkpoint == base
 
 
+@pytest.mark.slow
 def test_other_weights_than_those_of_training_are_said(task, tmp_path, caplog):
     """Also of a method that changes weights, and where a run is scored again."""
     path = tmp_path / "weights.safetensors"
@@ -352,6 +353,7 @@ def test_a_run_over_a_relative_checkpoint_opens_elsewhere(
         assert spjax.load_predictor(run.folder).stored._open_model().checkpoint == str(path)
 
 
+@pytest.mark.slow
 def test_relative_paths_of_a_run_count_from_where_it_was_trained(tmp_path, monkeypatch):
     (tmp_path / "pocket").mkdir()
     (tmp_path / "elsewhere").mkdir()

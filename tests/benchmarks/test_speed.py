@@ -32,6 +32,7 @@ def test_results_of_processors_with_bfloat16_have_their_folder():
     assert speed.results_folder("nvidia_h100", ["avx512_bf16"]) == speed.RESULTS
 
 
+@pytest.mark.slow
 def test_a_step_is_profiled():
     profile = step_profile.profile("pocket_50k", "pocket_boolq", 3)
     assert profile["milliseconds"]["products with weights"] > 0

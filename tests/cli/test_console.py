@@ -33,6 +33,7 @@ def spjax(*arguments, shell="", **environment):
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
+@pytest.mark.slow
 def test_closed_streams_do_no_harm():
     assert spjax("--help", shell=">&-") == (0, "", "")
     assert spjax("plot", "/nowhere", shell="2>&-") == (2, "", "")

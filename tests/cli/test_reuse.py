@@ -93,6 +93,7 @@ def test_rows_of_every_format_are_answered_and_scored_alike(call, prompt, tmp_pa
     assert found["accuracy"] == found["score"] == pytest.approx(100 * sum(held_out) / 40)
 
 
+@pytest.mark.slow
 def test_several_prompts_read_a_file_as_their_own_tasks_do(call, prompt, tmp_path):
     facts = prompt_files.read_soft_tokens(prompt).provenance
     second = written(tmp_path / "second.npy", facts, 1)

@@ -13,6 +13,7 @@ ASSOCIATIONS = str(KEPT / "capacity" / "results" / "associations")
 SCALING = str(KEPT / "pocket" / "results" / "scaling")
 
 
+@pytest.mark.slow
 def test_table_and_figure_of_a_study(tmp_path, capsys):
     effective_items.main([SCALING, "--capacity", ASSOCIATIONS, f"--output_dir={tmp_path}"])
     assert "c = 16.1 (pocket)" in capsys.readouterr().out

@@ -89,6 +89,7 @@ def test_no_words_of_an_item_occur_together_in_another_split_or_in_pretraining(d
             assert taken.isdisjoint(map(frozenset, itertools.combinations(words, size)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, field", [("boolq", "question"), ("rte", "hypothesis")])
 def test_words_whose_label_a_rule_says_are_not_asked_about_in_training(name, field):
     train, validation, test = (

@@ -173,6 +173,7 @@ def steps(folder):
     return [line["step"] for line in logged(folder)]
 
 
+@pytest.mark.slow
 def test_adaptation_starts_from_the_checkpoint_and_keeps_chosen_steps(adapted):
     recipe, _, folder, card = adapted
     names = {path.name for path in folder.glob("*.safetensors")}

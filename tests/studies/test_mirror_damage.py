@@ -64,6 +64,7 @@ def test_flipped_bits_of_an_archives_index_are_none_or_a_warning(tmp_path):
     assert results[False] > 100 and results.total() == len(index)
 
 
+@pytest.mark.slow
 def test_of_damaged_archives_the_one_before_is_taken(memory, tmp_path, caplog):
     (spec,) = plan = specs(1)
     opened = archived(memory, tmp_path / "a", plan)

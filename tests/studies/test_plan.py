@@ -261,6 +261,7 @@ def test_calibration_stops_where_throughput_does_or_memory_is_full():
         calibration.saturation(limited, 100, multiple=32)
 
 
+@pytest.mark.slow
 def test_a_calibration_is_kept(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("SPJAX_CACHE", str(tmp_path))
     settings = RUN | {"INITIAL_CHECKPOINT_PATH": checkpoint}

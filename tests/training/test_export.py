@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
+import pytest
 
 from spjax import config
 from spjax.api.models import find_vocabulary
@@ -13,6 +14,7 @@ from spjax.methods.full_fine_tuning import FullFineTuning
 from spjax.training import run_files, schedule, trainer
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_is_exported(run, tmp_path, capsys):
     run = dataclasses.replace(run, method=FullFineTuning())
     folder, base, rng = tmp_path / "run", run.open_model().weights, np.random.default_rng(0)

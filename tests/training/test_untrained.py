@@ -41,6 +41,7 @@ def test_the_model_reads_demonstrations_and_input_in_the_template():
     ] == ["rank k=0 'read: {input} so it is'", "rank k=0 by task", "greedy k=2"]
 
 
+@pytest.mark.slow
 def test_a_run_is_scored_and_not_trained(hard, tmp_path):
     hard = dataclasses.replace(hard, method=HardPrompt(template=TEMPLATE, demonstrations=2))
     (result,) = loop.train([hard], [tmp_path])
