@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(config, items):
     if not config.getoption("--slow"):
         for item in items:
             if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="takes five seconds or more; give --slow"))
+                item.add_marker(pytest.mark.skip(reason="takes four seconds or more; give --slow"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -151,6 +151,7 @@ def test_a_server_that_does_not_answer_is_named(run, call):
     assert said.startswith("cannot ") and "Check name, revision and connection" in said
 
 
+@pytest.mark.slow
 def test_nothing_private_goes_to_a_public_repository(hub, run, tmp_path):
     hub.add("models", "me/public", {"README.md": b"old"})
     np.save(tmp_path / "p.npy", np.zeros((2, 4), np.float32))

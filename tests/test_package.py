@@ -73,6 +73,7 @@ def test_it_trains_outside_the_clone(installed, tmp_path):
     assert folder.startswith(str(installed)) and len(ast.literal_eval(answers)) == 2
 
 
+@pytest.mark.slow
 def test_it_says_its_version(installed, tmp_path):
     version = re.search(r'__version__ = "(.+?)"', (ROOT / "spjax/__init__.py").read_text())[1]
     said = run(installed, tmp_path, "-m", "spjax.cli", "--version")

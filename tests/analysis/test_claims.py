@@ -95,6 +95,7 @@ def test_the_table_says_that_no_verdict_changes_or_that_none_was_judged(results)
     assert {each.changes for each in two if each.of_tasks} == {"not judged: fewer than three tasks"}
 
 
+@pytest.mark.slow
 def test_one_seed_tells_nothing():
     judged = claims.check(synthetic.study(seeds=1))
     known = {each.claim.id: each for each in judged if each.verdict != NOT_MEASURED}
@@ -391,6 +392,7 @@ def test_transfer_compares_the_judged_variants(results):
     assert any(note.endswith("; not about prompt_tuning zz.") for note in found["C10"].notes)
 
 
+@pytest.mark.slow
 def test_pretraining_draws_are_levels(results):
     other = results.assign(pretraining_seed=1)
     other["test_score"] += np.random.default_rng(0).normal(0, 0.6, len(other))

@@ -34,6 +34,7 @@ def cells(text):
     return {tuple(row[:2]): dict(zip(head[2:], row[2:], strict=True)) for row in rows}
 
 
+@pytest.mark.slow
 def test_columns_are_the_judgments_of_the_other_tasks(results, judged):
     table = cells(left_out.markdown(judged, results, saturation.of_results(results)))
     tasks = list(results["task"].unique())

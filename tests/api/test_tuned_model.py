@@ -50,6 +50,7 @@ def with_adam(tuned):
         return before, *train(tuned, tuned.batches(8), optax.adam(0.3), 12)
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_only_the_prompt_moves(tuned, with_adam):
     before, losses, trainable = with_adam
     assert losses[-1] < 0.7 * losses[0]
@@ -108,6 +109,7 @@ def test_its_prompt_predicts(tuned, model, tmp_path):
     assert predictor.predict(texts) == tuned.predict(trainable, texts, max_length=8)
 
 
+@pytest.mark.slow
 def test_a_mesh(method, task, with_adam):
     spread = spjax.load_model("pocket_50k", num_partitions=2, logical_axis_rules="fsdp")
     own = spjax.TunedModel(spread, method, task)
@@ -118,6 +120,7 @@ def test_a_mesh(method, task, with_adam):
     np.testing.assert_allclose(losses, with_adam[1][:2], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_weights_of_its_own(model, task):
     tuned = spjax.TunedModel(model, spjax.LoRA(rank=2), task)
     losses, trainable = train(tuned, tuned.batches(8), optax.adam(0.01), 3)
@@ -125,6 +128,7 @@ def test_weights_of_its_own(model, task):
     assert all(name.startswith("lora/") for name in tuned.prompt(trainable).tensors)
 
 
+@pytest.mark.slow
 def test_dropout_needs_a_key(model, method):
     tuned = spjax.TunedModel(model, method, dropout_rate=0.1)
     batch, trainable = tuned.batch(["a"], ["b"]), tuned.init()
@@ -248,6 +252,7 @@ def test_bad_batch_sizes(tuned):
         tuned.batches(0)
 
 
+@pytest.mark.slow
 def test_a_prompt_remembers_what_its_slots_see(model, task):
     blind = spjax.TunedModel(model, spjax.PromptTuning(length=2, sees_text=False), task)
     facts = blind.prompt(blind.init()).provenance

@@ -172,6 +172,7 @@ def test_runs_of_all_methods_share_a_batch():
         np.testing.assert_array_equal(answers[i], written(*one)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_cached_decoding_equals_teacher_forcing(name):
     method, own = alone(name)

@@ -144,6 +144,7 @@ def test_enough_beams_find_the_best_of_all_sequences(exponent):
     np.testing.assert_allclose(scores[row, :5], [every[name] for name in best], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_beam_is_greedy_but_for_a_runner_up_eos():
     batch, soft = mixed()
     equal = 0

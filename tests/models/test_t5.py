@@ -101,6 +101,7 @@ def test_padding_changes_nothing(config):
     np.testing.assert_allclose(np.asarray(logits)[real], np.asarray(wider)[real], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_slots_are_embeddings_put_into_the_stream():
     weights, batch = weights_of(TINY), make_batch()
     table = weights["token_embedder"]["embedding"]

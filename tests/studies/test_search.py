@@ -82,6 +82,7 @@ def drawn(specs):
     ]
 
 
+@pytest.mark.slow
 def test_rounds_follow_from_the_results_in_the_folder(tmp_path):
     searched = study(trials=10, batch=4)
     rounds = [plan.expand(searched, folder=tmp_path)]

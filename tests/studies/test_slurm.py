@@ -189,6 +189,7 @@ def test_a_limit_that_leaves_no_job_is_an_error(cluster, tmp_path):
         opened(tmp_path).events(0.01)
 
 
+@pytest.mark.slow
 def test_no_wait_reports_a_failure_once_and_then_tries_again(cluster, tmp_path):
     plan = specs(3, fail={0: "raise", 1: "crash_once"})
     outcome, report = sweep(tmp_path, plan)

@@ -46,6 +46,7 @@ def interrupt_at(step):
     return on_progress
 
 
+@pytest.mark.slow
 def test_a_run_folder(run, tmp_path):
     before = weights.digest(run.open_model().weights)
     (result,) = loop.train([run], [tmp_path])
