@@ -39,9 +39,11 @@ def test_every_order_of_files_builds_the_same_run(method, preset):
     assert by_hand.optimizer.learning_rate == 0.7
 
 
-@pytest.mark.parametrize("preset", ["graded", "graded_full_fine_tuning"])
-def test_more_patience_counts_in_every_order(preset):
-    method = {"graded": "prompt_tuning"}.get(preset, "full_fine_tuning")
+@pytest.mark.parametrize(
+    ("preset", "method"),
+    [("graded", "prompt_tuning"), ("graded_full_fine_tuning", "full_fine_tuning")],
+)
+def test_more_patience_counts_in_every_order(preset, method):
     files = [MODEL, CONFIGS / f"runs/{preset}.gin", CONFIGS / f"methods/{method}.gin"]
     bindings = ["MODEL_SIZE = 'graded_50k'"]
     hasty = load(*files, bindings=bindings)
